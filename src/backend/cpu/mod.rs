@@ -1,0 +1,216 @@
+//! The CPU backend: rayon over row blocks, vector instructions chosen at run time.
+//!
+//! Work is cut by the shape alone, never by the number of threads, so sums are grouped alike on every machine.
+
+mod adamw;
+mod attention;
+mod element;
+mod embedding;
+mod gelu;
+mod gemm;
+mod info_nce;
+mod layer_norm;
+pub mod math;
+mod pooling;
+mod rows;
+
+pub use element::CpuElement;
+pub use gemm::has_fast_bf16;
+
+use super::*;
+
+/// The processor, with element type `E`. Runs on rayon's current thread pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu<E>(std::marker::PhantomData<E>);
+
+impl<E> Cpu<E> {
+    /// The processor.
+    pub fn new() -> Self {
+        Cpu(std::marker::PhantomData)
+    }
+}
+
+impl<E: CpuElement, T: Value> Tensor<Cpu<E>, T> {
+    /// The elements in use.
+    pub fn as_slice(&self) -> &[T] {
+        &self.buffer()[..self.len()]
+    }
+
+    /// The elements in use, to write to.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        let n = self.len();
+        &mut self.buffer_mut()[..n]
+    }
+}
+
+impl<E: CpuElement> Backend for Cpu<E> {
+    type E = E;
+    type Buffer<T: Value> = Vec<T>;
+
+    fn name(&self) -> String {
+        format!("cpu ({}, {} threads)", E::NAME, rayon::current_num_threads())
+    }
+
+    fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {
+        let mut v = Vec::new();
+        v.try_reserve_exact(len).map_err(|_| {
+            let mib = (len * size_of::<T>()) >> 20;
+            crate::Error::other(format!("out of memory: {mib} MiB are not to be had; lower chunk_tokens or batch_size"))
+        })?;
+        v.resize(len, T::zeroed());
+        Ok(v)
+    }
+
+    fn upload<T: Value>(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {
+        to[..from.len()].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn download<T: Value>(&self, from: &Vec<T>, to: &mut [T]) -> Result<()> {
+        to.copy_from_slice(&from[..to.len()]);
+        Ok(())
+    }
+
+    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
+        rows::zero(x.as_mut_slice());
+        Ok(())
+    }
+
+    fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) -> Result<()> {
+        assert_eq!(x.len(), out.len(), "cast: lengths");
+        rows::cast(x.as_slice(), out.as_mut_slice());
+        Ok(())
+    }
+
+    fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()> {
+        let (w, n) = (out.row_len(), out.len());
+        out.as_mut_slice().copy_from_slice(&x.as_slice()[start * w..start * w + n]);
+        Ok(())
+    }
+
+    fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()> {
+        let (w, n) = (x.row_len(), x.len());
+        out.as_mut_slice()[start * w..start * w + n].copy_from_slice(x.as_slice());
+        Ok(())
+    }
+
+    fn gemm(&self, args: Gemm<Self, E>) -> Result<()> {
+        gemm::gemm(args);
+        Ok(())
+    }
+
+    fn gemm_f32(&self, args: Gemm<Self, f32>) -> Result<()> {
+        gemm::gemm_f32(args);
+        Ok(())
+    }
+
+    fn column_sum(&self, x: &Tensor<Self, E>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        rows::column_sum(x.as_slice(), out.as_mut_slice());
+        Ok(())
+    }
+
+    fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
+        embedding::forward(args);
+        Ok(())
+    }
+
+    fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()> {
+        embedding::backward(args);
+        Ok(())
+    }
+
+    fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()> {
+        embedding::segment_sum(args);
+        Ok(())
+    }
+
+    fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()> {
+        layer_norm::residual_forward(args);
+        Ok(())
+    }
+
+    fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()> {
+        layer_norm::residual_backward(args);
+        Ok(())
+    }
+
+    fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()> {
+        gelu::forward(args);
+        Ok(())
+    }
+
+    fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()> {
+        gelu::backward(args);
+        Ok(())
+    }
+
+    fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
+        attention::forward(args);
+        Ok(())
+    }
+
+    fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()> {
+        attention::backward(args);
+        Ok(())
+    }
+
+    fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {
+        pooling::forward(args);
+        Ok(())
+    }
+
+    fn pool_backward(&self, args: PoolBackward<Self>) -> Result<()> {
+        pooling::backward(args);
+        Ok(())
+    }
+
+    fn bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, E>) -> Result<()> {
+        pooling::bias_tanh_forward(x, bias);
+        Ok(())
+    }
+
+    fn bias_tanh_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+        d_bias: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        pooling::bias_tanh_backward(y, d, d_bias);
+        Ok(())
+    }
+
+    fn l2_normalize_forward(
+        &self,
+        x: &Tensor<Self, f32>,
+        out: &mut Tensor<Self, f32>,
+        inv_norm: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        pooling::l2_normalize_forward(x, out, inv_norm);
+        Ok(())
+    }
+
+    fn l2_normalize_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        inv_norm: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        pooling::l2_normalize_backward(y, inv_norm, d);
+        Ok(())
+    }
+
+    fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
+        info_nce::rows(args);
+        Ok(())
+    }
+
+    fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()> {
+        out.as_mut_slice()[slot] = adamw::sum_of_squares(x.as_slice());
+        Ok(())
+    }
+
+    fn adamw(&self, args: AdamW<Self>) -> Result<()> {
+        adamw::step(args);
+        Ok(())
+    }
+}

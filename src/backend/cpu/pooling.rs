@@ -1,0 +1,119 @@
+//! From token vectors to one unit vector a sequence, and back.
+
+use super::layer_norm::widened;
+use super::math::{dot, simd, sum_of, tanh};
+use super::{Cpu, CpuElement, Tensor};
+use crate::backend::{PoolBackward, PoolForward, Pooling};
+use rayon::prelude::*;
+
+/// Norms below this count as this, as in PyTorch's `normalize`.
+const SMALLEST_NORM: f32 = 1e-12;
+
+pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {
+    let n = args.x.row_len();
+    let (x, cu) = (args.x.as_slice(), args.batch.cu_seqlens.as_slice());
+    args.out.as_mut_slice().par_chunks_exact_mut(n).enumerate().for_each(|(s, out)| {
+        let (start, end) = (cu[s] as usize, cu[s + 1] as usize);
+        let last = if args.pooling == Pooling::Cls { start + 1 } else { end };
+        simd(
+            #[inline(always)]
+            || {
+                out.fill(0.0);
+                for row in x[start * n..last * n].chunks_exact(n) {
+                    for (o, v) in out.iter_mut().zip(row) {
+                        *o += v.to_f32();
+                    }
+                }
+                let share = 1.0 / (last - start) as f32;
+                out.iter_mut().for_each(|o| *o *= share);
+            },
+        );
+    });
+}
+
+pub fn backward<E: CpuElement>(args: PoolBackward<Cpu<E>>) {
+    let n = args.d_out.row_len();
+    let (d_out, cu) = (args.d_out.as_slice(), args.batch.cu_seqlens.as_slice());
+    let mut sequences = Vec::with_capacity(cu.len() - 1);
+    let mut rest = args.d_x.as_mut_slice();
+    for s in 0..cu.len() - 1 {
+        let (head, tail) = rest.split_at_mut((cu[s + 1] - cu[s]) as usize * n);
+        sequences.push(head);
+        rest = tail;
+    }
+    sequences.into_par_iter().zip(d_out.par_chunks_exact(n)).for_each(|(d_x, d)| {
+        simd(
+            #[inline(always)]
+            || {
+                let share = if args.pooling == Pooling::Cls { 1.0 } else { n as f32 / d_x.len() as f32 };
+                for (i, row) in d_x.chunks_exact_mut(n).enumerate() {
+                    let share = if args.pooling == Pooling::Cls && i > 0 { 0.0 } else { share };
+                    for (o, &g) in row.iter_mut().zip(d) {
+                        *o = E::from_f32(g * share);
+                    }
+                }
+            },
+        );
+    });
+}
+
+pub fn bias_tanh_forward<E: CpuElement>(x: &mut Tensor<Cpu<E>, f32>, bias: &Tensor<Cpu<E>, E>) {
+    let bias = widened(bias.as_slice());
+    x.as_mut_slice().par_chunks_exact_mut(bias.len()).for_each(|row| {
+        simd(
+            #[inline(always)]
+            || row.iter_mut().zip(&bias).for_each(|(v, &b)| *v = tanh(*v + b)),
+        );
+    });
+}
+
+pub fn bias_tanh_backward<E: CpuElement>(
+    y: &Tensor<Cpu<E>, f32>,
+    d: &mut Tensor<Cpu<E>, f32>,
+    d_bias: &mut Tensor<Cpu<E>, f32>,
+) {
+    d.as_mut_slice().par_iter_mut().zip(y.as_slice()).for_each(|(d, &y)| *d *= 1.0 - y * y);
+    super::rows::column_sum(d.as_slice(), d_bias.as_mut_slice());
+}
+
+pub fn l2_normalize_forward<E: CpuElement>(
+    x: &Tensor<Cpu<E>, f32>,
+    out: &mut Tensor<Cpu<E>, f32>,
+    inv_norm: &mut Tensor<Cpu<E>, f32>,
+) {
+    let n = x.row_len();
+    (
+        out.as_mut_slice().par_chunks_exact_mut(n),
+        x.as_slice().par_chunks_exact(n),
+        inv_norm.as_mut_slice().par_iter_mut(),
+    )
+        .into_par_iter()
+        .for_each(|(out, x, inv)| {
+            simd(
+                #[inline(always)]
+                || {
+                    *inv = 1.0 / sum_of(x, |v| v * v).sqrt().max(SMALLEST_NORM);
+                    out.iter_mut().zip(x).for_each(|(o, &v)| *o = v * *inv);
+                },
+            );
+        });
+}
+
+pub fn l2_normalize_backward<E: CpuElement>(
+    y: &Tensor<Cpu<E>, f32>,
+    inv_norm: &Tensor<Cpu<E>, f32>,
+    d: &mut Tensor<Cpu<E>, f32>,
+) {
+    let n = y.row_len();
+    (d.as_mut_slice().par_chunks_exact_mut(n), y.as_slice().par_chunks_exact(n), inv_norm.as_slice().par_iter())
+        .into_par_iter()
+        .for_each(|(d, y, &inv)| {
+            simd(
+                #[inline(always)]
+                || {
+                    let along = dot(d, y);
+                    d.iter_mut().zip(y).for_each(|(g, &v)| *g = (*g - along * v) * inv);
+                },
+            );
+        });
+}

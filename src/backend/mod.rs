@@ -1,0 +1,111 @@
+//! The operations an encoder, its loss and its optimizer are made of, and the devices that carry them out.
+//!
+//! Conventions, said once: tensors are contiguous and row-major. Parameter gradients accumulate (`+=`), activation
+//! gradients overwrite (`=`). Statistics, losses, parameter gradients and optimizer state are f32; [`Backend::E`] is
+//! the type of activations and of the weights' working copy. `T` is the number of tokens of a packed batch, `H` the
+//! hidden size, `F` the feed-forward size, `S` the number of sequences. No operation uses a float atomic: the same
+//! call on the same machine gives the same bytes, whatever the number of threads.
+
+pub mod cpu;
+pub mod cuda;
+pub mod ops;
+pub mod philox;
+pub mod tensor;
+
+pub use cpu::Cpu;
+pub use ops::*;
+pub use tensor::{Element, Tensor, Value};
+
+use crate::Result;
+
+/// A device with an element type. See the module documentation for the conventions.
+pub trait Backend: Sized + Send + Sync + 'static {
+    /// Element type of activations and working weights.
+    type E: Element;
+    /// Memory on the device.
+    type Buffer<T: Value>: Send + Sync;
+
+    /// What `hbt info` and the training report call this device.
+    fn name(&self) -> String;
+
+    /// Zeroed memory for `len` elements.
+    fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;
+    /// Copies host values to the first `from.len()` elements.
+    fn upload<T: Value>(&self, from: &[T], to: &mut Self::Buffer<T>) -> Result<()>;
+    /// Copies the first `to.len()` elements to the host.
+    fn download<T: Value>(&self, from: &Self::Buffer<T>, to: &mut [T]) -> Result<()>;
+
+    /// `x = 0`
+    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()>;
+    /// `out = x` in the working type.
+    fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, Self::E>) -> Result<()>;
+    /// `out[i] = x[start + i]` for every row of `out`.
+    fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()>;
+    /// `out[start + i] = x[i]` for every row of `x`.
+    fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()>;
+
+    /// `out = op(a) op(b) [+ bias] [+ out]`, accumulated in f32.
+    fn gemm(&self, args: Gemm<Self, Self::E>) -> Result<()>;
+    /// `out = op(a) op(b) [+ out]` with an f32 result: weight gradients and scores.
+    fn gemm_f32(&self, args: Gemm<Self, f32>) -> Result<()>;
+    /// `out[j] += sum_i x[i, j]`: the gradient of a bias that a GEMM added.
+    fn column_sum(&self, x: &Tensor<Self, Self::E>, out: &mut Tensor<Self, f32>) -> Result<()>;
+
+    /// `sum = word[id] + position[pos] + token_type[0]`, `out = dropout(LayerNorm(sum))`; keeps `sum`, `mean`, `rstd`.
+    fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()>;
+    /// `d_sum` from `d_out`, and the LayerNorm's own gradients.
+    fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()>;
+    /// `out[row_s] += sum of x[order[i]]` over the segment `s`: the gradient of a gather.
+    fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()>;
+
+    /// `x += branch bias, dropout, + residual` in place, `out = LayerNorm(x)`; keeps `x` (the sum), `mean`, `rstd`.
+    fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()>;
+    /// Gradients of the residual path, of the branch, of its bias and of the LayerNorm's weight and bias.
+    fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()>;
+
+    /// `out = gelu(x + bias)`, `gelu(x) = x/2 (1 + erf(x / sqrt 2))`; keeps `x`.
+    fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()>;
+    /// Turns `d_out` into `d_x` in place, adds the bias gradient, and writes `gelu(x + bias)` again for the weight gradient.
+    fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()>;
+
+    /// `out = dropout(softmax(q k^T scale)) v` for every sequence and head; keeps the log-sum-exp of each row.
+    fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()>;
+    /// `d_qkv` from `d_out`.
+    fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()>;
+
+    /// One vector a sequence: its first token's (cls) or the mean of all its tokens'.
+    fn pool_forward(&self, args: PoolForward<Self>) -> Result<()>;
+    /// `d_x` from `d_out`; tokens that do not count get zero.
+    fn pool_backward(&self, args: PoolBackward<Self>) -> Result<()>;
+    /// `x = tanh(x + bias)` in place.
+    fn bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, Self::E>) -> Result<()>;
+    /// `d = d (1 - y^2)` in place and `d_bias[j] += sum_i d[i, j]`, where `y` is the forward's result.
+    fn bias_tanh_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+        d_bias: &mut Tensor<Self, f32>,
+    ) -> Result<()>;
+    /// `out[i] = x[i] / max(|x[i]|, 1e-12)`; keeps `1 / max(|x[i]|, 1e-12)` in `inv_norm`.
+    fn l2_normalize_forward(
+        &self,
+        x: &Tensor<Self, f32>,
+        out: &mut Tensor<Self, f32>,
+        inv_norm: &mut Tensor<Self, f32>,
+    ) -> Result<()>;
+    /// `d = (d - (d . y) y) inv_norm` in place, where `y` is the forward's result.
+    fn l2_normalize_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        inv_norm: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+    ) -> Result<()>;
+
+    /// Row-wise softmax cross-entropy of `scores / temperature` and its gradient; see [`InfoNceRows`].
+    fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()>;
+
+    /// `out[slot] = sum x^2`.
+    fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()>;
+    /// One AdamW update of one parameter; see [`AdamW`].
+    fn adamw(&self, args: AdamW<Self>) -> Result<()>;
+}

@@ -1,0 +1,366 @@
+//! Argument structs of the operations. Inputs are `&`, outputs `&mut`; `check` panics on shapes that a caller inside
+//! hbt can only get wrong by a bug.
+
+use super::{Backend, Tensor};
+
+/// Dropout of one place in the network. Stateless: a mask bit is a function of these fields and of the element's
+/// global row and column, so any chunking of a batch and both devices see the same mask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability that an element is set to zero, in [0, 1).
+    pub p: f32,
+    /// The run's seed.
+    pub seed: u64,
+    /// The optimizer step.
+    pub step: u32,
+    /// Which dropout of the network: layer * 4 + (0 attention, 1 attention output, 2 feed-forward output), or
+    /// [`Dropout::EMBEDDING_SITE`].
+    pub site: u32,
+}
+
+impl Dropout {
+    /// The site of the dropout that follows the embedding's LayerNorm.
+    pub const EMBEDDING_SITE: u32 = u32::MAX;
+}
+
+crate::choices::choices! {
+    /// How one vector is made of a sequence's token vectors.
+    Pooling {
+        /// The first token's vector.
+        Cls = "cls",
+        /// The mean over all tokens' vectors.
+        Mean = "mean",
+    }
+}
+
+/// `out (m, n) = op(a) op(b) [+ bias] [+ out]`, where `op` transposes if asked to.
+pub struct Gemm<'a, B: Backend, C: super::Value> {
+    /// `(m, k)`, or `(k, m)` when `trans_a`.
+    pub a: &'a Tensor<B, B::E>,
+    /// Use the transpose of `a`.
+    pub trans_a: bool,
+    /// `(k, n)`, or `(n, k)` when `trans_b`.
+    pub b: &'a Tensor<B, B::E>,
+    /// Use the transpose of `b`.
+    pub trans_b: bool,
+    /// `(n,)`, added to every row.
+    pub bias: Option<&'a Tensor<B, B::E>>,
+    /// `(m, n)`
+    pub out: &'a mut Tensor<B, C>,
+    /// Add to what `out` holds instead of overwriting it.
+    pub accumulate: bool,
+}
+
+impl<B: Backend, C: super::Value> Gemm<'_, B, C> {
+    /// Panics on mismatched shapes; returns `(m, n, k)`.
+    pub fn check(&self) -> (usize, usize, usize) {
+        let (ar, ac) = (self.a.rows(), self.a.row_len());
+        let (br, bc) = (self.b.rows(), self.b.row_len());
+        let (m, k) = if self.trans_a { (ac, ar) } else { (ar, ac) };
+        let (k2, n) = if self.trans_b { (bc, br) } else { (br, bc) };
+        assert_eq!(k, k2, "gemm: inner sizes of {:?} and {:?}", self.a.shape(), self.b.shape());
+        assert_eq!((self.out.rows(), self.out.row_len()), (m, n), "gemm: shape of the result");
+        if let Some(bias) = self.bias {
+            assert_eq!(bias.len(), n, "gemm: length of the bias");
+            assert!(!self.accumulate, "gemm: bias and accumulate exclude each other");
+        }
+        (m, n, k)
+    }
+}
+
+/// Device arrays that describe a packed batch of `S` sequences with `T` tokens in all.
+pub struct Packed<B: Backend> {
+    /// `(T,)` token ids.
+    pub ids: Tensor<B, i32>,
+    /// `(T,)` position ids.
+    pub positions: Tensor<B, i32>,
+    /// `(S + 1,)` where each sequence starts; the last entry is `T`.
+    pub cu_seqlens: Tensor<B, i32>,
+    /// `(T,)` row of each token in the whole batch, whatever the chunk: what dropout is keyed by.
+    pub global_rows: Tensor<B, i32>,
+    /// Longest sequence.
+    pub max_seqlen: usize,
+}
+
+impl<B: Backend> Packed<B> {
+    /// `S`
+    pub fn n_seqs(&self) -> usize {
+        self.cu_seqlens.len() - 1
+    }
+
+    /// `T`
+    pub fn n_tokens(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+/// `sum = word[id] + position[pos] + token_type[0]`, `out = dropout(LayerNorm(sum) weight + bias)`.
+pub struct EmbeddingForward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// `(vocab, H)`
+    pub word: &'a Tensor<B, B::E>,
+    /// `(max positions, H)`
+    pub position: &'a Tensor<B, B::E>,
+    /// `(types, H)`; row 0 is used.
+    pub token_type: &'a Tensor<B, B::E>,
+    /// `(H,)` LayerNorm weight.
+    pub weight: &'a Tensor<B, B::E>,
+    /// `(H,)` LayerNorm bias.
+    pub bias: &'a Tensor<B, B::E>,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Applied to the result.
+    pub dropout: Option<Dropout>,
+    /// `(T, H)` kept for backward.
+    pub sum: &'a mut Tensor<B, B::E>,
+    /// `(T,)` kept for backward.
+    pub mean: &'a mut Tensor<B, f32>,
+    /// `(T,)` kept for backward.
+    pub rstd: &'a mut Tensor<B, f32>,
+    /// `(T, H)`
+    pub out: &'a mut Tensor<B, B::E>,
+}
+
+/// Gradients of [`EmbeddingForward`] as far as the sum; [`SegmentSum`] carries them on to the tables.
+pub struct EmbeddingBackward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// `(T, H)`
+    pub d_out: &'a Tensor<B, B::E>,
+    /// `(T, H)` from forward.
+    pub sum: &'a Tensor<B, B::E>,
+    /// `(T,)` from forward.
+    pub mean: &'a Tensor<B, f32>,
+    /// `(T,)` from forward.
+    pub rstd: &'a Tensor<B, f32>,
+    /// `(H,)` LayerNorm weight.
+    pub weight: &'a Tensor<B, B::E>,
+    /// As in forward.
+    pub dropout: Option<Dropout>,
+    /// `(T, H)`
+    pub d_sum: &'a mut Tensor<B, B::E>,
+    /// `(H,)`, accumulates.
+    pub d_weight: &'a mut Tensor<B, f32>,
+    /// `(H,)`, accumulates.
+    pub d_bias: &'a mut Tensor<B, f32>,
+}
+
+/// Tokens sorted by the row of a table they read, as one list of segments.
+pub struct Segments<B: Backend> {
+    /// `(T,)` token indices, those of one segment together.
+    pub order: Tensor<B, i32>,
+    /// `(n + 1,)` where each segment starts in `order`.
+    pub starts: Tensor<B, i32>,
+    /// `(n,)` the row of the gradient that the segment adds to; no row occurs twice.
+    pub rows: Tensor<B, i32>,
+}
+
+/// `out[rows[s]] += sum over the segment s of x[order[i]]`.
+pub struct SegmentSum<'a, B: Backend> {
+    /// `(T, H)`
+    pub x: &'a Tensor<B, B::E>,
+    /// Which tokens go where.
+    pub segments: &'a Segments<B>,
+    /// `(n rows, H)`, accumulates.
+    pub out: &'a mut Tensor<B, f32>,
+}
+
+/// `x = residual + dropout(x + branch_bias)` in place, `out = LayerNorm(x) weight + bias`.
+pub struct ResidualLayerNormForward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// `(T, H)` the branch before its bias; afterwards the sum, kept for backward.
+    pub x: &'a mut Tensor<B, B::E>,
+    /// `(H,)`
+    pub branch_bias: &'a Tensor<B, B::E>,
+    /// `(T, H)`
+    pub residual: &'a Tensor<B, B::E>,
+    /// `(H,)` LayerNorm weight.
+    pub weight: &'a Tensor<B, B::E>,
+    /// `(H,)` LayerNorm bias.
+    pub bias: &'a Tensor<B, B::E>,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Applied to the branch.
+    pub dropout: Option<Dropout>,
+    /// `(T,)` kept for backward.
+    pub mean: &'a mut Tensor<B, f32>,
+    /// `(T,)` kept for backward.
+    pub rstd: &'a mut Tensor<B, f32>,
+    /// `(T, H)`
+    pub out: &'a mut Tensor<B, B::E>,
+}
+
+/// Gradients of [`ResidualLayerNormForward`].
+pub struct ResidualLayerNormBackward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// `(T, H)`
+    pub d_out: &'a Tensor<B, B::E>,
+    /// `(T, H)` the sum from forward.
+    pub sum: &'a Tensor<B, B::E>,
+    /// `(T,)` from forward.
+    pub mean: &'a Tensor<B, f32>,
+    /// `(T,)` from forward.
+    pub rstd: &'a Tensor<B, f32>,
+    /// `(H,)` LayerNorm weight.
+    pub weight: &'a Tensor<B, B::E>,
+    /// As in forward.
+    pub dropout: Option<Dropout>,
+    /// `(T, H)`
+    pub d_residual: &'a mut Tensor<B, B::E>,
+    /// `(T, H)` gradient of the branch.
+    pub d_x: &'a mut Tensor<B, B::E>,
+    /// `(H,)`, accumulates.
+    pub d_branch_bias: &'a mut Tensor<B, f32>,
+    /// `(H,)`, accumulates.
+    pub d_weight: &'a mut Tensor<B, f32>,
+    /// `(H,)`, accumulates.
+    pub d_bias: &'a mut Tensor<B, f32>,
+}
+
+/// `out = gelu(x + bias)`.
+pub struct BiasGeluForward<'a, B: Backend> {
+    /// `(T, F)` before the bias; kept for backward.
+    pub x: &'a Tensor<B, B::E>,
+    /// `(F,)`
+    pub bias: &'a Tensor<B, B::E>,
+    /// `(T, F)`
+    pub out: &'a mut Tensor<B, B::E>,
+}
+
+/// Gradient of [`BiasGeluForward`].
+pub struct BiasGeluBackward<'a, B: Backend> {
+    /// `(T, F)` from forward.
+    pub x: &'a Tensor<B, B::E>,
+    /// `(F,)`
+    pub bias: &'a Tensor<B, B::E>,
+    /// `(T, F)` in: gradient of the result; out: gradient of `x`.
+    pub d: &'a mut Tensor<B, B::E>,
+    /// `(T, F)` gelu(x + bias), computed again instead of kept.
+    pub out: &'a mut Tensor<B, B::E>,
+    /// `(F,)`, accumulates.
+    pub d_bias: &'a mut Tensor<B, f32>,
+}
+
+/// Self-attention within each sequence of a packed batch.
+pub struct AttentionForward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// Heads; `H` is a multiple of it.
+    pub n_heads: usize,
+    /// `(T, 3 H)`: query, key and value of every token.
+    pub qkv: &'a Tensor<B, B::E>,
+    /// Applied to the softmax.
+    pub dropout: Option<Dropout>,
+    /// `(T, n_heads)` log-sum-exp of the scaled scores, kept for backward.
+    pub lse: &'a mut Tensor<B, f32>,
+    /// `(T, H)`
+    pub out: &'a mut Tensor<B, B::E>,
+}
+
+/// Gradient of [`AttentionForward`].
+pub struct AttentionBackward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// As in forward.
+    pub n_heads: usize,
+    /// `(T, 3 H)` from forward.
+    pub qkv: &'a Tensor<B, B::E>,
+    /// `(T, H)` result of forward.
+    pub out: &'a Tensor<B, B::E>,
+    /// `(T, n_heads)` from forward.
+    pub lse: &'a Tensor<B, f32>,
+    /// As in forward.
+    pub dropout: Option<Dropout>,
+    /// `(T, H)`
+    pub d_out: &'a Tensor<B, B::E>,
+    /// `(T, 3 H)`
+    pub d_qkv: &'a mut Tensor<B, B::E>,
+}
+
+/// One vector a sequence.
+pub struct PoolForward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// cls or mean.
+    pub pooling: Pooling,
+    /// `(T, H)`
+    pub x: &'a Tensor<B, B::E>,
+    /// `(S, H)`
+    pub out: &'a mut Tensor<B, f32>,
+}
+
+/// Gradient of [`PoolForward`].
+pub struct PoolBackward<'a, B: Backend> {
+    /// The batch.
+    pub batch: &'a Packed<B>,
+    /// cls or mean.
+    pub pooling: Pooling,
+    /// `(S, H)`
+    pub d_out: &'a Tensor<B, f32>,
+    /// `(T, H)`
+    pub d_x: &'a mut Tensor<B, B::E>,
+}
+
+/// InfoNCE over `R` rows of scores against `N` candidates:
+/// `loss[i] = logsumexp_j(s_ij / t) - s_ip / t` with `p = positives[i]`, and
+/// `d_scores_ij = (softmax_ij - [j = p]) weight / t`.
+pub struct InfoNceRows<'a, B: Backend> {
+    /// `(R, N)` cosine similarities.
+    pub scores: &'a Tensor<B, f32>,
+    /// `(R,)` column of each row's positive.
+    pub positives: &'a Tensor<B, i32>,
+    /// `1 / temperature`
+    pub inv_temperature: f32,
+    /// What a row's loss counts in the total: `1 / batch_size`, halved when both directions are trained.
+    pub weight: f32,
+    /// `(R,)` unweighted losses.
+    pub loss: &'a mut Tensor<B, f32>,
+    /// `(R, 2)` cosine of the positive, mean cosine of the other candidates.
+    pub cosines: &'a mut Tensor<B, f32>,
+    /// `(R, N)`
+    pub d_scores: &'a mut Tensor<B, B::E>,
+}
+
+/// AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch computes it:
+/// `w -= lr wd w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr (m / c1) / (sqrt(v / c2) + eps)`
+/// with `c = 1 - b^step` and `g` scaled so that the norm of all gradients is at most `max_grad_norm`.
+pub struct AdamW<'a, B: Backend> {
+    /// Working copy, updated.
+    pub weight: &'a mut Tensor<B, B::E>,
+    /// f32 master; `None` when the working copy is f32 itself.
+    pub master: Option<&'a mut Tensor<B, f32>>,
+    /// Same shape as the weight, or `(rows.len(), row length)`.
+    pub grad: &'a Tensor<B, f32>,
+    /// Ascending row numbers that the rows of `grad` belong to; every other row's gradient is zero. `None`: all rows.
+    pub rows: Option<&'a Tensor<B, i32>>,
+    /// First moment.
+    pub m: &'a mut Tensor<B, f32>,
+    /// Second moment.
+    pub v: &'a mut Tensor<B, f32>,
+    /// Sums of squares of all gradients, from [`Backend::sum_of_squares`]; read on the device.
+    pub grad_squares: &'a Tensor<B, f32>,
+    /// Scalars of this step.
+    pub step: AdamWStep,
+    /// Decay of this parameter: 0 for biases and LayerNorm.
+    pub weight_decay: f32,
+}
+
+/// Scalars that all parameters of one AdamW step share.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWStep {
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// 1-based number of this update.
+    pub update: u64,
+    /// Gradients are scaled down to this norm; 0 switches clipping off.
+    pub max_grad_norm: f32,
+}

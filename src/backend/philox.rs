@@ -1,0 +1,108 @@
+//! Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+//!
+//! A mask bit is a pure function of (seed, step, site, row, column): nothing is stored, and forward, backward, both
+//! GradCache passes and every device see the same mask.
+
+use super::Dropout;
+
+const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
+/// Ten rounds of Philox4x32.
+#[inline(always)]
+pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for round in 0..10 {
+        if round > 0 {
+            key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+        }
+        let p0 = u64::from(MULTIPLIER[0]) * u64::from(counter[0]);
+        let p1 = u64::from(MULTIPLIER[1]) * u64::from(counter[2]);
+        counter =
+            [(p1 >> 32) as u32 ^ counter[1] ^ key[0], p1 as u32, (p0 >> 32) as u32 ^ counter[3] ^ key[1], p0 as u32];
+    }
+    counter
+}
+
+/// Columns that one Philox call decides: four words of two 16-bit values each.
+const COLUMNS_PER_CALL: usize = 8;
+/// Philox calls done side by side, so that the compiler can use vector registers.
+const LANES: usize = 16;
+
+impl Dropout {
+    /// An element is dropped when its 16-bit value is below this: `p` to the nearest 1/65536.
+    pub fn threshold(&self) -> u32 {
+        (self.p * 65536.0).round() as u32
+    }
+
+    /// What kept elements are multiplied by: `1 / (1 - p)` for the `p` that the threshold stands for.
+    pub fn scale(&self) -> f32 {
+        65536.0 / (65536 - self.threshold()) as f32
+    }
+
+    /// Writes 0 or [`Dropout::scale`] for the columns `0..factors.len()` of one row.
+    ///
+    /// `row` is the token's row in the whole batch; `head` is 0 except in attention, where columns are key positions.
+    #[inline(always)]
+    pub fn factors(&self, row: i32, head: u32, factors: &mut [f32]) {
+        let (threshold, scale) = (self.threshold(), self.scale());
+        let key = [self.seed as u32, (self.seed >> 32) as u32];
+        let site = self.site ^ (head << 16);
+        for (block, out) in factors.chunks_mut(LANES * COLUMNS_PER_CALL).enumerate() {
+            let mut words = [[0u32; LANES]; 4];
+            let [w0, w1, w2, w3] = &mut words;
+            for (lane, (((a, b), c), d)) in w0.iter_mut().zip(w1).zip(w2).zip(w3).enumerate() {
+                [*a, *b, *c, *d] = philox4x32([(block * LANES + lane) as u32, row as u32, site, self.step], key);
+            }
+            for (i, f) in out.iter_mut().enumerate() {
+                let word = words[i / (2 * LANES)][i / 2 % LANES];
+                let value = if i % 2 == 0 { word & 0xFFFF } else { word >> 16 };
+                *f = if value < threshold { 0.0 } else { scale };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The known-answer vectors that Random123 publishes for philox4x32-10.
+    #[test]
+    fn known_answers() {
+        assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox4x32([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        assert_eq!(
+            philox4x32([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
+        );
+    }
+
+    #[test]
+    fn factors_drop_the_configured_share_and_keep_the_mean() {
+        let dropout = Dropout { p: 0.1, seed: 7, step: 3, site: 5 };
+        let (rows, columns) = (500, 384);
+        let mut factors = vec![0.0; columns];
+        let (mut dropped, mut total) = (0usize, 0.0f64);
+        for row in 0..rows {
+            dropout.factors(row, 0, &mut factors);
+            dropped += factors.iter().filter(|&&f| f == 0.0).count();
+            total += factors.iter().map(|&f| f64::from(f)).sum::<f64>();
+        }
+        let n = (rows as usize * columns) as f64;
+        // Five standard deviations of a binomial.
+        let five_sigma = 5.0 * (0.1 * 0.9 / n).sqrt();
+        assert!((dropped as f64 / n - 0.1).abs() < five_sigma, "{dropped} of {n}");
+        assert!((total / n - 1.0).abs() < five_sigma / 0.9);
+    }
+
+    #[test]
+    fn a_prefix_of_a_row_has_the_same_mask() {
+        let dropout = Dropout { p: 0.5, seed: 1, step: 1, site: 1 };
+        let (mut long, mut short) = (vec![0.0; 300], vec![0.0; 131]);
+        dropout.factors(9, 2, &mut long);
+        dropout.factors(9, 2, &mut short);
+        assert_eq!(long[..131], short[..]);
+        dropout.factors(9, 3, &mut short);
+        assert_ne!(long[..131], short[..], "heads must differ");
+    }
+}

@@ -1,0 +1,96 @@
+//! The one error type. A message is one line that names the file, line or field and says what to do.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What every fallible function of hbt returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Something the user can mend. A bug in hbt is a panic instead.
+#[derive(Debug)]
+pub enum Error {
+    /// A configuration key holds something that cannot work.
+    Config {
+        /// The key as the user writes it.
+        key: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A file's content is not what it has to be.
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// 1-based line, where the file has lines.
+        line: Option<u64>,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The operating system refused something.
+    Io {
+        /// What hbt was doing, as an infinitive: "read", "write", "create".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's own words.
+        source: io::Error,
+    },
+    /// Anything else; the message is complete in itself.
+    Other(String),
+}
+
+impl Error {
+    /// A configuration key holds something that cannot work.
+    pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Config { key: key.into(), message: message.into() }
+    }
+
+    /// A file's content is not what it has to be.
+    pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_owned(), line: None, message: message.into() }
+    }
+
+    /// One line (1-based) of a file is not what it has to be.
+    pub fn line(path: impl AsRef<Path>, line: u64, message: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_owned(), line: Some(line), message: message.into() }
+    }
+
+    /// The operating system refused `action` ("read", "write", "create", ...) on `path`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Error::Io { action, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Anything else; `message` is complete in itself.
+    pub fn other(message: impl Into<String>) -> Self {
+        Error::Other(message.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config { key, message } => write!(f, "{key}: {message}"),
+            Error::File { path, line: Some(line), message } => write!(f, "{}, line {line}: {message}", path.display()),
+            Error::File { path, line: None, message } => write!(f, "{}: {message}", path.display()),
+            Error::Io { action, path, source } => {
+                let remedy = match source.kind() {
+                    io::ErrorKind::NotFound => "; check the path",
+                    io::ErrorKind::PermissionDenied => "; check the permissions",
+                    io::ErrorKind::StorageFull => "; free some disk space and run the command again",
+                    _ => "",
+                };
+                write!(f, "cannot {action} {}: {source}{remedy}", path.display())
+            }
+            Error::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! hbt, the hybrid batch trainer.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod backend;
+mod choices;
+pub mod error;
+
+pub use error::{Error, Result};

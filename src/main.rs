@@ -1,0 +1,3 @@
+//! The `hbt` command.
+
+fn main() {}
