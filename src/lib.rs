@@ -5,6 +5,7 @@
 
 pub mod backend;
 mod choices;
+pub mod data;
 pub mod error;
 
 pub use error::{Error, Result};

@@ -1,0 +1,140 @@
+//! A step's texts, packed for the encoder: token ids end to end, without padding.
+
+use super::catalog::{LangId, Role, TextSource};
+use super::sampler::hash::{below, hash};
+use super::sampler::permutation::Permutation;
+use super::sampler::{BatchKind, Row, SampledBatch};
+use crate::{Error, Result};
+
+/// One batch in host memory.
+///
+/// Sequences are the `n_queries` queries, then the `n_passages` passages. Passage `i < n_queries` is the positive of
+/// query `i`; after the positives come the negatives, row by row. No two rows are of one group, so a passage that
+/// shares its query's group is that row's own positive or one of its own negatives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The step that trains on it.
+    pub step: u64,
+    /// What all rows have in common.
+    pub kind: BatchKind,
+    /// Number of queries, `batch_size`.
+    pub n_queries: usize,
+    /// Number of positives (as many as queries) and negatives.
+    pub n_passages: usize,
+    /// Token ids of all sequences, end to end: `(n_tokens,)`.
+    pub ids: Vec<i32>,
+    /// Where each sequence begins in `ids`, and where the last one ends: `(n_seqs + 1,)`.
+    pub cu_seqlens: Vec<i32>,
+    /// Group of each sequence: `(n_seqs,)`. A negative has the group of its row.
+    pub groups: Vec<u64>,
+    /// Hash of each sequence's text: `(n_seqs,)`. Equal texts have equal hashes, whatever their group.
+    pub text_hashes: Vec<u64>,
+    /// Language of each query: `(n_queries,)`.
+    pub query_langs: Vec<LangId>,
+    /// Language of each passage: `(n_passages,)`.
+    pub passage_langs: Vec<LangId>,
+}
+
+/// A text that has its place in the batch.
+struct Chosen {
+    text: u64,
+    group: u64,
+    lang: LangId,
+}
+
+/// What random bits of a row choose: one purpose must not repeat another's choice.
+#[derive(Clone, Copy)]
+enum Choice {
+    Query,
+    Positive,
+    Negatives,
+}
+
+impl Batch {
+    /// Looks up and packs the texts of a sampled batch.
+    ///
+    /// A row brings at most `max_negatives` negatives (`None`: all) in the language of its positive; which
+    /// ones, and which of several queries or positives in one language, its `pick` decides.
+    ///
+    /// # Errors
+    /// When the batch has more tokens than 32-bit offsets can count.
+    ///
+    /// # Panics
+    /// When `source` lacks a text that its catalog promises.
+    pub fn pack(
+        step: u64,
+        sampled: &SampledBatch,
+        source: &dyn TextSource,
+        max_negatives: Option<usize>,
+    ) -> Result<Self> {
+        let rows = &sampled.rows;
+        let queries: Vec<Chosen> = rows.iter().map(|row| choose_one(source, row, Role::Query, Choice::Query)).collect();
+        let mut passages: Vec<Chosen> =
+            rows.iter().map(|row| choose_one(source, row, Role::Positive, Choice::Positive)).collect();
+        passages.extend(rows.iter().flat_map(|row| choose_negatives(source, row, max_negatives)));
+
+        let seqs = || queries.iter().chain(&passages);
+        let n_tokens: usize = seqs().map(|seq| source.tokens(seq.text).len()).sum();
+        if i32::try_from(n_tokens).is_err() {
+            let message = format!("{n_tokens} tokens in one batch are more than 2^31; lower it");
+            return Err(Error::config("batch_size", message));
+        }
+        let mut ids = Vec::with_capacity(n_tokens);
+        let mut cu_seqlens = Vec::with_capacity(queries.len() + passages.len() + 1);
+        cu_seqlens.push(0);
+        for seq in seqs() {
+            ids.extend(source.tokens(seq.text).iter().map(|&id| id as i32));
+            cu_seqlens.push(ids.len() as i32);
+        }
+        Ok(Batch {
+            step,
+            kind: sampled.kind,
+            n_queries: queries.len(),
+            n_passages: passages.len(),
+            ids,
+            cu_seqlens,
+            groups: seqs().map(|seq| seq.group).collect(),
+            text_hashes: seqs().map(|seq| source.text_hash(seq.text)).collect(),
+            query_langs: queries.iter().map(|seq| seq.lang).collect(),
+            passage_langs: passages.iter().map(|seq| seq.lang).collect(),
+        })
+    }
+
+    /// Queries and passages.
+    pub fn n_seqs(&self) -> usize {
+        self.n_queries + self.n_passages
+    }
+
+    /// Tokens of all sequences.
+    pub fn n_tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Token ids of one sequence.
+    pub fn seq(&self, seq: usize) -> &[i32] {
+        &self.ids[self.cu_seqlens[seq] as usize..self.cu_seqlens[seq + 1] as usize]
+    }
+}
+
+/// The row's query or positive.
+fn choose_one(source: &dyn TextSource, row: &Row, role: Role, choice: Choice) -> Chosen {
+    let lang = if role == Role::Query { row.query_lang } else { row.passage_lang };
+    let texts = source.texts(row.group, role, lang);
+    assert!(!texts.is_empty(), "group {} has no {role:?} in language {lang}, but its class says so", row.group);
+    let text = texts.start + below(hash(&[row.pick, choice as u64]), texts.end - texts.start);
+    Chosen { text, group: row.group, lang }
+}
+
+/// The row's negatives: all in the order of the data, or as many as allowed, drawn without repeats.
+fn choose_negatives(source: &dyn TextSource, row: &Row, max_negatives: Option<usize>) -> Vec<Chosen> {
+    let texts = source.texts(row.group, Role::Negative, row.passage_lang);
+    let n = texts.end.saturating_sub(texts.start);
+    let chosen = |text| Chosen { text, group: row.group, lang: row.passage_lang };
+    match max_negatives {
+        Some(max) if (max as u64) < n => {
+            let order = Permutation::new(n, hash(&[row.pick, Choice::Negatives as u64]));
+            (0..max as u64).map(|place| chosen(texts.start + order.item(place))).collect()
+        }
+        _ => texts.map(chosen).collect(),
+    }
+}

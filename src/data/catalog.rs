@@ -1,0 +1,58 @@
+//! What the sampler needs to know of a data set: how many groups there are and which languages each class of groups has.
+//!
+//! Groups are numbered so that those with the same *signature* (the languages of their queries and of their
+//! positives) follow one another. A catalog is therefore a short list of classes, whatever the number of groups,
+//! and the groups that can serve a batch are a union of a few ranges.
+
+/// Index into [`Catalog::languages`].
+pub type LangId = u16;
+
+/// Consecutively numbered groups that have the same signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// How many groups; they are numbered on from the end of the class before.
+    pub n_groups: u64,
+    /// Languages in which every group of the class has a query, ascending.
+    pub query_langs: Vec<LangId>,
+    /// Languages in which every group of the class has a positive, ascending.
+    pub passage_langs: Vec<LangId>,
+}
+
+/// The shape of a data set, in the order in which its groups are numbered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    /// ISO 639-1 codes (`und` where the data names no language), ascending.
+    pub languages: Vec<String>,
+    /// Classes in group order.
+    pub classes: Vec<Class>,
+}
+
+impl Catalog {
+    /// Number of groups of all classes.
+    pub fn n_groups(&self) -> u64 {
+        self.classes.iter().map(|c| c.n_groups).sum()
+    }
+}
+
+/// What a text is to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// A question.
+    Query,
+    /// A passage that answers it.
+    Positive,
+    /// A passage that does not, mined or written to be hard.
+    Negative,
+}
+
+/// Where the batch packer finds the tokens of a group: the memory-mapped token cache, or a stand-in for it in tests.
+pub trait TextSource: Send + Sync {
+    /// The shape of the data set.
+    fn catalog(&self) -> &Catalog;
+    /// Numbers of the texts of one group in one role and language; empty where there is none.
+    fn texts(&self, group: u64, role: Role, lang: LangId) -> std::ops::Range<u64>;
+    /// Token ids of a text, prefix and special tokens included, truncated to its role's maximum length.
+    fn tokens(&self, text: u64) -> &[u32];
+    /// 64-bit hash of the text itself: equal texts have equal hashes, whatever their group.
+    fn text_hash(&self, text: u64) -> u64;
+}

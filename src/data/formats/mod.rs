@@ -1,0 +1,137 @@
+//! Reading training data: one file a format, all giving [`Group`]s.
+//!
+//! A [`DataSource`] says where the data is. [`DataSource::resolve`] finds its files and its format, and
+//! [`Resolved::rows`] streams [`Row`]s: a JSONL row is still text, so that whoever reads can parse in parallel. A row
+//! becomes a group, or a part of one: rows that share an `id`, in whichever file, are versions of the same group.
+
+mod flat;
+mod jsonl;
+mod parallel;
+mod row;
+mod source;
+pub mod squad;
+
+use std::fmt;
+
+pub use row::{Row, parse_object};
+pub use source::{DataSource, Resolved, Rows};
+
+/// A text and its language.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Text {
+    /// ISO 639 code, perhaps with script or region (`zh-Hant`); [`UNKNOWN_LANG`] where the data names none.
+    pub lang: String,
+    /// The text as the file has it; never empty or only white space.
+    pub text: String,
+}
+
+/// The versions of one question, its positives and its negatives: all of a group, or what one row says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The data's own id, or `FILE:LINE` where it has none.
+    pub id: String,
+    /// At least one.
+    pub queries: Vec<Text>,
+    /// At least one.
+    pub positives: Vec<Text>,
+    /// Mined hard negatives, if any.
+    pub negatives: Vec<Text>,
+}
+
+/// The language of texts whose language the data does not name (ISO 639-2 for "undetermined").
+pub const UNKNOWN_LANG: &str = "und";
+
+crate::choices::choices! {
+    /// How the data is written.
+    #[derive(Default)]
+    DataFormat {
+        /// Look at the data and decide.
+        #[default]
+        Auto = "auto",
+        /// JSON lines, one group a line: `{"id", "query": {"en": "..."}, "positive": {...}, "negatives": {"en": ["..."]}}`.
+        Parallel = "parallel",
+        /// JSON lines, one row a line: `{"query": "...", "positive": "...", "negatives": ["..."]}` and its many dialects.
+        Flat = "flat",
+        /// A directory with one SQuAD file a language, as XQuAD-R.
+        Squad = "squad",
+    }
+}
+
+crate::choices::choices! {
+    /// Which part of the data.
+    #[derive(Default)]
+    Split {
+        /// Everything.
+        #[default]
+        All = "all",
+        /// The training part.
+        Train = "train",
+        /// The held-out part.
+        Test = "test",
+    }
+}
+
+crate::choices::choices! {
+    /// What the passage of a SQuAD question is.
+    #[derive(Default)]
+    PassageUnit {
+        /// The sentence that holds the answer.
+        #[default]
+        Sentence = "sentence",
+        /// The paragraph around it.
+        Paragraph = "paragraph",
+    }
+}
+
+/// Checks the form of a language code: `en`, `sw`, `yue`, `zh-Hant`, `pt-BR`, `zh-Hant-TW`. The error is a message
+/// without its place.
+pub fn check_lang(lang: &str) -> Result<(), String> {
+    let mut parts = lang.split('-');
+    let primary = parts.next().unwrap_or_default();
+    let suffix = |part: &str| match part.len() {
+        4 => part.starts_with(|c: char| c.is_ascii_uppercase()) && part[1..].bytes().all(|b| b.is_ascii_lowercase()),
+        3 => part.bytes().all(|b| b.is_ascii_digit()),
+        2 => part.bytes().all(|b| b.is_ascii_uppercase()),
+        _ => false,
+    };
+    let primary_ok = matches!(primary.len(), 2 | 3) && primary.bytes().all(|b| b.is_ascii_lowercase());
+    if primary_ok && lang.is_ascii() && parts.all(suffix) {
+        return Ok(());
+    }
+    Err(format!("unknown language {lang:?}; write its ISO 639 code in lower case, such as en, sw, yue or zh-Hant"))
+}
+
+/// Fails on a text that has nothing in it; `key` is its place in the row.
+fn check_text(key: fmt::Arguments, text: &str) -> Result<(), String> {
+    match text.trim().is_empty() {
+        true => Err(format!("{key} is empty; give it a text or remove the row")),
+        false => Ok(()),
+    }
+}
+
+/// What JSON calls a value, for messages.
+fn kind(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "a boolean",
+        serde_json::Value::Number(_) => "a number",
+        serde_json::Value::String(_) => "a string",
+        serde_json::Value::Array(_) => "a list",
+        serde_json::Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn language_codes() {
+        for lang in ["en", "yue", "und", "zh-Hant", "pt-BR", "zh-Hant-TW", "es-419"] {
+            assert_eq!(check_lang(lang), Ok(()), "{lang}");
+        }
+        for lang in ["", "e", "EN", "english", "zh_Hant", "zh-", "zh-hant", "en-us", "日本", "zh-日本", "-en"] {
+            assert!(check_lang(lang).unwrap_err().contains(&format!("{lang:?}")), "{lang}");
+        }
+    }
+}

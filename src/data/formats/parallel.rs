@@ -1,0 +1,64 @@
+//! Parallel rows, one group a line:
+//! `{"id": "...", "query": {"en": "...", "ar": "..."}, "positive": {"en": "..."}, "negatives": {"en": ["..."]}}`.
+//! Each language holds a string or a list of strings.
+
+use serde_json::{Map, Value};
+
+use super::{Group, Text, check_lang, check_text, flat, kind};
+
+const QUERY: [&str; 2] = ["query", "queries"];
+const POSITIVE: [&str; 4] = ["positive", "positives", "pos", "passage"];
+const NEGATIVE: [&str; 3] = ["negatives", "negative", "neg"];
+
+/// One parallel row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
+pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {
+    let query = flat::find(&row, &QUERY).ok_or_else(|| flat::missing("query", &QUERY, &row))?;
+    let positive = flat::find(&row, &POSITIVE).ok_or_else(|| flat::missing("positive", &POSITIVE, &row))?;
+    let group = Group {
+        id: flat::id(&mut row, default_id)?,
+        queries: texts(query, row.remove(query))?,
+        positives: texts(positive, row.remove(positive))?,
+        negatives: match flat::find(&row, &NEGATIVE) {
+            Some(key) => texts(key, row.remove(key))?,
+            None => vec![],
+        },
+    };
+    for (key, texts) in [(query, &group.queries), (positive, &group.positives)] {
+        if texts.is_empty() {
+            return Err(format!("{key} holds no text; give it one or remove the row"));
+        }
+    }
+    Ok(group)
+}
+
+/// Whether a row is parallel rather than flat: its query is an object of languages.
+pub(super) fn looks_parallel(row: &Map<String, Value>) -> bool {
+    QUERY.iter().any(|key| row.get(*key).is_some_and(Value::is_object))
+}
+
+fn texts(key: &str, value: Option<Value>) -> Result<Vec<Text>, String> {
+    let Some(Value::Object(by_lang)) = value else {
+        let found = value.as_ref().map_or("nothing", kind);
+        return Err(format!(
+            "{key} has to be an object of texts by language such as {{\"en\": \"...\"}}, not {found}; \
+             read rows of plain strings with data_format = \"flat\""
+        ));
+    };
+    let mut out = Vec::new();
+    for (lang, value) in by_lang {
+        check_lang(&lang).map_err(|e| format!("{key}: {e}"))?;
+        let items = match value {
+            Value::Array(items) => items,
+            Value::Null => vec![],
+            one => vec![one],
+        };
+        for item in items {
+            let Value::String(text) = item else {
+                return Err(format!("{key}.{lang} has to be a string or a list of strings, not {}", kind(&item)));
+            };
+            check_text(format_args!("{key}.{lang}"), &text)?;
+            out.push(Text { lang: lang.clone(), text });
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,12 @@
+//! Training data: reading it, tokenizing it once, and drawing hybrid batches from it.
+//!
+//! Knows neither backend nor model.
+
+pub mod batch;
+pub mod catalog;
+pub mod formats;
+pub mod loader;
+pub mod prepare;
+pub mod sampler;
+pub mod shard;
+pub mod tokenize;

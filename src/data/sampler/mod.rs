@@ -1,0 +1,251 @@
+//! Draws hybrid batches: which groups, in which languages, as a pure function of (seed, step).
+//!
+//! A [`Sampler`] holds no position. Batch number 10^12 costs what batch number 0 costs, so a run resumes at any
+//! step, exactly, from the step number alone, and nothing is kept per group: time and memory of a batch are
+//! O(batch size) for a hundred million groups as for a hundred. Four ideas make that work, one a file:
+//!
+//! 1. **Turns** (`turns.rs`). A *stream* is one kind of batch: monolingual in one language, mixed, or
+//!    cross-lingual. Steps are cut into blocks in which every stream has a fixed share of the turns, in an order
+//!    that is shuffled from block to block. Drawn frequencies are the configured ones to 1/4096, hardly less so over
+//!    a run as short as 64 steps, and how many turns a stream had before a step is nearly closed form.
+//! 2. **Group sets** (`group_set.rs`). The groups that can serve a stream are a few ranges of group numbers.
+//!    Streams that have the same groups share one set; on fully parallel data there is only one.
+//! 3. **Passes** (`passes.rs`). A set is gone through in passes, each in a new order given by a keyed bijection
+//!    (`permutation.rs`) instead of a shuffled list. Every group of the set comes once before any comes again,
+//!    and no batch holds a group twice, not even one that begins in one pass and ends in the next.
+//! 4. **Row draws** (`languages.rs`). A row of a cross-lingual or mixed batch draws its languages among those its
+//!    group has.
+//!
+//! Where streams have different sets (data that is parallel only in part), each set has passes of its own: a
+//! group that is in two sets comes once per pass of each of them.
+
+mod config;
+mod group_set;
+pub(super) mod hash;
+mod languages;
+mod passes;
+pub(super) mod permutation;
+mod refusal;
+mod turns;
+
+pub use config::{BatchMode, LangSampling, SamplerConfig};
+
+use crate::Result;
+use crate::data::catalog::{Catalog, Class, LangId};
+use group_set::{ClassIndex, GroupSet};
+use hash::hash;
+use languages::LangWeights;
+use passes::Passes;
+use turns::Turns;
+
+/// What all rows of a batch have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BatchKind {
+    /// Queries and passages are all in this language.
+    Monolingual(LangId),
+    /// Every row is in one language, not every row in the same.
+    MixedMonolingual,
+    /// Every row's query and positive are in different languages.
+    CrossLingual,
+}
+
+impl BatchKind {
+    /// The mode that draws only batches of this kind.
+    pub fn mode(self) -> BatchMode {
+        match self {
+            BatchKind::Monolingual(_) => BatchMode::Monolingual,
+            BatchKind::MixedMonolingual => BatchMode::MixedMonolingual,
+            BatchKind::CrossLingual => BatchMode::CrossLingual,
+        }
+    }
+}
+
+/// One row of a batch: a group and the languages in which it is shown this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// The group; no other row of the batch has the same.
+    pub group: u64,
+    /// The group has a query in this language.
+    pub query_lang: LangId,
+    /// The group has a positive in this language.
+    pub passage_lang: LangId,
+    /// Random bits that choose among several queries, positives or negatives of the group in its language.
+    pub pick: u64,
+}
+
+/// What one step trains on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampledBatch {
+    /// What all rows have in common.
+    pub kind: BatchKind,
+    /// `batch_size` rows of as many different groups.
+    pub rows: Vec<Row>,
+}
+
+/// One kind of batch and the set of groups that it draws from.
+struct Stream {
+    kind: BatchKind,
+    /// Index into [`Sampler::sets`].
+    set: usize,
+}
+
+/// The groups of one or more streams, and the order in which they come.
+struct SharedSet {
+    groups: GroupSet,
+    passes: Passes,
+    /// For each stream, whether it draws from this set.
+    serves: Vec<bool>,
+}
+
+/// Draws batches. See the [module](self) for how, [`SamplerConfig`] for what.
+pub struct Sampler {
+    seed: u64,
+    batch_size: u64,
+    classes: ClassIndex,
+    weights: LangWeights,
+    /// Monolingual streams in order of language, then the mixed or cross-lingual one if the mode has one.
+    streams: Vec<Stream>,
+    sets: Vec<SharedSet>,
+    turns: Turns,
+}
+
+/// What a hash is for: two uses of one (seed, step, row) must not share their random bits.
+#[derive(Clone, Copy)]
+enum Use {
+    Turns = 1,
+    Passes,
+    Language,
+    Pick,
+}
+
+impl Sampler {
+    /// A sampler for groups that `catalog` describes.
+    ///
+    /// # Errors
+    /// When the configuration is out of range, when no group can serve a kind of batch that the mode draws, and
+    /// when a kind of batch has fewer groups than a batch has rows.
+    pub fn new(catalog: &Catalog, config: &SamplerConfig) -> Result<Self> {
+        config.check()?;
+        let classes = ClassIndex::new(catalog);
+        let weights = LangWeights::new(catalog, config);
+        let langs = if config.monolingual_share() > 0.0 { monolingual_langs(catalog, config)? } else { Vec::new() };
+
+        let mut candidates: Vec<(BatchKind, GroupSet)> = langs
+            .iter()
+            .map(|&lang| (BatchKind::Monolingual(lang), classes.select(|class| has_lang(class, lang))))
+            .collect();
+        if let Some(kind) = config.multilingual_kind() {
+            candidates.push((kind, multilingual_groups(catalog, &classes, kind, config)?));
+        }
+        check_sizes(catalog, config, &candidates)?;
+
+        let lang_weights: Vec<f64> = langs.iter().map(|&lang| weights.common(lang)).collect();
+        let turns = Turns::new(config.monolingual_share(), &lang_weights, hash(&[config.seed, Use::Turns as u64]));
+        let mut sampler = Sampler {
+            seed: config.seed,
+            batch_size: config.batch_size as u64,
+            classes,
+            weights,
+            streams: Vec::with_capacity(candidates.len()),
+            sets: Vec::new(),
+            turns,
+        };
+        let n_streams = candidates.len();
+        for (kind, groups) in candidates {
+            sampler.add_stream(kind, groups, n_streams);
+        }
+        Ok(sampler)
+    }
+
+    /// Adds a stream; one whose groups are those of an earlier stream shares that stream's set.
+    fn add_stream(&mut self, kind: BatchKind, groups: GroupSet, n_streams: usize) {
+        let set = self.sets.iter().position(|set| set.groups == groups).unwrap_or_else(|| {
+            let key = hash(&[self.seed, Use::Passes as u64, self.sets.len() as u64]);
+            let passes = Passes::new(groups.len(), self.batch_size, key);
+            self.sets.push(SharedSet { groups, passes, serves: vec![false; n_streams] });
+            self.sets.len() - 1
+        });
+        self.sets[set].serves[self.streams.len()] = true;
+        self.streams.push(Stream { kind, set });
+    }
+
+    /// The batch of `step` (0 is the first). The same for every call, in whatever order the calls come.
+    pub fn batch(&self, step: u64) -> SampledBatch {
+        let stream = &self.streams[self.turns.stream(step)];
+        let set = &self.sets[stream.set];
+        let turn = self.turns.before(step, &set.serves);
+        let groups = set.passes.batch(turn).into_iter().map(|index| set.groups.group(index));
+        let rows = groups.zip(0..).map(|(group, row)| self.row(stream.kind, step, row, group)).collect();
+        SampledBatch { kind: stream.kind, rows }
+    }
+
+    fn row(&self, kind: BatchKind, step: u64, row: u64, group: u64) -> Row {
+        let bits = |purpose: Use| hash(&[self.seed, purpose as u64, step, row]);
+        let (query_lang, passage_lang) = match kind {
+            BatchKind::Monolingual(lang) => (lang, lang),
+            BatchKind::MixedMonolingual => {
+                let lang = self.weights.draw_common(self.classes.class_of(group), bits(Use::Language));
+                (lang, lang)
+            }
+            BatchKind::CrossLingual => self.weights.draw_pair(self.classes.class_of(group), bits(Use::Language)),
+        };
+        Row { group, query_lang, passage_lang, pick: bits(Use::Pick) }
+    }
+
+    /// How many groups can be drawn at all. The others lack the languages that the mode needs.
+    pub fn n_groups(&self) -> u64 {
+        let ranges = self.sets.iter().flat_map(|set| set.groups.ranges());
+        group_set::union_len(ranges)
+    }
+
+    /// Steps in which as many rows are drawn as there are groups to draw: the length of an epoch.
+    ///
+    /// Where all streams share one set (fully parallel data, or a mode with one stream) that is exactly one pass:
+    /// every group once. Otherwise it is one pass on average, and the language sampling decides which groups come
+    /// more often.
+    pub fn steps_per_pass(&self) -> f64 {
+        self.n_groups() as f64 / self.batch_size as f64
+    }
+}
+
+fn has_lang(class: &Class, lang: LangId) -> bool {
+    class.query_langs.contains(&lang) && class.passage_langs.contains(&lang)
+}
+
+/// Languages in which a monolingual batch can be drawn, ascending.
+fn monolingual_langs(catalog: &Catalog, config: &SamplerConfig) -> Result<Vec<LangId>> {
+    let langs: Vec<LangId> = (0..catalog.languages.len() as LangId)
+        .filter(|&lang| catalog.classes.iter().any(|class| class.n_groups > 0 && has_lang(class, lang)))
+        .collect();
+    if langs.is_empty() {
+        return Err(refusal::no_groups(catalog, config, BatchKind::Monolingual(0)));
+    }
+    Ok(langs)
+}
+
+/// The groups that can serve a mixed or a cross-lingual batch.
+fn multilingual_groups(
+    catalog: &Catalog,
+    classes: &ClassIndex,
+    kind: BatchKind,
+    config: &SamplerConfig,
+) -> Result<GroupSet> {
+    let groups = classes.select(|class| match kind {
+        BatchKind::CrossLingual => class.query_langs.iter().any(|q| class.passage_langs.iter().any(|p| p != q)),
+        _ => class.query_langs.iter().any(|&lang| has_lang(class, lang)),
+    });
+    if groups.len() == 0 {
+        return Err(refusal::no_groups(catalog, config, kind));
+    }
+    Ok(groups)
+}
+
+/// Every stream must fill a batch with different groups. Reports the smallest, so that its remedy is enough.
+fn check_sizes(catalog: &Catalog, config: &SamplerConfig, streams: &[(BatchKind, GroupSet)]) -> Result<()> {
+    match streams.iter().min_by_key(|(_, groups)| groups.len()) {
+        Some((kind, groups)) if groups.len() < config.batch_size as u64 => {
+            Err(refusal::too_few_groups(catalog, config, *kind, groups.len()))
+        }
+        _ => Ok(()),
+    }
+}

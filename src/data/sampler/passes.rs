@@ -1,0 +1,120 @@
+//! The order in which the groups of a set come: pass after pass, each once a pass, none twice in a batch.
+
+use super::hash::hash;
+use super::permutation::Permutation;
+
+/// The endless sequence of passes over `0..n`, cut into batches.
+///
+/// Pass `p` takes the places `p * n .. (p + 1) * n` of the sequence, batch `k` the places
+/// `k * batch_size .. (k + 1) * batch_size`. A batch may thus begin in one pass and end in the next. To keep it
+/// free of repeats, the first `batch_size` items of the next pass are reordered: those that the batch already
+/// took from the end of the pass before go behind the others. If the batch took `taken` items from the old pass, at
+/// most that many of the `batch_size` go behind, so the `batch_size - taken` that the batch still needs are all new
+/// to it. The end of a pass is never reordered (for `n >= 2 * batch_size` its last `batch_size` items are not among
+/// the first), so the next pass can tell what was taken without looking further back: O(batch size), at any depth.
+///
+/// With fewer than two batches of groups there is no room for that, and little choice of order either: every pass
+/// then has the same order, in which any `batch_size` neighbours (the end joined to the start) are different.
+pub struct Passes {
+    n: u64,
+    batch_size: u64,
+    key: u64,
+}
+
+impl Passes {
+    /// Passes over `0..n` in batches of `batch_size <= n`, in the orders that belong to `key`.
+    pub fn new(n: u64, batch_size: u64, key: u64) -> Self {
+        assert!(0 < batch_size && batch_size <= n, "a batch of {batch_size} from {n} groups");
+        Passes { n, batch_size, key }
+    }
+
+    /// The items of one batch.
+    pub fn batch(&self, number: u64) -> Vec<u64> {
+        let start = u128::from(number) * u128::from(self.batch_size);
+        let offset = (start % u128::from(self.n)) as u64;
+        let here = self.batch_size.min(self.n - offset);
+        if self.n < 2 * self.batch_size {
+            let order = self.order(0);
+            return (offset..offset + here).chain(0..self.batch_size - here).map(|place| order.item(place)).collect();
+        }
+        // At most number / 2: it fits.
+        let pass = (start / u128::from(self.n)) as u64;
+        let mut items = self.items(pass, offset, here);
+        if here < self.batch_size {
+            items.extend(self.items(pass + 1, 0, self.batch_size - here));
+        }
+        items
+    }
+
+    fn order(&self, pass: u64) -> Permutation {
+        Permutation::new(self.n, hash(&[self.key, pass]))
+    }
+
+    /// `len <= batch_size` items of a pass, from place `from`.
+    fn items(&self, pass: u64, from: u64, len: u64) -> Vec<u64> {
+        let order = self.order(pass);
+        let opening = if from < self.batch_size { self.opening(pass, &order) } else { Vec::new() };
+        (from..from + len)
+            .map(|place| opening.get(place as usize).copied().unwrap_or_else(|| order.item(place)))
+            .collect()
+    }
+
+    /// The first `batch_size` items of a pass, those last that its first batch already took from the pass before.
+    fn opening(&self, pass: u64, order: &Permutation) -> Vec<u64> {
+        let items = (0..self.batch_size).map(|place| order.item(place));
+        let taken = (u128::from(pass) * u128::from(self.n) % u128::from(self.batch_size)) as u64;
+        if taken == 0 {
+            return items.collect();
+        }
+        let before = self.order(pass - 1);
+        let (mut new, old): (Vec<u64>, Vec<u64>) = items.partition(|&item| before.place(item) < self.n - taken);
+        new.extend(old);
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every shape of boundary: each pass holds each item once, no batch holds one twice.
+    #[test]
+    fn each_item_once_a_pass_and_never_twice_in_a_batch() {
+        for batch_size in [1, 2, 3, 5, 8, 13] {
+            for n in batch_size..=5 * batch_size + 1 {
+                let passes = Passes::new(n, batch_size, n + 1000 * batch_size);
+                let mut sequence = Vec::new();
+                // batch_size passes: every possible number of items taken over.
+                for number in 0..n {
+                    let batch = passes.batch(number);
+                    let distinct: std::collections::HashSet<_> = batch.iter().collect();
+                    assert_eq!(distinct.len() as u64, batch_size, "n = {n}, batch {number}: {batch:?}");
+                    sequence.extend(batch);
+                }
+                for (p, pass) in sequence.chunks_exact(n as usize).enumerate() {
+                    let mut sorted = pass.to_vec();
+                    sorted.sort_unstable();
+                    assert!(sorted.iter().copied().eq(0..n), "n = {n}, batch_size = {batch_size}, pass {p}: {pass:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn order_changes_from_pass_to_pass() {
+        let passes = Passes::new(100, 10, 1);
+        let pass = |p: u64| -> Vec<u64> { (p * 10..(p + 1) * 10).flat_map(|k| passes.batch(k)).collect() };
+        let first = pass(0);
+        for p in 1..20 {
+            let fixed = first.iter().zip(pass(p)).filter(|(a, b)| **a == *b).count();
+            // One item in expectation keeps its place; 8 or more has probability 1e-5.
+            assert!(fixed < 8, "pass {p} keeps {fixed} of 100 places");
+        }
+    }
+
+    #[test]
+    fn far_batches_do_not_overflow() {
+        let batch = Passes::new(100_000_007, 1 << 17, 1).batch(u64::MAX);
+        assert_eq!(batch.len(), 1 << 17);
+    }
+}

@@ -1,0 +1,257 @@
+//! The token cache: a data set tokenized once, in one memory-mapped file.
+//!
+//! The file's name is a hash of all that its content depends on: the data files and how they are read, the tokenizer,
+//! the prefixes and maximum lengths. Changed data is another file, so a cache is never out of date, and a second run
+//! opens it at once. It appears under its name only when it is whole and on the disk; a damaged one is built again.
+//! The same input gives the same bytes, so two processes that build at once do each other no harm.
+
+mod build;
+mod file;
+mod merge;
+
+use std::env;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use self::file::{MappedFile, TextRecord, VERSION};
+use super::catalog::{Catalog, Class, LangId, Role, TextSource};
+use super::formats::{DataSource, Resolved};
+use super::tokenize::TextTokenizer;
+use crate::{Error, Result};
+
+/// How texts become tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenizeSpec {
+    /// Put before every query.
+    pub query_prefix: String,
+    /// Put before every passage, positive or negative.
+    pub passage_prefix: String,
+    /// Longest query in tokens, prefix and special tokens included.
+    pub query_max_len: usize,
+    /// Longest passage in tokens, prefix and special tokens included.
+    pub passage_max_len: usize,
+}
+
+/// A tokenized data set on disk; see the [module](self).
+pub struct TokenCache {
+    file: MappedFile,
+    path: PathBuf,
+    key: u128,
+    catalog: Catalog,
+    n_rows: u64,
+    n_skipped: u64,
+    was_built: bool,
+}
+
+/// What the cache knows of a text beside its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextInfo {
+    /// What it is to its group.
+    pub role: Role,
+    /// Its language, an index into the catalog's.
+    pub lang: LangId,
+    /// Number of tokens kept, prefix and special tokens included.
+    pub len: u32,
+    /// Number of tokens before truncation; more than `len` if the text was truncated.
+    pub full_len: u32,
+    /// Hash of the text without its prefix.
+    pub hash: u64,
+}
+
+/// All that a cache is made of.
+struct Inputs<'a> {
+    data: &'a Resolved,
+    tokenizer: &'a TextTokenizer,
+    spec: &'a TokenizeSpec,
+}
+
+/// `(n_groups, query_langs, passage_langs)` of a class of groups.
+type MetaClass = (u64, Vec<LangId>, Vec<LangId>);
+
+/// The small part of the file, kept as JSON.
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    languages: Vec<String>,
+    classes: Vec<MetaClass>,
+    n_rows: u64,
+    n_skipped: u64,
+}
+
+/// Where caches go by default: `$HBT_CACHE`, else `$XDG_CACHE_HOME/hbt`, else `~/.cache/hbt`.
+pub fn default_cache_dir() -> Result<PathBuf> {
+    let dir = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    dir("HBT_CACHE")
+        .or_else(|| dir("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("hbt")))
+        .or_else(|| dir("HOME").map(|path| path.join(".cache").join("hbt")))
+        .ok_or_else(|| Error::other("no directory for the token cache: set HBT_CACHE to one that can be written"))
+}
+
+impl TokenCache {
+    /// Opens the cache of this data, tokenizer and spec in `cache_dir`, building it first if it is not there.
+    /// `progress` is called with bytes of data done and in all, from the calling thread, only while building.
+    ///
+    /// # Errors
+    /// Bad data, with its file and line; a maximum length without room for text; a cache directory that cannot be
+    /// written or is full. Nothing is left behind then.
+    pub fn open_or_build(
+        source: &DataSource,
+        tokenizer: &TextTokenizer,
+        spec: &TokenizeSpec,
+        cache_dir: &Path,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<TokenCache> {
+        tokenizer.check_max_len("query_max_len", spec.query_max_len)?;
+        tokenizer.check_max_len("passage_max_len", spec.passage_max_len)?;
+        let data = &source.resolve()?;
+        let inputs = Inputs { data, tokenizer, spec };
+        let key = key(&inputs, source)?;
+        let path = cache_dir.join(format!("tokens-{key:032x}.cache"));
+        if let Some(cache) = open(&path, key, false)? {
+            return Ok(cache);
+        }
+        build::build(&inputs, key, &path, progress)?;
+        let cache = open(&path, key, true)?;
+        cache.ok_or_else(|| Error::file(&path, "changed while it was written; free the disk of errors and try again"))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A name for the content: the same for the same data, tokenized in the same way, wherever it is.
+    pub fn key(&self) -> String {
+        format!("{:032x}", self.key)
+    }
+
+    /// Whether this call made the file, rather than finding it.
+    pub fn was_built(&self) -> bool {
+        self.was_built
+    }
+
+    /// Rows of the data; several may make up one group.
+    pub fn n_rows(&self) -> u64 {
+        self.n_rows
+    }
+
+    /// SQuAD questions that were left out because no sentence holds their answer.
+    pub fn n_skipped(&self) -> u64 {
+        self.n_skipped
+    }
+
+    /// Number of texts of all groups, roles and languages.
+    pub fn n_texts(&self) -> u64 {
+        self.file.texts().len() as u64
+    }
+
+    /// Number of groups.
+    pub fn n_groups(&self) -> u64 {
+        self.file.groups().len() as u64 - 1
+    }
+
+    /// The id of a group in the data, or `FILE:LINE` where it has none.
+    pub fn group_id(&self, group: u64) -> &str {
+        let record = &self.file.groups()[group as usize];
+        let bytes: &[u8] = bytemuck::cast_slice(&self.file.words()[record.id_start as usize..]);
+        std::str::from_utf8(&bytes[..record.id_len as usize]).expect("ids are written from strings and checksummed")
+    }
+
+    /// Numbers of all texts of a group.
+    pub fn group_texts(&self, group: u64) -> Range<u64> {
+        let groups = self.file.groups();
+        groups[group as usize].first_text..groups[group as usize + 1].first_text
+    }
+
+    /// What is known of a text.
+    pub fn text_info(&self, text: u64) -> TextInfo {
+        let TextRecord { hash, len, full_len, role, lang, .. } = self.file.texts()[text as usize];
+        let role = [Role::Query, Role::Positive, Role::Negative][role as usize];
+        TextInfo { role, lang: lang as LangId, len, full_len, hash }
+    }
+}
+
+impl TextSource for TokenCache {
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn texts(&self, group: u64, role: Role, lang: LangId) -> Range<u64> {
+        let all = self.group_texts(group);
+        let texts = &self.file.texts()[all.start as usize..all.end as usize];
+        let key = (role as u32, u32::from(lang));
+        let start = texts.partition_point(|text| (text.role, text.lang) < key);
+        let len = texts[start..].partition_point(|text| (text.role, text.lang) == key);
+        all.start + start as u64..all.start + (start + len) as u64
+    }
+
+    fn tokens(&self, text: u64) -> &[u32] {
+        let record = &self.file.texts()[text as usize];
+        &self.file.words()[record.start as usize..][..record.len as usize]
+    }
+
+    fn text_hash(&self, text: u64) -> u64 {
+        self.file.texts()[text as usize].hash
+    }
+}
+
+/// The cache at `path`; `None` if there is none, or none that is whole.
+fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", path, e)),
+    };
+    let Some(file) = MappedFile::open(&file, key).map_err(|e| Error::io("read", path, e))? else { return Ok(None) };
+    let Ok(meta) = serde_json::from_slice::<Meta>(file.meta()) else { return Ok(None) };
+    let Meta { languages, classes, n_rows, n_skipped } = meta;
+    let class = |(n_groups, query_langs, passage_langs)| Class { n_groups, query_langs, passage_langs };
+    let catalog = Catalog { languages, classes: classes.into_iter().map(class).collect() };
+    Ok(Some(TokenCache { file, path: path.to_owned(), key, catalog, n_rows, n_skipped, was_built }))
+}
+
+/// Hash of all that the content of a cache depends on.
+fn key(inputs: &Inputs, source: &DataSource) -> Result<u128> {
+    let TokenizeSpec { query_prefix, passage_prefix, query_max_len, passage_max_len } = inputs.spec;
+    let mut hash = Xxh3::new();
+    // Lengths go before contents, so that no two inputs run together into the same bytes.
+    let mut add = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    let how = format!(
+        "version {VERSION}, {}, split {}, {}, tokenizer {:032x}, lengths {query_max_len} {passage_max_len}",
+        inputs.data.format(),
+        source.split,
+        source.passage_unit,
+        inputs.tokenizer.content_hash(),
+    );
+    for text in [&how, query_prefix, passage_prefix] {
+        add(text.as_bytes());
+    }
+    for (name, path) in inputs.data.files() {
+        add(name.as_bytes());
+        let blocks = hash_blocks(path).map_err(|e| Error::io("read", path, e))?;
+        add(bytemuck::cast_slice(&blocks));
+    }
+    Ok(hash.digest128())
+}
+
+/// Hashes of a file's blocks, computed on all cores: the data is hashed at every start, and may be large.
+fn hash_blocks(path: &Path) -> io::Result<Vec<u64>> {
+    const BLOCK_LEN: u64 = 4 << 20;
+    let len = File::open(path)?.metadata()?.len();
+    let hash_block = |index: u64| -> io::Result<u64> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(index * BLOCK_LEN))?;
+        let mut block = Vec::new();
+        file.take(BLOCK_LEN).read_to_end(&mut block)?;
+        Ok(xxh3_64(&block))
+    };
+    (0..len.div_ceil(BLOCK_LEN)).into_par_iter().map(hash_block).collect()
+}

@@ -1,0 +1,209 @@
+//! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and what is large goes to disk as
+//! it comes. In memory stay about 50 bytes a row.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use bytemuck::Pod;
+use memmap2::Mmap;
+use rayon::prelude::*;
+use tempfile::NamedTempFile;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::file::{BlockWriter, TextRecord, map};
+use super::merge::{RowEntry, write_index};
+use super::{Inputs, TokenizeSpec};
+use crate::data::catalog::{LangId, Role};
+use crate::data::formats::{Row, Rows, Text};
+use crate::data::tokenize::{Encoded, TextTokenizer};
+use crate::{Error, Result};
+
+/// A chunk is large enough to keep many cores busy and small enough to be no burden on memory.
+const CHUNK_ROWS: usize = 4096;
+const CHUNK_BYTES: u64 = 8 << 20;
+/// Marks files that are being written. Those of a process that died are removed when they are this old.
+const PARTIAL: &str = ".partial";
+const PARTIAL_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Builds the cache for `inputs` at `path`. Nothing appears there unless it is whole.
+pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    remove_stale(dir);
+    let file = partial_file(dir).map_err(|e| Error::io("write", dir, e))?;
+    let out = BlockWriter::new(file.as_file()).map_err(|e| Error::io("write", path, e))?;
+    let texts = Spill::new(dir).map_err(|e| Error::io("write", dir, e))?;
+    let mut tokenized =
+        Tokenized { out, n_words: 0, texts, n_texts: 0, rows: vec![], languages: vec![], lang_ids: HashMap::new() };
+    let n_skipped = tokenized.read_all(inputs, path, progress)?;
+    write_index(tokenized, dir, key, n_skipped).map_err(|e| Error::io("write", path, e))?;
+    file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
+    // The new name itself has to reach the disk; where directories cannot be synced, it does so in time.
+    let _ = File::open(dir).and_then(|dir| dir.sync_all());
+    Ok(())
+}
+
+/// What the first pass leaves behind.
+pub(super) struct Tokenized<'a> {
+    /// The cache file, up to the end of its words.
+    pub(super) out: BlockWriter<'a>,
+    pub(super) n_words: u64,
+    /// A [`TextRecord`] a text, in the order of the data, with provisional language ids.
+    pub(super) texts: Spill,
+    pub(super) n_texts: u64,
+    pub(super) rows: Vec<RowEntry>,
+    /// In the order of their first texts, which is the order of the provisional ids.
+    pub(super) languages: Vec<String>,
+    lang_ids: HashMap<String, LangId>,
+}
+
+/// A row whose texts are tokens.
+struct EncodedRow {
+    id: String,
+    texts: Vec<EncodedText>,
+    n_bytes: u64,
+}
+
+struct EncodedText {
+    role: Role,
+    lang: String,
+    hash: u64,
+    encoded: Encoded,
+}
+
+impl Tokenized<'_> {
+    /// Reads and tokenizes everything; returns the number of questions that were left out.
+    fn read_all(&mut self, inputs: &Inputs, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<u64> {
+        let mut rows = inputs.data.rows()?;
+        let n_bytes = inputs.data.n_bytes();
+        let mut n_done = 0;
+        progress(0, n_bytes);
+        let mut chunk = next_chunk(&mut rows)?;
+        while !chunk.is_empty() {
+            let (encoded, next) = rayon::join(
+                || -> Vec<Result<EncodedRow>> { chunk.par_iter().map(|row| encode_row(row, inputs)).collect() },
+                || next_chunk(&mut rows),
+            );
+            // One after the other, so that of several bad rows the first is reported.
+            for row in encoded {
+                let row = row?;
+                n_done += row.n_bytes;
+                self.push(row).map_err(|e| Error::io("write", path, e))?;
+            }
+            progress(n_done.min(n_bytes), n_bytes);
+            chunk = next?;
+        }
+        progress(n_bytes, n_bytes);
+        if self.rows.is_empty() {
+            return Err(Error::file(inputs.data.path(), "no training row in this data; check the path and the split"));
+        }
+        Ok(rows.n_skipped())
+    }
+
+    fn push(&mut self, row: EncodedRow) -> io::Result<()> {
+        let too_many = |what| io::Error::other(format!("more than {what} in one data set; split it"));
+        if self.rows.len() >= u32::MAX as usize {
+            return Err(too_many("4,294,967,295 rows"));
+        }
+        let id_hash = xxh3_128(row.id.as_bytes());
+        self.rows.push(RowEntry {
+            id_hash: [(id_hash >> 64) as u64, id_hash as u64],
+            first_text: self.n_texts,
+            id_len: row.id.len() as u32,
+        });
+        self.out.write_all(row.id.as_bytes())?;
+        self.out.align(size_of::<u32>() as u64)?;
+        self.n_words += row.id.len().div_ceil(size_of::<u32>()) as u64;
+        for EncodedText { role, lang, hash, encoded } in row.texts {
+            let lang = match self.lang_ids.get(&lang) {
+                Some(id) => *id,
+                None => {
+                    let id = LangId::try_from(self.languages.len()).ok().filter(|id| *id < LangId::MAX);
+                    let id = id.ok_or_else(|| too_many("65,535 languages"))?;
+                    self.languages.push(lang.clone());
+                    *self.lang_ids.entry(lang).or_insert(id)
+                }
+            };
+            let len = encoded.ids.len() as u32;
+            let full_len = u32::try_from(encoded.full_len).unwrap_or(u32::MAX);
+            let (role, lang) = (role as u32, u32::from(lang));
+            self.texts.push(&TextRecord { start: self.n_words, hash, len, full_len, role, lang })?;
+            self.out.write_all(bytemuck::cast_slice(&encoded.ids))?;
+            self.n_words += u64::from(len);
+            self.n_texts += 1;
+        }
+        Ok(())
+    }
+}
+
+fn next_chunk(rows: &mut Rows) -> Result<Vec<Row>> {
+    let mut chunk = Vec::new();
+    let mut n_bytes = 0;
+    while chunk.len() < CHUNK_ROWS && n_bytes < CHUNK_BYTES {
+        let Some(row) = rows.next().transpose()? else { break };
+        n_bytes += row.n_bytes();
+        chunk.push(row);
+    }
+    Ok(chunk)
+}
+
+fn encode_row(row: &Row, inputs: &Inputs) -> Result<EncodedRow> {
+    let group = row.parse()?;
+    let TokenizeSpec { query_prefix, passage_prefix, query_max_len, passage_max_len } = inputs.spec;
+    let mut texts = Vec::with_capacity(group.queries.len() + group.positives.len() + group.negatives.len());
+    for (role, of_role, prefix, max_len) in [
+        (Role::Query, group.queries, query_prefix, *query_max_len),
+        (Role::Positive, group.positives, passage_prefix, *passage_max_len),
+        (Role::Negative, group.negatives, passage_prefix, *passage_max_len),
+    ] {
+        for Text { lang, text } in of_role {
+            let encoded = encode(inputs.tokenizer, row, prefix, &text, max_len)?;
+            texts.push(EncodedText { role, lang, hash: xxh3_64(text.as_bytes()), encoded });
+        }
+    }
+    Ok(EncodedRow { id: group.id, texts, n_bytes: row.n_bytes() })
+}
+
+fn encode(tokenizer: &TextTokenizer, row: &Row, prefix: &str, text: &str, max_len: usize) -> Result<Encoded> {
+    tokenizer.encode(prefix, text, max_len).map_err(|e| row.error(e))
+}
+
+/// Records that wait on the disk until they are put in order. The file has no name: it is gone when the process is.
+pub(super) struct Spill(BufWriter<File>);
+
+impl Spill {
+    pub(super) fn new(dir: &Path) -> io::Result<Self> {
+        Ok(Spill(BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(dir)?)))
+    }
+
+    pub(super) fn push<T: Pod>(&mut self, record: &T) -> io::Result<()> {
+        self.0.write_all(bytemuck::bytes_of(record))
+    }
+
+    /// All records, to be read back.
+    pub(super) fn finish(self) -> io::Result<Mmap> {
+        map(&self.0.into_inner().map_err(io::IntoInnerError::into_error)?)
+    }
+}
+
+fn partial_file(dir: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("tokens-").suffix(PARTIAL);
+    // Temporary files are private by default; a cache may be shared, so the user's umask decides.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(dir)
+}
+
+/// Removes what killed processes left behind. That this fails is no reason not to go on.
+fn remove_stale(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|written| written.elapsed().ok());
+        if entry.file_name().to_string_lossy().ends_with(PARTIAL) && age.is_some_and(|age| age > PARTIAL_MAX_AGE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Texts to token ids, with the model's own `tokenizer.json`.
+
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use rayon::prelude::*;
+use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{Error, Result};
+
+/// Names that tokenizers give their padding token, where `tokenizer.json` has no padding section.
+const PAD_TOKENS: [&str; 3] = ["<pad>", "[PAD]", "<|pad|>"];
+
+/// A model's tokenizer, without the padding and truncation that its file may ask for: hbt packs texts instead of
+/// padding them, and each call says how long a text may be.
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    content_hash: u128,
+    pad_id: Option<u32>,
+    n_special: usize,
+}
+
+/// A tokenized text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids, special tokens included, at most the maximum length that was asked for.
+    pub ids: Vec<u32>,
+    /// Number of tokens before truncation, special tokens included.
+    pub full_len: usize,
+    /// Whether the text lost tokens.
+    pub truncated: bool,
+}
+
+impl TextTokenizer {
+    /// Reads a `tokenizer.json`, or the one in a model directory.
+    ///
+    /// # Errors
+    /// The file is missing (the message names its directory and how to make one) or is not a tokenizer.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let path = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let bytes = fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::file(
+                path.parent().unwrap_or(Path::new(".")),
+                "no tokenizer.json here; write one with transformers: \
+                 AutoTokenizer.from_pretrained(MODEL, use_fast=True).save_pretrained(DIR)",
+            ),
+            _ => Error::io("read", &path, e),
+        })?;
+        Self::from_bytes(&bytes).map_err(|e| {
+            Error::file(&path, format!("not a tokenizer that hbt can read ({e}); write it again with transformers"))
+        })
+    }
+
+    fn from_bytes(bytes: &[u8]) -> tokenizers::Result<Self> {
+        let mut tokenizer = Tokenizer::from_str(std::str::from_utf8(bytes)?)?;
+        let pad_id = match tokenizer.get_padding() {
+            Some(padding) => Some(padding.pad_id),
+            None => PAD_TOKENS.iter().find_map(|token| tokenizer.token_to_id(token)),
+        };
+        tokenizer.with_padding(None).with_truncation(None)?;
+        let n_special = tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        Ok(TextTokenizer { tokenizer, content_hash: xxh3_128(bytes), pad_id, n_special })
+    }
+
+    /// Hash of the tokenizer file's bytes: equal on every machine and in every version of hbt.
+    pub fn content_hash(&self) -> u128 {
+        self.content_hash
+    }
+
+    /// Number of token ids, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The padding token's id, if the tokenizer has one.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.pad_id
+    }
+
+    /// Fails where `max_len` (the value of the configuration key `key`) leaves no room for a token of the text.
+    pub fn check_max_len(&self, key: &str, max_len: usize) -> Result<()> {
+        if max_len > self.n_special {
+            return Ok(());
+        }
+        let n_special = self.n_special;
+        Err(Error::config(
+            key,
+            format!(
+                "{max_len} leaves no room for text beside {n_special} special tokens; set at least {}",
+                n_special + 1
+            ),
+        ))
+    }
+
+    /// Token ids of `prefix` followed by `text`, cut at the end to `max_len` tokens. The special tokens stay: the
+    /// cut is made before they are added.
+    ///
+    /// # Errors
+    /// `max_len` is too small ([`check_max_len`](Self::check_max_len)), or the tokenizer has no token, not even an
+    /// unknown one, for this text.
+    pub fn encode(&self, prefix: &str, text: &str, max_len: usize) -> Result<Encoded> {
+        self.check_max_len("max_len", max_len)?;
+        let fail = |e: tokenizers::Error| Error::other(format!("the tokenizer cannot encode this text: {e}"));
+        let mut encoding = match prefix {
+            "" => self.tokenizer.encode_fast(text, false),
+            _ => self.tokenizer.encode_fast(format!("{prefix}{text}"), false),
+        }
+        .map_err(fail)?;
+        let full_len = encoding.len() + self.n_special;
+        encoding.truncate(max_len - self.n_special, 0, TruncationDirection::Right);
+        // What was cut off is kept as `overflowing`, and would get special tokens of its own.
+        drop(encoding.take_overflowing());
+        let encoding = self.tokenizer.post_process(encoding, None, true).map_err(fail)?;
+        let ids = encoding.get_ids().to_vec();
+        if ids.is_empty() {
+            return Err(Error::other("the tokenizer makes no token of this text; remove it"));
+        }
+        Ok(Encoded { ids, full_len, truncated: full_len > max_len })
+    }
+
+    /// Token ids of many texts, in their order, computed on all cores; each as [`encode`](Self::encode) makes them.
+    pub fn encode_batch<S: AsRef<str> + Sync>(
+        &self,
+        prefix: &str,
+        texts: &[S],
+        max_len: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        texts.par_iter().map(|text| Ok(self.encode(prefix, text.as_ref(), max_len)?.ids)).collect()
+    }
+}

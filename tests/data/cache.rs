@@ -1,0 +1,275 @@
+//! The token cache against a plain in-memory grouping of the same rows, and under damage, races and a full disk.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use hbt::data::catalog::{LangId, Role, TextSource};
+use hbt::data::formats::{DataSource, Split, Text};
+use hbt::data::shard::{TokenCache, TokenizeSpec};
+use tempfile::TempDir;
+
+use super::{message, open, spec, tokenizer, write};
+
+const ROLES: [Role; 3] = [Role::Query, Role::Positive, Role::Negative];
+
+/// Rows of many shapes, enough of them for several chunks: one to three languages a group, ids that come back much
+/// later or never, repeated texts, negatives for some, texts over the length limit.
+fn rows(n_rows: usize) -> String {
+    let langs = ["sw", "en", "zh-Hant", "ar"];
+    let mut rows = String::new();
+    for i in 0..n_rows {
+        let (query_lang, passage_lang) = (langs[i % 4], langs[(i / 7) % 4]);
+        let id = if i % 5 == 0 { String::new() } else { format!("\"id\": \"g{}\", ", i * 31 % (n_rows / 3 + 1)) };
+        let passage = format!("w{} ", i % 60).repeat(1 + i % 17);
+        let negatives = if i % 3 == 0 { format!("[\"w{}\", \"w8 w{}\"]", i % 9, i % 50) } else { "[]".into() };
+        rows += &format!(
+            "{{{id}\"query\": \"w{} w{}\", \"query_lang\": \"{query_lang}\", \"positive\": \"{passage}\", \
+             \"passage_lang\": \"{passage_lang}\", \"negatives\": {negatives}}}\n",
+            i % 10,
+            i % 89,
+        );
+    }
+    rows
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).map_or(vec![], |entries| entries.map(|entry| entry.unwrap().path()).collect())
+}
+
+#[test]
+fn agrees_with_plain_grouping() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(9000)));
+    let cache = open(&source, &dir.path().join("cache")).unwrap();
+    let groups = source.read_groups().unwrap();
+    let catalog = cache.catalog();
+    assert_eq!(catalog.languages, ["ar", "en", "sw", "zh-Hant"]);
+    assert_eq!(
+        (cache.n_rows(), cache.n_groups(), catalog.n_groups()),
+        (9000, groups.len() as u64, groups.len() as u64)
+    );
+    let (tokenizer, spec) = (tokenizer(), spec());
+    let by_id: BTreeMap<&str, _> = groups.iter().map(|group| (group.id.as_str(), group)).collect();
+    let mut class_of = catalog.classes.iter().flat_map(|class| std::iter::repeat_n(class, class.n_groups as usize));
+    let mut n_texts = 0;
+    for number in 0..cache.n_groups() {
+        let group = by_id[cache.group_id(number)];
+        let langs = |texts: &[Text]| -> BTreeSet<String> { texts.iter().map(|text| text.lang.clone()).collect() };
+        let named =
+            |ids: &[LangId]| ids.iter().map(|id| catalog.languages[*id as usize].clone()).collect::<BTreeSet<_>>();
+        let class = class_of.next().unwrap();
+        assert_eq!(named(&class.query_langs), langs(&group.queries));
+        assert_eq!(named(&class.passage_langs), langs(&group.positives));
+        for (role, texts) in ROLES.into_iter().zip([&group.queries, &group.positives, &group.negatives]) {
+            let (prefix, max_len) = match role {
+                Role::Query => (&spec.query_prefix, spec.query_max_len),
+                _ => (&spec.passage_prefix, spec.passage_max_len),
+            };
+            for (lang, name) in catalog.languages.iter().enumerate() {
+                let expected: Vec<&str> = texts.iter().filter(|t| t.lang == *name).map(|t| t.text.as_str()).collect();
+                let found = cache.texts(number, role, lang as LangId);
+                n_texts += expected.len() as u64;
+                assert_eq!(found.end - found.start, expected.len() as u64, "{} {role:?} {name}", group.id);
+                for (text, words) in found.zip(expected) {
+                    let encoded = tokenizer.encode(prefix, words, max_len).unwrap();
+                    let info = cache.text_info(text);
+                    assert_eq!(cache.tokens(text), encoded.ids);
+                    assert_eq!((info.role, info.lang as usize, info.full_len as usize), (role, lang, encoded.full_len));
+                    assert_eq!(info.full_len > info.len, encoded.truncated);
+                    assert_eq!(cache.text_hash(text), xxhash_rust::xxh3::xxh3_64(words.as_bytes()));
+                }
+            }
+        }
+    }
+    assert_eq!(cache.n_texts(), n_texts);
+}
+
+#[test]
+fn classes_are_sorted_and_distinct() {
+    let dir = TempDir::new().unwrap();
+    let cache = open(&DataSource::new(write(dir.path(), "rows.jsonl", rows(500))), dir.path()).unwrap();
+    let signature = |i: usize| (&cache.catalog().classes[i].query_langs, &cache.catalog().classes[i].passage_langs);
+    assert!(cache.catalog().classes.len() > 5);
+    for i in 1..cache.catalog().classes.len() {
+        assert!(signature(i - 1) < signature(i), "class {i}");
+    }
+}
+
+#[test]
+fn a_second_run_only_opens() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(300)));
+    let cache_dir = dir.path().join("a/b");
+    let calls = Cell::new(0);
+    let run = || {
+        let count = |done, total| {
+            assert!(done <= total);
+            calls.set(calls.get() + 1);
+        };
+        TokenCache::open_or_build(&source, &tokenizer(), &spec(), &cache_dir, &count).unwrap()
+    };
+    let first = run();
+    let n_calls = calls.get();
+    assert!(first.was_built() && n_calls >= 2);
+    let second = run();
+    assert!(!second.was_built());
+    assert_eq!((calls.get(), second.path()), (n_calls, first.path()));
+    assert_eq!(files(&cache_dir), [first.path()]);
+}
+
+#[test]
+fn everything_that_matters_is_in_the_key() {
+    let dir = TempDir::new().unwrap();
+    let data = write(dir.path(), "data/train.jsonl", rows(30));
+    let source = DataSource::new(data.parent().unwrap());
+    let mut paths = BTreeSet::new();
+    let mut build = |source: &DataSource, spec: &TokenizeSpec| {
+        let cache =
+            TokenCache::open_or_build(source, &tokenizer(), spec, &dir.path().join("cache"), &|_, _| ()).unwrap();
+        assert!(paths.insert(cache.path().to_owned()), "{source:?} {spec:?} took another's cache");
+    };
+    build(&source, &spec());
+    build(&DataSource { split: Split::Train, ..source.clone() }, &spec());
+    build(&source, &TokenizeSpec { query_prefix: "w1 w2 ".into(), passage_prefix: String::new(), ..spec() });
+    build(&source, &TokenizeSpec { query_prefix: "w1 ".into(), passage_prefix: "w2 w2 ".into(), ..spec() });
+    build(&source, &TokenizeSpec { query_max_len: 9, ..spec() });
+    build(&source, &TokenizeSpec { passage_max_len: 9, ..spec() });
+    fs::write(&data, rows(31)).unwrap();
+    build(&source, &spec());
+}
+
+#[test]
+fn same_input_same_bytes() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(9000)));
+    let build = |n_threads: usize| {
+        let cache_dir = dir.path().join(n_threads.to_string());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        let (source, cache_dir) = (&source, &cache_dir);
+        pool.install(|| fs::read(open(source, cache_dir).unwrap().path()).unwrap())
+    };
+    assert_eq!(build(1), build(3));
+}
+
+#[test]
+fn a_damaged_cache_is_built_again() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(200)));
+    let cache = open(&source, dir.path()).unwrap();
+    let path = cache.path().to_owned();
+    drop(cache);
+    let good = fs::read(&path).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let damaged = [vec![], good[..5000].to_vec(), good[..good.len() - 1].to_vec(), flipped(30), flipped(5000)];
+    for bytes in damaged {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let cache = open(&source, dir.path()).unwrap();
+        assert!(cache.was_built());
+        assert_eq!(fs::read(&path).unwrap(), good);
+    }
+}
+
+#[test]
+fn two_builders_at_once() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(3000)));
+    let cache_dir = dir.path().join("cache");
+    let caches: Vec<TokenCache> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| open(&source, &cache_dir).unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(files(&cache_dir), [caches[0].path()]);
+    assert!(caches.iter().all(|cache| cache.n_groups() == caches[0].n_groups()));
+}
+
+#[test]
+fn what_killed_builders_left_is_removed_in_time() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(10)));
+    let cache_dir = dir.path().join("cache");
+    let old = write(&cache_dir, "tokens-old.partial", "half");
+    let young = write(&cache_dir, "tokens-young.partial", "half");
+    let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    fs::File::options().write(true).open(&old).unwrap().set_modified(two_days_ago).unwrap();
+    open(&source, &cache_dir).unwrap();
+    assert!(!old.exists() && young.exists(), "another process may still be writing the young one");
+}
+
+#[test]
+fn bad_data_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let good = "{\"query\": \"w1\", \"positive\": \"w2\"}\n";
+    let cases = [
+        (
+            format!("{}{{\"query\": \"w1\",\n{}", good.repeat(7340), good.repeat(3000)),
+            "rows.jsonl, line 7341: invalid JSON: ",
+        ),
+        (format!("{}{{\"positive\": \"w1\"}}\n{{}}", good.repeat(9)), "rows.jsonl, line 10: no query"),
+        ("\n".into(), "the file is empty"),
+    ];
+    for (content, expected) in cases {
+        let source = DataSource::new(write(dir.path(), "rows.jsonl", content));
+        let cache_dir = dir.path().join("cache");
+        let message = message(open(&source, &cache_dir));
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(files(&cache_dir), [] as [PathBuf; 0]);
+    }
+}
+
+#[test]
+fn a_text_of_100_000_characters() {
+    let dir = TempDir::new().unwrap();
+    let long = "w3 ".repeat(33_334);
+    let row = format!("{{\"query\": \"w1\", \"positive\": \"{long}\"}}\n");
+    let cache = open(&DataSource::new(write(dir.path(), "rows.jsonl", row)), dir.path()).unwrap();
+    let text = cache.texts(0, Role::Positive, 0).start;
+    assert_eq!(cache.tokens(text).len(), spec().passage_max_len);
+    // The words, the prefix's one, and two special tokens.
+    assert_eq!(cache.text_info(text).full_len, 33_334 + 1 + 2);
+}
+
+#[test]
+fn lengths_without_room_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(3)));
+    let spec = TokenizeSpec { passage_max_len: 2, ..spec() };
+    let message = message(TokenCache::open_or_build(&source, &tokenizer(), &spec, dir.path(), &|_, _| ()));
+    assert!(message.starts_with("passage_max_len: 2 leaves no room"), "{message}");
+}
+
+/// Runs itself as a child whose files may not grow beyond 64 KiB, the nearest thing to a full disk that needs no
+/// privileges.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    const CHILD: &str = "HBT_TEST_FULL_DISK";
+    if let Some(dir) = std::env::var_os(CHILD) {
+        let dir = Path::new(&dir);
+        let message = message(open(&DataSource::new(dir.join("rows.jsonl")), &dir.join("cache")));
+        assert!(message.starts_with("cannot write") && message.contains("File too large"), "{message}");
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    write(dir.path(), "rows.jsonl", rows(9000));
+    let test = "data::cache::a_full_disk_leaves_nothing_behind";
+    // Blocks of 512 bytes; a shell that counts in 1,024 makes it 128 KiB, still too few.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 128; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(CHILD, dir.path())
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+    assert_eq!(files(&dir.path().join("cache")), [] as [PathBuf; 0]);
+}

@@ -1,0 +1,158 @@
+//! The batch packer and the loader, on a data set in memory.
+
+use super::*;
+use hbt::data::batch::Batch;
+use hbt::data::catalog::{Role, TextSource};
+use hbt::data::loader::Loader;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// A data set in memory: `cells[(group, role, lang)]` are the texts.
+struct Texts {
+    catalog: Catalog,
+    cells: HashMap<(u64, Role, LangId), Range<u64>>,
+    tokens: Vec<Vec<u32>>,
+    /// Looking at this text panics, as a damaged cache would.
+    broken: Option<u64>,
+}
+
+impl Texts {
+    /// `n_groups` groups in two languages, with 1 query, 2 positives and `n_negatives` negatives in each, but
+    /// no negatives in l01 for odd groups. Token ids name the text: group, role, language, index.
+    fn new(n_groups: u64, n_negatives: u64) -> Self {
+        let mut texts =
+            Texts { catalog: parallel(n_groups, 2), cells: HashMap::new(), tokens: Vec::new(), broken: None };
+        for group in 0..n_groups {
+            for lang in 0..2 {
+                for (role, count) in [(Role::Query, 1), (Role::Positive, 2), (Role::Negative, n_negatives)] {
+                    let count = if role == Role::Negative && lang == 1 && group % 2 == 1 { 0 } else { count };
+                    let start = texts.tokens.len() as u64;
+                    texts.cells.insert((group, role, lang), start..start + count);
+                    let name = |i| vec![group as u32, role as u32, u32::from(lang), i as u32];
+                    // Lengths differ: 4 or 5 tokens.
+                    let pad = |i: u64| if (group + i).is_multiple_of(2) { vec![9] } else { Vec::new() };
+                    texts.tokens.extend((0..count).map(|i| [name(i), pad(i)].concat()));
+                }
+            }
+        }
+        texts
+    }
+}
+
+impl TextSource for Texts {
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+    fn texts(&self, group: u64, role: Role, lang: LangId) -> Range<u64> {
+        self.cells[&(group, role, lang)].clone()
+    }
+    fn tokens(&self, text: u64) -> &[u32] {
+        assert_ne!(Some(text), self.broken, "broken text");
+        &self.tokens[text as usize]
+    }
+    fn text_hash(&self, text: u64) -> u64 {
+        text * 1000 + 7
+    }
+}
+
+#[test]
+fn a_batch_holds_the_texts_of_its_rows() {
+    let texts = Texts::new(40, 3);
+    let sampler = sampler(texts.catalog(), &config(BatchMode::CrossLingual, 8));
+    let (mut positives, mut negatives) = (HashSet::new(), 0);
+    for step in 0..30 {
+        let sampled = sampler.batch(step);
+        let batch = Batch::pack(step, &sampled, &texts, None).unwrap();
+        assert_eq!((batch.step, batch.kind, batch.n_queries), (step, BatchKind::CrossLingual, 8));
+        assert_eq!(batch.cu_seqlens.len(), batch.n_seqs() + 1);
+        assert_eq!(*batch.cu_seqlens.last().unwrap() as usize, batch.n_tokens());
+        assert_eq!(batch.groups.len(), batch.n_seqs());
+        // Ids as the definition says: queries, positives, negatives row by row.
+        let mut expected: Vec<(u64, Role, LangId)> = Vec::new();
+        expected.extend(sampled.rows.iter().map(|row| (row.group, Role::Query, row.query_lang)));
+        expected.extend(sampled.rows.iter().map(|row| (row.group, Role::Positive, row.passage_lang)));
+        for row in &sampled.rows {
+            let n = if row.passage_lang == 1 && row.group % 2 == 1 { 0 } else { 3 };
+            expected.extend(vec![(row.group, Role::Negative, row.passage_lang); n]);
+        }
+        assert_eq!(batch.n_seqs(), expected.len());
+        for (seq, (group, role, lang)) in expected.into_iter().enumerate() {
+            let ids = batch.seq(seq);
+            assert_eq!(ids[..3], [group as i32, role as i32, i32::from(lang)], "sequence {seq}");
+            assert_eq!(batch.groups[seq], group);
+            let text = texts.cells[&(group, role, lang)].start + ids[3] as u64;
+            assert_eq!(batch.text_hashes[seq], texts.text_hash(text));
+            assert_eq!(ids.len(), texts.tokens(text).len());
+            let packed_lang = match seq.checked_sub(batch.n_queries) {
+                None => batch.query_langs[seq],
+                Some(passage) => batch.passage_langs[passage],
+            };
+            assert_eq!(packed_lang, lang);
+            match role {
+                Role::Positive => _ = positives.insert((group, lang, ids[3])),
+                Role::Negative => negatives += 1,
+                Role::Query => {}
+            }
+        }
+    }
+    assert!(negatives > 300);
+    assert!((0..2).all(|i| positives.iter().filter(|p| p.2 == i).count() > 30), "both positives of a cell are used");
+}
+
+#[test]
+fn negatives_are_limited_and_drawn_evenly() {
+    let texts = Texts::new(40, 5);
+    let sampler = sampler(texts.catalog(), &config(BatchMode::Monolingual, 20));
+    let mut counts = [0f64; 5];
+    for step in 0..200 {
+        let batch = Batch::pack(step, &sampler.batch(step), &texts, Some(2)).unwrap();
+        let negatives: Vec<(u64, i32)> =
+            (2 * batch.n_queries..batch.n_seqs()).map(|seq| (batch.groups[seq], batch.seq(seq)[3])).collect();
+        assert_eq!(negatives.iter().collect::<HashSet<_>>().len(), negatives.len(), "a negative twice");
+        let with = batch.groups[..20].iter().filter(|&g| batch.kind == BatchKind::Monolingual(0) || g % 2 == 0).count();
+        assert_eq!(negatives.len(), 2 * with);
+        negatives.iter().for_each(|(_, i)| counts[*i as usize] += 1.0);
+    }
+    let mean = counts.iter().sum::<f64>() / 5.0;
+    check_chi_square(&counts, &[mean; 5], "negatives");
+    let none = Batch::pack(0, &sampler.batch(0), &texts, Some(0)).unwrap();
+    assert_eq!(none.n_passages, none.n_queries);
+}
+
+fn load(texts: Texts, steps: Range<u64>) -> (Loader, Arc<Sampler>, Arc<Texts>) {
+    let sampler = Arc::new(sampler(texts.catalog(), &config(BatchMode::Hybrid, 8)));
+    let texts = Arc::new(texts);
+    (Loader::start(sampler.clone(), texts.clone(), steps, None).unwrap(), sampler, texts)
+}
+
+#[test]
+fn the_loader_yields_the_batches_of_its_steps_in_order() {
+    let (loader, sampler, texts) = load(Texts::new(40, 1), 17..40);
+    let batches: Vec<Batch> = loader.map(|batch| batch.unwrap()).collect();
+    assert_eq!(batches.len(), 23);
+    for (step, batch) in (17..).zip(batches) {
+        assert_eq!(batch, Batch::pack(step, &sampler.batch(step), &*texts, None).unwrap());
+    }
+}
+
+#[test]
+fn dropping_the_loader_ends_its_thread() {
+    let (mut loader, _, texts) = load(Texts::new(40, 1), 0..u64::MAX);
+    assert_eq!(loader.next().unwrap().unwrap().step, 0);
+    drop(loader);
+    // The thread held the other reference.
+    assert_eq!(Arc::strong_count(&texts), 1);
+}
+
+#[test]
+fn a_panic_on_the_loader_thread_reaches_the_caller() {
+    let mut texts = Texts::new(40, 1);
+    texts.broken = Some(0);
+    let (mut loader, ..) = load(texts, 0..1000);
+    let panic =
+        catch_unwind(AssertUnwindSafe(|| loader.by_ref().count())).expect_err("the text is drawn within 1000 steps");
+    assert!(panic.downcast_ref::<String>().unwrap().contains("broken text"));
+    assert!(loader.next().is_none());
+}
