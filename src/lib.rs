@@ -7,5 +7,7 @@ pub mod backend;
 mod choices;
 pub mod data;
 pub mod error;
+pub mod loss;
+pub mod model;
 
 pub use error::{Error, Result};

@@ -2,4 +2,5 @@
 
 mod data;
 mod gemm_bf16;
+mod model_io;
 mod sampler;

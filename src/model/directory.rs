@@ -1,0 +1,334 @@
+//! What a Hugging Face or sentence-transformers directory says about a model, before any weight is read.
+//!
+//! A sentence-transformers directory lists its modules in `modules.json`: a Transformer, a Pooling, perhaps a Dense,
+//! perhaps a Normalize. Anything else there, or an option hbt would compute differently, is an error: an embedding
+//! that is silently wrong costs more than a refusal.
+
+use super::json::{Fields, read_optional, read_optional_object};
+use super::{DenseSpec, ModelConfig};
+use crate::backend::Pooling;
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// A model directory whose configuration has been read and checked.
+#[derive(Clone, Debug)]
+pub struct ModelDir {
+    /// The directory itself.
+    pub path: PathBuf,
+    /// Where `config.json`, `tokenizer.json` and the weights are: usually `path`.
+    pub transformer: PathBuf,
+    /// Sizes of the encoder.
+    pub config: ModelConfig,
+    /// All of `config.json`, to be kept when the model is saved.
+    pub config_json: Map<String, Value>,
+    /// How token vectors become one; `None` where the directory does not say. See [`ModelDir::pooling_or`].
+    pub pooling: Option<Pooling>,
+    /// Sizes of the Dense module, where there is one.
+    pub dense: Option<DenseSpec>,
+    /// Where the weights of the Dense module are.
+    pub dense_dir: Option<PathBuf>,
+    /// Whether a Normalize module follows.
+    pub normalize: bool,
+    /// Most tokens a text may have, special tokens included.
+    pub max_seq_length: usize,
+    /// What the model expects before every query; `None` where the directory does not say.
+    pub query_prefix: Option<String>,
+    /// What the model expects before every passage; `None` where the directory does not say.
+    pub passage_prefix: Option<String>,
+    /// `tokenizer.json`
+    pub tokenizer: PathBuf,
+}
+
+impl ModelDir {
+    /// Reads everything but the weights.
+    ///
+    /// # Errors
+    /// No such directory; no `config.json` or `tokenizer.json`; a file that is not what it has to be; a module or an option
+    /// that hbt does not compute.
+    pub fn open(path: impl AsRef<Path>) -> Result<ModelDir> {
+        let path = path.as_ref();
+        if !path.is_dir() {
+            let what = if path.exists() { "is a file, not a model directory" } else { "no such directory" };
+            return Err(Error::file(path, format!("{what}; give the directory that holds the model's config.json")));
+        }
+        let modules = Modules::read(path)?;
+        // An empty name must not leave a slash at the end: messages show it.
+        let transformer: PathBuf = path.join(&modules.transformer).components().collect();
+        let (config, config_json) = read_config(&transformer)?;
+        let pooling = match &modules.pooling {
+            Some(folder) => Some(read_pooling(&path.join(folder), &config)?),
+            None => None,
+        };
+        let dense_dir = modules.dense.map(|folder| path.join(folder));
+        let dense = match &dense_dir {
+            Some(folder) => Some(read_dense(folder, &config)?),
+            None => None,
+        };
+        let tokenizer = transformer.join("tokenizer.json");
+        if !tokenizer.is_file() {
+            return Err(Error::file(
+                &transformer,
+                "has no tokenizer.json; make it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+            ));
+        }
+        let max_seq_length = read_max_seq_length(&transformer, &tokenizer, &config)?;
+        let (query_prefix, passage_prefix) = read_prefixes(path)?;
+        Ok(ModelDir {
+            path: path.to_owned(),
+            transformer,
+            config,
+            config_json,
+            pooling,
+            dense,
+            dense_dir,
+            normalize: modules.normalize,
+            max_seq_length,
+            query_prefix,
+            passage_prefix,
+            tokenizer,
+        })
+    }
+
+    /// The pooling of the configuration where it names one, else the directory's.
+    ///
+    /// # Errors
+    /// When neither says it: a wrong guess would give plausible but poor embeddings.
+    pub fn pooling_or(&self, configured: Option<Pooling>) -> Result<Pooling> {
+        configured.or(self.pooling).ok_or_else(|| {
+            Error::config(
+                "pooling",
+                format!(
+                    "neither {} nor the configuration says how token vectors become one embedding; \
+                     set pooling = \"mean\" (E5, MiniLM) or \"cls\" (LaBSE, BGE-M3)",
+                    self.path.display()
+                ),
+            )
+        })
+    }
+}
+
+/// The folders that `modules.json` names, relative to the model directory; `""` is that directory.
+#[derive(Default)]
+pub(super) struct Modules {
+    pub(super) transformer: String,
+    pub(super) pooling: Option<String>,
+    pub(super) dense: Option<String>,
+    normalize: bool,
+}
+
+impl Modules {
+    /// A directory without `modules.json` is a Transformer alone.
+    pub(super) fn read(directory: &Path) -> Result<Modules> {
+        let path = &directory.join("modules.json");
+        let Some(value) = read_optional(path)? else { return Ok(Modules::default()) };
+        let list =
+            value.as_array().ok_or_else(|| Error::file(path, "has to hold a list of modules, `[{...}, ...]`"))?;
+        let mut modules = Modules::default();
+        let mut last = None;
+        for module in list {
+            let module =
+                module.as_object().ok_or_else(|| Error::file(path, format!("module {module} is not an object")))?;
+            let fields = Fields::new(path, module);
+            let class = fields.string("type")?.ok_or_else(|| fields.error("a module has no \"type\""))?;
+            let kind = Kind::from_class(class).ok_or_else(|| {
+                let supported = "Transformer, Pooling, Dense and Normalize of sentence_transformers";
+                fields.error(format!("module {class:?} is not supported; hbt knows {supported}"))
+            })?;
+            if last.is_none() != (kind == Kind::Transformer) || last >= Some(kind) {
+                let order = "one Transformer, one Pooling, then perhaps one Dense and one Normalize";
+                return Err(fields.error(format!("module {class:?} is out of order; hbt computes {order}")));
+            }
+            last = Some(kind);
+            let folder = fields.string("path")?.unwrap_or_default().to_owned();
+            match kind {
+                Kind::Transformer => modules.transformer = folder,
+                Kind::Pooling => modules.pooling = Some(folder),
+                Kind::Dense => modules.dense = Some(folder),
+                Kind::Normalize => modules.normalize = true,
+            }
+        }
+        Ok(modules)
+    }
+}
+
+/// Modules in the only order hbt computes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Transformer,
+    Pooling,
+    Dense,
+    Normalize,
+}
+
+impl Kind {
+    /// Until 5.3 a class is `sentence_transformers.models.Pooling`, since 5.4
+    /// `sentence_transformers.sentence_transformer.modules.pooling.Pooling`.
+    fn from_class(class: &str) -> Option<Kind> {
+        match class.strip_prefix("sentence_transformers.")?.rsplit('.').next()? {
+            "Transformer" => Some(Kind::Transformer),
+            "Pooling" => Some(Kind::Pooling),
+            "Dense" => Some(Kind::Dense),
+            "Normalize" => Some(Kind::Normalize),
+            _ => None,
+        }
+    }
+}
+
+fn read_config(directory: &Path) -> Result<(ModelConfig, Map<String, Value>)> {
+    let path = &directory.join("config.json");
+    let map = read_optional_object(path)?.ok_or_else(|| {
+        Error::file(
+            directory,
+            "has no config.json; give a directory written by transformers, sentence-transformers or hbt",
+        )
+    })?;
+    Ok((ModelConfig::from_map(path, &map)?, map))
+}
+
+fn read_pooling(folder: &Path, config: &ModelConfig) -> Result<Pooling> {
+    let path = &folder.join("config.json");
+    let map = read_optional_object(path)?.ok_or_else(|| {
+        Error::file(folder, "has no config.json, but modules.json says that the pooling is described there")
+    })?;
+    let fields = Fields::new(path, &map);
+    for key in ["word_embedding_dimension", "embedding_dimension"] {
+        if let Some(size) = fields.integer(key)?.filter(|&size| size != config.hidden_size) {
+            return Err(
+                fields.error(format!("{key} is {size}, but the encoder's hidden_size is {}", config.hidden_size))
+            );
+        }
+    }
+    let modes = if map.contains_key("pooling_mode") { new_modes(&fields)? } else { legacy_modes(&fields, &map)? };
+    let pooling = match modes.as_slice() {
+        ["cls"] => Pooling::Cls,
+        ["mean"] => Pooling::Mean,
+        [] => return Err(fields.error("names no pooling mode; hbt knows cls and mean")),
+        _ => return Err(fields.error(format!("pooling {} is not supported; hbt knows cls or mean", modes.join(" + ")))),
+    };
+    if pooling == Pooling::Mean && fields.boolean("include_prompt")? == Some(false) {
+        return Err(fields.error("include_prompt is false, but hbt's mean is over the prefix too; set it to true"));
+    }
+    Ok(pooling)
+}
+
+/// Since 5.4: `"pooling_mode": "mean"`, or a list whose vectors are concatenated.
+fn new_modes<'a>(fields: &Fields<'a>) -> Result<Vec<&'a str>> {
+    let wrong = || fields.error("pooling_mode has to be a string or a list of strings");
+    match fields.get("pooling_mode") {
+        Some(Value::String(mode)) => Ok(vec![mode]),
+        Some(Value::Array(modes)) => modes.iter().map(|mode| mode.as_str().ok_or_else(wrong)).collect(),
+        _ => Err(wrong()),
+    }
+}
+
+/// Until 5.3: one boolean a mode, such as `"pooling_mode_mean_tokens": true`.
+fn legacy_modes<'a>(fields: &Fields, map: &'a Map<String, Value>) -> Result<Vec<&'a str>> {
+    let mut modes = Vec::new();
+    for key in map.keys() {
+        let Some(mode) = key.strip_prefix("pooling_mode_") else { continue };
+        if fields.boolean(key)? == Some(true) {
+            modes.push(mode.trim_end_matches("_tokens").trim_end_matches("_token"));
+        }
+    }
+    Ok(modes)
+}
+
+fn read_dense(folder: &Path, config: &ModelConfig) -> Result<DenseSpec> {
+    let path = &folder.join("config.json");
+    let map = read_optional_object(path)?.ok_or_else(|| {
+        Error::file(folder, "has no config.json, but modules.json says that a Dense module is described there")
+    })?;
+    let fields = Fields::new(path, &map);
+    let spec =
+        DenseSpec { in_features: fields.size("in_features", None)?, out_features: fields.size("out_features", None)? };
+    if spec.in_features != config.hidden_size {
+        return Err(fields.error(format!(
+            "in_features is {}, but the encoder's hidden_size is {}",
+            spec.in_features, config.hidden_size
+        )));
+    }
+    if fields.boolean("bias")? == Some(false) {
+        return Err(fields.error("bias is false, but hbt computes a Dense module with a bias only"));
+    }
+    // sentence-transformers takes tanh where the key is absent.
+    let activation = fields.string("activation_function")?.unwrap_or("Tanh");
+    if activation.rsplit('.').next() != Some("Tanh") {
+        return Err(
+            fields.error(format!("activation_function {activation:?} is not supported; hbt computes Tanh only"))
+        );
+    }
+    // Since 5.4 a Dense may also work on every token (late interaction).
+    match fields.string("module_input_name")? {
+        Some(input) if input != "sentence_embedding" => {
+            Err(fields.error(format!("module_input_name {input:?} is not supported, only \"sentence_embedding\"")))
+        }
+        _ => Ok(spec),
+    }
+}
+
+/// Names `sentence_bert_config.json` has had; sentence-transformers looks for all of them.
+const TRANSFORMER_CONFIGS: [&str; 3] =
+    ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"];
+
+/// What the directory says, and never more than the position table holds.
+fn read_max_seq_length(directory: &Path, tokenizer: &Path, config: &ModelConfig) -> Result<usize> {
+    for name in TRANSFORMER_CONFIGS {
+        let path = &directory.join(name);
+        let Some(map) = read_optional_object(path)? else { continue };
+        let fields = Fields::new(path, &map);
+        if let Some(task) = fields.string("transformer_task")?.filter(|&task| task != "feature-extraction") {
+            return Err(
+                fields.error(format!("transformer_task {task:?} is not supported, only \"feature-extraction\""))
+            );
+        }
+        if fields.boolean("do_lower_case")? == Some(true) && !lowercases(tokenizer)? {
+            return Err(fields.error(
+                "do_lower_case is true, but tokenizer.json does not lowercase; hbt leaves texts as they are: set it to false",
+            ));
+        }
+        if fields.get("max_seq_length").is_some() {
+            return Ok(fields.size("max_seq_length", None)?.min(config.max_seq_len()));
+        }
+        break;
+    }
+    let path = &directory.join("tokenizer_config.json");
+    let said = read_optional_object(path)?.and_then(|map| map.get("model_max_length").and_then(Value::as_u64));
+    // transformers writes 1000000000000000019884624838656, which is no u64, where it does not know.
+    Ok(said.filter(|&n| n > 0).map_or(config.max_seq_len(), |n| (n as usize).min(config.max_seq_len())))
+}
+
+/// Whether the tokenizer's own normalizer lowercases, so that doing it before changes nothing.
+fn lowercases(tokenizer: &Path) -> Result<bool> {
+    let Some(map) = read_optional_object(tokenizer)? else { return Ok(false) };
+    let Some(normalizer) = map.get("normalizer") else { return Ok(false) };
+    let parts = match normalizer.get("normalizers").and_then(Value::as_array) {
+        Some(sequence) => sequence.as_slice(),
+        None => std::slice::from_ref(normalizer),
+    };
+    Ok(parts.iter().any(|part| part["type"] == "Lowercase" || part["lowercase"] == true))
+}
+
+/// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
+fn read_prefixes(directory: &Path) -> Result<(Option<String>, Option<String>)> {
+    let path = &directory.join("config_sentence_transformers.json");
+    let Some(map) = read_optional_object(path)? else { return Ok((None, None)) };
+    let fields = Fields::new(path, &map);
+    let prompts = match fields.get("prompts") {
+        None => return Ok((None, None)),
+        Some(Value::Object(prompts)) => Fields::new(path, prompts),
+        Some(_) => return Err(fields.error("prompts has to be an object of strings")),
+    };
+    let first = |names: &[&str]| -> Result<Option<String>> {
+        for name in names {
+            if let Some(prompt) = prompts.string(name)? {
+                return Ok(Some(prompt.to_owned()));
+            }
+        }
+        match fields.string("default_prompt_name")? {
+            Some(name) => Ok(prompts.string(name)?.map(str::to_owned)),
+            None => Ok(None),
+        }
+    };
+    Ok((first(&["query"])?, first(&["document", "passage", "corpus"])?))
+}

@@ -1,0 +1,263 @@
+//! The whole encoder: tokens in, unit embeddings out, and the way back.
+
+use super::head::HeadState;
+use super::layer::{Layer, LayerSaved, LayerScratch, StepDropout};
+use super::packing::{DeviceBatch, Sequences};
+use super::{EncoderParams, ModelConfig};
+use crate::Result;
+use crate::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, Pooling, SegmentSum, Tensor};
+use std::ops::Range;
+
+/// A model on a device.
+pub struct Encoder<B: Backend> {
+    /// Sizes and constants.
+    pub config: ModelConfig,
+    /// How a sequence's token vectors become one.
+    pub pooling: Pooling,
+    /// Working weights.
+    pub weights: EncoderParams<Tensor<B, B::E>>,
+}
+
+impl<B: Backend> Encoder<B> {
+    /// `D`, the length of an embedding.
+    pub fn embedding_size(&self) -> usize {
+        self.weights.dense.as_ref().map_or(self.config.hidden_size, |dense| dense.bias.len())
+    }
+}
+
+/// The gradients of a step.
+pub struct Gradients<B: Backend> {
+    /// Gradient of every parameter; the word table's has only the rows of [`Gradients::word_rows`].
+    pub params: EncoderParams<Tensor<B, f32>>,
+    /// Ascending ids whose rows the word table's gradient holds.
+    pub word_rows: Tensor<B, i32>,
+    /// The same on the host.
+    unique_ids: Vec<i32>,
+}
+
+impl<B: Backend> Gradients<B> {
+    /// All zero, for the parameters of `weights`.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn new(backend: &B, weights: &EncoderParams<Tensor<B, B::E>>) -> Result<Self> {
+        let word_shape = [0, weights.word_embeddings.row_len()];
+        let mut first = true;
+        let params = weights.try_map(|w| {
+            // The word table comes first; its gradient grows with the batch.
+            let shape = if std::mem::take(&mut first) { &word_shape[..] } else { w.shape() };
+            Tensor::zeros(backend, shape)
+        })?;
+        Ok(Self { params, word_rows: Tensor::zeros(backend, &[0])?, unique_ids: Vec::new() })
+    }
+
+    /// Zeroes every gradient before a step whose batch has these token ids.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn reset(&mut self, backend: &B, ids: &[i32]) -> Result<()> {
+        self.unique_ids = ids.to_vec();
+        self.unique_ids.sort_unstable();
+        self.unique_ids.dedup();
+        self.word_rows.assign(backend, &self.unique_ids)?;
+        self.params.word_embeddings.resize_rows(backend, self.unique_ids.len())?;
+        self.params.iter_mut().try_for_each(|g| backend.zero(g))
+    }
+}
+
+/// Whether a forward keeps what backward needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Backward follows.
+    Everything,
+    /// Embeddings are all that is wanted: two layers' buffers serve all layers in turn.
+    Embeddings,
+}
+
+/// Activations of the chunk in hand. Buffers grow to the largest chunk and stay.
+pub struct Activations<B: Backend> {
+    batch: DeviceBatch<B>,
+    embedding_sum: Tensor<B, B::E>,
+    embedding_mean: Tensor<B, f32>,
+    embedding_rstd: Tensor<B, f32>,
+    embedding_out: Tensor<B, B::E>,
+    layers: Vec<LayerSaved<B>>,
+    scratch: LayerScratch<B>,
+    head: HeadState<B>,
+    /// `(T, H)` the gradient that travels from layer to layer
+    d: Tensor<B, B::E>,
+}
+
+impl<B: Backend> Activations<B> {
+    /// Empty.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn new(backend: &B, encoder: &Encoder<B>) -> Result<Self> {
+        let h = encoder.config.hidden_size;
+        Ok(Self {
+            batch: DeviceBatch::new(backend)?,
+            embedding_sum: Tensor::zeros(backend, &[0, h])?,
+            embedding_mean: Tensor::zeros(backend, &[0])?,
+            embedding_rstd: Tensor::zeros(backend, &[0])?,
+            embedding_out: Tensor::zeros(backend, &[0, h])?,
+            layers: Vec::new(),
+            scratch: LayerScratch::new(backend, &encoder.config)?,
+            head: HeadState::new(backend, h, encoder.embedding_size(), encoder.weights.dense.is_some())?,
+            d: Tensor::zeros(backend, &[0, h])?,
+        })
+    }
+
+    /// `(S, D)` unit embeddings of the last forward.
+    pub fn embeddings(&self) -> &Tensor<B, f32> {
+        &self.head.embeddings
+    }
+
+    fn resize(&mut self, backend: &B, config: &ModelConfig, keep: Keep) -> Result<()> {
+        let (n_tokens, n_seqs) = (self.batch.packed.n_tokens(), self.batch.packed.n_seqs());
+        let slots = if keep == Keep::Everything { config.num_hidden_layers } else { config.num_hidden_layers.min(2) };
+        while self.layers.len() < slots {
+            self.layers.push(LayerSaved::new(backend, config)?);
+        }
+        for layer in &mut self.layers[..slots] {
+            layer.resize(backend, n_tokens)?;
+        }
+        self.embedding_sum.resize_rows(backend, n_tokens)?;
+        self.embedding_mean.resize_rows(backend, n_tokens)?;
+        self.embedding_rstd.resize_rows(backend, n_tokens)?;
+        self.embedding_out.resize_rows(backend, n_tokens)?;
+        self.scratch.resize(backend, n_tokens, keep == Keep::Everything)?;
+        if keep == Keep::Everything {
+            self.d.resize_rows(backend, n_tokens)?;
+        }
+        self.head.resize(backend, n_seqs)
+    }
+}
+
+impl<B: Backend> Encoder<B> {
+    /// Embeds the sequences `range` of `sequences`; the result is [`Activations::embeddings`], one row a sequence.
+    ///
+    /// # Errors
+    /// When the device has no memory left, or the model has no such token id or position.
+    pub fn forward(
+        &self,
+        backend: &B,
+        sequences: Sequences,
+        range: Range<usize>,
+        dropout: Option<StepDropout>,
+        keep: Keep,
+        acts: &mut Activations<B>,
+    ) -> Result<()> {
+        acts.batch.load(backend, &self.config, sequences, range)?;
+        acts.resize(backend, &self.config, keep)?;
+        let batch = &acts.batch.packed;
+        let w = &self.weights;
+        backend.embedding_forward(EmbeddingForward {
+            batch,
+            word: &w.word_embeddings,
+            position: &w.position_embeddings,
+            token_type: &w.token_type_embeddings,
+            weight: &w.embedding_norm_weight,
+            bias: &w.embedding_norm_bias,
+            eps: self.config.layer_norm_eps,
+            dropout: embedding_dropout(dropout),
+            sum: &mut acts.embedding_sum,
+            mean: &mut acts.embedding_mean,
+            rstd: &mut acts.embedding_rstd,
+            out: &mut acts.embedding_out,
+        })?;
+        let slots = if keep == Keep::Everything { w.layers.len() } else { w.layers.len().min(2) };
+        for (index, weights) in w.layers.iter().enumerate() {
+            let layer = Layer { index, config: &self.config, weights, dropout };
+            let (x, saved) = if index == 0 {
+                (&acts.embedding_out, &mut acts.layers[0])
+            } else {
+                let [from, to] = acts
+                    .layers
+                    .get_disjoint_mut([(index - 1) % slots, index % slots])
+                    .expect("two layers' buffers are two");
+                (&from.out, to)
+            };
+            layer.forward(backend, batch, x, saved, &mut acts.scratch)?;
+        }
+        let last = &acts.layers[(w.layers.len() - 1) % slots].out;
+        acts.head.forward(backend, batch, self.pooling, w.dense.as_ref(), last)
+    }
+
+    /// Adds to `grads` the gradient of the loss, given `d_embeddings` `(S, D)`, its gradient at the embeddings of the
+    /// last forward, which must have kept everything and had the same `dropout`. `d_embeddings` is overwritten.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn backward(
+        &self,
+        backend: &B,
+        d_embeddings: &mut Tensor<B, f32>,
+        dropout: Option<StepDropout>,
+        acts: &mut Activations<B>,
+        grads: &mut Gradients<B>,
+    ) -> Result<()> {
+        acts.batch.load_segments(backend, &grads.unique_ids)?;
+        let batch = &acts.batch.packed;
+        let (w, g) = (&self.weights, &mut grads.params);
+        acts.head.backward(
+            backend,
+            batch,
+            self.pooling,
+            w.dense.as_ref(),
+            g.dense.as_mut(),
+            d_embeddings,
+            &mut acts.d,
+        )?;
+        for (index, weights) in w.layers.iter().enumerate().rev() {
+            let layer = Layer { index, config: &self.config, weights, dropout };
+            let x = if index == 0 { &acts.embedding_out } else { &acts.layers[index - 1].out };
+            let saved = &acts.layers[index];
+            layer.backward(backend, batch, x, saved, &mut acts.scratch, &mut g.layers[index], &mut acts.d)?;
+        }
+        self.embedding_backward(backend, dropout, acts, g)
+    }
+
+    fn embedding_backward(
+        &self,
+        backend: &B,
+        dropout: Option<StepDropout>,
+        acts: &mut Activations<B>,
+        g: &mut EncoderParams<Tensor<B, f32>>,
+    ) -> Result<()> {
+        // Its forward result is not needed any more: the buffer takes the gradient of the sum.
+        let d_sum = &mut acts.embedding_out;
+        backend.embedding_backward(EmbeddingBackward {
+            batch: &acts.batch.packed,
+            d_out: &acts.d,
+            sum: &acts.embedding_sum,
+            mean: &acts.embedding_mean,
+            rstd: &acts.embedding_rstd,
+            weight: &self.weights.embedding_norm_weight,
+            dropout: embedding_dropout(dropout),
+            d_sum,
+            d_weight: &mut g.embedding_norm_weight,
+            d_bias: &mut g.embedding_norm_bias,
+        })?;
+        backend.segment_sum(SegmentSum {
+            x: d_sum,
+            segments: &acts.batch.word_segments,
+            out: &mut g.word_embeddings,
+        })?;
+        backend.segment_sum(SegmentSum {
+            x: d_sum,
+            segments: &acts.batch.position_segments,
+            out: &mut g.position_embeddings,
+        })?;
+        // Every token has type 0.
+        backend.segment_sum(SegmentSum {
+            x: d_sum,
+            segments: &acts.batch.type_segments,
+            out: &mut g.token_type_embeddings,
+        })
+    }
+}
+
+fn embedding_dropout(step: Option<StepDropout>) -> Option<Dropout> {
+    step.and_then(|step| step.at(Dropout::EMBEDDING_SITE, step.hidden))
+}

@@ -1,0 +1,28 @@
+//! The text encoder: its parameters, its forward and backward pass, and the directories it is read from and written to.
+
+mod card;
+pub mod config;
+pub mod directory;
+pub mod encoder;
+pub mod fs;
+pub mod head;
+pub mod hub;
+pub mod init;
+mod json;
+pub mod layer;
+pub mod packing;
+pub mod params;
+pub mod save;
+mod tokenizer_files;
+pub mod weights;
+
+pub use card::ModelCard;
+
+pub use config::{Arch, DenseSpec, ModelConfig};
+pub use directory::ModelDir;
+pub use encoder::{Activations, Encoder, Gradients, Keep};
+pub use init::random_init;
+pub use layer::StepDropout;
+pub use packing::Sequences;
+pub use params::{DenseParams, EncoderParams, Init, LayerParams, ParamFile, ParamSpec, specs};
+pub use save::{ModelSave, save};

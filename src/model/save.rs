@@ -1,0 +1,242 @@
+//! Writing a model as a sentence-transformers directory, in the schema that every reader accepts.
+//!
+//! sentence-transformers 5.4 changed `modules.json` and `1_Pooling/config.json`; text-embeddings-inference and vLLM read
+//! the older schema only, and sentence-transformers reads both. So the older one is written.
+
+use super::json::pretty;
+use super::weights::read_pooler;
+use super::{ModelCard, ModelDir, ParamFile, ParamSpec, card, fs, specs, tokenizer_files};
+use crate::backend::Pooling;
+use crate::{Error, Result};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// What a saved model consists of, its weights apart.
+#[derive(Clone, Debug)]
+pub struct ModelSave<'a> {
+    /// Where `config.json` and the tokenizer come from.
+    pub source: &'a ModelDir,
+    /// How token vectors become one.
+    pub pooling: Pooling,
+    /// Whether to end with a Normalize module, so that a dot product is a cosine.
+    pub normalize: bool,
+    /// Most tokens a text may have, special tokens included.
+    pub max_seq_length: usize,
+    /// Put before every query.
+    pub query_prefix: &'a str,
+    /// Put before every passage.
+    pub passage_prefix: &'a str,
+    /// For `README.md`.
+    pub card: &'a ModelCard,
+}
+
+/// Writes the directory `target`, or replaces it as [`fs::replace_directory`] does.
+///
+/// `values` is called once for every parameter, in the order of [`EncoderParams::iter`](super::EncoderParams::iter), so that one parameter at a time is
+/// in host memory. `extra` is given the temporary directory to add files of its own before it takes the target's name.
+///
+/// # Errors
+/// When something cannot be written, when `target` holds something that is not a model, and those of the closures. `target`
+/// is then as it was.
+pub fn save(
+    target: &Path,
+    model: &ModelSave,
+    values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    extra: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    refuse_foreign_directory(target)?;
+    fs::replace_directory(target, |directory| {
+        write_modules(directory, model)?;
+        write_config(directory, model.source)?;
+        tokenizer_files::copy(model.source, model.max_seq_length, directory)?;
+        write_text(&directory.join("README.md"), &card::render(model))?;
+        write_all_weights(directory, model.source, values)?;
+        extra(directory)
+    })
+}
+
+/// A save replaces the whole directory: it must not take with it what a user keeps there.
+///
+/// # Errors
+/// When `target` holds something that is not a model.
+pub fn refuse_foreign_directory(target: &Path) -> Result<()> {
+    let Ok(mut entries) = std::fs::read_dir(target) else { return Ok(()) };
+    if entries.next().is_none() || target.join("config.json").exists() {
+        return Ok(());
+    }
+    Err(Error::file(target, "is not empty and holds no model that could be replaced; choose another directory"))
+}
+
+fn write_modules(directory: &Path, model: &ModelSave) -> Result<()> {
+    let hidden_size = model.source.config.hidden_size;
+    let pooling = json!({
+        "word_embedding_dimension": hidden_size,
+        "pooling_mode_cls_token": model.pooling == Pooling::Cls,
+        "pooling_mode_mean_tokens": model.pooling == Pooling::Mean,
+        "pooling_mode_max_tokens": false,
+        "pooling_mode_mean_sqrt_len_tokens": false,
+        "pooling_mode_weightedmean_tokens": false,
+        "pooling_mode_lasttoken": false,
+        "include_prompt": true,
+    });
+    let mut modules = vec![("Transformer", None), ("Pooling", Some(pooling))];
+    if let Some(dense) = model.source.dense {
+        let config = json!({
+            "in_features": dense.in_features,
+            "out_features": dense.out_features,
+            "bias": true,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        });
+        modules.push(("Dense", Some(config)));
+    }
+    if model.normalize {
+        modules.push(("Normalize", None));
+    }
+    let mut list = Vec::new();
+    for (index, (class, config)) in modules.into_iter().enumerate() {
+        let folder = if index == 0 { String::new() } else { format!("{index}_{class}") };
+        let path = directory.join(&folder);
+        std::fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
+        if let Some(config) = config {
+            write_json(&path.join("config.json"), &config)?;
+        }
+        let class = format!("sentence_transformers.models.{class}");
+        list.push(json!({ "idx": index, "name": index.to_string(), "path": folder, "type": class }));
+    }
+    write_json(&directory.join("modules.json"), &Value::Array(list))?;
+    let transformer = json!({ "max_seq_length": model.max_seq_length, "do_lower_case": false });
+    write_json(&directory.join("sentence_bert_config.json"), &transformer)?;
+    let sentence_transformers = json!({
+        // The versions whose schema this is. A newer one than the reader's own makes sentence-transformers warn.
+        "__version__": { "sentence_transformers": "3.0.0", "transformers": "4.41.0", "pytorch": "2.3.0" },
+        // encode_document() takes "document"; "passage" is what E5's users type.
+        "prompts": {
+            "query": model.query_prefix,
+            "document": model.passage_prefix,
+            "passage": model.passage_prefix,
+        },
+        "default_prompt_name": null,
+        "similarity_fn_name": "cosine",
+    });
+    write_json(&directory.join("config_sentence_transformers.json"), &sentence_transformers)
+}
+
+/// The model's own `config.json`, with what the saved weights change.
+fn write_config(directory: &Path, source: &ModelDir) -> Result<()> {
+    let mut config = source.config_json.clone();
+    let class = match config.get("model_type").and_then(Value::as_str) {
+        Some("bert") => "BertModel",
+        Some("roberta") => "RobertaModel",
+        _ => "XLMRobertaModel",
+    };
+    // A class name that ends in Classification would make text-embeddings-inference serve a classifier.
+    config.insert("architectures".into(), json!([class]));
+    // transformers 5 calls it dtype, 4 torch_dtype, and each reads the other's name only in newer releases.
+    if config.contains_key("dtype") {
+        config.insert("dtype".into(), "float32".into());
+    }
+    config.insert("torch_dtype".into(), "float32".into());
+    write_json(&directory.join("config.json"), &Value::Object(config))
+}
+
+fn write_all_weights(
+    directory: &Path,
+    source: &ModelDir,
+    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+) -> Result<()> {
+    let specs = specs(&source.config, source.dense.as_ref());
+    let pooler = read_pooler(source);
+    let in_file = |file| specs.iter().filter(move |spec| spec.file == file);
+    let encoder = in_file(ParamFile::Encoder).chain(pooler.iter().map(|(spec, _)| spec));
+    write_weights(&directory.join("model.safetensors"), encoder.collect(), |spec| {
+        match pooler.iter().find(|(kept, _)| kept.name == spec.name) {
+            Some((_, kept)) => Ok(kept.clone()),
+            None => values(spec),
+        }
+    })?;
+    if specs.dense.is_some() {
+        write_weights(&directory.join("2_Dense/model.safetensors"), in_file(ParamFile::Dense).collect(), values)?;
+    }
+    Ok(())
+}
+
+/// Streams the parameters `specs` into one safetensors file. The tensors of a stacked parameter follow one another in
+/// the file as they do in the parameter.
+fn write_weights(
+    path: &Path,
+    specs: Vec<&ParamSpec>,
+    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+) -> Result<()> {
+    let named = |spec: &ParamSpec| spec.hf.iter().map(|name| (name.clone(), spec.hf_shape())).collect::<Vec<_>>();
+    let tensors: Vec<_> = specs.iter().flat_map(|spec| named(spec)).collect();
+    let blocks = specs.iter().map(|spec| {
+        let values = values(spec)?;
+        assert_eq!(values.len(), spec.len(), "{} has shape {:?}", spec.name, spec.shape);
+        Ok(values)
+    });
+    write_safetensors(path, &tensors, blocks)
+}
+
+/// Writes f32 tensors of the given names and shapes into one safetensors file. `blocks` are their values in the same
+/// order; a block may span several tensors, and one block at a time is in host memory.
+///
+/// # Errors
+/// The first error of `blocks`, or when the file cannot be written.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &[(String, Vec<usize>)],
+    blocks: impl IntoIterator<Item = Result<Vec<f32>>>,
+) -> Result<()> {
+    // An error of `blocks` has to pass through a writer that knows I/O errors only.
+    let mut failed = None;
+    let written = fs::write_file(path, |out| {
+        write_header(out, tensors)?;
+        for block in blocks {
+            match block {
+                Ok(values) => write_values(out, &values)?,
+                Err(e) => {
+                    failed = Some(e);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    });
+    failed.map_or(written, Err)
+}
+
+fn write_header(out: &mut impl Write, tensors: &[(String, Vec<usize>)]) -> io::Result<()> {
+    let mut infos = Vec::with_capacity(tensors.len());
+    let mut end = 0;
+    for (name, shape) in tensors {
+        let start = end;
+        end += shape.iter().product::<usize>() * size_of::<f32>();
+        infos.push((name.clone(), TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) }));
+    }
+    // transformers refuses a file that does not say which framework wrote it.
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = Metadata::new(Some(format), infos).map_err(io::Error::other)?;
+    let mut header = serde_json::to_vec(&metadata)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)
+}
+
+fn write_values(out: &mut BufWriter<std::fs::File>, values: &[f32]) -> io::Result<()> {
+    if cfg!(target_endian = "little") {
+        return out.write_all(bytemuck::cast_slice(values));
+    }
+    values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+}
+
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
+    write_text(path, &pretty(value))
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    fs::write_file(path, |file| file.write_all(text.as_bytes()))
+}

@@ -1,0 +1,244 @@
+//! Reading weights from memory-mapped safetensors files, one parameter at a time.
+
+use super::json::read_optional_object;
+use super::{EncoderParams, Init, ModelDir, ParamFile, ParamSpec, specs};
+use crate::{Error, Result};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Reads every parameter as f32 (exact from f32, f16 and bf16) and hands it to `f`, in the order of
+/// [`EncoderParams::iter`]. Host memory: one parameter above what `f` keeps.
+///
+/// # Errors
+/// No weights; a file that is truncated or whose header lies; a tensor that is missing or has another shape or type than
+/// `config.json` asks for; and the errors of `f`.
+pub fn load<T>(dir: &ModelDir, mut f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>) -> Result<EncoderParams<T>> {
+    let encoder = Weights::open(&dir.transformer)?;
+    let prefix = encoder.prefix()?;
+    let dense = match &dir.dense_dir {
+        Some(folder) => Some(Weights::open(folder)?),
+        None => None,
+    };
+    specs(&dir.config, dir.dense.as_ref()).try_map(|spec| {
+        let values = match (spec.file, &dense) {
+            (ParamFile::Dense, Some(dense)) => dense.read(spec, "")?,
+            _ => encoder.read(spec, &prefix)?,
+        };
+        f(spec, values)
+    })
+}
+
+/// The linear layer that BERT's pre-training put on the first token, where the directory still has it.
+///
+/// hbt does not compute it, nor does any pooling. It is kept in saved models because transformers warns, at length, of weights
+/// that it misses.
+pub(super) fn read_pooler(dir: &ModelDir) -> Vec<(ParamSpec, Vec<f32>)> {
+    let hidden = dir.config.hidden_size;
+    let read = || {
+        let encoder = Weights::open(&dir.transformer)?;
+        let prefix = encoder.prefix()?;
+        [("weight", vec![hidden, hidden]), ("bias", vec![hidden])]
+            .into_iter()
+            .map(|(kind, shape)| {
+                let hf = vec![format!("pooler.dense.{kind}")];
+                let (name, init) = (format!("pooler.{kind}"), Init::Zeros);
+                let spec = ParamSpec { name, hf, file: ParamFile::Encoder, shape, decay: false, init };
+                let values = encoder.read(&spec, &prefix)?;
+                Ok((spec, values))
+            })
+            .collect::<Result<_>>()
+    };
+    // Whatever keeps it from being read, the model is complete without it.
+    read().unwrap_or_default()
+}
+
+/// The safetensors files of one folder.
+struct Weights {
+    files: Vec<TensorFile>,
+    /// Which file holds a tensor.
+    file_of: HashMap<String, usize>,
+    /// What an error about a tensor that no file holds names.
+    path: PathBuf,
+}
+
+impl Weights {
+    fn open(folder: &Path) -> Result<Weights> {
+        let single = folder.join("model.safetensors");
+        if single.is_file() {
+            let file = TensorFile::open(&single)?;
+            let file_of = file.metadata.offset_keys().into_iter().map(|name| (name, 0)).collect();
+            return Ok(Weights { files: vec![file], file_of, path: single });
+        }
+        let index = folder.join("model.safetensors.index.json");
+        if index.is_file() {
+            return Weights::open_shards(folder, index);
+        }
+        let pickled =
+            ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| folder.join(name).is_file());
+        Err(Error::file(
+            folder,
+            if pickled {
+                "has its weights in pytorch_model.bin only, which can run code when read; save the model as safetensors \
+                 with transformers or sentence-transformers: model.save_pretrained(DIR)"
+            } else {
+                "has no weights; hbt reads model.safetensors, or model.safetensors.index.json and its shards"
+            },
+        ))
+    }
+
+    fn open_shards(folder: &Path, index: PathBuf) -> Result<Weights> {
+        let map = read_optional_object(&index)?.unwrap_or_default();
+        let weight_map = map
+            .get("weight_map")
+            .and_then(Value::as_object)
+            .ok_or_else(|| Error::file(&index, "has no \"weight_map\" object; copy the file again"))?;
+        let mut files: Vec<TensorFile> = Vec::new();
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        let mut file_of = HashMap::new();
+        for (tensor, shard) in weight_map {
+            let shard = shard
+                .as_str()
+                .filter(|name| Path::new(name).file_name().is_some_and(|base| base == *name))
+                .ok_or_else(|| Error::file(&index, format!("tensor {tensor:?}: {shard} is no file name")))?;
+            let number = match numbers.get(shard) {
+                Some(&number) => number,
+                None => {
+                    files.push(TensorFile::open(&folder.join(shard))?);
+                    numbers.insert(shard, files.len() - 1);
+                    files.len() - 1
+                }
+            };
+            file_of.insert(tensor.clone(), number);
+        }
+        Ok(Weights { files, file_of, path: index })
+    }
+
+    /// What stands before `embeddings.word_embeddings.weight`: nothing, `bert.`, `roberta.` or the like.
+    fn prefix(&self) -> Result<String> {
+        const WORDS: &str = "embeddings.word_embeddings.weight";
+        let mut prefixes: Vec<&str> = self
+            .file_of
+            .keys()
+            .filter_map(|name| name.strip_suffix(WORDS))
+            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+            .collect();
+        prefixes.sort_unstable();
+        match prefixes.as_slice() {
+            [] => Err(Error::file(
+                &self.path,
+                format!("has no tensor {WORDS:?}, with or without a prefix; is it a BERT or XLM-R encoder?"),
+            )),
+            // An encoder without a prefix is the model itself, whatever else the file holds.
+            ["", ..] => Ok(String::new()),
+            [prefix] => Ok((*prefix).to_owned()),
+            several => Err(Error::file(
+                &self.path,
+                format!("holds {} encoders ({}); save the one to train alone", several.len(), several.join(", ")),
+            )),
+        }
+    }
+
+    /// The whole parameter: its Hugging Face tensors one after another.
+    fn read(&self, spec: &ParamSpec, prefix: &str) -> Result<Vec<f32>> {
+        let shape = spec.hf_shape();
+        let mut values = vec![0.0; spec.len()];
+        for (part, name) in values.chunks_exact_mut(spec.len() / spec.hf.len()).zip(&spec.hf) {
+            let (file, name, info) = self.find(&format!("{prefix}{name}"))?;
+            let fail = |message: String| Err(Error::file(&file.path, format!("tensor {name:?} {message}")));
+            if info.shape != shape {
+                return fail(format!("has shape {:?}, but config.json asks for {shape:?}", info.shape));
+            }
+            let bytes = file.bytes(info);
+            match info.dtype {
+                Dtype::F32 => convert(part, bytes, f32::from_le_bytes),
+                Dtype::F16 => convert(part, bytes, |b| f16::from_le_bytes(b).to_f32()),
+                Dtype::BF16 => convert(part, bytes, |b| bf16::from_le_bytes(b).to_f32()),
+                other => return fail(format!("has type {other:?}; hbt reads F32, F16 and BF16: convert the model")),
+            }
+        }
+        Ok(values)
+    }
+
+    fn find(&self, name: &str) -> Result<(&TensorFile, String, &TensorInfo)> {
+        // Checkpoints converted from TensorFlow (bert-base-multilingual-cased is one) call a LayerNorm's weight gamma.
+        let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        for name in [name, &old] {
+            let Some(&number) = self.file_of.get(name) else { continue };
+            let file = &self.files[number];
+            return match file.metadata.info(name) {
+                Some(info) => Ok((file, name.to_owned(), info)),
+                None => Err(Error::file(
+                    &file.path,
+                    format!("has no tensor {name:?}, which {} promises", self.path.display()),
+                )),
+            };
+        }
+        Err(Error::file(&self.path, format!("has no tensor {name:?}, which config.json asks for")))
+    }
+}
+
+/// Fills `out` from little-endian values of `N` bytes, which need not be aligned.
+fn convert<const N: usize>(out: &mut [f32], bytes: &[u8], value: impl Fn([u8; N]) -> f32 + Sync) {
+    const CHUNK: usize = 1 << 16;
+    let (values, _) = bytes.as_chunks::<N>();
+    out.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(out, values)| {
+        for (out, &bytes) in out.iter_mut().zip(values) {
+            *out = value(bytes);
+        }
+    });
+}
+
+/// One memory-mapped safetensors file whose header has been checked against its length.
+struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+    /// Where the tensors' bytes start.
+    data_start: usize,
+    metadata: Metadata,
+}
+
+impl TensorFile {
+    fn open(path: &Path) -> Result<TensorFile> {
+        let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+        let map = map(&file).map_err(|e| Error::io("read", path, e))?;
+        let damaged = |what: String| Error::file(path, format!("{what}; download or copy the file again"));
+        let (length, rest) = map
+            .split_first_chunk::<8>()
+            .ok_or_else(|| damaged(format!("is truncated: {} bytes are no safetensors file", map.len())))?;
+        let length = u64::from_le_bytes(*length);
+        let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
+            damaged(format!("is truncated or no safetensors file: it has {} bytes, its header {length}", map.len()))
+        })?;
+        // Reading the header checks that tensors follow one another without gap or overlap, and that each has the size
+        // that its shape and type ask for.
+        let metadata: Metadata =
+            serde_json::from_slice(header).map_err(|e| damaged(format!("has an invalid safetensors header: {e}")))?;
+        let (expected, found) = (metadata.data_len(), rest.len() - header.len());
+        if found != expected {
+            let what = if found < expected { "is truncated" } else { "is too long" };
+            return Err(damaged(format!("{what}: its header describes {expected} bytes of tensors, it holds {found}")));
+        }
+        let data_start = 8 + header.len();
+        Ok(TensorFile { path: path.to_owned(), map, data_start, metadata })
+    }
+
+    fn bytes(&self, info: &TensorInfo) -> &[u8] {
+        let (start, end) = info.data_offsets;
+        &self.map[self.data_start..][start..end]
+    }
+}
+
+/// Maps a file for reading.
+#[allow(unsafe_code)]
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: `Mmap::map` asks that nobody changes or truncates the file while it is mapped. hbt itself never does: a save
+    // makes a new directory (see `fs`). The map lives for the length of one load, and any bytes are valid f32, f16 or bf16.
+    unsafe { Mmap::map(file) }
+}

@@ -1,0 +1,8 @@
+//! Model directories: read, written, refused, and never left half-written.
+
+mod bad_input;
+mod crash;
+mod hub;
+mod read;
+mod tiny;
+mod write;
