@@ -5,9 +5,13 @@
 
 pub mod backend;
 mod choices;
+pub mod config;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod loss;
 pub mod model;
+pub mod progress;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,6 +1,12 @@
 //! The one integration-test binary. Each module checks one part of hbt from outside.
 
 mod data;
+mod eval;
 mod gemm_bf16;
+mod gradients;
 mod model_io;
+mod ops;
+mod pytorch;
+mod reference;
 mod sampler;
+mod tolerance;

@@ -1,0 +1,41 @@
+//! Keys that hold one of a few words.
+
+pub use crate::backend::Pooling;
+pub use crate::data::formats::{DataFormat, PassageUnit, Split};
+pub use crate::data::sampler::{BatchMode, LangSampling};
+pub use crate::eval::Metric;
+pub use crate::train::schedule::LrSchedule;
+
+crate::choices::choices! {
+    /// Where the encoder runs.
+    Device {
+        /// A GPU where there is one, else the CPU.
+        Auto = "auto",
+        /// The CPU.
+        Cpu = "cpu",
+        /// The first CUDA GPU.
+        Cuda = "cuda",
+    }
+
+    /// Number type of activations and of the weights' working copy.
+    Precision {
+        /// `bf16` on a GPU, `f32` on a CPU.
+        Auto = "auto",
+        /// 32-bit floats.
+        F32 = "f32",
+        /// 16-bit brain floats.
+        Bf16 = "bf16",
+    }
+
+    /// The benchmark that `hbt train` and `hbt eval` run.
+    EvalTask {
+        /// `xquad-r` for SQuAD-layout data, `parallel` for parallel JSON Lines.
+        Auto = "auto",
+        /// Sentence retrieval over SQuAD-layout files, as LAReQA defines it.
+        XquadR = "xquad-r",
+        /// The same three settings over parallel JSON Lines.
+        Parallel = "parallel",
+        /// No evaluation.
+        None = "none",
+    }
+}

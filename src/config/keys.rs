@@ -1,0 +1,206 @@
+//! The table of configuration keys: the one place that knows a key's name, type, range, default and meaning.
+//!
+//! The macro turns it into [`Config`], its defaults and [`KEYS`], which reading, writing, help and error messages use.
+
+use std::path::PathBuf;
+
+use super::choices::*;
+use super::value::{ANY, Bounds, KeyType, above, at_least, below, between};
+
+/// One configuration key.
+pub struct Key {
+    /// As it is written in a file and after `--set`.
+    pub name: &'static str,
+    /// Heading under which the key is listed.
+    pub section: &'static str,
+    /// What it means, in one line.
+    pub help: &'static str,
+    /// Whether any text is a value.
+    pub(super) is_text: bool,
+    pub(super) choices: fn() -> Vec<String>,
+    /// False, and the configuration unchanged, where the value is not one for this key.
+    pub(super) set: fn(&mut Config, &toml::Value) -> bool,
+    /// The value as TOML.
+    pub(super) get: fn(&Config) -> String,
+    expects: fn() -> String,
+}
+
+impl Key {
+    /// What a value has to be: "a number from 0 to 1".
+    pub fn expects(&self) -> String {
+        (self.expects)()
+    }
+
+    /// What it is set to, as TOML.
+    pub fn value_of(&self, config: &Config) -> String {
+        (self.get)(config)
+    }
+}
+
+/// See the module documentation. A key's first doc line is its help; further lines say why its default is what it is.
+macro_rules! keys {
+    ($( $section:literal { $(
+        #[doc = $help:literal] $(#[doc = $why:literal])*
+        $name:ident: $type:ty = $default:expr, $bounds:expr;
+    )+ } )+) => {
+        /// Everything that decides what a command does, checked and complete.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config { $($(
+            #[doc = $help] $(#[doc = $why])*
+            pub $name: $type,
+        )+)+ }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Config { $($( $name: $default, )+)+ }
+            }
+        }
+
+        /// Every key, in the order in which they are listed and saved.
+        pub const KEYS: &[Key] = &[ $($( {
+            const BOUNDS: Bounds = $bounds;
+            Key {
+                name: stringify!($name),
+                section: $section,
+                help: $help.trim_ascii(),
+                is_text: <$type as KeyType>::IS_TEXT,
+                choices: <$type as KeyType>::choices,
+                set: |config, value| {
+                    let read = <$type as KeyType>::read(value, &BOUNDS);
+                    read.map(|value| config.$name = value).is_some()
+                },
+                get: |config| config.$name.write(),
+                expects: || <$type as KeyType>::expects(&BOUNDS),
+            }
+        }, )+)+ ];
+    };
+}
+
+keys! {
+    "Model" {
+        /// Model directory or Hugging Face hub id; none: the small encoder built into hbt
+        model: Option<String> = None, ANY;
+        /// Start from random weights; only the model's configuration and tokenizer are read
+        from_scratch: bool = false, ANY;
+        /// How token vectors become one embedding; none: as the model directory says
+        pooling: Option<Pooling> = None, ANY;
+        /// Dropout rate in training; none: as the model's configuration says
+        dropout: Option<f64> = None, below(0.0, 1.0);
+    }
+    "Data" {
+        /// Training data, a file or a directory; none: the parallel questions built into hbt
+        data: Option<PathBuf> = None, ANY;
+        /// Layout of the data; auto: by the files' content
+        data_format: DataFormat = DataFormat::Auto, ANY;
+        /// Part of the data to train on, where the data is divided
+        split: Split = Split::All, ANY;
+        /// Passage of SQuAD-layout data: the sentence that holds the answer, or its paragraph
+        ///
+        /// The paper does not say which it trained on; its evaluation ranks sentences.
+        passage_unit: PassageUnit = PassageUnit::Sentence, ANY;
+        /// Text put before every query, such as "query: "; none: as the model directory says
+        query_prefix: Option<String> = None, ANY;
+        /// Text put before every passage, such as "passage: "; none: as the model directory says
+        passage_prefix: Option<String> = None, ANY;
+        /// Length at which queries are cut off, in tokens, prefix and special tokens included
+        ///
+        /// Ours: the paper states none; other trainers use 32 to 96.
+        query_max_len: usize = 64, at_least(8.0);
+        /// Length at which passages are cut off, in tokens, prefix and special tokens included
+        ///
+        /// Ours: the paper states none; other trainers use 128 to 256.
+        passage_max_len: usize = 256, at_least(8.0);
+    }
+    "Batches" {
+        /// Languages that meet in a batch; hybrid: monolingual with probability alpha, else cross-lingual
+        mode: BatchMode = BatchMode::Hybrid, ANY;
+        /// Probability that a hybrid batch is monolingual
+        ///
+        /// The paper's best; it found 0.4 to 0.6 to do about as well.
+        alpha: f64 = 0.5, between(0.0, 1.0);
+        /// How often each language is drawn
+        ///
+        /// The paper's.
+        lang_sampling: LangSampling = LangSampling::Uniform, ANY;
+        /// For lang_sampling = temperature: 1 is proportional to the data, larger is more uniform
+        ///
+        /// Ours.
+        lang_temperature: f64 = 3.0, above(0.0);
+        /// Queries in a batch; each also has the other queries' passages as negatives
+        ///
+        /// The paper's.
+        batch_size: usize = 100, at_least(2.0);
+        /// Hard negatives used for each query; none: as many as the data gives
+        negatives_per_query: Option<usize> = None, at_least(0.0);
+        /// Tokens embedded at once: sets the memory a step needs, not its result
+        ///
+        /// Ours.
+        chunk_tokens: usize = 8192, at_least(8.0);
+    }
+    "Optimization" {
+        /// Training steps (batches); none: as epochs says
+        steps: Option<usize> = None, at_least(1.0);
+        /// Passes over the data, fractions allowed; none: as steps says
+        ///
+        /// Ours: the paper states neither.
+        epochs: Option<f64> = Some(1.0), above(0.0);
+        /// Highest learning rate, reached at the end of the warm-up
+        ///
+        /// The paper's.
+        learning_rate: f64 = 3e-5, above(0.0);
+        /// Course of the learning rate after the warm-up
+        ///
+        /// Ours: the paper states none.
+        lr_schedule: LrSchedule = LrSchedule::Linear, ANY;
+        /// Share of the steps in which the learning rate rises from zero
+        ///
+        /// Ours: the paper states none.
+        warmup_ratio: f64 = 0.1, between(0.0, 1.0);
+        /// AdamW's decoupled weight decay; biases and LayerNorm are exempt
+        ///
+        /// The paper's.
+        weight_decay: f64 = 0.01, at_least(0.0);
+        /// Gradients with a larger L2 norm are scaled down to it; none: never
+        ///
+        /// Ours: the paper states none.
+        max_grad_norm: Option<f64> = Some(1.0), above(0.0);
+        /// Divides the cosines before the softmax; 0.01 to 0.05 are usual
+        ///
+        /// Ours: the paper states none; 0.02 is the commonest among trainers of retrievers.
+        temperature: f64 = 0.02, above(0.0);
+        /// Also let each passage find its query among the batch's queries
+        symmetric: bool = false, ANY;
+        /// Seed of all randomness; the same seed gives the same bytes
+        seed: u64 = 42, at_least(0.0);
+    }
+    "Evaluation" {
+        /// Benchmark; auto: xquad-r for SQuAD-layout data, parallel for parallel JSON Lines; none: no evaluation
+        eval_task: EvalTask = EvalTask::Auto, ANY;
+        /// Evaluation data, a file or a directory; none: the same as data
+        eval_data: Option<PathBuf> = None, ANY;
+        /// Part of the evaluation data, where the data is divided
+        eval_split: Split = Split::All, ANY;
+        /// Steps between evaluations; none: only before the first step and after the last
+        eval_steps: Option<usize> = None, at_least(1.0);
+        /// Figure that picks the best model and stops early
+        ///
+        /// Ours: the paper stops on a loss over English data, which cannot see what it aims at.
+        best_metric: Metric = Metric::MultilingualMap, ANY;
+        /// Evaluations without improvement after which training stops; none: it never stops early
+        patience: Option<usize> = None, at_least(1.0);
+    }
+    "Run" {
+        /// Run directory: configuration, metrics, checkpoint and models go there
+        out: PathBuf = PathBuf::from("runs/train"), ANY;
+        /// Where the encoder runs; auto: a GPU where there is one, else the CPU
+        device: Device = Device::Auto, ANY;
+        /// Number type of activations and working weights; auto: bf16 on a GPU, f32 on a CPU
+        precision: Precision = Precision::Auto, ANY;
+        /// CPU threads; none: one per core
+        threads: Option<usize> = None, at_least(1.0);
+        /// Steps between progress lines; metrics.jsonl has every step
+        log_steps: usize = 10, at_least(1.0);
+        /// Steps between checkpoints to resume from
+        save_steps: usize = 500, at_least(1.0);
+    }
+}

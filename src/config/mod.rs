@@ -1,0 +1,117 @@
+//! Configuration: what a command shall do, resolved and checked before it starts.
+//!
+//! A [`Config`] is put together by a [`Draft`] from sources of increasing rank: defaults, presets, a TOML file, options
+//! such as `--model`, and `--set key=value`. The table in `keys.rs` describes every key once; whatever reads, writes,
+//! explains or corrects keys goes through it.
+
+mod choices;
+mod draft;
+mod keys;
+mod suggest;
+mod value;
+
+use std::fmt::Write;
+use std::path::Path;
+
+pub use choices::*;
+pub use draft::{Assignment, Draft};
+pub use keys::{Config, KEYS, Key};
+
+use crate::{Error, Result};
+
+impl Config {
+    /// Name of the saved configuration in a run directory.
+    pub const FILE_NAME: &str = "config.toml";
+
+    /// Reads a configuration from one file and nothing else, such as the one saved in a run directory.
+    pub fn load(path: &Path) -> Result<Config> {
+        let mut draft = Draft::new();
+        draft.file(path)?;
+        draft.finish()
+    }
+
+    /// Every key with its meaning, range and value, as TOML. [`Config::load`] gives an equal configuration back.
+    pub fn to_toml(&self) -> String {
+        let mut text = format!(
+            "# hbt {}. Use this file with `hbt train FILE.toml`. Paths are relative to the current directory.\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        let mut section = "";
+        for key in KEYS {
+            if key.section != section {
+                section = key.section;
+                let _ = write!(text, "\n# ---- {section} ----\n");
+            }
+            let _ = write!(text, "\n# {}.\n# {}\n{} = {}\n", key.help, key.expects(), key.name, (key.get)(self));
+        }
+        text
+    }
+
+    /// Checks keys against one another; each alone was checked when it was read.
+    fn check(&self) -> Result<()> {
+        if self.steps.is_none() && self.epochs.is_none() {
+            return Err(Error::config("steps", "neither steps nor epochs is given; set one of the two"));
+        }
+        for (key, length) in [("query_max_len", self.query_max_len), ("passage_max_len", self.passage_max_len)] {
+            if length > self.chunk_tokens {
+                let message = format!(
+                    "{} is less than {key} = {length}, so one text may not fit; raise it or lower {key}",
+                    self.chunk_tokens
+                );
+                return Err(Error::config("chunk_tokens", message));
+            }
+        }
+        if self.model.as_deref() == Some("") {
+            return Err(Error::config("model", "is empty; give a directory or a hub id, or none for the built-in one"));
+        }
+        if self.patience.is_some() && self.eval_task == EvalTask::None {
+            let message =
+                "stopping early needs evaluations, but eval_task is none; set eval_task or take patience away";
+            return Err(Error::config("patience", message));
+        }
+        if self.patience.is_some() && self.eval_steps.is_none() {
+            return Err(Error::config("patience", "stopping early needs evaluations on the way; set eval_steps"));
+        }
+        Ok(())
+    }
+
+    /// Settings for training that work but are seldom meant, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let defaults = Config::default();
+        let mut warnings = Vec::new();
+        if self.temperature > 0.2 {
+            warnings.push(format!(
+                "temperature {} hardly tells positives from negatives; 0.01 to 0.05 are usual",
+                self.temperature
+            ));
+        }
+        if self.learning_rate > 0.01 {
+            let rate = self.learning_rate;
+            warnings.push(format!("learning_rate {rate} is likely to destroy the model; 1e-6 to 1e-3 are usual"));
+        }
+        if self.mode != BatchMode::Hybrid && self.alpha != defaults.alpha {
+            warnings.push(format!("alpha has no effect, since mode is {}, not hybrid", self.mode));
+        }
+        if self.lang_sampling != LangSampling::Temperature && self.lang_temperature != defaults.lang_temperature {
+            warnings.push(format!(
+                "lang_temperature has no effect, since lang_sampling is {}, not temperature",
+                self.lang_sampling
+            ));
+        }
+        let same_data = self.eval_data.is_none() || self.eval_data == self.data;
+        let same_part = self.split == Split::All || self.eval_split == Split::All || self.split == self.eval_split;
+        // Left to itself, training does not evaluate on undivided data.
+        let is_evaluated = match self.eval_task {
+            EvalTask::None => false,
+            EvalTask::Auto => self.eval_data.is_some(),
+            EvalTask::XquadR | EvalTask::Parallel => true,
+        };
+        if is_evaluated && self.data.is_some() && same_data && same_part {
+            warnings.push(
+                "evaluation uses texts that training has seen; set eval_data, or split = train and eval_split = test"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}

@@ -1,0 +1,76 @@
+//! What somebody meant who wrote a word that hbt does not know.
+
+/// Names that other trainers give to what hbt has too.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("bf16", "precision"),
+    ("dataset", "data"),
+    ("early_stopping_patience", "patience"),
+    ("fp16", "precision"),
+    ("gc_chunk_size", "chunk_tokens"),
+    ("gradient_checkpointing", "chunk_tokens"),
+    ("grad_clip", "max_grad_norm"),
+    ("logging_steps", "log_steps"),
+    ("lr", "learning_rate"),
+    ("lr_scheduler_type", "lr_schedule"),
+    ("max_steps", "steps"),
+    ("metric_for_best_model", "best_metric"),
+    ("mini_batch_num_tokens", "chunk_tokens"),
+    ("mini_batch_size", "chunk_tokens"),
+    ("model_name_or_path", "model"),
+    ("num_epochs", "epochs"),
+    ("num_train_epochs", "epochs"),
+    ("output_dir", "out"),
+    ("per_device_train_batch_size", "batch_size"),
+    ("pooling_mode", "pooling"),
+    ("query_instruction_for_retrieval", "query_prefix"),
+    ("resume_from_checkpoint", "--resume"),
+    ("scheduler", "lr_schedule"),
+    ("sentence_pooling_method", "pooling"),
+    ("tau", "temperature"),
+    ("train_batch_size", "batch_size"),
+    ("train_data", "data"),
+    ("train_group_size", "negatives_per_query"),
+    ("warmup_steps", "warmup_ratio"),
+];
+
+/// Below this similarity (0 to 1) a word is no longer a slip of the pen.
+const NEAR: f64 = 0.6;
+
+/// The candidate most like `word`, if one is like it at all. Case and the sort of dash do not count.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.trim().to_lowercase().replace(['-', ' ', '.'], "_");
+    let word = plain(word);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(&word, &plain(candidate)), candidate))
+        .filter(|(similarity, _)| *similarity >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// The key that `word` most likely stands for.
+pub(super) fn nearest_key<'a>(word: &str, keys: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let elsewhere = ELSEWHERE.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(&word.replace('-', "_")));
+    elsewhere.map(|(_, ours)| *ours).or_else(|| nearest(word, keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KEYS;
+
+    #[test]
+    fn other_names_lead_to_what_exists() {
+        for (theirs, ours) in ELSEWHERE {
+            assert!(*ours == "--resume" || KEYS.iter().any(|key| key.name == *ours), "{theirs} leads to {ours}");
+            assert!(KEYS.iter().all(|key| key.name != *theirs), "{theirs} is a key itself");
+        }
+    }
+
+    #[test]
+    fn near_is_near_and_far_is_nothing() {
+        assert_eq!(nearest("Cross-Lingual", ["monolingual", "cross_lingual"]), Some("cross_lingual"));
+        assert_eq!(nearest("hybird", ["monolingual", "hybrid"]), Some("hybrid"));
+        assert_eq!(nearest("zebra", ["monolingual", "hybrid"]), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! A model with all it takes to turn texts into embeddings.
+
+use super::Embeddings;
+use super::tasks::EvalSet;
+use super::{EvalReport, evaluate};
+use crate::backend::{Backend, Element, Pooling, Tensor};
+use crate::config::Config;
+use crate::data::tokenize::TextTokenizer;
+use crate::model::{Activations, Encoder, Keep, ModelDir, Sequences, random_init, specs, weights};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// How texts of one role are turned into tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextKind {
+    /// Put before every text.
+    pub prefix: String,
+    /// Length at which texts are cut, in tokens, prefix and special tokens included.
+    pub max_len: usize,
+}
+
+/// A loaded model.
+pub struct Retriever<B: Backend> {
+    /// Where it runs.
+    pub backend: B,
+    /// Where it came from.
+    pub dir: ModelDir,
+    /// The network.
+    pub encoder: Encoder<B>,
+    /// The model's own tokenizer.
+    pub tokenizer: TextTokenizer,
+    /// How queries are read.
+    pub query: TextKind,
+    /// How passages are read.
+    pub passage: TextKind,
+    chunk_tokens: usize,
+}
+
+impl<B: Backend> Retriever<B> {
+    /// Loads the model directory `path` onto `backend`. Pooling, prefixes and maximum lengths are the configuration's
+    /// where it names them, else the directory's; `from_scratch` takes random weights instead of the stored ones.
+    ///
+    /// # Errors
+    /// A directory that is incomplete or does not fit hbt, a pooling that nobody names, and no memory left.
+    pub fn load(backend: B, path: &Path, config: &Config) -> Result<Self> {
+        let dir = ModelDir::open(path)?;
+        let tokenizer = TextTokenizer::from_file(&dir.tokenizer)?;
+        if tokenizer.vocab_size() > dir.config.vocab_size {
+            let (tokens, rows) = (tokenizer.vocab_size(), dir.config.vocab_size);
+            return Err(Error::file(
+                &dir.tokenizer,
+                format!("has {tokens} tokens, but config.json says vocab_size {rows}; they do not belong together"),
+            ));
+        }
+        let kind = |key: &str, configured: &Option<String>, stored: &Option<String>, max_len: usize| {
+            let max_len = max_len.min(dir.max_seq_length);
+            tokenizer.check_max_len(key, max_len)?;
+            Ok::<_, Error>(TextKind {
+                prefix: configured.as_ref().or(stored.as_ref()).cloned().unwrap_or_default(),
+                max_len,
+            })
+        };
+        let query = kind("query_max_len", &config.query_prefix, &dir.query_prefix, config.query_max_len)?;
+        let passage = kind("passage_max_len", &config.passage_prefix, &dir.passage_prefix, config.passage_max_len)?;
+        let pooling = dir.pooling_or(config.pooling)?;
+        let encoder = load_encoder(&backend, &dir, pooling, config.from_scratch.then_some(config.seed))?;
+        Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens: config.chunk_tokens })
+    }
+
+    /// Unit embeddings of `texts`, in their order. `progress` is called with the number of texts done so far.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot encode, or no memory left.
+    pub fn encode<S: AsRef<str> + Sync>(
+        &self,
+        kind: &TextKind,
+        texts: &[S],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Embeddings> {
+        let tokens = self.tokenizer.encode_batch(&kind.prefix, texts, kind.max_len)?;
+        let dim = self.encoder.embedding_size();
+        let mut values = vec![0.0; texts.len() * dim];
+        // Longest first: the buffers get their full size at once, and the last chunks are short.
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&i| (std::cmp::Reverse(tokens[i].len()), i));
+        let mut activations = Activations::new(&self.backend, &self.encoder)?;
+        let (mut ids, mut cu_seqlens) = (Vec::new(), vec![0]);
+        let mut done = 0;
+        for at in 0..order.len() {
+            ids.extend(tokens[order[at]].iter().map(|&id| id as i32));
+            cu_seqlens.push(ids.len() as i32);
+            let next = order.get(at + 1).map_or(usize::MAX, |&i| tokens[i].len());
+            if next == usize::MAX || ids.len() + next > self.chunk_tokens {
+                let sequences = Sequences { ids: &ids, cu_seqlens: &cu_seqlens };
+                let range = 0..sequences.n_seqs();
+                self.encoder.forward(&self.backend, sequences, range, None, Keep::Embeddings, &mut activations)?;
+                let rows = activations.embeddings().to_vec(&self.backend)?;
+                for (row, &text) in rows.chunks_exact(dim).zip(&order[done..]) {
+                    values[text * dim..(text + 1) * dim].copy_from_slice(row);
+                }
+                done = at + 1;
+                progress(done);
+                ids.clear();
+                cu_seqlens.truncate(1);
+            }
+        }
+        Ok(Embeddings::new(dim, values))
+    }
+
+    /// Embeds and searches a benchmark; `name` is what the report calls the model.
+    ///
+    /// # Errors
+    /// As [`Retriever::encode`].
+    pub fn evaluate(&self, set: &EvalSet, name: &str, progress: &mut dyn FnMut(usize)) -> Result<EvalReport> {
+        let queries: Vec<&str> = set.queries.iter().map(|q| q.text.as_str()).collect();
+        let passages: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
+        let queries = self.encode(&self.query, &queries, progress)?;
+        let n_queries = queries.n_rows();
+        let passages = self.encode(&self.passage, &passages, &mut |n| progress(n_queries + n))?;
+        evaluate(&self.backend, name, set, &queries, &passages)
+    }
+}
+
+/// The network of a model directory, with its stored weights or, given a seed, with random ones.
+fn load_encoder<B: Backend>(
+    backend: &B,
+    dir: &ModelDir,
+    pooling: Pooling,
+    from_scratch: Option<u64>,
+) -> Result<Encoder<B>> {
+    let tensor = |shape: &[usize], values: Vec<f32>| {
+        let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
+        Tensor::from_slice(backend, &values, shape)
+    };
+    let weights = match from_scratch {
+        Some(seed) => {
+            let specs = specs(&dir.config, dir.dense.as_ref());
+            random_init(&specs, seed, |spec, values| tensor(&spec.shape, values))?
+        }
+        None => weights::load(dir, |spec, values| tensor(&spec.shape, values))?,
+    };
+    Ok(Encoder { config: dir.config.clone(), pooling, weights })
+}

@@ -1,0 +1,217 @@
+//! Exact search: the rank of every relevant passage among all passages, by blocked matrix products.
+//!
+//! A block of queries is scored against the whole pool in one product with f32 result, and each relevant passage's
+//! rank is then a matter of counting better scores. Nothing is sorted and no ranking is cut off, because average
+//! precision over the whole ranking and rank distances need ranks far down the list.
+//!
+//! **Ties.** Of two passages with equal scores the one with the lower index ranks higher. Indices follow the order of
+//! the data, so a ranking does not depend on names or hashes. trec_eval orders equal scores by document name,
+//! descending as a string; numbers differ from it only where scores tie exactly.
+//!
+//! With a bf16 backend the embeddings are rounded to bf16 before they are multiplied; scores are f32 either way.
+
+use super::Embeddings;
+use super::tasks::{EvalSet, Query};
+use crate::backend::{Backend, Gemm, Tensor};
+use crate::data::catalog::LangId;
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Queries in one block at most: enough rows to keep a GEMM busy.
+const MAX_BLOCK_ROWS: usize = 256;
+/// Scores in one block at most (64 MB), so that a large pool makes blocks lower, not memory larger.
+const MAX_BLOCK_SCORES: usize = 16 << 20;
+
+/// Where one relevant passage of a query came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelevantRank {
+    /// Language of the passage.
+    pub lang: LangId,
+    /// 1-based rank among the passages of its own language.
+    pub in_language: u32,
+    /// 1-based rank among the passages of all languages.
+    pub pooled: u32,
+}
+
+/// Ranks of each query's relevant passages, in the order of [`Query::relevant`], for all queries in order.
+pub type RelevantRanks = Vec<Vec<RelevantRank>>;
+
+/// Scores all queries against all passages (dot product: the cosine of normalized embeddings) and ranks the relevant ones.
+///
+/// `queries` and `passages` have one row for each query and passage of `set`, in its order.
+///
+/// # Errors
+/// An embedding that holds NaN or infinity, which no ranking can be made of; a device without memory.
+pub fn relevant_ranks<B: Backend>(
+    backend: &B,
+    set: &EvalSet,
+    queries: &Embeddings,
+    passages: &Embeddings,
+) -> Result<RelevantRanks> {
+    assert_eq!(queries.n_rows(), set.queries.len(), "one embedding a query");
+    assert_eq!(passages.n_rows(), set.passages.len(), "one embedding a passage");
+    assert_eq!(queries.dim(), passages.dim(), "queries and passages share a space");
+    require_finite("query", queries, |i| &set.queries[i].text)?;
+    require_finite("passage", passages, |i| &set.passages[i].text)?;
+
+    let dim = queries.dim();
+    let in_working_type = |values: &[f32]| -> Result<Tensor<B, B::E>> {
+        let shape = [values.len() / dim, dim];
+        let mut out = Tensor::zeros(backend, &shape)?;
+        backend.cast(&Tensor::from_slice(backend, values, &shape)?, &mut out)?;
+        Ok(out)
+    };
+    let passages = in_working_type(passages.values())?;
+    let mut scores = Tensor::<B, f32>::zeros(backend, &[block_rows(set), set.passages.len()])?;
+    rank_blocks(set, |rows, out| {
+        let queries = in_working_type(&queries.values()[rows.start * dim..rows.end * dim])?;
+        scores.resize_rows(backend, rows.len())?;
+        backend.gemm_f32(Gemm {
+            a: &queries,
+            trans_a: false,
+            b: &passages,
+            trans_b: true,
+            bias: None,
+            out: &mut scores,
+            accumulate: false,
+        })?;
+        backend.download(scores.buffer(), out)
+    })
+}
+
+/// A NaN compares as worse than everything, so without this check a broken model would look perfect.
+fn require_finite<'a>(what: &str, embeddings: &Embeddings, text: impl Fn(usize) -> &'a String) -> Result<()> {
+    let rows = embeddings.values().par_chunks(embeddings.dim());
+    match rows.position_first(|row| !row.iter().all(|x| x.is_finite())) {
+        None => Ok(()),
+        Some(i) => Err(Error::other(format!(
+            "the embedding of {what} {i} ({:?}) is not finite, so nothing can be ranked: the model's weights are \
+             broken or training diverged; use an earlier checkpoint or a lower learning_rate",
+            text(i).chars().take(40).collect::<String>()
+        ))),
+    }
+}
+
+/// Rows of one block of scores.
+fn block_rows(set: &EvalSet) -> usize {
+    (MAX_BLOCK_SCORES / set.passages.len().max(1)).clamp(1, MAX_BLOCK_ROWS)
+}
+
+/// Walks the queries in blocks: `score(rows, out)` fills `out (rows, n passages)`, then the rows are ranked in parallel.
+fn rank_blocks(set: &EvalSet, mut score: impl FnMut(Range<usize>, &mut [f32]) -> Result<()>) -> Result<RelevantRanks> {
+    let (n_queries, n_passages) = (set.queries.len(), set.passages.len());
+    let ranges: Vec<Range<usize>> = (0..set.languages.len() as LangId).map(|lang| set.passage_range(lang)).collect();
+    let rows = block_rows(set);
+    let mut scores = vec![0.0; rows.min(n_queries) * n_passages];
+    let mut ranks = Vec::with_capacity(n_queries);
+    for start in (0..n_queries).step_by(rows) {
+        let block = start..(start + rows).min(n_queries);
+        let scores = &mut scores[..block.len() * n_passages];
+        score(block.clone(), scores)?;
+        let of_row = |(row, query): (&[f32], &Query)| rank_row(row, query, set, &ranges);
+        ranks.par_extend(scores.par_chunks(n_passages.max(1)).zip(&set.queries[block]).map(of_row));
+    }
+    Ok(ranks)
+}
+
+/// Ranks of one query's relevant passages from its scores against all passages.
+///
+/// A passage is behind every lower index with at least its score and every higher index with more, hence the two
+/// comparisons; the stretch within its own language is counted once and serves both ranks.
+fn rank_row(scores: &[f32], query: &Query, set: &EvalSet, ranges: &[Range<usize>]) -> Vec<RelevantRank> {
+    let at_least = |range: Range<usize>, s: f32| scores[range].iter().map(|&x| u32::from(x >= s)).sum::<u32>();
+    let above = |range: Range<usize>, s: f32| scores[range].iter().map(|&x| u32::from(x > s)).sum::<u32>();
+    let rank = |&passage: &u32| {
+        let (p, lang) = (passage as usize, set.passages[passage as usize].lang);
+        let Range { start, end } = ranges[usize::from(lang)];
+        let s = scores[p];
+        let in_language = 1 + at_least(start..p, s) + above(p + 1..end, s);
+        let pooled = in_language + at_least(0..start, s) + above(end..scores.len(), s);
+        RelevantRank { lang, in_language, pooled }
+    };
+    query.relevant.iter().map(rank).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::tasks::Passage;
+
+    /// Small integers, so that dot products tie often, and exactly.
+    fn noise(state: &mut u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state >> 33
+    }
+
+    /// Passages of three languages, the second without any, and queries with up to four relevant passages.
+    fn random_set(state: &mut u64, n_queries: usize, sizes: [usize; 3]) -> EvalSet {
+        let n_passages: usize = sizes.iter().sum();
+        let lang_of = |p: usize| if p < sizes[0] { 0 } else { 2 };
+        let query = |q: usize, state: &mut u64| {
+            let mut relevant: Vec<u32> = (0..4).map(|_| (noise(state) % n_passages as u64) as u32).collect();
+            relevant.sort_unstable();
+            relevant.dedup();
+            Query { lang: 0, group: q as u32, text: String::new(), relevant }
+        };
+        EvalSet {
+            task: "noise".into(),
+            split: "all".into(),
+            languages: ["aa", "bb", "cc"].map(String::from).to_vec(),
+            passages: (0..n_passages).map(|p| Passage { lang: lang_of(p), text: String::new() }).collect(),
+            queries: (0..n_queries).map(|q| query(q, state)).collect(),
+        }
+    }
+
+    /// 1-based position of `passage` among `candidates` sorted by score; the sort is stable, so ties keep their order.
+    fn rank_by_sorting(scores: &[f32], mut candidates: Vec<usize>, passage: usize) -> u32 {
+        candidates.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        1 + candidates.iter().position(|&p| p == passage).unwrap() as u32
+    }
+
+    #[test]
+    fn counting_agrees_with_sorting_ties_included() {
+        let mut state = 7;
+        for sizes in [[1, 0, 1], [37, 0, 20], [64, 0, 65]] {
+            let set = random_set(&mut state, 300, sizes);
+            let n = set.passages.len();
+            let all: Vec<f32> = (0..300 * n).map(|_| (noise(&mut state) % 9) as f32 - 4.0).collect();
+            let mut blocks = Vec::new();
+            let ranks = rank_blocks(&set, |rows, out| {
+                out.copy_from_slice(&all[rows.start * n..rows.end * n]);
+                blocks.push(rows.len());
+                Ok(())
+            });
+            assert_eq!(blocks, [256, 44]);
+            for ((query, ranks), scores) in set.queries.iter().zip(ranks.unwrap()).zip(all.chunks(n)) {
+                assert_eq!(ranks.len(), query.relevant.len());
+                for (&passage, rank) in query.relevant.iter().zip(ranks) {
+                    let (p, lang) = (passage as usize, set.passages[passage as usize].lang);
+                    let same_language = (0..n).filter(|&p| set.passages[p].lang == lang).collect();
+                    assert_eq!(rank.lang, lang);
+                    assert_eq!(rank.in_language, rank_by_sorting(scores, same_language, p));
+                    assert_eq!(rank.pooled, rank_by_sorting(scores, (0..n).collect(), p));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_pool_makes_low_blocks() {
+        let mut state = 1;
+        let mut set = random_set(&mut state, 1, [3, 0, 3]);
+        assert_eq!(block_rows(&set), 256);
+        let passage = set.passages[0].clone();
+        set.passages.resize(1 << 20, passage);
+        assert_eq!(block_rows(&set), 16);
+    }
+
+    #[test]
+    fn a_broken_embedding_is_an_error_that_names_its_text() {
+        let embeddings = Embeddings::new(2, vec![1.0, 0.0, 0.5, f32::NAN]);
+        let texts = ["fine".to_owned(), "broken".to_owned()];
+        let message = require_finite("query", &embeddings, |i| &texts[i]).unwrap_err().to_string();
+        assert!(message.starts_with("the embedding of query 1 (\"broken\") is not finite"), "{message}");
+        assert!(require_finite("query", &Embeddings::new(1, vec![1.0]), |i| &texts[i]).is_ok());
+    }
+}

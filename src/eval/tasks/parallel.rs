@@ -1,0 +1,72 @@
+//! Parallel questions and answers, in any format that hbt trains on: find the positives of a question's group.
+//!
+//! Candidates in a language are all positives and negatives of all groups. Equal texts of one language are one
+//! candidate, which answers every group that has it as a positive.
+
+use super::{EvalSet, Passage, Query};
+use crate::data::catalog::LangId;
+use crate::data::formats::{DataSource, Group, Split, Text};
+use crate::{Error, Result};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// Reads a file or directory of parallel JSON lines (or flat ones whose rows share an `id`).
+///
+/// # Errors
+/// Data that cannot be read or holds no group; the message names the file and line.
+pub fn load(path: &Path, split: Split) -> Result<EvalSet> {
+    let groups = DataSource { split, ..DataSource::new(path) }.read_groups()?;
+    if groups.is_empty() {
+        return Err(Error::file(path, "there is no question in it to evaluate on"));
+    }
+    Ok(from_groups(&groups, split))
+}
+
+/// The benchmark that `groups` make; `split` is only its name. Languages are those of all their texts.
+pub fn from_groups(groups: &[Group], split: Split) -> EvalSet {
+    let texts = groups.iter().flat_map(|group| [&group.queries, &group.positives, &group.negatives]).flatten();
+    let languages: BTreeSet<&str> = texts.map(|text| text.lang.as_str()).collect();
+    let languages: Vec<String> = languages.into_iter().map(str::to_owned).collect();
+    let (passages, relevant) = candidates(groups, &languages);
+    let mut queries = Vec::new();
+    for (lang, code) in languages.iter().enumerate() {
+        for (group, relevant) in relevant.iter().enumerate() {
+            queries.extend(in_language(&groups[group].queries, code).map(|text| Query {
+                lang: lang as LangId,
+                group: group as u32,
+                text: text.to_owned(),
+                relevant: relevant.clone(),
+            }));
+        }
+    }
+    EvalSet { task: "parallel".into(), split: split.to_string(), languages, passages, queries }
+}
+
+/// All candidates, ordered by language and then by first appearance, and each group's relevant ones, ascending.
+fn candidates(groups: &[Group], languages: &[String]) -> (Vec<Passage>, Vec<Vec<u32>>) {
+    let mut passages = Vec::new();
+    let mut relevant = vec![Vec::new(); groups.len()];
+    for (lang, code) in languages.iter().enumerate() {
+        let mut seen = HashMap::new();
+        let mut candidate = |text| {
+            *seen.entry(text).or_insert_with(|| {
+                passages.push(Passage { lang: lang as LangId, text: str::to_owned(text) });
+                passages.len() as u32 - 1
+            })
+        };
+        for (group, relevant) in groups.iter().zip(&mut relevant) {
+            relevant.extend(in_language(&group.positives, code).map(&mut candidate));
+            in_language(&group.negatives, code).for_each(|text| _ = candidate(text));
+        }
+    }
+    for relevant in &mut relevant {
+        relevant.sort_unstable();
+        relevant.dedup();
+    }
+    (passages, relevant)
+}
+
+/// The texts in one language.
+fn in_language<'a>(texts: &'a [Text], code: &'a str) -> impl Iterator<Item = &'a str> {
+    texts.iter().filter(move |text| text.lang == code).map(|text| text.text.as_str())
+}

@@ -1,0 +1,259 @@
+//! The run directory: configuration, metrics, models, and what it takes to go on after losing the process.
+//!
+//! `last/` holds a model and, until the run is complete, the training state of the same step; both change in one
+//! rename, so a killed run goes on from the last save and ends with the same bytes as one that was never killed.
+
+use super::Optimizer;
+use crate::backend::Backend;
+use crate::eval::EvalReport;
+use crate::eval::encode::Retriever;
+use crate::model::fs::{recover, write_file, write_file_atomic};
+use crate::model::save::{refuse_foreign_directory, write_safetensors};
+use crate::model::{EncoderParams, ModelCard, ModelSave, ParamSpec, save, specs};
+use crate::{Error, Result};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+const STATE: &str = "training_state.json";
+const MOMENTS: &str = "optimizer.safetensors";
+
+/// Where a run is. Together with the weights and the optimizer's moments this is all there is: the sampler, dropout
+/// and the learning rate are functions of the seed and the step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainingState {
+    /// Updates done.
+    pub step: u64,
+    /// Updates of the whole run.
+    pub total_steps: u64,
+    /// No step is left, because the last was done or because `patience` ran out.
+    pub complete: bool,
+    /// What it trains on: [`TokenCache::key`](crate::data::shard::TokenCache::key).
+    pub data: String,
+    /// Report on the model before the first step.
+    pub before: Option<EvalReport>,
+    /// The latest report, and the step after which it was made.
+    pub latest: Option<(u64, EvalReport)>,
+    /// The best value of `best_metric` so far, and its step.
+    pub best: Option<(u64, f64)>,
+    /// Evaluations since then.
+    pub without_gain: usize,
+}
+
+/// A run directory. One process may use it at a time.
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// The directory `path`, which need not exist.
+    pub fn new(path: &Path) -> Self {
+        RunDir { path: path.to_owned() }
+    }
+
+    /// Where the run is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The saved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// The latest model.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("last")
+    }
+
+    /// The best model by `best_metric`.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best")
+    }
+
+    fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// Puts the configuration into the directory, which is made.
+    ///
+    /// # Errors
+    /// When it cannot be written, or holds something else where the models go.
+    pub fn create(&self, config: &str) -> Result<()> {
+        refuse_foreign_directory(&self.last())?;
+        refuse_foreign_directory(&self.best())?;
+        std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
+        write_file_atomic(&self.config(), config.as_bytes())
+    }
+
+    /// The state of the last save; `None` when nothing has been saved yet.
+    ///
+    /// # Errors
+    /// A state that cannot be read.
+    pub fn state(&self) -> Result<Option<TrainingState>> {
+        recover(&self.last())?;
+        let path = self.last().join(STATE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+                return Err(Error::file(&self.path, "is a file, or lies below one; choose a directory with --out"));
+            }
+            Err(e) => return Err(Error::io("read", &path, e)),
+        };
+        let state = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::file(&path, format!("is not a training state ({e}); start a new run")))?;
+        Ok(Some(state))
+    }
+
+    /// Opens `metrics.jsonl` for the steps after `step`: lines of later steps, which a killed run wrote after its last
+    /// save, are dropped.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn open_metrics(&self, step: u64) -> Result<BufWriter<File>> {
+        #[derive(Deserialize)]
+        struct Line {
+            step: u64,
+        }
+        let path = self.metrics();
+        let mut kept = Vec::new();
+        if let Ok(file) = File::open(&path) {
+            for line in BufReader::new(file).lines() {
+                // The last line of a killed run may be cut short.
+                let Ok(line) = line else { break };
+                match serde_json::from_str::<Line>(&line) {
+                    Ok(parsed) if parsed.step <= step => kept.extend_from_slice(format!("{line}\n").as_bytes()),
+                    _ => break,
+                }
+            }
+        }
+        write_file_atomic(&path, &kept)?;
+        let file = File::options().append(true).open(&path).map_err(|e| Error::io("write", &path, e))?;
+        Ok(BufWriter::new(file))
+    }
+
+    /// Writes one line of metrics through to the system.
+    ///
+    /// # Errors
+    /// When the disk is full, say.
+    pub fn write_metrics(&self, out: &mut BufWriter<File>, line: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string(line).map_err(|e| Error::other(e.to_string()))?;
+        text.push('\n');
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("write", self.metrics(), e))
+    }
+
+    /// Writes `eval.json`: the reports before and after training.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_reports(&self, before: Option<&EvalReport>, after: Option<&EvalReport>) -> Result<()> {
+        let reports = serde_json::json!({ "before": before, "after": after });
+        let text = serde_json::to_string_pretty(&reports).map_err(|e| Error::other(e.to_string()))?;
+        write_file_atomic(&self.path.join("eval.json"), format!("{text}\n").as_bytes())
+    }
+
+    /// Saves the model as `last/`, with the state of the run and, unless it is complete, the optimizer's moments.
+    ///
+    /// # Errors
+    /// When something cannot be written; the save before is then as it was.
+    pub fn save_last<B: Backend>(
+        &self,
+        retriever: &Retriever<B>,
+        optimizer: &Optimizer<B>,
+        card: &ModelCard,
+        state: &TrainingState,
+    ) -> Result<()> {
+        save_model(&self.last(), retriever, optimizer, card, |dir| {
+            let text = serde_json::to_string_pretty(state).map_err(|e| Error::other(e.to_string()))?;
+            write_file(&dir.join(STATE), |out| out.write_all(text.as_bytes()))?;
+            if state.complete {
+                return Ok(());
+            }
+            save_moments(&dir.join(MOMENTS), retriever, optimizer)
+        })
+    }
+
+    /// Saves the model as `best/`.
+    ///
+    /// # Errors
+    /// As [`RunDir::save_last`].
+    pub fn save_best<B: Backend>(
+        &self,
+        retriever: &Retriever<B>,
+        optimizer: &Optimizer<B>,
+        card: &ModelCard,
+    ) -> Result<()> {
+        save_model(&self.best(), retriever, optimizer, card, |_| Ok(()))
+    }
+
+    /// Gives the optimizer the moments of the last save.
+    ///
+    /// # Errors
+    /// When they are missing or do not fit the model.
+    pub fn load_moments<B: Backend>(
+        &self,
+        backend: &B,
+        specs: &EncoderParams<ParamSpec>,
+        optimizer: &mut Optimizer<B>,
+        updates: u64,
+    ) -> Result<()> {
+        let path = self.last().join(MOMENTS);
+        let file = File::open(&path).map_err(|e| Error::io("read", &path, e))?;
+        // SAFETY: the file is one of a complete save, which nothing changes in place: a new save is a new file.
+        #[allow(unsafe_code)]
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("read", &path, e))?;
+        let broken = |e: String| Error::file(&path, format!("{e}; start a new run"));
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
+        let specs: Vec<&ParamSpec> = specs.iter().collect();
+        optimizer.restore(backend, updates, |which, index| {
+            let name = moment_name(which, specs[index]);
+            let tensor = tensors.tensor(&name).map_err(|e| broken(format!("{name}: {e}")))?;
+            if tensor.shape() != specs[index].shape {
+                return Err(broken(format!("{name} has shape {:?}, not {:?}", tensor.shape(), specs[index].shape)));
+            }
+            Ok(tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        })
+    }
+}
+
+fn save_model<B: Backend>(
+    target: &Path,
+    retriever: &Retriever<B>,
+    optimizer: &Optimizer<B>,
+    card: &ModelCard,
+    extra: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let (dir, encoder) = (&retriever.dir, &retriever.encoder);
+    let model = ModelSave {
+        source: dir,
+        pooling: encoder.pooling,
+        // Training compares cosines.
+        normalize: true,
+        max_seq_length: retriever.query.max_len.max(retriever.passage.max_len),
+        query_prefix: &retriever.query.prefix,
+        passage_prefix: &retriever.passage.prefix,
+        card,
+    };
+    let mut index = 0;
+    let value = |_: &ParamSpec| {
+        index += 1;
+        optimizer.parameter(&retriever.backend, &encoder.weights, index - 1)
+    };
+    save(target, &model, value, extra)
+}
+
+fn moment_name(which: usize, spec: &ParamSpec) -> String {
+    format!("{}.{}", ["m", "v"][which], spec.name)
+}
+
+/// Both moments of every parameter, one at a time in host memory.
+fn save_moments<B: Backend>(path: &Path, retriever: &Retriever<B>, optimizer: &Optimizer<B>) -> Result<()> {
+    let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
+    let tensors = (0..2).flat_map(|which| specs.iter().map(move |spec| (moment_name(which, spec), spec.shape.clone())));
+    let moments = optimizer.moments();
+    let values = moments.iter().flat_map(|state| state.iter()).map(|tensor| tensor.to_vec(&retriever.backend));
+    write_safetensors(path, &tensors.collect::<Vec<_>>(), values)
+}

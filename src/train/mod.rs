@@ -1,0 +1,356 @@
+//! Training: the loop, GradCache, the optimizer, checkpoints and reports.
+
+pub mod checkpoint;
+pub mod grad_cache;
+pub mod optimizer;
+pub mod report;
+pub mod schedule;
+
+pub use grad_cache::GradCache;
+pub use optimizer::{Optimizer, OptimizerConfig};
+
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::data::batch::Batch;
+use crate::data::catalog::TextSource;
+use crate::data::loader::Loader;
+use crate::data::sampler::{BatchKind, Sampler, SamplerConfig};
+use crate::data::shard::TokenCache;
+use crate::eval::EvalReport;
+use crate::eval::encode::Retriever;
+use crate::eval::tasks::EvalSet;
+use crate::loss::InfoNce;
+use crate::model::{Gradients, ModelCard, Sequences, StepDropout, specs};
+use crate::progress::Counter;
+use crate::{Error, Result};
+use checkpoint::{RunDir, TrainingState};
+use report::{Progress, StepMetrics};
+use schedule::Schedule;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What a run is made of, besides its model.
+pub struct Setup<'a> {
+    /// Everything that was configured.
+    pub config: &'a Config,
+    /// Where the run is kept; the directory need not exist.
+    pub run_dir: RunDir,
+    /// The state to go on from, if there is one. The model must then be the saved one.
+    pub state: Option<TrainingState>,
+    /// The report on the model before the first step, where it is known already.
+    pub before: Option<EvalReport>,
+    /// Tokenized training data.
+    pub data: Arc<TokenCache>,
+    /// What to evaluate on, if anything.
+    pub eval_set: Option<EvalSet>,
+    /// The model's name in reports and on its card.
+    pub model_name: String,
+    /// Set from outside to end the run after the step in hand.
+    pub interrupt: &'a AtomicBool,
+}
+
+/// How a run ended.
+pub struct Outcome {
+    /// The last state, which has been saved.
+    pub state: TrainingState,
+    /// Whether it was interrupted, and can be resumed.
+    pub interrupted: bool,
+}
+
+/// Trains `retriever` as `setup` says.
+///
+/// # Errors
+/// Data that cannot serve the configured batches, a loss that is not finite, no memory or disk space left.
+pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Outcome> {
+    let mut trainer = Trainer::new(retriever, setup)?;
+    // Only now: a run that cannot begin leaves nothing behind.
+    trainer.setup.run_dir.create(&trainer.setup.config.to_toml())?;
+    trainer.evaluate_before()?;
+    let mut metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
+    let first = trainer.state.step;
+    let mut progress = Progress::new(first, trainer.state.total_steps, trainer.setup.config.log_steps as u64);
+    let mut is_over = trainer.evaluate_if_due(&progress)?;
+    for batch in trainer.batches()? {
+        if is_over {
+            break;
+        }
+        let step = trainer.step(&batch?)?;
+        progress.step(&step);
+        trainer.setup.run_dir.write_metrics(&mut metrics, &step)?;
+        if trainer.setup.interrupt.load(Ordering::Relaxed) {
+            progress.finish();
+            trainer.save()?;
+            return Ok(Outcome { state: trainer.state, interrupted: true });
+        }
+        is_over = trainer.evaluate_if_due(&progress)?;
+        if trainer.save_is_due() && !is_over {
+            trainer.save()?;
+        }
+    }
+    progress.finish();
+    trainer.finish(&progress)
+}
+
+/// A run in progress.
+struct Trainer<'a, B: Backend> {
+    retriever: &'a mut Retriever<B>,
+    setup: Setup<'a>,
+    state: TrainingState,
+    sampler: Arc<Sampler>,
+    schedule: Schedule,
+    optimizer: Optimizer<B>,
+    loss: InfoNce<B>,
+    grad_cache: GradCache<B>,
+    grads: Gradients<B>,
+}
+
+impl<'a, B: Backend> Trainer<'a, B> {
+    fn new(retriever: &'a mut Retriever<B>, setup: Setup<'a>) -> Result<Self> {
+        let config = setup.config;
+        if setup.eval_set.as_ref().is_some_and(|set| !set.gives(config.best_metric)) {
+            let metric = config.best_metric;
+            let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
+            return Err(Error::config("best_metric", message));
+        }
+        let sampler_config = SamplerConfig {
+            mode: config.mode,
+            alpha: config.alpha,
+            lang_sampling: config.lang_sampling,
+            lang_temperature: config.lang_temperature,
+            batch_size: config.batch_size,
+            seed: config.seed,
+        };
+        let sampler = Sampler::new(setup.data.catalog(), &sampler_config)?;
+        let total_steps = match (config.steps, config.epochs) {
+            (Some(steps), _) => steps as u64,
+            (None, epochs) => (epochs.unwrap_or(1.0) * sampler.steps_per_pass()).ceil().max(1.0) as u64,
+        };
+        let state = match &setup.state {
+            Some(state) if state.data != setup.data.key() => {
+                let message =
+                    "has changed since the run began, or its tokenizer has; take that back, or start a new run";
+                return Err(Error::config("data", message));
+            }
+            Some(state) => state.clone(),
+            None => TrainingState {
+                step: 0,
+                total_steps,
+                complete: false,
+                data: setup.data.key(),
+                before: setup.before.clone(),
+                latest: None,
+                best: None,
+                without_gain: 0,
+            },
+        };
+        let (backend, encoder) = (&retriever.backend, &retriever.encoder);
+        let optimizer_config = OptimizerConfig {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: config.weight_decay as f32,
+            max_grad_norm: config.max_grad_norm.unwrap_or(0.0) as f32,
+        };
+        let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
+        let mut optimizer = Optimizer::new(backend, &specs, &encoder.weights, optimizer_config)?;
+        if state.step > 0 && !state.complete {
+            setup.run_dir.load_moments(backend, &specs, &mut optimizer, state.step)?;
+        }
+        let temperature = config.temperature as f32;
+        Ok(Trainer {
+            schedule: Schedule::new(config.lr_schedule, config.warmup_ratio, state.total_steps)?,
+            loss: InfoNce::new(backend, encoder.embedding_size(), temperature, config.symmetric)?,
+            grad_cache: GradCache::new(backend, encoder, config.chunk_tokens)?,
+            grads: Gradients::new(backend, &encoder.weights)?,
+            retriever,
+            setup,
+            state,
+            sampler: Arc::new(sampler),
+            optimizer,
+        })
+    }
+
+    /// The batches from the present step on.
+    fn batches(&self) -> Result<Loader> {
+        let steps = if self.state.complete { 0..0 } else { self.state.step..self.state.total_steps };
+        let source: Arc<dyn TextSource> = self.setup.data.clone();
+        Loader::start(self.sampler.clone(), source, steps, self.setup.config.negatives_per_query)
+    }
+
+    /// Dropout of the step in hand: the model's own probabilities, or the configured one for all of them.
+    fn dropout(&self) -> Option<StepDropout> {
+        let (model, config) = (&self.retriever.encoder.config, self.setup.config);
+        let of = |own: f32| config.dropout.map_or(own, |p| p as f32);
+        let (hidden, attention) = (of(model.hidden_dropout_prob), of(model.attention_probs_dropout_prob));
+        let step = self.state.step as u32;
+        (hidden > 0.0 || attention > 0.0).then_some(StepDropout { seed: config.seed, step, hidden, attention })
+    }
+
+    /// One update.
+    fn step(&mut self, batch: &Batch) -> Result<StepMetrics> {
+        let start = Instant::now();
+        let dropout = self.dropout();
+        let Retriever { backend, encoder, .. } = &mut *self.retriever;
+        let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
+        let report = self.grad_cache.forward_backward(
+            backend,
+            encoder,
+            sequences,
+            batch.n_queries,
+            dropout,
+            &mut self.loss,
+            &mut self.grads,
+        )?;
+        if !report.loss.is_finite() {
+            let message = format!("the loss of step {} is not finite; lower it", self.state.step + 1);
+            return Err(Error::config("learning_rate", message));
+        }
+        let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
+        let grad_norm = self.optimizer.step(backend, &mut encoder.weights, &self.grads, learning_rate as f32)?;
+        self.state.step += 1;
+        let lang = match batch.kind {
+            BatchKind::Monolingual(lang) => Some(self.setup.data.catalog().languages[usize::from(lang)].clone()),
+            _ => None,
+        };
+        Ok(StepMetrics {
+            step: self.state.step,
+            loss: report.loss,
+            mode: batch.kind.mode().to_string(),
+            lang,
+            learning_rate,
+            grad_norm,
+            positive_cosine: report.positive_cosine,
+            negative_cosine: report.negative_cosine,
+            tokens: batch.n_tokens(),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn report(&self) -> Result<Option<EvalReport>> {
+        let Some(set) = &self.setup.eval_set else { return Ok(None) };
+        let total = (set.queries.len() + set.passages.len()) as u64;
+        let counter = Counter::new("evaluated", total);
+        let report = self.retriever.evaluate(set, &self.setup.model_name, &mut |n| counter.set(n as u64, total))?;
+        counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
+        Ok(Some(report))
+    }
+
+    /// The report before the first step, unless a resumed run brought it along.
+    fn evaluate_before(&mut self) -> Result<()> {
+        if self.state.step == 0 {
+            if self.state.before.is_none() {
+                self.state.before = self.report()?;
+            }
+            self.setup.run_dir.write_reports(self.state.before.as_ref(), None)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the present step is one to evaluate after, and that has not been done: a run that was interrupted
+    /// leaves it to the one that resumes it.
+    fn evaluation_is_due(&self) -> bool {
+        let (every, step) = (self.setup.config.eval_steps.unwrap_or(0) as u64, self.state.step);
+        let is_done = self.state.latest.as_ref().is_some_and(|(at, _)| *at == step);
+        // The reports before the first and after the last step belong to `evaluate_before` and `finish`.
+        every > 0 && step > 0 && step < self.state.total_steps && step.is_multiple_of(every) && !is_done
+    }
+
+    /// Evaluates if it is time to. True when `patience` has run out, so that the run is over.
+    fn evaluate_if_due(&mut self, progress: &Progress) -> Result<bool> {
+        if !self.evaluation_is_due() {
+            return Ok(false);
+        }
+        self.evaluate(progress)?;
+        let is_over = self.setup.config.patience.is_some_and(|patience| self.state.without_gain >= patience);
+        if is_over {
+            progress.line(&format!("no gain in {} evaluations: stopping early", self.state.without_gain));
+        }
+        Ok(is_over)
+    }
+
+    fn save_is_due(&self) -> bool {
+        let every = self.setup.config.save_steps as u64;
+        self.state.step.is_multiple_of(every) && self.state.step < self.state.total_steps
+    }
+
+    /// Evaluates, and saves the model as `best/` if there was none better.
+    fn evaluate(&mut self, progress: &Progress) -> Result<()> {
+        let Some(report) = self.report()? else { return Ok(()) };
+        let metric = self.setup.config.best_metric;
+        let value = report.metric(metric).expect("checked before the run began");
+        let step = self.state.step;
+        let gained = self.state.best.is_none_or(|(_, best)| metric.is_better(value, best));
+        if gained {
+            self.state.best = Some((step, value));
+            self.state.without_gain = 0;
+            self.setup.run_dir.save_best(self.retriever, &self.optimizer, &self.card(&report))?;
+        } else {
+            self.state.without_gain += 1;
+        }
+        progress.line(&format!("step {step}: {metric} {value:.4}{}", if gained { " (best)" } else { "" }));
+        self.state.latest = Some((step, report));
+        Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        let card = match &self.state.latest {
+            Some((_, report)) => self.card(report),
+            None => self.card_text(String::new()),
+        };
+        self.setup.run_dir.save_last(self.retriever, &self.optimizer, &card, &self.state)
+    }
+
+    /// The last evaluation and the last save.
+    fn finish(mut self, progress: &Progress) -> Result<Outcome> {
+        if !self.state.complete {
+            let step = self.state.step;
+            if self.state.latest.as_ref().is_none_or(|(at, _)| *at != step) {
+                self.evaluate(progress)?;
+            }
+            self.state.complete = true;
+            let after = self.state.latest.as_ref().map(|(_, report)| report);
+            self.setup.run_dir.write_reports(self.state.before.as_ref(), after)?;
+            self.save()?;
+        }
+        Ok(Outcome { state: self.state, interrupted: false })
+    }
+
+    /// The model card, with the figures of the model being saved.
+    fn card(&self, report: &EvalReport) -> ModelCard {
+        let mut rows = String::from("| | before | now |\n|---|---|---|\n");
+        for &metric in crate::eval::Metric::ALL {
+            let cell = |report: Option<&EvalReport>| {
+                report.and_then(|r| r.metric(metric)).map_or("-".to_owned(), |v| format!("{v:.4}"))
+            };
+            rows += &format!("| {metric} | {} | {} |\n", cell(self.state.before.as_ref()), cell(Some(report)));
+        }
+        let (task, split) = (&report.task, &report.split);
+        self.card_text(format!("\nMeasured on {task} ({split}), {} languages:\n\n{rows}", report.languages.len()))
+    }
+
+    fn card_text(&self, measured: String) -> ModelCard {
+        let c = self.setup.config;
+        let languages = self.setup.data.catalog().languages.clone();
+        let training = format!(
+            "Trained for {} of {} steps of {} queries with in-batch negatives (InfoNCE, temperature {}), AdamW at a \
+             learning rate of {}, {} batches{}, seed {}.\n{measured}",
+            self.state.step,
+            self.state.total_steps,
+            c.batch_size,
+            c.temperature,
+            c.learning_rate,
+            c.mode,
+            if c.mode == crate::data::sampler::BatchMode::Hybrid {
+                format!(" (alpha {})", c.alpha)
+            } else {
+                String::new()
+            },
+            c.seed,
+        );
+        // Only a hub id means something to whoever reads the card.
+        let is_hub_id =
+            c.model.as_deref().is_some_and(|m| m.split('/').count() == 2 && !std::path::Path::new(m).exists());
+        ModelCard { base_model: c.model.clone().filter(|_| is_hub_id), languages, training }
+    }
+}

@@ -1,0 +1,115 @@
+//! The comparison table and its paired bootstrap.
+
+use super::Noise;
+use hbt::eval::EvalReport;
+use hbt::eval::compare::{Comparison, paired_bootstrap};
+use hbt::eval::report::QueryOutcome;
+
+/// A report over `n_languages` whose query of group `g` in language `l` has the average precision `ap(g, l)`.
+fn report(n_groups: u32, n_languages: u16, ap: impl Fn(u32, u16) -> f64) -> EvalReport {
+    let queries = (0..n_languages).flat_map(|lang| (0..n_groups).map(move |group| (lang, group)));
+    let per_query: Vec<QueryOutcome> =
+        queries.map(|(lang, group)| QueryOutcome { lang, group, average_precision: ap(group, lang) }).collect();
+    let map = per_query.iter().map(|q| q.average_precision).sum::<f64>() / per_query.len() as f64;
+    let languages: Vec<String> = (0..n_languages).map(|l| format!("l{l}")).collect();
+    let json = serde_json::json!({
+        "model": "m", "task": "t", "split": "all", "languages": languages,
+        "monolingual": {"map": 0.5}, "cross_lingual": {"map": 0.25},
+        "multilingual": {"map": map, "rank_distance": 100.0 - map},
+        "by_direction": {}, "by_query_language": {},
+    });
+    EvalReport { per_query, ..serde_json::from_value(json).unwrap() }
+}
+
+/// Average precisions that differ from one group to the next, but little between the languages of a group: for
+/// `spread` 0, not at all.
+fn noisy(n_groups: u32, n_languages: u16, spread: f64, seed: u64) -> EvalReport {
+    let mut noise = Noise(seed);
+    let of_group: Vec<f64> = (0..n_groups).map(|_| noise.unit()).collect();
+    let of_query: Vec<f64> = (0..n_groups * u32::from(n_languages)).map(|_| noise.unit()).collect();
+    report(n_groups, n_languages, |group, lang| {
+        let query = group as usize * usize::from(n_languages) + usize::from(lang);
+        (1.0 - spread) * of_group[group as usize] + spread * of_query[query]
+    })
+}
+
+#[test]
+fn interval_is_that_of_the_mean_over_groups() {
+    let (n_groups, n_languages) = (400, 8);
+    let zero = report(n_groups, n_languages, |_, _| 0.0);
+    for spread in [0.0, 1.0] {
+        let other = noisy(n_groups, n_languages, spread, 11);
+        let got = paired_bootstrap(&other, &zero, 5).unwrap();
+        // The mean of each group, and the normal interval of their mean. For spread 0, an interval over single
+        // queries would be sqrt(8) times narrower than this.
+        let of_group = |g: u32| {
+            let aps = other.per_query.iter().filter(|q| q.group == g).map(|q| q.average_precision);
+            aps.sum::<f64>() / f64::from(n_languages)
+        };
+        let means: Vec<f64> = (0..n_groups).map(of_group).collect();
+        let n = f64::from(n_groups);
+        let mean = means.iter().sum::<f64>() / n;
+        let variance = means.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        let half = 1.96 * (variance / n).sqrt();
+        assert!((got.value - mean).abs() < 1e-12, "{got:?}");
+        assert!((got.low - (mean - half)).abs() < 0.2 * half, "{got:?} is not {mean} -+ {half}");
+        assert!((got.high - (mean + half)).abs() < 0.2 * half, "{got:?} is not {mean} -+ {half}");
+    }
+}
+
+#[test]
+fn resamples_are_paired_and_seeded() {
+    let a = noisy(50, 3, 0.5, 1);
+    let same = paired_bootstrap(&a, &a, 9).unwrap();
+    assert_eq!((same.value, same.low, same.high), (0.0, 0.0, 0.0));
+    // However much the questions differ, a constant gain is certain.
+    let shifted = report(50, 3, |g, l| 0.125 + a.per_query[usize::from(l) * 50 + g as usize].average_precision);
+    let gain = paired_bootstrap(&shifted, &a, 9).unwrap();
+    assert!([gain.value, gain.low, gain.high].iter().all(|x| (x - 0.125).abs() < 1e-12), "{gain:?}");
+    let b = noisy(50, 3, 0.5, 2);
+    assert_eq!(paired_bootstrap(&a, &b, 9).unwrap(), paired_bootstrap(&a, &b, 9).unwrap());
+    assert_ne!(paired_bootstrap(&a, &b, 9).unwrap(), paired_bootstrap(&a, &b, 10).unwrap());
+}
+
+#[test]
+fn languages_weigh_the_same_however_many_queries_they_have() {
+    let mut a = report(40, 2, |_, lang| if lang == 0 { 0.4 } else { 0.8 });
+    // Language 1 keeps one query in four.
+    a.per_query.retain(|q| q.lang == 0 || q.group % 4 == 0);
+    let mut zero = a.clone();
+    zero.per_query.iter_mut().for_each(|q| q.average_precision = 0.0);
+    let got = paired_bootstrap(&a, &zero, 1).unwrap();
+    assert!((got.value - 0.6).abs() < 1e-12, "{got:?}");
+    assert!((got.low - 0.6).abs() < 1e-12 && (got.high - 0.6).abs() < 1e-12, "{got:?}");
+}
+
+#[test]
+fn reports_on_other_queries_are_refused() {
+    let a = noisy(10, 2, 0.5, 1);
+    let read_from_file = EvalReport { per_query: Vec::new(), ..a.clone() };
+    for other in [noisy(9, 2, 0.5, 1), read_from_file.clone()] {
+        assert!(paired_bootstrap(&a, &other, 1).unwrap_err().to_string().contains("same queries"));
+    }
+    assert!(paired_bootstrap(&read_from_file, &read_from_file, 1).is_err());
+}
+
+#[test]
+fn table_marks_the_best_of_each_column() {
+    let flat = |ap: f64| report(20, 2, move |_, _| ap);
+    let (before, mono, hybrid) = (flat(0.25), flat(0.5), flat(0.75));
+    let rows = [("before", before), ("monolingual", mono), ("hybrid", hybrid)];
+    let table = Comparison::new(rows.map(|(label, report)| (label.to_owned(), report)).to_vec(), 1).unwrap();
+    let expected = "
+               monolingual  cross-lingual   multilingual  rank distance
+before             0.5000*        0.2500*        0.2500           99.8
+monolingual        0.5000*        0.2500*        0.5000           99.5
+hybrid             0.5000*        0.2500*        0.7500*          99.2*
+mAP, and rank distance (lower is better); * best of its column
+
+multilingual mAP, difference and 95 % interval (1000 paired resamples of the questions)
+hybrid - before       +0.5000  [+0.5000, +0.5000]
+hybrid - monolingual  +0.2500  [+0.2500, +0.2500]
+";
+    assert_eq!(format!("\n{table}"), expected);
+    assert_eq!(table.differences().len(), 2);
+}

@@ -1,0 +1,143 @@
+//! Loaders: XQuAD-R's published counts, and small data sets by hand.
+
+use hbt::data::formats::Split;
+use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
+use std::fs;
+use std::path::Path;
+
+/// What holds of every evaluation set.
+fn check_order(set: &EvalSet) {
+    assert!(set.languages.is_sorted());
+    assert!(set.passages.is_sorted_by_key(|p| p.lang) && set.queries.is_sorted_by_key(|q| q.lang));
+    for query in &set.queries {
+        assert!(!query.relevant.is_empty());
+        assert!(query.relevant.is_sorted_by(|a, b| a < b));
+        assert!((*query.relevant.last().unwrap() as usize) < set.passages.len());
+    }
+    let n_in_ranges: usize = (0..set.languages.len()).map(|lang| set.passage_range(lang as u16).len()).sum();
+    assert_eq!(n_in_ranges, set.passages.len());
+}
+
+fn n_queries(set: &EvalSet, lang: usize) -> usize {
+    set.queries.iter().filter(|q| usize::from(q.lang) == lang).count()
+}
+
+#[test]
+fn xquad_r_has_its_published_counts() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/xquad-r");
+    if !dir.exists() {
+        eprintln!("skipped: {} is not there", dir.display());
+        return;
+    }
+    let all = xquad_r::load(&dir, Split::All).unwrap();
+    check_order(&all);
+    let published = [
+        ("ar", 1222),
+        ("de", 1276),
+        ("el", 1234),
+        ("en", 1180),
+        ("es", 1215),
+        ("hi", 1244),
+        ("ru", 1219),
+        ("th", 852),
+        ("tr", 1167),
+        ("vi", 1209),
+        ("zh", 1196),
+    ];
+    for (lang, (code, n_candidates)) in published.into_iter().enumerate() {
+        assert_eq!(all.languages[lang], code);
+        assert_eq!(all.passage_range(lang as u16).len(), n_candidates, "{code}");
+        assert_eq!(n_queries(&all, lang), 1190, "{code}");
+    }
+    for query in &all.queries {
+        let langs: Vec<u16> = query.relevant.iter().map(|&p| all.passages[p as usize].lang).collect();
+        assert_eq!(langs, (0..11).collect::<Vec<u16>>(), "one answer in every language");
+    }
+    // Offsets are code points: taken as bytes, the Thai answer would be sought in another sentence.
+    let text = "ทีมรับของแพนเธอร์สยอมแพ้ที่คะแนนเท่าไร";
+    let thai = all.queries.iter().find(|q| q.text == text).unwrap();
+    assert!(all.passages[thai.relevant[7] as usize].text.contains("308"));
+
+    let [train, test] = [Split::Train, Split::Test].map(|split| xquad_r::load(&dir, split).unwrap());
+    check_order(&train);
+    check_order(&test);
+    assert_eq!((train.split.as_str(), test.split.as_str()), ("train", "test"));
+    assert_eq!(train.queries.len() + test.queries.len(), all.queries.len());
+    assert_eq!(train.passages.len() + test.passages.len(), all.passages.len());
+}
+
+/// Two languages; the second paragraph has no usable question, and the German answer starts after a character of two
+/// bytes, at the very start of the second sentence.
+#[test]
+fn sentences_are_found_by_code_points() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |sentences: [&str; 2], answer_start: usize| {
+        let [first, second] = sentences.map(|s| s.chars().count());
+        let paragraph = serde_json::json!({
+            "context": sentences.join(" "), "sentences": sentences,
+            "sentence_breaks": [[0, first], [first + 1, first + 1 + second]],
+            "qas": [
+                {"id": "q1", "question": "Who?", "answers": [{"answer_start": answer_start, "text": "B"}]},
+                {"id": "q2", "question": "In the gap?", "answers": [{"answer_start": first, "text": " "}]},
+            ],
+        });
+        let mut unusable = paragraph.clone();
+        unusable["qas"] = serde_json::json!([paragraph["qas"][1]]);
+        serde_json::json!({"data": [{"title": "T", "paragraphs": [unusable, paragraph]}]}).to_string()
+    };
+    fs::write(folder.path().join("de.json"), file(["Ää üß.", "Bär da."], 7)).unwrap();
+    fs::write(folder.path().join("en.json"), file(["Bear there.", "None."], 0)).unwrap();
+    let set = xquad_r::load(folder.path(), Split::All).unwrap();
+    check_order(&set);
+    let texts: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
+    assert_eq!(texts, ["Ää üß.", "Bär da.", "Bear there.", "None."]);
+    assert_eq!(set.queries.len(), 2);
+    assert!(set.queries.iter().all(|q| q.relevant == [1, 2] && q.group == 0));
+}
+
+#[test]
+fn data_without_sentences_is_an_error_that_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = r#"{"answer_start": 0, "text": "A"}"#;
+    let paragraph =
+        format!(r#"{{"context": "A b.", "qas": [{{"id": "1", "question": "Q?", "answers": [{answer}]}}]}}"#);
+    let text = format!(r#"{{"data": [{{"title": "T", "paragraphs": [{paragraph}]}}]}}"#);
+    fs::write(folder.path().join("en.json"), text).unwrap();
+    let message = xquad_r::load(folder.path(), Split::All).unwrap_err().to_string();
+    assert!(
+        message.contains("en.json: no question in split \"all\"") && message.contains("sentence_breaks"),
+        "{message}"
+    );
+}
+
+fn load_parallel(lines: &[&str]) -> hbt::Result<EvalSet> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("questions.jsonl");
+    fs::write(&path, lines.join("\n")).unwrap();
+    parallel::load(&path, Split::All)
+}
+
+#[test]
+fn parallel_groups_share_candidates_with_equal_texts() {
+    let set = load_parallel(&[
+        r#"{"id": "1", "query": {"en": "capital of France?", "de": "Hauptstadt?"}, "positive": {"en": "Paris", "de": "Paris"}}"#,
+        r#"{"id": "2", "query": {"en": "seat of Louvre?"}, "positive": {"en": ["The Louvre", "Paris"]}, "negatives": {"en": ["Rome"]}}"#,
+        r#"{"id": "3", "query": {"fr": "capitale de l'Italie ?"}, "positive": {"en": "Rome"}, "negatives": {"en": ["Paris"]}}"#,
+    ])
+    .unwrap();
+    check_order(&set);
+    assert_eq!(set.languages, ["de", "en", "fr"]);
+    let passages: Vec<_> = set.passages.iter().map(|p| (p.lang, p.text.as_str())).collect();
+    assert_eq!(passages, [(0, "Paris"), (1, "Paris"), (1, "The Louvre"), (1, "Rome")]);
+    let queries: Vec<_> = set.queries.iter().map(|q| (q.lang, q.group, q.relevant.as_slice())).collect();
+    assert_eq!(queries, [(0, 0, &[0, 1][..]), (1, 0, &[0, 1]), (1, 1, &[1, 2]), (2, 2, &[3])]);
+    assert!(set.passage_range(2).is_empty());
+}
+
+#[test]
+fn an_empty_or_broken_parallel_file_is_an_error_that_names_the_place() {
+    assert!(load_parallel(&[]).unwrap_err().to_string().contains("questions.jsonl"));
+    let good = r#"{"id": "1", "query": {"en": "q"}, "positive": {"en": "p"}}"#;
+    let message = load_parallel(&[good, "{"]).unwrap_err().to_string();
+    assert!(message.contains("questions.jsonl, line 2:"), "{message}");
+}

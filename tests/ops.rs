@@ -1,0 +1,45 @@
+//! Every operation of [`hbt::backend::Backend`] against its f64 reference: forward as it is, backward by central
+//! differences. One body for every backend; outputs start as NaN, sums start from something other than zero.
+
+mod adamw;
+mod attention;
+mod embedding;
+mod gelu;
+mod gemm;
+mod info_nce;
+mod layer_norm;
+mod pooling;
+mod rows;
+pub mod support;
+pub mod threads;
+
+/// Runs every check on one backend, each as a test of its own.
+macro_rules! check_backend {
+    ($module:ident: $backend:expr; $($family:ident: $($check:ident)+;)+) => {
+        mod $module {
+            $($(
+                #[test]
+                fn $check() {
+                    super::$family::$check(&$backend);
+                }
+            )+)+
+        }
+    };
+    ($module:ident: $backend:expr) => {
+        check_backend! {
+            $module: $backend;
+            rows: zero cast copy_rows paste_rows column_sum segment_sum;
+            gemm: gemm gemm_f32;
+            embedding: embedding;
+            layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;
+            gelu: bias_gelu bias_gelu_of_extreme_values;
+            attention: attention attention_with_extreme_scores;
+            pooling: pool bias_tanh l2_normalize l2_normalize_of_short_vectors;
+            info_nce: info_nce_rows info_nce_rows_at_the_extremes;
+            adamw: sum_of_squares adamw adamw_does_not_clip_small_gradients;
+            threads: gemm_on_threads layers_on_threads heads_on_threads optimizer_on_threads;
+        }
+    };
+}
+
+check_backend!(cpu_f32: hbt::backend::Cpu::<f32>::new());

@@ -1,0 +1,110 @@
+//! Self-attention, forward and backward.
+
+use super::support::{
+    Batch, Case, Random, assert_close, assert_close_on_scale, cases, dropouts, poisoned, read, tensor,
+};
+use crate::reference::attention::attention as reference;
+use crate::reference::difference::assert_gradient;
+use crate::tolerance;
+use hbt::backend::{AttentionBackward, AttentionForward, Backend, Dropout, Tensor};
+
+pub struct Inputs {
+    batch: Batch,
+    n_heads: usize,
+    hidden: usize,
+    qkv: Vec<f64>,
+    dropout: Option<Dropout>,
+    mask: Vec<Vec<f64>>,
+    d_out: Vec<f64>,
+}
+
+/// Everything both passes write.
+#[derive(PartialEq)]
+pub struct Outputs {
+    out: Vec<f64>,
+    lse: Vec<f64>,
+    d_qkv: Vec<f64>,
+}
+
+impl Inputs {
+    /// Queries, keys and values with this standard deviation: scores have its square.
+    pub fn new<B: Backend>(case: &Case, std: f64, dropout: Option<Dropout>) -> Self {
+        let mut random = Random::new(51);
+        let n = case.n_tokens() * case.hidden;
+        let batch = Batch::new(&case.lens, &mut random);
+        Inputs {
+            n_heads: case.n_heads,
+            hidden: case.hidden,
+            qkv: random.values::<B::E>(3 * n, std),
+            dropout,
+            mask: batch.attention_mask(dropout, case.n_heads),
+            d_out: random.values::<B::E>(n, 1.0),
+            batch,
+        }
+    }
+
+    pub fn run<B: Backend>(&self, backend: &B) -> Outputs {
+        let (n_tokens, h) = (self.batch.ids.len(), self.hidden);
+        let batch = self.batch.packed(backend);
+        let qkv = tensor(backend, &self.qkv, &[n_tokens, 3 * h]);
+        let mut lse = poisoned(backend, &[n_tokens, self.n_heads]);
+        let mut out: Tensor<B, B::E> = poisoned(backend, &[n_tokens, h]);
+        backend
+            .attention_forward(AttentionForward {
+                batch: &batch,
+                n_heads: self.n_heads,
+                qkv: &qkv,
+                dropout: self.dropout,
+                lse: &mut lse,
+                out: &mut out,
+            })
+            .unwrap();
+        let mut d_qkv: Tensor<B, B::E> = poisoned(backend, &[n_tokens, 3 * h]);
+        backend
+            .attention_backward(AttentionBackward {
+                batch: &batch,
+                n_heads: self.n_heads,
+                qkv: &qkv,
+                out: &out,
+                lse: &lse,
+                dropout: self.dropout,
+                d_out: &tensor(backend, &self.d_out, &[n_tokens, h]),
+                d_qkv: &mut d_qkv,
+            })
+            .unwrap();
+        Outputs { out: read(backend, &out), lse: read(backend, &lse), d_qkv: read(backend, &d_qkv) }
+    }
+
+    fn check<B: Backend>(&self, backend: &B, what: &str, std: f64) {
+        let name = |part: &str| format!("attention, {what}, dropout {}, {part}", self.dropout.is_some());
+        let forward = |qkv: &[f64]| reference(qkv, &self.batch.cu_seqlens, self.n_heads, self.hidden, &self.mask);
+        let (got, expected) = (self.run(backend), forward(&self.qkv));
+        // Scores are sums of `head size` products; the softmax turns their absolute error into a relative one.
+        let head_size = self.hidden / self.n_heads;
+        let score = tolerance::sum(head_size) * (std * std).max(1.0);
+        assert_close_on_scale(&name("lse"), &got.lse, &expected.lse, score, 1.0 + largest(&expected.lse));
+        assert_close(&name("out"), &got.out, &expected.out, tolerance::SOFTMAX + score);
+        let out_of = |qkv: &[f64]| forward(qkv).out;
+        assert_gradient(&name("d_qkv"), out_of, &self.qkv, &self.d_out, &got.d_qkv, tolerance::SOFTMAX + score);
+    }
+}
+
+fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |a: f64, v| a.max(v.abs()))
+}
+
+pub fn attention<B: Backend>(backend: &B) {
+    for case in cases() {
+        for dropout in dropouts() {
+            Inputs::new::<B>(&case, 1.0, dropout).check(backend, case.name, 1.0);
+        }
+    }
+}
+
+/// Scores in the hundreds: one key takes all, and nothing may overflow.
+pub fn attention_with_extreme_scores<B: Backend>(backend: &B) {
+    let case = Case { name: "extreme scores", lens: vec![3, 70, 1], hidden: 32, n_heads: 2 };
+    for dropout in dropouts() {
+        Inputs::new::<B>(&case, 12.0, dropout).check(backend, case.name, 12.0);
+    }
+}

@@ -1,0 +1,163 @@
+//! The embedding: tables, LayerNorm and dropout, and the way back to the tables' gradients.
+
+use super::support::{
+    Batch, Case, HostSegments, Random, VOCAB, added, assert_close, assert_close_on_scale, cases, dropouts, poisoned,
+    read, rounded, tensor, vector,
+};
+use crate::reference::difference::assert_gradient;
+use crate::reference::embedding::{Embedding, embedding as reference};
+use crate::tolerance;
+use hbt::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, SegmentSum, Tensor};
+
+pub struct Inputs {
+    batch: Batch,
+    args: Embedding,
+    dropout: Option<Dropout>,
+    d_out: Vec<f64>,
+    /// What the LayerNorm's gradients hold before.
+    start: Vec<f64>,
+    /// Tokens by id, by position and by type.
+    segments: [HostSegments; 3],
+}
+
+/// Everything both passes write, and the tables' gradients that follow from `d_sum`.
+#[derive(PartialEq)]
+pub struct Outputs {
+    sum: Vec<f64>,
+    mean: Vec<f64>,
+    rstd: Vec<f64>,
+    out: Vec<f64>,
+    d_weight: Vec<f64>,
+    d_bias: Vec<f64>,
+    d_tables: [Vec<f64>; 3],
+}
+
+impl Inputs {
+    pub fn new<B: Backend>(case: &Case, dropout: Option<Dropout>) -> Self {
+        let mut random = Random::new(31);
+        let h = case.hidden;
+        let batch = Batch::new(&case.lens, &mut random);
+        let n_positions = case.lens.iter().copied().max().unwrap();
+        // A ramp along each row, so that even three elements have a variance to divide by.
+        let ramp = |i: usize| 4.0 * (i % h) as f64 / h as f64;
+        let word = (0..VOCAB * h).map(|i| rounded::<B::E>(0.3 * random.normal() + ramp(i))).collect();
+        let args = Embedding {
+            ids: batch.ids.clone(),
+            positions: batch.positions.clone(),
+            word,
+            position: random.values::<B::E>(n_positions * h, 0.3),
+            token_type: random.values::<B::E>(2 * h, 0.3),
+            weight: random.values::<B::E>(h, 1.0),
+            bias: random.values::<B::E>(h, 1.0),
+            eps: f64::from(1e-12f32),
+            mask: batch.row_mask(dropout, h),
+        };
+        let all = |n: usize| (0..n as i32).collect::<Vec<_>>();
+        let segments = [
+            HostSegments::new(&batch.ids, &all(VOCAB)),
+            HostSegments::new(&batch.positions, &all(n_positions)),
+            HostSegments::new(&vec![0; batch.ids.len()], &[0]),
+        ];
+        let (d_out, start) = (random.values::<B::E>(case.n_tokens() * h, 1.0), random.values::<f32>(h, 1.0));
+        Inputs { batch, args, dropout, d_out, start, segments }
+    }
+
+    pub fn run<B: Backend>(&self, backend: &B) -> Outputs {
+        let h = self.start.len();
+        let n_tokens = self.args.ids.len();
+        let batch = self.batch.packed(backend);
+        let weight = vector(backend, &self.args.weight);
+        let table = |values: &[f64]| tensor(backend, values, &[values.len() / h, h]);
+        let [mut sum, mut out, mut d_sum]: [Tensor<B, B::E>; 3] = [(); 3].map(|()| poisoned(backend, &[n_tokens, h]));
+        let [mut mean, mut rstd] = [(); 2].map(|()| poisoned(backend, &[n_tokens]));
+        backend
+            .embedding_forward(EmbeddingForward {
+                batch: &batch,
+                word: &table(&self.args.word),
+                position: &table(&self.args.position),
+                token_type: &table(&self.args.token_type),
+                weight: &weight,
+                bias: &vector(backend, &self.args.bias),
+                eps: self.args.eps as f32,
+                dropout: self.dropout,
+                sum: &mut sum,
+                mean: &mut mean,
+                rstd: &mut rstd,
+                out: &mut out,
+            })
+            .unwrap();
+        let [mut d_weight, mut d_bias] = [(); 2].map(|()| vector(backend, &self.start));
+        backend
+            .embedding_backward(EmbeddingBackward {
+                batch: &batch,
+                d_out: &tensor(backend, &self.d_out, &[n_tokens, h]),
+                sum: &sum,
+                mean: &mean,
+                rstd: &rstd,
+                weight: &weight,
+                dropout: self.dropout,
+                d_sum: &mut d_sum,
+                d_weight: &mut d_weight,
+                d_bias: &mut d_bias,
+            })
+            .unwrap();
+        let args = &self.args;
+        let d_tables = [(&args.word, 0), (&args.position, 1), (&args.token_type, 2)].map(|(table, i)| {
+            let mut out = Tensor::zeros(backend, &[table.len() / h, h]).unwrap();
+            let segments = &self.segments[i].on(backend);
+            backend.segment_sum(SegmentSum { x: &d_sum, segments, out: &mut out }).unwrap();
+            read(backend, &out)
+        });
+        Outputs {
+            sum: read(backend, &sum),
+            mean: read(backend, &mean),
+            rstd: read(backend, &rstd),
+            out: read(backend, &out),
+            d_weight: added(backend, &d_weight, &self.start),
+            d_bias: added(backend, &d_bias, &self.start),
+            d_tables,
+        }
+    }
+
+    /// The reference's result as a function of one of its inputs.
+    fn forward(&self, set: impl Fn(&mut Embedding, Vec<f64>)) -> impl Fn(&[f64]) -> Vec<f64> {
+        move |x| {
+            let mut args = self.args.clone();
+            set(&mut args, x.to_vec());
+            reference(&args).out
+        }
+    }
+}
+
+fn check_case<B: Backend>(backend: &B, case: &Case, dropout: Option<Dropout>) {
+    let inputs = Inputs::new::<B>(case, dropout);
+    let got = inputs.run(backend);
+    let expected = reference(&inputs.args);
+    let name = |part: &str| format!("embedding, {}, dropout {}, {part}", case.name, dropout.is_some());
+    let largest = expected.sum.iter().fold(0.0f64, |a, v| a.max(v.abs()));
+    assert_close(&name("sum"), &got.sum, &expected.sum, tolerance::ELEMENTWISE);
+    assert_close_on_scale(&name("mean"), &got.mean, &expected.mean, tolerance::ELEMENTWISE, largest);
+    assert_close(&name("rstd"), &got.rstd, &expected.rstd, tolerance::LAYER_NORM);
+    assert_close(&name("out"), &got.out, &expected.out, tolerance::LAYER_NORM);
+
+    let args = &inputs.args;
+    // Every gradient is a sum over tokens.
+    let tolerance = tolerance::LAYER_NORM_GRADIENT.max(tolerance::sum(case.n_tokens()));
+    let check = |part: &str, f: &dyn Fn(&[f64]) -> Vec<f64>, x: &[f64], got: &[f64]| {
+        assert_gradient(&name(part), f, x, &inputs.d_out, got, tolerance);
+    };
+    let [d_word, d_position, d_token_type] = &got.d_tables;
+    check("d_word", &inputs.forward(|a, v| a.word = v), &args.word, d_word);
+    check("d_position", &inputs.forward(|a, v| a.position = v), &args.position, d_position);
+    check("d_token_type", &inputs.forward(|a, v| a.token_type = v), &args.token_type, d_token_type);
+    check("d_weight", &inputs.forward(|a, v| a.weight = v), &args.weight, &got.d_weight);
+    check("d_bias", &inputs.forward(|a, v| a.bias = v), &args.bias, &got.d_bias);
+}
+
+pub fn embedding<B: Backend>(backend: &B) {
+    for case in cases() {
+        for dropout in dropouts() {
+            check_case(backend, &case, dropout);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Copies, casts and sums over rows: exact but for the sums.
+
+use super::support::{
+    HostSegments, Random, added, assert_close, assert_close_on_scale, ints, poisoned, read, rounded, tensor, vector,
+};
+use crate::{reference, tolerance};
+use hbt::backend::{Backend, SegmentSum, Tensor};
+
+pub fn zero<B: Backend>(backend: &B) {
+    for n in [1, 7, 70_001] {
+        let mut x: Tensor<B, f32> = poisoned(backend, &[n]);
+        backend.zero(&mut x).unwrap();
+        assert_eq!(read(backend, &x), vec![0.0; n]);
+        let mut x: Tensor<B, B::E> = poisoned(backend, &[n]);
+        backend.zero(&mut x).unwrap();
+        assert_eq!(read(backend, &x), vec![0.0; n]);
+        let mut x = ints(backend, &vec![-1; n]);
+        backend.zero(&mut x).unwrap();
+        assert_eq!(x.to_vec(backend).unwrap(), vec![0; n]);
+    }
+}
+
+pub fn cast<B: Backend>(backend: &B) {
+    for n in [1, 33, 70_001] {
+        let values = Random::new(1).values::<f32>(n, 3.0);
+        let mut out = poisoned(backend, &[n]);
+        backend.cast(&vector(backend, &values), &mut out).unwrap();
+        let expected: Vec<f64> = values.into_iter().map(rounded::<B::E>).collect();
+        assert_eq!(read(backend, &out), expected);
+    }
+}
+
+pub fn copy_rows<B: Backend>(backend: &B) {
+    for (rows, width, start, n) in [(1, 1, 0, 1), (9, 7, 3, 5), (300, 96, 299, 1), (70_000, 2, 0, 70_000)] {
+        let values = Random::new(2).values::<f32>(rows * width, 1.0);
+        let mut out = poisoned(backend, &[n, width]);
+        backend.copy_rows(&tensor(backend, &values, &[rows, width]), start, &mut out).unwrap();
+        assert_eq!(read(backend, &out), values[start * width..(start + n) * width]);
+    }
+}
+
+pub fn paste_rows<B: Backend>(backend: &B) {
+    for (rows, width, start, n) in [(1, 1, 0, 1), (9, 7, 3, 5), (300, 96, 299, 1), (70_000, 2, 0, 70_000)] {
+        let mut random = Random::new(3);
+        let (mut values, patch) = (random.values::<f32>(rows * width, 1.0), random.values::<f32>(n * width, 1.0));
+        let mut out = tensor(backend, &values, &[rows, width]);
+        backend.paste_rows(&tensor(backend, &patch, &[n, width]), &mut out, start).unwrap();
+        values[start * width..(start + n) * width].copy_from_slice(&patch);
+        assert_eq!(read(backend, &out), values, "the pasted rows, and no others, change");
+    }
+}
+
+pub fn column_sum<B: Backend>(backend: &B) {
+    for (rows, width) in [(1, 1), (1, 384), (64, 7), (65, 33), (129, 96), (70_000, 3)] {
+        let mut random = Random::new(4);
+        let (x, start) = (random.values::<B::E>(rows * width, 1.0), random.values::<f32>(width, 1.0));
+        let mut out = vector(backend, &start);
+        backend.column_sum(&tensor(backend, &x, &[rows, width]), &mut out).unwrap();
+        let expected = reference::rows::column_sum(&x, &start);
+        // The size of a sum of this many random terms of size 1; the one at hand may have cancelled.
+        let scale = 1.0 + (rows as f64).sqrt();
+        assert_close_on_scale("column_sum", &read(backend, &out), &expected, tolerance::sum(rows), scale);
+    }
+}
+
+pub fn segment_sum<B: Backend>(backend: &B) {
+    for (tokens, width, n_rows) in [(1, 1, 1), (50, 7, 6), (130, 33, 200), (300, 384, 5), (70_000, 3, 2)] {
+        let mut random = Random::new(5);
+        let row_of: Vec<i32> = (0..tokens).map(|_| random.below(n_rows) as i32).collect();
+        // In any order, and rows that no token names may be missing or empty.
+        let mut rows = random.permutation(n_rows);
+        rows.retain(|row| row_of.contains(row) || row % 2 == 0);
+        let segments = HostSegments::new(&row_of, &rows);
+        let (x, start) = (random.values::<B::E>(tokens * width, 1.0), random.values::<f32>(n_rows * width, 1.0));
+        let mut out = tensor(backend, &start, &[n_rows, width]);
+        let on_device = &segments.on(backend);
+        backend
+            .segment_sum(SegmentSum { x: &tensor(backend, &x, &[tokens, width]), segments: on_device, out: &mut out })
+            .unwrap();
+        let HostSegments { order, starts, rows } = &segments;
+        let sums = reference::rows::segment_sum(&x, width, order, starts, rows, &vec![0.0; start.len()]);
+        assert_close("segment_sum", &added(backend, &out, &start), &sums, tolerance::sum(tokens));
+    }
+}

@@ -1,0 +1,275 @@
+//! Against PyTorch: embeddings, loss, every gradient, and parameters after ten AdamW steps, from `fixtures/`.
+
+use hbt::backend::{Backend, Cpu, Element, Pooling, Tensor};
+use hbt::loss::InfoNce;
+use hbt::model::{DenseSpec, Encoder, EncoderParams, Gradients, ModelConfig, ParamFile, ParamSpec, Sequences, specs};
+use hbt::train::{GradCache, Optimizer, OptimizerConfig};
+use safetensors::SafeTensors;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+type Arrays = HashMap<String, Vec<f32>>;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// Every tensor of a file as f32, names without a `bert.`-like prefix.
+fn read(path: &Path) -> Arrays {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let widen = |view: safetensors::tensor::TensorView| -> Vec<f32> {
+        let data = view.data();
+        match view.dtype() {
+            safetensors::Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            }
+            safetensors::Dtype::I32 => {
+                data.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32).collect()
+            }
+            safetensors::Dtype::F16 => {
+                data.chunks_exact(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect()
+            }
+            safetensors::Dtype::BF16 => {
+                data.chunks_exact(2).map(|b| half::bf16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect()
+            }
+            _ => Vec::new(),
+        }
+    };
+    file.iter()
+        .map(|(name, view)| {
+            let name = name.strip_prefix("bert.").or_else(|| name.strip_prefix("roberta.")).unwrap_or(name);
+            (name.to_owned(), widen(view))
+        })
+        .collect()
+}
+
+fn integers(arrays: &Arrays, name: &str) -> Vec<i32> {
+    arrays[name].iter().map(|&v| v as i32).collect()
+}
+
+/// A model of the fixtures and the file of what PyTorch made of it.
+struct Fixture<B: Backend> {
+    backend: B,
+    specs: EncoderParams<ParamSpec>,
+    encoder: Encoder<B>,
+    expected: Arrays,
+    ids: Vec<i32>,
+    cu_seqlens: Vec<i32>,
+}
+
+/// The values of a parameter from arrays under Hugging Face names: query, key and value stacked.
+fn stacked(spec: &ParamSpec, arrays: &Arrays, prefix: &str) -> Vec<f32> {
+    spec.hf.iter().flat_map(|name| arrays[&format!("{prefix}{name}")].iter().copied()).collect()
+}
+
+fn open<B: Backend>(backend: B, name: &str, expected: &str, pooling: Pooling, dense: Option<DenseSpec>) -> Fixture<B> {
+    let dir = fixtures().join(name);
+    let config_path = dir.join("config.json");
+    let config = ModelConfig::from_json(&config_path, &std::fs::read_to_string(&config_path).unwrap()).unwrap();
+    let mut stored = Arrays::new();
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            stored.extend(read(&path));
+        }
+    }
+    if dense.is_some() {
+        stored.extend(read(&dir.join("2_Dense/model.safetensors")));
+    }
+    let specs = specs(&config, dense.as_ref());
+    let weights = specs
+        .try_map(|spec| {
+            let values: Vec<B::E> = stacked(spec, &stored, "").into_iter().map(B::E::from_f32).collect();
+            Tensor::from_slice(&backend, &values, &spec.shape)
+        })
+        .unwrap();
+    let expected = read(&fixtures().join(expected));
+    let (ids, cu_seqlens) = (integers(&expected, "ids"), integers(&expected, "cu_seqlens"));
+    Fixture { backend, specs, encoder: Encoder { config, pooling, weights }, expected, ids, cu_seqlens }
+}
+
+/// Largest difference, relative to the largest expected value.
+fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    assert!(got.iter().all(|v| v.is_finite()));
+    let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let worst = got.iter().zip(expected).fold(0.0f32, |m, (g, e)| m.max((g - e).abs()));
+    f64::from(worst) / f64::from(scale)
+}
+
+/// A gradient in full: the word table's rows put where they belong.
+fn dense_gradient<B: Backend>(f: &Fixture<B>, grads: &Gradients<B>, index: usize) -> Vec<f32> {
+    let values = grads.params.iter().nth(index).unwrap().to_vec(&f.backend).unwrap();
+    if index > 0 {
+        return values;
+    }
+    let hidden = f.encoder.config.hidden_size;
+    let mut full = vec![0.0; f.encoder.config.vocab_size * hidden];
+    for (slot, row) in grads.word_rows.to_vec(&f.backend).unwrap().into_iter().enumerate() {
+        full[row as usize * hidden..][..hidden].copy_from_slice(&values[slot * hidden..][..hidden]);
+    }
+    full
+}
+
+const N_QUERIES: usize = 5;
+const TEMPERATURE: f32 = 0.05;
+/// What the issue asks for, relative to the largest value of each tensor. PyTorch in f32 itself is off by up to 3e-6.
+const TOLERANCE: f64 = 1e-5;
+
+fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: usize) {
+    let b = &f.backend;
+    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, symmetric).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder, chunk_tokens).unwrap();
+    let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
+    let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
+    let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+    let embeddings = cache.embeddings().to_vec(b).unwrap();
+    assert!(relative_error(&embeddings, &f.expected["embeddings"]) < TOLERANCE, "embeddings");
+    let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };
+    let expected_loss = f64::from(f.expected[loss_name][0]);
+    assert!((report.loss - expected_loss).abs() < TOLERANCE * expected_loss, "{} for {expected_loss}", report.loss);
+    for (index, spec) in f.specs.iter().enumerate() {
+        let got = dense_gradient(f, &grads, index);
+        let n = got.len() / spec.hf.len();
+        for (part, name) in got.chunks_exact(n).zip(&spec.hf) {
+            let expected = &f.expected[&format!("{prefix}{name}")];
+            if name.ends_with("key.bias") {
+                // Zero in exact arithmetic: a constant added to all of a row's scores changes nothing.
+                assert!(part.iter().all(|v| v.abs() < 1e-5), "{name}");
+                continue;
+            }
+            let error = relative_error(part, expected);
+            assert!(error < TOLERANCE, "{prefix}{name}: {error:.2e} (symmetric {symmetric}, chunks of {chunk_tokens})");
+        }
+        assert!(spec.file == ParamFile::Encoder || spec.hf[0].starts_with("linear."));
+    }
+}
+
+fn check_ten_steps<B: Backend>(f: &mut Fixture<B>) {
+    let b = &f.backend;
+    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, false).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder, 4096).unwrap();
+    let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
+    let config = OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
+    let mut optimizer = Optimizer::new(b, &f.specs, &f.encoder.weights, config).unwrap();
+    for step in 0..10 {
+        let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
+        let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+        let expected = f64::from(f.expected["losses"][step]);
+        assert!((report.loss - expected).abs() < TOLERANCE * expected, "loss {step}: {} for {expected}", report.loss);
+        let norm = optimizer.step(b, &mut f.encoder.weights, &grads, 1e-3).unwrap();
+        let expected = f64::from(f.expected["grad_norms"][step]);
+        assert!((norm - expected).abs() < TOLERANCE * expected, "norm {step}: {norm} for {expected}");
+    }
+    for (index, spec) in f.specs.iter().enumerate() {
+        let got = optimizer.parameter(b, &f.encoder.weights, index).unwrap();
+        let n = got.len() / spec.hf.len();
+        for (part, name) in got.chunks_exact(n).zip(&spec.hf) {
+            // Adam turns the rounding noise of this zero gradient into steps.
+            if !name.ends_with("key.bias") {
+                let error = relative_error(part, &f.expected[&format!("after10.{name}")]);
+                assert!(error < TOLERANCE, "after10.{name}: {error:.2e}");
+            }
+        }
+    }
+}
+
+fn bert() -> Fixture<Cpu<f32>> {
+    open(Cpu::new(), "bert", "bert_train.safetensors", Pooling::Mean, None)
+}
+
+fn xlmr() -> Fixture<Cpu<f32>> {
+    open(Cpu::new(), "xlmr", "xlmr_train.safetensors", Pooling::Cls, None)
+}
+
+fn labse() -> Fixture<Cpu<f32>> {
+    let dense = DenseSpec { in_features: 32, out_features: 24 };
+    open(Cpu::new(), "labse", "labse.safetensors", Pooling::Cls, Some(dense))
+}
+
+#[test]
+fn gradients_of_bert() {
+    for (symmetric, chunk_tokens) in [(false, 4096), (true, 4096), (false, 60), (true, 1)] {
+        check_gradients(&bert(), symmetric, chunk_tokens);
+    }
+}
+
+#[test]
+fn gradients_of_xlm_r() {
+    for (symmetric, chunk_tokens) in [(false, 4096), (true, 4096), (false, 60), (true, 1)] {
+        check_gradients(&xlmr(), symmetric, chunk_tokens);
+    }
+}
+
+#[test]
+fn gradients_of_labse_with_its_dense_layer() {
+    for symmetric in [false, true] {
+        check_gradients(&labse(), symmetric, 4096);
+    }
+}
+
+#[test]
+fn ten_steps_of_bert() {
+    check_ten_steps(&mut bert());
+}
+
+#[test]
+fn ten_steps_of_xlm_r() {
+    check_ten_steps(&mut xlmr());
+}
+
+/// How alike a gradient in bf16 is to PyTorch's in f32: as a whole, and the least of any parameter. Weights and every
+/// activation are rounded by up to 2^-9 of themselves; the gradients of a LayerNorm's weight cancel most and do worst.
+const BF16_COSINE: (f64, f64) = (0.999, 0.998);
+const BF16_LOSS: f64 = 0.01;
+const BF16_EMBEDDINGS: f64 = 0.9999;
+
+fn cosine(pairs: impl Iterator<Item = (f32, f32)>) -> f64 {
+    let (ab, aa, bb) = pairs.fold((0.0, 0.0, 0.0), |(ab, aa, bb), (a, b)| {
+        let (a, b) = (f64::from(a), f64::from(b));
+        (ab + a * b, aa + a * a, bb + b * b)
+    });
+    ab / (aa * bb).sqrt()
+}
+
+fn check_bf16(model: &str, expected: &str, pooling: Pooling, dense: Option<DenseSpec>, symmetric: bool) {
+    let f = open(Cpu::<half::bf16>::new(), model, expected, pooling, dense);
+    let b = &f.backend;
+    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, symmetric).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder, 60).unwrap();
+    let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
+    let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
+    let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+    let embeddings = cache.embeddings().to_vec(b).unwrap();
+    let alike = cosine(embeddings.iter().copied().zip(f.expected["embeddings"].iter().copied()));
+    assert!(alike > BF16_EMBEDDINGS, "{model}: embeddings {alike}");
+    let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };
+    let expected_loss = f64::from(f.expected[loss_name][0]);
+    assert!((report.loss - expected_loss).abs() < BF16_LOSS * expected_loss, "{} for {expected_loss}", report.loss);
+    let mut all = Vec::new();
+    for (index, spec) in f.specs.iter().enumerate() {
+        let got = dense_gradient(&f, &grads, index);
+        for (part, name) in got.chunks_exact(got.len() / spec.hf.len()).zip(&spec.hf) {
+            let pairs = || part.iter().copied().zip(f.expected[&format!("{prefix}{name}")].iter().copied());
+            all.extend(pairs());
+            // Zero in exact arithmetic, so it has no direction.
+            if !name.ends_with("key.bias") {
+                let alike = cosine(pairs());
+                assert!(alike > BF16_COSINE.1, "{model}: {prefix}{name}: {alike}");
+            }
+        }
+    }
+    let alike = cosine(all.into_iter());
+    assert!(alike > BF16_COSINE.0, "{model}: all gradients: {alike}");
+}
+
+#[test]
+fn gradients_in_bf16() {
+    let dense = DenseSpec { in_features: 32, out_features: 24 };
+    for symmetric in [false, true] {
+        check_bf16("bert", "bert_train.safetensors", Pooling::Mean, None, symmetric);
+        check_bf16("xlmr", "xlmr_train.safetensors", Pooling::Cls, None, symmetric);
+        check_bf16("labse", "labse.safetensors", Pooling::Cls, Some(dense), symmetric);
+    }
+}

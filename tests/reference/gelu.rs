@@ -1,0 +1,9 @@
+//! Bias and GELU.
+
+use super::math::erfc;
+
+/// `gelu(x + bias)` with `gelu(x) = x/2 (1 + erf(x / sqrt 2))`, written with erfc so that the negative tail is exact.
+pub fn bias_gelu(x: &[f64], bias: &[f64]) -> Vec<f64> {
+    let gelu = |x: f64| 0.5 * x * erfc(-x / std::f64::consts::SQRT_2);
+    x.iter().enumerate().map(|(i, v)| gelu(v + bias[i % bias.len()])).collect()
+}
