@@ -1,3 +1,70 @@
-//! The `hbt` command.
+//! The `hbt` command: parse, dispatch, report.
+//!
+//! Exit codes: 0 for success, 1 for an error, 2 for a command line that cannot be understood, 130 after Ctrl-C.
 
-fn main() {}
+mod commands;
+
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use hbt::cli::{Cli, Command};
+use hbt::{Error, Result, info, progress};
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        // A reader that has seen enough (`hbt info | head -1`) is no error.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say_always(&format!("error: {}", in_full(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Train(args) => return commands::train::run(args),
+        Command::Eval(args) => commands::eval::run(args),
+        Command::Compare(args) => commands::compare::run(args),
+        Command::Encode(args) => commands::encode::run(args),
+        Command::Prepare(args) => commands::prepare::run(args),
+        Command::Config(args) => print(&commands::finish_for_training(args.draft()?)?.to_toml()),
+        Command::Info => print(&info::report()),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<()> {
+    io::stdout().lock().write_all(text.as_bytes()).map_err(stdout_error)
+}
+
+/// What to say when standard output cannot be written.
+fn stdout_error(source: io::Error) -> Error {
+    Error::io("write", STDOUT, source)
+}
+
+/// What messages call standard output.
+const STDOUT: &str = "standard output";
+
+fn is_broken_pipe(error: &Error) -> bool {
+    matches!(error, Error::Io { path, source, .. }
+        if path.as_os_str() == STDOUT && source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The error on one line, with those of its causes that it does not itself quote.
+fn in_full(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text.replace('\n', " ")
+}

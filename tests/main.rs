@@ -1,5 +1,8 @@
 //! The one integration-test binary. Each module checks one part of hbt from outside.
 
+mod cli;
+mod common;
+mod config;
 mod data;
 mod eval;
 mod gemm_bf16;
@@ -10,3 +13,4 @@ mod pytorch;
 mod reference;
 mod sampler;
 mod tolerance;
+mod train;

@@ -1,0 +1,256 @@
+//! The command line: what was typed, and the configuration that it stands for.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::Result;
+use crate::config::{Assignment, Config, Draft};
+
+/// Fine-tune text encoders into retrievers that work within and across languages
+#[derive(Debug, Parser)]
+#[command(name = "hbt", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "\
+Quick start (works offline):
+  hbt train                         fine-tune the built-in encoder on the built-in questions
+  hbt compare                       see what hybrid batches gain over the two other kinds
+  hbt train --model DIR --data DIR  fine-tune your model on your data")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fine-tune a model; evaluate it before, on the way and after
+    Train(TrainArgs),
+    /// Measure a model's retrieval in one language, across languages, and in a pool of all languages
+    Eval(EvalArgs),
+    /// Train with monolingual, cross-lingual and hybrid batches on the same budget, and compare
+    Compare(RunArgs),
+    /// Turn texts into embeddings
+    Encode(EncodeArgs),
+    /// Tokenize the data once and say what is in it
+    Prepare(InputArgs),
+    /// Print every configuration key with its meaning and value, as a TOML file to start from
+    Config(RunArgs),
+    /// Print what belongs into a bug report: version, processor, memory, devices
+    Info,
+}
+
+/// The sources that every command's configuration has in common.
+#[derive(Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// Configuration file (`hbt config` prints one); options override it, --set overrides both
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: Option<PathBuf>,
+
+    /// Set any configuration key; may be given often. `hbt config` lists the keys
+    #[arg(long, value_name = "KEY=VALUE", display_order = 100)]
+    pub set: Vec<Assignment>,
+}
+
+impl ConfigArgs {
+    /// What the file and `--set` say, with `options` (option, key, value) ranking between them.
+    fn draft(&self, options: &[(&str, &str, &Option<String>)]) -> Result<Draft> {
+        let mut draft = Draft::new();
+        if let Some(path) = &self.config {
+            draft.file(path)?;
+        }
+        for (option, key, value) in options {
+            if let Some(value) = value {
+                draft.option(option, key, value.as_str())?;
+            }
+        }
+        for assignment in &self.set {
+            draft.set(assignment)?;
+        }
+        Ok(draft)
+    }
+}
+
+/// Options of `hbt prepare`: a model for its tokenizer, and data.
+#[derive(Debug, Default, Args)]
+pub struct InputArgs {
+    /// Configuration file and `--set`.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: Option<String>,
+
+    /// Training data: JSON Lines or SQuAD layout [default: built-in parallel questions]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub data: Option<String>,
+}
+
+impl InputArgs {
+    /// The configuration typed.
+    pub fn draft(&self) -> Result<Draft> {
+        self.config.draft(&[("--model", "model", &self.model), ("--data", "data", &self.data)])
+    }
+}
+
+/// Options of `hbt compare` and `hbt config`, and the first of `hbt train`.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Model, data and configuration.
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// Run directory for models, metrics and checkpoints [default: runs/train or runs/compare]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<String>,
+}
+
+impl RunArgs {
+    /// The configuration typed.
+    pub fn draft(&self) -> Result<Draft> {
+        let mut draft = self.input.draft()?;
+        if let Some(out) = &self.out {
+            draft.option("--out", "out", out.as_str())?;
+        }
+        Ok(draft)
+    }
+
+    /// The configuration typed for `hbt compare`, which has its own default directory.
+    pub fn compare_draft(&self) -> Result<Draft> {
+        let mut draft = self.draft()?;
+        draft.preset("hbt compare", "out = 'runs/compare'")?;
+        Ok(draft)
+    }
+}
+
+/// Options of `hbt train`.
+#[derive(Debug, Default, Args)]
+pub struct TrainArgs {
+    /// What every run takes.
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Start from random weights; of the model, only configuration and tokenizer are read
+    #[arg(long)]
+    pub from_scratch: bool,
+
+    /// Go on with the run in the run directory where it was stopped
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Print the result only
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl TrainArgs {
+    /// The configuration typed. With `--resume` and no file, the run directory's saved configuration is the file.
+    pub fn draft(&self) -> Result<Draft> {
+        let mut draft = self.run.draft()?;
+        if self.from_scratch {
+            draft.option("--from-scratch", "from_scratch", true)?;
+        }
+        let saved = draft.so_far().out.join(Config::FILE_NAME);
+        if self.resume && self.run.input.config.config.is_none() && saved.exists() {
+            // The directory may have been moved since; the run goes on where it was found.
+            let found = draft.so_far().out.to_string_lossy().into_owned();
+            draft.file(&saved)?.option("--resume", "out", found)?;
+        }
+        Ok(draft)
+    }
+}
+
+/// Options of `hbt eval`.
+#[derive(Debug, Default, Args)]
+pub struct EvalArgs {
+    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: Option<String>,
+
+    /// Benchmark [default: auto, by the layout of the data]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "xquad-r", "parallel"]))]
+    pub task: Option<String>,
+
+    /// Evaluation data: XQuAD-R's directory or parallel JSON Lines [default: built-in parallel questions]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub data: Option<String>,
+
+    /// Part of the data, where it is divided [default: all; of the built-in questions: test]
+    #[arg(long, value_parser = PossibleValuesParser::new(["all", "train", "test"]))]
+    pub split: Option<String>,
+
+    /// Also write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Configuration file and `--set`.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+impl EvalArgs {
+    /// The configuration typed. `--data` is `eval_data` here.
+    pub fn draft(&self) -> Result<Draft> {
+        self.config.draft(&[
+            ("--model", "model", &self.model),
+            ("--task", "eval_task", &self.task),
+            ("--data", "eval_data", &self.data),
+            ("--split", "eval_split", &self.split),
+        ])
+    }
+}
+
+/// Options of `hbt encode`.
+#[derive(Debug, Args)]
+pub struct EncodeArgs {
+    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: Option<String>,
+
+    /// Texts: one a line, or JSON Lines with a field "text"; - is standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub input: PathBuf,
+
+    /// Where the embeddings go; - is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+
+    /// What the texts are, query or passage; decides prefix and maximum length
+    #[arg(long = "as", value_name = "KIND", value_enum, default_value_t = EncodeAs::Passage, hide_possible_values = true)]
+    pub encode_as: EncodeAs,
+
+    /// npy: one float32 array, a row a text; jsonl: {"text", "embedding"} a line [default: by the output's name, else jsonl]
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub format: Option<EncodeFormat>,
+
+    /// Configuration file and `--set`.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+impl EncodeArgs {
+    /// The configuration typed.
+    pub fn draft(&self) -> Result<Draft> {
+        self.config.draft(&[("--model", "model", &self.model)])
+    }
+}
+
+/// What the texts given to `hbt encode` are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncodeAs {
+    /// `query_prefix` and `query_max_len` hold.
+    Query,
+    /// `passage_prefix` and `passage_max_len` hold.
+    Passage,
+}
+
+/// Form in which `hbt encode` writes embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncodeFormat {
+    /// One NumPy array `(n_texts, hidden_size)` of f32.
+    Npy,
+    /// JSON Lines, `{"text", "embedding"}`.
+    Jsonl,
+}

@@ -1,0 +1,47 @@
+//! `hbt compare`
+
+use super::eval::evaluate;
+use super::train::{next_free, train_one};
+use super::{finish_for_training, training_eval_set};
+use hbt::cli::RunArgs;
+use hbt::config::Config;
+use hbt::data::sampler::BatchMode;
+use hbt::eval::compare::Comparison;
+use hbt::progress::say;
+use hbt::train::checkpoint::RunDir;
+use hbt::{Error, Result};
+use std::path::Path;
+
+/// The paper's three kinds of batches; the one that the others are held against comes last.
+const MODES: [BatchMode; 3] = [BatchMode::Monolingual, BatchMode::CrossLingual, BatchMode::Hybrid];
+
+/// Trains once with each kind of batch, everything else being equal, and prints the paper's comparison.
+pub fn run(args: RunArgs) -> Result<()> {
+    let draft = args.compare_draft()?;
+    let out_is_given = draft.is_given("out");
+    let mut config = finish_for_training(draft)?;
+    let Some(set) = training_eval_set(&config)? else {
+        return Err(Error::config(
+            "eval_data",
+            "is missing: a comparison needs an evaluation; name data to evaluate on",
+        ));
+    };
+    let is_taken = |out: &Path| MODES.iter().any(|mode| RunDir::new(&out.join(mode.to_string())).config().exists());
+    if is_taken(&config.out) {
+        if out_is_given {
+            let message = "holds runs already; remove them, or choose another directory with --out";
+            return Err(Error::file(&config.out, message));
+        }
+        config.out = next_free(&config.out, is_taken);
+    }
+    let before = evaluate(&config, &set)?;
+    let mut rows = vec![("before".to_owned(), before.clone())];
+    for mode in MODES {
+        say(&format!("\n{mode}"));
+        let config = Config { mode, out: config.out.join(mode.to_string()), ..config.clone() };
+        let outcome = train_one(&config, RunDir::new(&config.out), Some(set.clone()), Some(before.clone()))?;
+        let (_, report) = outcome.state.latest.expect("a run with an evaluation set ends with a report");
+        rows.push((mode.to_string(), report));
+    }
+    crate::print(&format!("\n{}", Comparison::new(rows, config.seed)?))
+}

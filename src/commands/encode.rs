@@ -1,0 +1,150 @@
+//! `hbt encode`
+
+use super::{Job, finish, model_dir, on_device};
+use hbt::backend::Backend;
+use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
+use hbt::config::Config;
+use hbt::data::formats::parse_object;
+use hbt::eval::Embeddings;
+use hbt::eval::encode::Retriever;
+use hbt::eval::npy::NpyWriter;
+use hbt::model::fs::temporary_beside;
+use hbt::progress::Counter;
+use hbt::{Error, Result};
+use std::io::{self, BufRead, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Texts embedded between two writes: bounds memory.
+const BATCH: usize = 16_384;
+
+/// Embeds the input's texts and writes them in their order.
+pub fn run(args: EncodeArgs) -> Result<()> {
+    let config = finish(args.draft()?)?;
+    let texts = read_texts(&args.input)?;
+    on_device(&config, EncodeJob { config: &config, args: &args, texts })
+}
+
+struct EncodeJob<'a> {
+    config: &'a Config,
+    args: &'a EncodeArgs,
+    texts: Vec<String>,
+}
+
+impl Job for EncodeJob<'_> {
+    type Output = ();
+
+    fn run<B: Backend>(self, backend: B) -> Result<()> {
+        let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;
+        let kind = match self.args.encode_as {
+            EncodeAs::Query => &retriever.query,
+            EncodeAs::Passage => &retriever.passage,
+        };
+        let mut sink = Sink::open(&self.args.output, self.args.format, retriever.encoder.embedding_size())?;
+        let total = self.texts.len() as u64;
+        let counter = Counter::new("embedded", total);
+        let mut done = 0;
+        for texts in self.texts.chunks(BATCH) {
+            let embeddings = retriever.encode(kind, texts, &mut |n| counter.set(done + n as u64, total))?;
+            sink.write(texts, &embeddings)?;
+            done += texts.len() as u64;
+        }
+        sink.finish()?;
+        counter.finish(&format!("{total} texts"));
+        Ok(())
+    }
+}
+
+/// Where embeddings go. A file gets its name only when it is complete.
+enum Sink {
+    Npy(NpyWriter),
+    JsonlFile(BufWriter<NamedTempFile>, PathBuf),
+    JsonlStdout(BufWriter<io::Stdout>),
+}
+
+impl Sink {
+    fn open(output: &Path, format: Option<EncodeFormat>, dim: usize) -> Result<Self> {
+        let is_stdout = output == Path::new("-");
+        let by_name =
+            if output.extension().is_some_and(|e| e == "npy") { EncodeFormat::Npy } else { EncodeFormat::Jsonl };
+        match format.unwrap_or(by_name) {
+            EncodeFormat::Npy if is_stdout => {
+                Err(Error::config("--format", "npy needs a file to go to; add --output FILE.npy"))
+            }
+            EncodeFormat::Npy => NpyWriter::create(output, dim).map(Sink::Npy),
+            EncodeFormat::Jsonl if is_stdout => Ok(Sink::JsonlStdout(BufWriter::new(io::stdout()))),
+            EncodeFormat::Jsonl => Ok(Sink::JsonlFile(BufWriter::new(temporary_beside(output)?), output.to_owned())),
+        }
+    }
+
+    fn write(&mut self, texts: &[String], embeddings: &Embeddings) -> Result<()> {
+        match self {
+            Sink::Npy(writer) => writer.write_rows(embeddings.values()),
+            Sink::JsonlFile(file, path) => {
+                write_jsonl(file, texts, embeddings).map_err(|e| Error::io("write", &*path, e))
+            }
+            Sink::JsonlStdout(out) => write_jsonl(out, texts, embeddings).map_err(crate::stdout_error),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        match self {
+            Sink::Npy(writer) => writer.finish(),
+            Sink::JsonlFile(file, path) => {
+                let failed = |e| Error::io("write", &path, e);
+                let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
+                file.as_file().sync_all().map_err(failed)?;
+                file.persist(&path).map_err(|e| failed(e.error))?;
+                Ok(())
+            }
+            Sink::JsonlStdout(mut out) => out.flush().map_err(crate::stdout_error),
+        }
+    }
+}
+
+fn write_jsonl(out: &mut impl Write, texts: &[String], embeddings: &Embeddings) -> io::Result<()> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        text: &'a str,
+        embedding: &'a [f32],
+    }
+    for (text, embedding) in texts.iter().zip(embeddings.values().chunks_exact(embeddings.dim())) {
+        serde_json::to_writer(&mut *out, &Line { text, embedding })?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// One text a line, or, where the file is called .jsonl or begins with a brace, the field "text" of one JSON object a
+/// line. An empty line is an empty text, but nothing among JSON objects.
+fn read_texts(path: &Path) -> Result<Vec<String>> {
+    let is_stdin = path == Path::new("-");
+    let path = if is_stdin { Path::new("standard input") } else { path };
+    let bytes = if is_stdin {
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::stdin().lock(), &mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    let bytes = bytes.map_err(|e| Error::io("read", path, e))?;
+    let is_jsonl = path.extension().is_some_and(|e| e == "jsonl") || bytes.first() == Some(&b'{');
+    let mut texts = Vec::new();
+    for (line, number) in bytes.lines().zip(1..) {
+        let line = line.map_err(|_| Error::line(path, number, "invalid UTF-8; save the file as UTF-8"))?;
+        if !is_jsonl {
+            texts.push(line);
+        } else if !line.trim().is_empty() {
+            texts.push(json_text(&line).map_err(|message| Error::line(path, number, message))?);
+        }
+    }
+    Ok(texts)
+}
+
+/// The error is a message without its place.
+fn json_text(line: &str) -> std::result::Result<String, String> {
+    let row = parse_object(line.as_bytes())?;
+    match row.get("text").and_then(|text| text.as_str()) {
+        Some(text) => Ok(text.to_owned()),
+        None => Err("no text: expected a field \"text\" that holds a string".to_owned()),
+    }
+}

@@ -1,0 +1,140 @@
+//! The subcommands: what each puts together from the library.
+
+pub mod compare;
+pub mod encode;
+pub mod eval;
+pub mod prepare;
+pub mod train;
+
+use hbt::backend::{Backend, Cpu};
+use hbt::config::{Config, Device, Draft, EvalTask, Precision};
+use hbt::data::formats::{DataFormat, DataSource, Split};
+use hbt::data::shard::{TokenCache, TokenizeSpec, default_cache_dir};
+use hbt::eval::encode::Retriever;
+use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
+use hbt::model::hub;
+use hbt::progress::{Counter, say};
+use hbt::{Error, Result, embedded};
+use std::path::PathBuf;
+
+/// The finished configuration: where nothing says which model and data, the built-in ones with settings that suit them.
+pub fn finish(mut draft: Draft) -> Result<Config> {
+    let so_far = draft.so_far();
+    if so_far.model.is_none() && so_far.data.is_none() {
+        draft.preset("built-in defaults", embedded::PRESET)?;
+    }
+    let config = draft.finish()?;
+    if let Some(threads) = config.threads {
+        // The pool is made once; only a test that runs two commands in one process would be refused.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    Ok(config)
+}
+
+/// As [`finish`], and says what is allowed but seldom meant.
+pub fn finish_for_training(draft: Draft) -> Result<Config> {
+    let config = finish(draft)?;
+    config.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
+    Ok(config)
+}
+
+/// Work that runs on any backend.
+pub trait Job {
+    /// What it gives.
+    type Output;
+    /// Does it.
+    fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
+}
+
+/// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
+pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
+    match (config.device, config.precision) {
+        (Device::Cuda, _) => Err(Error::config("device", "this build computes on the CPU only; set device = \"cpu\"")),
+        (Device::Auto | Device::Cpu, Precision::Bf16) => job.run(Cpu::<half::bf16>::new()),
+        (Device::Auto | Device::Cpu, Precision::Auto | Precision::F32) => job.run(Cpu::<f32>::new()),
+    }
+}
+
+/// The configured model as a directory on this machine.
+pub fn model_dir(config: &Config) -> Result<PathBuf> {
+    match &config.model {
+        Some(model) => hub::resolve(model),
+        None => embedded::model(&default_cache_dir()?),
+    }
+}
+
+/// What reports call the configured model.
+pub fn model_name(config: &Config) -> String {
+    config.model.clone().unwrap_or_else(|| "built-in".to_owned())
+}
+
+/// The configured training data.
+pub fn data_source(config: &Config) -> Result<DataSource> {
+    let path = match &config.data {
+        Some(path) => path.clone(),
+        None => embedded::data(&default_cache_dir()?)?,
+    };
+    Ok(DataSource { path, format: config.data_format, split: config.split, passage_unit: config.passage_unit })
+}
+
+/// The training data, tokenized as `retriever` wants it.
+pub fn token_cache<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Result<TokenCache> {
+    let spec = TokenizeSpec {
+        query_prefix: retriever.query.prefix.clone(),
+        passage_prefix: retriever.passage.prefix.clone(),
+        query_max_len: retriever.query.max_len,
+        passage_max_len: retriever.passage.max_len,
+    };
+    tokenized(&data_source(config)?, &retriever.tokenizer, &spec)
+}
+
+/// The data of `source`, tokenized now or in an earlier run.
+pub fn tokenized(
+    source: &DataSource,
+    tokenizer: &hbt::data::tokenize::TextTokenizer,
+    spec: &TokenizeSpec,
+) -> Result<TokenCache> {
+    let counter = Counter::new("tokenized", 0);
+    let progress = |done, total| counter.set(done, total);
+    let cache = TokenCache::open_or_build(source, tokenizer, spec, &default_cache_dir()?, &progress)?;
+    if cache.was_built() {
+        counter.finish(&format!("{} texts of {} groups", cache.n_texts(), cache.n_groups()));
+    }
+    Ok(cache)
+}
+
+/// The benchmark to evaluate on while training, if there is one: `eval_data`, or the held-out part of the data.
+pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
+    if config.eval_task == EvalTask::None {
+        return Ok(None);
+    }
+    let held_out = config.split == Split::Train && config.eval_split == Split::Test;
+    if config.eval_task == EvalTask::Auto && config.eval_data.is_none() && !held_out {
+        say("no evaluation: set eval_data, or split = \"train\" and eval_split = \"test\" for data that is divided");
+        return Ok(None);
+    }
+    eval_set(config).map(Some)
+}
+
+/// The configured benchmark.
+pub fn eval_set(config: &Config) -> Result<EvalSet> {
+    let path = match config.eval_data.as_ref().or(config.data.as_ref()) {
+        Some(path) => path.clone(),
+        None => embedded::data(&default_cache_dir()?)?,
+    };
+    let is_squad = match config.eval_task {
+        EvalTask::XquadR => true,
+        EvalTask::Parallel => false,
+        EvalTask::Auto => {
+            let source = DataSource { split: config.eval_split, ..DataSource::new(&path) };
+            source.resolve()?.format() == DataFormat::Squad
+        }
+        EvalTask::None => {
+            return Err(Error::config(
+                "eval_task",
+                "is none, so there is nothing to evaluate; set xquad-r or parallel",
+            ));
+        }
+    };
+    if is_squad { xquad_r::load(&path, config.eval_split) } else { parallel::load(&path, config.eval_split) }
+}

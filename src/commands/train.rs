@@ -1,0 +1,191 @@
+//! `hbt train`
+
+use super::{Job, finish_for_training, model_dir, model_name, on_device, token_cache, training_eval_set};
+use hbt::backend::Backend;
+use hbt::cli::TrainArgs;
+use hbt::config::{Config, KEYS};
+use hbt::eval::encode::Retriever;
+use hbt::eval::tasks::EvalSet;
+use hbt::eval::{EvalReport, SideBySide};
+use hbt::progress::{be_quiet, say};
+use hbt::train::checkpoint::RunDir;
+use hbt::train::{Outcome, Setup};
+use hbt::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Keys that do not decide what a run computes, and may change when it is resumed.
+const FREE_KEYS: [&str; 5] = ["out", "threads", "log_steps", "save_steps", "device"];
+
+/// Set by Ctrl-C.
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// What a shell gives a process that Ctrl-C ended: `hbt train && upload` must not go on after it.
+const INTERRUPTED: u8 = 130;
+
+/// Trains, and prints what was gained.
+pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    if args.quiet {
+        be_quiet();
+    }
+    let draft = args.draft()?;
+    let out_is_given = draft.is_given("out");
+    let mut config = finish_for_training(draft)?;
+    let run_dir = RunDir::new(&config.out);
+    if args.resume {
+        let input = &args.run.input;
+        if !run_dir.config().exists() && input.config.config.is_none() && input.model.is_none() && input.data.is_none()
+        {
+            let message = "holds no run to resume; check --out, or name a model and data to start one there";
+            return Err(Error::file(run_dir.path(), message));
+        }
+        check_same_run(&config, &run_dir)?;
+        if let Some(state) = run_dir.state()?.filter(|state| state.complete) {
+            say(&format!("the run in {} is complete: nothing to resume", run_dir.path().display()));
+            print_outcome(&config, &Outcome { state, interrupted: false })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    } else if run_dir.config().exists() {
+        if out_is_given {
+            let message = "holds a run already; add --resume to go on with it, or choose another directory with --out";
+            return Err(Error::file(run_dir.path(), message));
+        }
+        config.out = next_free(&config.out, |path| RunDir::new(path).config().exists());
+    }
+    handle_interrupts()?;
+    let run_dir = RunDir::new(&config.out);
+    let eval_set = training_eval_set(&config)?;
+    let outcome = train_one(&config, run_dir, eval_set, None)?;
+    print_outcome(&config, &outcome)?;
+    Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// One run from its base model, or from where it was stopped. Needs a configuration that has been checked against
+/// whatever the run directory holds.
+pub fn train_one(
+    config: &Config,
+    run_dir: RunDir,
+    eval_set: Option<EvalSet>,
+    before: Option<EvalReport>,
+) -> Result<Outcome> {
+    let state = run_dir.state()?;
+    let dir = if state.is_some() { run_dir.last() } else { model_dir(config)? };
+    if let Some(state) = &state {
+        say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
+    }
+    on_device(config, TrainJob { config, run_dir, dir, state, eval_set, before })
+}
+
+struct TrainJob<'a> {
+    config: &'a Config,
+    run_dir: RunDir,
+    dir: PathBuf,
+    state: Option<hbt::train::checkpoint::TrainingState>,
+    eval_set: Option<EvalSet>,
+    before: Option<EvalReport>,
+}
+
+impl Job for TrainJob<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, backend: B) -> Result<Outcome> {
+        let config = self.config;
+        // A run that goes on has its weights, however it began.
+        let from_scratch = config.from_scratch && self.state.is_none();
+        let mut retriever = Retriever::load(backend, &self.dir, &Config { from_scratch, ..config.clone() })?;
+        let data = Arc::new(token_cache(config, &retriever)?);
+        say(&describe(config, &retriever, self.run_dir.path()));
+        let setup = Setup {
+            config,
+            run_dir: self.run_dir,
+            state: self.state,
+            before: self.before,
+            data,
+            eval_set: self.eval_set,
+            model_name: model_name(config),
+            interrupt: &INTERRUPT,
+        };
+        hbt::train::run(&mut retriever, setup)
+    }
+}
+
+/// What is about to run, in two lines.
+fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -> String {
+    let model = &retriever.encoder.config;
+    let alpha = match config.mode {
+        hbt::data::sampler::BatchMode::Hybrid => format!(" (alpha {})", config.alpha),
+        _ => String::new(),
+    };
+    format!(
+        "model {}: {} layers, hidden size {}, vocabulary {}, on {}\n{}{alpha} batches of {}, into {}",
+        model_name(config),
+        model.num_hidden_layers,
+        model.hidden_size,
+        model.vocab_size,
+        retriever.backend.name(),
+        config.mode,
+        config.batch_size,
+        out.display()
+    )
+}
+
+/// Fails where the configuration would make the resumed run another run.
+fn check_same_run(config: &Config, run_dir: &RunDir) -> Result<()> {
+    let path = run_dir.config();
+    if !path.exists() {
+        say(&format!("nothing to resume in {}: starting", run_dir.path().display()));
+        return Ok(());
+    }
+    let saved = Config::load(&path)?;
+    for key in KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name)) {
+        let (was, is) = (key.value_of(&saved), key.value_of(config));
+        if was != is {
+            let message = format!(
+                "was {was} when the run in {} began, and is {is} now; take that back, or start a new run",
+                run_dir.path().display()
+            );
+            return Err(Error::config(key.name, message));
+        }
+    }
+    Ok(())
+}
+
+/// `runs/train-2`, `runs/train-3`, ...: the first for which `is_taken` is false.
+pub fn next_free(out: &Path, is_taken: impl Fn(&Path) -> bool) -> PathBuf {
+    let numbered = |n: u32| {
+        let mut name = out.as_os_str().to_owned();
+        name.push(format!("-{n}"));
+        PathBuf::from(name)
+    };
+    (2..).map(numbered).find(|path| !is_taken(path)).expect("there is always a next number")
+}
+
+/// Ctrl-C (or SIGTERM) ends the run after the step in hand; a second one ends the process.
+fn handle_interrupts() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPT.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        say("stopping after this step; press Ctrl-C again to stop at once");
+    })
+    .map_err(|e| Error::other(format!("cannot handle Ctrl-C: {e}")))
+}
+
+fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {
+    let out = config.out.display();
+    let state = &outcome.state;
+    if outcome.interrupted {
+        say(&format!("saved step {} of {} in {out}; go on with:", state.step, state.total_steps));
+        return crate::print(&format!("hbt train --out {out} --resume\n"));
+    }
+    if let (Some(before), Some((_, after))) = (&state.before, &state.latest) {
+        crate::print(&format!("\n{}\n", SideBySide { before, after }))?;
+    }
+    if let Some((step, value)) = state.best {
+        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric));
+    }
+    say(&format!("{out}/last: step {}", state.step));
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! `hbt info`: what one pastes into a bug report.
+
+use std::fs;
+
+use crate::backend::cuda::{CudaProbe, probe};
+
+/// Version, processor, memory and devices, one aligned line each.
+pub fn report() -> String {
+    let mut lines = vec![
+        (
+            "hbt",
+            format!(
+                "{} ({} build)",
+                env!("CARGO_PKG_VERSION"),
+                if cfg!(debug_assertions) { "debug" } else { "release" }
+            ),
+        ),
+        ("target", target()),
+        ("system", system()),
+        ("cpu", cpu_model()),
+        ("cpu features", cpu_features()),
+        ("threads", threads()),
+        ("memory", memory()),
+    ];
+    lines.push(("device", "cpu".to_owned()));
+    match probe() {
+        CudaProbe::NoDriver => lines.push(("cuda", "no CUDA driver found".to_owned())),
+        CudaProbe::Refused(reason) => lines.push(("cuda", format!("the driver refused to work: {reason}"))),
+        CudaProbe::Driver { version: (major, minor), devices } => {
+            for (ordinal, device) in devices.iter().enumerate() {
+                let (sm_major, sm_minor) = device.capability;
+                let memory = gib(device.memory);
+                lines.push(("device", format!("cuda:{ordinal} {}, {memory}, sm_{sm_major}{sm_minor}", device.name)));
+            }
+            lines.push(("cuda", format!("driver for CUDA {major}.{minor} and older, {} device(s)", devices.len())));
+        }
+    }
+    lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
+}
+
+fn target() -> String {
+    let environment = if cfg!(target_env = "gnu") {
+        "-gnu"
+    } else if cfg!(target_env = "musl") {
+        "-musl"
+    } else if cfg!(target_env = "msvc") {
+        "-msvc"
+    } else {
+        ""
+    };
+    format!("{}-{}{environment}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
+fn system() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let distribution = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let distribution = value_of(&distribution, "PRETTY_NAME", '=').unwrap_or_default();
+    match (kernel.trim(), distribution.trim_matches('"')) {
+        ("", "") => std::env::consts::OS.to_owned(),
+        (kernel, "") => format!("{} {kernel}", std::env::consts::OS),
+        (kernel, distribution) => format!("{distribution}, {} {kernel}", std::env::consts::OS),
+    }
+}
+
+fn cpu_model() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    value_of(&cpuinfo, "model name", ':').unwrap_or("unknown").to_owned()
+}
+
+/// Those of the instruction sets that the CPU kernels and `gemm` look for.
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> String {
+    let features = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512_bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    let with = |wanted| {
+        let names: Vec<_> = features.iter().filter(|(_, found)| *found == wanted).map(|(name, _)| *name).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(" ") }
+    };
+    format!("{} (missing: {})", with(true), with(false))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_features() -> String {
+    "those of the target".to_owned()
+}
+
+fn threads() -> String {
+    let available = std::thread::available_parallelism().map_or_else(|_| "unknown".to_owned(), |n| n.to_string());
+    format!("{} used, {available} available", rayon::current_num_threads())
+}
+
+fn memory() -> String {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let bytes = |name| {
+        let kib: u64 = value_of(&meminfo, name, ':')?.trim_end_matches("kB").trim().parse().ok()?;
+        Some(gib(kib * 1024))
+    };
+    match (bytes("MemTotal"), bytes("MemAvailable")) {
+        (Some(total), Some(available)) => format!("{total}, {available} available"),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// The value of the first line that reads `name`, blanks, `separator`, value.
+fn value_of<'a>(text: &'a str, name: &str, separator: char) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(separator)?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+}

@@ -1,0 +1,8 @@
+//! `hbt train` from end to end, through the binary, on tiny models and data.
+
+mod determinism;
+mod embedded;
+mod kill;
+mod options;
+mod resume;
+mod run_directory;

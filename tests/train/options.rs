@@ -1,0 +1,189 @@
+//! What the keys of the configuration change in a run.
+
+use crate::common::{Sandbox, fixture, metrics, train};
+use serde_json::Value;
+
+fn trained(model: &str, more: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::with_groups(12);
+    sandbox.hbt(&train(&fixture(model), more)).ok();
+    sandbox
+}
+
+#[test]
+fn modes_draw_their_kinds_of_batches() {
+    for (mode, expected) in [
+        ("mode=monolingual", vec!["monolingual"]),
+        ("mode=mixed_monolingual", vec!["mixed_monolingual"]),
+        ("mode=cross_lingual", vec!["cross_lingual"]),
+        ("mode=hybrid", vec!["cross_lingual", "monolingual"]),
+    ] {
+        let sandbox = trained("bert", &[mode, "steps=12", "eval_task=none"]);
+        let mut drawn: Vec<String> =
+            metrics(&sandbox, "run").iter().map(|line| line["mode"].as_str().unwrap().to_owned()).collect();
+        drawn.sort();
+        drawn.dedup();
+        assert_eq!(drawn, expected);
+    }
+}
+
+#[test]
+fn without_evaluation_there_is_none() {
+    let sandbox = trained("bert", &["steps=3", "eval_task=none"]);
+    assert_eq!(sandbox.read("run/eval.json"), "{\n  \"before\": null,\n  \"after\": null\n}\n");
+    assert!(sandbox.path("run/last/model.safetensors").exists() && !sandbox.path("run/best").exists());
+}
+
+#[test]
+fn undivided_data_is_not_evaluated_on_unasked() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let args = ["train", "--model", &bert, "--data", "data.jsonl", "--set", "steps=2", "--set", "batch_size=4"];
+    let done = sandbox.hbt(&args).ok();
+    assert!(done.stderr.contains("no evaluation: set eval_data, or split"), "{}", done.stderr);
+    assert!(!done.stderr.contains("warning"), "{}", done.stderr);
+    assert!(sandbox.json("runs/train/eval.json")["after"].is_null());
+}
+
+#[test]
+fn divided_data_is_trained_on_one_part_and_evaluated_on_the_other() {
+    let sandbox = Sandbox::new();
+    let groups = crate::common::groups(20, &["de", "en"]);
+    sandbox.write("data/train.jsonl", crate::common::jsonl(&groups[..14]));
+    sandbox.write("data/test.jsonl", crate::common::jsonl(&groups[14..]));
+    let bert = fixture("bert");
+    let args = [
+        &["train", "--model", &bert, "--data", "data", "--out", "run"][..],
+        &["--set", "split=train", "--set", "eval_split=test", "--set", "batch_size=7", "--set", "epochs=2"],
+    ];
+    let done = sandbox.hbt(&args.concat()).ok();
+    assert!(
+        done.stderr.contains("of 14 groups") && done.stderr.contains("12 queries on 12 passages"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(metrics(&sandbox, "run").len(), 4, "two passes of two batches");
+    assert_eq!(sandbox.json("run/eval.json")["after"]["split"], "test");
+    // Asking for the whole directory would mix them.
+    let prepared = sandbox.hbt(&["prepare", "--model", &bert, "--data", "data"]).ok();
+    assert!(prepared.stdout.contains("20"), "{}", prepared.stdout);
+}
+
+#[test]
+fn patience_stops_a_run_that_gains_nothing() {
+    // A learning rate this small changes no rank: no evaluation gains on the first.
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let sets = ["steps=40", "eval_steps=2", "patience=3", "learning_rate=1e-12"];
+    let done = sandbox.hbt(&train(&bert, &sets)).ok();
+    assert!(done.stderr.contains("no gain in 3 evaluations: stopping early"), "{}", done.stderr);
+    // Evaluated after steps 2 (the best), 4, 6 and 8.
+    assert_eq!(metrics(&sandbox, "run").len(), 8);
+    assert!(done.stderr.contains("run/best: step 2, multilingual_map 0."), "{}", done.stderr);
+    assert!(done.stderr.contains("run/last: step 8\n"), "{}", done.stderr);
+    assert!(!sandbox.json("run/eval.json")["after"].is_null());
+    let again = sandbox.hbt(&train(&bert, &[&sets[..], &["--resume"]].concat())).ok();
+    assert!(again.stderr.contains("the run in run is complete"), "{}", again.stderr);
+}
+
+#[test]
+fn the_best_model_is_the_best_by_the_named_metric() {
+    for metric in ["monolingual_map", "cross_lingual_map", "multilingual_map", "rank_distance"] {
+        let best_metric = format!("best_metric={metric}");
+        // Strides of this size make the metrics go up and down.
+        let sets = ["steps=15", "eval_steps=3", "learning_rate=2e-2", &best_metric];
+        let sandbox = Sandbox::with_groups(12);
+        let done = sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
+        let prefix = format!(": {metric} ");
+        let values: Vec<f64> = done
+            .stderr
+            .lines()
+            .filter_map(|line| {
+                let (step, rest) = line.split_once(&prefix)?;
+                assert!(step.starts_with("step "), "{line}");
+                rest.split(' ').next().unwrap().parse().ok()
+            })
+            .collect();
+        assert_eq!(values.len(), 5, "after steps 3, 6, 9, 12 and 15: {}", done.stderr);
+        let best = match metric {
+            "rank_distance" => values.iter().copied().fold(f64::INFINITY, f64::min),
+            _ => values.iter().copied().fold(0.0, f64::max),
+        };
+        sandbox.hbt(&["eval", "--model", "run/best", "--data", "data.jsonl", "--json", "best.json"]).ok();
+        let report = sandbox.json("best.json");
+        let value = match metric {
+            "rank_distance" => &report["multilingual"]["rank_distance"],
+            "monolingual_map" => &report["monolingual"]["map"],
+            "cross_lingual_map" => &report["cross_lingual"]["map"],
+            _ => &report["multilingual"]["map"],
+        };
+        // The line has four decimals of the value.
+        assert!((value.as_f64().unwrap() - best).abs() < 5.1e-5, "{metric}: {value} for {best} of {values:?}");
+    }
+}
+
+#[test]
+fn from_scratch_reads_no_weights() {
+    let sandbox = Sandbox::with_groups(12);
+    sandbox.copy_model("labse", "model");
+    for file in [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "2_Dense/model.safetensors",
+    ] {
+        std::fs::remove_file(sandbox.path("model").join(file)).unwrap();
+    }
+    let run = |seed, out| {
+        let mut args = train("model", &["--from-scratch", "steps=3", seed]);
+        args[6] = out;
+        sandbox.hbt(&args).ok();
+        sandbox.bytes(&format!("{out}/last/model.safetensors"))
+    };
+    let (a, b, c) = (run("seed=1", "a"), run("seed=1", "b"), run("seed=2", "c"));
+    assert_eq!(a, b);
+    assert_ne!(a, c);
+    let refused = sandbox.hbt(&train("model", &["steps=3"])).error();
+    assert!(refused.contains("error: model: has no weights"), "{refused}");
+}
+
+#[test]
+fn symmetric_adds_the_other_direction() {
+    let first_loss = |sets: &[&str]| {
+        let sandbox = trained("bert", &[&["steps=1", "eval_task=none"], sets].concat());
+        metrics(&sandbox, "run")[0]["loss"].as_f64().unwrap()
+    };
+    let (one, both) = (first_loss(&[]), first_loss(&["symmetric=true"]));
+    assert!(one.is_finite() && both.is_finite() && (one - both).abs() > 1e-6, "{one} and {both}");
+}
+
+#[test]
+fn hard_negatives_join_the_passages() {
+    let sandbox = Sandbox::new();
+    let mut groups = crate::common::groups(12, &["de", "en"]);
+    for group in &mut groups {
+        group["negatives"] =
+            serde_json::json!({"de": ["the green sea", "old river"], "en": ["a long sentence", "bank"]});
+    }
+    sandbox.write("data.jsonl", crate::common::jsonl(&groups));
+    let bert = fixture("bert");
+    let tokens = |out, n| {
+        let mut args = train(&bert, &["steps=4", "eval_task=none", n]);
+        args[6] = out;
+        sandbox.hbt(&args).ok();
+        metrics(&sandbox, out).iter().map(|line: &Value| line["tokens"].as_u64().unwrap()).sum::<u64>()
+    };
+    let (none, one, all) = (
+        tokens("a", "negatives_per_query=0"),
+        tokens("b", "negatives_per_query=1"),
+        tokens("c", "negatives_per_query=\"none\""),
+    );
+    assert!(none < one && one < all, "{none}, {one}, {all}");
+}
+
+#[test]
+fn quiet_prints_the_result_only() {
+    let sandbox = Sandbox::with_groups(12);
+    let done = sandbox.hbt(&train(&fixture("bert"), &["steps=2", "--quiet"])).ok();
+    assert_eq!(done.stderr, "");
+    assert!(done.stdout.contains("multilingual mAP"), "{}", done.stdout);
+}

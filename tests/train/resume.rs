@@ -1,0 +1,175 @@
+//! Stopping on purpose, going on, and what a run directory that is taken says.
+
+use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Evaluates after every step, so that wherever it is interrupted, an evaluation is left to the resumed run.
+const SETS: [&str; 5] = ["steps=24", "eval_steps=1", "dropout=0.1", "save_steps=100", "learning_rate=1e-2"];
+
+/// Waits until `is_there`; fails the test after half a minute.
+fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn n_lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// Starts a run, sends it `signal` when `metrics` has `at_least` lines, and waits for its end.
+#[cfg(unix)]
+fn interrupted(mut command: Command, signal: &str, metrics: &Path, at_least: usize) -> Done {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a step", || n_lines(metrics) >= at_least);
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    Done::new(child.wait_with_output().unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_exactly() {
+    let bert = fixture("bert");
+    let undisturbed = Sandbox::with_groups(8);
+    undisturbed.hbt(&train(&bert, &SETS)).ok();
+
+    let sandbox = Sandbox::with_groups(8);
+    let mut command = sandbox.command(&train(&bert, &SETS));
+    for (signal, at_least, out) in [("-INT", 3, "run"), ("-TERM", 7, "run")] {
+        let metrics = sandbox.path(out).join("metrics.jsonl");
+        let done = interrupted(command, signal, &metrics, at_least).interrupted();
+        assert!(
+            done.stderr.contains("stopping after this step; press Ctrl-C again to stop at once\n"),
+            "{}",
+            done.stderr
+        );
+        let step = n_lines(&metrics);
+        assert!(step < 24, "the run was over before {signal}");
+        assert!(done.stderr.ends_with(&format!("saved step {step} of 24 in run; go on with:\n")), "{}", done.stderr);
+        // What it prints is what to type.
+        assert_eq!(done.stdout, "hbt train --out run --resume\n");
+        let words: Vec<&str> = done.stdout.split_whitespace().skip(1).collect();
+        command = sandbox.command(&words);
+    }
+    let done = Done::new(command.output().unwrap()).ok();
+    assert!(done.stderr.contains("resuming run at step "), "{}", done.stderr);
+    assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), "interrupted twice");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_directory_can_be_moved() {
+    let bert = fixture("bert");
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.hbt(&train(&bert, &SETS)).ok();
+    let mut undisturbed = run_contents(&sandbox, "run");
+    std::fs::rename(sandbox.path("run"), sandbox.path("first")).unwrap();
+    let command = sandbox.command(&train(&bert, &SETS));
+    interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 2).interrupted();
+    std::fs::rename(sandbox.path("run"), sandbox.path("moved")).unwrap();
+    sandbox.hbt(&["train", "--out", "moved", "--resume"]).ok();
+    let mut moved = run_contents(&sandbox, "moved");
+    let config = String::from_utf8(moved.remove("config.toml").unwrap()).unwrap();
+    assert!(config.contains("\nout = \"moved\"\n"), "{config}");
+    undisturbed.remove("config.toml");
+    assert_same_run(&undisturbed, &moved, "moved");
+}
+
+#[test]
+fn a_complete_run_is_left_as_it_is() {
+    let bert = fixture("bert");
+    let sandbox = Sandbox::with_groups(8);
+    let first = sandbox.hbt(&train(&bert, &["steps=4"])).ok();
+    let times = || {
+        let files = crate::common::files(&sandbox.path("run")).into_keys();
+        files
+            .map(|file| (sandbox.path("run").join(&file).metadata().unwrap().modified().unwrap(), file))
+            .collect::<Vec<_>>()
+    };
+    let (before, times_before) = (sandbox.contents(), times());
+    for args in [vec!["train", "--out", "run", "--resume"], train(&bert, &["steps=4", "threads=1", "--resume"])] {
+        let again = sandbox.hbt(&args).ok();
+        assert!(again.stderr.contains("the run in run is complete: nothing to resume\n"), "{}", again.stderr);
+        assert_eq!(again.stdout, first.stdout, "it shows its result again");
+    }
+    assert_same_run(&before, &sandbox.contents(), "resumed when complete");
+    assert_eq!(times_before, times());
+}
+
+#[test]
+fn another_configuration_is_not_resumed() {
+    let bert = fixture("bert");
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.hbt(&train(&bert, &["steps=4"])).ok();
+    let before = sandbox.contents();
+    for (key, set, was, is) in [
+        ("learning_rate", "learning_rate=1e-3", "0.003", "0.001"),
+        ("steps", "steps=5", "4", "5"),
+        ("seed", "seed=7", "42", "7"),
+        ("mode", "mode=monolingual", "\"hybrid\"", "\"monolingual\""),
+    ] {
+        let error = sandbox.hbt(&train(&bert, &["steps=4", set, "--resume"])).error();
+        let expected = format!(
+            "error: {key}: was {was} when the run in run began, and is {is} now; take that back, or start a new run"
+        );
+        assert_eq!(error, expected);
+    }
+    assert_same_run(&before, &sandbox.contents(), "refused");
+}
+
+#[cfg(unix)]
+#[test]
+fn other_data_is_not_resumed() {
+    let sandbox = Sandbox::with_groups(8);
+    let command = sandbox.command(&train("model", &SETS));
+    sandbox.copy_model("bert", "model");
+    interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 2).interrupted();
+    let data = sandbox.read("data.jsonl");
+    sandbox.write("data.jsonl", data.replace("book", "books"));
+    let error = sandbox.hbt(&["train", "--out", "run", "--resume"]).error();
+    assert!(error.starts_with("error: data: has changed since the run began"), "{error}");
+    sandbox.write("data.jsonl", data);
+    sandbox.hbt(&["train", "--out", "run", "--resume"]).ok();
+}
+
+#[test]
+fn a_taken_directory_is_refused_and_a_default_one_passed_over() {
+    let bert = fixture("bert");
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.hbt(&train(&bert, &["steps=1", "eval_task=none"])).ok();
+    let before = sandbox.contents();
+    let error = sandbox.hbt(&train(&bert, &["steps=1"])).error();
+    let expected =
+        "error: run: holds a run already; add --resume to go on with it, or choose another directory with --out";
+    assert_eq!(error, expected);
+    assert_same_run(&before, &sandbox.contents(), "refused");
+
+    let by_default = ["train", "--model", &bert, "--data", "data.jsonl", "--set", "batch_size=4", "--set", "steps=1"];
+    for out in ["runs/train", "runs/train-2", "runs/train-3"] {
+        let done = sandbox.hbt(&by_default).ok();
+        assert!(done.stderr.contains(&format!(", into {out}\n")), "{}", done.stderr);
+        assert!(sandbox.path(out).join("last/model.safetensors").exists());
+    }
+    assert_eq!(std::fs::read_dir(sandbox.path("runs")).unwrap().count(), 3);
+}
+
+#[test]
+fn nothing_to_resume_is_a_start() {
+    let sandbox = Sandbox::with_groups(8);
+    let done = sandbox.hbt(&train(&fixture("bert"), &["steps=2", "--resume"])).ok();
+    assert!(done.stderr.contains("nothing to resume in run: starting\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("run/last: step 2\n"), "{}", done.stderr);
+}
+
+#[test]
+fn a_mistyped_directory_is_not_resumed_as_a_new_run() {
+    let sandbox = Sandbox::with_groups(8);
+    let error = sandbox.hbt(&["train", "--out", "rnu", "--resume"]).error();
+    assert_eq!(error, "error: rnu: holds no run to resume; check --out, or name a model and data to start one there");
+    assert!(!sandbox.path("rnu").exists());
+}

@@ -1,0 +1,139 @@
+//! What a run leaves in its directory, and that it has learnt something.
+
+use crate::common::{Sandbox, files, fixture, train};
+use serde_json::Value;
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn holds_all_that_was_promised() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let done = sandbox.hbt(&train(&bert, &["steps=10", "eval_steps=5", "log_steps=5"])).ok();
+    let names = files(&sandbox.path("run")).into_keys().collect::<Vec<_>>();
+    let tops: std::collections::BTreeSet<&str> = names.iter().map(|name| name.split('/').next().unwrap()).collect();
+    assert_eq!(tops.into_iter().collect::<Vec<_>>(), ["best", "config.toml", "eval.json", "last", "metrics.jsonl"]);
+    for model in ["best", "last"] {
+        for file in ["README.md", "config.json", "model.safetensors", "modules.json", "1_Pooling/config.json"] {
+            assert!(names.contains(&format!("{model}/{file}")), "{model}/{file} in {names:?}");
+        }
+        assert!(!names.contains(&format!("{model}/optimizer.safetensors")), "a complete run needs no optimizer");
+    }
+    // Both tables on standard output, all else on standard error.
+    for line in ["monolingual mAP", "cross-lingual mAP", "multilingual mAP", "rank distance", "before", "after"] {
+        assert!(done.stdout.contains(line), "{line}: {}", done.stdout);
+    }
+    for line in ["step  5/10  loss ", "step 10/10  loss ", "run/best: step ", "run/last: step 10"] {
+        assert!(done.stderr.contains(line), "{line}: {}", done.stderr);
+    }
+    let card = sandbox.read("run/last/README.md");
+    assert!(
+        card.contains("Trained for 10 of 10 steps of 4 queries") && card.contains("| multilingual_map | 0."),
+        "{card}"
+    );
+    // The saved configuration is one that gives itself.
+    let config = sandbox.hbt(&["config", "run/config.toml"]).ok();
+    assert_eq!(config.stdout, sandbox.read("run/config.toml"));
+}
+
+#[test]
+fn metrics_have_a_line_a_step() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    sandbox.hbt(&train(&bert, &["steps=20", "warmup_ratio=0.1", "eval_task=none"])).ok();
+    let text = sandbox.read("run/metrics.jsonl");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+        (1..=20).collect::<Vec<_>>()
+    );
+    for line in &lines {
+        for key in ["loss", "grad_norm", "seconds"] {
+            assert!(number(&line[key]) > 0.0, "{key}: {line}");
+        }
+        for key in ["positive_cosine", "negative_cosine"] {
+            assert!(number(&line[key]).abs() <= 1.0, "{key}: {line}");
+        }
+        // A row is "[CLS] query : who wrote x y z [SEP]" and "[CLS] passage : book x y z [SEP]".
+        assert_eq!(line["tokens"], 4 * (9 + 8), "{line}");
+        let is_monolingual = line["mode"] == "monolingual";
+        assert!(is_monolingual || line["mode"] == "cross_lingual", "{line}");
+        assert_eq!(line.get("lang").is_some(), is_monolingual, "{line}");
+    }
+    let rates: Vec<f64> = lines.iter().map(|line| number(&line["learning_rate"])).collect();
+    assert_eq!(rates[..3], [0.0, 0.0015, 0.003], "two of twenty steps warm up");
+    assert!(rates[2..].windows(2).all(|pair| pair[1] < pair[0]), "then linear decay: {rates:?}");
+    // With alpha = 0.5, half of the batches: the sampler gives each kind a fixed share of the turns.
+    let n_monolingual = lines.iter().filter(|line| line["mode"] == "monolingual").count();
+    assert!((8..=12).contains(&n_monolingual), "{n_monolingual} of 20");
+}
+
+#[test]
+fn eval_json_has_both_reports_and_eval_agrees_with_them() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    sandbox.hbt(&train(&bert, &["steps=10"])).ok();
+    let reports = sandbox.json("run/eval.json");
+    assert_eq!(keys(&reports), ["before", "after"]);
+    let schema = [
+        "model",
+        "task",
+        "split",
+        "languages",
+        "monolingual",
+        "cross_lingual",
+        "multilingual",
+        "by_direction",
+        "by_query_language",
+    ];
+    for (report, model) in [("before", bert.as_str()), ("after", "run/last"), ("after", "run/best")] {
+        let report = &reports[report];
+        assert_eq!(keys(report), schema);
+        assert_eq!(report["task"], "parallel");
+        assert_eq!(report["languages"], serde_json::json!(["ar", "de", "en"]));
+        let evaluated = sandbox.hbt(&["eval", "--model", model, "--data", "data.jsonl", "--json", "out.json"]).ok();
+        let mut same = sandbox.json("out.json");
+        assert_eq!(same["model"], model);
+        same["model"] = report["model"].clone();
+        assert_eq!(&same, report, "{model}");
+        let map = number(&report["multilingual"]["map"]);
+        assert!(evaluated.stdout.contains(&format!("multilingual mAP    {map:.4}")), "{}", evaluated.stdout);
+    }
+}
+
+/// All four kinds of model directory learn their training data by heart, and what they save is what they were.
+#[test]
+fn a_small_set_is_learnt_by_heart() {
+    for model in ["bert", "xlmr", "labse", "st54"] {
+        let sandbox = Sandbox::new();
+        sandbox.write("data.jsonl", crate::common::jsonl(&crate::common::groups(4, &["de", "en"])));
+        let path = fixture(model);
+        let sets = ["steps=80", "batch_size=4", "learning_rate=2e-3", "dropout=0", "warmup_ratio=0"];
+        sandbox.hbt(&train(&path, &sets)).ok();
+        let reports = sandbox.json("run/eval.json");
+        let of = |when: &str| number(&reports[when]["multilingual"]["map"]);
+        assert!(of("before") < 0.6 && of("after") > 0.97, "{model}: {} to {}", of("before"), of("after"));
+        let losses: Vec<f64> =
+            crate::common::metrics(&sandbox, "run").iter().map(|line| number(&line["loss"])).collect();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        assert!(mean(&losses[losses.len() - 5..]) < 0.2 * mean(&losses[..5]), "{model}: {losses:?}");
+
+        let modules = sandbox.json("run/last/modules.json");
+        let folders: Vec<&str> = modules.as_array().unwrap().iter().map(|m| m["path"].as_str().unwrap()).collect();
+        match model {
+            "labse" => {
+                assert_eq!(folders, ["", "1_Pooling", "2_Dense", "3_Normalize"]);
+                let dense = "2_Dense/model.safetensors";
+                let before = std::fs::read(std::path::Path::new(&path).join(dense)).unwrap();
+                assert_ne!(sandbox.bytes(&format!("run/last/{dense}")), before, "the Dense layer was trained");
+            }
+            _ => assert_eq!(folders, ["", "1_Pooling", "2_Normalize"]),
+        }
+    }
+}
