@@ -3,10 +3,12 @@
 use super::Embeddings;
 use super::tasks::EvalSet;
 use super::{EvalReport, evaluate};
-use crate::backend::{Backend, Element, Pooling, Tensor};
+use crate::backend::{Backend, Element, Tensor};
 use crate::config::Config;
 use crate::data::tokenize::TextTokenizer;
-use crate::model::{Activations, Encoder, Keep, ModelDir, Sequences, random_init, specs, weights};
+use crate::model::{
+    Activations, Encoder, EncoderParams, Keep, ModelDir, ParamSpec, Sequences, random_init, specs, weights,
+};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -34,6 +36,8 @@ pub struct Retriever<B: Backend> {
     /// How passages are read.
     pub passage: TextKind,
     chunk_tokens: usize,
+    /// The seed of the weights, if they are random.
+    from_scratch: Option<u64>,
 }
 
 impl<B: Backend> Retriever<B> {
@@ -63,8 +67,22 @@ impl<B: Backend> Retriever<B> {
         let query = kind("query_max_len", &config.query_prefix, &dir.query_prefix, config.query_max_len)?;
         let passage = kind("passage_max_len", &config.passage_prefix, &dir.passage_prefix, config.passage_max_len)?;
         let pooling = dir.pooling_or(config.pooling)?;
-        let encoder = load_encoder(&backend, &dir, pooling, config.from_scratch.then_some(config.seed))?;
-        Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens: config.chunk_tokens })
+        let from_scratch = config.from_scratch.then_some(config.seed);
+        let weights = load_weights(&dir, from_scratch, |spec, values| {
+            let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
+            Tensor::from_slice(&backend, &values, &spec.shape)
+        })?;
+        let encoder = Encoder { config: dir.config.clone(), pooling, weights };
+        Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens: config.chunk_tokens, from_scratch })
+    }
+
+    /// The weights that were loaded, once more and not rounded: the masters of a training run.
+    ///
+    /// # Errors
+    /// As [`Retriever::load`].
+    pub fn f32_weights(&self) -> Result<EncoderParams<Tensor<B, f32>>> {
+        let upload = |spec: &ParamSpec, values: Vec<f32>| Tensor::from_slice(&self.backend, &values, &spec.shape);
+        load_weights(&self.dir, self.from_scratch, upload)
     }
 
     /// Unit embeddings of `texts`, in their order. `progress` is called with the number of texts done so far.
@@ -121,23 +139,14 @@ impl<B: Backend> Retriever<B> {
     }
 }
 
-/// The network of a model directory, with its stored weights or, given a seed, with random ones.
-fn load_encoder<B: Backend>(
-    backend: &B,
+/// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones.
+fn load_weights<T>(
     dir: &ModelDir,
-    pooling: Pooling,
     from_scratch: Option<u64>,
-) -> Result<Encoder<B>> {
-    let tensor = |shape: &[usize], values: Vec<f32>| {
-        let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
-        Tensor::from_slice(backend, &values, shape)
-    };
-    let weights = match from_scratch {
-        Some(seed) => {
-            let specs = specs(&dir.config, dir.dense.as_ref());
-            random_init(&specs, seed, |spec, values| tensor(&spec.shape, values))?
-        }
-        None => weights::load(dir, |spec, values| tensor(&spec.shape, values))?,
-    };
-    Ok(Encoder { config: dir.config.clone(), pooling, weights })
+    f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>,
+) -> Result<EncoderParams<T>> {
+    match from_scratch {
+        Some(seed) => random_init(&specs(&dir.config, dir.dense.as_ref()), seed, f),
+        None => weights::load(dir, f),
+    }
 }

@@ -9,7 +9,7 @@ pub mod schedule;
 pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Element};
 use crate::config::Config;
 use crate::data::batch::Batch;
 use crate::data::catalog::TextSource;
@@ -153,7 +153,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
             max_grad_norm: config.max_grad_norm.unwrap_or(0.0) as f32,
         };
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
-        let mut optimizer = Optimizer::new(backend, &specs, &encoder.weights, optimizer_config)?;
+        let master = if B::E::IS_F32 { None } else { Some(retriever.f32_weights()?) };
+        let mut optimizer = Optimizer::new(backend, &specs, &encoder.weights, master, optimizer_config)?;
         if state.step > 0 && !state.complete {
             setup.run_dir.load_moments(backend, &specs, &mut optimizer, state.step)?;
         }

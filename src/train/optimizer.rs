@@ -33,7 +33,9 @@ pub struct Optimizer<B: Backend> {
 }
 
 impl<B: Backend> Optimizer<B> {
-    /// Zero moments for `weights`.
+    /// Zero moments for `weights`. `master` holds their f32 values where `weights` are rounded, and must be `None` where
+    /// they are not. Masters made of rounded weights would not do: each would begin in the middle of what rounds to its
+    /// weight, and no weight would change before its updates add up to half a unit in the last place.
     ///
     /// # Errors
     /// When the device has no memory left.
@@ -41,17 +43,11 @@ impl<B: Backend> Optimizer<B> {
         backend: &B,
         specs: &EncoderParams<ParamSpec>,
         weights: &EncoderParams<Tensor<B, B::E>>,
+        master: Option<EncoderParams<Tensor<B, f32>>>,
         config: OptimizerConfig,
     ) -> Result<Self> {
+        assert_eq!(master.is_none(), B::E::IS_F32, "optimizer: masters for rounded weights, and for no others");
         let zeros = |w: &Tensor<B, B::E>| Tensor::zeros(backend, w.shape());
-        let master = if B::E::IS_F32 {
-            None
-        } else {
-            Some(weights.try_map(|w| {
-                let values: Vec<f32> = w.to_vec(backend)?.into_iter().map(Element::to_f32).collect();
-                Tensor::from_slice(backend, &values, w.shape())
-            })?)
-        };
         let decay: Vec<bool> = specs.iter().map(|s| s.decay).collect();
         Ok(Self {
             config,
