@@ -36,7 +36,8 @@
 //! `train -> eval, loss, model, data`; `eval -> model, data`; `loss, model -> backend`. `train` and `eval::encode` read
 //! a [`config::Config`]; `config` borrows from the others only the enums that its keys choose from. `data`,
 //! `eval::metrics` and `train::schedule` know neither backend nor model. The backends' types are named only in
-//! `commands`, tests and benches. Unsafe code is allowed in `backend::cpu` and where files are mapped into memory.
+//! `commands`, tests and benches. Unsafe code is allowed in `backend` and where files are
+//! mapped into memory.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -31,7 +31,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Compare(args) => commands::compare::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Prepare(args) => commands::prepare::run(args),
-        Command::Config(args) => print(&commands::finish_for_training(args.draft()?)?.to_toml()),
+        Command::Config(args) => print(&commands::warned(args.draft()?.finish()?).to_toml()),
         Command::Info => print(&info::report()),
     }?;
     Ok(ExitCode::SUCCESS)

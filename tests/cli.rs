@@ -73,7 +73,7 @@ fn a_bad_configuration_is_one_line_and_exits_with_1() {
         assert_eq!((unknown.status.code(), text(&unknown.stderr)), (Some(1), message), "{command}");
 
         let cold = hbt(&[command, "--set", "temperature=0"]);
-        let message = "error: --set: temperature is 0; it must be a number above 0\n".to_owned();
+        let message = "error: --set: temperature is 0; it must be a number of at least 0.0001\n".to_owned();
         assert_eq!((cold.status.code(), text(&cold.stderr)), (Some(1), message), "{command}");
     }
     let missing = hbt(&["train", "no/such.toml"]);

@@ -136,7 +136,7 @@ fn later_sources_win_in_whatever_order_they_are_read() {
     };
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
         let config = config(order);
-        assert_eq!((config.query_max_len, config.batch_size, config.alpha), (33, 2, 0.4));
+        assert_eq!((config.query_max_len, config.batch_size, config.alpha), (Some(33), 2, 0.4));
         assert_eq!((config.out.as_path(), config.seed), (Path::new("from option"), 2));
     }
 }
@@ -206,8 +206,8 @@ fn wrong_values_say_what_is_there_and_what_must_be() {
         ("alpha=-0.1", "alpha is -0.1; it must be a number from 0 to 1"),
         ("alpha=nan", "alpha is nan; it must be a number from 0 to 1"),
         ("alpha=half", "alpha is \"half\"; it must be a number from 0 to 1"),
-        ("temperature=0", "temperature is 0; it must be a number above 0"),
-        ("temperature=inf", "temperature is inf; it must be a number above 0"),
+        ("temperature=0", "temperature is 0; it must be a number of at least 0.0001"),
+        ("temperature=inf", "temperature is inf; it must be a number of at least 0.0001"),
         ("learning_rate=0", "learning_rate is 0; it must be a number above 0"),
         ("batch_size=1", "batch_size is 1; it must be a whole number of at least 2"),
         ("batch_size=2.5", "batch_size is 2.5; it must be a whole number of at least 2"),

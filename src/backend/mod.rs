@@ -25,7 +25,7 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// Memory on the device.
     type Buffer<T: Value>: Send + Sync;
 
-    /// What `hbt info` and the training report call this device.
+    /// What the training report calls this device.
     fn name(&self) -> String;
 
     /// Zeroed memory for `len` elements.

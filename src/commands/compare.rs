@@ -1,7 +1,7 @@
 //! `hbt compare`
 
 use super::eval::evaluate;
-use super::train::{next_free, train_one};
+use super::train::{holds_run, next_free, train_one};
 use super::{finish_for_training, training_eval_set};
 use hbt::cli::RunArgs;
 use hbt::config::Config;
@@ -18,6 +18,9 @@ const MODES: [BatchMode; 3] = [BatchMode::Monolingual, BatchMode::CrossLingual, 
 /// Trains once with each kind of batch, everything else being equal, and prints the paper's comparison.
 pub fn run(args: RunArgs) -> Result<()> {
     let draft = args.compare_draft()?;
+    if draft.is_given("mode") {
+        return Err(Error::config("mode", "has no effect here: all three are compared; take it away"));
+    }
     let out_is_given = draft.is_given("out");
     let mut config = finish_for_training(draft)?;
     let Some(set) = training_eval_set(&config)? else {
@@ -26,7 +29,7 @@ pub fn run(args: RunArgs) -> Result<()> {
             "is missing: a comparison needs an evaluation; name data to evaluate on",
         ));
     };
-    let is_taken = |out: &Path| MODES.iter().any(|mode| RunDir::new(&out.join(mode.to_string())).config().exists());
+    let is_taken = |out: &Path| MODES.iter().any(|mode| holds_run(&out.join(mode.to_string())));
     if is_taken(&config.out) {
         if out_is_given {
             let message = "holds runs already; remove them, or choose another directory with --out";

@@ -127,6 +127,7 @@ fn read_texts(path: &Path) -> Result<Vec<String>> {
         std::fs::read(path)
     };
     let bytes = bytes.map_err(|e| Error::io("read", path, e))?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let is_jsonl = path.extension().is_some_and(|e| e == "jsonl") || bytes.first() == Some(&b'{');
     let mut texts = Vec::new();
     for (line, number) in bytes.lines().zip(1..) {

@@ -18,13 +18,17 @@ pub fn run(args: EvalArgs) -> Result<()> {
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(Error::config("--json", format!("there is no directory {}; create it first", folder.display())));
     }
+    if let Some(path) = args.json.as_deref().filter(|path| path.is_dir()) {
+        return Err(Error::config("--json", format!("{} is a directory; name a file in it", path.display())));
+    }
     let set = eval_set(&config)?;
     let report = evaluate(&config, &set)?;
+    crate::print(&format!("{report}\n"))?;
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report).map_err(|e| Error::other(e.to_string()))?;
         hbt::model::fs::write_file_atomic(path, format!("{text}\n").as_bytes())?;
     }
-    crate::print(&format!("{report}\n"))
+    Ok(())
 }
 
 /// The configured model on `set`.

@@ -17,25 +17,40 @@ use hbt::progress::{Counter, say};
 use hbt::{Error, Result, embedded};
 use std::path::PathBuf;
 
-/// The finished configuration: where nothing says which model and data, the built-in ones with settings that suit them.
+/// The finished configuration. Built-in questions are trained on and measured on by their parts, whatever the model;
+/// the built-in model on them has settings that suit the two.
 pub fn finish(mut draft: Draft) -> Result<Config> {
     let so_far = draft.so_far();
-    if so_far.model.is_none() && so_far.data.is_none() {
-        draft.preset("built-in defaults", embedded::PRESET)?;
+    let (own_model, own_data) = (so_far.model.is_some(), so_far.data.is_some());
+    let own_eval_data = own_data || so_far.eval_data.is_some();
+    if !own_data {
+        draft.preset("built-in data", "split = 'train'")?;
+    }
+    if !own_eval_data {
+        draft.preset("built-in data", "eval_split = 'test'")?;
+    }
+    if !own_model && !own_data {
+        draft.preset("built-in model and data", embedded::PRESET)?;
     }
     let config = draft.finish()?;
     if let Some(threads) = config.threads {
-        // The pool is made once; only a test that runs two commands in one process would be refused.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| Error::config("threads", format!("{threads} cannot be started: {e}; lower it")))?;
     }
     Ok(config)
 }
 
 /// As [`finish`], and says what is allowed but seldom meant.
 pub fn finish_for_training(draft: Draft) -> Result<Config> {
-    let config = finish(draft)?;
+    Ok(warned(finish(draft)?))
+}
+
+/// Says what `config` allows but is seldom meant.
+pub fn warned(config: Config) -> Config {
     config.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
-    Ok(config)
+    config
 }
 
 /// Work that runs on any backend.

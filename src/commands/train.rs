@@ -47,12 +47,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
             print_outcome(&config, &Outcome { state, interrupted: false })?;
             return Ok(ExitCode::SUCCESS);
         }
-    } else if run_dir.config().exists() {
+    } else if holds_run(run_dir.path()) {
         if out_is_given {
             let message = "holds a run already; add --resume to go on with it, or choose another directory with --out";
             return Err(Error::file(run_dir.path(), message));
         }
-        config.out = next_free(&config.out, |path| RunDir::new(path).config().exists());
+        config.out = next_free(&config.out, holds_run);
     }
     handle_interrupts()?;
     let run_dir = RunDir::new(&config.out);
@@ -131,10 +131,21 @@ fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -
     )
 }
 
+/// Whether there is anything to lose or to resume: a run that ended before its first save has left nothing.
+pub fn holds_run(out: &Path) -> bool {
+    RunDir::new(out).has_state()
+}
+
 /// Fails where the configuration would make the resumed run another run.
 fn check_same_run(config: &Config, run_dir: &RunDir) -> Result<()> {
     let path = run_dir.config();
     if !path.exists() {
+        if run_dir.has_state() {
+            return Err(Error::file(
+                path,
+                "is missing, so nobody can say what to resume; choose another directory with --out",
+            ));
+        }
         say(&format!("nothing to resume in {}: starting", run_dir.path().display()));
         return Ok(());
     }

@@ -9,7 +9,7 @@ pub use crate::train::schedule::LrSchedule;
 crate::choices::choices! {
     /// Where the encoder runs.
     Device {
-        /// A GPU where there is one, else the CPU.
+        /// The CPU, the only device of this version.
         Auto = "auto",
         /// The CPU.
         Cpu = "cpu",
@@ -19,7 +19,7 @@ crate::choices::choices! {
 
     /// Number type of activations and of the weights' working copy.
     Precision {
-        /// `bf16` on a GPU, `f32` on a CPU.
+        /// `f32`.
         Auto = "auto",
         /// 32-bit floats.
         F32 = "f32",

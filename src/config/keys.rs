@@ -102,14 +102,14 @@ keys! {
         query_prefix: Option<String> = None, ANY;
         /// Text put before every passage, such as "passage: "; none: as the model directory says
         passage_prefix: Option<String> = None, ANY;
-        /// Length at which queries are cut off, in tokens, prefix and special tokens included
+        /// Tokens at which queries are cut, prefix and special tokens included; none: as hbt trained the model, else 64
         ///
         /// Ours: the paper states none; other trainers use 32 to 96.
-        query_max_len: usize = 64, at_least(8.0);
-        /// Length at which passages are cut off, in tokens, prefix and special tokens included
+        query_max_len: Option<usize> = None, at_least(8.0);
+        /// Tokens at which passages are cut, prefix and special tokens included; none: as hbt trained the model, else 256
         ///
         /// Ours: the paper states none; other trainers use 128 to 256.
-        passage_max_len: usize = 256, at_least(8.0);
+        passage_max_len: Option<usize> = None, at_least(8.0);
     }
     "Batches" {
         /// Languages that meet in a batch; hybrid: monolingual with probability alpha, else cross-lingual
@@ -167,7 +167,7 @@ keys! {
         /// Divides the cosines before the softmax; 0.01 to 0.05 are usual
         ///
         /// Ours: the paper states none; 0.02 is the commonest among trainers of retrievers.
-        temperature: f64 = 0.02, above(0.0);
+        temperature: f64 = 0.02, at_least(0.0001);
         /// Also let each passage find its query among the batch's queries
         symmetric: bool = false, ANY;
         /// Seed of all randomness; the same seed gives the same bytes
@@ -192,12 +192,12 @@ keys! {
     "Run" {
         /// Run directory: configuration, metrics, checkpoint and models go there
         out: PathBuf = PathBuf::from("runs/train"), ANY;
-        /// Where the encoder runs; auto: a GPU where there is one, else the CPU
+        /// Where the encoder runs; auto: the CPU, the only device of this version
         device: Device = Device::Auto, ANY;
-        /// Number type of activations and working weights; auto: bf16 on a GPU, f32 on a CPU
+        /// Number type of activations and working weights; auto: f32
         precision: Precision = Precision::Auto, ANY;
         /// CPU threads; none: one per core
-        threads: Option<usize> = None, at_least(1.0);
+        threads: Option<usize> = None, between(1.0, 1024.0);
         /// Steps between progress lines; metrics.jsonl has every step
         log_steps: usize = 10, at_least(1.0);
         /// Steps between checkpoints to resume from

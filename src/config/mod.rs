@@ -20,6 +20,11 @@ pub use keys::{Config, KEYS, Key};
 use crate::{Error, Result};
 
 impl Config {
+    /// Tokens at which queries are cut where neither the configuration nor the model directory says it.
+    pub const QUERY_MAX_LEN: usize = 64;
+    /// The same for passages.
+    pub const PASSAGE_MAX_LEN: usize = 256;
+
     /// Name of the saved configuration in a run directory.
     pub const FILE_NAME: &str = "config.toml";
 
@@ -52,7 +57,10 @@ impl Config {
         if self.steps.is_none() && self.epochs.is_none() {
             return Err(Error::config("steps", "neither steps nor epochs is given; set one of the two"));
         }
-        for (key, length) in [("query_max_len", self.query_max_len), ("passage_max_len", self.passage_max_len)] {
+        for (key, length) in [
+            ("query_max_len", self.query_max_len.unwrap_or(Self::QUERY_MAX_LEN)),
+            ("passage_max_len", self.passage_max_len.unwrap_or(Self::PASSAGE_MAX_LEN)),
+        ] {
             if length > self.chunk_tokens {
                 let message = format!(
                     "{} is less than {key} = {length}, so one text may not fit; raise it or lower {key}",
@@ -85,9 +93,9 @@ impl Config {
                 self.temperature
             ));
         }
-        if self.learning_rate > 0.01 {
-            let rate = self.learning_rate;
-            warnings.push(format!("learning_rate {rate} is likely to destroy the model; 1e-6 to 1e-3 are usual"));
+        let (rate, pretrained) = (self.learning_rate, self.model.is_some() && !self.from_scratch);
+        if rate > 0.01 || (pretrained && rate > 5e-4) {
+            warnings.push(format!("learning_rate {rate} is likely to destroy the model; 1e-5 to 1e-4 are usual"));
         }
         if self.mode != BatchMode::Hybrid && self.alpha != defaults.alpha {
             warnings.push(format!("alpha has no effect, since mode is {}, not hybrid", self.mode));

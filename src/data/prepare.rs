@@ -61,7 +61,8 @@ pub struct Directions {
     pub n_groups: Vec<Vec<u64>>,
 }
 
-/// Texts of one role that occur in more than one group. A batch masks them as negatives of each other.
+/// Texts of one role that occur in more than one group. Two groups of one text in a batch are each other's
+/// negatives: many of them blunt training.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicates {
     /// What the texts are to their groups.

@@ -64,8 +64,10 @@ impl<B: Backend> Retriever<B> {
                 max_len,
             })
         };
-        let query = kind("query_max_len", &config.query_prefix, &dir.query_prefix, config.query_max_len)?;
-        let passage = kind("passage_max_len", &config.passage_prefix, &dir.passage_prefix, config.passage_max_len)?;
+        let query_max_len = config.query_max_len.or(dir.query_max_len).unwrap_or(Config::QUERY_MAX_LEN);
+        let passage_max_len = config.passage_max_len.or(dir.passage_max_len).unwrap_or(Config::PASSAGE_MAX_LEN);
+        let query = kind("query_max_len", &config.query_prefix, &dir.query_prefix, query_max_len)?;
+        let passage = kind("passage_max_len", &config.passage_prefix, &dir.passage_prefix, passage_max_len)?;
         let pooling = dir.pooling_or(config.pooling)?;
         let from_scratch = config.from_scratch.then_some(config.seed);
         let weights = load_weights(&dir, from_scratch, |spec, values| {

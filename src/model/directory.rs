@@ -36,6 +36,10 @@ pub struct ModelDir {
     pub query_prefix: Option<String>,
     /// What the model expects before every passage; `None` where the directory does not say.
     pub passage_prefix: Option<String>,
+    /// Tokens at which hbt cut queries when it trained the model; `None` for a model of another trainer.
+    pub query_max_len: Option<usize>,
+    /// The same for passages.
+    pub passage_max_len: Option<usize>,
     /// `tokenizer.json`
     pub tokenizer: PathBuf,
 }
@@ -74,6 +78,7 @@ impl ModelDir {
         }
         let max_seq_length = read_max_seq_length(&transformer, &tokenizer, &config)?;
         let (query_prefix, passage_prefix) = read_prefixes(path)?;
+        let (query_max_len, passage_max_len) = read_lengths(path)?;
         Ok(ModelDir {
             path: path.to_owned(),
             transformer,
@@ -86,6 +91,8 @@ impl ModelDir {
             max_seq_length,
             query_prefix,
             passage_prefix,
+            query_max_len,
+            passage_max_len,
             tokenizer,
         })
     }
@@ -310,6 +317,20 @@ fn lowercases(tokenizer: &Path) -> Result<bool> {
 }
 
 /// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
+/// What other tools have no place for.
+pub(super) const OWN_FILE: &str = "hbt.json";
+
+fn read_lengths(directory: &Path) -> Result<(Option<usize>, Option<usize>)> {
+    let path = &directory.join(OWN_FILE);
+    let Some(map) = read_optional_object(path)? else { return Ok((None, None)) };
+    let fields = Fields::new(path, &map);
+    let length = |name: &str| match fields.get(name) {
+        Some(_) => fields.size(name, None).map(Some),
+        None => Ok(None),
+    };
+    Ok((length("query_max_len")?, length("passage_max_len")?))
+}
+
 fn read_prefixes(directory: &Path) -> Result<(Option<String>, Option<String>)> {
     let path = &directory.join("config_sentence_transformers.json");
     let Some(map) = read_optional_object(path)? else { return Ok((None, None)) };

@@ -3,6 +3,7 @@
 //! sentence-transformers 5.4 changed `modules.json` and `1_Pooling/config.json`; text-embeddings-inference and vLLM read
 //! the older schema only, and sentence-transformers reads both. So the older one is written.
 
+use super::directory::OWN_FILE;
 use super::json::pretty;
 use super::weights::read_pooler;
 use super::{ModelCard, ModelDir, ParamFile, ParamSpec, card, fs, specs, tokenizer_files};
@@ -26,6 +27,10 @@ pub struct ModelSave<'a> {
     pub normalize: bool,
     /// Most tokens a text may have, special tokens included.
     pub max_seq_length: usize,
+    /// Tokens at which queries were cut in training.
+    pub query_max_len: usize,
+    /// Tokens at which passages were cut in training.
+    pub passage_max_len: usize,
     /// Put before every query.
     pub query_prefix: &'a str,
     /// Put before every passage.
@@ -108,6 +113,8 @@ fn write_modules(directory: &Path, model: &ModelSave) -> Result<()> {
         list.push(json!({ "idx": index, "name": index.to_string(), "path": folder, "type": class }));
     }
     write_json(&directory.join("modules.json"), &Value::Array(list))?;
+    let lengths = json!({ "query_max_len": model.query_max_len, "passage_max_len": model.passage_max_len });
+    write_json(&directory.join(OWN_FILE), &lengths)?;
     let transformer = json!({ "max_seq_length": model.max_seq_length, "do_lower_case": false });
     write_json(&directory.join("sentence_bert_config.json"), &transformer)?;
     let sentence_transformers = json!({

@@ -13,7 +13,7 @@ use crate::model::{EncoderParams, ModelCard, ModelSave, ParamSpec, save, specs};
 use crate::{Error, Result};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -45,12 +45,14 @@ pub struct TrainingState {
 /// A run directory. One process may use it at a time.
 pub struct RunDir {
     path: PathBuf,
+    /// Locked from [`RunDir::create`] on; the system unlocks it when the process ends, however it ends.
+    lock: Option<File>,
 }
 
 impl RunDir {
     /// The directory `path`, which need not exist.
     pub fn new(path: &Path) -> Self {
-        RunDir { path: path.to_owned() }
+        RunDir { path: path.to_owned(), lock: None }
     }
 
     /// Where the run is.
@@ -77,15 +79,29 @@ impl RunDir {
         self.path.join("metrics.jsonl")
     }
 
-    /// Puts the configuration into the directory, which is made.
+    /// Puts the configuration into the directory, which is made, and keeps other processes out of it.
     ///
     /// # Errors
-    /// When it cannot be written, or holds something else where the models go.
-    pub fn create(&self, config: &str) -> Result<()> {
+    /// When it cannot be written, is in use, or holds something else where the models go.
+    pub fn create(&mut self, config: &str) -> Result<()> {
         refuse_foreign_directory(&self.last())?;
         refuse_foreign_directory(&self.best())?;
         std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
+        // Where a directory cannot be opened or locked, running twice is the user's to avoid.
+        if let Ok(directory) = File::open(&self.path) {
+            if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
+                let message =
+                    "is in use by another hbt; wait until it has ended, or choose another directory with --out";
+                return Err(Error::file(&self.path, message));
+            }
+            self.lock = Some(directory);
+        }
         write_file_atomic(&self.config(), config.as_bytes())
+    }
+
+    /// Whether a state has been saved: there is something to lose, and to resume.
+    pub fn has_state(&self) -> bool {
+        self.last().join(STATE).exists()
     }
 
     /// The state of the last save; `None` when nothing has been saved yet.
@@ -233,6 +249,8 @@ fn save_model<B: Backend>(
         // Training compares cosines.
         normalize: true,
         max_seq_length: retriever.query.max_len.max(retriever.passage.max_len),
+        query_max_len: retriever.query.max_len,
+        passage_max_len: retriever.passage.max_len,
         query_prefix: &retriever.query.prefix,
         passage_prefix: &retriever.passage.prefix,
         card,

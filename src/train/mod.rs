@@ -204,11 +204,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
             &mut self.grads,
         )?;
         if !report.loss.is_finite() {
-            let message = format!("the loss of step {} is not finite; lower it", self.state.step + 1);
-            return Err(Error::config("learning_rate", message));
+            return Err(self.not_finite("loss"));
         }
         let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
         let grad_norm = self.optimizer.step(backend, &mut encoder.weights, &self.grads, learning_rate as f32)?;
+        if !grad_norm.is_finite() {
+            return Err(self.not_finite("gradient"));
+        }
         self.state.step += 1;
         let lang = match batch.kind {
             BatchKind::Monolingual(lang) => Some(self.setup.data.catalog().languages[usize::from(lang)].clone()),
@@ -226,6 +228,14 @@ impl<'a, B: Backend> Trainer<'a, B> {
             tokens: batch.n_tokens(),
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    fn not_finite(&self, what: &str) -> Error {
+        let (step, out) = (self.state.step + 1, self.setup.run_dir.path().display());
+        let message = format!(
+            "the {what} of step {step} is not finite; start again with a lower one (what {out} saved is untouched)"
+        );
+        Error::config("learning_rate", message)
     }
 
     fn report(&self) -> Result<Option<EvalReport>> {
@@ -289,7 +299,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
         } else {
             self.state.without_gain += 1;
         }
-        progress.line(&format!("step {step}: {metric} {value:.4}{}", if gained { " (best)" } else { "" }));
+        let before = self.state.before.as_ref().and_then(|report| report.metric(metric));
+        let note = match before.filter(|&before| metric.is_better(before, value)) {
+            Some(before) => format!(" (worse than {before:.4} before training)"),
+            None if gained => " (best)".to_owned(),
+            None => String::new(),
+        };
+        progress.line(&format!("step {step}: {metric} {value:.4}{note}"));
         self.state.latest = Some((step, report));
         Ok(())
     }

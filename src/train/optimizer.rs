@@ -60,11 +60,6 @@ impl<B: Backend> Optimizer<B> {
         })
     }
 
-    /// Updates done so far.
-    pub fn updates(&self) -> u64 {
-        self.updates
-    }
-
     /// The parameters in f32, in the order of [`EncoderParams::iter`]: masters where there are any, else the weights.
     ///
     /// # Errors
@@ -85,7 +80,7 @@ impl<B: Backend> Optimizer<B> {
         [&self.m, &self.v]
     }
 
-    /// Puts back what [`Optimizer::moments`] and [`Optimizer::updates`] gave; `moments(which, index)` returns the first
+    /// Puts back what [`Optimizer::moments`] gave after `updates` updates; `moments(which, index)` returns the first
     /// (0) or second (1) moment of a parameter.
     ///
     /// # Errors

@@ -213,8 +213,8 @@ fn settings_that_cannot_work() {
         ),
         ("best_metric=ndcg", "--set: best_metric is \"ndcg\"; it must be one of monolingual_map, cross_lingual_map"),
         ("mode=hybird", "--set: mode is \"hybird\"; did you mean hybrid? It must be one of monolingual,"),
-        ("temperature=0", "--set: temperature is 0; it must be a number above 0"),
-        ("temperature=-1", "--set: temperature is -1; it must be a number above 0"),
+        ("temperature=0", "--set: temperature is 0; it must be a number of at least 0.0001"),
+        ("temperature=-1", "--set: temperature is -1; it must be a number of at least 0.0001"),
         ("batch_size=9", "batch_size: 9 is more than the 8 groups with query and positive in \"ar\""),
         ("data_format=squad", "data.jsonl: "),
         (

@@ -182,7 +182,10 @@ fn parts_of_a_directory() {
 
     let plain = write(dir.path(), "plain.jsonl", row("a"));
     let no_part = message(DataSource { split: Split::Test, ..DataSource::new(&plain) }.read_groups());
-    assert!(no_part.contains("plain.jsonl: no test part here") && no_part.contains("split = \"all\""), "{no_part}");
+    assert!(
+        no_part.contains("plain.jsonl: no test part here") && no_part.contains("eval_split for evaluation"),
+        "{no_part}"
+    );
     let only_train = DataSource { split: Split::Train, ..DataSource::new(dir.path().join("train.jsonl")) };
     assert_eq!(only_train.read_groups().unwrap().len(), 1);
 }

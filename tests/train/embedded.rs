@@ -21,3 +21,23 @@ fn the_built_in_data_is_what_its_readme_says() {
     let report = sandbox.hbt(&["prepare"]).ok().stdout;
     assert!(report.contains("1,088") || report.contains("1088"), "{report}");
 }
+
+#[test]
+fn the_built_in_questions_keep_their_parts_whatever_the_model() {
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.hbt(&["train", "--set", "steps=2"]).ok();
+    let after = &sandbox.json("runs/train/eval.json")["after"];
+    sandbox.hbt(&["eval", "--model", "runs/train/last", "--json", "again.json"]).ok();
+    let again = sandbox.json("again.json");
+    assert_eq!(again["split"], "test");
+    assert_eq!(again["by_direction"], after["by_direction"]);
+    // Data of one's own has no parts unless it says so.
+    sandbox.hbt(&["eval", "--data", "data.jsonl"]).ok();
+}
+
+#[test]
+fn a_general_configuration_is_not_the_built_in_one() {
+    let sandbox = Sandbox::new();
+    let general = sandbox.hbt(&["config"]).ok().stdout;
+    assert!(general.contains("learning_rate = 3e-5\n") && general.contains("split = \"all\"\n"), "{general}");
+}

@@ -137,3 +137,28 @@ fn a_small_set_is_learnt_by_heart() {
         }
     }
 }
+
+#[test]
+fn lengths_of_training_are_those_of_evaluation_and_encoding() {
+    let sandbox = Sandbox::with_groups(8);
+    let sets = ["steps=2", "batch_size=4", "query_max_len=9", "passage_max_len=11", "eval_data=data.jsonl"];
+    sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
+    sandbox.hbt(&["eval", "--model", "run/last", "--data", "data.jsonl", "--json", "again.json"]).ok();
+    let after = &sandbox.json("run/eval.json")["after"];
+    assert_eq!(sandbox.json("again.json")["by_direction"], after["by_direction"]);
+    let own = sandbox.json("run/last/hbt.json");
+    assert_eq!((own["query_max_len"].as_u64(), own["passage_max_len"].as_u64()), (Some(9), Some(11)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_in_use_is_refused() {
+    let sandbox = Sandbox::with_groups(8);
+    std::fs::create_dir(sandbox.path("run")).unwrap();
+    let directory = std::fs::File::open(sandbox.path("run")).unwrap();
+    directory.lock().unwrap();
+    let error = sandbox.hbt(&train(&fixture("bert"), &["steps=2", "batch_size=4"])).error();
+    assert!(error.starts_with("error: run: is in use by another hbt"), "{error}");
+    directory.unlock().unwrap();
+    sandbox.hbt(&train(&fixture("bert"), &["steps=2", "batch_size=4"])).ok();
+}

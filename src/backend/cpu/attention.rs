@@ -56,6 +56,8 @@ struct Task {
 
 /// Every (sequence, head), longest first so that the last tasks to finish are short.
 fn tasks(cu_seqlens: &[i32], n_heads: usize) -> Vec<Task> {
+    // What makes tasks disjoint, and so the writes through `Shared` sound.
+    assert!(cu_seqlens.is_sorted(), "attention: sequences overlap");
     let mut tasks: Vec<Task> = cu_seqlens
         .windows(2)
         .flat_map(|w| (0..n_heads).map(move |head| Task { start: w[0] as usize, len: (w[1] - w[0]) as usize, head }))

@@ -1,6 +1,6 @@
 //! The CPU backend: rayon over row blocks, vector instructions chosen at run time.
 //!
-//! Work is cut by the shape alone, never by the number of threads, so sums are grouped alike on every machine.
+//! Work is cut by the shape alone, never by the number of threads, so any number of threads gives the same bytes.
 
 mod adamw;
 mod attention;

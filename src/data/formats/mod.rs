@@ -83,7 +83,16 @@ crate::choices::choices! {
     }
 }
 
-/// Checks the form of a language code: `en`, `sw`, `yue`, `zh-Hant`, `pt-BR`, `zh-Hant-TW`. The error is a message
+/// ISO 639-1: the two-letter codes. A slip such as `ge` for `de` would otherwise become a language of its own.
+const ISO_639_1: &str = "\
+    aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el \
+    en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it \
+    iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt \
+    my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl \
+    sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo \
+    za zh zu";
+
+/// Checks a language code: `en`, `sw`, `yue`, `zh-Hant`, `pt-BR`, `zh-Hant-TW`. The error is a message
 /// without its place.
 pub fn check_lang(lang: &str) -> Result<(), String> {
     let mut parts = lang.split('-');
@@ -94,7 +103,11 @@ pub fn check_lang(lang: &str) -> Result<(), String> {
         2 => part.bytes().all(|b| b.is_ascii_uppercase()),
         _ => false,
     };
-    let primary_ok = matches!(primary.len(), 2 | 3) && primary.bytes().all(|b| b.is_ascii_lowercase());
+    let primary_ok = match primary.len() {
+        2 => ISO_639_1.split(' ').any(|code| code == primary),
+        3 => primary.bytes().all(|b| b.is_ascii_lowercase()),
+        _ => false,
+    };
     if primary_ok && lang.is_ascii() && parts.all(suffix) {
         return Ok(());
     }

@@ -134,8 +134,8 @@ impl DataSource {
         Err(Error::file(
             &self.path,
             format!(
-                "no {wanted} part here: split = \"{wanted}\" reads a directory with {wanted}.jsonl or a folder {wanted}/ \
-                 of .jsonl files; use split = \"all\" to read everything"
+                "no {wanted} part here, that is {wanted}.jsonl or a folder {wanted}/ of .jsonl files; ask for split \"all\" \
+                 (split for training, eval_split for evaluation) to read everything"
             ),
         ))
     }
