@@ -54,6 +54,7 @@ pub mod info;
 pub mod loss;
 pub mod model;
 pub mod progress;
+mod random;
 pub mod train;
 
 pub use error::{Error, Result};

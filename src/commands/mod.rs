@@ -10,7 +10,8 @@ use hbt::backend::{Backend, Cpu};
 use hbt::config::{Config, Device, Draft, EvalTask, Precision};
 use hbt::data::formats::{DataFormat, DataSource, Split};
 use hbt::data::shard::{TokenCache, TokenizeSpec, default_cache_dir};
-use hbt::eval::encode::Retriever;
+use hbt::data::tokenize::TextTokenizer;
+use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
 use hbt::model::hub;
 use hbt::progress::{Counter, say};
@@ -92,26 +93,17 @@ pub fn data_source(config: &Config) -> Result<DataSource> {
     Ok(DataSource { path, format: config.data_format, split: config.split, passage_unit: config.passage_unit })
 }
 
-/// The training data, tokenized as `retriever` wants it.
-pub fn token_cache<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Result<TokenCache> {
+/// The training data, its queries and passages tokenized as `kinds` says, now or in an earlier run.
+pub fn tokenized(config: &Config, tokenizer: &TextTokenizer, [query, passage]: &[TextKind; 2]) -> Result<TokenCache> {
     let spec = TokenizeSpec {
-        query_prefix: retriever.query.prefix.clone(),
-        passage_prefix: retriever.passage.prefix.clone(),
-        query_max_len: retriever.query.max_len,
-        passage_max_len: retriever.passage.max_len,
+        query_prefix: query.prefix.clone(),
+        passage_prefix: passage.prefix.clone(),
+        query_max_len: query.max_len,
+        passage_max_len: passage.max_len,
     };
-    tokenized(&data_source(config)?, &retriever.tokenizer, &spec)
-}
-
-/// The data of `source`, tokenized now or in an earlier run.
-pub fn tokenized(
-    source: &DataSource,
-    tokenizer: &hbt::data::tokenize::TextTokenizer,
-    spec: &TokenizeSpec,
-) -> Result<TokenCache> {
     let counter = Counter::new("tokenized", 0);
     let progress = |done, total| counter.set(done, total);
-    let cache = TokenCache::open_or_build(source, tokenizer, spec, &default_cache_dir()?, &progress)?;
+    let cache = TokenCache::open_or_build(&data_source(config)?, tokenizer, &spec, &default_cache_dir()?, &progress)?;
     if cache.was_built() {
         counter.finish(&format!("{} texts of {} groups", cache.n_texts(), cache.n_groups()));
     }

@@ -1,6 +1,6 @@
 //! `hbt train`
 
-use super::{Job, finish_for_training, model_dir, model_name, on_device, token_cache, training_eval_set};
+use super::{Job, finish_for_training, model_dir, model_name, on_device, tokenized, training_eval_set};
 use hbt::backend::Backend;
 use hbt::cli::TrainArgs;
 use hbt::config::{Config, KEYS};
@@ -95,7 +95,8 @@ impl Job for TrainJob<'_> {
         // A run that goes on has its weights, however it began.
         let from_scratch = config.from_scratch && self.state.is_none();
         let mut retriever = Retriever::load(backend, &self.dir, &Config { from_scratch, ..config.clone() })?;
-        let data = Arc::new(token_cache(config, &retriever)?);
+        let kinds = [retriever.query.clone(), retriever.passage.clone()];
+        let data = Arc::new(tokenized(config, &retriever.tokenizer, &kinds)?);
         say(&describe(config, &retriever, self.run_dir.path()));
         let setup = Setup {
             config,

@@ -1,9 +1,9 @@
 //! A step's texts, packed for the encoder: token ids end to end, without padding.
 
 use super::catalog::{LangId, Role, TextSource};
-use super::sampler::hash::{below, hash};
 use super::sampler::permutation::Permutation;
 use super::sampler::{BatchKind, Row, SampledBatch};
+use crate::random::{below, hash};
 use crate::{Error, Result};
 
 /// One batch in host memory.

@@ -8,6 +8,7 @@
 
 use super::report::{EvalReport, Metric, QueryOutcome};
 use super::table::{change, headline};
+use crate::random::{GOLDEN, below, mix};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fmt;
@@ -40,10 +41,13 @@ pub fn paired_bootstrap(a: &EvalReport, b: &EvalReport, seed: u64) -> Result<Dif
     let rows = differences_by_group(a, b);
     let n_languages = a.languages.len();
     let value = macro_mean(n_languages, rows.iter());
-    let mut random = SplitMix64(seed);
-    let mut resampled: Vec<f64> = (0..N_RESAMPLES)
-        .map(|_| macro_mean(n_languages, (0..rows.len()).map(|_| &rows[random.below(rows.len())])))
-        .collect();
+    let mut state = seed;
+    let mut draw = |n: usize| {
+        state = state.wrapping_add(GOLDEN);
+        below(mix(state), n as u64) as usize
+    };
+    let mut resampled: Vec<f64> =
+        (0..N_RESAMPLES).map(|_| macro_mean(n_languages, (0..rows.len()).map(|_| &rows[draw(rows.len())]))).collect();
     resampled.sort_unstable_by(f64::total_cmp);
     let tail = N_RESAMPLES / 40;
     Ok(Difference { value, low: resampled[tail - 1], high: resampled[N_RESAMPLES - tail] })
@@ -73,23 +77,6 @@ fn macro_mean<'a>(n_languages: usize, rows: impl Iterator<Item = &'a Vec<(usize,
     }
     let means: Vec<f64> = sums.into_iter().filter(|&(_, n)| n > 0).map(|(sum, n)| sum / n as f64).collect();
     means.iter().sum::<f64>() / means.len() as f64
-}
-
-/// Steele, Lea and Flood 2014: enough for drawing indices, and the same on every platform.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in `0..n`, up to a bias of n / 2^64.
-    fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
-    }
 }
 
 /// The paper's comparison: one row a model, the last of which is held against each of the others.

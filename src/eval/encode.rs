@@ -21,6 +21,28 @@ pub struct TextKind {
     pub max_len: usize,
 }
 
+impl TextKind {
+    /// Queries' and passages': the configuration's where it says so, else the model directory's.
+    pub fn of(config: &Config, dir: &ModelDir) -> [TextKind; 2] {
+        let kind = |prefix: [&Option<String>; 2], max_len: [Option<usize>; 2], default: usize| TextKind {
+            prefix: prefix[0].as_ref().or(prefix[1].as_ref()).cloned().unwrap_or_default(),
+            max_len: max_len[0].or(max_len[1]).unwrap_or(default).min(dir.max_seq_length),
+        };
+        [
+            kind(
+                [&config.query_prefix, &dir.query_prefix],
+                [config.query_max_len, dir.query_max_len],
+                Config::QUERY_MAX_LEN,
+            ),
+            kind(
+                [&config.passage_prefix, &dir.passage_prefix],
+                [config.passage_max_len, dir.passage_max_len],
+                Config::PASSAGE_MAX_LEN,
+            ),
+        ]
+    }
+}
+
 /// A loaded model.
 pub struct Retriever<B: Backend> {
     /// Where it runs.
@@ -56,18 +78,9 @@ impl<B: Backend> Retriever<B> {
                 format!("has {tokens} tokens, but config.json says vocab_size {rows}; they do not belong together"),
             ));
         }
-        let kind = |key: &str, configured: &Option<String>, stored: &Option<String>, max_len: usize| {
-            let max_len = max_len.min(dir.max_seq_length);
-            tokenizer.check_max_len(key, max_len)?;
-            Ok::<_, Error>(TextKind {
-                prefix: configured.as_ref().or(stored.as_ref()).cloned().unwrap_or_default(),
-                max_len,
-            })
-        };
-        let query_max_len = config.query_max_len.or(dir.query_max_len).unwrap_or(Config::QUERY_MAX_LEN);
-        let passage_max_len = config.passage_max_len.or(dir.passage_max_len).unwrap_or(Config::PASSAGE_MAX_LEN);
-        let query = kind("query_max_len", &config.query_prefix, &dir.query_prefix, query_max_len)?;
-        let passage = kind("passage_max_len", &config.passage_prefix, &dir.passage_prefix, passage_max_len)?;
+        let [query, passage] = TextKind::of(config, &dir);
+        tokenizer.check_max_len("query_max_len", query.max_len)?;
+        tokenizer.check_max_len("passage_max_len", passage.max_len)?;
         let pooling = dir.pooling_or(config.pooling)?;
         let from_scratch = config.from_scratch.then_some(config.seed);
         let weights = load_weights(&dir, from_scratch, |spec, values| {

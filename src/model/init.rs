@@ -2,6 +2,7 @@
 
 use super::{EncoderParams, Init, ParamSpec};
 use crate::Result;
+use crate::random::{GOLDEN, mix};
 use rayon::prelude::*;
 use std::f64::consts::TAU;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -52,15 +53,8 @@ fn normal(len: usize, std: f64, key: u64) -> Vec<f32> {
 
 /// In (0, 1], so that its logarithm is finite.
 fn uniform(key: u64, counter: u64) -> f64 {
-    let bits = splitmix64(key.wrapping_add(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+    let bits = mix(key.wrapping_add(counter.wrapping_mul(GOLDEN)));
     ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-fn splitmix64(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]
@@ -73,7 +67,7 @@ mod tests {
         let expected = [6457827717110365317u64, 3203168211198807973, 9817491932198370423, 4593380528125082431];
         for (i, &value) in expected.iter().enumerate() {
             let state = 1234567u64.wrapping_add((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            assert_eq!(splitmix64(state), value);
+            assert_eq!(mix(state), value);
         }
     }
 

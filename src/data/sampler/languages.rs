@@ -1,8 +1,8 @@
 //! How much each language weighs, and the languages that a row draws by these weights.
 
 use super::config::{LangSampling, SamplerConfig};
-use super::hash::{hash, unit};
 use crate::data::catalog::{Catalog, Class, LangId};
+use crate::random::{hash, unit};
 
 /// Weights of the languages as queries, as passages, and as both at once.
 ///

@@ -21,7 +21,6 @@
 
 mod config;
 mod group_set;
-pub(super) mod hash;
 mod languages;
 mod passes;
 pub(super) mod permutation;
@@ -32,8 +31,8 @@ pub use config::{BatchMode, LangSampling, SamplerConfig};
 
 use crate::Result;
 use crate::data::catalog::{Catalog, Class, LangId};
+use crate::random::hash;
 use group_set::{ClassIndex, GroupSet};
-use hash::hash;
 use languages::LangWeights;
 use passes::Passes;
 use turns::Turns;

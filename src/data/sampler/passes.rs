@@ -1,7 +1,7 @@
 //! The order in which the groups of a set come: pass after pass, each once a pass, none twice in a batch.
 
-use super::hash::hash;
 use super::permutation::Permutation;
+use crate::random::hash;
 
 /// The endless sequence of passes over `0..n`, cut into batches.
 ///

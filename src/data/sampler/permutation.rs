@@ -1,6 +1,6 @@
 //! A shuffled order of `0..n` without a list: any place of it, and the place of any item, in O(1).
 
-use super::hash::{below, hash, mix};
+use crate::random::{below, hash, mix};
 
 /// Half rounds of the network. With 8, neighbours in domains as small as 7 are visibly not uniform (chi-square 215 for
 /// an expected 42 in the test below), with 10 still slightly (65), with 12 not (30).

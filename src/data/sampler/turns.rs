@@ -1,7 +1,7 @@
 //! Whose turn a step is: stratified draws that can be counted without being replayed.
 
-use super::hash::hash;
 use super::permutation::Permutation;
+use crate::random::hash;
 
 /// Indices in a block, unless there are very many outcomes. Shares are multiples of 1/4096.
 const BLOCK: u64 = 4096;

@@ -1,7 +1,8 @@
 //! Random bits as a function of what they are for: no generator, no state.
 
-/// 2^64 divided by the golden ratio; keeps small fields away from the fixed point of [`mix`] at 0.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// 2^64 divided by the golden ratio: the step between SplitMix64's states; keeps small fields away from the fixed
+/// point of [`mix`] at 0.
+pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A bijection of 64-bit words in which every input bit moves every output bit with probability near 1/2:
 /// the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
