@@ -28,7 +28,7 @@ macro_rules! check_backend {
     ($module:ident: $backend:expr) => {
         check_backend! {
             $module: $backend;
-            rows: zero cast copy_rows paste_rows column_sum segment_sum;
+            rows: zero cast copy_rows paste_rows segment_sum;
             gemm: gemm gemm_f32;
             embedding: embedding;
             layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;

@@ -48,8 +48,6 @@ pub trait Backend: Sized + Send + Sync + 'static {
     fn gemm(&self, args: Gemm<Self, Self::E>) -> Result<()>;
     /// `out = op(a) op(b) [+ out]` with an f32 result: weight gradients and scores.
     fn gemm_f32(&self, args: Gemm<Self, f32>) -> Result<()>;
-    /// `out[j] += sum_i x[i, j]`: the gradient of a bias that a GEMM added.
-    fn column_sum(&self, x: &Tensor<Self, Self::E>, out: &mut Tensor<Self, f32>) -> Result<()>;
 
     /// `sum = word[id] + position[pos] + token_type[0]`, `out = dropout(LayerNorm(sum))`; keeps `sum`, `mean`, `rstd`.
     fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()>;
@@ -70,7 +68,7 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// `out = dropout(softmax(q k^T scale)) v` for every sequence and head; keeps the log-sum-exp of each row.
     fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()>;
-    /// `d_qkv` from `d_out`.
+    /// `d_qkv` from `d_out`, and its sum over the tokens.
     fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()>;
 
     /// One vector a sequence: its first token's (cls) or the mean of all its tokens'.

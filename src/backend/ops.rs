@@ -278,6 +278,8 @@ pub struct AttentionBackward<'a, B: Backend> {
     pub d_out: &'a Tensor<B, B::E>,
     /// `(T, 3 H)`
     pub d_qkv: &'a mut Tensor<B, B::E>,
+    /// `(3 H,)` gradient of the bias that made `qkv`, accumulates.
+    pub d_bias: &'a mut Tensor<B, f32>,
 }
 
 /// One vector a sequence.

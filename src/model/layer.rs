@@ -379,8 +379,8 @@ impl<B: Backend> Layer<'_, B> {
             dropout: dropout.attention,
             d_out: d_context,
             d_qkv: &mut scratch.d_qkv,
+            d_bias: &mut grads.qkv_bias,
         })?;
-        backend.column_sum(&scratch.d_qkv, &mut grads.qkv_bias)?;
         linear_backward(backend, &scratch.d_qkv, x, &w.qkv_weight, (d, true), &mut grads.qkv_weight)
     }
 }

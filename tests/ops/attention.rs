@@ -1,7 +1,7 @@
 //! Self-attention, forward and backward.
 
 use super::support::{
-    Batch, Case, Random, assert_close, assert_close_on_scale, cases, dropouts, poisoned, read, tensor,
+    Batch, Case, Random, added, assert_close, assert_close_on_scale, cases, dropouts, poisoned, read, tensor,
 };
 use crate::reference::attention::attention as reference;
 use crate::reference::difference::assert_gradient;
@@ -24,6 +24,7 @@ pub struct Outputs {
     out: Vec<f64>,
     lse: Vec<f64>,
     d_qkv: Vec<f64>,
+    d_bias: Vec<f64>,
 }
 
 impl Inputs {
@@ -59,6 +60,8 @@ impl Inputs {
                 out: &mut out,
             })
             .unwrap();
+        let start = vec![1.0; 3 * h];
+        let mut d_bias = tensor(backend, &start, &[3 * h]);
         let mut d_qkv: Tensor<B, B::E> = poisoned(backend, &[n_tokens, 3 * h]);
         backend
             .attention_backward(AttentionBackward {
@@ -70,9 +73,15 @@ impl Inputs {
                 dropout: self.dropout,
                 d_out: &tensor(backend, &self.d_out, &[n_tokens, h]),
                 d_qkv: &mut d_qkv,
+                d_bias: &mut d_bias,
             })
             .unwrap();
-        Outputs { out: read(backend, &out), lse: read(backend, &lse), d_qkv: read(backend, &d_qkv) }
+        Outputs {
+            out: read(backend, &out),
+            lse: read(backend, &lse),
+            d_qkv: read(backend, &d_qkv),
+            d_bias: added(backend, &d_bias, &start),
+        }
     }
 
     fn check<B: Backend>(&self, backend: &B, what: &str, std: f64) {
@@ -86,6 +95,20 @@ impl Inputs {
         assert_close(&name("out"), &got.out, &expected.out, tolerance::SOFTMAX + score);
         let out_of = |qkv: &[f64]| forward(qkv).out;
         assert_gradient(&name("d_qkv"), out_of, &self.qkv, &self.d_out, &got.d_qkv, tolerance::SOFTMAX + score);
+        // A bias of zero in every row of qkv; its gradient is a sum over all tokens.
+        let of_bias = |bias: &[f64]| {
+            out_of(
+                &self
+                    .qkv
+                    .chunks(bias.len())
+                    .flat_map(|row| row.iter().zip(bias).map(|(x, b)| x + b))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let n_tokens = self.batch.ids.len();
+        let bound = (tolerance::SOFTMAX + score) * (n_tokens as f64).sqrt();
+        let zeros = vec![0.0; 3 * self.hidden];
+        assert_gradient(&name("d_bias"), of_bias, &zeros, &self.d_out, &got.d_bias, bound);
     }
 }
 

@@ -71,10 +71,4 @@ pub fn optimizer_on_threads<B: Backend>(backend: &B) {
         backend.sum_of_squares(&tensor(backend, &x, &[x.len()]), &mut out, 0).unwrap();
         out.to_vec(backend).unwrap()
     });
-    let x = Random::new(83).values::<B::E>(1000 * 33, 1.0);
-    assert_same_on_any_number_of_threads("column_sum", || {
-        let mut out = vector(backend, &[0.5; 33]);
-        backend.column_sum(&tensor(backend, &x, &[1000, 33]), &mut out).unwrap();
-        out.to_vec(backend).unwrap()
-    });
 }

@@ -1,16 +1,5 @@
 //! Sums over rows.
 
-/// `out[j] = start[j] + sum_i x[i, j]`
-pub fn column_sum(x: &[f64], start: &[f64]) -> Vec<f64> {
-    let mut out = start.to_vec();
-    for row in x.chunks(start.len()) {
-        for (o, v) in out.iter_mut().zip(row) {
-            *o += v;
-        }
-    }
-    out
-}
-
 /// `out[rows[s]] = start[rows[s]] + sum of x[order[i]]` over the segment `s`; vectors of size `h`.
 pub fn segment_sum(x: &[f64], h: usize, order: &[i32], starts: &[i32], rows: &[i32], start: &[f64]) -> Vec<f64> {
     let mut out = start.to_vec();

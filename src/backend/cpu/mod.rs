@@ -104,11 +104,6 @@ impl<E: CpuElement> Backend for Cpu<E> {
         Ok(())
     }
 
-    fn column_sum(&self, x: &Tensor<Self, E>, out: &mut Tensor<Self, f32>) -> Result<()> {
-        rows::column_sum(x.as_slice(), out.as_mut_slice());
-        Ok(())
-    }
-
     fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
         embedding::forward(args);
         Ok(())

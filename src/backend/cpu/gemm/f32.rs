@@ -12,12 +12,12 @@ pub fn multiply(out: &mut [f32], start: Start<f32>, a: Matrix<f32>, b: Matrix<f3
             rows.chunks_mut(n).for_each(|row| row.copy_from_slice(bias));
         });
     }
-    multiply_f32(out, !matches!(start, Start::Zero), a, b, gemm::Parallelism::Rayon(0));
+    multiply_f32(out, !matches!(start, Start::Zero), a, b);
 }
 
-/// `out (a.rows, b.columns) = [out +] a b`
+/// `out (a.rows, b.columns) = [out +] a b` on all threads.
 #[allow(unsafe_code)]
-pub fn multiply_f32(out: &mut [f32], accumulate: bool, a: Matrix<f32>, b: Matrix<f32>, threads: gemm::Parallelism) {
+pub fn multiply_f32(out: &mut [f32], accumulate: bool, a: Matrix<f32>, b: Matrix<f32>) {
     assert_eq!(a.columns, b.rows, "gemm: inner sizes");
     assert_eq!(out.len(), a.rows * b.columns, "gemm: size of the result");
     assert!(a.fits() && b.fits(), "gemm: an operand reaches past its slice");
@@ -48,7 +48,7 @@ pub fn multiply_f32(out: &mut [f32], accumulate: bool, a: Matrix<f32>, b: Matrix
             false,
             false,
             false,
-            threads,
+            gemm::Parallelism::Rayon(0),
         );
     }
 }

@@ -6,8 +6,9 @@ mod f32;
 #[cfg(target_arch = "x86_64")]
 mod pack;
 mod portable;
+mod small;
 
-pub use f32::multiply_f32;
+pub use small::{LANES, SmallProduct};
 
 use super::element::{CpuElement, Matrix, Start};
 use super::{Cpu, Value};

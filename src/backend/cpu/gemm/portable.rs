@@ -26,7 +26,7 @@ pub fn multiply<C: Element>(out: &mut [C], start: Start<C>, a: Matrix<bf16>, b: 
     let [wide_a, wide_b, sums] = &mut buffers;
     let (a, b) = (widened(a, wide_a), widened(b, wide_b));
     sums.resize(out.len(), 0.0);
-    multiply_f32(sums, false, a, b, gemm::Parallelism::Rayon(0));
+    multiply_f32(sums, false, a, b);
     let n = b.columns;
     let rows = SPAN.div_ceil(n) * n;
     out.par_chunks_mut(rows).zip(sums.par_chunks(rows)).for_each(|(out, sums)| {
