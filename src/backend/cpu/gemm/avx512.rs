@@ -31,7 +31,7 @@ const BLOCK_PAIRS: usize = 256;
 const TILE: (usize, usize) = (8, 8);
 /// The same where `a` has to be packed: larger, since every tile of a row packs it anew.
 const PACKED_TILE: (usize, usize) = (16, 16);
-/// Rows are cut into a multiple of this many tiles, so that they balance over 2, 4 or 8 threads.
+/// There are a multiple of this many tiles, so that they balance over 2, 4 or 8 threads.
 const BALANCE: usize = 8;
 /// Panels of `b` that one task packs.
 const STRIP: usize = 2;
@@ -82,14 +82,17 @@ impl Plan {
         let in_place = a.column_stride == 1 && a.columns.is_multiple_of(2);
         let (tile_rows, tile_columns) = if in_place { TILE } else { PACKED_TILE };
         let row_panels = m.div_ceil(ROWS);
+        let column_tiles = n.div_ceil(COLUMNS).div_ceil(tile_columns);
+        // Each row of tiles reads all of `b`, so there are no more of them than balance asks for.
+        let balance = BALANCE >> column_tiles.trailing_zeros().min(BALANCE.trailing_zeros());
         Plan {
             m,
             n,
             pairs,
             block_pairs: pairs.div_ceil(pairs.div_ceil(BLOCK_PAIRS).max(1)).max(1),
             in_place,
-            row_tiles: row_panels.div_ceil(tile_rows).next_multiple_of(BALANCE).min(row_panels),
-            column_tiles: n.div_ceil(COLUMNS).div_ceil(tile_columns),
+            row_tiles: row_panels.div_ceil(tile_rows).next_multiple_of(balance).min(row_panels),
+            column_tiles,
         }
     }
 

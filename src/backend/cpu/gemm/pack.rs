@@ -10,6 +10,9 @@ use half::bf16;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+/// Rows of a strided operand that are fetched ahead of use.
+const AHEAD: usize = 16;
+
 /// One AVX-512 register in memory.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -98,6 +101,9 @@ impl<'a> Source<'a> {
     ) {
         let row = |k: usize| self.data[lanes.start + k * self.depth_stride..][..lanes.len()].as_chunks::<LANES>().0;
         for (at, pair) in pairs.enumerate() {
+            for k in [2 * pair + AHEAD, 2 * pair + AHEAD + 1] {
+                prefetch(self.data.as_ptr().wrapping_add(lanes.start + k * self.depth_stride), lanes.len());
+            }
             let low = row(2 * pair);
             if 2 * pair + 1 == self.depth {
                 for (panel, low) in low.iter().enumerate() {
@@ -136,6 +142,14 @@ impl<'a> Source<'a> {
                 }
             }
         }
+    }
+}
+
+/// Fetches `len` elements; the stride from row to row is longer than processors look ahead.
+#[target_feature(enable = "avx512f")]
+fn prefetch(from: *const u16, len: usize) {
+    for at in (0..len).step_by(32) {
+        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast());
     }
 }
 
