@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::Result;
+use crate::bench::Op;
 use crate::config::{Assignment, Config, Draft};
 
 /// Fine-tune text encoders into retrievers that work within and across languages
@@ -37,6 +38,8 @@ pub enum Command {
     Prepare(InputArgs),
     /// Print every configuration key with its meaning and value, as a TOML file to start from
     Config(RunArgs),
+    /// Measure how much of this machine's speed hbt uses, operation by operation
+    Bench(BenchArgs),
     /// Print what belongs into a bug report: version, processor, memory, devices
     Info,
 }
@@ -234,6 +237,37 @@ impl EncodeArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
         self.config.draft(&[("--model", "model", &self.model)])
+    }
+}
+
+/// Options of `hbt bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure, separated by commas; attention,train_step for example [default: everything]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub op: Vec<Op>,
+
+    /// f32 or bf16 [default: both, one after the other]
+    #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16"]), hide_possible_values = true)]
+    pub precision: Option<String>,
+
+    /// Measure everything so often and keep the best, for machines with other work
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+
+    /// Print one JSON object a line instead of a table
+    #[arg(long)]
+    pub json: bool,
+
+    /// Configuration file and `--set`: precision, threads and device count here.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+impl BenchArgs {
+    /// The configuration typed.
+    pub fn draft(&self) -> Result<Draft> {
+        self.config.draft(&[("--precision", "precision", &self.precision)])
     }
 }
 

@@ -62,7 +62,8 @@ fn system() -> String {
     }
 }
 
-fn cpu_model() -> String {
+/// The processor, as the system names it.
+pub fn cpu_model() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     value_of(&cpuinfo, "model name", ':').unwrap_or("unknown").to_owned()
 }

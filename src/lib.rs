@@ -28,13 +28,15 @@
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
 //! | [`eval`] | encoding, search, metrics, reports |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
+//! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`], [`info`] | the built-in model and data; what is said on the way; `hbt info` |
 //!
 //! # Who may import whom
 //!
-//! Left may import right, never back: `commands -> cli -> config`; `commands -> train, eval`;
-//! `train -> eval, loss, model, data`; `eval -> model, data`; `loss, model -> backend`. `train` and `eval::encode` read
-//! a [`config::Config`]; `config` borrows from the others only the enums that its keys choose from. `data`,
+//! Left may import right, never back: `commands -> cli -> config`; `commands -> bench, train, eval`;
+//! `bench -> train, loss, model`; `train -> eval, loss, model, data`; `eval -> model, data`; `loss, model -> backend`. `train` and `eval::encode` read
+//! a [`config::Config`]; `cli` and `config` borrow from the others only the enums that
+//! their options and keys choose from. `data`,
 //! `eval::metrics` and `train::schedule` know neither backend nor model. The backends' types are named only in
 //! `commands`, tests and benches. Unsafe code is allowed in `backend` and where files are
 //! mapped into memory.
@@ -43,6 +45,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod bench;
 mod choices;
 pub mod cli;
 pub mod config;

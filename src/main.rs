@@ -32,6 +32,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Encode(args) => commands::encode::run(args),
         Command::Prepare(args) => commands::prepare::run(args),
         Command::Config(args) => print(&commands::warned(args.draft()?.finish()?).to_toml()),
+        Command::Bench(args) => commands::bench::run(args),
         Command::Info => print(&info::report()),
     }?;
     Ok(ExitCode::SUCCESS)

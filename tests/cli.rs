@@ -1,6 +1,7 @@
 //! The command line through the binary: wrong usage, exit codes, help, and what needs no model.
 
 mod bad_input;
+mod bench;
 mod compare;
 mod encode;
 mod full_disk;
@@ -17,7 +18,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-const COMMANDS: &[&str] = &["train", "eval", "compare", "encode", "prepare", "config", "info"];
+const COMMANDS: &[&str] = &["train", "eval", "compare", "encode", "prepare", "config", "bench", "info"];
 
 #[test]
 fn without_a_command_it_prints_help_and_fails() {
@@ -67,7 +68,7 @@ fn a_bad_configuration_is_one_line_and_exits_with_1() {
     let path = dir.path().join("run.toml");
     std::fs::write(&path, "seed = 1\nlearning_rat = 2\n").unwrap();
     let path = path.to_str().unwrap();
-    for command in ["train", "eval", "compare", "encode", "prepare", "config"] {
+    for command in ["train", "eval", "compare", "encode", "prepare", "config", "bench"] {
         let unknown = hbt(&[command, path]);
         let message = format!("error: {path}, line 2: unknown key \"learning_rat\"; did you mean learning_rate?\n");
         assert_eq!((unknown.status.code(), text(&unknown.stderr)), (Some(1), message), "{command}");

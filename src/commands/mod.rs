@@ -1,5 +1,6 @@
 //! The subcommands: what each puts together from the library.
 
+pub mod bench;
 pub mod compare;
 pub mod encode;
 pub mod eval;

@@ -84,13 +84,13 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()> {
         let (w, n) = (out.row_len(), out.len());
-        out.as_mut_slice().copy_from_slice(&x.as_slice()[start * w..start * w + n]);
+        rows::copy(&x.as_slice()[start * w..start * w + n], out.as_mut_slice());
         Ok(())
     }
 
     fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()> {
         let (w, n) = (x.row_len(), x.len());
-        out.as_mut_slice()[start * w..start * w + n].copy_from_slice(x.as_slice());
+        rows::copy(x.as_slice(), &mut out.as_mut_slice()[start * w..start * w + n]);
         Ok(())
     }
 

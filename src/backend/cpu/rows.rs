@@ -13,6 +13,10 @@ pub fn zero<T: Value>(x: &mut [T]) {
     x.par_chunks_mut(SPAN).for_each(|c| c.fill(T::zeroed()));
 }
 
+pub fn copy(x: &[f32], out: &mut [f32]) {
+    out.par_chunks_mut(SPAN).zip(x.par_chunks(SPAN)).for_each(|(o, x)| o.copy_from_slice(x));
+}
+
 pub fn cast<E: Element>(x: &[f32], out: &mut [E]) {
     out.par_chunks_mut(SPAN).zip(x.par_chunks(SPAN)).for_each(|(o, x)| {
         simd(

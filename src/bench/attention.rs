@@ -1,0 +1,184 @@
+//! Self-attention with 12 heads of 32: the batch of the MiniLM step, and one of XQuAD-R's lengths.
+
+use super::inputs::{HEADS, HIDDEN, all_near, host, packed, passes, samples, tensor, xquad_lengths};
+use super::{Benchmark, Case, Op, Work};
+use crate::Result;
+use crate::backend::{AttentionBackward, AttentionForward, Backend, Dropout, Packed, Tensor};
+
+const HEAD_SIZE: usize = HIDDEN / HEADS;
+const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 0 };
+/// (Sequence, head) pairs whose results are computed again.
+const SAMPLES: usize = 6;
+
+pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
+    let batches = [
+        ("64x128", vec![128; 64], None),
+        ("64x128 dropout", vec![128; 64], Some(DROPOUT)),
+        ("xquad-r dropout", xquad_lengths(32, 32), Some(DROPOUT)),
+    ];
+    let mut benchmarks = Vec::new();
+    for (name, lengths, dropout) in batches {
+        for backward in [false, true] {
+            let shape = format!("{}/{name}", if backward { "backward" } else { "forward" });
+            let work = work::<B>(&lengths, backward);
+            let lengths = lengths.clone();
+            benchmarks.push(Benchmark::new(Op::Attention, shape, work, move |b| {
+                Ok(Box::new(Attention::new(b, &lengths, dropout, backward)?))
+            }));
+        }
+    }
+    benchmarks
+}
+
+/// Two products forward; five backward, because the scores are not kept. Forward reads queries, keys and values and
+/// writes the result; backward reads these four and the result's gradient, and writes three gradients.
+fn work<B: Backend>(lengths: &[usize], backward: bool) -> Work {
+    let n_tokens: usize = lengths.iter().sum();
+    let squares: usize = lengths.iter().map(|n| n * n).sum();
+    let (products, tensors) = if backward { (5, 8) } else { (2, 4) };
+    let flops = products * 2 * squares * HIDDEN;
+    Work { flops: flops as u64, ..passes::<B::E>(tensors * n_tokens * HIDDEN, n_tokens * HEADS) }
+}
+
+struct Attention<'a, B: Backend> {
+    backend: &'a B,
+    dropout: Option<Dropout>,
+    backward: bool,
+    batch: Packed<B>,
+    /// `(T, 3 H)`
+    qkv: Tensor<B, B::E>,
+    /// `(T, heads)`
+    lse: Tensor<B, f32>,
+    /// `(T, H)`
+    out: Tensor<B, B::E>,
+    d_out: Tensor<B, B::E>,
+    /// `(T, 3 H)`
+    d_qkv: Tensor<B, B::E>,
+    /// `(3 H,)`
+    d_bias: Tensor<B, f32>,
+}
+
+impl<'a, B: Backend> Attention<'a, B> {
+    fn new(backend: &'a B, lengths: &[usize], dropout: Option<Dropout>, backward: bool) -> Result<Self> {
+        let n_tokens = lengths.iter().sum();
+        Ok(Attention {
+            backend,
+            dropout,
+            backward,
+            batch: packed(backend, lengths, 1)?,
+            // Scores of about +-3: a softmax that is neither flat nor a single one.
+            qkv: tensor(backend, &[n_tokens, 3 * HIDDEN], 1.7, 1)?,
+            lse: Tensor::zeros(backend, &[n_tokens, HEADS])?,
+            out: Tensor::zeros(backend, &[n_tokens, HIDDEN])?,
+            d_out: tensor(backend, &[n_tokens, HIDDEN], 1.0, 2)?,
+            d_qkv: Tensor::zeros(backend, &[n_tokens, 3 * HIDDEN])?,
+            d_bias: Tensor::zeros(backend, &[3 * HIDDEN])?,
+        })
+    }
+
+    fn forward(&mut self) -> Result<()> {
+        self.backend.attention_forward(AttentionForward {
+            batch: &self.batch,
+            n_heads: HEADS,
+            qkv: &self.qkv,
+            dropout: self.dropout,
+            lse: &mut self.lse,
+            out: &mut self.out,
+        })
+    }
+
+    fn backward(&mut self) -> Result<()> {
+        self.backend.attention_backward(AttentionBackward {
+            batch: &self.batch,
+            n_heads: HEADS,
+            qkv: &self.qkv,
+            out: &self.out,
+            lse: &self.lse,
+            dropout: self.dropout,
+            d_out: &self.d_out,
+            d_qkv: &mut self.d_qkv,
+            d_bias: &mut self.d_bias,
+        })
+    }
+}
+
+impl<B: Backend> Case for Attention<'_, B> {
+    fn run(&mut self) -> Result<()> {
+        if self.backward { self.backward() } else { self.forward() }
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.forward()?;
+        if self.backward {
+            self.backward()?;
+        }
+        let b = self.backend;
+        let (qkv, d_out) = (host(b, &self.qkv)?, host(b, &self.d_out)?);
+        let (lse, out, d_qkv) = (host(b, &self.lse)?, host(b, &self.out)?, host(b, &self.d_qkv)?);
+        let cu_seqlens = self.batch.cu_seqlens.to_vec(b)?;
+        for pair in samples((cu_seqlens.len() - 1) * HEADS, SAMPLES) {
+            let (s, head) = (pair / HEADS, pair % HEADS);
+            let tokens = cu_seqlens[s] as usize..cu_seqlens[s + 1] as usize;
+            let part = |x: &[f64], width: usize, part: usize| -> Vec<f64> {
+                let first = part * HIDDEN + head * HEAD_SIZE;
+                tokens.clone().flat_map(|t| x[t * width + first..][..HEAD_SIZE].to_vec()).collect()
+            };
+            let [q, k, v] = [0, 1, 2].map(|i| part(&qkv, 3 * HIDDEN, i));
+            let expected = Reference::new(&q, &k, &v, &part(&d_out, HIDDEN, 0), |i, factors| {
+                if let Some(dropout) = self.dropout {
+                    dropout.factors((tokens.start + i) as i32, head as u32, factors);
+                }
+            });
+            if self.backward {
+                for (i, (name, d)) in ["d_q", "d_k", "d_v"].into_iter().zip(expected.d_qkv).enumerate() {
+                    all_near::<B::E>(name, &part(&d_qkv, 3 * HIDDEN, i), d)?;
+                }
+            } else {
+                all_near::<B::E>("out", &part(&out, HIDDEN, 0), expected.out)?;
+                let lse: Vec<f64> = tokens.clone().map(|t| lse[t * HEADS + head]).collect();
+                all_near::<f32>("lse", &lse, expected.lse)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One sequence's attention of one head, `n` tokens and `d` columns, in f64 loops.
+struct Reference {
+    out: Vec<f64>,
+    lse: Vec<f64>,
+    d_qkv: [Vec<f64>; 3],
+}
+
+impl Reference {
+    /// `mask` overwrites ones by the dropout factors of one query.
+    fn new(q: &[f64], k: &[f64], v: &[f64], d_out: &[f64], mask: impl Fn(usize, &mut [f32])) -> Self {
+        let (n, d) = (q.len() / HEAD_SIZE, HEAD_SIZE);
+        let scale = 1.0 / (d as f64).sqrt();
+        let dot =
+            |a: &[f64], i: usize, b: &[f64], j: usize| -> f64 { (0..d).map(|c| a[i * d + c] * b[j * d + c]).sum() };
+        let zeros = || vec![0.0; n * d];
+        let (mut out, mut lse, mut d_qkv) = (zeros(), vec![0.0; n], [zeros(), zeros(), zeros()]);
+        for i in 0..n {
+            let exps: Vec<f64> = (0..n).map(|j| (dot(q, i, k, j) * scale).exp()).collect();
+            let total: f64 = exps.iter().sum();
+            lse[i] = total.ln();
+            let mut factors = vec![1.0; n];
+            mask(i, &mut factors);
+            let p: Vec<f64> = exps.iter().map(|e| e / total).collect();
+            let dropped: Vec<f64> = p.iter().zip(&factors).map(|(p, &f)| p * f64::from(f)).collect();
+            let d_dropped: Vec<f64> = (0..n).map(|j| dot(d_out, i, v, j)).collect();
+            let delta: f64 = dropped.iter().zip(&d_dropped).map(|(p, d)| p * d).sum();
+            for j in 0..n {
+                let d_score = p[j] * (d_dropped[j] * f64::from(factors[j]) - delta) * scale;
+                for c in 0..d {
+                    out[i * d + c] += dropped[j] * v[j * d + c];
+                    d_qkv[0][i * d + c] += d_score * k[j * d + c];
+                    d_qkv[1][j * d + c] += d_score * q[i * d + c];
+                    d_qkv[2][j * d + c] += dropped[j] * d_out[i * d + c];
+                }
+            }
+        }
+        Reference { out, lse, d_qkv }
+    }
+}

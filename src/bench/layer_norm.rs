@@ -1,0 +1,248 @@
+//! Bias, dropout, residual and LayerNorm over the MiniLM step's 8,192 tokens.
+
+use super::inputs::{HIDDEN, all_near, host, near, packed, passes, samples, tensor, values};
+use super::{Benchmark, Case, Op};
+use crate::Result;
+use crate::backend::{Backend, Dropout, Element, Packed, ResidualLayerNormBackward, ResidualLayerNormForward, Tensor};
+
+const LENGTHS: [usize; 64] = [128; 64];
+const N_TOKENS: usize = 64 * 128;
+const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 1 };
+const EPS: f32 = 1e-12;
+/// Rows, and columns of sums over rows, that are computed again.
+const SAMPLES: usize = 40;
+
+pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
+    let mut benchmarks = Vec::new();
+    for (suffix, dropout) in [("", None), (" dropout", Some(DROPOUT))] {
+        // Branch and residual in, sum and result out.
+        let work = passes::<B::E>(4 * N_TOKENS * HIDDEN + 3 * HIDDEN, 2 * N_TOKENS);
+        let shape = format!("forward/{N_TOKENS}x{HIDDEN}{suffix}");
+        benchmarks.push(Benchmark::new(Op::ResidualLayerNorm, shape, work, move |b| {
+            Ok(Box::new(Forward(LayerNorm::new(b, dropout)?)))
+        }));
+        // Gradient and sum in, two gradients out; three vectors of gradients are added to.
+        let work = passes::<B::E>(4 * N_TOKENS * HIDDEN + HIDDEN, 2 * N_TOKENS + 6 * HIDDEN);
+        let shape = format!("backward/{N_TOKENS}x{HIDDEN}{suffix}");
+        benchmarks.push(Benchmark::new(Op::ResidualLayerNorm, shape, work, move |b| {
+            Ok(Box::new(Backward::new(LayerNorm::new(b, dropout)?)?))
+        }));
+    }
+    benchmarks
+}
+
+struct LayerNorm<'a, B: Backend> {
+    backend: &'a B,
+    dropout: Option<Dropout>,
+    batch: Packed<B>,
+    /// What `x` is before a run.
+    branch: Vec<B::E>,
+    /// `(T, H)` branch, then sum.
+    x: Tensor<B, B::E>,
+    residual: Tensor<B, B::E>,
+    /// `(H,)`
+    branch_bias: Tensor<B, B::E>,
+    weight: Tensor<B, B::E>,
+    bias: Tensor<B, B::E>,
+    /// `(T,)`
+    mean: Tensor<B, f32>,
+    rstd: Tensor<B, f32>,
+    /// `(T, H)`
+    out: Tensor<B, B::E>,
+}
+
+impl<'a, B: Backend> LayerNorm<'a, B> {
+    fn new(backend: &'a B, dropout: Option<Dropout>) -> Result<Self> {
+        let shape = [N_TOKENS, HIDDEN];
+        Ok(LayerNorm {
+            backend,
+            dropout,
+            batch: packed(backend, &LENGTHS, 1)?,
+            branch: values(N_TOKENS * HIDDEN, 1.0, 1),
+            x: Tensor::zeros(backend, &shape)?,
+            residual: tensor(backend, &shape, 2.0, 2)?,
+            branch_bias: tensor(backend, &[HIDDEN], 0.5, 3)?,
+            weight: tensor(backend, &[HIDDEN], 1.5, 4)?,
+            bias: tensor(backend, &[HIDDEN], 0.5, 5)?,
+            mean: Tensor::zeros(backend, &[N_TOKENS])?,
+            rstd: Tensor::zeros(backend, &[N_TOKENS])?,
+            out: Tensor::zeros(backend, &shape)?,
+        })
+    }
+
+    fn forward(&mut self) -> Result<()> {
+        self.backend.residual_layer_norm_forward(ResidualLayerNormForward {
+            batch: &self.batch,
+            x: &mut self.x,
+            branch_bias: &self.branch_bias,
+            residual: &self.residual,
+            weight: &self.weight,
+            bias: &self.bias,
+            eps: EPS,
+            dropout: self.dropout,
+            mean: &mut self.mean,
+            rstd: &mut self.rstd,
+            out: &mut self.out,
+        })
+    }
+
+    /// The dropout factors of one row.
+    fn factors(&self, row: usize) -> Vec<f64> {
+        let mut factors = vec![1.0; HIDDEN];
+        if let Some(dropout) = self.dropout {
+            dropout.factors(row as i32, 0, &mut factors);
+        }
+        factors.into_iter().map(f64::from).collect()
+    }
+}
+
+struct Forward<'a, B: Backend>(LayerNorm<'a, B>);
+
+impl<B: Backend> Case for Forward<'_, B> {
+    fn reset(&mut self) -> Result<()> {
+        self.0.x.upload(self.0.backend, &self.0.branch)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.0.forward()
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.reset()?;
+        let b = self.0.backend;
+        let branch = host(b, &self.0.x)?;
+        self.run()?;
+        let c = &self.0;
+        let (residual, branch_bias) = (host(b, &c.residual)?, host(b, &c.branch_bias)?);
+        let (weight, bias) = (host(b, &c.weight)?, host(b, &c.bias)?);
+        let (sum, out, mean, rstd) = (host(b, &c.x)?, host(b, &c.out)?, host(b, &c.mean)?, host(b, &c.rstd)?);
+        for row in samples(N_TOKENS, SAMPLES) {
+            let at = row * HIDDEN..(row + 1) * HIDDEN;
+            let branch = branch[at.clone()].iter().zip(&branch_bias).map(|(x, b)| x + b);
+            let kept = branch.zip(c.factors(row)).map(|(x, f)| x * f);
+            all_near::<B::E>("sum", &sum[at.clone()], kept.zip(&residual[at.clone()]).map(|(x, r)| x + r))?;
+            // Of the sum as it was stored: its rounding is not LayerNorm's.
+            let expected = normalized(&sum[at.clone()], &weight, &bias, f64::from(EPS));
+            near::<f32>("mean", mean[row], expected.mean, 1.0)?;
+            near::<f32>("rstd", rstd[row], expected.rstd, 1.0)?;
+            all_near::<B::E>("out", &out[at], expected.out)?;
+        }
+        Ok(())
+    }
+}
+
+struct Backward<'a, B: Backend> {
+    forward: LayerNorm<'a, B>,
+    /// `(T, H)`
+    d_out: Tensor<B, B::E>,
+    d_residual: Tensor<B, B::E>,
+    d_x: Tensor<B, B::E>,
+    /// `(H,)`: branch bias, weight, bias.
+    d_vectors: [Tensor<B, f32>; 3],
+}
+
+impl<'a, B: Backend> Backward<'a, B> {
+    fn new(mut forward: LayerNorm<'a, B>) -> Result<Self> {
+        let (b, shape) = (forward.backend, [N_TOKENS, HIDDEN]);
+        forward.x.upload(b, &forward.branch)?;
+        forward.forward()?;
+        let vector = || Tensor::zeros(b, &[HIDDEN]);
+        Ok(Backward {
+            forward,
+            d_out: tensor(b, &shape, 1.0, 6)?,
+            d_residual: Tensor::zeros(b, &shape)?,
+            d_x: Tensor::zeros(b, &shape)?,
+            d_vectors: [vector()?, vector()?, vector()?],
+        })
+    }
+}
+
+impl<B: Backend> Case for Backward<'_, B> {
+    fn run(&mut self) -> Result<()> {
+        let c = &self.forward;
+        let [d_branch_bias, d_weight, d_bias] = &mut self.d_vectors;
+        c.backend.residual_layer_norm_backward(ResidualLayerNormBackward {
+            batch: &c.batch,
+            d_out: &self.d_out,
+            sum: &c.x,
+            mean: &c.mean,
+            rstd: &c.rstd,
+            weight: &c.weight,
+            dropout: c.dropout,
+            d_residual: &mut self.d_residual,
+            d_x: &mut self.d_x,
+            d_branch_bias,
+            d_weight,
+            d_bias,
+        })
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let b = self.forward.backend;
+        self.d_vectors.iter_mut().try_for_each(|d| b.zero(d))?;
+        self.run()?;
+        let c = &self.forward;
+        let (sum, d_out, weight) = (host(b, &c.x)?, host(b, &self.d_out)?, host(b, &c.weight)?);
+        let (d_residual, d_x) = (host(b, &self.d_residual)?, host(b, &self.d_x)?);
+        for row in samples(N_TOKENS, SAMPLES) {
+            let at = row * HIDDEN..(row + 1) * HIDDEN;
+            let expected = normalized_backward(&d_out[at.clone()], &sum[at.clone()], &weight, f64::from(EPS));
+            let dropped = expected.iter().zip(c.factors(row)).map(|(d, f)| d * f);
+            all_near::<B::E>("d_x", &d_x[at.clone()], dropped)?;
+            all_near::<B::E>("d_residual", &d_residual[at], expected)?;
+        }
+        let [d_branch_bias, d_weight, d_bias] = &self.d_vectors;
+        column_sums::<B::E>("d_branch_bias", &host(b, d_branch_bias)?, |row, j| d_x[row * HIDDEN + j])?;
+        check_norm_gradients(&host(b, d_weight)?, &host(b, d_bias)?, &d_out, &sum)
+    }
+}
+
+/// A LayerNorm's result and statistics in f64.
+pub struct Normalized {
+    pub mean: f64,
+    pub rstd: f64,
+    pub out: Vec<f64>,
+}
+
+/// `(x - mean) rstd weight + bias`
+pub fn normalized(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Normalized {
+    let n = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / n;
+    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    let rstd = 1.0 / (variance + eps).sqrt();
+    let out = x.iter().zip(weight).zip(bias).map(|((x, w), b)| (x - mean) * rstd * w + b).collect();
+    Normalized { mean, rstd, out }
+}
+
+/// The gradient of [`normalized`] at `x`.
+pub fn normalized_backward(d_out: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
+    let n = x.len() as f64;
+    let ones = vec![1.0; x.len()];
+    let Normalized { rstd, out: unit, .. } = normalized(x, &ones, &vec![0.0; x.len()], eps);
+    let d: Vec<f64> = d_out.iter().zip(weight).map(|(d, w)| d * w).collect();
+    let along_one = d.iter().sum::<f64>() / n;
+    let along_unit = d.iter().zip(&unit).map(|(d, u)| d * u).sum::<f64>() / n;
+    d.iter().zip(&unit).map(|(d, u)| rstd * (d - along_one - u * along_unit)).collect()
+}
+
+/// An error unless sampled columns of a LayerNorm's `d_weight` and `d_bias` are the sums they should be, `d` being the
+/// gradient of its result.
+pub fn check_norm_gradients(d_weight: &[f64], d_bias: &[f64], d: &[f64], x: &[f64]) -> Result<()> {
+    let (ones, zeros) = (vec![1.0; HIDDEN], vec![0.0; HIDDEN]);
+    let unit: Vec<f64> =
+        x.chunks_exact(HIDDEN).flat_map(|x| normalized(x, &ones, &zeros, f64::from(EPS)).out).collect();
+    let at = |row: usize, j: usize| row * HIDDEN + j;
+    column_sums::<f32>("d_weight", d_weight, |row, j| d[at(row, j)] * unit[at(row, j)])?;
+    column_sums::<f32>("d_bias", d_bias, |row, j| d[at(row, j)])
+}
+
+/// An error unless sampled elements of `got` are the sums of `term(row, column)` over all rows, the terms being of type
+/// `T`: where `T` is rounded, the sum may be of what was rounded or of what was not.
+fn column_sums<T: Element>(what: &str, got: &[f64], term: impl Fn(usize, usize) -> f64) -> Result<()> {
+    for j in samples(HIDDEN, SAMPLES) {
+        let terms = (0..N_TOKENS).map(|row| term(row, j));
+        let (sum, squares) = terms.fold((0.0, 0.0), |(sum, squares), t| (sum + t, squares + t * t));
+        near::<T>(what, got[j], sum, f64::sqrt(squares))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Benchmarks: every operation of a [`Backend`] at the shapes of training, a whole training step, and encoding.
+//!
+//! A [`Benchmark`] is defined once, and both `cargo bench` and `hbt bench` run it. Each checks its answer before it is
+//! timed; the time is the best of several runs, because on a machine with other work the best says what the code can
+//! do and the mean what the neighbours did.
+//!
+//! # The share of the ceiling
+//!
+//! What a machine can do is measured in the same run ([`Ceilings`]): a large matrix product in the same element type,
+//! and a large copy. A benchmark's [`Work`] is the floating-point operations of its matrix products and the bytes it
+//! has to read and write if each is touched once. The larger of the two times that the ceilings allow for this work
+//! is the least time, and [`Measured::share`] is that least time over the measured one. Other arithmetic (exponentials
+//! of a softmax, random numbers of a dropout) is not counted, so it lowers the share; data that stays in the
+//! processor's caches from run to run can raise it above 1.
+
+mod adamw;
+mod attention;
+mod ceilings;
+mod embedding;
+mod encode;
+mod gelu;
+mod gemm;
+mod info_nce;
+mod inputs;
+mod l2_normalize;
+mod layer_norm;
+mod model;
+mod passes;
+mod pooling;
+mod report;
+mod train_step;
+
+pub use ceilings::{CeilingMeter, Ceilings};
+pub use report::{Row, table_head};
+
+use crate::backend::Backend;
+use crate::{Error, Result};
+use std::time::{Duration, Instant};
+
+crate::choices::choices! {
+    /// What a benchmark measures: an operation, both directions, or something end to end.
+    Op {
+        /// Matrix products.
+        Gemm = "gemm",
+        /// Self-attention.
+        Attention = "attention",
+        /// Bias, dropout, residual and LayerNorm.
+        ResidualLayerNorm = "residual_layer_norm",
+        /// Bias and GELU.
+        BiasGelu = "bias_gelu",
+        /// Embedding tables, LayerNorm and dropout.
+        Embedding = "embedding",
+        /// Gradient of an embedding table.
+        SegmentSum = "segment_sum",
+        /// From token vectors to one vector a sequence.
+        Pooling = "pooling",
+        /// Unit vectors.
+        L2Normalize = "l2_normalize",
+        /// The loss of a block of scores.
+        InfoNceRows = "info_nce_rows",
+        /// The optimizer's update.
+        AdamW = "adamw",
+        /// The norm of the gradients.
+        SumOfSquares = "sum_of_squares",
+        /// From f32 to the working type.
+        Cast = "cast",
+        /// A whole step: forward, loss, backward, update.
+        TrainStep = "train_step",
+        /// Embeddings of token sequences.
+        Encode = "encode",
+    }
+}
+
+impl Op {
+    /// The benchmarks of this operation, none of them built yet.
+    pub fn benchmarks<B: Backend>(self) -> Vec<Benchmark<B>> {
+        match self {
+            Op::Gemm => gemm::benchmarks(),
+            Op::Attention => attention::benchmarks(),
+            Op::ResidualLayerNorm => layer_norm::benchmarks(),
+            Op::BiasGelu => gelu::benchmarks(),
+            Op::Embedding => embedding::benchmarks(),
+            Op::SegmentSum => embedding::segment_sum_benchmarks(),
+            Op::Pooling => pooling::benchmarks(),
+            Op::L2Normalize => l2_normalize::benchmarks(),
+            Op::InfoNceRows => info_nce::benchmarks(),
+            Op::AdamW => adamw::benchmarks(),
+            Op::SumOfSquares => passes::sum_of_squares_benchmarks(),
+            Op::Cast => passes::cast_benchmarks(),
+            Op::TrainStep => train_step::benchmarks(),
+            Op::Encode => encode::benchmarks(),
+        }
+    }
+
+    /// True for what runs a whole model.
+    pub fn is_end_to_end(self) -> bool {
+        matches!(self, Op::TrainStep | Op::Encode)
+    }
+}
+
+/// What one run has to do at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Floating-point operations of its matrix products, a multiplication and an addition being two.
+    pub flops: u64,
+    /// Bytes read and bytes written, each element of each tensor once; 0 where only arithmetic is counted.
+    pub bytes: u64,
+    /// Tokens, where a run handles whole texts; else 0.
+    pub tokens: u64,
+}
+
+/// Inputs and results of a benchmark in memory.
+pub trait Case {
+    /// Makes good what the last run did to its own inputs. Not timed.
+    ///
+    /// # Errors
+    /// When a copy to the device fails.
+    fn reset(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is timed.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    fn run(&mut self) -> Result<()>;
+
+    /// Runs, and compares the result with something independent: mostly sampled elements in f64 loops.
+    ///
+    /// # Errors
+    /// When the result is wrong, naming what was expected.
+    fn check(&mut self) -> Result<()>;
+}
+
+/// Makes a benchmark's inputs.
+type Build<B> = dyn for<'a> Fn(&'a B) -> Result<Box<dyn Case + 'a>>;
+
+/// One operation at one shape.
+pub struct Benchmark<B: Backend> {
+    /// What is measured.
+    pub op: Op,
+    /// Direction or transposition and sizes, such as `nt/2600x1152x384`.
+    pub shape: String,
+    /// What one run has to do at least.
+    pub work: Work,
+    build: Box<Build<B>>,
+}
+
+impl<B: Backend> Benchmark<B> {
+    fn new(
+        op: Op,
+        shape: impl Into<String>,
+        work: Work,
+        build: impl for<'a> Fn(&'a B) -> Result<Box<dyn Case + 'a>> + 'static,
+    ) -> Self {
+        Benchmark { op, shape: shape.into(), work, build: Box::new(build) }
+    }
+
+    /// Allocates the inputs and checks the answer.
+    ///
+    /// # Errors
+    /// When the device has no memory left, or the answer is wrong.
+    pub fn checked<'a>(&self, backend: &'a B) -> Result<Box<dyn Case + 'a>> {
+        let mut case = (self.build)(backend)?;
+        case.check().map_err(|e| Error::other(format!("{} {}: {e}", self.op, self.shape)))?;
+        Ok(case)
+    }
+
+    /// Builds, checks and times, spending about `budget` on the timing.
+    ///
+    /// # Errors
+    /// As [`Benchmark::checked`].
+    pub fn best_time(&self, backend: &B, budget: Duration) -> Result<Duration> {
+        best_of(&mut *self.checked(backend)?, budget)
+    }
+}
+
+/// The shortest of as many runs as `budget` allows, and of one at the least.
+///
+/// # Errors
+/// Those of the case.
+pub fn best_of(case: &mut dyn Case, budget: Duration) -> Result<Duration> {
+    let (begin, mut best, mut runs) = (Instant::now(), Duration::MAX, 0);
+    while runs == 0 || begin.elapsed() < budget {
+        best = best.min(timed(case)?);
+        runs += 1;
+    }
+    Ok(best)
+}
+
+/// One run.
+///
+/// # Errors
+/// Those of the case.
+pub fn timed(case: &mut dyn Case) -> Result<Duration> {
+    case.reset()?;
+    let start = Instant::now();
+    case.run()?;
+    Ok(start.elapsed())
+}
+
+/// Which ceiling allows the work the longer time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The large matrix product's.
+    Gemm,
+    /// The large copy's.
+    Copy,
+}
+
+/// How fast something ran.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// What a run had to do.
+    pub work: Work,
+    /// Best time of a run.
+    pub seconds: f64,
+    /// The ceiling that [`Measured::share`] refers to.
+    pub bound: Bound,
+    /// Least time that the ceilings allow over the measured time.
+    pub share: f64,
+}

@@ -1,0 +1,47 @@
+//! `hbt bench`: what the table and the JSON hold. No time is tested, and only what takes little of it is run.
+
+use super::{hbt, text};
+use serde_json::Value;
+
+#[test]
+fn prints_the_ceilings_and_a_table() {
+    let output = hbt(&["bench", "--op", "pooling,column_sum", "--precision", "bf16", "--set", "threads=1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].ends_with(", cpu (bf16, 1 threads)"), "{table}");
+    assert!(lines[1].starts_with("ceilings: gemm ") && lines[1].contains(" GB/s"), "{table}");
+    assert!(lines[2].starts_with("op ") && lines[2].contains(" share "), "{table}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{table}");
+    let rows: Vec<Vec<&str>> = lines[3..].iter().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), ["pooling", "pooling", "column_sum"], "{table}");
+    for row in rows {
+        assert_eq!(row[1], "bf16", "{table}");
+        assert_eq!(row[row.len() - 2..], ["%", "copy"], "a pass over memory is held against a copy: {table}");
+    }
+}
+
+#[test]
+fn prints_json_lines_for_both_precisions() {
+    let output = hbt(&["bench", "--op", "pooling", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let rows: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let dtypes: Vec<&str> = rows.iter().map(|row| row["dtype"].as_str().unwrap()).collect();
+    assert_eq!(dtypes, ["f32", "f32", "bf16", "bf16"]);
+    for row in &rows {
+        let number = |name: &str| row[name].as_f64().unwrap();
+        // 64 x 128 tokens of 384 elements, and 64 vectors in f32.
+        let bytes = (64 * 128 * 384 * if row["dtype"] == "f32" { 4 } else { 2 } + 64 * 384 * 4) as f64;
+        let relative = number("gb_per_s") * number("seconds") * 1e9 / bytes;
+        assert!((relative - 1.0).abs() < 1e-9, "{row}");
+        assert!(number("share") > 0.0 && row["of"] == "copy" && row["tokens_per_s"].is_null(), "{row}");
+    }
+}
+
+#[test]
+fn an_unknown_operation_is_wrong_usage_and_lists_the_known_ones() {
+    let output = hbt(&["bench", "--op", "gemm,atention"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+    let error = text(&output.stderr);
+    assert!(error.contains("unknown word \"atention\"; use one of gemm, attention, "), "{error}");
+}
