@@ -75,6 +75,31 @@ impl ConfigArgs {
     }
 }
 
+/// Where and in which numbers a command computes.
+#[derive(Debug, Default, Args)]
+pub struct ComputeArgs {
+    /// Where the encoder runs [default: auto]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]))]
+    pub device: Option<String>,
+
+    /// Number type of activations and working weights [default: auto, the fastest here]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "f32", "bf16"]))]
+    pub precision: Option<String>,
+}
+
+impl ComputeArgs {
+    /// Adds what was typed to `draft`.
+    fn apply(&self, mut draft: Draft) -> Result<Draft> {
+        if let Some(device) = &self.device {
+            draft.option("--device", "device", device.as_str())?;
+        }
+        if let Some(precision) = &self.precision {
+            draft.option("--precision", "precision", precision.as_str())?;
+        }
+        Ok(draft)
+    }
+}
+
 /// Options of `hbt prepare`: a model for its tokenizer, and data.
 #[derive(Debug, Default, Args)]
 pub struct InputArgs {
@@ -108,12 +133,16 @@ pub struct RunArgs {
     /// Run directory for models, metrics and checkpoints [default: runs/train or runs/compare]
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
+
+    /// Device and precision.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
 impl RunArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        let mut draft = self.input.draft()?;
+        let mut draft = self.compute.apply(self.input.draft()?)?;
         if let Some(out) = &self.out {
             draft.option("--out", "out", out.as_str())?;
         }
@@ -188,6 +217,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Device and precision.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
     /// Configuration file and `--set`.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -196,12 +229,12 @@ pub struct EvalArgs {
 impl EvalArgs {
     /// The configuration typed. `--data` is `eval_data` here.
     pub fn draft(&self) -> Result<Draft> {
-        self.config.draft(&[
+        self.compute.apply(self.config.draft(&[
             ("--model", "model", &self.model),
             ("--task", "eval_task", &self.task),
             ("--data", "eval_data", &self.data),
             ("--split", "eval_split", &self.split),
-        ])
+        ])?)
     }
 }
 
@@ -228,6 +261,10 @@ pub struct EncodeArgs {
     #[arg(long, value_enum, hide_possible_values = true)]
     pub format: Option<EncodeFormat>,
 
+    /// Device and precision.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
     /// Configuration file and `--set`.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -236,7 +273,7 @@ pub struct EncodeArgs {
 impl EncodeArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        self.config.draft(&[("--model", "model", &self.model)])
+        self.compute.apply(self.config.draft(&[("--model", "model", &self.model)])?)
     }
 }
 

@@ -6,6 +6,7 @@ mod compare;
 mod encode;
 mod full_disk;
 mod pipes;
+mod precision;
 mod prepare;
 
 use std::process::{Command, Output};

@@ -1,6 +1,7 @@
 //! Retrieval evaluation against hand-computed numbers, naive references and pytrec_eval.
 
 mod compare;
+mod encode;
 mod metrics;
 mod npy;
 mod report;

@@ -4,5 +4,5 @@ mod determinism;
 mod embedded;
 mod kill;
 mod options;
-mod resume;
+pub mod resume;
 mod run_directory;

@@ -2,7 +2,7 @@
 
 use super::eval::evaluate;
 use super::train::{holds_run, next_free, train_one};
-use super::{finish_for_training, training_eval_set};
+use super::{finish_for_training, settle_precision, training_eval_set};
 use hbt::cli::RunArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;
@@ -37,6 +37,7 @@ pub fn run(args: RunArgs) -> Result<()> {
         }
         config.out = next_free(&config.out, is_taken);
     }
+    let config = settle_precision(config);
     let before = evaluate(&config, &set)?;
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {

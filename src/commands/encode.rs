@@ -15,9 +15,6 @@ use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// Texts embedded between two writes: bounds memory.
-const BATCH: usize = 16_384;
-
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
@@ -43,12 +40,12 @@ impl Job for EncodeJob<'_> {
         let mut sink = Sink::open(&self.args.output, self.args.format, retriever.encoder.embedding_size())?;
         let total = self.texts.len() as u64;
         let counter = Counter::new("embedded", total);
-        let mut done = 0;
-        for texts in self.texts.chunks(BATCH) {
-            let embeddings = retriever.encode(kind, texts, &mut |n| counter.set(done + n as u64, total))?;
-            sink.write(texts, &embeddings)?;
-            done += texts.len() as u64;
-        }
+        let mut rest = &self.texts[..];
+        retriever.encode_windows(kind, &self.texts, &mut |n| counter.set(n as u64, total), &mut |embeddings| {
+            let (texts, later) = rest.split_at(embeddings.n_rows());
+            rest = later;
+            sink.write(texts, &embeddings)
+        })?;
         sink.finish()?;
         counter.finish(&format!("{total} texts"));
         Ok(())

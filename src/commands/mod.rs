@@ -16,7 +16,7 @@ use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
 use hbt::model::hub;
 use hbt::progress::{Counter, say};
-use hbt::{Error, Result, embedded};
+use hbt::{Error, Result, embedded, info};
 use std::path::PathBuf;
 
 /// The finished configuration. Built-in questions are trained on and measured on by their parts, whatever the model;
@@ -63,12 +63,24 @@ pub trait Job {
     fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
 }
 
+/// `config` with `precision = auto` replaced by what is fastest here, which it says. What a run saves must name its
+/// precision: resumed on another machine, `auto` would mean another one.
+pub fn settle_precision(config: Config) -> Config {
+    if config.precision != Precision::Auto {
+        return config;
+    }
+    let (precision, why) = info::auto_precision();
+    say(&format!("precision {precision}: {why}"));
+    Config { precision, ..config }
+}
+
 /// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
 pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     match (config.device, config.precision) {
         (Device::Cuda, _) => Err(Error::config("device", "this build computes on the CPU only; set device = \"cpu\"")),
         (Device::Auto | Device::Cpu, Precision::Bf16) => job.run(Cpu::<half::bf16>::new()),
-        (Device::Auto | Device::Cpu, Precision::Auto | Precision::F32) => job.run(Cpu::<f32>::new()),
+        (Device::Auto | Device::Cpu, Precision::F32) => job.run(Cpu::<f32>::new()),
+        (Device::Auto | Device::Cpu, Precision::Auto) => on_device(&settle_precision(config.clone()), job),
     }
 }
 

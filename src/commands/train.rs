@@ -1,9 +1,11 @@
 //! `hbt train`
 
-use super::{Job, finish_for_training, model_dir, model_name, on_device, tokenized, training_eval_set};
+use super::{
+    Job, finish_for_training, model_dir, model_name, on_device, settle_precision, tokenized, training_eval_set,
+};
 use hbt::backend::Backend;
 use hbt::cli::TrainArgs;
-use hbt::config::{Config, KEYS};
+use hbt::config::{Config, KEYS, Precision};
 use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
@@ -41,7 +43,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
             let message = "holds no run to resume; check --out, or name a model and data to start one there";
             return Err(Error::file(run_dir.path(), message));
         }
-        check_same_run(&config, &run_dir)?;
+        check_same_run(&mut config, &run_dir)?;
         if let Some(state) = run_dir.state()?.filter(|state| state.complete) {
             say(&format!("the run in {} is complete: nothing to resume", run_dir.path().display()));
             print_outcome(&config, &Outcome { state, interrupted: false })?;
@@ -54,6 +56,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         }
         config.out = next_free(&config.out, holds_run);
     }
+    let config = settle_precision(config);
     handle_interrupts()?;
     let run_dir = RunDir::new(&config.out);
     let eval_set = training_eval_set(&config)?;
@@ -137,8 +140,8 @@ pub fn holds_run(out: &Path) -> bool {
     RunDir::new(out).has_state()
 }
 
-/// Fails where the configuration would make the resumed run another run.
-fn check_same_run(config: &Config, run_dir: &RunDir) -> Result<()> {
+/// Fails where the configuration would make the resumed run another run. `precision = auto` means the run's own.
+fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     let path = run_dir.config();
     if !path.exists() {
         if run_dir.has_state() {
@@ -150,7 +153,14 @@ fn check_same_run(config: &Config, run_dir: &RunDir) -> Result<()> {
         say(&format!("nothing to resume in {}: starting", run_dir.path().display()));
         return Ok(());
     }
-    let saved = Config::load(&path)?;
+    let mut saved = Config::load(&path)?;
+    if saved.precision == Precision::Auto {
+        // Saved when that meant f32, on every machine.
+        saved.precision = Precision::F32;
+    }
+    if config.precision == Precision::Auto {
+        config.precision = saved.precision;
+    }
     for key in KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name)) {
         let (was, is) = (key.value_of(&saved), key.value_of(config));
         if was != is {

@@ -194,7 +194,7 @@ keys! {
         out: PathBuf = PathBuf::from("runs/train"), ANY;
         /// Where the encoder runs; auto: the CPU, the only device of this version
         device: Device = Device::Auto, ANY;
-        /// Number type of activations and working weights; auto: f32
+        /// Number type of activations and working weights; auto: bf16 where the processor is faster with it, else f32
         precision: Precision = Precision::Auto, ANY;
         /// CPU threads; none: one per core
         threads: Option<usize> = None, between(1.0, 1024.0);

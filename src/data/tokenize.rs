@@ -13,6 +13,9 @@ use crate::{Error, Result};
 /// Names that tokenizers give their padding token, where `tokenizer.json` has no padding section.
 const PAD_TOKENS: [&str; 3] = ["<pad>", "[PAD]", "<|pad|>"];
 
+/// Texts that one core tokenizes before it looks for other work: a few milliseconds.
+const TEXTS_A_PIECE: usize = 32;
+
 /// A model's tokenizer, without the padding and truncation that its file may ask for: hbt packs texts instead of
 /// padding them, and each call says how long a text may be.
 pub struct TextTokenizer {
@@ -122,12 +125,18 @@ impl TextTokenizer {
     }
 
     /// Token ids of many texts, in their order, computed on all cores; each as [`encode`](Self::encode) makes them.
+    ///
+    /// # Errors
+    /// The first text that cannot be encoded, and why.
     pub fn encode_batch<S: AsRef<str> + Sync>(
         &self,
         prefix: &str,
         texts: &[S],
         max_len: usize,
-    ) -> Result<Vec<Vec<u32>>> {
-        texts.par_iter().map(|text| Ok(self.encode(prefix, text.as_ref(), max_len)?.ids)).collect()
+    ) -> std::result::Result<Vec<Vec<u32>>, (usize, Error)> {
+        let encode = |text: &S| self.encode(prefix, text.as_ref(), max_len).map(|encoded| encoded.ids);
+        // Small pieces: a core that helps out here between two operations of the encoder is soon back.
+        let all: Vec<Result<Vec<u32>>> = texts.par_iter().with_max_len(TEXTS_A_PIECE).map(encode).collect();
+        all.into_iter().enumerate().map(|(i, ids)| ids.map_err(|error| (i, error))).collect()
     }
 }

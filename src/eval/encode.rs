@@ -10,7 +10,14 @@ use crate::model::{
     Activations, Encoder, EncoderParams, Keep, ModelDir, ParamSpec, Sequences, random_init, specs, weights,
 };
 use crate::{Error, Result};
+use std::cmp::Reverse;
 use std::path::Path;
+
+/// Texts that are tokenized, sorted and packed together, while those before them are embedded.
+///
+/// A constant, so that chunks depend on the texts alone; large enough that chunks of any usual size are full and of like
+/// lengths.
+const WINDOW: usize = 2048;
 
 /// How texts of one role are turned into tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +77,18 @@ impl<B: Backend> Retriever<B> {
     /// A directory that is incomplete or does not fit hbt, a pooling that nobody names, and no memory left.
     pub fn load(backend: B, path: &Path, config: &Config) -> Result<Self> {
         let dir = ModelDir::open(path)?;
-        let tokenizer = TextTokenizer::from_file(&dir.tokenizer)?;
+        let from_scratch = config.from_scratch.then_some(config.seed);
+        // Each takes half a second and more, and a tokenizer is read by one thread.
+        let (tokenizer, weights) = rayon::join(
+            || TextTokenizer::from_file(&dir.tokenizer),
+            || {
+                load_weights(&dir, from_scratch, |spec, values| {
+                    let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
+                    Tensor::from_slice(&backend, &values, &spec.shape)
+                })
+            },
+        );
+        let tokenizer = tokenizer?;
         if tokenizer.vocab_size() > dir.config.vocab_size {
             let (tokens, rows) = (tokenizer.vocab_size(), dir.config.vocab_size);
             return Err(Error::file(
@@ -82,12 +100,7 @@ impl<B: Backend> Retriever<B> {
         tokenizer.check_max_len("query_max_len", query.max_len)?;
         tokenizer.check_max_len("passage_max_len", passage.max_len)?;
         let pooling = dir.pooling_or(config.pooling)?;
-        let from_scratch = config.from_scratch.then_some(config.seed);
-        let weights = load_weights(&dir, from_scratch, |spec, values| {
-            let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
-            Tensor::from_slice(&backend, &values, &spec.shape)
-        })?;
-        let encoder = Encoder { config: dir.config.clone(), pooling, weights };
+        let encoder = Encoder { config: dir.config.clone(), pooling, weights: weights? };
         Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens: config.chunk_tokens, from_scratch })
     }
 
@@ -108,34 +121,78 @@ impl<B: Backend> Retriever<B> {
         &self,
         kind: &TextKind,
         texts: &[S],
+        progress: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Embeddings> {
+        let dim = self.encoder.embedding_size();
+        let mut values = Vec::with_capacity(texts.len() * dim);
+        self.encode_windows(kind, texts, progress, &mut |window| {
+            values.extend_from_slice(window.values());
+            Ok(())
+        })?;
+        Ok(Embeddings::new(dim, values))
+    }
+
+    /// As [`Retriever::encode`], but hands the embeddings to `sink` piece by piece, in the order of the texts, and keeps
+    /// none of them.
+    ///
+    /// # Errors
+    /// As [`Retriever::encode`], and those of `sink`.
+    pub fn encode_windows<S: AsRef<str> + Sync>(
+        &self,
+        kind: &TextKind,
+        texts: &[S],
+        progress: &mut (dyn FnMut(usize) + Send),
+        sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
+    ) -> Result<()> {
+        let mut activations = Activations::new(&self.backend, &self.encoder)?;
+        let mut tokens = self.tokenize(kind, texts, 0)?;
+        for done in (0..texts.len()).step_by(WINDOW) {
+            // The next texts' tokens are made wherever a core has nothing to do for the encoder.
+            let (embedded, next) = rayon::join(
+                || sink(self.encode_tokens(&tokens, &mut activations, &mut |n| progress(done + n))?),
+                || self.tokenize(kind, texts, done + WINDOW),
+            );
+            embedded?;
+            tokens = next?;
+        }
+        Ok(())
+    }
+
+    /// Tokens of the window of `texts` that begins at `start`; none where the texts end before it.
+    fn tokenize<S: AsRef<str> + Sync>(&self, kind: &TextKind, texts: &[S], start: usize) -> Result<Vec<Vec<u32>>> {
+        let window = &texts[start.min(texts.len())..texts.len().min(start + WINDOW)];
+        self.tokenizer.encode_batch(&kind.prefix, window, kind.max_len).map_err(|(i, error)| {
+            let beginning: String = window[i].as_ref().chars().take(40).collect();
+            Error::other(format!("text {} ({beginning:?}): {error}", start + i + 1))
+        })
+    }
+
+    /// Embeddings of tokenized texts, in their order.
+    fn encode_tokens(
+        &self,
+        tokens: &[Vec<u32>],
+        activations: &mut Activations<B>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embeddings> {
-        let tokens = self.tokenizer.encode_batch(&kind.prefix, texts, kind.max_len)?;
         let dim = self.encoder.embedding_size();
-        let mut values = vec![0.0; texts.len() * dim];
+        let mut values = vec![0.0; tokens.len() * dim];
         // Longest first: the buffers get their full size at once, and the last chunks are short.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&i| (std::cmp::Reverse(tokens[i].len()), i));
-        let mut activations = Activations::new(&self.backend, &self.encoder)?;
-        let (mut ids, mut cu_seqlens) = (Vec::new(), vec![0]);
-        let mut done = 0;
-        for at in 0..order.len() {
-            ids.extend(tokens[order[at]].iter().map(|&id| id as i32));
-            cu_seqlens.push(ids.len() as i32);
-            let next = order.get(at + 1).map_or(usize::MAX, |&i| tokens[i].len());
-            if next == usize::MAX || ids.len() + next > self.chunk_tokens {
-                let sequences = Sequences { ids: &ids, cu_seqlens: &cu_seqlens };
-                let range = 0..sequences.n_seqs();
-                self.encoder.forward(&self.backend, sequences, range, None, Keep::Embeddings, &mut activations)?;
-                let rows = activations.embeddings().to_vec(&self.backend)?;
-                for (row, &text) in rows.chunks_exact(dim).zip(&order[done..]) {
-                    values[text * dim..(text + 1) * dim].copy_from_slice(row);
-                }
-                done = at + 1;
-                progress(done);
-                ids.clear();
-                cu_seqlens.truncate(1);
+        let mut order: Vec<usize> = (0..tokens.len()).collect();
+        order.sort_by_key(|&i| (Reverse(tokens[i].len()), i));
+        let ids: Vec<i32> = order.iter().flat_map(|&i| &tokens[i]).map(|&id| id as i32).collect();
+        let mut cu_seqlens = vec![0];
+        cu_seqlens.extend(order.iter().scan(0, |end, &i| {
+            *end += tokens[i].len() as i32;
+            Some(*end)
+        }));
+        let sequences = Sequences { ids: &ids, cu_seqlens: &cu_seqlens };
+        for chunk in sequences.chunks(self.chunk_tokens) {
+            self.encoder.forward(&self.backend, sequences, chunk.clone(), None, Keep::Embeddings, activations)?;
+            let rows = activations.embeddings().to_vec(&self.backend)?;
+            for (row, &text) in rows.chunks_exact(dim).zip(&order[chunk.clone()]) {
+                values[text * dim..(text + 1) * dim].copy_from_slice(row);
             }
+            progress(chunk.end);
         }
         Ok(Embeddings::new(dim, values))
     }
@@ -144,7 +201,7 @@ impl<B: Backend> Retriever<B> {
     ///
     /// # Errors
     /// As [`Retriever::encode`].
-    pub fn evaluate(&self, set: &EvalSet, name: &str, progress: &mut dyn FnMut(usize)) -> Result<EvalReport> {
+    pub fn evaluate(&self, set: &EvalSet, name: &str, progress: &mut (dyn FnMut(usize) + Send)) -> Result<EvalReport> {
         let queries: Vec<&str> = set.queries.iter().map(|q| q.text.as_str()).collect();
         let passages: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
         let queries = self.encode(&self.query, &queries, progress)?;

@@ -19,17 +19,20 @@ fn run(model: &str, more: &[&str]) -> std::collections::BTreeMap<String, Vec<u8>
 
 #[test]
 fn the_same_command_gives_the_same_bytes() {
-    assert_same_run(&run("bert", &[]), &run("bert", &[]), "bert twice");
+    for precision in ["precision=f32", "precision=bf16"] {
+        assert_same_run(&run("bert", &[precision]), &run("bert", &[precision]), &format!("bert twice, {precision}"));
+    }
     assert_same_run(&run("labse", &["symmetric=true"]), &run("labse", &["symmetric=true"]), "labse twice");
 }
 
 #[test]
 fn the_number_of_threads_does_not_matter() {
-    for model in ["bert", "xlmr"] {
-        let one = run(model, &["threads=1"]);
+    for (model, precision) in [("bert", "precision=f32"), ("bert", "precision=bf16"), ("xlmr", "precision=f32")] {
+        let one = run(model, &["threads=1", precision]);
         let others = if model == "bert" { &["threads=2", "threads=3"][..] } else { &["threads=2"] };
         for &threads in others {
-            assert_same_run(&one, &run(model, &[threads]), &format!("{model}, threads=1 and {threads}"));
+            let other = run(model, &[threads, precision]);
+            assert_same_run(&one, &other, &format!("{model}, {precision}, threads=1 and {threads}"));
         }
     }
 }

@@ -23,7 +23,7 @@ fn n_lines(path: &Path) -> usize {
 
 /// Starts a run, sends it `signal` when `metrics` has `at_least` lines, and waits for its end.
 #[cfg(unix)]
-fn interrupted(mut command: Command, signal: &str, metrics: &Path, at_least: usize) -> Done {
+pub fn interrupted(mut command: Command, signal: &str, metrics: &Path, at_least: usize) -> Done {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("a step", || n_lines(metrics) >= at_least);
     let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();

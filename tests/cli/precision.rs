@@ -1,0 +1,103 @@
+//! `--precision`: what `auto` picks, that it is said, and that a run keeps what it began with.
+
+use crate::common::{Sandbox, assert_same_run, fixture, run_contents, train};
+
+/// What `auto` has to be, by what the kernel says of the processor, and the other one.
+fn fastest_and_other() -> (&'static str, &'static str) {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or("");
+    if flags.split_whitespace().any(|flag| flag == "avx512_bf16") { ("bf16", "f32") } else { ("f32", "bf16") }
+}
+
+/// The precisions that a command says it has picked.
+fn picked(stderr: &str) -> Vec<&str> {
+    let said = stderr.lines().filter_map(|line| line.strip_prefix("precision "));
+    said.map(|line| line.split_once(": this processor ").expect("it says why").0).collect()
+}
+
+#[test]
+fn auto_is_the_fastest_and_says_so_once() {
+    let (fastest, other) = fastest_and_other();
+    let (sandbox, bert) = (Sandbox::with_groups(8), fixture("bert"));
+    sandbox.write("texts.txt", "old river\nwho wrote it?\n");
+    let encode = |more: &[&str], out| {
+        let args = ["encode", "--model", &bert, "--input", "texts.txt", "--output", out];
+        let done = sandbox.hbt(&[&args, more].concat()).ok();
+        (done.stderr, sandbox.bytes(out))
+    };
+    let (said, by_default) = encode(&[], "a.npy");
+    assert_eq!(picked(&said), [fastest], "{said}");
+    for more in [["--precision", fastest], ["--set", &format!("precision={fastest}")]] {
+        let (said, same) = encode(&more, "b.npy");
+        assert_eq!((picked(&said), same == by_default), (vec![], true), "{more:?}: {said}");
+    }
+    assert_ne!(encode(&["--precision", other], "c.npy").1, by_default);
+
+    let eval = sandbox.hbt(&["eval", "--model", &bert, "--data", "data.jsonl", "--device", "cpu"]).ok();
+    assert_eq!(picked(&eval.stderr), [fastest]);
+    let args = ["compare", "--model", &bert, "--data", "data.jsonl", "--set", "batch_size=4", "--set", "steps=1"];
+    let compare = sandbox.hbt(&[&args[..], &["--set", "eval_task=parallel"]].concat()).ok();
+    assert_eq!(picked(&compare.stderr), [fastest]);
+    let info = sandbox.hbt(&["info"]).ok().stdout;
+    assert!(info.contains(&format!("\nprecision     auto is {fastest}: this processor ")), "{info}");
+    // A configuration to start from is for any machine.
+    assert!(sandbox.hbt(&["config"]).ok().stdout.contains("\nprecision = \"auto\"\n"));
+    assert!(sandbox.hbt(&["config", "--precision", "bf16"]).ok().stdout.contains("\nprecision = \"bf16\"\n"));
+}
+
+#[test]
+fn a_run_saves_and_keeps_its_precision() {
+    let (fastest, other) = fastest_and_other();
+    let (sandbox, bert) = (Sandbox::with_groups(8), fixture("bert"));
+    let done = sandbox.hbt(&train(&bert, &["steps=2"])).ok();
+    assert_eq!(picked(&done.stderr), [fastest]);
+    assert!(sandbox.read("run/config.toml").contains(&format!("\nprecision = \"{fastest}\"\n")));
+    let is_complete = |args: &[&str]| {
+        let done = sandbox.hbt(args).ok();
+        assert!(done.stderr.ends_with("run/last: step 2\n") && picked(&done.stderr).is_empty(), "{}", done.stderr);
+    };
+    is_complete(&["train", "--out", "run", "--resume"]);
+    is_complete(&train(&bert, &["steps=2", "--resume"]));
+    let precision = format!("--precision={other}");
+    let switched = sandbox.hbt(&train(&bert, &["steps=2", "--resume", &precision])).error();
+    let expected = format!("error: precision: was \"{fastest}\" when the run in run began, and is \"{other}\" now;");
+    assert!(switched.starts_with(&expected), "{switched}");
+
+    // Before `auto` was settled it meant f32 everywhere.
+    let saved = sandbox.read("run/config.toml").replace(&format!("\"{fastest}\""), "\"auto\"");
+    sandbox.write("run/config.toml", saved);
+    is_complete(&["train", "--out", "run", "--resume"]);
+    let switched = sandbox.hbt(&["train", "--out", "run", "--resume", "--precision", "bf16"]).error();
+    assert!(switched.starts_with("error: precision: was \"f32\" when"), "{switched}");
+}
+
+/// With the whole command, in which `precision` is `auto`, and with the short one.
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_goes_on_in_its_own_precision() {
+    use crate::train::resume::interrupted;
+    let (_, other) = fastest_and_other();
+    let bert = fixture("bert");
+    let sets = ["steps=24", "eval_steps=1", "dropout=0.1", "save_steps=100"];
+    let other = format!("--precision={other}");
+    let first = train(&bert, &[&sets[..], &[other.as_str()]].concat());
+    let undisturbed = Sandbox::with_groups(8);
+    undisturbed.hbt(&first).ok();
+    let whole = train(&bert, &[&sets[..], &["--resume", "--precision=auto"]].concat());
+    for resume in [whole, vec!["train", "--out", "run", "--resume"]] {
+        let sandbox = Sandbox::with_groups(8);
+        interrupted(sandbox.command(&first), "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
+        assert_eq!(picked(&sandbox.hbt(&resume).ok().stderr), [""; 0], "{resume:?}");
+        assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), &format!("{resume:?}"));
+    }
+}
+
+#[test]
+fn what_it_cannot_be_is_wrong_usage() {
+    let sandbox = Sandbox::new();
+    for args in [["eval", "--precision", "f16"], ["encode", "--device", "gpu"], ["train", "--precision", "bf-16"]] {
+        let done = sandbox.hbt(&args);
+        assert_eq!(done.code, Some(2), "{args:?}");
+        assert!(done.stderr.contains("possible values: auto, "), "{}", done.stderr);
+    }
+}
