@@ -12,7 +12,8 @@
 //! chunk into unit vectors; [`loss::InfoNce`] compares every query with every passage of the whole batch and gives
 //! the gradient at each vector; then every chunk is run once more and propagated back, its dropout masks drawn from a
 //! counter and therefore the same. Each layer's backward stands beside its forward and is written by hand.
-//! [`train::Optimizer`] takes one AdamW step. Memory is set by the chunk, not by the batch.
+//! [`train::Optimizer`] takes one AdamW step; word embeddings that the batch does not read get theirs when they are next
+//! read. Memory is set by the chunk, not by the batch.
 //!
 //! Before the first step, on the way and after the last, [`eval`] embeds a benchmark and ranks all its passages for
 //! every query. The run directory ([`train::checkpoint`]) holds a model that sentence-transformers loads as it is and,

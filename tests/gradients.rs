@@ -113,6 +113,7 @@ impl Tiny {
         grads: &mut Gradients<B>,
     ) -> Step {
         let (sequences, n_queries) = (batch.sequences(), batch.n_queries);
+        grads.reset(backend, sequences.ids).unwrap();
         let report = cache.forward_backward(backend, encoder, sequences, n_queries, self.dropout, loss, grads).unwrap();
         let mut gradients: Vec<Vec<f64>> = grads.params.iter().map(|g| read(backend, g)).collect();
         // The word table's gradient has the rows of the batch only.

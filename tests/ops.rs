@@ -2,6 +2,7 @@
 //! differences. One body for every backend; outputs start as NaN, sums start from something other than zero.
 
 mod adamw;
+mod adamw_rows;
 mod attention;
 mod embedding;
 mod gelu;
@@ -28,7 +29,7 @@ macro_rules! check_backend {
     ($module:ident: $backend:expr) => {
         check_backend! {
             $module: $backend;
-            rows: zero cast copy_rows paste_rows segment_sum;
+            rows: zero cast copy_rows paste_rows gather_rows scatter_rows segment_sum;
             gemm: gemm gemm_f32;
             embedding: embedding;
             layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;
@@ -37,9 +38,16 @@ macro_rules! check_backend {
             pooling: pool bias_tanh l2_normalize l2_normalize_of_short_vectors;
             info_nce: info_nce_rows info_nce_rows_at_the_extremes;
             adamw: sum_of_squares adamw adamw_does_not_clip_small_gradients;
+            adamw_rows: adamw_rows_equal_dense_adamw adamw_catch_up_at_any_time;
             threads: gemm_on_threads layers_on_threads heads_on_threads optimizer_on_threads;
         }
     };
 }
 
 check_backend!(cpu_f32: hbt::backend::Cpu::<f32>::new());
+check_backend! {
+    cpu_bf16: hbt::backend::Cpu::<half::bf16>::new();
+    adamw: sum_of_squares adamw adamw_does_not_clip_small_gradients;
+    adamw_rows: adamw_rows_equal_dense_adamw adamw_catch_up_at_any_time;
+    threads: optimizer_on_threads;
+}

@@ -124,6 +124,7 @@ fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: us
     let mut cache = GradCache::new(b, &f.encoder, chunk_tokens).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
+    grads.reset(b, &f.ids).unwrap();
     let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     assert!(relative_error(&embeddings, &f.expected["embeddings"]) < TOLERANCE, "embeddings");
@@ -160,6 +161,7 @@ fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
     let mut optimizer = Optimizer::new(b, &f.specs, &f.encoder.weights, master, config).unwrap();
     for step in 0..10 {
         let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
+        optimizer.begin_step(b, &mut f.encoder.weights, &mut grads, &f.ids).unwrap();
         let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
         let norm = optimizer.step(b, &mut f.encoder.weights, &grads, 1e-3).unwrap();
         for (name, got) in [("losses", report.loss), ("grad_norms", norm)] {
@@ -168,6 +170,7 @@ fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
             assert!((got - expected).abs() < tolerance * scale, "{name} {step}: {got} for {expected}");
         }
     }
+    optimizer.catch_up(b, &mut f.encoder.weights).unwrap();
     for (index, spec) in f.specs.iter().enumerate().filter(|_| B::E::IS_F32) {
         let got = optimizer.parameter(b, &f.encoder.weights, index).unwrap();
         let n = got.len() / spec.hf.len();
@@ -248,6 +251,7 @@ fn check_bf16(model: &str, expected: &str, pooling: Pooling, dense: Option<Dense
     let mut cache = GradCache::new(b, &f.encoder, 60).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
+    grads.reset(b, &f.ids).unwrap();
     let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     let alike = cosine(embeddings.iter().copied().zip(f.expected["embeddings"].iter().copied()));

@@ -3,6 +3,7 @@
 mod determinism;
 mod embedded;
 mod kill;
+mod optimizer;
 mod options;
 pub mod resume;
 mod run_directory;

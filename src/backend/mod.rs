@@ -28,7 +28,7 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// What the training report calls this device.
     fn name(&self) -> String;
 
-    /// Zeroed memory for `len` elements.
+    /// Zeroed memory for `len` elements. On the CPU, what is never written to takes up no memory.
     fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;
     /// Copies host values to the first `from.len()` elements.
     fn upload<T: Value>(&self, from: &[T], to: &mut Self::Buffer<T>) -> Result<()>;
@@ -43,6 +43,10 @@ pub trait Backend: Sized + Send + Sync + 'static {
     fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()>;
     /// `out[start + i] = x[i]` for every row of `x`.
     fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()>;
+    /// `out[i] = x[rows[i]]`
+    fn gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()>;
+    /// `out[rows[i]] = x[i]`, where no row occurs twice; the other rows of `out` are not read or written.
+    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()>;
 
     /// `out = op(a) op(b) [+ bias] [+ out]`, accumulated in f32.
     fn gemm(&self, args: Gemm<Self, Self::E>) -> Result<()>;
@@ -106,4 +110,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
     fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()>;
     /// One AdamW update of one parameter; see [`AdamW`].
     fn adamw(&self, args: AdamW<Self>) -> Result<()>;
+    /// One AdamW update of the rows of a table that have a gradient; see [`AdamWRows`].
+    fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()>;
+    /// The AdamW updates that rows without a gradient have missed; see [`AdamWCatchUp`].
+    fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()>;
 }

@@ -1,6 +1,10 @@
 //! Argument structs of the operations. Inputs are `&`, outputs `&mut`; `check` panics on shapes that a caller inside
 //! hbt can only get wrong by a bug.
 
+mod adamw;
+
+pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
+
 use super::{Backend, Tensor};
 
 /// Dropout of one place in the network. Stateless: a mask bit is a function of these fields and of the element's
@@ -324,45 +328,4 @@ pub struct InfoNceRows<'a, B: Backend> {
     pub cosines: &'a mut Tensor<B, f32>,
     /// `(R, N)`
     pub d_scores: &'a mut Tensor<B, B::E>,
-}
-
-/// AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch computes it:
-/// `w -= lr wd w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr (m / c1) / (sqrt(v / c2) + eps)`
-/// with `c = 1 - b^step` and `g` scaled so that the norm of all gradients is at most `max_grad_norm`.
-pub struct AdamW<'a, B: Backend> {
-    /// Working copy, updated.
-    pub weight: &'a mut Tensor<B, B::E>,
-    /// f32 master; `None` when the working copy is f32 itself.
-    pub master: Option<&'a mut Tensor<B, f32>>,
-    /// Same shape as the weight, or `(rows.len(), row length)`.
-    pub grad: &'a Tensor<B, f32>,
-    /// Ascending row numbers that the rows of `grad` belong to; every other row's gradient is zero. `None`: all rows.
-    pub rows: Option<&'a Tensor<B, i32>>,
-    /// First moment.
-    pub m: &'a mut Tensor<B, f32>,
-    /// Second moment.
-    pub v: &'a mut Tensor<B, f32>,
-    /// Sums of squares of all gradients, from [`Backend::sum_of_squares`]; read on the device.
-    pub grad_squares: &'a Tensor<B, f32>,
-    /// Scalars of this step.
-    pub step: AdamWStep,
-    /// Decay of this parameter: 0 for biases and LayerNorm.
-    pub weight_decay: f32,
-}
-
-/// Scalars that all parameters of one AdamW step share.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamWStep {
-    /// Learning rate of this step.
-    pub learning_rate: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// 1-based number of this update.
-    pub update: u64,
-    /// Gradients are scaled down to this norm; 0 switches clipping off.
-    pub max_grad_norm: f32,
 }

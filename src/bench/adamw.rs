@@ -1,13 +1,18 @@
-//! The optimizer's update of a whole parameter: MiniLM's word table, every row of which has a gradient.
+//! The optimizer's update of MiniLM's word table: every row of it, as of any other parameter, and the rows that a step
+//! reads, after the updates that they have missed.
 
 use super::inputs::{HIDDEN, SMALL_VOCABULARY, host, near, passes, samples, tensor, within};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{AdamW, AdamWStep, Backend, Element, Tensor};
+use crate::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Element, Tensor, momentum_decays};
 
 /// Elements that are computed again.
 const SAMPLES: usize = 1000;
 const DECAY: f32 = 0.1;
+/// Rows that have a gradient, of a step's about 1,500 different tokens.
+const SPARSE_ROWS: usize = 1500;
+/// Updates since those rows last had one.
+const MISSED: u64 = 60;
 const STEP: AdamWStep =
     AdamWStep { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, update: 1, max_grad_norm: 0.0 };
 
@@ -16,7 +21,14 @@ pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     // Parameter, gradient and two moments in; parameter and moments out. A rounded weight is written beside its master.
     let work = if B::E::IS_F32 { passes::<B::E>(0, 7 * n) } else { passes::<B::E>(n, 7 * n) };
     let dense = format!("{SMALL_VOCABULARY}x{HIDDEN}");
-    vec![Benchmark::new(Op::AdamW, dense, work, |b| Ok(Box::new(Dense::new(b)?)))]
+    let sparse = format!("{SPARSE_ROWS}x{HIDDEN} after {MISSED} updates");
+    let n = SPARSE_ROWS * HIDDEN;
+    // Caught up: parameter and moments in, parameter out. Updated: as above.
+    let sparse_work = if B::E::IS_F32 { passes::<B::E>(0, 11 * n) } else { passes::<B::E>(2 * n, 11 * n) };
+    vec![
+        Benchmark::new(Op::AdamW, dense, work, |b| Ok(Box::new(Dense::new(b)?))),
+        Benchmark::new(Op::AdamW, sparse, sparse_work, |b| Ok(Box::new(Sparse::new(b)?))),
+    ]
 }
 
 struct Dense<'a, B: Backend> {
@@ -51,7 +63,6 @@ impl<B: Backend> Case for Dense<'_, B> {
             weight: &mut self.weight,
             master: self.master.as_mut(),
             grad: &self.grad,
-            rows: None,
             m: &mut self.m,
             v: &mut self.v,
             grad_squares: &self.grad_squares,
@@ -78,6 +89,105 @@ impl<B: Backend> Case for Dense<'_, B> {
             near::<f32>("m", m[i], (1.0 - beta1) * g, 1e-9)?;
             // 1 - beta2 has lost some of its digits in f32.
             within("v", v[i], (1.0 - beta2) * g * g, 1e-4 * (1.0 - beta2) * g * g)?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows that had their last gradient in update 1, miss [`MISSED`] updates and have one in the next.
+struct Sparse<'a, B: Backend> {
+    table: Dense<'a, B>,
+    rows: Tensor<B, i32>,
+    touched: Tensor<B, i32>,
+    current: Tensor<B, i32>,
+    history: Tensor<B, f32>,
+    decays: Tensor<B, f32>,
+}
+
+impl<'a, B: Backend> Sparse<'a, B> {
+    fn new(backend: &'a B) -> Result<Self> {
+        let mut table = Dense::new(backend)?;
+        table.grad = tensor(backend, &[SPARSE_ROWS, HIDDEN], 0.5, 2)?;
+        table.m = tensor(backend, &[SMALL_VOCABULARY, HIDDEN], 0.1, 3)?;
+        let v: Vec<f32> = host(backend, &table.m)?.iter().map(|m| (m * m + 1e-3) as f32).collect();
+        table.v.upload(backend, &v)?;
+        let rows: Vec<i32> = (0..SPARSE_ROWS).map(|i| (i * SMALL_VOCABULARY / SPARSE_ROWS) as i32).collect();
+        let history: Vec<f32> = (2..=1 + MISSED).flat_map(|update| at(update).scalars(DECAY)).collect();
+        let decays = momentum_decays(STEP.beta1, STEP.beta2).concat();
+        Ok(Sparse {
+            rows: Tensor::from_slice(backend, &rows, &[SPARSE_ROWS])?,
+            touched: Tensor::zeros(backend, &[SMALL_VOCABULARY])?,
+            current: Tensor::zeros(backend, &[SMALL_VOCABULARY])?,
+            history: Tensor::from_slice(backend, &history, &[MISSED as usize, 3])?,
+            decays: Tensor::from_slice(backend, &decays, &[decays.len() / 2, 2])?,
+            table,
+        })
+    }
+}
+
+/// [`STEP`] as another update.
+fn at(update: u64) -> AdamWStep {
+    AdamWStep { update, ..STEP }
+}
+
+impl<B: Backend> Case for Sparse<'_, B> {
+    fn reset(&mut self) -> Result<()> {
+        let first = vec![1; SMALL_VOCABULARY];
+        self.touched.upload(self.table.backend, &first)?;
+        self.current.upload(self.table.backend, &first)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let Dense { backend, weight, master, grad, m, v, grad_squares } = &mut self.table;
+        backend.adamw_catch_up(AdamWCatchUp {
+            weight: &mut *weight,
+            master: master.as_mut(),
+            m: &*m,
+            v: &*v,
+            touched: &self.touched,
+            current: &mut self.current,
+            rows: Some(&self.rows),
+            history: &self.history,
+            update: 1 + MISSED,
+            decays: &self.decays,
+            eps: STEP.eps,
+        })?;
+        backend.adamw_rows(AdamWRows {
+            weight,
+            master: master.as_mut(),
+            grad,
+            rows: &self.rows,
+            m,
+            v,
+            touched: &mut self.touched,
+            current: &mut self.current,
+            grad_squares,
+            step: at(2 + MISSED),
+            weight_decay: DECAY,
+        })
+    }
+
+    /// Dense AdamW, update by update.
+    fn check(&mut self) -> Result<()> {
+        self.reset()?;
+        let b = self.table.backend;
+        let before = [host(b, &self.table.weight)?, host(b, &self.table.m)?, host(b, &self.table.v)?];
+        let grad = host(b, &self.table.grad)?;
+        self.run()?;
+        let after = [host(b, &self.table.weight)?, host(b, &self.table.m)?, host(b, &self.table.v)?];
+        let [rate, beta1, beta2, eps] = [STEP.learning_rate, STEP.beta1, STEP.beta2, STEP.eps].map(f64::from);
+        for i in samples(grad.len(), SAMPLES) {
+            let place = i / HIDDEN * SMALL_VOCABULARY / SPARSE_ROWS * HIDDEN + i % HIDDEN;
+            let [mut w, mut m, mut v] = [0, 1, 2].map(|which: usize| before[which][place]);
+            for update in 2..=2 + MISSED {
+                let g = if update == 2 + MISSED { grad[i] } else { 0.0 };
+                (m, v) = (beta1 * m + (1.0 - beta1) * g, beta2 * v + (1.0 - beta2) * g * g);
+                let (c1, c2) = (1.0 - beta1.powf(update as f64), 1.0 - beta2.powf(update as f64));
+                w -= rate * f64::from(DECAY) * w + rate * m / c1 / ((v / c2).sqrt() + eps);
+            }
+            near::<B::E>("weight", after[0][place], w, 1.0)?;
+            near::<f32>("m", after[1][place], m, 1.0)?;
+            near::<f32>("v", after[2][place], v, 1.0)?;
         }
         Ok(())
     }

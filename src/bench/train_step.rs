@@ -93,6 +93,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         let dropout = (p > 0.0).then_some(StepDropout { seed: 1, step: self.step, hidden: p, attention: p });
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
         let (backend, gradients) = (self.backend, &mut self.gradients);
+        self.optimizer.begin_step(backend, &mut self.encoder.weights, gradients, &self.ids)?;
         let report = self.grad_cache.forward_backward(
             backend,
             &self.encoder,

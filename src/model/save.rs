@@ -178,25 +178,47 @@ fn write_weights(
     specs: Vec<&ParamSpec>,
     mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
 ) -> Result<()> {
-    let named = |spec: &ParamSpec| spec.hf.iter().map(|name| (name.clone(), spec.hf_shape())).collect::<Vec<_>>();
-    let tensors: Vec<_> = specs.iter().flat_map(|spec| named(spec)).collect();
+    let header = |spec: &ParamSpec, name: &String| TensorHeader {
+        name: name.clone(),
+        dtype: Dtype::F32,
+        shape: spec.hf_shape(),
+    };
+    let tensors: Vec<_> = specs.iter().flat_map(|spec| spec.hf.iter().map(|name| header(spec, name))).collect();
     let blocks = specs.iter().map(|spec| {
         let values = values(spec)?;
         assert_eq!(values.len(), spec.len(), "{} has shape {:?}", spec.name, spec.shape);
-        Ok(values)
+        Ok(Block::F32(values))
     });
     write_safetensors(path, &tensors, blocks)
 }
 
-/// Writes f32 tensors of the given names and shapes into one safetensors file. `blocks` are their values in the same
+/// A tensor of a safetensors file.
+pub struct TensorHeader {
+    /// Unique in the file.
+    pub name: String,
+    /// `F32` or `I32`.
+    pub dtype: Dtype,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// Values of tensors that follow one another.
+pub enum Block {
+    /// Of type `F32`.
+    F32(Vec<f32>),
+    /// Of type `I32`.
+    I32(Vec<i32>),
+}
+
+/// Writes tensors of the given names, types and shapes into one safetensors file. `blocks` are their values in the same
 /// order; a block may span several tensors, and one block at a time is in host memory.
 ///
 /// # Errors
 /// The first error of `blocks`, or when the file cannot be written.
 pub fn write_safetensors(
     path: &Path,
-    tensors: &[(String, Vec<usize>)],
-    blocks: impl IntoIterator<Item = Result<Vec<f32>>>,
+    tensors: &[TensorHeader],
+    blocks: impl IntoIterator<Item = Result<Block>>,
 ) -> Result<()> {
     // An error of `blocks` has to pass through a writer that knows I/O errors only.
     let mut failed = None;
@@ -204,7 +226,8 @@ pub fn write_safetensors(
         write_header(out, tensors)?;
         for block in blocks {
             match block {
-                Ok(values) => write_values(out, &values)?,
+                Ok(Block::F32(values)) => write_values(out, &values, f32::to_le_bytes)?,
+                Ok(Block::I32(values)) => write_values(out, &values, i32::to_le_bytes)?,
                 Err(e) => {
                     failed = Some(e);
                     return Ok(());
@@ -216,13 +239,13 @@ pub fn write_safetensors(
     failed.map_or(written, Err)
 }
 
-fn write_header(out: &mut impl Write, tensors: &[(String, Vec<usize>)]) -> io::Result<()> {
+fn write_header(out: &mut impl Write, tensors: &[TensorHeader]) -> io::Result<()> {
     let mut infos = Vec::with_capacity(tensors.len());
     let mut end = 0;
-    for (name, shape) in tensors {
+    for TensorHeader { name, dtype, shape } in tensors {
         let start = end;
-        end += shape.iter().product::<usize>() * size_of::<f32>();
-        infos.push((name.clone(), TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) }));
+        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        infos.push((name.clone(), TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets: (start, end) }));
     }
     // transformers refuses a file that does not say which framework wrote it.
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -233,11 +256,15 @@ fn write_header(out: &mut impl Write, tensors: &[(String, Vec<usize>)]) -> io::R
     out.write_all(&header)
 }
 
-fn write_values(out: &mut BufWriter<std::fs::File>, values: &[f32]) -> io::Result<()> {
+fn write_values<T: bytemuck::Pod>(
+    out: &mut BufWriter<std::fs::File>,
+    values: &[T],
+    to_le_bytes: fn(T) -> [u8; 4],
+) -> io::Result<()> {
     if cfg!(target_endian = "little") {
         return out.write_all(bytemuck::cast_slice(values));
     }
-    values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+    values.iter().try_for_each(|value| out.write_all(&to_le_bytes(*value)))
 }
 
 pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {

@@ -3,15 +3,15 @@
 //! `last/` holds a model and, until the run is complete, the training state of the same step; both change in one
 //! rename, so a killed run goes on from the last save and ends with the same bytes as one that was never killed.
 
-use super::Optimizer;
+use super::optimizer::{Optimizer, Touched};
 use crate::backend::Backend;
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::model::fs::{recover, write_file, write_file_atomic};
-use crate::model::save::{refuse_foreign_directory, write_safetensors};
+use crate::model::save::{Block, TensorHeader, refuse_foreign_directory, write_safetensors};
 use crate::model::{EncoderParams, ModelCard, ModelSave, ParamSpec, save, specs};
 use crate::{Error, Result};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 
 const STATE: &str = "training_state.json";
 const MOMENTS: &str = "optimizer.safetensors";
+/// In it: the rows of the word table that have moments, and the last update in which each had a gradient.
+const TOUCHED_ROWS: &str = "touched.rows";
+const TOUCHED_UPDATES: &str = "touched.updates";
 
 /// Where a run is. Together with the weights and the optimizer's moments this is all there is: the sampler, dropout
 /// and the learning rate are functions of the seed and the step.
@@ -221,17 +224,54 @@ impl RunDir {
         // SAFETY: the file is one of a complete save, which nothing changes in place: a new save is a new file.
         #[allow(unsafe_code)]
         let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("read", &path, e))?;
-        let broken = |e: String| Error::file(&path, format!("{e}; start a new run"));
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
+        let tensors = SafeTensors::deserialize(&bytes)
+            .map_err(|e| Error::file(&path, format!("is damaged ({e}); start a new run")))?;
+        let moments = Moments { path: &path, tensors };
         let specs: Vec<&ParamSpec> = specs.iter().collect();
-        optimizer.restore(backend, updates, |which, index| {
-            let name = moment_name(which, specs[index]);
-            let tensor = tensors.tensor(&name).map_err(|e| broken(format!("{name}: {e}")))?;
-            if tensor.shape() != specs[index].shape {
-                return Err(broken(format!("{name} has shape {:?}, not {:?}", tensor.shape(), specs[index].shape)));
-            }
-            Ok(tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        let touched = moments.touched(specs[0].shape[0], updates)?;
+        optimizer.restore(backend, updates, &touched, |which, index| {
+            let words = [touched.rows.len(), specs[0].shape[1]];
+            let shape = if index == 0 { &words } else { &specs[index].shape[..] };
+            let data = moments.data(&moment_name(which, specs[index]), Dtype::F32, Some(shape))?;
+            Ok(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
         })
+    }
+}
+
+/// A file of moments.
+struct Moments<'a> {
+    path: &'a Path,
+    tensors: SafeTensors<'a>,
+}
+
+impl Moments<'_> {
+    fn broken(&self, what: String) -> Error {
+        Error::file(self.path, format!("{what}; start a new run"))
+    }
+
+    /// A tensor's bytes; `shape` is what it must have, `None` stands for a list of any length.
+    fn data(&self, name: &str, dtype: Dtype, shape: Option<&[usize]>) -> Result<&[u8]> {
+        let missing = |_| self.broken(format!("has no tensor {name:?}: another version of hbt wrote it"));
+        let tensor = self.tensors.tensor(name).map_err(missing)?;
+        if shape.map_or(tensor.shape().len() != 1, |shape| tensor.shape() != shape) || tensor.dtype() != dtype {
+            let (is, shape) = (tensor.dtype(), tensor.shape());
+            return Err(self.broken(format!("tensor {name:?} is {is:?} {shape:?}, which does not fit the model")));
+        }
+        Ok(tensor.data())
+    }
+
+    fn touched(&self, vocab_size: usize, updates: u64) -> Result<Touched> {
+        let list = |name| -> Result<Vec<i32>> {
+            let data = self.data(name, Dtype::I32, None)?;
+            Ok(data.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
+        };
+        let [rows, last] = [list(TOUCHED_ROWS)?, list(TOUCHED_UPDATES)?];
+        let are_rows = rows.is_sorted_by(|a, b| a < b) && rows.iter().all(|&r| 0 <= r && (r as usize) < vocab_size);
+        let are_updates = last.len() == rows.len() && last.iter().all(|&u| 1 <= u && u as u64 <= updates);
+        if !are_rows || !are_updates {
+            return Err(self.broken(format!("{TOUCHED_ROWS:?} or {TOUCHED_UPDATES:?} does not fit the run")));
+        }
+        Ok(Touched { rows, updates: last })
     }
 }
 
@@ -267,11 +307,22 @@ fn moment_name(which: usize, spec: &ParamSpec) -> String {
     format!("{}.{}", ["m", "v"][which], spec.name)
 }
 
-/// Both moments of every parameter, one at a time in host memory.
+/// Both moments of every parameter, one at a time in host memory; of the word table, the rows that have any.
 fn save_moments<B: Backend>(path: &Path, retriever: &Retriever<B>, optimizer: &Optimizer<B>) -> Result<()> {
+    let backend = &retriever.backend;
     let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
-    let tensors = (0..2).flat_map(|which| specs.iter().map(move |spec| (moment_name(which, spec), spec.shape.clone())));
-    let moments = optimizer.moments();
-    let values = moments.iter().flat_map(|state| state.iter()).map(|tensor| tensor.to_vec(&retriever.backend));
-    write_safetensors(path, &tensors.collect::<Vec<_>>(), values)
+    let touched = optimizer.touched(backend)?;
+    let n_touched = touched.rows.len();
+    let mut tensors = vec![
+        TensorHeader { name: TOUCHED_ROWS.to_owned(), dtype: Dtype::I32, shape: vec![n_touched] },
+        TensorHeader { name: TOUCHED_UPDATES.to_owned(), dtype: Dtype::I32, shape: vec![n_touched] },
+    ];
+    let indices = || (0..2).flat_map(|which| specs.iter().enumerate().map(move |(index, spec)| (which, index, spec)));
+    tensors.extend(indices().map(|(which, index, spec)| {
+        let shape = if index == 0 { vec![n_touched, spec.shape[1]] } else { spec.shape.clone() };
+        TensorHeader { name: moment_name(which, spec), dtype: Dtype::F32, shape }
+    }));
+    let lists = [&touched.rows, &touched.updates].map(|list| Ok(Block::I32(list.clone())));
+    let moments = indices().map(|(which, index, _)| optimizer.moment(backend, which, index, &touched).map(Block::F32));
+    write_safetensors(path, &tensors, lists.into_iter().chain(moments))
 }

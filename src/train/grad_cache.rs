@@ -40,8 +40,9 @@ impl<B: Backend> GradCache<B> {
         &self.embeddings
     }
 
-    /// Loss of the batch, and the gradient of every parameter in `grads` (overwritten). The first `n_queries` of
-    /// `sequences` are the queries, the others the passages.
+    /// Loss of the batch, and the gradient of every parameter in `grads`, which [`Gradients::reset`] or
+    /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have made ready for these sequences. The first
+    /// `n_queries` of `sequences` are the queries, the others the passages.
     ///
     /// # Errors
     /// When the device has no memory left, or the model has no such token id or position.
@@ -57,7 +58,6 @@ impl<B: Backend> GradCache<B> {
         grads: &mut Gradients<B>,
     ) -> Result<LossReport> {
         let chunks = sequences.chunks(self.chunk_tokens);
-        grads.reset(backend, sequences.ids)?;
         self.embeddings.resize_rows(backend, sequences.n_seqs())?;
         self.d_embeddings.resize_rows(backend, sequences.n_seqs())?;
         let acts = &mut self.activations;

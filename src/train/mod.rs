@@ -5,6 +5,7 @@ pub mod grad_cache;
 pub mod optimizer;
 pub mod report;
 pub mod schedule;
+mod word_table;
 
 pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
@@ -194,6 +195,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let dropout = self.dropout();
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
+        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, &batch.ids)?;
         let report = self.grad_cache.forward_backward(
             backend,
             encoder,
@@ -238,7 +240,14 @@ impl<'a, B: Backend> Trainer<'a, B> {
         Error::config("learning_rate", message)
     }
 
-    fn report(&self) -> Result<Option<EvalReport>> {
+    /// Makes the weights what they are after the present step, for whoever reads all of them.
+    fn catch_up(&mut self) -> Result<()> {
+        let Retriever { backend, encoder, .. } = &mut *self.retriever;
+        self.optimizer.catch_up(backend, &mut encoder.weights)
+    }
+
+    fn report(&mut self) -> Result<Option<EvalReport>> {
+        self.catch_up()?;
         let Some(set) = &self.setup.eval_set else { return Ok(None) };
         let total = (set.queries.len() + set.passages.len()) as u64;
         let counter = Counter::new("evaluated", total);
@@ -310,7 +319,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
         Ok(())
     }
 
-    fn save(&self) -> Result<()> {
+    fn save(&mut self) -> Result<()> {
+        self.catch_up()?;
         let card = match &self.state.latest {
             Some((_, report)) => self.card(report),
             None => self.card_text(String::new()),

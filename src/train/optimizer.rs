@@ -1,8 +1,17 @@
 //! AdamW over all parameters of an encoder, with gradient clipping.
+//!
+//! The word-embedding table may be most of a model, and a step reads few of its rows. Only these are updated; what the
+//! other rows have missed is made up for by [`Optimizer::begin_step`] when a batch reads them, and by
+//! [`Optimizer::catch_up`] when everything is read. The result is dense AdamW's, and the same bits whenever that happens.
 
+pub use super::word_table::Touched;
+use super::word_table::WordTable;
 use crate::Result;
-use crate::backend::{AdamW, AdamWStep, Backend, Element, Tensor};
+use crate::backend::{AdamW, AdamWRows, AdamWStep, Backend, Element, Tensor};
 use crate::model::{EncoderParams, Gradients, ParamSpec};
+
+/// The word table's place in [`EncoderParams::iter`].
+const WORDS: usize = 0;
 
 /// Constants of the optimizer; the names and defaults are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +36,7 @@ pub struct Optimizer<B: Backend> {
     master: Option<EncoderParams<Tensor<B, f32>>>,
     m: EncoderParams<Tensor<B, f32>>,
     v: EncoderParams<Tensor<B, f32>>,
+    table: WordTable<B>,
     squares: Tensor<B, f32>,
     /// Updates done so far.
     updates: u64,
@@ -54,18 +64,58 @@ impl<B: Backend> Optimizer<B> {
             master,
             m: weights.try_map(zeros)?,
             v: weights.try_map(zeros)?,
+            table: WordTable::new(backend, weights.word_embeddings.rows(), &config)?,
             squares: Tensor::zeros(backend, &[decay.len()])?,
             decay,
             updates: 0,
         })
     }
 
+    /// Begins a step on a batch with these token ids: gradients are zero, and the word embeddings of the batch have all
+    /// updates so far.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn begin_step(
+        &mut self,
+        backend: &B,
+        weights: &mut EncoderParams<Tensor<B, B::E>>,
+        grads: &mut Gradients<B>,
+        ids: &[i32],
+    ) -> Result<()> {
+        grads.reset(backend, ids)?;
+        self.catch_up_rows(backend, weights, Some(&grads.word_rows))
+    }
+
+    /// Gives all word embeddings all updates so far. Has to come before anything but a training step reads the weights.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn catch_up(&mut self, backend: &B, weights: &mut EncoderParams<Tensor<B, B::E>>) -> Result<()> {
+        self.catch_up_rows(backend, weights, None)
+    }
+
+    fn catch_up_rows(
+        &mut self,
+        backend: &B,
+        weights: &mut EncoderParams<Tensor<B, B::E>>,
+        rows: Option<&Tensor<B, i32>>,
+    ) -> Result<()> {
+        let master = self.master.as_mut().map(|master| &mut master.word_embeddings);
+        let moments = [&self.m.word_embeddings, &self.v.word_embeddings];
+        self.table.catch_up(backend, &mut weights.word_embeddings, master, moments, rows, self.updates)
+    }
+
     /// The parameters in f32, in the order of [`EncoderParams::iter`]: masters where there are any, else the weights.
     ///
     /// # Errors
     /// When a copy from the device fails.
+    ///
+    /// # Panics
+    /// When word embeddings lack updates: [`Optimizer::catch_up`] comes first.
     pub fn parameter(&self, backend: &B, weights: &EncoderParams<Tensor<B, B::E>>, index: usize) -> Result<Vec<f32>> {
         let missing = "the optimizer and the encoder have the same parameters";
+        assert!(index != WORDS || self.table.is_caught_up(), "the word embeddings have not been caught up");
         match &self.master {
             Some(master) => master.iter().nth(index).expect(missing).to_vec(backend),
             None => {
@@ -75,32 +125,62 @@ impl<B: Backend> Optimizer<B> {
         }
     }
 
-    /// First and second moments, in the order of [`EncoderParams::iter`].
-    pub fn moments(&self) -> [&EncoderParams<Tensor<B, f32>>; 2] {
-        [&self.m, &self.v]
-    }
-
-    /// Puts back what [`Optimizer::moments`] gave after `updates` updates; `moments(which, index)` returns the first
-    /// (0) or second (1) moment of a parameter.
+    /// The rows of the word table that have ever had a gradient; the moments of all others are zero.
     ///
     /// # Errors
-    /// The first error of `moments`, or a length that does not fit.
+    /// When a copy from the device fails.
+    pub fn touched(&self, backend: &B) -> Result<Touched> {
+        self.table.touched(backend)
+    }
+
+    /// The first (`which` = 0) or second (1) moment of a parameter, in the order of [`EncoderParams::iter`]; of the word
+    /// table the rows `touched`, each as of its last gradient.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn moment(&self, backend: &B, which: usize, index: usize, touched: &Touched) -> Result<Vec<f32>> {
+        let state = [&self.m, &self.v][which];
+        if index != WORDS {
+            return state.iter().nth(index).expect("a parameter's index").to_vec(backend);
+        }
+        let rows = Tensor::from_slice(backend, &touched.rows, &[touched.rows.len()])?;
+        let mut out = Tensor::zeros(backend, &[rows.len(), state.word_embeddings.row_len()])?;
+        backend.gather_rows(&state.word_embeddings, &rows, &mut out)?;
+        out.to_vec(backend)
+    }
+
+    /// Puts back what [`Optimizer::touched`] and [`Optimizer::moment`] gave after `updates` updates, for weights that had
+    /// been caught up; `moment(which, index)` returns the first (0) or second (1) moment of a parameter.
+    ///
+    /// # Errors
+    /// The first error of `moment`, or a length that does not fit.
     pub fn restore(
         &mut self,
         backend: &B,
         updates: u64,
-        mut moments: impl FnMut(usize, usize) -> Result<Vec<f32>>,
+        touched: &Touched,
+        mut moment: impl FnMut(usize, usize) -> Result<Vec<f32>>,
     ) -> Result<()> {
         self.updates = updates;
+        self.table.restore(backend, updates, touched)?;
+        let rows = Tensor::from_slice(backend, &touched.rows, &[touched.rows.len()])?;
         for (which, state) in [&mut self.m, &mut self.v].into_iter().enumerate() {
             for (index, tensor) in state.iter_mut().enumerate() {
-                tensor.upload(backend, &moments(which, index)?)?;
+                let values = moment(which, index)?;
+                if index == WORDS {
+                    // Only these rows: a page of the table that is never written to takes up no memory.
+                    let values = Tensor::from_slice(backend, &values, &[rows.len(), tensor.row_len()])?;
+                    backend.scatter_rows(&values, &rows, tensor)?;
+                } else {
+                    tensor.upload(backend, &values)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// One update of all weights. Returns the norm of all gradients before clipping.
+    /// One update of all weights, given the gradients of a step that [`Optimizer::begin_step`] began. Returns the norm
+    /// of all gradients before clipping.
     ///
     /// # Errors
     /// When a copy from the device fails.
@@ -115,30 +195,34 @@ impl<B: Backend> Optimizer<B> {
             backend.sum_of_squares(grad, &mut self.squares, slot)?;
         }
         self.updates += 1;
-        let c = self.config;
-        let step = AdamWStep {
-            learning_rate,
-            beta1: c.beta1,
-            beta2: c.beta2,
-            eps: c.eps,
-            update: self.updates,
-            max_grad_norm: c.max_grad_norm,
-        };
+        let OptimizerConfig { beta1, beta2, eps, weight_decay, max_grad_norm } = self.config;
+        let step = AdamWStep { learning_rate, beta1, beta2, eps, update: self.updates, max_grad_norm };
         let mut masters = self.master.as_mut().map(|m| m.iter_mut());
         let moments = self.m.iter_mut().zip(self.v.iter_mut());
         for (index, ((weight, grad), (m, v))) in weights.iter_mut().zip(grads.params.iter()).zip(moments).enumerate() {
-            backend.adamw(AdamW {
-                weight,
-                master: masters.as_mut().and_then(Iterator::next),
-                grad,
-                // The word table comes first.
-                rows: (index == 0).then_some(&grads.word_rows),
-                m,
-                v,
-                grad_squares: &self.squares,
-                step,
-                weight_decay: if self.decay[index] { c.weight_decay } else { 0.0 },
-            })?;
+            let master = masters.as_mut().and_then(Iterator::next);
+            let grad_squares = &self.squares;
+            let weight_decay = if self.decay[index] { weight_decay } else { 0.0 };
+            if index == WORDS {
+                let WordTable { touched, current, .. } = &mut self.table;
+                let rows = &grads.word_rows;
+                backend.adamw_rows(AdamWRows {
+                    weight,
+                    master,
+                    grad,
+                    rows,
+                    m,
+                    v,
+                    touched,
+                    current,
+                    grad_squares,
+                    step,
+                    weight_decay,
+                })?;
+                self.table.record(step.scalars(weight_decay));
+            } else {
+                backend.adamw(AdamW { weight, master, grad, m, v, grad_squares, step, weight_decay })?;
+            }
         }
         let squares = self.squares.to_vec(backend)?;
         Ok(squares.iter().map(|&s| f64::from(s)).sum::<f64>().sqrt())

@@ -2,7 +2,7 @@
 
 use super::tiny::{Tiny, load_all, tensors};
 use hbt::backend::Pooling;
-use hbt::model::save::write_safetensors;
+use hbt::model::save::{Block, TensorHeader, write_safetensors};
 use hbt::model::weights::load;
 use hbt::model::{ModelCard, ModelDir, ModelSave, save};
 use hbt::{Error, Result};
@@ -150,17 +150,33 @@ fn the_weights_have_hugging_faces_names_and_the_configuration_its_other_keys() {
 fn any_tensors_can_be_streamed_into_a_file() {
     let root = tempfile::tempdir().unwrap();
     let path = &root.path().join("moments.safetensors");
-    let tensors = [("m.b".to_owned(), vec![2, 3]), ("m.a".to_owned(), vec![]), ("v.b".to_owned(), vec![4])];
-    let values = [vec![1.5; 6], vec![-0.0], vec![f32::NAN; 4]];
-    write_safetensors(path, &tensors, values.iter().cloned().map(Ok)).unwrap();
+    let header =
+        |name: &str, dtype, shape: &[usize]| TensorHeader { name: name.to_owned(), dtype, shape: shape.to_vec() };
+    let tensors = [
+        header("m.b", Dtype::F32, &[2, 3]),
+        header("m.a", Dtype::F32, &[]),
+        header("rows", Dtype::I32, &[3]),
+        header("none", Dtype::F32, &[0, 7]),
+        header("v.b", Dtype::F32, &[4]),
+    ];
+    let blocks = || {
+        let floats = [vec![1.5; 6], vec![-0.0], vec![], vec![f32::NAN; 4]].map(Block::F32);
+        let [a, b, none, c] = floats;
+        [a, b, Block::I32(vec![-1, i32::MAX, 7]), none, c]
+    };
+    write_safetensors(path, &tensors, blocks().map(Ok)).unwrap();
     let bytes = fs::read(path).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
-    for ((name, shape), values) in tensors.iter().zip(&values) {
+    for (TensorHeader { name, dtype, shape }, block) in tensors.iter().zip(blocks()) {
         let tensor = read.tensor(name).unwrap();
-        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, shape.as_slice()));
-        assert_eq!(tensor.data(), values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(), "{name}");
+        assert_eq!((tensor.dtype(), tensor.shape()), (*dtype, shape.as_slice()));
+        let expected: Vec<u8> = match block {
+            Block::F32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Block::I32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        assert_eq!(tensor.data(), expected, "{name}");
     }
-    let failing = [Ok(vec![0.0; 6]), Err(Error::other("the device is gone"))];
+    let failing = [Ok(Block::F32(vec![0.0; 6])), Err(Error::other("the device is gone"))];
     assert_eq!(write_safetensors(path, &tensors, failing).unwrap_err().to_string(), "the device is gone");
 }
 

@@ -48,6 +48,33 @@ pub fn paste_rows<B: Backend>(backend: &B) {
     }
 }
 
+/// Row numbers in no order, none twice, among 9 rows; and none at all.
+const SCATTERED: [&[i32]; 3] = [&[7, 0, 8, 3], &[5], &[]];
+
+pub fn gather_rows<B: Backend>(backend: &B) {
+    for (rows, width) in SCATTERED.into_iter().zip([7, 96, 1]) {
+        let values = Random::new(5).values::<f32>(9 * width, 1.0);
+        let mut out = poisoned(backend, &[rows.len(), width]);
+        backend.gather_rows(&tensor(backend, &values, &[9, width]), &ints(backend, rows), &mut out).unwrap();
+        let expected: Vec<f64> =
+            rows.iter().flat_map(|&row| values[row as usize * width..][..width].iter().copied()).collect();
+        assert_eq!(read(backend, &out), expected);
+    }
+}
+
+pub fn scatter_rows<B: Backend>(backend: &B) {
+    for (rows, width) in SCATTERED.into_iter().zip([7, 96, 1]) {
+        let mut random = Random::new(6);
+        let (mut values, patch) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len() * width, 1.0));
+        let mut out = tensor(backend, &values, &[9, width]);
+        backend.scatter_rows(&tensor(backend, &patch, &[rows.len(), width]), &ints(backend, rows), &mut out).unwrap();
+        for (patch, &row) in patch.chunks(width).zip(rows) {
+            values[row as usize * width..][..width].copy_from_slice(patch);
+        }
+        assert_eq!(read(backend, &out), values, "the named rows, and no others, change");
+    }
+}
+
 pub fn segment_sum<B: Backend>(backend: &B) {
     for (tokens, width, n_rows) in [(1, 1, 1), (50, 7, 6), (130, 33, 200), (300, 384, 5), (70_000, 3, 2)] {
         let mut random = Random::new(5);

@@ -1,7 +1,7 @@
 //! The number of threads does not change a bit of any result.
 
 use super::support::{Batch, Case, Random, dropouts, tensor, vector};
-use super::{adamw, attention, embedding, gelu, gemm, info_nce, layer_norm, pooling};
+use super::{adamw, adamw_rows, attention, embedding, gelu, gemm, info_nce, layer_norm, pooling};
 use hbt::backend::{Backend, Pooling};
 
 /// Runs on pools of 1, 2 and 5 threads, of which the last does not divide any shape here.
@@ -65,6 +65,7 @@ pub fn optimizer_on_threads<B: Backend>(backend: &B) {
     for run in adamw::runs() {
         assert_same_on_any_number_of_threads("adamw", || run.run(backend));
     }
+    assert_same_on_any_number_of_threads("adamw_rows", || adamw_rows::run(backend, adamw_rows::CatchUp::Late));
     let x = Random::new(82).values::<f32>(200_000, 1.0);
     assert_same_on_any_number_of_threads("sum_of_squares", || {
         let mut out = vector(backend, &[0.0]);

@@ -1,6 +1,7 @@
 //! Stopping on purpose, going on, and what a run directory that is taken says.
 
 use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
+use safetensors::SafeTensors;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,6 +62,80 @@ fn an_interrupted_run_goes_on_exactly() {
     let done = Done::new(command.output().unwrap()).ok();
     assert!(done.stderr.contains("resuming run at step "), "{}", done.stderr);
     assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), "interrupted twice");
+}
+
+/// Without evaluations on the way: at a save, word embeddings of earlier batches still have momentum.
+#[cfg(unix)]
+#[test]
+fn pending_momentum_survives_an_interrupt() {
+    let bert = fixture("bert");
+    for precision in ["precision=f32", "precision=bf16"] {
+        let sets = ["steps=300", "eval_task=none", "dropout=0.1", "learning_rate=1e-2", "batch_size=2", precision];
+        let undisturbed = Sandbox::with_groups(18);
+        undisturbed.hbt(&train(&bert, &sets)).ok();
+
+        let sandbox = Sandbox::with_groups(18);
+        let mut command = sandbox.command(&train(&bert, &sets));
+        let mut step = 0;
+        for signal in ["-INT", "-TERM"] {
+            let metrics = sandbox.path("run/metrics.jsonl");
+            interrupted(command, signal, &metrics, step + 3).interrupted();
+            step = n_lines(&metrics);
+            assert!(step < 300, "the run was over before {signal}");
+            let moments = sandbox.bytes("run/last/optimizer.safetensors");
+            let updates =
+                SafeTensors::deserialize(&moments).unwrap().tensor("touched.updates").unwrap().data().to_vec();
+            let updates: Vec<i32> = updates.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
+            assert!(updates.iter().any(|&update| (update as usize) < step), "no momentum is pending: {updates:?}");
+            command = sandbox.command(&["train", "--out", "run", "--resume"]);
+        }
+        Done::new(command.output().unwrap()).ok();
+        assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), precision);
+    }
+}
+
+#[test]
+fn saves_on_the_way_leave_no_trace() {
+    let bert = fixture("bert");
+    let run = |save_steps: &str, precision: &str| {
+        let sandbox = Sandbox::with_groups(18);
+        sandbox.hbt(&train(&bert, &["steps=12", "eval_task=none", "batch_size=2", save_steps, precision])).ok();
+        let mut contents = run_contents(&sandbox, "run");
+        contents.remove("config.toml");
+        contents
+    };
+    for precision in ["precision=f32", "precision=bf16"] {
+        assert_same_run(&run("save_steps=1", precision), &run("save_steps=100", precision), precision);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn moments_that_do_not_fit_are_refused() {
+    let bert = fixture("bert");
+    let sandbox = Sandbox::with_groups(8);
+    interrupted(sandbox.command(&train(&bert, &SETS)), "-INT", &sandbox.path("run/metrics.jsonl"), 2).interrupted();
+    let (path, whole) = ("run/last/optimizer.safetensors", sandbox.bytes("run/last/optimizer.safetensors"));
+    let renamed = |from: &str, to: &str| {
+        let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        [&whole[..at], to.as_bytes(), &whole[at + from.len()..]].concat()
+    };
+    // Where the first tensor's values begin: its first row number.
+    let data = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let row_out_of_range = [&whole[..data], &[0, 0, 0, 0x80], &whole[data + 4..]].concat();
+    for (bytes, message) in [
+        (renamed("touched.rows", "touched.sown"), "has no tensor \"touched.rows\": another version of hbt wrote it"),
+        (renamed("m.layer.1", "m.layer.7"), "has no tensor \"m.layer.1"),
+        (row_out_of_range, "\"touched.rows\" or \"touched.updates\" does not fit the run"),
+        (whole[..whole.len() - 1].to_vec(), "is damaged ("),
+    ] {
+        sandbox.write(path, bytes);
+        let error = sandbox.hbt(&["train", "--out", "run", "--resume"]).error();
+        assert!(error.starts_with(&format!("error: {path}: {message}")), "{error}");
+        assert!(error.ends_with("; start a new run"), "{error}");
+    }
+    sandbox.write(path, &whole);
+    sandbox.hbt(&["train", "--out", "run", "--resume"]).ok();
 }
 
 #[cfg(unix)]

@@ -1,48 +1,94 @@
 //! AdamW in one pass over a parameter, and the sum of squares for gradient clipping.
 
 use super::math::{load, simd, store, sum_of};
+use super::split::{RowsMut, for_rows};
 use super::{Cpu, CpuElement};
-use crate::backend::AdamW;
-use rayon::prelude::*;
+use crate::backend::{AdamW, AdamWStep};
+use rayon::join;
 
 /// Elements in one task; fixed, so that a sum does not depend on the number of threads.
 const SPAN: usize = 1 << 14;
+/// Elements that are updated and rounded at a time, so that they are still in the nearest cache.
+const BLOCK: usize = 1024;
 
-pub fn sum_of_squares(x: &[f32]) -> f32 {
-    let partials: Vec<f64> = x
-        .par_chunks(SPAN)
+/// `sum x^2`, cut into spans in the middle again and again.
+pub fn sum_of_squares(x: &[f32]) -> f64 {
+    if x.len() <= SPAN {
         // Short runs keep f32 accumulation exact to a few ulp; f64 carries the rest.
-        .map(|c| {
-            simd(
-                #[inline(always)]
-                || c.chunks(256).map(|r| f64::from(sum_of(r, |v| v * v))).sum(),
-            )
-        })
-        .collect();
-    partials.iter().sum::<f64>() as f32
+        return simd(
+            #[inline(always)]
+            || x.chunks(256).map(|r| f64::from(sum_of(r, |v| v * v))).sum(),
+        );
+    }
+    let (left, right) = x.split_at(x.len().div_ceil(SPAN) / 2 * SPAN);
+    let (left, right) = join(|| sum_of_squares(left), || sum_of_squares(right));
+    left + right
 }
 
 /// Everything one element's update needs but the element.
 #[derive(Clone, Copy)]
-struct Scalars {
+pub struct Scalars {
+    /// What is left of the first moment, and of the second.
+    pub moment_decays: [f32; 2],
     beta1: f32,
     beta2: f32,
     eps: f32,
-    /// `1 - lr weight_decay`
     keep: f32,
-    /// `lr / (1 - beta1^t)`
     rate: f32,
-    /// `1 / sqrt(1 - beta2^t)`
     inv_sqrt_c2: f32,
     grad_scale: f32,
 }
 
 impl Scalars {
+    pub fn new(step: &AdamWStep, weight_decay: f32, grad_squares: &[f32]) -> Self {
+        let [keep, rate, inv_sqrt_c2] = step.scalars(weight_decay);
+        let AdamWStep { beta1, beta2, eps, .. } = *step;
+        let grad_scale = grad_scale(grad_squares, step.max_grad_norm);
+        Scalars { moment_decays: [beta1, beta2], beta1, beta2, eps, keep, rate, inv_sqrt_c2, grad_scale }
+    }
+
+    /// Updates consecutive elements.
     #[inline(always)]
-    fn update(&self, w: f32, g: f32, m: &mut f32, v: &mut f32) -> f32 {
+    pub fn update<E: CpuElement>(
+        &self,
+        weight: &mut [E],
+        master: Option<&mut [f32]>,
+        grad: &[f32],
+        m: &mut [f32],
+        v: &mut [f32],
+    ) {
+        let blocks = weight.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)).zip(m.chunks_mut(BLOCK)).zip(v.chunks_mut(BLOCK));
+        match master {
+            Some(master) => {
+                for ((((weight, grad), m), v), w) in blocks.zip(master.chunks_mut(BLOCK)) {
+                    self.update_block(w, grad, m, v);
+                    store(w, weight);
+                }
+            }
+            None => {
+                let mut buffer = [0.0; BLOCK];
+                for (((weight, grad), m), v) in blocks {
+                    let w = &mut buffer[..weight.len()];
+                    load(weight, w);
+                    self.update_block(w, grad, m, v);
+                    store(w, weight);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn update_block(&self, w: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32]) {
+        for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(grad) {
+            *w = self.update_one(*w, g, m, v);
+        }
+    }
+
+    #[inline(always)]
+    fn update_one(&self, w: f32, g: f32, m: &mut f32, v: &mut f32) -> f32 {
         let g = g * self.grad_scale;
-        *m = self.beta1 * *m + (1.0 - self.beta1) * g;
-        *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
+        *m = self.moment_decays[0] * *m + (1.0 - self.beta1) * g;
+        *v = self.moment_decays[1] * *v + (1.0 - self.beta2) * g * g;
         w * self.keep - self.rate * *m / ((*v).sqrt() * self.inv_sqrt_c2 + self.eps)
     }
 }
@@ -57,91 +103,26 @@ fn grad_scale(squares: &[f32], max_grad_norm: f32) -> f32 {
 }
 
 pub fn step<E: CpuElement>(args: AdamW<Cpu<E>>) {
-    let s = args.step;
-    let t = s.update as f64;
-    let c1 = 1.0 - f64::from(s.beta1).powf(t);
-    let c2 = 1.0 - f64::from(s.beta2).powf(t);
-    let scalars = Scalars {
-        beta1: s.beta1,
-        beta2: s.beta2,
-        eps: s.eps,
-        keep: 1.0 - s.learning_rate * args.weight_decay,
-        rate: (f64::from(s.learning_rate) / c1) as f32,
-        inv_sqrt_c2: (1.0 / c2.sqrt()) as f32,
-        grad_scale: grad_scale(args.grad_squares.as_slice(), s.max_grad_norm),
-    };
-    let width = args.weight.row_len().max(1);
-    // A task is whole rows, so that a sparse gradient's rows stay together.
-    let rows_per_task = (SPAN / width).max(1);
-    let span = rows_per_task * width;
-    let grad = Gradient { values: args.grad.as_slice(), rows: args.rows.map(|r| r.as_slice()), width };
-    let n_tasks = args.weight.len().div_ceil(span);
-    let masters: Vec<Option<&mut [f32]>> = match args.master {
-        Some(master) => master.as_mut_slice().chunks_mut(span).map(Some).collect(),
-        None => (0..n_tasks).map(|_| None).collect(),
-    };
-    (
-        args.weight.as_mut_slice().par_chunks_mut(span),
-        masters,
-        args.m.as_mut_slice().par_chunks_mut(span),
-        args.v.as_mut_slice().par_chunks_mut(span),
-    )
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(task, (weight, master, m, v))| {
+    args.check();
+    let scalars = Scalars::new(&args.step, args.weight_decay, args.grad_squares.as_slice());
+    let n_spans = args.weight.len().div_ceil(SPAN);
+    let grad = args.grad.as_slice();
+    // Spans take the part of rows here.
+    let moments = (RowsMut::new(args.m.as_mut_slice(), SPAN), RowsMut::new(args.v.as_mut_slice(), SPAN));
+    let master = args.master.map(|master| RowsMut::new(master.as_mut_slice(), SPAN));
+    let state = (RowsMut::new(args.weight.as_mut_slice(), SPAN), (master, moments));
+    for_rows(
+        n_spans,
+        1,
+        |span| span,
+        state,
+        |task| {
+            let (weight, (master, (m, v))) = task.state;
+            let grad = &grad[task.first_row * SPAN..][..weight.values.len()];
             simd(
                 #[inline(always)]
-                || update_rows(&scalars, &grad, task * rows_per_task, weight, master, m, v),
+                || scalars.update(weight.values, master.map(|master| master.values), grad, m.values, v.values),
             );
-        });
-}
-
-/// The gradient of a parameter's rows, dense or by row number.
-struct Gradient<'a> {
-    values: &'a [f32],
-    rows: Option<&'a [i32]>,
-    width: usize,
-}
-
-impl Gradient<'_> {
-    /// Gradients of the rows from `first` on, in order; `None` stands for a row of zeros.
-    fn starting_at(&self, first: usize) -> impl Iterator<Item = Option<&[f32]>> {
-        let mut next = self.rows.map_or(first, |rows| rows.partition_point(|&r| (r as usize) < first));
-        (first..).map(move |row| {
-            let present = self.rows.is_none_or(|rows| rows.get(next).is_some_and(|&r| r as usize == row));
-            next += usize::from(present);
-            present.then(|| &self.values[(next - 1) * self.width..next * self.width])
-        })
-    }
-}
-
-/// Updates consecutive rows, `first` on.
-#[inline(always)]
-fn update_rows<E: CpuElement>(
-    scalars: &Scalars,
-    grad: &Gradient,
-    first: usize,
-    weight: &mut [E],
-    mut master: Option<&mut [f32]>,
-    m: &mut [f32],
-    v: &mut [f32],
-) {
-    let width = grad.width;
-    let zeros = vec![0.0; width];
-    let mut w = vec![0.0; width];
-    let rows = weight.chunks_mut(width).zip(m.chunks_mut(width)).zip(v.chunks_mut(width));
-    for (i, (((weight, m), v), g)) in rows.zip(grad.starting_at(first)).enumerate() {
-        let at = i * width..i * width + weight.len();
-        match &master {
-            Some(master) => w.copy_from_slice(&master[at.clone()]),
-            None => load(weight, &mut w),
-        }
-        for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(g.unwrap_or(&zeros)) {
-            *w = scalars.update(*w, g, m, v);
-        }
-        if let Some(master) = &mut master {
-            master[at].copy_from_slice(&w);
-        }
-        store(&w, weight);
-    }
+        },
+    );
 }

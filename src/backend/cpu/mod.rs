@@ -3,6 +3,7 @@
 //! Work is cut by the shape alone, never by the number of threads, so any number of threads gives the same bytes.
 
 mod adamw;
+mod adamw_rows;
 mod attention;
 mod element;
 mod embedding;
@@ -13,6 +14,7 @@ mod layer_norm;
 pub mod math;
 mod pooling;
 mod rows;
+mod split;
 
 pub use element::CpuElement;
 pub use gemm::has_fast_bf16;
@@ -52,13 +54,11 @@ impl<E: CpuElement> Backend for Cpu<E> {
     }
 
     fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {
-        let mut v = Vec::new();
-        v.try_reserve_exact(len).map_err(|_| {
+        // Zeroed by the system page by page when it is first written to: most rows of the word table's moments never are.
+        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
             let mib = (len * size_of::<T>()) >> 20;
             crate::Error::other(format!("out of memory: {mib} MiB are not to be had; lower chunk_tokens or batch_size"))
-        })?;
-        v.resize(len, T::zeroed());
-        Ok(v)
+        })
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {
@@ -91,6 +91,27 @@ impl<E: CpuElement> Backend for Cpu<E> {
     fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()> {
         let (w, n) = (x.row_len(), x.len());
         rows::copy(x.as_slice(), &mut out.as_mut_slice()[start * w..start * w + n]);
+        Ok(())
+    }
+
+    fn gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        let w = x.row_len();
+        assert_eq!(out.shape(), [rows.len(), w], "gather_rows: shape of the result");
+        let (x, rows) = (x.as_slice(), rows.as_slice());
+        out.as_mut_slice()
+            .chunks_exact_mut(w)
+            .zip(rows)
+            .for_each(|(out, &row)| out.copy_from_slice(&x[row as usize * w..][..w]));
+        Ok(())
+    }
+
+    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        let w = out.row_len();
+        assert_eq!(x.shape(), [rows.len(), w], "scatter_rows: shape of the input");
+        let out = out.as_mut_slice();
+        for (x, &row) in x.as_slice().chunks_exact(w).zip(rows.as_slice()) {
+            out[row as usize * w..][..w].copy_from_slice(x);
+        }
         Ok(())
     }
 
@@ -200,12 +221,22 @@ impl<E: CpuElement> Backend for Cpu<E> {
     }
 
     fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()> {
-        out.as_mut_slice()[slot] = adamw::sum_of_squares(x.as_slice());
+        out.as_mut_slice()[slot] = adamw::sum_of_squares(x.as_slice()) as f32;
         Ok(())
     }
 
     fn adamw(&self, args: AdamW<Self>) -> Result<()> {
         adamw::step(args);
+        Ok(())
+    }
+
+    fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {
+        adamw_rows::step(args);
+        Ok(())
+    }
+
+    fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()> {
+        adamw_rows::catch_up(args);
         Ok(())
     }
 }
