@@ -1,5 +1,6 @@
 //! The one integration-test binary. Each module checks one part of hbt from outside.
 
+mod allocations;
 mod bench;
 mod cli;
 mod common;

@@ -32,8 +32,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
     fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;
     /// Copies host values to the first `from.len()` elements.
     fn upload<T: Value>(&self, from: &[T], to: &mut Self::Buffer<T>) -> Result<()>;
-    /// Copies the first `to.len()` elements to the host.
-    fn download<T: Value>(&self, from: &Self::Buffer<T>, to: &mut [T]) -> Result<()>;
+    /// Copies `to.len()` elements from `start` on to the host.
+    fn download<T: Value>(&self, from: &Self::Buffer<T>, start: usize, to: &mut [T]) -> Result<()>;
 
     /// `x = 0`
     fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()>;

@@ -156,7 +156,7 @@ pub struct Segments<B: Backend> {
     pub order: Tensor<B, i32>,
     /// `(n + 1,)` where each segment starts in `order`.
     pub starts: Tensor<B, i32>,
-    /// `(n,)` the row of the gradient that the segment adds to; no row occurs twice.
+    /// `(n,)` the row of the gradient that the segment adds to, ascending; no row occurs twice.
     pub rows: Tensor<B, i32>,
 }
 

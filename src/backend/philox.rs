@@ -9,18 +9,22 @@ const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// Ten rounds of Philox4x32.
+///
+/// Words are the low halves of 64-bit values, and what is in the high halves does not matter: a product is then a word
+/// as it is, and a processor's vectors multiply such values in one instruction.
 #[inline(always)]
-pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+pub fn philox4x32(counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    const LOW: u64 = 0xFFFF_FFFF;
+    let mut c = counter.map(u64::from);
     for round in 0..10 {
         if round > 0 {
             key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
         }
-        let p0 = u64::from(MULTIPLIER[0]) * u64::from(counter[0]);
-        let p1 = u64::from(MULTIPLIER[1]) * u64::from(counter[2]);
-        counter =
-            [(p1 >> 32) as u32 ^ counter[1] ^ key[0], p1 as u32, (p0 >> 32) as u32 ^ counter[3] ^ key[1], p0 as u32];
+        let p0 = u64::from(MULTIPLIER[0]) * (c[0] & LOW);
+        let p1 = u64::from(MULTIPLIER[1]) * (c[2] & LOW);
+        c = [(p1 >> 32) ^ c[1] ^ u64::from(key[0]), p1, (p0 >> 32) ^ c[3] ^ u64::from(key[1]), p0];
     }
-    counter
+    c.map(|word| word as u32)
 }
 
 /// Columns that one Philox call decides: four words of two 16-bit values each.
@@ -39,25 +43,42 @@ impl Dropout {
         65536.0 / (65536 - self.threshold()) as f32
     }
 
+    /// Columns that [`Dropout::block_factors`] decides.
+    pub const BLOCK: usize = LANES * COLUMNS_PER_CALL;
+
     /// Writes 0 or [`Dropout::scale`] for the columns `0..factors.len()` of one row.
     ///
     /// `row` is the token's row in the whole batch; `head` is 0 except in attention, where columns are key positions.
     #[inline(always)]
     pub fn factors(&self, row: i32, head: u32, factors: &mut [f32]) {
+        let (blocks, rest) = factors.as_chunks_mut::<{ Self::BLOCK }>();
+        let n = blocks.len();
+        for (block, out) in blocks.iter_mut().enumerate() {
+            self.block_factors(row, head, block, out);
+        }
+        if !rest.is_empty() {
+            let mut last = [0.0; Self::BLOCK];
+            self.block_factors(row, head, n, &mut last);
+            rest.copy_from_slice(&last[..rest.len()]);
+        }
+    }
+
+    /// As [`Dropout::factors`], for the columns from `block * BLOCK` on.
+    #[inline(always)]
+    pub fn block_factors(&self, row: i32, head: u32, block: usize, factors: &mut [f32; Self::BLOCK]) {
         let (threshold, scale) = (self.threshold(), self.scale());
         let key = [self.seed as u32, (self.seed >> 32) as u32];
         let site = self.site ^ (head << 16);
-        for (block, out) in factors.chunks_mut(LANES * COLUMNS_PER_CALL).enumerate() {
-            let mut words = [[0u32; LANES]; 4];
-            let [w0, w1, w2, w3] = &mut words;
-            for (lane, (((a, b), c), d)) in w0.iter_mut().zip(w1).zip(w2).zip(w3).enumerate() {
-                [*a, *b, *c, *d] = philox4x32([(block * LANES + lane) as u32, row as u32, site, self.step], key);
-            }
-            for (i, f) in out.iter_mut().enumerate() {
-                let word = words[i / (2 * LANES)][i / 2 % LANES];
-                let value = if i % 2 == 0 { word & 0xFFFF } else { word >> 16 };
-                *f = if value < threshold { 0.0 } else { scale };
-            }
+        let mut words = [[0u32; LANES]; 4];
+        let [w0, w1, w2, w3] = &mut words;
+        for (lane, (((a, b), c), d)) in w0.iter_mut().zip(w1).zip(w2).zip(w3).enumerate() {
+            let random = philox4x32([(block * LANES + lane) as u32, row as u32, site, self.step], key);
+            // Little-endian, so that the low half of a word is the first of its two columns.
+            [*a, *b, *c, *d] = random.map(u32::to_le);
+        }
+        let values: [u16; Self::BLOCK] = bytemuck::cast(words);
+        for (f, value) in factors.iter_mut().zip(values) {
+            *f = if u32::from(u16::from_le(value)) < threshold { 0.0 } else { scale };
         }
     }
 }

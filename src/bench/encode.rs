@@ -66,7 +66,8 @@ impl<B: Backend> Case for Encode<'_, B> {
     fn run(&mut self) -> Result<()> {
         self.embeddings.clear();
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
-        for chunk in sequences.chunks(CHUNK_TOKENS) {
+        let chunks: Vec<_> = sequences.chunks(CHUNK_TOKENS).collect();
+        for chunk in chunks {
             let rows = self.encode(chunk)?;
             self.embeddings.extend(rows);
         }

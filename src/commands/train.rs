@@ -99,7 +99,7 @@ impl Job for TrainJob<'_> {
         let from_scratch = config.from_scratch && self.state.is_none();
         let mut retriever = Retriever::load(backend, &self.dir, &Config { from_scratch, ..config.clone() })?;
         let kinds = [retriever.query.clone(), retriever.passage.clone()];
-        let data = Arc::new(tokenized(config, &retriever.tokenizer, &kinds)?);
+        let data = Arc::new(tokenized(config, retriever.tokenizer()?, &kinds)?);
         say(&describe(config, &retriever, self.run_dir.path()));
         let setup = Setup {
             config,

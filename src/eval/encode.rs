@@ -12,6 +12,7 @@ use crate::model::{
 use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Texts that are tokenized, sorted and packed together, while those before them are embedded.
 ///
@@ -58,8 +59,8 @@ pub struct Retriever<B: Backend> {
     pub dir: ModelDir,
     /// The network.
     pub encoder: Encoder<B>,
-    /// The model's own tokenizer.
-    pub tokenizer: TextTokenizer,
+    /// The model's own tokenizer, while it is wanted.
+    tokenizer: OnceLock<TextTokenizer>,
     /// How queries are read.
     pub query: TextKind,
     /// How passages are read.
@@ -101,7 +102,25 @@ impl<B: Backend> Retriever<B> {
         tokenizer.check_max_len("passage_max_len", passage.max_len)?;
         let pooling = dir.pooling_or(config.pooling)?;
         let encoder = Encoder { config: dir.config.clone(), pooling, weights: weights? };
-        Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens: config.chunk_tokens, from_scratch })
+        let (tokenizer, chunk_tokens) = (tokenizer.into(), config.chunk_tokens);
+        Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens, from_scratch })
+    }
+
+    /// The model's own tokenizer, read again if it was [released](Retriever::release_tokenizer).
+    ///
+    /// # Errors
+    /// When its file is gone or has changed.
+    pub fn tokenizer(&self) -> Result<&TextTokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = TextTokenizer::from_file(&self.dir.tokenizer)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// Gives back the tokenizer's memory, 300 MB for a vocabulary of 250,000, until it is next asked for.
+    pub fn release_tokenizer(&mut self) {
+        self.tokenizer.take();
     }
 
     /// The weights that were loaded, once more and not rounded: the masters of a training run.
@@ -161,7 +180,7 @@ impl<B: Backend> Retriever<B> {
     /// Tokens of the window of `texts` that begins at `start`; none where the texts end before it.
     fn tokenize<S: AsRef<str> + Sync>(&self, kind: &TextKind, texts: &[S], start: usize) -> Result<Vec<Vec<u32>>> {
         let window = &texts[start.min(texts.len())..texts.len().min(start + WINDOW)];
-        self.tokenizer.encode_batch(&kind.prefix, window, kind.max_len).map_err(|(i, error)| {
+        self.tokenizer()?.encode_batch(&kind.prefix, window, kind.max_len).map_err(|(i, error)| {
             let beginning: String = window[i].as_ref().chars().take(40).collect();
             Error::other(format!("text {} ({beginning:?}): {error}", start + i + 1))
         })

@@ -76,7 +76,7 @@ pub fn relevant_ranks<B: Backend>(
             out: &mut scores,
             accumulate: false,
         })?;
-        backend.download(scores.buffer(), out)
+        backend.download(scores.buffer(), 0, out)
     })
 }
 

@@ -30,6 +30,9 @@ pub struct InfoNce<B: Backend> {
     loss: Tensor<B, f32>,
     cosines: Tensor<B, f32>,
     positives: Tensor<B, i32>,
+    /// Host copies of those
+    host: Vec<f32>,
+    host_positives: Vec<i32>,
     rows_per_chunk: usize,
 }
 
@@ -98,6 +101,8 @@ impl<B: Backend> InfoNce<B> {
             loss: Tensor::zeros(backend, &[0])?,
             cosines: Tensor::zeros(backend, &[0, 2])?,
             positives: Tensor::zeros(backend, &[0])?,
+            host: Vec::new(),
+            host_positives: Vec::new(),
             rows_per_chunk: ROWS_PER_CHUNK,
         })
     }
@@ -152,8 +157,9 @@ impl<B: Backend> InfoNce<B> {
                 t.resize_rows(backend, c)?;
             }
             self.chunk_working.resize_rows(backend, c)?;
-            let positives: Vec<i32> = (first as i32..(first + c) as i32).collect();
-            self.positives.assign(backend, &positives)?;
+            self.host_positives.clear();
+            self.host_positives.extend(first as i32..(first + c) as i32);
+            self.positives.assign(backend, &self.host_positives)?;
             backend.copy_rows(&rows.embeddings, first, &mut self.chunk)?;
             backend.cast(&self.chunk, &mut self.chunk_working)?;
             backend.gemm_f32(Gemm {
@@ -196,8 +202,10 @@ impl<B: Backend> InfoNce<B> {
                 accumulate: true,
             })?;
             backend.paste_rows(&self.chunk, &mut rows.d, first)?;
-            sums[0] += self.loss.to_vec(backend)?.iter().map(|&l| f64::from(l)).sum::<f64>();
-            for pair in self.cosines.to_vec(backend)?.chunks_exact(2) {
+            self.loss.read_into(backend, &mut self.host)?;
+            sums[0] += self.host.iter().map(|&l| f64::from(l)).sum::<f64>();
+            self.cosines.read_into(backend, &mut self.host)?;
+            for pair in self.host.chunks_exact(2) {
                 sums[1] += f64::from(pair[0]);
                 sums[2] += f64::from(pair[1]);
             }

@@ -56,7 +56,8 @@ impl<B: Backend> Gradients<B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn reset(&mut self, backend: &B, ids: &[i32]) -> Result<()> {
-        self.unique_ids = ids.to_vec();
+        self.unique_ids.clear();
+        self.unique_ids.extend_from_slice(ids);
         self.unique_ids.sort_unstable();
         self.unique_ids.dedup();
         self.word_rows.assign(backend, &self.unique_ids)?;

@@ -14,7 +14,7 @@ pub struct Sequences<'a> {
     pub cu_seqlens: &'a [i32],
 }
 
-impl Sequences<'_> {
+impl<'a> Sequences<'a> {
     /// Number of sequences.
     pub fn n_seqs(&self) -> usize {
         self.cu_seqlens.len() - 1
@@ -22,19 +22,14 @@ impl Sequences<'_> {
 
     /// Cuts the sequences, in their order, into chunks of at most `chunk_tokens` tokens; a longer sequence is a chunk
     /// of its own.
-    pub fn chunks(&self, chunk_tokens: usize) -> Vec<Range<usize>> {
-        let mut chunks = Vec::new();
+    pub fn chunks(self, chunk_tokens: usize) -> impl Iterator<Item = Range<usize>> + use<'a> {
         let mut first = 0;
-        for s in 0..self.n_seqs() {
-            if s > first && (self.cu_seqlens[s + 1] - self.cu_seqlens[first]) as usize > chunk_tokens {
-                chunks.push(first..s);
-                first = s;
-            }
-        }
-        if first < self.n_seqs() {
-            chunks.push(first..self.n_seqs());
-        }
-        chunks
+        std::iter::from_fn(move || {
+            let end = |last: usize| self.cu_seqlens[last] as usize;
+            let fits = |last: &usize| end(*last) - end(first) <= chunk_tokens || *last == first + 1;
+            let last = (first + 1..=self.n_seqs()).take_while(fits).last()?;
+            Some(std::mem::replace(&mut first, last)..last)
+        })
     }
 }
 
@@ -48,6 +43,27 @@ pub struct DeviceBatch<B: Backend> {
     pub position_segments: Segments<B>,
     /// Its tokens by type: all of type 0.
     pub type_segments: Segments<B>,
+    host: HostBatch,
+}
+
+/// What is put together on the host before it goes to the device.
+#[derive(Default)]
+struct HostBatch {
+    ids: Vec<i32>,
+    positions: Vec<i32>,
+    cu_seqlens: Vec<i32>,
+    global_rows: Vec<i32>,
+    /// Row of a table's gradient that each token adds to.
+    token_rows: Vec<i32>,
+    order: Vec<i32>,
+    starts: Vec<i32>,
+    rows: Vec<i32>,
+}
+
+/// `to = from`, in the memory that `to` has.
+fn refill(to: &mut Vec<i32>, from: impl IntoIterator<Item = i32>) {
+    to.clear();
+    to.extend(from);
 }
 
 impl<B: Backend> DeviceBatch<B> {
@@ -69,6 +85,7 @@ impl<B: Backend> DeviceBatch<B> {
             word_segments: segments()?,
             position_segments: segments()?,
             type_segments: segments()?,
+            host: HostBatch::default(),
         })
     }
 
@@ -86,7 +103,9 @@ impl<B: Backend> DeviceBatch<B> {
                 "the tokenizer gave token id {id}, but the model's vocabulary has {n} rows; they do not belong together"
             )));
         }
-        let local: Vec<i32> = cu.iter().map(|&at| at - first).collect();
+        let host = &mut self.host;
+        refill(&mut host.cu_seqlens, cu.iter().map(|&at| at - first));
+        let local = &host.cu_seqlens;
         assert!(local.windows(2).all(|w| w[0] < w[1]), "a sequence has at least its special tokens");
         let max_seqlen = local.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0) as usize;
         if max_seqlen > config.max_seq_len() {
@@ -96,11 +115,13 @@ impl<B: Backend> DeviceBatch<B> {
             )));
         }
         let offset = config.position_offset() as i32;
-        let positions: Vec<i32> = local.windows(2).flat_map(|w| (0..w[1] - w[0]).map(|i| i + offset)).collect();
+        refill(&mut host.positions, local.windows(2).flat_map(|w| offset..offset + w[1] - w[0]));
+        refill(&mut host.global_rows, first..last);
+        refill(&mut host.ids, ids.iter().copied());
         self.packed.ids.assign(backend, ids)?;
-        self.packed.positions.assign(backend, &positions)?;
-        self.packed.cu_seqlens.assign(backend, &local)?;
-        self.packed.global_rows.assign(backend, &(first..last).collect::<Vec<_>>())?;
+        self.packed.positions.assign(backend, &host.positions)?;
+        self.packed.cu_seqlens.assign(backend, local)?;
+        self.packed.global_rows.assign(backend, &host.global_rows)?;
         self.packed.max_seqlen = max_seqlen;
         Ok(())
     }
@@ -111,28 +132,35 @@ impl<B: Backend> DeviceBatch<B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn load_segments(&mut self, backend: &B, unique_ids: &[i32]) -> Result<()> {
-        let ids = self.packed.ids.to_vec(backend)?;
-        let rows = |id: i32| unique_ids.binary_search(&id).expect("every id of a chunk is an id of its step") as i32;
-        assign_segments(backend, &mut self.word_segments, &ids.into_iter().map(rows).collect::<Vec<_>>())?;
-        let positions = self.packed.positions.to_vec(backend)?;
-        assign_segments(backend, &mut self.position_segments, &positions)?;
-        assign_segments(backend, &mut self.type_segments, &vec![0; positions.len()])
+        let host = &mut self.host;
+        let row = |id: &i32| unique_ids.binary_search(id).expect("every id of a chunk is an id of its step") as i32;
+        refill(&mut host.token_rows, host.ids.iter().map(row));
+        host.assign_segments(backend, &mut self.word_segments)?;
+        refill(&mut host.token_rows, host.positions.iter().copied());
+        host.assign_segments(backend, &mut self.position_segments)?;
+        host.token_rows.fill(0);
+        host.assign_segments(backend, &mut self.type_segments)
     }
 }
 
-/// Tokens sorted by `row`, equal rows in token order.
-fn assign_segments<B: Backend>(backend: &B, segments: &mut Segments<B>, row: &[i32]) -> Result<()> {
-    let mut order: Vec<i32> = (0..row.len() as i32).collect();
-    order.sort_by_key(|&t| row[t as usize]);
-    let (mut starts, mut rows) = (Vec::new(), Vec::new());
-    for (at, &t) in order.iter().enumerate() {
-        if rows.last() != Some(&row[t as usize]) {
-            starts.push(at as i32);
-            rows.push(row[t as usize]);
+impl HostBatch {
+    /// Tokens sorted by row, equal rows in token order.
+    fn assign_segments<B: Backend>(&mut self, backend: &B, segments: &mut Segments<B>) -> Result<()> {
+        let row = &self.token_rows;
+        refill(&mut self.order, 0..row.len() as i32);
+        // By token too, so that the sort may be one that needs no memory.
+        self.order.sort_unstable_by_key(|&t| (row[t as usize], t));
+        self.starts.clear();
+        self.rows.clear();
+        for (at, &t) in self.order.iter().enumerate() {
+            if self.rows.last() != Some(&row[t as usize]) {
+                self.starts.push(at as i32);
+                self.rows.push(row[t as usize]);
+            }
         }
+        self.starts.push(self.order.len() as i32);
+        segments.order.assign(backend, &self.order)?;
+        segments.starts.assign(backend, &self.starts)?;
+        segments.rows.assign(backend, &self.rows)
     }
-    starts.push(order.len() as i32);
-    segments.order.assign(backend, &order)?;
-    segments.starts.assign(backend, &starts)?;
-    segments.rows.assign(backend, &rows)
 }

@@ -14,6 +14,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// What a saved model consists of, its weights apart.
@@ -41,8 +42,8 @@ pub struct ModelSave<'a> {
 
 /// Writes the directory `target`, or replaces it as [`fs::replace_directory`] does.
 ///
-/// `values` is called once for every parameter, in the order of [`EncoderParams::iter`](super::EncoderParams::iter), so that one parameter at a time is
-/// in host memory. `extra` is given the temporary directory to add files of its own before it takes the target's name.
+/// `values` is asked for all elements of every parameter, a [piece](pieces) at a time, parameters in the order of
+/// [`EncoderParams::iter`](super::EncoderParams::iter): no more than that is held in host memory. `extra` is given the temporary directory to add files of its own before it takes the target's name.
 ///
 /// # Errors
 /// When something cannot be written, when `target` holds something that is not a model, and those of the closures. `target`
@@ -50,7 +51,7 @@ pub struct ModelSave<'a> {
 pub fn save(
     target: &Path,
     model: &ModelSave,
-    values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    values: impl FnMut(&ParamSpec, Range<usize>) -> Result<Vec<f32>>,
     extra: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     refuse_foreign_directory(target)?;
@@ -153,16 +154,16 @@ fn write_config(directory: &Path, source: &ModelDir) -> Result<()> {
 fn write_all_weights(
     directory: &Path,
     source: &ModelDir,
-    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    mut values: impl FnMut(&ParamSpec, Range<usize>) -> Result<Vec<f32>>,
 ) -> Result<()> {
     let specs = specs(&source.config, source.dense.as_ref());
     let pooler = read_pooler(source);
     let in_file = |file| specs.iter().filter(move |spec| spec.file == file);
     let encoder = in_file(ParamFile::Encoder).chain(pooler.iter().map(|(spec, _)| spec));
-    write_weights(&directory.join("model.safetensors"), encoder.collect(), |spec| {
+    write_weights(&directory.join("model.safetensors"), encoder.collect(), |spec, part| {
         match pooler.iter().find(|(kept, _)| kept.name == spec.name) {
-            Some((_, kept)) => Ok(kept.clone()),
-            None => values(spec),
+            Some((_, kept)) => Ok(kept[part].to_vec()),
+            None => values(spec, part),
         }
     })?;
     if specs.dense.is_some() {
@@ -176,7 +177,7 @@ fn write_all_weights(
 fn write_weights(
     path: &Path,
     specs: Vec<&ParamSpec>,
-    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    mut values: impl FnMut(&ParamSpec, Range<usize>) -> Result<Vec<f32>>,
 ) -> Result<()> {
     let header = |spec: &ParamSpec, name: &String| TensorHeader {
         name: name.clone(),
@@ -184,12 +185,19 @@ fn write_weights(
         shape: spec.hf_shape(),
     };
     let tensors: Vec<_> = specs.iter().flat_map(|spec| spec.hf.iter().map(|name| header(spec, name))).collect();
-    let blocks = specs.iter().map(|spec| {
-        let values = values(spec)?;
-        assert_eq!(values.len(), spec.len(), "{} has shape {:?}", spec.name, spec.shape);
+    let parts = specs.iter().flat_map(|spec| pieces(spec.len()).map(move |part| (spec, part)));
+    let blocks = parts.map(|(spec, part)| {
+        let values = values(spec, part.clone())?;
+        assert_eq!(values.len(), part.len(), "{part:?} of {}, which has shape {:?}", spec.name, spec.shape);
         Ok(Block::F32(values))
     });
     write_safetensors(path, &tensors, blocks)
+}
+
+/// Cuts `len` elements into pieces of 4 MB: a large model's word table is not to be in memory twice.
+pub fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
+    const PIECE: usize = 1 << 20;
+    (0..len).step_by(PIECE).map(move |start| start..len.min(start + PIECE))
 }
 
 /// A tensor of a safetensors file.
@@ -211,7 +219,7 @@ pub enum Block {
 }
 
 /// Writes tensors of the given names, types and shapes into one safetensors file. `blocks` are their values in the same
-/// order; a block may span several tensors, and one block at a time is in host memory.
+/// order; a block may span several tensors or be a part of one, and one block at a time is in host memory.
 ///
 /// # Errors
 /// The first error of `blocks`, or when the file cannot be written.

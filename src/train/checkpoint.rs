@@ -15,6 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "training_state.json";
@@ -295,10 +296,11 @@ fn save_model<B: Backend>(
         passage_prefix: &retriever.passage.prefix,
         card,
     };
-    let mut index = 0;
-    let value = |_: &ParamSpec| {
-        index += 1;
-        optimizer.parameter(&retriever.backend, &encoder.weights, index - 1)
+    let mut next = 0;
+    let value = |_: &ParamSpec, part: Range<usize>| {
+        // The first part of a parameter begins it.
+        next += usize::from(part.start == 0);
+        optimizer.parameter(&retriever.backend, &encoder.weights, next - 1, part)
     };
     save(target, &model, value, extra)
 }

@@ -7,10 +7,13 @@ use crate::Result;
 use crate::backend::{Backend, Tensor};
 use crate::loss::{InfoNce, LossReport};
 use crate::model::{Activations, Encoder, Gradients, Keep, Sequences, StepDropout};
+use std::ops::Range;
 
 /// Buffers of a step, kept from step to step.
 pub struct GradCache<B: Backend> {
     chunk_tokens: usize,
+    /// Sequences of the chunks of the step in hand
+    chunks: Vec<Range<usize>>,
     activations: Activations<B>,
     /// `(S, D)` embeddings of the whole batch, and their gradient
     embeddings: Tensor<B, f32>,
@@ -28,6 +31,7 @@ impl<B: Backend> GradCache<B> {
         let shape = [0, encoder.embedding_size()];
         Ok(Self {
             chunk_tokens,
+            chunks: Vec::new(),
             activations: Activations::new(backend, encoder)?,
             embeddings: Tensor::zeros(backend, &shape)?,
             d_embeddings: Tensor::zeros(backend, &shape)?,
@@ -57,7 +61,9 @@ impl<B: Backend> GradCache<B> {
         loss: &mut InfoNce<B>,
         grads: &mut Gradients<B>,
     ) -> Result<LossReport> {
-        let chunks = sequences.chunks(self.chunk_tokens);
+        self.chunks.clear();
+        self.chunks.extend(sequences.chunks(self.chunk_tokens));
+        let chunks = &self.chunks;
         self.embeddings.resize_rows(backend, sequences.n_seqs())?;
         self.d_embeddings.resize_rows(backend, sequences.n_seqs())?;
         let acts = &mut self.activations;

@@ -64,6 +64,8 @@ pub struct Outcome {
 /// # Errors
 /// Data that cannot serve the configured batches, a loss that is not finite, no memory or disk space left.
 pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Outcome> {
+    // Training reads tokens: memory that only evaluation needs is free for the optimizer until then.
+    retriever.release_tokenizer();
     let mut trainer = Trainer::new(retriever, setup)?;
     // Only now: a run that cannot begin leaves nothing behind.
     trainer.setup.run_dir.create(&trainer.setup.config.to_toml())?;
@@ -253,6 +255,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let counter = Counter::new("evaluated", total);
         let report = self.retriever.evaluate(set, &self.setup.model_name, &mut |n| counter.set(n as u64, total))?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
+        self.retriever.release_tokenizer();
         Ok(Some(report))
     }
 

@@ -9,6 +9,7 @@ use super::word_table::WordTable;
 use crate::Result;
 use crate::backend::{AdamW, AdamWRows, AdamWStep, Backend, Element, Tensor};
 use crate::model::{EncoderParams, Gradients, ParamSpec};
+use std::ops::Range;
 
 /// The word table's place in [`EncoderParams::iter`].
 const WORDS: usize = 0;
@@ -106,20 +107,27 @@ impl<B: Backend> Optimizer<B> {
         self.table.catch_up(backend, &mut weights.word_embeddings, master, moments, rows, self.updates)
     }
 
-    /// The parameters in f32, in the order of [`EncoderParams::iter`]: masters where there are any, else the weights.
+    /// Some elements of a parameter in f32, of those in the order of [`EncoderParams::iter`]: of its master where it has
+    /// one, else of the weight.
     ///
     /// # Errors
     /// When a copy from the device fails.
     ///
     /// # Panics
     /// When word embeddings lack updates: [`Optimizer::catch_up`] comes first.
-    pub fn parameter(&self, backend: &B, weights: &EncoderParams<Tensor<B, B::E>>, index: usize) -> Result<Vec<f32>> {
+    pub fn parameter(
+        &self,
+        backend: &B,
+        weights: &EncoderParams<Tensor<B, B::E>>,
+        index: usize,
+        part: Range<usize>,
+    ) -> Result<Vec<f32>> {
         let missing = "the optimizer and the encoder have the same parameters";
         assert!(index != WORDS || self.table.is_caught_up(), "the word embeddings have not been caught up");
         match &self.master {
-            Some(master) => master.iter().nth(index).expect(missing).to_vec(backend),
+            Some(master) => master.iter().nth(index).expect(missing).part_to_vec(backend, part),
             None => {
-                let values = weights.iter().nth(index).expect(missing).to_vec(backend)?;
+                let values = weights.iter().nth(index).expect(missing).part_to_vec(backend, part)?;
                 Ok(values.into_iter().map(Element::to_f32).collect())
             }
         }

@@ -35,7 +35,7 @@ fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<(
         card: &card(),
     };
     let mut values = params.iter();
-    save(target, &model, |_| Ok(values.next().unwrap().clone()), extra)
+    save(target, &model, |_, part| Ok(values.next().unwrap()[part].to_vec()), extra)
 }
 
 fn no_extra(_: &Path) -> Result<()> {
@@ -304,9 +304,9 @@ fn a_failed_save_leaves_the_old_model_and_nothing_else() {
         card: &card,
     };
     let mut left = 9;
-    let values = |spec: &hbt::model::ParamSpec| {
+    let values = |_: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
         left -= 1;
-        if left == 0 { Err(Error::other("the device is gone")) } else { Ok(vec![0.0; spec.len()]) }
+        if left == 0 { Err(Error::other("the device is gone")) } else { Ok(vec![0.0; part.len()]) }
     };
     assert_eq!(save(target, &model, values, no_extra).unwrap_err().to_string(), "the device is gone");
     assert_eq!((load_all(target), names(root.path())), (before, files));

@@ -79,8 +79,8 @@ pub fn segment_sum<B: Backend>(backend: &B) {
     for (tokens, width, n_rows) in [(1, 1, 1), (50, 7, 6), (130, 33, 200), (300, 384, 5), (70_000, 3, 2)] {
         let mut random = Random::new(5);
         let row_of: Vec<i32> = (0..tokens).map(|_| random.below(n_rows) as i32).collect();
-        // In any order, and rows that no token names may be missing or empty.
-        let mut rows = random.permutation(n_rows);
+        // Rows that no token names may be missing or empty.
+        let mut rows: Vec<i32> = (0..n_rows as i32).collect();
         rows.retain(|row| row_of.contains(row) || row % 2 == 0);
         let segments = HostSegments::new(&row_of, &rows);
         let (x, start) = (random.values::<B::E>(tokens * width, 1.0), random.values::<f32>(n_rows * width, 1.0));

@@ -41,15 +41,6 @@ impl Random {
     pub fn values<T: Element>(&mut self, n: usize, std: f64) -> Vec<f64> {
         (0..n).map(|_| rounded::<T>(std * self.normal())).collect()
     }
-
-    /// A permutation of `0..n`.
-    pub fn permutation(&mut self, n: usize) -> Vec<i32> {
-        let mut all: Vec<i32> = (0..n as i32).collect();
-        for i in (1..n).rev() {
-            all.swap(i, self.below(i + 1));
-        }
-        all
-    }
 }
 
 /// `x` as `T` holds it.

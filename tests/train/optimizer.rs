@@ -68,8 +68,8 @@ impl<B: Backend> Run<B> {
         self.catch_up();
         let (mut index, mut working) = (0, self.weights.iter());
         self.specs
-            .try_map(|_| {
-                let values = self.optimizer.parameter(&self.backend, &self.weights, index)?;
+            .try_map(|spec| {
+                let values = self.optimizer.parameter(&self.backend, &self.weights, index, 0..spec.len())?;
                 let copy = working.next().unwrap().to_vec(&self.backend)?;
                 assert!(values.iter().zip(copy).all(|(&x, w)| B::E::from_f32(x).to_f32() == w.to_f32()));
                 index += 1;
@@ -141,5 +141,5 @@ fn a_restored_optimizer_goes_on_exactly() {
 fn stale_word_embeddings_are_not_handed_out() {
     let mut run = Run::new(Cpu::<f32>::new());
     run.step(1);
-    let _ = run.optimizer.parameter(&run.backend, &run.weights, 0);
+    let _ = run.optimizer.parameter(&run.backend, &run.weights, 0, 0..1);
 }

@@ -1,156 +1,200 @@
-//! Residual + dropout + LayerNorm in one pass over memory, forward and backward.
+//! Residual + dropout + LayerNorm in one pass over memory, forward and backward. What a row passes through more than
+//! once it does in the first-level cache.
 
-use super::math::{add_assign, load, simd, store, sum_of};
-use super::rows::{BLOCK, add_partials, n_blocks};
+use super::math::{simd, sum_of, sum_of_three};
+use super::rows::{add_sums, block};
 use super::{Cpu, CpuElement};
 use crate::backend::{Dropout, Element, ResidualLayerNormBackward, ResidualLayerNormForward};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// `out = (x - mean) rstd weight + bias`; returns (mean, rstd). `x` and the parameters are widened.
+/// Dropout factors of [`Dropout::BLOCK`] columns of a row: all 1 where there is no dropout.
+pub struct Factors {
+    dropout: Option<Dropout>,
+    values: [f32; Dropout::BLOCK],
+}
+
+impl Factors {
+    #[inline(always)]
+    pub fn new(dropout: Option<Dropout>) -> Self {
+        Factors { dropout, values: [1.0; Dropout::BLOCK] }
+    }
+
+    /// The factors of one of the [`blocks`].
+    #[inline(always)]
+    pub fn of(&mut self, row: i32, block: usize) -> &[f32] {
+        if let Some(dropout) = self.dropout {
+            dropout.block_factors(row, 0, block, &mut self.values);
+        }
+        &self.values
+    }
+}
+
+/// Blocks of a row of `n` columns, and their columns.
 #[inline(always)]
-pub fn normalize_row(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) -> (f32, f32) {
+pub fn blocks(n: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (0..n).step_by(Dropout::BLOCK).map(move |first| first..n.min(first + Dropout::BLOCK)).enumerate()
+}
+
+/// Mean and `1 / sqrt(variance + eps)`.
+#[inline(always)]
+pub fn statistics<E: Element>(x: &[E], eps: f32) -> (f32, f32) {
     let n = x.len() as f32;
     let mean = sum_of(x, |v| v) / n;
     let variance = sum_of(x, |v| (v - mean) * (v - mean)) / n;
-    let rstd = 1.0 / (variance + eps).sqrt();
-    for (((o, &v), &w), &b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-        *o = (v - mean) * rstd * w + b;
-    }
-    (mean, rstd)
+    (mean, 1.0 / (variance + eps).sqrt())
 }
 
-/// Gradient of [`normalize_row`]: `d` holds dL/d_out and becomes dL/dx; the parameters' gradients are added.
+/// `out = (x - mean) rstd weight + bias`
 #[inline(always)]
-pub fn normalize_row_backward(
-    d: &mut [f32],
-    x: &[f32],
-    (mean, rstd): (f32, f32),
-    weight: &[f32],
-    d_weight: &mut [f32],
-    d_bias: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let n = x.len() as f32;
-    for ((((h, &v), &g), dw), db) in scratch.iter_mut().zip(x).zip(d.iter()).zip(d_weight).zip(d_bias) {
-        *h = (v - mean) * rstd;
-        *dw += g * *h;
-        *db += g;
-    }
-    for (g, &w) in d.iter_mut().zip(weight) {
-        *g *= w;
-    }
-    let c1 = sum_of(d, |v| v) / n;
-    let c2 = super::math::dot(d, scratch) / n;
-    for (g, &h) in d.iter_mut().zip(scratch.iter()) {
-        *g = (*g - c1 - h * c2) * rstd;
+fn normalize<E: Element>(x: &[E], (mean, rstd): (f32, f32), weight: &[E], bias: &[E], out: &mut [E]) {
+    for (((o, v), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *o = E::from_f32((v.to_f32() - mean) * rstd * w.to_f32() + b.to_f32());
     }
 }
 
-/// The whole vector in f32.
-pub fn widened<E: Element>(x: &[E]) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    load(x, &mut out);
-    out
-}
-
-/// Multiplies a row by its dropout factors, if there is dropout.
+/// `x = (x + bias) factors + residual`
 #[inline(always)]
-pub fn drop_row(dropout: Option<Dropout>, row: i32, x: &mut [f32], factors: &mut [f32]) {
-    if let Some(dropout) = dropout {
-        dropout.factors(row, 0, factors);
-        for (v, &f) in x.iter_mut().zip(factors.iter()) {
-            *v *= f;
-        }
+fn add_branch<E: Element>(x: &mut [E], bias: &[E], factors: &[f32], residual: &[E]) {
+    for (((x, b), f), r) in x.iter_mut().zip(bias).zip(factors).zip(residual) {
+        *x = E::from_f32((x.to_f32() + b.to_f32()) * f + r.to_f32());
     }
 }
 
 pub fn residual_forward<E: CpuElement>(args: ResidualLayerNormForward<Cpu<E>>) {
     let n = args.weight.len();
     assert_eq!(args.x.len(), args.residual.len(), "residual_layer_norm_forward: shapes");
-    let (weight, bias) = (widened(args.weight.as_slice()), widened(args.bias.as_slice()));
-    let branch_bias = widened(args.branch_bias.as_slice());
+    let (weight, bias, branch_bias) = (args.weight.as_slice(), args.bias.as_slice(), args.branch_bias.as_slice());
     let (dropout, eps) = (args.dropout, args.eps);
+    let block = block(args.x.rows());
     (
-        args.x.as_mut_slice().par_chunks_mut(BLOCK * n),
-        args.out.as_mut_slice().par_chunks_mut(BLOCK * n),
-        args.residual.as_slice().par_chunks(BLOCK * n),
-        args.mean.as_mut_slice().par_chunks_mut(BLOCK),
-        args.rstd.as_mut_slice().par_chunks_mut(BLOCK),
-        args.batch.global_rows.as_slice().par_chunks(BLOCK),
+        args.x.as_mut_slice().par_chunks_mut(block * n),
+        args.out.as_mut_slice().par_chunks_mut(block * n),
+        args.residual.as_slice().par_chunks(block * n),
+        args.mean.as_mut_slice().par_chunks_mut(block),
+        args.rstd.as_mut_slice().par_chunks_mut(block),
+        args.batch.global_rows.as_slice().par_chunks(block),
     )
         .into_par_iter()
         .for_each(|(x, out, residual, mean, rstd, rows)| {
             simd(
                 #[inline(always)]
                 || {
-                    let (mut row, mut normed) = (vec![0.0; n], vec![0.0; n]);
+                    let mut factors = Factors::new(dropout);
                     for i in 0..rows.len() {
-                        let at = i * n..(i + 1) * n;
-                        load(&x[at.clone()], &mut row);
-                        add_assign(&mut row, &branch_bias);
-                        drop_row(dropout, rows[i], &mut row, &mut normed);
-                        for (v, r) in row.iter_mut().zip(&residual[at.clone()]) {
-                            *v += r.to_f32();
+                        let row = i * n..(i + 1) * n;
+                        let (x, residual) = (&mut x[row.clone()], &residual[row.clone()]);
+                        for (block, at) in blocks(n) {
+                            let factors = factors.of(rows[i], block);
+                            add_branch(&mut x[at.clone()], &branch_bias[at.clone()], factors, &residual[at]);
                         }
-                        store(&row, &mut x[at.clone()]);
                         // Backward sees the sum as it was stored, so forward normalizes that too.
-                        load(&x[at.clone()], &mut row);
-                        (mean[i], rstd[i]) = normalize_row(&row, &weight, &bias, eps, &mut normed);
-                        store(&normed, &mut out[at]);
+                        let moments = statistics(x, eps);
+                        (mean[i], rstd[i]) = moments;
+                        normalize(x, moments, weight, bias, &mut out[row]);
                     }
                 },
             );
         });
 }
 
-pub fn residual_backward<E: CpuElement>(args: ResidualLayerNormBackward<Cpu<E>>) {
-    let n = args.weight.len();
-    let weight = widened(args.weight.as_slice());
-    let dropout = args.dropout;
-    // Per block: gradients of the branch bias, the weight and the bias.
-    let mut partials = vec![0.0; n_blocks(args.sum.rows()) * 3 * n];
-    (
-        args.d_residual.as_mut_slice().par_chunks_mut(BLOCK * n),
-        args.d_x.as_mut_slice().par_chunks_mut(BLOCK * n),
-        args.d_out.as_slice().par_chunks(BLOCK * n),
-        args.sum.as_slice().par_chunks(BLOCK * n),
-        args.mean.as_slice().par_chunks(BLOCK),
-        args.rstd.as_slice().par_chunks(BLOCK),
-        args.batch.global_rows.as_slice().par_chunks(BLOCK),
-        partials.par_chunks_mut(3 * n),
-    )
-        .into_par_iter()
-        .for_each(|(d_residual, d_x, d_out, sum, mean, rstd, rows, partial)| {
-            simd(
-                #[inline(always)]
-                || {
-                    let (mut d, mut x, mut scratch) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
-                    let (d_branch_bias, rest) = partial.split_at_mut(n);
-                    let (d_weight, d_bias) = rest.split_at_mut(n);
-                    for i in 0..rows.len() {
-                        let at = i * n..(i + 1) * n;
-                        load(&d_out[at.clone()], &mut d);
-                        load(&sum[at.clone()], &mut x);
-                        normalize_row_backward(&mut d, &x, (mean[i], rstd[i]), &weight, d_weight, d_bias, &mut scratch);
-                        store(&d, &mut d_residual[at.clone()]);
-                        drop_row(dropout, rows[i], &mut d, &mut scratch);
-                        store(&d, &mut d_x[at]);
-                        add_assign(d_branch_bias, &d);
-                    }
-                },
-            );
-        });
-    for (i, out) in [args.d_branch_bias, args.d_weight, args.d_bias].into_iter().enumerate() {
-        let out = out.as_mut_slice();
-        partials.chunks_exact(3 * n).for_each(|p| add_assign(out, &p[i * n..(i + 1) * n]));
+/// A LayerNorm on the way back through one row.
+#[derive(Clone, Copy)]
+pub struct RowBackward {
+    mean: f32,
+    rstd: f32,
+    /// Means over the row of the gradient at the normalized values, and of that times those values.
+    along: [f32; 2],
+}
+
+impl RowBackward {
+    /// From `d_out`, the gradient of the result, and `x`, what was normalized; adds the gradients of the parameters.
+    #[inline(always)]
+    pub fn new<E: Element>(
+        (mean, rstd): (f32, f32),
+        d_out: &[E],
+        x: &[E],
+        weight: &[E],
+        d_weight: &mut [f32],
+        d_bias: &mut [f32],
+    ) -> Self {
+        for (((g, x), dw), db) in d_out.iter().zip(x).zip(d_weight).zip(d_bias) {
+            *dw += g.to_f32() * ((x.to_f32() - mean) * rstd);
+            *db += g.to_f32();
+        }
+        let along = [
+            sum_of_three(d_out, x, weight, |g, _, w| g * w),
+            sum_of_three(d_out, x, weight, |g, x, w| g * w * ((x - mean) * rstd)),
+        ];
+        RowBackward { mean, rstd, along: along.map(|sum| sum / x.len() as f32) }
+    }
+
+    /// Gradient of one element of `x`.
+    #[inline(always)]
+    pub fn gradient(&self, d_out: f32, x: f32, weight: f32) -> f32 {
+        (d_out * weight - self.along[0] - (x - self.mean) * self.rstd * self.along[1]) * self.rstd
+    }
+
+    /// `d_residual = gradient`, `d_x = gradient factors` and `d_branch_bias += d_x`
+    #[inline(always)]
+    fn residual<E: Element>(
+        &self,
+        [d_out, x, weight]: [&[E]; 3],
+        factors: &[f32],
+        d_residual: &mut [E],
+        d_x: &mut [E],
+        d_branch_bias: &mut [f32],
+    ) {
+        let inputs = d_out.iter().zip(x).zip(weight).zip(factors);
+        for ((((g, x), w), f), ((d_residual, d_x), d_bias)) in
+            inputs.zip(d_residual.iter_mut().zip(d_x).zip(d_branch_bias))
+        {
+            let d = self.gradient(g.to_f32(), x.to_f32(), w.to_f32());
+            *d_residual = E::from_f32(d);
+            *d_x = E::from_f32(d * f);
+            *d_bias += d * f;
+        }
     }
 }
 
-/// Splits `(blocks, 2, n)` partial sums into two results; the embedding's LayerNorm has no branch bias.
-pub fn add_weight_and_bias(partials: &[f32], d_weight: &mut [f32], d_bias: &mut [f32]) {
-    let n = d_weight.len();
-    let mut both = vec![0.0; 2 * n];
-    add_partials(partials, &mut both);
-    add_assign(d_weight, &both[..n]);
-    add_assign(d_bias, &both[n..]);
+pub fn residual_backward<E: CpuElement>(args: ResidualLayerNormBackward<Cpu<E>>) {
+    let (n, rows) = (args.weight.len(), args.sum.rows());
+    let (weight, dropout, block) = (args.weight.as_slice(), args.dropout, block(rows));
+    let sums = [args.d_branch_bias, args.d_weight, args.d_bias].map(|t| t.as_mut_slice());
+    add_sums(rows, sums, |partials| {
+        (
+            args.d_residual.as_mut_slice().par_chunks_mut(block * n),
+            args.d_x.as_mut_slice().par_chunks_mut(block * n),
+            args.d_out.as_slice().par_chunks(block * n),
+            args.sum.as_slice().par_chunks(block * n),
+            args.mean.as_slice().par_chunks(block),
+            args.rstd.as_slice().par_chunks(block),
+            args.batch.global_rows.as_slice().par_chunks(block),
+            partials.par_chunks_mut(3 * n),
+        )
+            .into_par_iter()
+            .for_each(|(d_residual, d_x, d_out, sum, mean, rstd, rows, partial)| {
+                simd(
+                    #[inline(always)]
+                    || {
+                        partial.fill(0.0);
+                        let (d_branch_bias, rest) = partial.split_at_mut(n);
+                        let (d_weight, d_bias) = rest.split_at_mut(n);
+                        let mut factors = Factors::new(dropout);
+                        for i in 0..rows.len() {
+                            let row = i * n..(i + 1) * n;
+                            let (d_out, x) = (&d_out[row.clone()], &sum[row.clone()]);
+                            let (d_residual, d_x) = (&mut d_residual[row.clone()], &mut d_x[row]);
+                            let back = RowBackward::new((mean[i], rstd[i]), d_out, x, weight, d_weight, d_bias);
+                            for (block, at) in blocks(n) {
+                                let inputs = [&d_out[at.clone()], &x[at.clone()], &weight[at.clone()]];
+                                let (d_residual, d_x) = (&mut d_residual[at.clone()], &mut d_x[at.clone()]);
+                                let factors = factors.of(rows[i], block);
+                                back.residual(inputs, factors, d_residual, d_x, &mut d_branch_bias[at]);
+                            }
+                        }
+                    },
+                );
+            });
+    });
 }

@@ -31,16 +31,32 @@ fn fold(acc: [f32; LANES]) -> f32 {
 
 /// `sum_i f(x_i)`
 #[inline(always)]
-pub fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub fn sum_of<E: Element>(x: &[E], f: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut acc = [0.0; LANES];
     for c in chunks {
         for l in 0..LANES {
-            acc[l] += f(c[l]);
+            acc[l] += f(c[l].to_f32());
         }
     }
     for (a, &v) in acc.iter_mut().zip(rest) {
-        *a += f(v);
+        *a += f(v.to_f32());
+    }
+    fold(acc)
+}
+
+/// `sum_i f(x_i, y_i, w_i)`
+#[inline(always)]
+pub fn sum_of_three<E: Element>(x: &[E], y: &[E], w: &[E], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let ((cx, rx), (cy, ry), (cw, rw)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), w.as_chunks::<LANES>());
+    let mut acc = [0.0; LANES];
+    for ((x, y), w) in cx.iter().zip(cy).zip(cw) {
+        for l in 0..LANES {
+            acc[l] += f(x[l].to_f32(), y[l].to_f32(), w[l].to_f32());
+        }
+    }
+    for (((a, x), y), w) in acc.iter_mut().zip(rx).zip(ry).zip(rw) {
+        *a += f(x.to_f32(), y.to_f32(), w.to_f32());
     }
     fold(acc)
 }
@@ -98,6 +114,14 @@ pub fn store<E: Element>(x: &[f32], out: &mut [E]) {
 pub fn add_assign(a: &mut [f32], b: &[f32]) {
     for (x, &y) in a.iter_mut().zip(b) {
         *x += y;
+    }
+}
+
+/// `a += b` widened.
+#[inline(always)]
+pub fn add_widened<E: Element>(a: &mut [f32], b: &[E]) {
+    for (x, y) in a.iter_mut().zip(b) {
+        *x += y.to_f32();
     }
 }
 

@@ -14,6 +14,7 @@ mod layer_norm;
 pub mod math;
 mod pooling;
 mod rows;
+mod scratch;
 mod split;
 
 pub use element::CpuElement;
@@ -66,8 +67,8 @@ impl<E: CpuElement> Backend for Cpu<E> {
         Ok(())
     }
 
-    fn download<T: Value>(&self, from: &Vec<T>, to: &mut [T]) -> Result<()> {
-        to.copy_from_slice(&from[..to.len()]);
+    fn download<T: Value>(&self, from: &Vec<T>, start: usize, to: &mut [T]) -> Result<()> {
+        to.copy_from_slice(&from[start..start + to.len()]);
         Ok(())
     }
 

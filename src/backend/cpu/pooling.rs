@@ -1,7 +1,7 @@
 //! From token vectors to one unit vector a sequence, and back.
 
-use super::layer_norm::widened;
-use super::math::{dot, simd, sum_of, tanh};
+use super::math::{add_widened, dot, simd, sum_of, tanh};
+use super::rows::block;
 use super::{Cpu, CpuElement, Tensor};
 use crate::backend::{PoolBackward, PoolForward, Pooling};
 use rayon::prelude::*;
@@ -19,11 +19,7 @@ pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {
             #[inline(always)]
             || {
                 out.fill(0.0);
-                for row in x[start * n..last * n].chunks_exact(n) {
-                    for (o, v) in out.iter_mut().zip(row) {
-                        *o += v.to_f32();
-                    }
-                }
+                x[start * n..last * n].chunks_exact(n).for_each(|row| add_widened(out, row));
                 let share = 1.0 / (last - start) as f32;
                 out.iter_mut().for_each(|o| *o *= share);
             },
@@ -34,21 +30,24 @@ pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {
 pub fn backward<E: CpuElement>(args: PoolBackward<Cpu<E>>) {
     let n = args.d_out.row_len();
     let (d_out, cu) = (args.d_out.as_slice(), args.batch.cu_seqlens.as_slice());
-    let mut sequences = Vec::with_capacity(cu.len() - 1);
-    let mut rest = args.d_x.as_mut_slice();
-    for s in 0..cu.len() - 1 {
-        let (head, tail) = rest.split_at_mut((cu[s + 1] - cu[s]) as usize * n);
-        sequences.push(head);
-        rest = tail;
-    }
-    sequences.into_par_iter().zip(d_out.par_chunks_exact(n)).for_each(|(d_x, d)| {
+    assert_eq!(args.d_x.rows(), args.batch.n_tokens(), "pool_backward: shapes");
+    let block = block(args.d_x.rows());
+    args.d_x.as_mut_slice().par_chunks_mut(block * n).enumerate().for_each(|(i, d_x)| {
+        let first = i * block;
+        // The sequence of the block's first token; the others follow.
+        let mut s = cu.partition_point(|&start| start as usize <= first) - 1;
         simd(
             #[inline(always)]
             || {
-                let share = if args.pooling == Pooling::Cls { 1.0 } else { n as f32 / d_x.len() as f32 };
-                for (i, row) in d_x.chunks_exact_mut(n).enumerate() {
-                    let share = if args.pooling == Pooling::Cls && i > 0 { 0.0 } else { share };
-                    for (o, &g) in row.iter_mut().zip(d) {
+                for (token, row) in (first..).zip(d_x.chunks_exact_mut(n)) {
+                    while cu[s + 1] as usize <= token {
+                        s += 1;
+                    }
+                    let share = match args.pooling {
+                        Pooling::Mean => 1.0 / (cu[s + 1] - cu[s]) as f32,
+                        Pooling::Cls => f32::from(u8::from(token == cu[s] as usize)),
+                    };
+                    for (o, &g) in row.iter_mut().zip(&d_out[s * n..][..n]) {
                         *o = E::from_f32(g * share);
                     }
                 }
@@ -58,11 +57,11 @@ pub fn backward<E: CpuElement>(args: PoolBackward<Cpu<E>>) {
 }
 
 pub fn bias_tanh_forward<E: CpuElement>(x: &mut Tensor<Cpu<E>, f32>, bias: &Tensor<Cpu<E>, E>) {
-    let bias = widened(bias.as_slice());
+    let bias = bias.as_slice();
     x.as_mut_slice().par_chunks_exact_mut(bias.len()).for_each(|row| {
         simd(
             #[inline(always)]
-            || row.iter_mut().zip(&bias).for_each(|(v, &b)| *v = tanh(*v + b)),
+            || row.iter_mut().zip(bias).for_each(|(v, b)| *v = tanh(*v + b.to_f32())),
         );
     });
 }

@@ -1,11 +1,16 @@
 //! Plain passes over memory, and sums over rows that do not depend on the number of threads.
 
-use super::math::{add_assign, load, simd, store};
+use super::math::{add_assign, add_widened, simd, store};
+use super::scratch;
 use crate::backend::{Element, Value};
 use rayon::prelude::*;
 
-/// Rows in one task. Fixed, so that sums over rows are grouped alike whatever the number of threads.
-pub const BLOCK: usize = 64;
+/// Fewest rows in one task.
+const BLOCK: usize = 64;
+/// Most blocks whose partial sums are added up: enough to balance over many threads.
+const MOST_BLOCKS: usize = 64;
+/// Columns of a sum that one task adds up over the blocks.
+const STRIP: usize = 512;
 /// Elements in one task of an elementwise pass.
 const SPAN: usize = 1 << 15;
 
@@ -26,34 +31,50 @@ pub fn cast<E: Element>(x: &[f32], out: &mut [E]) {
     });
 }
 
-/// How many [`BLOCK`]s cover `rows`.
-pub fn n_blocks(rows: usize) -> usize {
-    rows.div_ceil(BLOCK)
+/// Rows in one task of an operation on `rows` rows. A function of the shape alone, so that sums over rows are grouped
+/// alike whatever the number of threads.
+pub fn block(rows: usize) -> usize {
+    rows.div_ceil(MOST_BLOCKS).max(BLOCK)
 }
 
-/// `out += sum of the blocks' partial sums`, in block order.
-pub fn add_partials(partials: &[f32], out: &mut [f32]) {
-    simd(
-        #[inline(always)]
-        || partials.chunks_exact(out.len()).for_each(|p| add_assign(out, p)),
-    );
+/// Sums over `rows` rows in two levels. `f` gets memory for one row of partial sums a [`block`], each as long as all
+/// of `out` together, and has to write it; the blocks are then added to `out` in their order.
+pub fn add_sums<const N: usize>(rows: usize, out: [&mut [f32]; N], f: impl FnOnce(&mut [f32])) {
+    let width: usize = out.iter().map(|o| o.len()).sum();
+    scratch::with(rows.div_ceil(block(rows)) * width, |partials| {
+        f(partials);
+        let mut first = 0;
+        for out in out {
+            add_partials(partials, width, first, out);
+            first += out.len();
+        }
+    });
+}
+
+/// `out += sum of the rows of partials`, which are `width` long, from their column `first` on, in their order.
+pub fn add_partials(partials: &[f32], width: usize, first: usize, out: &mut [f32]) {
+    out.par_chunks_mut(STRIP).enumerate().for_each(|(i, out)| {
+        let columns = first + i * STRIP..first + i * STRIP + out.len();
+        simd(
+            #[inline(always)]
+            || partials.chunks_exact(width).for_each(|p| add_assign(out, &p[columns.clone()])),
+        );
+    });
 }
 
 /// `out[j] += sum_i x[i, j]`
 pub fn column_sum<E: Element>(x: &[E], out: &mut [f32]) {
     let n = out.len();
-    let mut partials = vec![0.0; n_blocks(x.len() / n) * n];
-    partials.par_chunks_mut(n).zip(x.par_chunks(BLOCK * n)).for_each(|(p, rows)| {
-        simd(
-            #[inline(always)]
-            || {
-                let mut row = vec![0.0; n];
-                for r in rows.chunks_exact(n) {
-                    load(r, &mut row);
-                    add_assign(p, &row);
-                }
-            },
-        );
+    let rows = x.len() / n;
+    add_sums(rows, [out], |partials| {
+        partials.par_chunks_mut(n).zip(x.par_chunks(block(rows) * n)).for_each(|(p, rows)| {
+            simd(
+                #[inline(always)]
+                || {
+                    p.fill(0.0);
+                    rows.chunks_exact(n).for_each(|row| add_widened(p, row));
+                },
+            );
+        });
     });
-    add_partials(&partials, out);
 }

@@ -4,18 +4,13 @@
 use super::super::gemm::LANES;
 use super::super::math::{dot, exp};
 use super::super::rows::add_partials;
+use super::super::scratch;
 use super::super::{Cpu, CpuElement};
-use super::{Geometry, Operand, QUERY_BLOCK, Shared, Task, carve, transpose, with_scratch, with_tasks};
+use super::{Geometry, Operand, QUERY_BLOCK, Shared, Task, carve, transpose, with_tasks};
 use crate::backend::{AttentionBackward, Element};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
-use std::cell::Cell;
 use std::ops::Range;
-
-thread_local! {
-    /// Each group's part of the bias gradient, kept by the thread that calls.
-    static PARTIALS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
 
 pub fn backward<E: CpuElement>(args: AttentionBackward<Cpu<E>>) {
     let (hidden, batch) = (args.out.row_len(), args.batch);
@@ -29,21 +24,21 @@ pub fn backward<E: CpuElement>(args: AttentionBackward<Cpu<E>>) {
     };
     let d_qkv = Shared::new(args.d_qkv.as_mut_slice(), 3 * hidden);
     with_tasks(batch.cu_seqlens.as_slice(), args.n_heads, |tasks, n_groups| {
-        let mut partials = PARTIALS.take();
-        partials.clear();
-        partials.resize(n_groups * 3 * hidden, 0.0);
-        let d_bias = Shared::new(&mut partials, 3 * hidden);
-        tasks.par_iter().for_each(|&task| {
-            let (n, d) = (geometry.longest(task), geometry.padded());
-            let np = n.next_multiple_of(LANES);
-            // Inputs and gradients of the sequence; two transposes; a block's two matrices of scores, and factors.
-            let len = 7 * n * d + 2 * d * np + 2 * QUERY_BLOCK * np + np;
-            with_scratch(len, |scratch| {
-                pulp::Arch::new().dispatch(Backward { geometry, task, inputs, d_qkv, d_bias, scratch });
+        // Each group's part of the bias gradient.
+        scratch::with(n_groups * 3 * hidden, |partials| {
+            partials.fill(0.0);
+            let d_bias = Shared::new(partials, 3 * hidden);
+            tasks.par_iter().for_each(|&task| {
+                let (n, d) = (geometry.longest(task), geometry.padded());
+                let np = n.next_multiple_of(LANES);
+                // Inputs and gradients of the sequence; two transposes; a block's two matrices of scores, and factors.
+                let len = 7 * n * d + 2 * d * np + 2 * QUERY_BLOCK * np + np;
+                scratch::with(len, |scratch| {
+                    pulp::Arch::new().dispatch(Backward { geometry, task, inputs, d_qkv, d_bias, scratch });
+                });
             });
+            add_partials(partials, 3 * hidden, 0, args.d_bias.as_mut_slice());
         });
-        add_partials(&partials, args.d_bias.as_mut_slice());
-        PARTIALS.set(partials);
     });
 }
 

@@ -2,8 +2,9 @@
 
 use super::super::gemm::LANES;
 use super::super::math::{exp, max, sum_of};
+use super::super::scratch;
 use super::super::{Cpu, CpuElement};
-use super::{Geometry, Operand, QUERY_BLOCK, Shared, Task, carve, transpose, with_scratch, with_tasks};
+use super::{Geometry, Operand, QUERY_BLOCK, Shared, Task, carve, transpose, with_tasks};
 use crate::backend::{AttentionForward, Element};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -20,7 +21,7 @@ pub fn forward<E: CpuElement>(args: AttentionForward<Cpu<E>>) {
             let np = n.next_multiple_of(LANES);
             // q, k and v; the transpose of k; a block's scores, factors and result.
             let len = 3 * n * d + d * np + QUERY_BLOCK * (np + d) + np;
-            with_scratch(len, |scratch| {
+            scratch::with(len, |scratch| {
                 pulp::Arch::new().dispatch(Forward { geometry, task, qkv, lse, out, scratch });
             });
         });

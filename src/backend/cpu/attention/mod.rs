@@ -20,8 +20,6 @@ const QUERY_BLOCK: usize = 32;
 const TASK_TOKENS: usize = 64;
 
 thread_local! {
-    /// What a task computes with, kept by its thread.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     /// The list of tasks, kept by the thread that makes it.
     static TASKS: Cell<Vec<Task>> = const { Cell::new(Vec::new()) };
 }
@@ -203,16 +201,6 @@ fn carve<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (head, tail) = std::mem::take(rest).split_at_mut(len);
     *rest = tail;
     head
-}
-
-/// Calls `f` with `len` elements of this thread's scratch memory, whose content is undefined.
-fn with_scratch(len: usize, f: impl FnOnce(&mut [f32])) {
-    let mut scratch = SCRATCH.take();
-    if scratch.len() < len {
-        scratch.resize(len, 0.0);
-    }
-    f(&mut scratch[..len]);
-    SCRATCH.set(scratch);
 }
 
 /// A small row-major matrix, or the transpose of one.

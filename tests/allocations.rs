@@ -1,0 +1,184 @@
+//! A training step allocates nothing once its buffers have their size: every block of memory that a step takes and gives
+//! back is one that the system clears anew.
+
+use crate::ops::support::{Batch, Random, tensor};
+use hbt::backend::{Backend, Cpu, Pooling, Tensor};
+use hbt::loss::InfoNce;
+use hbt::model::{Arch, Encoder, Gradients, Init, ModelConfig, Sequences, StepDropout, specs};
+use hbt::train::{GradCache, Optimizer, OptimizerConfig};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Blocks above this are the ones that cost: smaller ones come from lists that the allocator keeps.
+const LARGE: usize = 2048;
+/// Small blocks that a step may take. They are rayon's: a queue's next segment, its list of finished work.
+const MOST_SMALL: usize = 8;
+
+/// Crate `gemm` packs an operand of every f32 product anew.
+const NOT_OURS: &str = "/gemm-common-";
+
+/// The system's allocator, with an eye on the threads that are being watched.
+struct Watching;
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+/// What the threads that share it have taken.
+#[derive(Default)]
+struct Taken {
+    /// Whether anything counts at present.
+    is_on: AtomicBool,
+    /// Size, and where in hbt.
+    blocks: Mutex<Vec<(usize, String)>>,
+}
+
+thread_local! {
+    static WATCHER: Cell<Option<&'static Taken>> = const { Cell::new(None) };
+}
+
+fn note(size: usize) {
+    // A thread that ends has no watcher any more.
+    let _ = WATCHER.try_with(|watcher| {
+        let Some(taken) = watcher.get().filter(|taken| taken.is_on.load(Ordering::Relaxed)) else { return };
+        // What the record itself takes does not count.
+        watcher.set(None);
+        let trace = Backtrace::force_capture().to_string();
+        // Lines that name files: neither the standard library's nor the crates'.
+        let is_ours = |line: &&str| line.starts_with("at ./") && !line.contains(file!());
+        let ours: Vec<&str> = trace.lines().map(str::trim).filter(is_ours).collect();
+        if !trace.contains(NOT_OURS) {
+            taken.blocks.lock().unwrap().push((size, ours.join("\n    ")));
+        }
+        watcher.set(Some(taken));
+    });
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// Calls `step` on a pool of `threads` threads until three in a row take no large block, at most `most` times.
+fn assert_becomes_quiet(threads: usize, most: usize, mut step: impl FnMut() + Send) {
+    let taken: &'static Taken = Box::leak(Box::default());
+    let start = move |_| WATCHER.set(Some(taken));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(start).build().unwrap();
+    let mut quiet = 0;
+    for done in 1..=most {
+        taken.is_on.store(true, Ordering::Relaxed);
+        pool.install(&mut step);
+        taken.is_on.store(false, Ordering::Relaxed);
+        let blocks = std::mem::take(&mut *taken.blocks.lock().unwrap());
+        let (large, small): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(size, _)| *size > LARGE);
+        quiet = if large.is_empty() { quiet + 1 } else { 0 };
+        let list = |blocks: &[(usize, String)]| {
+            blocks.iter().map(|(size, place)| format!("{size} bytes\n    {place}\n")).collect::<String>()
+        };
+        if quiet == 3 {
+            assert!(small.len() <= MOST_SMALL, "{threads} threads, step {done}, small blocks:\n{}", list(&small));
+            return;
+        }
+        assert!(done < most, "{threads} threads, step {done}:\n{}", list(&large));
+    }
+}
+
+/// Steps of one model on one batch, in one chunk or in several.
+fn check<B: Backend>(backend: &B, chunk_tokens: usize) {
+    let config = ModelConfig {
+        arch: Arch::Bert,
+        vocab_size: 500,
+        hidden_size: 64,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 256,
+        max_position_embeddings: 200,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-5,
+        hidden_dropout_prob: 0.1,
+        attention_probs_dropout_prob: 0.1,
+        pad_token_id: 0,
+        initializer_range: 0.02,
+    };
+    let specs = specs(&config, None);
+    let mut random = Random::new(7);
+    let values = specs
+        .try_map(|spec| match spec.init {
+            Init::Ones => Ok(vec![1.0; spec.len()]),
+            _ => Ok((0..spec.len()).map(|_| 0.1 * random.normal()).collect::<Vec<f64>>()),
+        })
+        .unwrap();
+    let tensors = || values.iter().zip(specs.iter());
+    let mut all = tensors();
+    let weights = specs.try_map(|_| Ok(all.next().map(|(v, spec)| tensor(backend, v, &spec.shape)).unwrap())).unwrap();
+    let mut all = tensors();
+    let masters = (!<B::E as hbt::backend::Element>::IS_F32).then(|| {
+        specs.try_map(|_| Ok(all.next().map(|(v, spec)| tensor::<B, f32>(backend, v, &spec.shape)).unwrap())).unwrap()
+    });
+    let mut encoder = Encoder { config, pooling: Pooling::Mean, weights };
+    let optimizer_config =
+        OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
+    let mut optimizer = Optimizer::new(backend, &specs, &encoder.weights, masters, optimizer_config).unwrap();
+    let mut cache = GradCache::new(backend, &encoder, chunk_tokens).unwrap();
+    let mut loss = InfoNce::new(backend, encoder.embedding_size(), 0.05, true).unwrap();
+    let mut grads: Gradients<B> = Gradients::new(backend, &encoder.weights).unwrap();
+    let lens: Vec<usize> = (0..24).map(|i| 5 + 7 * i % 100).collect();
+    let batch = Batch::new(&lens, &mut random);
+    let mut one_step = || {
+        let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
+        let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
+        let n_queries = lens.len() / 2;
+        optimizer.begin_step(backend, &mut encoder.weights, &mut grads, &batch.ids).unwrap();
+        cache.forward_backward(backend, &encoder, sequences, n_queries, dropout, &mut loss, &mut grads).unwrap();
+        optimizer.step(backend, &mut encoder.weights, &grads, 1e-4).unwrap();
+    };
+    // One thread: exact. Several take turns at the work, and each needs its own memory the first time.
+    assert_becomes_quiet(1, 5, &mut one_step);
+    assert_becomes_quiet(3, 40, &mut one_step);
+}
+
+#[test]
+fn a_step_in_f32_allocates_nothing() {
+    check(&Cpu::<f32>::new(), usize::MAX);
+    check(&Cpu::<f32>::new(), 300);
+}
+
+#[test]
+fn a_step_in_bf16_allocates_nothing() {
+    check(&Cpu::<half::bf16>::new(), usize::MAX);
+    check(&Cpu::<half::bf16>::new(), 300);
+}
+
+#[test]
+fn a_large_block_is_seen_and_named() {
+    let quiet = || assert_becomes_quiet(1, 4, || {});
+    quiet();
+    let noisy = std::panic::catch_unwind(|| {
+        assert_becomes_quiet(2, 4, || drop(Tensor::<Cpu<f32>, f32>::zeros(&Cpu::new(), &[4096])))
+    });
+    let message = *noisy.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("16384 bytes") && message.contains("backend/cpu/mod.rs"), "{message}");
+}
