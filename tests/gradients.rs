@@ -1,14 +1,16 @@
 //! A whole encoder, its loss and GradCache: against central differences of the f64 reference, and against themselves
 //! with the work cut in other ways.
 
-use crate::ops::support::{Batch, Random, assert_close, assert_close_on_scale, poisoned, read, rounded, tensor};
+use crate::ops::support::{
+    Batch, Random, assert_alike, assert_close, assert_close_on_scale, poisoned, read, rounded, tensor,
+};
 use crate::ops::threads::assert_same_on_any_number_of_threads;
 use crate::reference::difference::assert_along_directions;
 use crate::reference::encoder::{LayerMasks, Masks, Model, embed};
 use crate::reference::info_nce::batch as reference_loss;
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Dropout, Pooling, Tensor};
+use hbt::backend::{Backend, Cpu, Dropout, Element, Pooling, Tensor};
 use hbt::loss::InfoNce;
 use hbt::model::{
     Activations, Arch, DenseSpec, Encoder, EncoderParams, Gradients, Init, Keep, ModelConfig, ParamSpec, Sequences,
@@ -17,6 +19,14 @@ use hbt::model::{
 use hbt::train::GradCache;
 
 const TEMPERATURE: f32 = 0.1;
+
+/// Every architecture with every pooling, with and without a dense layer, and numbers of layers.
+const MODELS: [(Arch, Pooling, bool, usize); 4] = [
+    (Arch::Bert, Pooling::Mean, false, 2),
+    (Arch::XlmRoberta, Pooling::Cls, true, 2),
+    (Arch::XlmRoberta, Pooling::Mean, true, 3),
+    (Arch::Bert, Pooling::Cls, false, 1),
+];
 
 /// A tiny model with everything that a large one has.
 struct Tiny {
@@ -126,11 +136,26 @@ impl Tiny {
         Step { loss: report.loss, embeddings: read(backend, cache.embeddings()), gradients }
     }
 
-    fn assert_steps_close(&self, what: &str, got: &Step, expected: &Step) {
+    /// Steps that differ in how sums are grouped. In f32 that is all; in bf16 a sum's last bit may decide which way a
+    /// result is rounded, and all that follows differs as if it had been computed anew.
+    fn assert_same_step<E: Element>(&self, what: &str, got: &Step, expected: &Step) {
+        if !E::IS_F32 {
+            return self.assert_alike(what, got, expected);
+        }
         assert_close(&format!("{what}, loss"), &[got.loss], &[expected.loss], tolerance::LOSS);
         assert_close(&format!("{what}, embeddings"), &got.embeddings, &expected.embeddings, tolerance::REGROUPED);
         for ((spec, got), expected) in self.specs.iter().zip(&got.gradients).zip(&expected.gradients) {
             assert_close(&format!("{what}, {}", spec.name), got, expected, tolerance::REGROUPED);
+        }
+    }
+
+    /// Steps of which at least one is computed in bf16.
+    fn assert_alike(&self, what: &str, got: &Step, expected: &Step) {
+        let scale = 1.0 / f64::from(TEMPERATURE);
+        assert_close_on_scale(&format!("{what}, loss"), &[got.loss], &[expected.loss], tolerance::BF16_COSINE, scale);
+        assert_alike(&format!("{what}, embeddings"), &got.embeddings, &expected.embeddings, tolerance::BF16_EMBEDDINGS);
+        for ((spec, got), expected) in self.specs.iter().zip(&got.gradients).zip(&expected.gradients) {
+            assert_alike(&format!("{what}, {}", spec.name), got, expected, tolerance::BF16_GRADIENT);
         }
     }
 }
@@ -188,7 +213,7 @@ fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
             vec![loss_of(&embed(&model, ids, cu_seqlens, &masks))]
         };
         let x = tiny.model.params.iter().nth(index).unwrap();
-        assert_along_directions(&spec.name, loss_with, x, &[1.0], got, tolerance::ENCODER_GRADIENT);
+        assert_along_directions::<f32>(&spec.name, loss_with, x, &[1.0], got, tolerance::ENCODER_GRADIENT);
     }
 }
 
@@ -215,21 +240,33 @@ fn xlm_roberta_with_cls_pooling<B: Backend>(backend: &B) {
     check_step(backend, &tiny.with_dropout(), &TestBatch::without_negatives());
 }
 
+/// Each gradient points where the one in f32 does, which the other checks prove, and is as long.
+fn gradients_are_those_of_f32<B: Backend>(backend: &B) {
+    for (arch, pooling, dense, n_layers) in MODELS {
+        for symmetric in [false, true] {
+            for batch in [TestBatch::with_negatives(), TestBatch::without_negatives()] {
+                let plain = Tiny { symmetric, ..Tiny::new::<B>(arch, pooling, dense, n_layers) };
+                let dropped = Tiny { symmetric, ..Tiny::new::<B>(arch, pooling, dense, n_layers).with_dropout() };
+                for tiny in [plain, dropped] {
+                    let expected = tiny.step(&Cpu::<f32>::new(), &batch, usize::MAX);
+                    let what = format!("{arch:?}, {n_layers} layers, dropout {}", tiny.dropout.is_some());
+                    tiny.assert_alike(&what, &tiny.step(backend, &batch, 20), &expected);
+                }
+            }
+        }
+    }
+}
+
 /// GradCache: the chunk size is a matter of memory, not of the result.
 fn chunked_steps_equal_unchunked_ones<B: Backend>(backend: &B) {
-    for (arch, pooling, dense, n_layers) in [
-        (Arch::Bert, Pooling::Mean, false, 2),
-        (Arch::XlmRoberta, Pooling::Cls, true, 2),
-        (Arch::XlmRoberta, Pooling::Mean, true, 3),
-        (Arch::Bert, Pooling::Cls, false, 1),
-    ] {
+    for (arch, pooling, dense, n_layers) in MODELS {
         for symmetric in [false, true] {
             for batch in [TestBatch::with_negatives(), TestBatch::without_negatives()] {
                 let tiny = Tiny { symmetric, ..Tiny::new::<B>(arch, pooling, dense, n_layers).with_dropout() };
                 let whole = tiny.step(backend, &batch, usize::MAX);
                 for chunk_tokens in [1, 8, 13, 30] {
                     let what = format!("{arch:?}, {n_layers} layers, chunks of {chunk_tokens} tokens");
-                    tiny.assert_steps_close(&what, &tiny.step(backend, &batch, chunk_tokens), &whole);
+                    tiny.assert_same_step::<B::E>(&what, &tiny.step(backend, &batch, chunk_tokens), &whole);
                 }
             }
         }
@@ -275,7 +312,11 @@ fn a_batch_of_three_equals_three_singles<B: Backend>(backend: &B) {
             };
             let together = embeddings(0..3);
             let singles = [embeddings(0..1), embeddings(1..2), embeddings(2..3)].concat();
-            assert_close("three singles", &singles, &together, tolerance::REGROUPED);
+            if B::E::IS_F32 {
+                assert_close("three singles", &singles, &together, tolerance::REGROUPED);
+            } else {
+                assert_alike("three singles", &singles, &together, tolerance::BF16_EMBEDDINGS);
+            }
         }
     }
 }
@@ -312,7 +353,8 @@ fn row_chunks_of_the_loss_equal_the_whole<B: Backend>(backend: &B) {
             let cosines = [report.positive_cosine, report.negative_cosine];
             assert_close_on_scale(&what, &cosines, &mean_cosines(&unit, d, n_queries), tolerance::LOSS, 1.0);
             let got = read(backend, &gradient);
-            assert_along_directions(&what, expected, &unit, &[1.0], &got, tolerance::ENCODER_GRADIENT);
+            let bound = if B::E::IS_F32 { tolerance::ENCODER_GRADIENT } else { tolerance::BF16_SCORES };
+            assert_along_directions::<f32>(&what, expected, &unit, &[1.0], &got, bound);
         }
     }
 }
@@ -355,3 +397,13 @@ macro_rules! check_backend {
 }
 
 check_backend!(cpu_f32: hbt::backend::Cpu::<f32>::new());
+check_backend! {
+    cpu_bf16: hbt::backend::Cpu::<half::bf16>::new();
+    gradients_are_those_of_f32
+    chunked_steps_equal_unchunked_ones
+    dropout_changes_the_step
+    a_step_leaves_nothing_behind
+    a_batch_of_three_equals_three_singles
+    row_chunks_of_the_loss_equal_the_whole
+    a_step_is_the_same_on_any_number_of_threads
+}

@@ -1,5 +1,8 @@
 //! Every operation of [`hbt::backend::Backend`] against its f64 reference: forward as it is, backward by central
 //! differences. One body for every backend; outputs start as NaN, sums start from something other than zero.
+//!
+//! Inputs are values that the working type holds exactly. A result in it may be as far off as the exact one, rounded, and
+//! where an operation reads what another has stored rounded, so does the reference: see [`crate::tolerance`].
 
 mod adamw;
 mod adamw_rows;
@@ -45,9 +48,4 @@ macro_rules! check_backend {
 }
 
 check_backend!(cpu_f32: hbt::backend::Cpu::<f32>::new());
-check_backend! {
-    cpu_bf16: hbt::backend::Cpu::<half::bf16>::new();
-    adamw: sum_of_squares adamw adamw_does_not_clip_small_gradients;
-    adamw_rows: adamw_rows_equal_dense_adamw adamw_catch_up_at_any_time;
-    threads: optimizer_on_threads;
-}
+check_backend!(cpu_bf16: hbt::backend::Cpu::<half::bf16>::new());

@@ -1,10 +1,10 @@
 //! Self-attention, forward and backward.
 
 use super::support::{
-    Batch, Case, Random, added, assert_close, assert_close_on_scale, cases, dropouts, poisoned, read, tensor,
+    Batch, Case, Random, added, assert_close_on_scale, assert_stored, cases, dropouts, poisoned, read, tensor,
 };
 use crate::reference::attention::attention as reference;
-use crate::reference::difference::assert_gradient;
+use crate::reference::difference::{assert_along_directions, assert_gradient};
 use crate::tolerance;
 use hbt::backend::{AttentionBackward, AttentionForward, Backend, Dropout, Tensor};
 
@@ -92,12 +92,17 @@ impl Inputs {
         let head_size = self.hidden / self.n_heads;
         let score = tolerance::sum(head_size) * (std * std).max(1.0);
         assert_close_on_scale(&name("lse"), &got.lse, &expected.lse, score, 1.0 + largest(&expected.lse));
-        assert_close(&name("out"), &got.out, &expected.out, tolerance::SOFTMAX + score);
-        let out_of = |qkv: &[f64]| forward(qkv).out;
-        assert_gradient(&name("d_qkv"), out_of, &self.qkv, &self.d_out, &got.d_qkv, tolerance::SOFTMAX + score);
-        // A bias of zero in every row of qkv; its gradient is a sum over all tokens.
+        assert_stored::<B::E>(&name("out"), &got.out, &expected.out, tolerance::SOFTMAX + score);
+        let both_of = |qkv: &[f64]| {
+            let both = forward(qkv);
+            [both.out, both.lse].concat()
+        };
+        let d_both = [self.d_out.clone(), self.d_lse(&got.out, &expected.out)].concat();
+        assert_gradient::<B::E>(&name("d_qkv"), both_of, &self.qkv, &d_both, &got.d_qkv, tolerance::SOFTMAX + score);
+        // A bias of zero in every row of qkv; its gradient is a sum over all tokens. Element by element, the references of
+        // the long sequences would take most of the time of all tests.
         let of_bias = |bias: &[f64]| {
-            out_of(
+            both_of(
                 &self
                     .qkv
                     .chunks(bias.len())
@@ -108,7 +113,16 @@ impl Inputs {
         let n_tokens = self.batch.ids.len();
         let bound = (tolerance::SOFTMAX + score) * (n_tokens as f64).sqrt();
         let zeros = vec![0.0; 3 * self.hidden];
-        assert_gradient(&name("d_bias"), of_bias, &zeros, &self.d_out, &got.d_bias, bound);
+        assert_along_directions::<f32>(&name("d_bias"), of_bias, &zeros, &d_both, &got.d_bias, bound);
+    }
+
+    /// Backward reads forward's result as it was stored. With P the softmax and e = <d_out, stored - exact> of a row, it
+    /// subtracts P (<d_out, exact> + e) from the row's gradient of the scores; P being the gradient of the log-sum-exp,
+    /// that is as if the log-sum-exp had the gradient -e.
+    fn d_lse(&self, stored: &[f64], exact: &[f64]) -> Vec<f64> {
+        let rounding: Vec<f64> = stored.iter().zip(exact).map(|(s, e)| s - e).collect();
+        let rows = rounding.chunks(self.hidden / self.n_heads).zip(self.d_out.chunks(self.hidden / self.n_heads));
+        rows.map(|(rounding, d_out)| -rounding.iter().zip(d_out).map(|(r, d)| r * d).sum::<f64>()).collect()
     }
 }
 

@@ -1,11 +1,12 @@
 //! The embedding: tables, LayerNorm and dropout, and the way back to the tables' gradients.
 
 use super::support::{
-    Batch, Case, HostSegments, Random, VOCAB, added, assert_close, assert_close_on_scale, cases, dropouts, poisoned,
-    read, rounded, tensor, vector,
+    Batch, Case, HostSegments, Random, VOCAB, added, assert_close, assert_close_on_scale, assert_stored, cases,
+    dropouts, poisoned, read, rounded, tensor, vector,
 };
 use crate::reference::difference::assert_gradient;
-use crate::reference::embedding::{Embedding, embedding as reference};
+use crate::reference::embedding::{Embedding, normalized, sum};
+use crate::reference::rows::segment_sum;
 use crate::tolerance;
 use hbt::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, SegmentSum, Tensor};
 
@@ -27,6 +28,7 @@ pub struct Outputs {
     mean: Vec<f64>,
     rstd: Vec<f64>,
     out: Vec<f64>,
+    d_sum: Vec<f64>,
     d_weight: Vec<f64>,
     d_bias: Vec<f64>,
     d_tables: [Vec<f64>; 3],
@@ -113,45 +115,44 @@ impl Inputs {
             mean: read(backend, &mean),
             rstd: read(backend, &rstd),
             out: read(backend, &out),
+            d_sum: read(backend, &d_sum),
             d_weight: added(backend, &d_weight, &self.start),
             d_bias: added(backend, &d_bias, &self.start),
             d_tables,
         }
     }
-
-    /// The reference's result as a function of one of its inputs.
-    fn forward(&self, set: impl Fn(&mut Embedding, Vec<f64>)) -> impl Fn(&[f64]) -> Vec<f64> {
-        move |x| {
-            let mut args = self.args.clone();
-            set(&mut args, x.to_vec());
-            reference(&args).out
-        }
-    }
 }
 
+/// The sum is judged by itself, then all that follows from it as it was stored: LayerNorm, its gradients, the tables'.
 fn check_case<B: Backend>(backend: &B, case: &Case, dropout: Option<Dropout>) {
     let inputs = Inputs::new::<B>(case, dropout);
     let got = inputs.run(backend);
-    let expected = reference(&inputs.args);
     let name = |part: &str| format!("embedding, {}, dropout {}, {part}", case.name, dropout.is_some());
+    assert_stored::<B::E>(&name("sum"), &got.sum, &sum(&inputs.args), tolerance::ELEMENTWISE);
+    let expected = normalized(got.sum.clone(), &inputs.args);
     let largest = expected.sum.iter().fold(0.0f64, |a, v| a.max(v.abs()));
-    assert_close(&name("sum"), &got.sum, &expected.sum, tolerance::ELEMENTWISE);
     assert_close_on_scale(&name("mean"), &got.mean, &expected.mean, tolerance::ELEMENTWISE, largest);
     assert_close(&name("rstd"), &got.rstd, &expected.rstd, tolerance::LAYER_NORM);
-    assert_close(&name("out"), &got.out, &expected.out, tolerance::LAYER_NORM);
+    assert_stored::<B::E>(&name("out"), &got.out, &expected.out, tolerance::LAYER_NORM);
 
-    let args = &inputs.args;
-    // Every gradient is a sum over tokens.
-    let tolerance = tolerance::LAYER_NORM_GRADIENT.max(tolerance::sum(case.n_tokens()));
-    let check = |part: &str, f: &dyn Fn(&[f64]) -> Vec<f64>, x: &[f64], got: &[f64]| {
-        assert_gradient(&name(part), f, x, &inputs.d_out, got, tolerance);
-    };
-    let [d_word, d_position, d_token_type] = &got.d_tables;
-    check("d_word", &inputs.forward(|a, v| a.word = v), &args.word, d_word);
-    check("d_position", &inputs.forward(|a, v| a.position = v), &args.position, d_position);
-    check("d_token_type", &inputs.forward(|a, v| a.token_type = v), &args.token_type, d_token_type);
-    check("d_weight", &inputs.forward(|a, v| a.weight = v), &args.weight, &got.d_weight);
-    check("d_bias", &inputs.forward(|a, v| a.bias = v), &args.bias, &got.d_bias);
+    let (args, d_out) = (&inputs.args, &inputs.d_out);
+    let of_sum = |sum: &[f64]| normalized(sum.to_vec(), args).out;
+    assert_gradient::<B::E>(&name("d_sum"), of_sum, &got.sum, d_out, &got.d_sum, tolerance::LAYER_NORM_GRADIENT);
+    let of_weight =
+        |weight: &[f64]| normalized(got.sum.clone(), &Embedding { weight: weight.to_vec(), ..args.clone() }).out;
+    let of_bias = |bias: &[f64]| normalized(got.sum.clone(), &Embedding { bias: bias.to_vec(), ..args.clone() }).out;
+    let sum_of_tokens = tolerance::sum(case.n_tokens());
+    let tolerance = tolerance::LAYER_NORM_GRADIENT.max(sum_of_tokens);
+    assert_gradient::<f32>(&name("d_weight"), of_weight, &args.weight, d_out, &got.d_weight, tolerance);
+    assert_gradient::<f32>(&name("d_bias"), of_bias, &args.bias, d_out, &got.d_bias, tolerance);
+    for ((got_table, segments), part) in
+        got.d_tables.iter().zip(&inputs.segments).zip(["word", "position", "token_type"])
+    {
+        let HostSegments { order, starts, rows } = segments;
+        let zeros = vec![0.0; got_table.len()];
+        let expected = segment_sum(&got.d_sum, case.hidden, order, starts, rows, &zeros);
+        assert_close(&name(&format!("d_{part}")), got_table, &expected, sum_of_tokens);
+    }
 }
 
 pub fn embedding<B: Backend>(backend: &B) {

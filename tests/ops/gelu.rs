@@ -1,7 +1,7 @@
 //! Bias + GELU, forward and backward.
 
 use super::support::{
-    Random, added, assert_close, assert_close_on_scale, cases, poisoned, read, rounded, tensor, vector,
+    Random, added, assert_stored, assert_stored_on_scale, cases, poisoned, read, rounded, tensor, vector,
 };
 use crate::reference::difference::assert_gradient;
 use crate::reference::gelu::bias_gelu as reference;
@@ -68,13 +68,13 @@ pub fn bias_gelu<B: Backend>(backend: &B) {
         let inputs = Inputs::new::<B>(rows, width);
         let got = inputs.run(backend);
         let name = |part: &str| format!("bias_gelu, {}, {part}", case.name);
-        assert_close(&name("out"), &got.out, &reference(&inputs.x, &inputs.bias), tolerance::GELU);
+        assert_stored::<B::E>(&name("out"), &got.out, &reference(&inputs.x, &inputs.bias), tolerance::GELU);
         assert_eq!(got.out, got.again, "backward computes what forward did");
         let of_x = |x: &[f64]| reference(x, &inputs.bias);
         let of_bias = |bias: &[f64]| reference(&inputs.x, bias);
-        assert_gradient(&name("d_x"), of_x, &inputs.x, &inputs.d_out, &got.d_x, tolerance::GELU_GRADIENT);
+        assert_gradient::<B::E>(&name("d_x"), of_x, &inputs.x, &inputs.d_out, &got.d_x, tolerance::GELU_GRADIENT);
         let sum = tolerance::GELU_GRADIENT.max(tolerance::sum(rows));
-        assert_gradient(&name("d_bias"), of_bias, &inputs.bias, &inputs.d_out, &got.d_bias, sum);
+        assert_gradient::<f32>(&name("d_bias"), of_bias, &inputs.bias, &inputs.d_out, &got.d_bias, sum);
     }
 }
 
@@ -89,10 +89,10 @@ pub fn bias_gelu_of_extreme_values<B: Backend>(backend: &B) {
     for (i, &x) in inputs.x.iter().enumerate() {
         let what = format!("gelu({x})");
         let tolerance = if x < -10.0 { tolerance::GELU_TAIL } else { tolerance::GELU_ELEMENT };
-        assert_close(&what, &got.out[i..=i], &expected[i..=i], tolerance);
+        assert_stored::<B::E>(&what, &got.out[i..=i], &expected[i..=i], tolerance);
         let slope = (reference(&[x + 1e-5], &[0.0])[0] - reference(&[x - 1e-5], &[0.0])[0]) / 2e-5;
         // Differences of numbers around 1e4 and above say nothing; there the slope is 1 or 0.
         let slope = if x.abs() < 1e3 { slope } else { f64::from(x > 0.0) };
-        assert_close_on_scale(&format!("{what}'"), &got.d_x[i..=i], &[slope], tolerance::GELU_GRADIENT, 1.0);
+        assert_stored_on_scale::<B::E>(&format!("{what}'"), &got.d_x[i..=i], &[slope], tolerance::GELU_GRADIENT, 1.0);
     }
 }

@@ -1,6 +1,6 @@
 //! Matrix multiplication in all its forms.
 
-use super::support::{Random, assert_close, poisoned, read, tensor, vector};
+use super::support::{Random, assert_stored, poisoned, read, tensor, vector};
 use crate::reference::gemm::{Matrix, gemm as reference};
 use crate::tolerance;
 use hbt::backend::{Backend, Element, Gemm, Tensor, Value};
@@ -80,7 +80,7 @@ impl Inputs {
         read(backend, &out)
     }
 
-    fn check(&self, what: &str, got: &[f64], start: Start) {
+    fn check<C: Element>(&self, what: &str, got: &[f64], start: Start) {
         let ([m, n, k], [trans_a, trans_b]) = (self.size, self.transposed);
         let [a_shape, b_shape] = self.shapes();
         let a = Matrix { data: &self.a, columns: a_shape[1], transposed: trans_a };
@@ -91,7 +91,7 @@ impl Inputs {
             Start::Bias => self.bias.repeat(m),
         };
         let what = format!("{what} {:?}, transposed {:?}, {start:?}", self.size, self.transposed);
-        assert_close(&what, got, &reference(self.size, a, b, &before), tolerance::sum(k));
+        assert_stored::<C>(&what, got, &reference(self.size, a, b, &before), tolerance::sum(k));
     }
 }
 
@@ -102,7 +102,7 @@ pub fn gemm<B: Backend>(backend: &B) {
         for transposed in TRANSPOSITIONS {
             let inputs = Inputs::new::<B, B::E>(size, transposed);
             for start in [Start::Overwrite, Start::Accumulate, Start::Bias] {
-                inputs.check("gemm", &inputs.run::<B, B::E>(backend, start, |args| backend.gemm(args)), start);
+                inputs.check::<B::E>("gemm", &inputs.run::<B, B::E>(backend, start, |args| backend.gemm(args)), start);
             }
         }
     }
@@ -113,7 +113,11 @@ pub fn gemm_f32<B: Backend>(backend: &B) {
         for transposed in TRANSPOSITIONS {
             let inputs = Inputs::new::<B, f32>(size, transposed);
             for start in [Start::Overwrite, Start::Accumulate] {
-                inputs.check("gemm_f32", &inputs.run::<B, f32>(backend, start, |args| backend.gemm_f32(args)), start);
+                inputs.check::<f32>(
+                    "gemm_f32",
+                    &inputs.run::<B, f32>(backend, start, |args| backend.gemm_f32(args)),
+                    start,
+                );
             }
         }
     }

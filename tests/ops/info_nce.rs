@@ -71,7 +71,7 @@ impl Inputs {
             let forward = |scores: &[f64]| reference(scores, n, &[positive as i32], inv_t);
             let d = &got.d_scores[i * n..(i + 1) * n];
             let gradient = tolerance::SOFTMAX + tolerance;
-            assert_gradient(&what("d_scores"), forward, row, &[f64::from(self.weight)], d, gradient);
+            assert_gradient::<B::E>(&what("d_scores"), forward, row, &[f64::from(self.weight)], d, gradient);
         }
     }
 }

@@ -39,7 +39,7 @@ pub fn pool<B: Backend>(backend: &B) {
             let longest = case.lens.iter().copied().max().unwrap();
             let name = |part: &str| format!("pool {pooling:?}, {}, {part}", case.name);
             assert_close(&name("out"), &out, &forward(&x), tolerance::sum(longest));
-            assert_gradient(&name("d_x"), forward, &x, &d_out, &d_x, tolerance::ELEMENTWISE);
+            assert_gradient::<B::E>(&name("d_x"), forward, &x, &d_out, &d_x, tolerance::ELEMENTWISE);
         }
     }
 }
@@ -66,9 +66,9 @@ pub fn bias_tanh<B: Backend>(backend: &B) {
         assert_close_on_scale(&name("out"), &y, &expected, tolerance::TANH, 1.0);
         let of_x = |x: &[f64]| reference::pooling::bias_tanh(x, &bias);
         let of_bias = |bias: &[f64]| reference::pooling::bias_tanh(&x, bias);
-        assert_gradient(&name("d_x"), of_x, &x, &d_out, &d, 2.0 * tolerance::TANH);
+        assert_gradient::<f32>(&name("d_x"), of_x, &x, &d_out, &d, 2.0 * tolerance::TANH);
         let sum = tolerance::sum(rows).max(2.0 * tolerance::TANH);
-        assert_gradient(&name("d_bias"), of_bias, &bias, &d_out, &d_bias, sum);
+        assert_gradient::<f32>(&name("d_bias"), of_bias, &bias, &d_out, &d_bias, sum);
     }
 }
 
@@ -98,7 +98,7 @@ pub fn l2_normalize<B: Backend>(backend: &B) {
         };
         let u: Vec<f64> = x.iter().map(|v| v / std).collect();
         let d: Vec<f64> = d.iter().map(|v| v * std).collect();
-        assert_gradient(&name("d_x"), scaled, &u, &d_out, &d, 2.0 * tolerance::ELEMENTWISE);
+        assert_gradient::<f32>(&name("d_x"), scaled, &u, &d_out, &d, 2.0 * tolerance::ELEMENTWISE);
     }
 }
 

@@ -1,7 +1,9 @@
 //! Random inputs, batches and tensors, for checks that do not know their backend.
 
-use crate::tolerance::UNDERFLOW;
+use crate::tolerance::{Alike, UNDERFLOW, stored};
 use hbt::backend::{Backend, Dropout, Element, Packed, Segments, Tensor};
+
+pub use crate::tolerance::rounded;
 
 /// xorshift64*: enough for test inputs, and nothing that the code under test uses.
 pub struct Random(u64);
@@ -43,11 +45,6 @@ impl Random {
     }
 }
 
-/// `x` as `T` holds it.
-pub fn rounded<T: Element>(x: f64) -> f64 {
-    f64::from(T::from_f32(x as f32).to_f32())
-}
-
 /// A tensor of values that `T` holds exactly.
 pub fn tensor<B: Backend, T: Element>(backend: &B, values: &[f64], shape: &[usize]) -> Tensor<B, T> {
     let values: Vec<T> = values.iter().map(|&v| T::from_f32(v as f32)).collect();
@@ -81,23 +78,43 @@ pub fn added<B: Backend>(backend: &B, x: &Tensor<B, f32>, start: &[f64]) -> Vec<
 /// Panics unless every |got - expected| is at most `tolerance` times the largest |expected|.
 #[track_caller]
 pub fn assert_close(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
-    let largest = expected.iter().fold(0.0f64, |a, e| a.max(e.abs()));
-    assert_close_on_scale(what, got, expected, tolerance, largest);
+    assert_stored::<f32>(what, got, expected, tolerance);
 }
 
 /// Panics unless every |got - expected| is at most `tolerance * scale`.
 #[track_caller]
 pub fn assert_close_on_scale(what: &str, got: &[f64], expected: &[f64], tolerance: f64, scale: f64) {
+    assert_stored_on_scale::<f32>(what, got, expected, tolerance, scale);
+}
+
+/// As [`assert_close`], for a result that is stored as a `T`.
+#[track_caller]
+pub fn assert_stored<T: Element>(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
+    let largest = expected.iter().fold(0.0f64, |a, e| a.max(e.abs()));
+    assert_stored_on_scale::<T>(what, got, expected, tolerance, largest);
+}
+
+/// As [`assert_close_on_scale`], for a result that is stored as a `T`.
+#[track_caller]
+pub fn assert_stored_on_scale<T: Element>(what: &str, got: &[f64], expected: &[f64], tolerance: f64, scale: f64) {
     assert_eq!(got.len(), expected.len(), "{what}: length");
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {
         let error = (g - e).abs();
+        let allowed = stored::<T>(*e, tolerance * scale) + UNDERFLOW;
         // Turned round so that NaN fails.
-        assert!(
-            error <= tolerance * scale + UNDERFLOW,
-            "{what}, element {i}: {g:e} for {e:e}, off by {error:e}, allowed {:e}",
-            tolerance * scale
-        );
+        assert!(error <= allowed, "{what}, element {i}: {g:e} for {e:e}, off by {error:e}, allowed {allowed:e}");
     }
+}
+
+/// Panics unless two vectors, of which at least one was computed in bf16, point the same way and are as long.
+#[track_caller]
+pub fn assert_alike<T: Copy + Into<f64>>(what: &str, got: &[T], expected: &[T], (least, norm): Alike) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(&a, &b)| a.into() * b.into()).sum::<f64>();
+    let (a, b) = (dot(got, got).sqrt(), dot(expected, expected).sqrt());
+    let (cosine, quotient) = (dot(got, expected) / (a * b), a / b);
+    assert!(cosine > least, "{what}: cosine {cosine}");
+    assert!((quotient - 1.0).abs() < norm, "{what}: {quotient} times as long");
 }
 
 /// A shape that has gone wrong in one program or another.

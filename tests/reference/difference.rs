@@ -1,7 +1,8 @@
 //! Derivatives of a reference by central differences, and the comparison of a gradient with them.
 
 use crate::ops::support::Random;
-use crate::tolerance::UNDERFLOW;
+use crate::tolerance::{UNDERFLOW, stored, stored_sum};
+use hbt::backend::Element;
 
 /// Rounding costs 1e-16 / STEP, the third derivative's share STEP^2: both stay far below f32's precision.
 const STEP: f64 = 1e-6;
@@ -16,9 +17,10 @@ pub fn directional(f: impl Fn(&[f64]) -> Vec<f64>, x: &[f64], direction: &[f64],
 }
 
 /// Checks `got`, the gradient of `<cotangent, f(x)>` at `x`, along two random directions and at single elements: at
-/// all of them where there are few. Errors count relative to the gradient's largest element.
+/// all of them where there are few. Errors count relative to the gradient's largest element, but for the rounding that
+/// storing each element as a `T` takes.
 #[track_caller]
-pub fn assert_gradient(
+pub fn assert_gradient<T: Element>(
     what: &str,
     f: impl Fn(&[f64]) -> Vec<f64>,
     x: &[f64],
@@ -26,20 +28,20 @@ pub fn assert_gradient(
     got: &[f64],
     tolerance: f64,
 ) {
-    assert_along_directions(what, &f, x, cotangent, got, tolerance);
+    assert_along_directions::<T>(what, &f, x, cotangent, got, tolerance);
     let largest = largest(got);
     let mut random = Random::new(x.len() as u64);
     for i in some_of(x.len(), &mut random) {
         let mut direction = vec![0.0; x.len()];
         direction[i] = 1.0;
         let expected = directional(&f, x, &direction, cotangent);
-        assert_within(&format!("{what}, element {i}"), got[i], expected, tolerance * largest);
+        assert_within(&format!("{what}, element {i}"), got[i], expected, stored::<T>(expected, tolerance * largest));
     }
 }
 
 /// The part of [`assert_gradient`] that costs four calls of `f` whatever the size of `x`.
 #[track_caller]
-pub fn assert_along_directions(
+pub fn assert_along_directions<T: Element>(
     what: &str,
     f: impl Fn(&[f64]) -> Vec<f64>,
     x: &[f64],
@@ -48,6 +50,7 @@ pub fn assert_along_directions(
     tolerance: f64,
 ) {
     assert_eq!(got.len(), x.len(), "{what}: size of the gradient");
+    assert!(got.iter().all(|g| g.is_finite()), "{what}: not finite");
     let mut random = Random::new(x.len() as u64 + 1);
     for _ in 0..2 {
         let direction = random.normals(x.len());
@@ -55,7 +58,8 @@ pub fn assert_along_directions(
         let along = got.iter().zip(&direction).map(|(g, u)| g * u).sum::<f64>();
         let length = direction.iter().map(|u| u * u).sum::<f64>().sqrt();
         // Independent errors of single elements add up like the direction's length.
-        assert_within(&format!("{what}, along a direction"), along, expected, tolerance * largest(got) * length);
+        let allowed = tolerance * largest(got) * length + stored_sum::<T>(got, &direction);
+        assert_within(&format!("{what}, along a direction"), along, expected, allowed);
     }
 }
 
@@ -87,9 +91,9 @@ fn a_known_gradient_passes_and_a_wrong_one_does_not() {
     let f = |x: &[f64]| vec![x[0] * x[1], x[1].sin()];
     let x = [2.0, 0.5];
     let right = [3.0 * 0.5, 3.0 * 2.0 - 0.5f64.cos()];
-    assert_gradient("right", f, &x, &[3.0, -1.0], &right, 1e-8);
+    assert_gradient::<f32>("right", f, &x, &[3.0, -1.0], &right, 1e-8);
     let caught = |wrong: [f64; 2]| {
-        std::panic::catch_unwind(|| assert_gradient("wrong", f, &x, &[3.0, -1.0], &wrong, 1e-8)).is_err()
+        std::panic::catch_unwind(|| assert_gradient::<f32>("wrong", f, &x, &[3.0, -1.0], &wrong, 1e-8)).is_err()
     };
     assert!(caught([right[0], right[1] + 1e-6]) && caught([f64::NAN, right[1]]));
 }

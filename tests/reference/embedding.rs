@@ -19,6 +19,11 @@ pub struct Embedding {
 
 /// `mask LayerNorm(word[id] + position[pos] + token_type[0])`
 pub fn embedding(args: &Embedding) -> LayerNorm {
+    normalized(sum(args), args)
+}
+
+/// `word[id] + position[pos] + token_type[0]`
+pub fn sum(args: &Embedding) -> Vec<f64> {
     let h = args.weight.len();
     let mut sum = Vec::new();
     for (&id, &position) in args.ids.iter().zip(&args.positions) {
@@ -27,6 +32,11 @@ pub fn embedding(args: &Embedding) -> LayerNorm {
             sum.push(word + position + args.token_type[j]);
         }
     }
+    sum
+}
+
+/// `mask LayerNorm(sum)`
+pub fn normalized(sum: Vec<f64>, args: &Embedding) -> LayerNorm {
     let mut result = layer_norm(sum, &args.weight, &args.bias, args.eps);
     for (o, m) in result.out.iter_mut().zip(&args.mask) {
         *o *= m;

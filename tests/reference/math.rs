@@ -19,7 +19,8 @@ fn erf_series(x: f64) -> f64 {
 /// `1 - erf(x)` for x >= 2, by the continued fraction `exp(-x^2) / sqrt(pi) / (x + 1/2 / (x + 1 / (x + 3/2 / ...)))`.
 fn erfc_fraction(x: f64) -> f64 {
     let mut tail = x;
-    for n in (1..200).rev() {
+    // At x = 2, 50 terms leave an error of 1e-15; farther out, fewer do.
+    for n in (1..60).rev() {
         tail = x + f64::from(n) / 2.0 / tail;
     }
     (-x * x).exp() / PI.sqrt() / tail
