@@ -116,6 +116,22 @@ mod tests {
         assert!((total / n - 1.0).abs() < five_sigma / 0.9);
     }
 
+    /// The layout, which every device has to share: 128 columns are 16 calls; the first word of each decides the first 32
+    /// columns, two neighbours a call, its low half the first of them.
+    #[test]
+    fn columns_take_their_bits_in_a_fixed_order() {
+        let dropout = Dropout { p: 0.4, seed: 0xFEDC_BA98_7654_3210, step: 11, site: 6 };
+        let mut factors = vec![0.0; 300];
+        dropout.factors(21, 3, &mut factors);
+        for (column, &factor) in factors.iter().enumerate() {
+            let (block, within) = (column / 128, column % 128);
+            let call = block * 16 + within % 32 / 2;
+            let words = philox4x32([call as u32, 21, 6 ^ 3 << 16, 11], [0x7654_3210, 0xFEDC_BA98]);
+            let value = words[within / 32] >> (16 * (column % 2)) & 0xFFFF;
+            assert_eq!(factor == 0.0, value < dropout.threshold(), "column {column}");
+        }
+    }
+
     #[test]
     fn a_prefix_of_a_row_has_the_same_mask() {
         let dropout = Dropout { p: 0.5, seed: 1, step: 1, site: 1 };

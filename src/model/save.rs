@@ -282,3 +282,17 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
 fn write_text(path: &Path, text: &str) -> Result<()> {
     fs::write_file(path, |file| file.write_all(text.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+
+    #[test]
+    fn pieces_follow_one_another_and_cover_everything() {
+        for (len, expected) in [(0, 0), (1, 1), (1 << 20, 1), ((1 << 20) + 1, 2), (5 << 19, 3)] {
+            let parts: Vec<_> = pieces(len).collect();
+            assert_eq!(parts.len(), expected);
+            assert_eq!(parts.iter().fold(0, |end, part| if part.start == end { part.end } else { usize::MAX }), len);
+        }
+    }
+}

@@ -1,18 +1,16 @@
-//! Reading weights from safetensors files, one parameter at a time.
-//!
-//! They are read, not mapped: what was read of a map counts as the process's memory until all of it is unmapped.
+//! Reading weights from memory-mapped safetensors files, one parameter at a time.
 
 use super::json::read_optional_object;
 use super::{EncoderParams, Init, ModelDir, ParamFile, ParamSpec, specs};
 use crate::{Error, Result};
 use half::{bf16, f16};
+use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Reads every parameter as f32 (exact from f32, f16 and bf16) and hands it to `f`, in the order of
@@ -157,10 +155,11 @@ impl Weights {
             if info.shape != shape {
                 return fail(format!("has shape {:?}, but config.json asks for {shape:?}", info.shape));
             }
+            let bytes = file.bytes(info);
             match info.dtype {
-                Dtype::F32 => file.read(info, part, f32::from_le_bytes)?,
-                Dtype::F16 => file.read(info, part, |b| f16::from_le_bytes(b).to_f32())?,
-                Dtype::BF16 => file.read(info, part, |b| bf16::from_le_bytes(b).to_f32())?,
+                Dtype::F32 => convert(part, bytes, f32::from_le_bytes),
+                Dtype::F16 => convert(part, bytes, |b| f16::from_le_bytes(b).to_f32()),
+                Dtype::BF16 => convert(part, bytes, |b| bf16::from_le_bytes(b).to_f32()),
                 other => return fail(format!("has type {other:?}; hbt reads F32, F16 and BF16: convert the model")),
             }
         }
@@ -185,10 +184,21 @@ impl Weights {
     }
 }
 
-/// A safetensors file whose header has been checked against its length.
+/// Fills `out` from little-endian values of `N` bytes, which need not be aligned.
+fn convert<const N: usize>(out: &mut [f32], bytes: &[u8], value: impl Fn([u8; N]) -> f32 + Sync) {
+    const CHUNK: usize = 1 << 16;
+    let (values, _) = bytes.as_chunks::<N>();
+    out.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(out, values)| {
+        for (out, &bytes) in out.iter_mut().zip(values) {
+            *out = value(bytes);
+        }
+    });
+}
+
+/// One memory-mapped safetensors file whose header has been checked against its length.
 struct TensorFile {
     path: PathBuf,
-    file: File,
+    map: Mmap,
     /// Where the tensors' bytes start.
     data_start: usize,
     metadata: Metadata,
@@ -196,59 +206,39 @@ struct TensorFile {
 
 impl TensorFile {
     fn open(path: &Path) -> Result<TensorFile> {
-        let io = |e| Error::io("read", path, e);
-        let mut file = File::open(path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
+        let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+        let map = map(&file).map_err(|e| Error::io("read", path, e))?;
         let damaged = |what: String| Error::file(path, format!("{what}; download or copy the file again"));
-        if len < 8 {
-            return Err(damaged(format!("is truncated: {len} bytes are no safetensors file")));
-        }
-        let mut header_len = [0; 8];
-        file.read_exact(&mut header_len).map_err(io)?;
-        let header_len = u64::from_le_bytes(header_len);
-        if header_len > len - 8 {
-            let message = "is truncated or no safetensors file: it has";
-            return Err(damaged(format!("{message} {len} bytes, its header {header_len}")));
-        }
-        let mut header = vec![0; header_len as usize];
-        file.read_exact(&mut header).map_err(io)?;
+        let (length, rest) = map
+            .split_first_chunk::<8>()
+            .ok_or_else(|| damaged(format!("is truncated: {} bytes are no safetensors file", map.len())))?;
+        let length = u64::from_le_bytes(*length);
+        let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
+            damaged(format!("is truncated or no safetensors file: it has {} bytes, its header {length}", map.len()))
+        })?;
         // Reading the header checks that tensors follow one another without gap or overlap, and that each has the size
         // that its shape and type ask for.
         let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|e| damaged(format!("has an invalid safetensors header: {e}")))?;
-        let data_start = 8 + header.len();
-        let (expected, found) = (metadata.data_len(), len as usize - data_start);
+            serde_json::from_slice(header).map_err(|e| damaged(format!("has an invalid safetensors header: {e}")))?;
+        let (expected, found) = (metadata.data_len(), rest.len() - header.len());
         if found != expected {
             let what = if found < expected { "is truncated" } else { "is too long" };
             return Err(damaged(format!("{what}: its header describes {expected} bytes of tensors, it holds {found}")));
         }
-        Ok(TensorFile { path: path.to_owned(), file, data_start, metadata })
+        let data_start = 8 + header.len();
+        Ok(TensorFile { path: path.to_owned(), map, data_start, metadata })
     }
 
-    /// Fills `out` from a tensor of little-endian values of `N` bytes.
-    fn read<const N: usize>(
-        &self,
-        info: &TensorInfo,
-        out: &mut [f32],
-        value: impl Fn([u8; N]) -> f32 + Sync,
-    ) -> Result<()> {
-        /// Values read at once, and values that one task converts.
-        const PIECE: usize = 1 << 20;
-        const SPAN: usize = 1 << 16;
-        let io = |e| Error::io("read", &self.path, e);
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start((self.data_start + info.data_offsets.0) as u64)).map_err(io)?;
-        let mut bytes = vec![0; PIECE.min(out.len()) * N];
-        for out in out.chunks_mut(PIECE) {
-            let bytes = &mut bytes[..out.len() * N];
-            file.read_exact(bytes).map_err(io)?;
-            let (values, _) = bytes.as_chunks::<N>();
-            out.par_chunks_mut(SPAN).zip(values.par_chunks(SPAN)).for_each(|(out, values)| {
-                for (out, &bytes) in out.iter_mut().zip(values) {
-                    *out = value(bytes);
-                }
-            });
-        }
-        Ok(())
+    fn bytes(&self, info: &TensorInfo) -> &[u8] {
+        let (start, end) = info.data_offsets;
+        &self.map[self.data_start..][start..end]
     }
+}
+
+/// Maps a file for reading.
+#[allow(unsafe_code)]
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: `Mmap::map` asks that nobody changes or truncates the file while it is mapped. hbt itself never does: a save
+    // makes a new directory (see `fs`). The map lives for the length of one load, and any bytes are valid f32, f16 or bf16.
+    unsafe { Mmap::map(file) }
 }
