@@ -204,3 +204,18 @@ pub fn assert_same_run(left: &BTreeMap<String, Vec<u8>>, right: &BTreeMap<String
     let lines = left.lines().zip(right.lines()).find(|(left, right)| left != right);
     panic!("{what}: {differing:?} differ; {name}: {lines:?}");
 }
+
+/// Languages of XQuAD-R and how many sentences each has to choose from, as LAReQA publishes them.
+pub const XQUAD_R_SENTENCES: [(&str, usize); 11] = [
+    ("ar", 1222),
+    ("de", 1276),
+    ("el", 1234),
+    ("en", 1180),
+    ("es", 1215),
+    ("hi", 1244),
+    ("ru", 1219),
+    ("th", 852),
+    ("tr", 1167),
+    ("vi", 1209),
+    ("zh", 1196),
+];

@@ -1,5 +1,6 @@
 //! Loaders: XQuAD-R's published counts, and small data sets by hand.
 
+use crate::common::XQUAD_R_SENTENCES;
 use hbt::data::formats::Split;
 use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
 use std::fs;
@@ -31,20 +32,7 @@ fn xquad_r_has_its_published_counts() {
     }
     let all = xquad_r::load(&dir, Split::All).unwrap();
     check_order(&all);
-    let published = [
-        ("ar", 1222),
-        ("de", 1276),
-        ("el", 1234),
-        ("en", 1180),
-        ("es", 1215),
-        ("hi", 1244),
-        ("ru", 1219),
-        ("th", 852),
-        ("tr", 1167),
-        ("vi", 1209),
-        ("zh", 1196),
-    ];
-    for (lang, (code, n_candidates)) in published.into_iter().enumerate() {
+    for (lang, (code, n_candidates)) in XQUAD_R_SENTENCES.into_iter().enumerate() {
         assert_eq!(all.languages[lang], code);
         assert_eq!(all.passage_range(lang as u16).len(), n_candidates, "{code}");
         assert_eq!(n_queries(&all, lang), 1190, "{code}");

@@ -13,8 +13,9 @@ pub fn simd<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
-/// Accumulators of a sum: one AVX-512 register of f32, whatever the processor, so that all group a sum alike.
-const LANES: usize = 16;
+/// One AVX-512 register of f32, whatever the processor: the accumulators of a sum, so that all processors group it alike,
+/// and what rows of small matrices are padded to a multiple of.
+pub const LANES: usize = 16;
 
 #[inline(always)]
 fn fold(acc: [f32; LANES]) -> f32 {

@@ -1,8 +1,7 @@
 //! With P the softmax, M the dropout factors and O = (P M) V:
 //! dV = (P M)^T dO, dS = P (M (dO V^T) - rowsum(dO O)), dQ = dS K scale, dK = dS^T Q scale.
 
-use super::super::gemm::LANES;
-use super::super::math::{dot, exp};
+use super::super::math::{LANES, dot, exp};
 use super::super::rows::add_partials;
 use super::super::scratch;
 use super::super::{Cpu, CpuElement};

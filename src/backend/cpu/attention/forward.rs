@@ -1,7 +1,6 @@
 //! `out = dropout(softmax(q k^T scale)) v`
 
-use super::super::gemm::LANES;
-use super::super::math::{exp, max, sum_of};
+use super::super::math::{LANES, exp, max, sum_of};
 use super::super::scratch;
 use super::super::{Cpu, CpuElement};
 use super::{Geometry, Operand, QUERY_BLOCK, Shared, Task, carve, transpose, with_tasks};

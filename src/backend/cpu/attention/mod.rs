@@ -7,7 +7,8 @@ mod forward;
 pub use backward::backward;
 pub use forward::forward;
 
-use super::gemm::{LANES, SmallProduct};
+use super::gemm::SmallProduct;
+use super::math::LANES;
 use super::{Cpu, CpuElement};
 use crate::backend::{Dropout, Element, Packed};
 use pulp::Simd;

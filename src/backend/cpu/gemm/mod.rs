@@ -8,7 +8,7 @@ mod pack;
 mod portable;
 mod small;
 
-pub use small::{LANES, SmallProduct};
+pub use small::SmallProduct;
 
 use super::element::{CpuElement, Matrix, Start};
 use super::{Cpu, Value};

@@ -1,10 +1,8 @@
 //! Products of matrices that fit the first caches, within one thread and without packing: attention's, one head each.
 
+use super::super::math::LANES;
 use pulp::{Simd, WithSimd};
 use std::array::from_fn;
-
-/// Rows of small matrices are padded to a multiple of this: one vector on the widest processor.
-pub const LANES: usize = 16;
 
 /// `out = [out +] a b`, where `a` is `(m, k)`, `b` `(k, n)` and `out` `(m, n)`. `b` and `out` are contiguous, and `n` is
 /// a multiple of [`LANES`].
