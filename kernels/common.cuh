@@ -1,0 +1,82 @@
+// What every kernel starts from: types, vector access, and the three macros through which a kernel is declared.
+//
+// Kernels include nothing but headers of this folder, so NVRTC needs no CUDA include folder. Under g++ the same sources
+// run on the stand-in (tests/simt), whose simt.h supplies what the CUDA compilers build in.
+//
+// Conventions: grids and blocks are one-dimensional. Parameters are outputs, inputs, scalars, sizes; sizes and row
+// offsets are i64. Sums are f32. No kernel uses an atomic, so the same launch gives the same bytes.
+#pragma once
+
+#ifdef __CUDACC__
+// A kernel by its name, as cuModuleGetFunction finds it; launched with at most `max_threads` threads a block.
+#define KERNEL(name, max_threads, ...) extern "C" __global__ void __launch_bounds__(max_threads) name(__VA_ARGS__)
+// An array in the block's shared memory. Holds garbage until it is written.
+#define SHARED(T, name, count) __shared__ T name[count]
+// The block's dynamic shared memory, as many bytes as the launch asked for, aligned to 128 bytes.
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#else
+#include "simt.h"
+#endif
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int i32;
+typedef long long i64;
+
+// The upper half of an f32.
+struct bf16 {
+    u16 bits;
+};
+
+#include "mma.cuh"
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(bf16 x) { return __uint_as_float(u32(x.bits) << 16); }
+
+// Rounds to nearest, ties to even.
+template <class E> __device__ inline E from_float(float x);
+template <> __device__ inline float from_float<float>(float x) { return x; }
+template <> __device__ inline bf16 from_float<bf16>(float x) { return bf16{u16(pack_bf16x2(x, 0.0f) & 0xFFFF)}; }
+
+// N neighbours, read or written by one instruction: N * sizeof(T) is 4, 8 or 16 bytes, and so is the alignment.
+template <class T, int N> struct alignas(sizeof(T) * N) Vector {
+    T v[N];
+};
+
+// Elements that 16 bytes hold.
+template <class E> struct Lanes {
+    static constexpr int n = 16 / sizeof(E);
+};
+
+template <int N, class T> __device__ inline Vector<T, N> load_vector(const T* from) {
+    static_assert(sizeof(T) * N == 4 || sizeof(T) * N == 8 || sizeof(T) * N == 16, "one instruction's worth");
+    Vector<T, N> out;
+#ifdef __CUDACC__
+    // Through words of the full width, as the compiler may take an array of halves apart.
+    if constexpr (sizeof(out) == 16) {
+        *reinterpret_cast<uint4*>(&out) = *reinterpret_cast<const uint4*>(from);
+    } else if constexpr (sizeof(out) == 8) {
+        *reinterpret_cast<uint2*>(&out) = *reinterpret_cast<const uint2*>(from);
+    } else {
+        *reinterpret_cast<u32*>(&out) = *reinterpret_cast<const u32*>(from);
+    }
+#else
+    simt::load(&out, from, sizeof(out));
+#endif
+    return out;
+}
+
+template <int N, class T> __device__ inline void store_vector(T* to, const Vector<T, N>& x) {
+#ifdef __CUDACC__
+    if constexpr (sizeof(x) == 16) {
+        *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&x);
+    } else if constexpr (sizeof(x) == 8) {
+        *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(&x);
+    } else {
+        *reinterpret_cast<u32*>(to) = *reinterpret_cast<const u32*>(&x);
+    }
+#else
+    simt::store(to, &x, sizeof(x));
+#endif
+}
