@@ -94,13 +94,6 @@ fn check<T>(answer: std::result::Result<T, result::CublasError>, doing: &str) ->
 impl Blas {
     pub fn new(context: &Arc<Context>, arena: &Arc<Arena>) -> Result<Self> {
         context.bind()?;
-        // SAFETY: only opens and closes the library. Anything else in cudarc panics without it.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(Error::other(
-                "cuda: cuBLASLt, which multiplies matrices, is not there; install it (pip install nvidia-cublas, then put \
-                 its lib folder on LD_LIBRARY_PATH) or set device = \"cpu\"",
-            ));
-        }
         // What NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before.
         let bytes = if context.capability >= (9, 0) { 32 << 20 } else { 4 << 20 };
         let workspace = DeviceBuffer::new(arena, bytes)?;
@@ -163,7 +156,8 @@ impl Plan {
                 sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 sys::cudaDataType_t::CUDA_R_32F,
             )?;
-            let mut plan = Plan { desc, layouts: [std::ptr::null_mut(); 3], algo: bytemuck_zeroed_algo() };
+            let mut plan =
+                Plan { desc, layouts: [std::ptr::null_mut(); 3], algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] } };
             let [a, b, d] = plan.extents(shape);
             let types = [shape.input, shape.input, shape.output];
             for ((layout, (rows, columns)), ty) in plan.layouts.iter_mut().zip([a, b, d]).zip(types) {
@@ -247,11 +241,6 @@ impl Plan {
             found.map(|found| found.algo)
         }
     }
-}
-
-/// An algorithm that is yet to be chosen.
-fn bytemuck_zeroed_algo() -> sys::cublasLtMatmulAlgo_t {
-    sys::cublasLtMatmulAlgo_t { data: [0; 8] }
 }
 
 impl Drop for Plan {
