@@ -82,6 +82,11 @@ std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vec
 
 }  // namespace
 
+Code current_device_context(void** out) {
+    *out = current_context;
+    return initialized ? OK : Code(3);
+}
+
 }  // namespace simt
 
 using namespace simt;

@@ -388,6 +388,11 @@ Code execute(const Launch& launch) {
     return m.error;
 }
 
+void add_counters(const char* name, const Counters& counters) {
+    const std::lock_guard<std::mutex> lock(totals_mutex);
+    totals[name].add(counters);
+}
+
 u32 static_shared_of(const Kernel* kernel) {
     const std::lock_guard<std::mutex> lock(totals_mutex);
     return static_shared_seen[kernel];

@@ -152,6 +152,8 @@ Code execute(const Launch& launch);
 const Kernel* find_kernel(const char* module, const char* name);
 bool has_module(const char* module);
 u32 static_shared_of(const Kernel* kernel);
+void add_counters(const char* name, const Counters& counters);
+Code current_device_context(void** out);
 
 // Checked accesses from inside collectives; `where` is for the message.
 void check_access(const void* address, size_t bytes, bool write, const void* where);
