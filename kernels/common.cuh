@@ -19,6 +19,7 @@
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #else
 #include "simt.h"
+#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) KERNEL(name, max_threads, __VA_ARGS__)
 #endif
 
 typedef unsigned short u16;
