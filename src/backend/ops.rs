@@ -84,14 +84,9 @@ pub struct Packed<B: Backend> {
     pub global_rows: Tensor<B, i32>,
     /// Longest sequence.
     pub max_seqlen: usize,
-    pub work: Tensor<B, i32>,
-    pub work_lens: Vec<i32>,
 }
 
 impl<B: Backend> Packed<B> {
-    pub fn work(&self) -> &Tensor<B, i32> { &self.work }
-    pub fn cu_seqlens(&self) -> &Tensor<B, i32> { &self.cu_seqlens }
-    pub fn global_rows(&self) -> &Tensor<B, i32> { &self.global_rows }
     /// `S`
     pub fn n_seqs(&self) -> usize {
         self.cu_seqlens.len() - 1

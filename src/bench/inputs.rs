@@ -66,7 +66,7 @@ pub fn packed<B: Backend>(backend: &B, lengths: &[usize], vocabulary: usize) -> 
     let n_tokens: usize = lengths.iter().sum();
     let ints = |values: &[i32]| Tensor::from_slice(backend, values, &[values.len()]);
     let positions: Vec<i32> = lengths.iter().flat_map(|&length| 0..length as i32).collect();
-    Ok(Packed { work: Tensor::zeros(backend, &[0])?, work_lens: Vec::new(),
+    Ok(Packed {
         ids: ints(&token_ids(n_tokens, vocabulary, 9))?,
         positions: ints(&positions)?,
         cu_seqlens: ints(&cu_seqlens(lengths))?,

@@ -75,7 +75,7 @@ impl<B: Backend> DeviceBatch<B> {
         let empty = || Tensor::zeros(backend, &[0]);
         let segments = || Ok::<_, Error>(Segments { order: empty()?, starts: empty()?, rows: empty()? });
         Ok(Self {
-            packed: Packed { work: Tensor::zeros(backend, &[0])?, work_lens: Vec::new(),
+            packed: Packed {
                 ids: empty()?,
                 positions: empty()?,
                 cu_seqlens: empty()?,

@@ -124,8 +124,8 @@ impl Inputs {
         let rounding = self.rounding(backend, &gradient);
         self.check_forward::<B>(name, &got, &expected, 1.0, &rounding);
         let tolerance = tolerance::SOFTMAX + self.score(1.0);
-        let computed = |i: usize| tolerance * largest(&gradient.d_qkv) + rounding.d_qkv[i];
-        assert_stored_each::<B::E>(&name("d_qkv"), &got.d_qkv, &gradient.d_qkv, computed);
+        let bound = tolerance * largest(&gradient.d_qkv);
+        assert_stored_each::<B::E>(&name("d_qkv"), &got.d_qkv, &gradient.d_qkv, |i| bound + rounding.d_qkv[i]);
         let mut d_bias = vec![0.0; 3 * self.hidden];
         for row in gradient.d_qkv.chunks(d_bias.len()) {
             d_bias.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
@@ -144,8 +144,8 @@ impl Inputs {
     ) {
         let score = self.score(std);
         assert_close_on_scale(&name("lse"), &got.lse, &expected.lse, score, 1.0 + largest(&expected.lse));
-        let computed = |i: usize| (tolerance::SOFTMAX + score) * largest(&expected.out) + rounding.out[i];
-        assert_stored_each::<B::E>(&name("out"), &got.out, &expected.out, computed);
+        let bound = (tolerance::SOFTMAX + score) * largest(&expected.out);
+        assert_stored_each::<B::E>(&name("out"), &got.out, &expected.out, |i| bound + rounding.out[i]);
     }
 
     /// Scores are sums of `head size` products; the softmax turns their absolute error into a relative one.

@@ -183,14 +183,7 @@ impl Batch {
     }
 
     pub fn packed<B: Backend>(&self, backend: &B) -> Packed<B> {
-        let len = |s: usize| self.cu_seqlens[s + 1] - self.cu_seqlens[s];
-        let mut items: Vec<[i32; 2]> = (0..self.n_seqs())
-            .flat_map(|s| (0..len(s)).step_by(128).map(move |row| [s as i32, row]))
-            .collect();
-        items.sort_by_key(|&[s, row]| (std::cmp::Reverse(len(s as usize)), s, row));
         Packed {
-            work: ints(backend, items.as_flattened()),
-            work_lens: items.iter().map(|&[s, _]| len(s as usize)).collect(),
             ids: ints(backend, &self.ids),
             positions: ints(backend, &self.positions),
             cu_seqlens: ints(backend, &self.cu_seqlens),
