@@ -13,6 +13,7 @@ pub mod philox;
 pub mod tensor;
 
 pub use cpu::Cpu;
+pub use cuda::Cuda;
 pub use ops::*;
 pub use tensor::{Element, Tensor, Value};
 

@@ -1,0 +1,105 @@
+//! What all operations of one device share.
+
+use super::driver::{Context, Module, Stream};
+use super::gemm::Blas;
+use super::images;
+use super::launch::{Kernel, Scratch};
+use super::memory::{Arena, DeviceBuffer};
+use super::probe::{CudaProbe, probe};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The oldest GPUs whose instructions the kernels use.
+const OLDEST: (u32, u32) = (8, 0);
+
+type KernelName = (&'static str, &'static str, Option<&'static str>);
+
+/// A device, its streams, its memory and its kernels.
+pub(super) struct Device {
+    /// Dropped in this order: what uses a thing before the thing.
+    kernels: Mutex<HashMap<KernelName, Arc<Kernel>>>,
+    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    scratch: Mutex<Option<DeviceBuffer<f32>>>,
+    pub blas: Mutex<Blas>,
+    /// The stream of all kernels and products.
+    pub compute: Stream,
+    pub arena: Arc<Arena>,
+    pub context: Arc<Context>,
+}
+
+impl Device {
+    pub fn open(ordinal: i32, separate_memory: bool) -> Result<Self> {
+        let unusable = |message: String| Err(Error::config("device", format!("{message}, or set device = \"cpu\"")));
+        match probe() {
+            CudaProbe::NoDriver => {
+                return unusable("there is no CUDA driver on this machine; install NVIDIA's".to_owned());
+            }
+            CudaProbe::Refused(reason) => {
+                return unusable(format!("the CUDA driver refuses to work ({reason}); run nvidia-smi to see why"));
+            }
+            CudaProbe::Driver { devices, .. } => {
+                let Some(device) = devices.get(ordinal as usize) else {
+                    return unusable(format!("there is no GPU {ordinal}, but {} of them; choose one", devices.len()));
+                };
+                if device.capability < OLDEST {
+                    let (name, (major, minor)) = (&device.name, device.capability);
+                    return unusable(format!(
+                        "{name} is sm_{major}{minor}, and hbt's kernels need sm_80 (Ampere) or newer; take another GPU"
+                    ));
+                }
+            }
+        }
+        let context = Context::new(ordinal)?;
+        let arena = Arena::new(&context, separate_memory);
+        let compute = Stream::new(&context)?;
+        Ok(Device {
+            kernels: Mutex::default(),
+            modules: Mutex::default(),
+            scratch: Mutex::default(),
+            blas: Mutex::new(Blas::new(&context, &arena)?),
+            compute,
+            arena,
+            context,
+        })
+    }
+
+    /// The kernel `name` or `name_suffix` of kernels/`module`.cu, loaded on first use.
+    pub fn kernel(
+        &self,
+        module: &'static str,
+        name: &'static str,
+        suffix: Option<&'static str>,
+    ) -> Result<Arc<Kernel>> {
+        let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = kernels.get(&(module, name, suffix)) {
+            return Ok(kernel.clone());
+        }
+        let full_name = suffix.map_or(name.to_owned(), |suffix| format!("{name}_{suffix}"));
+        let function = self.module(module)?.function(&full_name)?;
+        let kernel = Arc::new(Kernel::new(function, &self.context));
+        kernels.insert((module, name, suffix), kernel.clone());
+        Ok(kernel)
+    }
+
+    fn module(&self, name: &'static str) -> Result<Arc<Module>> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(name) {
+            return Ok(module.clone());
+        }
+        let module = Arc::new(images::load(&self.context, name)?);
+        modules.insert(name, module.clone());
+        Ok(module)
+    }
+
+    /// Memory for `len` partial sums, until the next call.
+    pub fn scratch(&self, len: usize) -> Result<Scratch> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if scratch.as_ref().is_none_or(|buffer| buffer.len() < len) {
+            // The old one first: there may be no room for both.
+            *scratch = None;
+            *scratch = Some(DeviceBuffer::new(&self.arena, len)?);
+        }
+        Ok(Scratch { address: scratch.as_ref().expect("just made").address() })
+    }
+}
