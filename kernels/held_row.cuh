@@ -4,55 +4,70 @@
 
 #include "reduce.cuh"
 
-// Values that a thread holds.
-constexpr int HELD = 32;
-
-// Columns in the order of the group's threads, N neighbours each, again and again. N > 1 needs rows that are a multiple
-// of N long.
-template <int N, int Threads> struct HeldRow {
+// Each of Threads threads holds Values values. They take N neighbours each in their order, again and again: thread t has
+// the columns N t + STEP i + l, l < N. N > 1 needs rows that are a multiple of N long. Columns are counted from first()
+// on, which makes constants of them.
+template <int N, int Threads, int Values> struct HeldRow {
     // Columns that the group holds.
-    static constexpr int CAPACITY = HELD * Threads;
+    static constexpr int CAPACITY = Values * Threads;
+    static constexpr int STEP = N * Threads;
 
-    Vector<float, N> parts[HELD / N];
+    Vector<float, N> parts[Values / N];
 
-    __device__ static inline i64 column(int part) { return i64(part * Threads + threadIdx.x % Threads) * N; }
+    // How many of `n` columns the group holds.
+    __device__ static inline int count(i64 n) { return n < CAPACITY ? int(n) : CAPACITY; }
 
-    // The first `n` of `from`, or as many as there is room for.
-    __device__ inline void load(const float* from, i64 n) {
+    // The thread's first column.
+    __device__ static inline int first() { return int(threadIdx.x) % Threads * N; }
+
+    // A column as `each` counts it; below zero if no thread or another one holds it.
+    __device__ static inline int position(i64 column) {
+        return column >= 0 && column < CAPACITY ? int(column) - first() : -1;
+    }
+
+    // The first `n` of `from`.
+    __device__ inline void load(const float* from, int n) {
+        from += first();
+        n -= first();
 #pragma unroll
-        for (int i = 0; i < HELD / N; ++i) {
-            if (column(i) < n) parts[i] = load_vector<N>(from + column(i));
+        for (int i = 0; i < Values / N; ++i) {
+            if (i * STEP < n) parts[i] = load_vector<N>(from + i * STEP);
         }
     }
 
-    // f(value, column) of every value, which it may change.
-    template <class F> __device__ inline void each(i64 n, F f) {
+    // f(value, column - first()) of every value, which it may change.
+    template <class F> __device__ inline void each(int n, F f) {
+        n -= first();
 #pragma unroll
-        for (int i = 0; i < HELD / N; ++i) {
-            if (column(i) >= n) continue;
+        for (int i = 0; i < Values / N; ++i) {
+            if (i * STEP >= n) continue;
 #pragma unroll
-            for (int l = 0; l < N; ++l) f(parts[i].v[l], column(i) + l);
+            for (int l = 0; l < N; ++l) f(parts[i].v[l], i * STEP + l);
         }
     }
 
     // f(value, value of `other`) of every value, of which it may change the first.
-    template <class F> __device__ inline void each_with(const HeldRow& other, i64 n, F f) {
+    template <class F> __device__ inline void each_with(const HeldRow& other, int n, F f) {
+        n -= first();
 #pragma unroll
-        for (int i = 0; i < HELD / N; ++i) {
-            if (column(i) >= n) continue;
+        for (int i = 0; i < Values / N; ++i) {
+            if (i * STEP >= n) continue;
 #pragma unroll
             for (int l = 0; l < N; ++l) f(parts[i].v[l], other.parts[i].v[l]);
         }
     }
 
-    template <class E> __device__ inline void store(E* to, i64 n) const {
+    // The first `n` of `to`, rounded.
+    template <class E> __device__ inline void store(E* to, int n) const {
+        to += first();
+        n -= first();
 #pragma unroll
-        for (int i = 0; i < HELD / N; ++i) {
-            if (column(i) >= n) continue;
+        for (int i = 0; i < Values / N; ++i) {
+            if (i * STEP >= n) continue;
             Vector<E, N> out;
 #pragma unroll
             for (int l = 0; l < N; ++l) out.v[l] = from_float<E>(parts[i].v[l]);
-            store_vector(to + column(i), out);
+            store_vector(to + i * STEP, out);
         }
     }
 };

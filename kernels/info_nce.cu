@@ -4,6 +4,9 @@
 // Below every score, and finite, so that the difference of two is a number.
 constexpr float LOWEST = -3.0e38f;
 
+// Scores that a thread holds: as many as leave room for two blocks of 512 threads on a multiprocessor.
+constexpr int HELD = 16;
+
 // A row of scores (n,) and what its gradient is scaled by.
 struct Candidates {
     const float* scores;
@@ -21,7 +24,7 @@ struct Candidates {
 // largest is known at the same barrier as the sum, and a held score needs one exponential.
 template <class E, int N, int Threads>
 __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, const Candidates& row) {
-    using Stretch = HeldRow<N, Threads>;
+    using Stretch = HeldRow<N, Threads, HELD>;
     SHARED(float, positive_cosine, 1);
     const float inv_t = row.inv_temperature;
     const i64 last = (row.n - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
@@ -30,19 +33,17 @@ __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, co
     // is near 1.
     float largest = LOWEST, others = 0.0f, sum = 0.0f;
     for (i64 first = 0; first <= last; first += Stretch::CAPACITY) {
-        held.load(row.scores + first, row.n - first);
+        const int n = Stretch::count(row.n - first), positive = Stretch::position(row.positive - first);
+        held.load(row.scores + first, n);
         const float before = largest;
-        held.each(row.n - first, [&](float& s, i64) { largest = fmaxf(largest, s); });
+        held.each(n, [&](float& s, int) { largest = fmaxf(largest, s); });
         others *= expf((before - largest) * inv_t);
-        held.each(row.n - first, [&](float& s, i64 column) {
-            if (first + column == row.positive) {
-                positive_cosine[0] = s;
-                s = 0.0f;
-            } else {
-                sum += s;
-                s = expf((s - largest) * inv_t);
-                others += s;
-            }
+        held.each(n, [&](float& s, int column) {
+            const bool other = column != positive;
+            if (!other) positive_cosine[0] = s;
+            sum += other ? s : 0.0f;
+            s = expf((s - largest) * inv_t);
+            others += other ? s : 0.0f;
         });
     }
     const float mine = largest;
@@ -54,16 +55,16 @@ __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, co
     const float cosine = positive_cosine[0];
     const float total = others + expf((cosine - largest) * inv_t);
     const float share = row.weight * inv_t / total;
-    held.each(row.n - last, [&](float& p, i64 column) {
-        p = last + column == row.positive ? -others * share : p * (factor * share);
-    });
-    held.store(d_scores + last, row.n - last);
+    const int n = int(row.n - last), positive = Stretch::position(row.positive - last);
+    held.each(n, [&](float& p, int column) { p = column == positive ? -others * share : p * (factor * share); });
+    held.store(d_scores + last, n);
     for (i64 first = last - Stretch::CAPACITY; first >= 0; first -= Stretch::CAPACITY) {
-        held.load(row.scores + first, row.n - first);
-        held.each(row.n - first, [&](float& s, i64 column) {
-            s = first + column == row.positive ? -others * share : expf((s - largest) * inv_t) * share;
+        const int positive = Stretch::position(row.positive - first);
+        held.load(row.scores + first, Stretch::CAPACITY);
+        held.each(Stretch::CAPACITY, [&](float& s, int column) {
+            s = column == positive ? -others * share : expf((s - largest) * inv_t) * share;
         });
-        held.store(d_scores + first, row.n - first);
+        held.store(d_scores + first, Stretch::CAPACITY);
     }
     if (threadIdx.x == 0) {
         loss[0] = logf(total) + (largest - cosine) * inv_t;
@@ -85,14 +86,16 @@ __device__ inline void info_nce(float* loss, float* cosines, E* d_scores, const 
 }
 
 // loss (R,), cosines (R, 2), d_scores (R, n), scores (R, n), positives (R,). Launched with R blocks of as many threads as
-// the name says; the short ones hold 8,192 scores, the long ones 32,768.
-#define INFO_NCE(name, E, threads)                                                                                       \
-    KERNEL(name, threads, float* loss, float* cosines, E* d_scores, const float* scores, const i32* positives,           \
-           float inv_temperature, float weight, i64 n) {                                                                 \
-        info_nce<E, threads>(loss, cosines, d_scores, scores, positives, inv_temperature, weight, n);                    \
+// the name says, which is HELD times fewer than there are columns, or 1024.
+#define INFO_NCE(suffix, E, threads)                                                                                      \
+    KERNEL(info_nce_rows_##threads##_##suffix, threads, float* loss, float* cosines, E* d_scores, const float* scores,    \
+           const i32* positives, float inv_temperature, float weight, i64 n) {                                            \
+        info_nce<E, threads>(loss, cosines, d_scores, scores, positives, inv_temperature, weight, n);                     \
     }
 
-INFO_NCE(info_nce_rows_256_f32, float, 256)
-INFO_NCE(info_nce_rows_256_bf16, bf16, 256)
-INFO_NCE(info_nce_rows_1024_f32, float, 1024)
-INFO_NCE(info_nce_rows_1024_bf16, bf16, 1024)
+INFO_NCE(f32, float, 256)
+INFO_NCE(f32, float, 512)
+INFO_NCE(f32, float, 1024)
+INFO_NCE(bf16, bf16, 256)
+INFO_NCE(bf16, bf16, 512)
+INFO_NCE(bf16, bf16, 1024)

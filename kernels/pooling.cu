@@ -222,22 +222,26 @@ KERNEL(add_bias_partials, THREADS, float* d_bias, const float* partials, i64 n, 
 
 // Norms below this count as this, as in PyTorch's `normalize`.
 constexpr float SMALLEST_NORM = 1e-12f;
+// Values of a row that a thread holds: a warp holds 1,024.
+constexpr int HELD = 32;
 
 // One row (width,) by a warp. What the warp holds is read once; of a wider row, all but the last stretch are read again.
 template <int N> __device__ inline void normalize_row(float* out, float* inv_norm, const float* x, i64 width) {
-    using Stretch = HeldRow<N, WARP>;
+    using Stretch = HeldRow<N, WARP, HELD>;
     const i64 last = (width - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
     Stretch held;
     float squares = 0.0f;
     for (i64 first = 0; first <= last; first += Stretch::CAPACITY) {
-        held.load(x + first, width - first);
-        held.each(width - first, [&](float& v, i64) { squares += v * v; });
+        const int n = Stretch::count(width - first);
+        held.load(x + first, n);
+        held.each(n, [&](float& v, int) { squares += v * v; });
     }
     const float inv = 1.0f / fmaxf(sqrtf(warp_sum(squares)), SMALLEST_NORM);
     for (i64 first = last; first >= 0; first -= Stretch::CAPACITY) {
-        if (first < last) held.load(x + first, width - first);
-        held.each(width - first, [&](float& v, i64) { v *= inv; });
-        held.store(out + first, width - first);
+        const int n = Stretch::count(width - first);
+        if (first < last) held.load(x + first, n);
+        held.each(n, [&](float& v, int) { v *= inv; });
+        held.store(out + first, n);
     }
     if (threadIdx.x % WARP == 0) inv_norm[0] = inv;
 }
@@ -255,23 +259,25 @@ KERNEL(l2_normalize_forward, THREADS, float* out, float* inv_norm, const float* 
 
 // As normalize_row: d = (d - (d . y) y) inv.
 template <int N> __device__ inline void normalize_row_backward(float* d, const float* y, float inv, i64 width) {
-    using Stretch = HeldRow<N, WARP>;
+    using Stretch = HeldRow<N, WARP, HELD>;
     const i64 last = (width - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
     Stretch held_d, held_y;
     float along = 0.0f;
     for (i64 first = 0; first <= last; first += Stretch::CAPACITY) {
-        held_d.load(d + first, width - first);
-        held_y.load(y + first, width - first);
-        held_d.each_with(held_y, width - first, [&](float& g, float v) { along += g * v; });
+        const int n = Stretch::count(width - first);
+        held_d.load(d + first, n);
+        held_y.load(y + first, n);
+        held_d.each_with(held_y, n, [&](float& g, float v) { along += g * v; });
     }
     along = warp_sum(along);
     for (i64 first = last; first >= 0; first -= Stretch::CAPACITY) {
+        const int n = Stretch::count(width - first);
         if (first < last) {
-            held_d.load(d + first, width - first);
-            held_y.load(y + first, width - first);
+            held_d.load(d + first, n);
+            held_y.load(y + first, n);
         }
-        held_d.each_with(held_y, width - first, [&](float& g, float v) { g = (g - along * v) * inv; });
-        held_d.store(d + first, width - first);
+        held_d.each_with(held_y, n, [&](float& g, float v) { g = (g - along * v) * inv; });
+        held_d.store(d + first, n);
     }
 }
 
