@@ -5,13 +5,10 @@ use super::gemm::Blas;
 use super::images;
 use super::launch::{Kernel, Scratch};
 use super::memory::{Arena, DeviceBuffer};
-use super::probe::{CudaProbe, probe};
+use super::probe::require;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// The oldest GPUs whose instructions the kernels use.
-const OLDEST: (u32, u32) = (8, 0);
 
 type KernelName = (&'static str, &'static str, Option<&'static str>);
 
@@ -30,26 +27,7 @@ pub(super) struct Device {
 
 impl Device {
     pub fn open(ordinal: i32, separate_memory: bool) -> Result<Self> {
-        let unusable = |message: String| Err(Error::config("device", format!("{message}, or set device = \"cpu\"")));
-        match probe() {
-            CudaProbe::NoDriver => {
-                return unusable("there is no CUDA driver on this machine; install NVIDIA's".to_owned());
-            }
-            CudaProbe::Refused(reason) => {
-                return unusable(format!("the CUDA driver refuses to work ({reason}); run nvidia-smi to see why"));
-            }
-            CudaProbe::Driver { devices, .. } => {
-                let Some(device) = devices.get(ordinal as usize) else {
-                    return unusable(format!("there is no GPU {ordinal}, but {} of them; choose one", devices.len()));
-                };
-                if device.capability < OLDEST {
-                    let (name, (major, minor)) = (&device.name, device.capability);
-                    return unusable(format!(
-                        "{name} is sm_{major}{minor}, and hbt's kernels need sm_80 (Ampere) or newer; take another GPU"
-                    ));
-                }
-            }
-        }
+        require(ordinal as usize).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))?;
         let context = Context::new(ordinal)?;
         let arena = Arena::new(&context, separate_memory);
         let compute = Stream::new(&context)?;

@@ -94,13 +94,6 @@ fn check<T>(answer: std::result::Result<T, result::CublasError>, doing: &str) ->
 impl Blas {
     pub fn new(context: &Arc<Context>, arena: &Arc<Arena>) -> Result<Self> {
         context.bind()?;
-        // SAFETY: only opens and closes the library. Anything else in cudarc panics without it.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(Error::other(
-                "cuda: cuBLASLt, which multiplies matrices, is not there; install it (pip install nvidia-cublas, then put \
-                 its lib folder on LD_LIBRARY_PATH) or set device = \"cpu\"",
-            ));
-        }
         // What NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before.
         let bytes = if context.capability >= (9, 0) { 32 << 20 } else { 4 << 20 };
         let workspace = DeviceBuffer::new(arena, bytes)?;
@@ -108,10 +101,26 @@ impl Blas {
         Ok(Blas { plans: HashMap::new(), handle, workspace })
     }
 
-    /// Queues a product of that shape. The addresses are those of our `a`, `b`, `bias` (or 0) and `out`.
-    fn run(&mut self, stream: &Stream, shape: Shape, a: u64, b: u64, bias: u64, out: u64) -> Result<()> {
+    /// Queues a product of that shape.
+    fn run(&mut self, stream: &Stream, shape: Shape, operands: Operands) -> Result<()> {
         stream.context.bind()?;
-        let key = shape.rounded();
+        let rounded = shape.rounded();
+        let key = if self.plans.contains_key(&shape) { shape } else { rounded };
+        if self.run_planned(stream, key, shape, operands).is_ok() {
+            return Ok(());
+        }
+        // An algorithm found for the rounded size may not take this one; from now on it has its own.
+        check(self.run_planned(stream, shape, shape, operands), &format!("the product {shape:?}"))
+    }
+
+    /// The product with the plan `key`, which is made if it is not there.
+    fn run_planned(
+        &mut self,
+        stream: &Stream,
+        key: Shape,
+        shape: Shape,
+        operands: Operands,
+    ) -> std::result::Result<(), result::CublasError> {
         if !self.plans.contains_key(&key) {
             let plan = Plan::new(self.handle, key, self.workspace.len())?;
             self.plans.insert(key, plan);
@@ -119,33 +128,41 @@ impl Blas {
         let plan = &self.plans[&key];
         plan.resize(shape)?;
         if shape.has_bias {
-            plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
+            plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &operands.bias)?;
         }
         let (one, beta) = (1.0f32, if shape.accumulate { 1.0f32 } else { 0.0 });
         let [layout_a, layout_b, layout_d] = plan.layouts;
         // SAFETY: the layouts have the sizes of the tensors, which `Gemm::check` compared; scalars are read at the call.
-        let answer = unsafe {
+        unsafe {
             result::matmul(
                 self.handle,
                 plan.desc,
                 (&raw const one).cast(),
                 (&raw const beta).cast(),
-                b as *const c_void,
+                operands.b as *const c_void,
                 layout_a,
-                a as *const c_void,
+                operands.a as *const c_void,
                 layout_b,
-                out as *const c_void,
+                operands.out as *const c_void,
                 layout_d,
-                out as *mut c_void,
+                operands.out as *mut c_void,
                 layout_d,
                 &plan.algo,
                 self.workspace.address() as *mut c_void,
                 self.workspace.len(),
                 stream.raw().cast(),
             )
-        };
-        check(answer, &format!("the product {shape:?}"))
+        }
     }
+}
+
+/// Addresses of our `a`, `b`, `bias` (or 0) and `out`.
+#[derive(Clone, Copy)]
+struct Operands {
+    a: u64,
+    b: u64,
+    bias: u64,
+    out: u64,
 }
 
 impl Drop for Blas {
@@ -157,63 +174,48 @@ impl Drop for Blas {
 }
 
 impl Plan {
-    fn new(handle: sys::cublasLtHandle_t, shape: Shape, workspace: usize) -> Result<Self> {
-        let describe = || -> std::result::Result<Plan, result::CublasError> {
-            let desc = result::create_matmul_desc(
-                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                sys::cudaDataType_t::CUDA_R_32F,
-            )?;
-            let mut plan = Plan { desc, layouts: [std::ptr::null_mut(); 3], algo: bytemuck_zeroed_algo() };
-            let [a, b, d] = plan.extents(shape);
-            let types = [shape.input, shape.input, shape.output];
-            for ((layout, (rows, columns)), ty) in plan.layouts.iter_mut().zip([a, b, d]).zip(types) {
-                *layout = result::create_matrix_layout(ty.raw(), rows, columns, rows as i64)?;
-            }
-            Ok(plan)
-        };
-        let mut plan = check(describe(), "describing a product")?;
+    fn new(
+        handle: sys::cublasLtHandle_t,
+        shape: Shape,
+        workspace: usize,
+    ) -> std::result::Result<Self, result::CublasError> {
+        let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let desc = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
+        let mut plan =
+            Plan { desc, layouts: [std::ptr::null_mut(); 3], algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] } };
+        let types = [shape.input, shape.input, shape.output];
+        for ((layout, (rows, columns)), ty) in plan.layouts.iter_mut().zip(extents(shape)).zip(types) {
+            *layout = result::create_matrix_layout(ty.raw(), rows, columns, rows as i64)?;
+        }
         plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(shape.trans_b))?;
         plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(shape.trans_a))?;
         if shape.has_bias {
             let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
             plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
         }
-        plan.algo = plan
-            .choose(handle, workspace)
-            .map_err(|error| Error::other(format!("cuda: cuBLASLt has no way to multiply {shape:?}: {error}")))?;
+        plan.algo = plan.choose(handle, workspace)?;
         Ok(plan)
     }
 
-    /// Rows and columns of cuBLASLt's A, B and D as they lie in memory, column-major without gaps.
-    fn extents(&self, shape: Shape) -> [(u64, u64); 3] {
-        let (m, n, k) = (shape.m as u64, shape.n as u64, shape.k as u64);
-        let a = if shape.trans_b { (k, n) } else { (n, k) };
-        let b = if shape.trans_a { (m, k) } else { (k, m) };
-        [a, b, (n, m)]
-    }
-
     /// Gives the layouts the exact sizes.
-    fn resize(&self, shape: Shape) -> Result<()> {
-        for (&layout, (rows, columns)) in self.layouts.iter().zip(self.extents(shape)) {
+    fn resize(&self, shape: Shape) -> std::result::Result<(), result::CublasError> {
+        for (&layout, (rows, columns)) in self.layouts.iter().zip(extents(shape)) {
             let set = |attribute, value: u64| {
                 // SAFETY: the attribute is 64 bits.
                 unsafe {
                     result::set_matrix_layout_attribute(layout, attribute, (&raw const value).cast(), size_of::<u64>())
                 }
             };
-            check(set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_ROWS, rows), "setting a size")?;
-            check(set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_COLS, columns), "setting a size")?;
+            set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_ROWS, rows)?;
+            set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_COLS, columns)?;
         }
         Ok(())
     }
 
     /// The attribute has to be as large as `T`.
-    fn set_desc<T: Copy>(&self, attribute: DescAttribute, value: &T) -> Result<()> {
+    fn set_desc<T: Copy>(&self, attribute: DescAttribute, value: &T) -> std::result::Result<(), result::CublasError> {
         // SAFETY: `value` is readable for its own size; the callers pass the attribute's type.
-        let answer = unsafe {
-            result::set_matmul_desc_attribute(self.desc, attribute, (&raw const *value).cast(), size_of::<T>())
-        };
-        check(answer, "describing a product")
+        unsafe { result::set_matmul_desc_attribute(self.desc, attribute, (&raw const *value).cast(), size_of::<T>()) }
     }
 
     fn choose(
@@ -249,9 +251,12 @@ impl Plan {
     }
 }
 
-/// An algorithm that is yet to be chosen.
-fn bytemuck_zeroed_algo() -> sys::cublasLtMatmulAlgo_t {
-    sys::cublasLtMatmulAlgo_t { data: [0; 8] }
+/// Rows and columns of cuBLASLt's A, B and D as they lie in memory, column-major without gaps.
+fn extents(shape: Shape) -> [(u64, u64); 3] {
+    let (m, n, k) = (shape.m as u64, shape.n as u64, shape.k as u64);
+    let a = if shape.trans_b { (k, n) } else { (n, k) };
+    let b = if shape.trans_a { (m, k) } else { (k, m) };
+    [a, b, (n, m)]
 }
 
 impl Drop for Plan {
@@ -286,8 +291,12 @@ pub(super) fn gemm<E: CudaElement, C: Value>(cuda: &Cuda<E>, args: Gemm<Cuda<E>,
         has_bias: args.bias.is_some(),
         accumulate: args.accumulate,
     };
-    let address = args.bias.map_or(0, |bias| bias.buffer().address());
-    let (a, b, out) = (args.a.buffer().address(), args.b.buffer().address(), args.out.buffer().address());
+    let operands = Operands {
+        a: args.a.buffer().address(),
+        b: args.b.buffer().address(),
+        bias: args.bias.map_or(0, |bias| bias.buffer().address()),
+        out: args.out.buffer().address(),
+    };
     let mut blas = cuda.device.blas.lock().unwrap_or_else(PoisonError::into_inner);
-    blas.run(&cuda.device.compute, shape, a, b, address, out)
+    blas.run(&cuda.device.compute, shape, operands)
 }

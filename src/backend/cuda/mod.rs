@@ -15,13 +15,26 @@ mod memory;
 mod probe;
 
 pub use memory::DeviceBuffer;
-pub use probe::{CudaDevice, CudaProbe, probe};
+pub use probe::{CudaDevice, CudaProbe, probe, require};
 
 use super::*;
 use device::Device;
 use launch::Scratch;
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+/// Where this build's kernels come from, in words.
+pub fn kernels_origin() -> String {
+    images::origin()
+}
+
+/// Makes ready the kernels for `device` that this build does not hold; `say` hears how many files have to be compiled.
+///
+/// # Errors
+/// There is no NVRTC, or it does not know this GPU.
+pub fn prepare_kernels(device: &CudaDevice, say: &dyn Fn(usize)) -> Result<()> {
+    images::prepare(device.capability, say)
+}
 
 /// An element type that the kernels exist for: `f32` or `bf16`.
 pub trait CudaElement: Element {}

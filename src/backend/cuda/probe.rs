@@ -1,7 +1,7 @@
-//! The CUDA driver and its devices. The driver is loaded at run time: hbt builds and starts without one.
+//! What there is of CUDA on this machine, found out without using it.
 
-#![allow(unsafe_code)]
-
+use super::images;
+use cudarc::cublaslt;
 use cudarc::driver::{result, sys};
 
 /// What is there of CUDA.
@@ -41,6 +41,56 @@ pub fn probe() -> CudaProbe {
         Ok((version, devices)) => CudaProbe::Driver { version, devices },
         Err(error) => CudaProbe::Refused(format!("{:?}", error.0)),
     }
+}
+
+/// The oldest GPUs whose instructions the kernels use, and the oldest driver whose functions are called.
+const OLDEST_GPU: (u32, u32) = (8, 0);
+const OLDEST_DRIVER: (u32, u32) = (12, 0);
+
+/// The GPU `ordinal` if hbt can compute on it; else why not and what to do, as the first half of a sentence.
+///
+/// # Errors
+/// No driver or too old a one, no such GPU or too old a one, no cuBLASLt, no kernels and no NVRTC to compile them.
+pub fn require(ordinal: usize) -> Result<CudaDevice, String> {
+    let (version, devices) = match probe() {
+        CudaProbe::NoDriver => {
+            return Err("there is no CUDA driver on this machine; install NVIDIA's".to_owned());
+        }
+        CudaProbe::Refused(reason) => {
+            return Err(format!("the CUDA driver refuses to work ({reason}); run nvidia-smi to see why"));
+        }
+        CudaProbe::Driver { version, devices } => (version, devices),
+    };
+    if version < OLDEST_DRIVER {
+        let ((major, minor), (needed, _)) = (version, OLDEST_DRIVER);
+        return Err(format!(
+            "the NVIDIA driver is for CUDA {major}.{minor}, and hbt needs {needed}.0 or newer; update it"
+        ));
+    }
+    let n = devices.len();
+    let Some(device) = devices.into_iter().nth(ordinal) else {
+        return Err(format!("there is no GPU {ordinal}, only {n} of them; look at CUDA_VISIBLE_DEVICES"));
+    };
+    let (name, (major, minor)) = (&device.name, device.capability);
+    if device.capability < OLDEST_GPU {
+        return Err(format!(
+            "{name} is sm_{major}{minor}, and the kernels need sm_80 (Ampere) or newer; take another GPU"
+        ));
+    }
+    // SAFETY: only opens and closes the library.
+    if !unsafe { cublaslt::sys::is_culib_present() } {
+        return Err(
+            "cuBLASLt, which multiplies matrices, is not there; install it (pip install nvidia-cublas, then put \
+                    its lib folder on LD_LIBRARY_PATH)"
+                .to_owned(),
+        );
+    }
+    if !images::can_be_had() {
+        return Err("this hbt was built without nvcc, and NVRTC, which would compile its kernels now, is not there \
+                    either; install it (pip install nvidia-cuda-nvrtc, then put its lib folder on LD_LIBRARY_PATH)"
+            .to_owned());
+    }
+    Ok(device)
 }
 
 fn look() -> Result<((u32, u32), Vec<CudaDevice>), result::DriverError> {
