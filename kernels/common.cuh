@@ -10,6 +10,9 @@
 #ifdef __CUDACC__
 // A kernel by its name, as cuModuleGetFunction finds it; launched with at most `max_threads` threads a block.
 #define KERNEL(name, max_threads, ...) extern "C" __global__ void __launch_bounds__(max_threads) name(__VA_ARGS__)
+// The same for a kernel that has to leave registers for `min_blocks` blocks on a multiprocessor.
+#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...)                                                                   \
+    extern "C" __global__ void __launch_bounds__(max_threads, min_blocks) name(__VA_ARGS__)
 // An array in the block's shared memory. Holds garbage until it is written.
 #define SHARED(T, name, count) __shared__ T name[count]
 // The block's dynamic shared memory, as many bytes as the launch asked for, aligned to 128 bytes.
