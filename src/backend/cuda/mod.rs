@@ -23,9 +23,11 @@ pub use probe::{CudaDevice, CudaProbe, probe, require};
 
 use super::*;
 use device::Device;
+use driver::Event;
 use launch::Scratch;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where this build's kernels come from, in words.
 pub fn kernels_origin() -> String {
@@ -93,6 +95,20 @@ impl<E: CudaElement> Backend for Cuda<E> {
     fn name(&self) -> String {
         let (major, minor) = self.device.context.capability;
         format!("cuda ({}, {}, sm_{major}{minor})", E::NAME, self.device.context.name)
+    }
+
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let stream = &self.device.compute;
+        let (start, end) = (Event::new(&stream.context, true)?, Event::new(&stream.context, true)?);
+        start.record(stream)?;
+        run()?;
+        end.record(stream)?;
+        end.synchronize()?;
+        start.milliseconds_to(&end).map(|milliseconds| Duration::from_secs_f64(f64::from(milliseconds) / 1e3))
+    }
+
+    fn flush_cache(&self) -> Result<bool> {
+        self.device.flush_cache().map(|()| true)
     }
 
     fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
