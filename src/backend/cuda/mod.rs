@@ -8,10 +8,14 @@
 
 mod device;
 mod driver;
+mod embedding;
+mod gelu;
 mod gemm;
 mod images;
 mod launch;
+mod layer_norm;
 mod memory;
+mod partials;
 mod probe;
 
 pub use memory::DeviceBuffer;
@@ -163,38 +167,31 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("embedding_forward: not there yet"))
+        embedding::forward(self, args)
     }
 
     fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("embedding_backward: not there yet"))
+        embedding::backward(self, args)
     }
 
     fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("segment_sum: not there yet"))
+        embedding::segment_sum(self, args)
     }
 
     fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("residual_layer_norm_forward: not there yet"))
+        layer_norm::residual_forward(self, args)
     }
 
     fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("residual_layer_norm_backward: not there yet"))
+        layer_norm::residual_backward(self, args)
     }
 
     fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("bias_gelu_forward: not there yet"))
+        gelu::forward(self, args)
     }
 
     fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("bias_gelu_backward: not there yet"))
+        gelu::backward(self, args)
     }
 
     fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
