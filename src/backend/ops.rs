@@ -132,7 +132,11 @@ impl<B: Backend> EmbeddingForward<'_, B> {
     pub fn check(&self) -> (usize, usize) {
         let (n, h) = (self.batch.n_tokens(), self.weight.len());
         for table in [self.word, self.position, self.token_type] {
-            assert!(table.row_len() == h && table.rows() > 0, "embedding_forward: a table of shape {:?}", table.shape());
+            assert!(
+                table.row_len() == h && table.rows() > 0,
+                "embedding_forward: a table of shape {:?}",
+                table.shape()
+            );
         }
         assert_eq!(self.bias.len(), h, "embedding_forward: length of the bias");
         assert_eq!(self.sum.shape(), [n, h], "embedding_forward: shape of the sum");
@@ -244,7 +248,11 @@ impl<B: Backend> ResidualLayerNormForward<'_, B> {
         for x in [&*self.x, self.residual, &*self.out] {
             assert_eq!(x.shape(), [n, h], "residual_layer_norm_forward: shapes");
         }
-        assert_eq!([self.branch_bias.len(), self.bias.len()], [h, h], "residual_layer_norm_forward: lengths of the biases");
+        assert_eq!(
+            [self.branch_bias.len(), self.bias.len()],
+            [h, h],
+            "residual_layer_norm_forward: lengths of the biases"
+        );
         assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "residual_layer_norm_forward: lengths of mean and rstd");
         (n, h)
     }
@@ -285,7 +293,11 @@ impl<B: Backend> ResidualLayerNormBackward<'_, B> {
         for x in [self.d_out, self.sum, &*self.d_residual, &*self.d_x] {
             assert_eq!(x.shape(), [n, h], "residual_layer_norm_backward: shapes");
         }
-        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "residual_layer_norm_backward: lengths of mean and rstd");
+        assert_eq!(
+            [self.mean.len(), self.rstd.len()],
+            [n, n],
+            "residual_layer_norm_backward: lengths of mean and rstd"
+        );
         for d in [&*self.d_branch_bias, &*self.d_weight, &*self.d_bias] {
             assert_eq!(d.len(), h, "residual_layer_norm_backward: parameters' gradients");
         }
