@@ -12,6 +12,7 @@
 use super::Label;
 use crate::{Error, Result};
 use libloading::Library;
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::io::Write;
 use std::mem::{self, transmute};
@@ -103,16 +104,18 @@ pub(super) fn connect() -> Result<bool> {
             place.store(ptr::from_ref(slot).cast_mut(), Ordering::Release);
         }
     }
-    let failed = |what: String| Error::other(format!("{INJECTION} names no profiler's library: {what}; take it away"));
+    let refused = |why: String| Error::other(format!("{INJECTION} names no profiler's library: {why}; take it away"));
+    // The system's own words are the error's source.
+    let failed = |e: libloading::Error| refused(e.source().map_or(e.to_string(), |source| source.to_string()));
     // SAFETY: loading runs the library's initialization, as whoever set the variable has asked for.
-    let library = unsafe { Library::new(&path) }.map_err(|e| failed(e.to_string()))?;
+    let library = unsafe { Library::new(&path) }.map_err(failed)?;
     type Initialize = unsafe extern "C" fn(extern "C" fn(u32) -> *const c_void) -> c_int;
     // SAFETY: the protocol gives this name this type.
     let initialize = unsafe { library.get::<Initialize>(b"InitializeInjectionNvtx2\0") };
-    let initialize = initialize.map_err(|e| failed(e.to_string()))?;
+    let initialize = initialize.map_err(failed)?;
     // SAFETY: the tables that `export_table` gives are complete, and stay where they are for good.
     if unsafe { initialize(export_table) } == 0 {
-        return Err(failed("it refuses to start".to_owned()));
+        return Err(refused("it cannot start here".to_owned()));
     }
     // Its functions are called until the process ends.
     mem::forget(library);
