@@ -22,11 +22,13 @@ pub mod cpu;
 pub mod cuda;
 pub mod ops;
 pub mod philox;
+mod purpose;
 pub mod tensor;
 
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use ops::*;
+pub use purpose::Purpose;
 pub use tensor::{Element, Tensor, Value};
 
 use crate::Result;

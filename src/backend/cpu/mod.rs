@@ -67,10 +67,7 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {
         // Zeroed by the system page by page when it is first written to: most rows of the word table's moments never are.
-        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
-            let mib = (len * size_of::<T>()) >> 20;
-            crate::Error::other(format!("out of memory: {mib} MiB are not to be had; lower chunk_tokens or batch_size"))
-        })
+        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| Purpose::refused(len * size_of::<T>(), ""))
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {
