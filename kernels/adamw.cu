@@ -17,8 +17,8 @@ KERNEL(adamw, 512, float* w, bf16* copy, float* m, float* v, const float* grad, 
     const AdamWScalars scalars{beta1, beta2, beta1, beta2, eps, keep, rate, inv_sqrt_c2, scale};
     if (whole) {
         elements.update(scalars);
-        store_vector(m + first, elements.m);
-        store_vector(v + first, elements.v);
+        store_global(m + first, elements.m);
+        store_global(v + first, elements.v);
         store_weights(w + first, copy == nullptr ? nullptr : copy + first, elements.w);
         return;
     }
@@ -41,12 +41,11 @@ constexpr int RUNS_AT_ONCE = SQUARES_THREADS / RUN_LANES;
 // Elements in a block.
 constexpr int SPAN = 64 * RUN;
 
-// The sum of one f64 from every thread of a block, in the order of the threads; thread 0 gets it. `sums` has room for
-// all of them.
+// The sum of one f64 from every thread of a block, added up in pairs in `sums`, which has room for all of them.
 __device__ inline double sum_of_threads(double x, double* sums) {
     sums[threadIdx.x] = x;
     __syncthreads();
-    for (int half = SQUARES_THREADS / 2; half > 0; half /= 2) {
+    for (u32 half = SQUARES_THREADS / 2; half > 0; half /= 2) {
         if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
         __syncthreads();
     }

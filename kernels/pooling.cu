@@ -67,7 +67,7 @@ __device__ inline void pool_forward_few(float* out, const E* x, const i32* cu_se
         Vector<float, STORED> mean;
 #pragma unroll
         for (int l = 0; l < STORED; ++l) mean.v[l] = sums[part + l] * share;
-        store_vector(out + sequence * width + column + part, mean);
+        store_global(out + sequence * width + column + part, mean);
     }
 }
 
@@ -93,7 +93,7 @@ __device__ inline void spread(E* d_x, const float* d_out, i64 first, i64 step, i
 #pragma unroll
             for (int l = 0; l < N; ++l) out.v[l] = from_float<E>(d[l]);
         }
-        store_vector(d_x + token * width, out);
+        store_global(d_x + token * width, out);
     }
 }
 
@@ -163,7 +163,7 @@ template <class E, int N> __device__ inline void bias_tanh(float* x, const E* bi
     const Vector<E, N> b = load_vector<N>(bias + at % width);
 #pragma unroll
     for (int l = 0; l < N; ++l) values.v[l] = tanhf(values.v[l] + to_float(b.v[l]));
-    store_vector(x + at, values);
+    store_global(x + at, values);
 }
 
 // Launched with rows * width / 4 threads, or rows * width where width is not a multiple of 4.
@@ -195,7 +195,7 @@ __device__ inline void bias_tanh_backward_strip(float* d, float* partials, const
             values.v[l] *= 1.0f - results.v[l] * results.v[l];
             sums[l] += values.v[l];
         }
-        store_vector(d + row * width + column, values);
+        store_global(d + row * width + column, values);
     }
     const float total = sum_of_slices<N>(sums);
     if (threadIdx.x < STRIP<N> && strip + threadIdx.x < width) partials[block * width + strip + threadIdx.x] = total;

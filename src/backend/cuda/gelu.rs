@@ -34,5 +34,10 @@ pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: BiasGeluBackward<Cu
     let name = if vector::<E>(width) > 1 { "bias_gelu_backward" } else { "bias_gelu_backward_scalar" };
     let grid = Grid::new(blocks * column_blocks::<E>(width), THREADS);
     cuda.launch_typed("gelu", name, grid, args![args.d, args.out, partials, args.x, args.bias, block, rows, width])?;
-    cuda.launch("gelu", "bias_gelu_backward_bias", add_partials_grid(width, 1), args![args.d_bias, partials, blocks, width])
+    cuda.launch(
+        "gelu",
+        "bias_gelu_backward_bias",
+        add_partials_grid(width, 1),
+        args![args.d_bias, partials, blocks, width],
+    )
 }
