@@ -4,8 +4,8 @@ use super::head::HeadState;
 use super::layer::{Layer, LayerSaved, LayerScratch, StepDropout};
 use super::packing::{DeviceBatch, Sequences};
 use super::{EncoderParams, ModelConfig};
-use crate::Result;
 use crate::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, Pooling, SegmentSum, Tensor};
+use crate::{Result, trace};
 use std::ops::Range;
 
 /// A model on a device.
@@ -149,6 +149,8 @@ impl<B: Backend> Encoder<B> {
         keep: Keep,
         acts: &mut Activations<B>,
     ) -> Result<()> {
+        let n_tokens = sequences.cu_seqlens[range.end] - sequences.cu_seqlens[range.start];
+        let _range = trace::phase_on("forward", n_tokens as usize);
         acts.batch.load(backend, &self.config, sequences, range)?;
         acts.resize(backend, &self.config, keep)?;
         let batch = &acts.batch.packed;
@@ -198,6 +200,7 @@ impl<B: Backend> Encoder<B> {
         acts: &mut Activations<B>,
         grads: &mut Gradients<B>,
     ) -> Result<()> {
+        let _range = trace::phase_on("backward", acts.batch.packed.n_tokens());
         acts.batch.load_segments(backend, &grads.unique_ids)?;
         let batch = &acts.batch.packed;
         let (w, g) = (&self.weights, &mut grads.params);
