@@ -69,7 +69,8 @@ impl Driver {
         let mut function = ptr::null_mut();
         let name = CString::new(name).unwrap();
         let (module, name) = (self.broken, name.as_ptr());
-        let code = call!(self, "cuModuleGetFunction", &mut function => *mut Handle, module => Handle, name => *const c_char);
+        let code =
+            call!(self, "cuModuleGetFunction", &mut function => *mut Handle, module => Handle, name => *const c_char);
         assert_eq!(code, 0, "{name:?}");
         function
     }

@@ -186,9 +186,8 @@ fn launches_beyond_the_limits() {
     assert!(driver.last_error().contains("dynamic shared memory"), "{}", driver.last_error());
     const MAX_DYNAMIC_SHARED: i32 = 8;
     let function = driver.function("copy");
-    let allow = |bytes| {
-        call!(driver, "cuFuncSetAttribute", function => Handle, MAX_DYNAMIC_SHARED => i32, bytes => i32)
-    };
+    let allow =
+        |bytes| call!(driver, "cuFuncSetAttribute", function => Handle, MAX_DYNAMIC_SHARED => i32, bytes => i32);
     assert_eq!(allow(227 * 1024 + 1), INVALID_VALUE);
     assert_eq!(allow(227 * 1024), 0);
     assert_eq!(launch(1, 64, 227 * 1024), 0);
