@@ -64,7 +64,9 @@ fn encode(values: &[f32], ty: u32) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8], ty: u32) -> Vec<f32> {
-    let value = |b: &[u8]| if ty == F32 { f32::from_le_bytes(b.try_into().unwrap()) } else { f32::from_le_bytes([0, 0, b[0], b[1]]) };
+    let value = |b: &[u8]| {
+        if ty == F32 { f32::from_le_bytes(b.try_into().unwrap()) } else { f32::from_le_bytes([0, 0, b[0], b[1]]) }
+    };
     bytes.chunks(size_of(ty)).map(value).collect()
 }
 
@@ -110,8 +112,10 @@ fn run(driver: &Driver, case: Case) -> i32 {
     let a = Matrix::new(if ta { k } else { m }, if ta { m } else { k }, case.by_rows[0], case.gap, case.input);
     let b = Matrix::new(if tb { n } else { k }, if tb { k } else { n }, case.by_rows[1], case.gap, case.input);
     let d = Matrix::new(m, n, case.by_rows[2], case.gap, case.output);
-    let numbers = |len: usize, seed: usize| -> Vec<f32> { (0..len).map(|i| ((i * 7 + seed) % 9) as f32 - 4.0).collect() };
-    let (a_values, b_values, d_values, bias) = (numbers(a.len(), 1), numbers(b.len(), 2), numbers(d.len(), 3), numbers(m, 4));
+    let numbers =
+        |len: usize, seed: usize| -> Vec<f32> { (0..len).map(|i| ((i * 7 + seed) % 9) as f32 - 4.0).collect() };
+    let (a_values, b_values, d_values, bias) =
+        (numbers(a.len(), 1), numbers(b.len(), 2), numbers(d.len(), 3), numbers(m, 4));
     let stream = driver.stream();
     let upload = |values: &[f32], ty: u32, offset: u64| {
         let bytes = encode(values, ty);
