@@ -9,11 +9,13 @@
 pub mod cpu;
 pub mod cuda;
 pub mod ops;
+pub mod packed;
 pub mod philox;
 pub mod tensor;
 
 pub use cpu::Cpu;
 pub use ops::*;
+pub use packed::{ATTENTION_ROWS, Ints, Packed, PackedBatch, PackedHost, PackedLayout, Segments, attention_work};
 pub use tensor::{Element, Tensor, Value};
 
 use crate::Result;

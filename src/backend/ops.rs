@@ -5,7 +5,7 @@ mod adamw;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
 
-use super::{Backend, Tensor};
+use super::{Backend, Ints, Packed, Segments, Tensor};
 
 /// Dropout of one place in the network. Stateless: a mask bit is a function of these fields and of the element's
 /// global row and column, so any chunking of a batch and both devices see the same mask.
@@ -72,36 +72,10 @@ impl<B: Backend, C: super::Value> Gemm<'_, B, C> {
     }
 }
 
-/// Device arrays that describe a packed batch of `S` sequences with `T` tokens in all.
-pub struct Packed<B: Backend> {
-    /// `(T,)` token ids.
-    pub ids: Tensor<B, i32>,
-    /// `(T,)` position ids.
-    pub positions: Tensor<B, i32>,
-    /// `(S + 1,)` where each sequence starts; the last entry is `T`.
-    pub cu_seqlens: Tensor<B, i32>,
-    /// `(T,)` row of each token in the whole batch, whatever the chunk: what dropout is keyed by.
-    pub global_rows: Tensor<B, i32>,
-    /// Longest sequence.
-    pub max_seqlen: usize,
-}
-
-impl<B: Backend> Packed<B> {
-    /// `S`
-    pub fn n_seqs(&self) -> usize {
-        self.cu_seqlens.len() - 1
-    }
-
-    /// `T`
-    pub fn n_tokens(&self) -> usize {
-        self.ids.len()
-    }
-}
-
 /// `sum = word[id] + position[pos] + token_type[0]`, `out = dropout(LayerNorm(sum) weight + bias)`.
 pub struct EmbeddingForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(vocab, H)`
     pub word: &'a Tensor<B, B::E>,
     /// `(max positions, H)`
@@ -129,7 +103,7 @@ pub struct EmbeddingForward<'a, B: Backend> {
 /// Gradients of [`EmbeddingForward`] as far as the sum; [`SegmentSum`] carries them on to the tables.
 pub struct EmbeddingBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,
     /// `(T, H)` from forward.
@@ -150,22 +124,12 @@ pub struct EmbeddingBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
-/// Tokens sorted by the row of a table they read, as one list of segments.
-pub struct Segments<B: Backend> {
-    /// `(T,)` token indices, those of one segment together.
-    pub order: Tensor<B, i32>,
-    /// `(n + 1,)` where each segment starts in `order`.
-    pub starts: Tensor<B, i32>,
-    /// `(n,)` the row of the gradient that the segment adds to, ascending; no row occurs twice.
-    pub rows: Tensor<B, i32>,
-}
-
 /// `out[rows[s]] += sum over the segment s of x[order[i]]`.
 pub struct SegmentSum<'a, B: Backend> {
     /// `(T, H)`
     pub x: &'a Tensor<B, B::E>,
     /// Which tokens go where.
-    pub segments: &'a Segments<B>,
+    pub segments: Segments<'a, B>,
     /// `(n rows, H)`, accumulates.
     pub out: &'a mut Tensor<B, f32>,
 }
@@ -173,7 +137,7 @@ pub struct SegmentSum<'a, B: Backend> {
 /// `x = residual + dropout(x + branch_bias)` in place, `out = LayerNorm(x) weight + bias`.
 pub struct ResidualLayerNormForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)` the branch before its bias; afterwards the sum, kept for backward.
     pub x: &'a mut Tensor<B, B::E>,
     /// `(H,)`
@@ -199,7 +163,7 @@ pub struct ResidualLayerNormForward<'a, B: Backend> {
 /// Gradients of [`ResidualLayerNormForward`].
 pub struct ResidualLayerNormBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,
     /// `(T, H)` the sum from forward.
@@ -251,7 +215,7 @@ pub struct BiasGeluBackward<'a, B: Backend> {
 /// Self-attention within each sequence of a packed batch.
 pub struct AttentionForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// Heads; `H` is a multiple of it.
     pub n_heads: usize,
     /// `(T, 3 H)`: query, key and value of every token.
@@ -267,7 +231,7 @@ pub struct AttentionForward<'a, B: Backend> {
 /// Gradient of [`AttentionForward`].
 pub struct AttentionBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// As in forward.
     pub n_heads: usize,
     /// `(T, 3 H)` from forward.
@@ -289,7 +253,7 @@ pub struct AttentionBackward<'a, B: Backend> {
 /// One vector a sequence.
 pub struct PoolForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// cls or mean.
     pub pooling: Pooling,
     /// `(T, H)`
@@ -301,7 +265,7 @@ pub struct PoolForward<'a, B: Backend> {
 /// Gradient of [`PoolForward`].
 pub struct PoolBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// cls or mean.
     pub pooling: Pooling,
     /// `(S, H)`
@@ -317,7 +281,7 @@ pub struct InfoNceRows<'a, B: Backend> {
     /// `(R, N)` cosine similarities.
     pub scores: &'a Tensor<B, f32>,
     /// `(R,)` column of each row's positive.
-    pub positives: &'a Tensor<B, i32>,
+    pub positives: Ints<'a, B>,
     /// `1 / temperature`
     pub inv_temperature: f32,
     /// What a row's loss counts in the total: `1 / batch_size`, halved when both directions are trained.

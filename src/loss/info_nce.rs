@@ -6,7 +6,7 @@
 //! positive finds its query among the batch's queries.
 
 use crate::Result;
-use crate::backend::{Backend, Gemm, InfoNceRows, Tensor};
+use crate::backend::{Backend, Gemm, InfoNceRows, Ints, Tensor};
 
 /// Rows of scores held at once.
 const ROWS_PER_CHUNK: usize = 1024;
@@ -173,7 +173,7 @@ impl<B: Backend> InfoNce<B> {
             })?;
             backend.info_nce_rows(InfoNceRows {
                 scores: &self.scores,
-                positives: &self.positives,
+                positives: Ints::all(&self.positives),
                 inv_temperature: 1.0 / self.temperature,
                 weight,
                 loss: &mut self.loss,

@@ -205,7 +205,7 @@ impl<B: Backend> Layer<'_, B> {
     pub fn forward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         x: &Tensor<B, B::E>,
         saved: &mut LayerSaved<B>,
         scratch: &mut LayerScratch<B>,
@@ -262,7 +262,7 @@ impl<B: Backend> Layer<'_, B> {
     pub fn backward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         x: &Tensor<B, B::E>,
         saved: &LayerSaved<B>,
         scratch: &mut LayerScratch<B>,
@@ -277,7 +277,7 @@ impl<B: Backend> Layer<'_, B> {
     fn feed_forward_backward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         saved: &LayerSaved<B>,
         scratch: &mut LayerScratch<B>,
         grads: &mut LayerParams<Tensor<B, f32>>,
@@ -338,7 +338,7 @@ impl<B: Backend> Layer<'_, B> {
     fn attention_backward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         x: &Tensor<B, B::E>,
         saved: &LayerSaved<B>,
         scratch: &mut LayerScratch<B>,

@@ -10,7 +10,7 @@ mod word_table;
 pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
 
-use crate::backend::{Backend, Element};
+use crate::backend::{Backend, Element, PackedBatch};
 use crate::config::Config;
 use crate::data::batch::Batch;
 use crate::data::catalog::TextSource;
@@ -21,7 +21,7 @@ use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
 use crate::loss::InfoNce;
-use crate::model::{Gradients, ModelCard, Sequences, StepDropout, specs};
+use crate::model::{Gradients, Keep, ModelCard, Packer, Sequences, StepDropout, specs};
 use crate::progress::Counter;
 use crate::{Error, Result};
 use checkpoint::{RunDir, TrainingState};
@@ -105,6 +105,8 @@ struct Trainer<'a, B: Backend> {
     optimizer: Optimizer<B>,
     loss: InfoNce<B>,
     grad_cache: GradCache<B>,
+    packer: Packer,
+    packed: PackedBatch<B>,
     grads: Gradients<B>,
 }
 
@@ -165,7 +167,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
         Ok(Trainer {
             schedule: Schedule::new(config.lr_schedule, config.warmup_ratio, state.total_steps)?,
             loss: InfoNce::new(backend, encoder.embedding_size(), temperature, config.symmetric)?,
-            grad_cache: GradCache::new(backend, encoder, config.chunk_tokens)?,
+            grad_cache: GradCache::new(backend, encoder)?,
+            packer: Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything),
+            packed: PackedBatch::new(backend)?,
             grads: Gradients::new(backend, &encoder.weights)?,
             retriever,
             setup,
@@ -197,11 +201,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let dropout = self.dropout();
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, &batch.ids)?;
+        self.packed.upload(backend, self.packer.pack(sequences)?)?;
+        let (packed, ids) = (&self.packed, self.packed.unique_ids());
+        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, ids)?;
         let report = self.grad_cache.forward_backward(
             backend,
             encoder,
-            sequences,
+            packed,
             batch.n_queries,
             dropout,
             &mut self.loss,
@@ -211,7 +217,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             return Err(self.not_finite("loss"));
         }
         let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
-        let grad_norm = self.optimizer.step(backend, &mut encoder.weights, &self.grads, learning_rate as f32)?;
+        let grad_norm = self.optimizer.step(backend, &mut encoder.weights, &self.grads, ids, learning_rate as f32)?;
         if !grad_norm.is_finite() {
             return Err(self.not_finite("gradient"));
         }

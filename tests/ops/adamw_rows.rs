@@ -4,7 +4,7 @@ use super::adamw::masters;
 use super::support::{Random, assert_close, ints, read, tensor};
 use crate::reference::adamw::{Parameter, adamw as reference, sum_of_squares};
 use crate::tolerance;
-use hbt::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Element, Tensor, momentum_decays};
+use hbt::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays};
 
 /// Rows for several tasks of 16, of more than one block of 64 elements.
 const ROWS: usize = 75;
@@ -114,7 +114,7 @@ impl<'a, B: Backend> Table<'a, B> {
                 v: &self.v,
                 touched: &self.touched,
                 current: &mut self.current,
-                rows: rows.as_ref(),
+                rows: rows.as_ref().map(Ints::all),
                 history: &history,
                 update,
                 decays: &self.decays,
@@ -138,7 +138,7 @@ impl<'a, B: Backend> Table<'a, B> {
                 weight: &mut self.weight,
                 master: self.master.as_mut(),
                 grad: &grad,
-                rows: &ints(backend, &rows),
+                rows: Ints::all(&ints(backend, &rows)),
                 m: &mut self.m,
                 v: &mut self.v,
                 touched: &mut self.touched,
