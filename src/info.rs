@@ -3,12 +3,23 @@
 use std::fs;
 
 use crate::backend::cpu::has_fast_bf16;
-use crate::backend::cuda::{CudaProbe, probe};
-use crate::config::Precision;
+use crate::backend::cuda::{self, CudaProbe, probe};
+use crate::config::{Device, Precision};
 
-/// What `precision = auto` stands for on this machine, and why.
-pub fn auto_precision() -> (Precision, &'static str) {
-    if has_fast_bf16() {
+/// What `device` stands for on this machine: `auto` is the first GPU if hbt can compute on it.
+pub fn resolve(device: Device) -> Device {
+    match device {
+        Device::Auto if cuda::require(0).is_ok() => Device::Cuda,
+        Device::Auto => Device::Cpu,
+        device => device,
+    }
+}
+
+/// What `precision = auto` stands for on `device`, and why.
+pub fn auto_precision(device: Device) -> (Precision, &'static str) {
+    if device == Device::Cuda {
+        (Precision::Bf16, "tensor cores multiply it several times as fast as f32")
+    } else if has_fast_bf16() {
         (Precision::Bf16, "this processor multiplies it twice as fast as f32 (AVX512-BF16)")
     } else {
         (Precision::F32, "this processor has no AVX512-BF16, without which bf16 gains nothing")
@@ -33,21 +44,26 @@ pub fn report() -> String {
         ("threads", threads()),
         ("memory", memory()),
     ];
-    let (precision, why) = auto_precision();
+    let device = resolve(Device::Auto);
+    let (precision, why) = auto_precision(device);
+    lines.push(("device", format!("auto is {device}")));
     lines.push(("precision", format!("auto is {precision}: {why}")));
-    lines.push(("device", "cpu".to_owned()));
     match probe() {
         CudaProbe::NoDriver => lines.push(("cuda", "no CUDA driver found".to_owned())),
         CudaProbe::Refused(reason) => lines.push(("cuda", format!("the driver refused to work: {reason}"))),
         CudaProbe::Driver { version: (major, minor), devices } => {
-            for (ordinal, device) in devices.iter().enumerate() {
-                let (sm_major, sm_minor) = device.capability;
-                let memory = gib(device.memory);
-                lines.push(("device", format!("cuda:{ordinal} {}, {memory}, sm_{sm_major}{sm_minor}", device.name)));
-            }
             lines.push(("cuda", format!("driver for CUDA {major}.{minor} and older, {} device(s)", devices.len())));
+            for (ordinal, gpu) in devices.iter().enumerate() {
+                let (sm_major, sm_minor) = gpu.capability;
+                let memory = gib(gpu.memory);
+                lines.push(("gpu", format!("{ordinal}: {}, {memory}, sm_{sm_major}{sm_minor}", gpu.name)));
+            }
+            if let Err(why) = cuda::require(0) {
+                lines.push(("gpu", format!("cannot be used: {why}")));
+            }
         }
     }
+    lines.push(("kernels", cuda::kernels_origin()));
     lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
 }
 

@@ -30,7 +30,7 @@
 //! | [`eval`] | encoding, search, metrics, reports |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
-//! | [`embedded`], [`progress`], [`info`] | the built-in model and data; what is said on the way; `hbt info` |
+//! | [`embedded`], [`progress`], [`info`], [`cache`] | the built-in model and data; what is said on the way; `hbt info`; where caches are |
 //!
 //! # Who may import whom
 //!
@@ -47,6 +47,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod cache;
 mod choices;
 pub mod cli;
 pub mod config;

@@ -6,6 +6,7 @@ mod cli;
 mod common;
 mod config;
 mod data;
+mod device;
 mod eval;
 mod gemm_bf16;
 mod gradients;

@@ -17,21 +17,23 @@ mod rows;
 pub mod support;
 pub mod threads;
 
-/// Runs every check on one backend, each as a test of its own.
+/// Runs every check on backends, each check as a test of its own.
 macro_rules! check_backend {
-    ($module:ident: $backend:expr; $($family:ident: $($check:ident)+;)+) => {
+    ($module:ident: $backends:expr; $($family:ident: $($check:ident)+;)+) => {
         mod $module {
             $($(
                 #[test]
                 fn $check() {
-                    super::$family::$check(&$backend);
+                    for backend in $backends {
+                        super::$family::$check(&backend);
+                    }
                 }
             )+)+
         }
     };
-    ($module:ident: $backend:expr) => {
+    ($module:ident: $backends:expr) => {
         check_backend! {
-            $module: $backend;
+            $module: $backends;
             rows: zero cast copy_rows paste_rows gather_rows scatter_rows segment_sum;
             gemm: gemm gemm_f32;
             embedding: embedding;
@@ -42,10 +44,23 @@ macro_rules! check_backend {
             info_nce: info_nce_rows info_nce_rows_at_the_extremes;
             adamw: sum_of_squares adamw adamw_does_not_clip_small_gradients;
             adamw_rows: adamw_rows_equal_dense_adamw adamw_catch_up_at_any_time;
+        }
+    };
+}
+
+/// The CPU's results must not depend on the number of threads.
+macro_rules! check_threads {
+    ($module:ident: $backend:expr) => {
+        check_backend! {
+            $module: [$backend];
             threads: gemm_on_threads layers_on_threads heads_on_threads optimizer_on_threads;
         }
     };
 }
 
-check_backend!(cpu_f32: hbt::backend::Cpu::<f32>::new());
-check_backend!(cpu_bf16: hbt::backend::Cpu::<half::bf16>::new());
+check_backend!(cpu_f32: [hbt::backend::Cpu::<f32>::new()]);
+check_backend!(cpu_bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
+check_threads!(cpu_f32_threads: hbt::backend::Cpu::<f32>::new());
+check_threads!(cpu_bf16_threads: hbt::backend::Cpu::<half::bf16>::new());
+check_backend!(cuda_f32: crate::device::cuda::<f32>());
+check_backend!(cuda_bf16: crate::device::cuda::<half::bf16>());

@@ -14,11 +14,13 @@ pub mod philox;
 pub mod tensor;
 
 pub use cpu::Cpu;
+pub use cuda::Cuda;
 pub use ops::*;
 pub use packed::{ATTENTION_ROWS, Ints, Packed, PackedBatch, PackedHost, PackedLayout, Segments, attention_work};
 pub use tensor::{Element, Tensor, Value};
 
 use crate::Result;
+use std::time::Duration;
 
 /// A device with an element type. See the module documentation for the conventions.
 pub trait Backend: Sized + Send + Sync + 'static {
@@ -29,6 +31,15 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// What the training report calls this device.
     fn name(&self) -> String;
+
+    /// How long the device takes over `run`: from when all earlier work is done until all that `run` asked for is.
+    ///
+    /// # Errors
+    /// Those of `run`.
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
+    /// Fills the device's caches with other data, so that what runs next reads its inputs from memory. False where that
+    /// is not done: on a processor, whose caches hold what a step has just written in training, too.
+    fn flush_cache(&self) -> Result<bool>;
 
     /// Zeroed memory for `len` elements. On the CPU, what is never written to takes up no memory.
     fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;

@@ -100,6 +100,26 @@ pub struct EmbeddingForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
+impl<B: Backend> EmbeddingForward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`. That ids and positions are rows of their tables is the caller's to see
+    /// to: they lie on the device.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for table in [self.word, self.position, self.token_type] {
+            assert!(
+                table.row_len() == h && table.rows() > 0,
+                "embedding_forward: a table of shape {:?}",
+                table.shape()
+            );
+        }
+        assert_eq!(self.bias.len(), h, "embedding_forward: length of the bias");
+        assert_eq!(self.sum.shape(), [n, h], "embedding_forward: shape of the sum");
+        assert_eq!(self.out.shape(), [n, h], "embedding_forward: shape of the result");
+        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "embedding_forward: lengths of mean and rstd");
+        (n, h)
+    }
+}
+
 /// Gradients of [`EmbeddingForward`] as far as the sum; [`SegmentSum`] carries them on to the tables.
 pub struct EmbeddingBackward<'a, B: Backend> {
     /// The batch.
@@ -124,6 +144,19 @@ pub struct EmbeddingBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
+impl<B: Backend> EmbeddingBackward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for x in [self.d_out, self.sum, &*self.d_sum] {
+            assert_eq!(x.shape(), [n, h], "embedding_backward: shapes");
+        }
+        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "embedding_backward: lengths of mean and rstd");
+        assert_eq!([self.d_weight.len(), self.d_bias.len()], [h, h], "embedding_backward: parameters' gradients");
+        (n, h)
+    }
+}
+
 /// `out[rows[s]] += sum over the segment s of x[order[i]]`.
 pub struct SegmentSum<'a, B: Backend> {
     /// `(T, H)`
@@ -132,6 +165,18 @@ pub struct SegmentSum<'a, B: Backend> {
     pub segments: Segments<'a, B>,
     /// `(n rows, H)`, accumulates.
     pub out: &'a mut Tensor<B, f32>,
+}
+
+impl<B: Backend> SegmentSum<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`. What the segments name lies on the device and is not looked at.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.x.rows(), self.x.row_len());
+        assert_eq!(self.segments.order().len(), n, "segment_sum: every row of x is in a segment");
+        assert_eq!(self.segments.starts().len(), self.segments.rows().len() + 1, "segment_sum: starts of the segments");
+        assert_eq!(self.out.row_len(), h, "segment_sum: width of the result");
+        assert!(self.segments.rows().len() <= self.out.rows(), "segment_sum: more segments than rows");
+        (n, h)
+    }
 }
 
 /// `x = residual + dropout(x + branch_bias)` in place, `out = LayerNorm(x) weight + bias`.
@@ -158,6 +203,23 @@ pub struct ResidualLayerNormForward<'a, B: Backend> {
     pub rstd: &'a mut Tensor<B, f32>,
     /// `(T, H)`
     pub out: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> ResidualLayerNormForward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for x in [&*self.x, self.residual, &*self.out] {
+            assert_eq!(x.shape(), [n, h], "residual_layer_norm_forward: shapes");
+        }
+        assert_eq!(
+            [self.branch_bias.len(), self.bias.len()],
+            [h, h],
+            "residual_layer_norm_forward: lengths of the biases"
+        );
+        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "residual_layer_norm_forward: lengths of mean and rstd");
+        (n, h)
+    }
 }
 
 /// Gradients of [`ResidualLayerNormForward`].
@@ -188,6 +250,25 @@ pub struct ResidualLayerNormBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
+impl<B: Backend> ResidualLayerNormBackward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for x in [self.d_out, self.sum, &*self.d_residual, &*self.d_x] {
+            assert_eq!(x.shape(), [n, h], "residual_layer_norm_backward: shapes");
+        }
+        assert_eq!(
+            [self.mean.len(), self.rstd.len()],
+            [n, n],
+            "residual_layer_norm_backward: lengths of mean and rstd"
+        );
+        for d in [&*self.d_branch_bias, &*self.d_weight, &*self.d_bias] {
+            assert_eq!(d.len(), h, "residual_layer_norm_backward: parameters' gradients");
+        }
+        (n, h)
+    }
+}
+
 /// `out = gelu(x + bias)`.
 pub struct BiasGeluForward<'a, B: Backend> {
     /// `(T, F)` before the bias; kept for backward.
@@ -196,6 +277,16 @@ pub struct BiasGeluForward<'a, B: Backend> {
     pub bias: &'a Tensor<B, B::E>,
     /// `(T, F)`
     pub out: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> BiasGeluForward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, F)`.
+    pub fn check(&self) -> (usize, usize) {
+        let shape = [self.x.rows(), self.bias.len()];
+        assert_eq!(self.x.shape(), shape, "bias_gelu_forward: length of the bias");
+        assert_eq!(self.out.shape(), shape, "bias_gelu_forward: shape of the result");
+        shape.into()
+    }
 }
 
 /// Gradient of [`BiasGeluForward`].
@@ -210,6 +301,18 @@ pub struct BiasGeluBackward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
     /// `(F,)`, accumulates.
     pub d_bias: &'a mut Tensor<B, f32>,
+}
+
+impl<B: Backend> BiasGeluBackward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, F)`.
+    pub fn check(&self) -> (usize, usize) {
+        let shape = [self.x.rows(), self.bias.len()];
+        for x in [self.x, &*self.d, &*self.out] {
+            assert_eq!(x.shape(), shape, "bias_gelu_backward: shapes");
+        }
+        assert_eq!(self.d_bias.len(), shape[1], "bias_gelu_backward: the bias's gradient");
+        shape.into()
+    }
 }
 
 /// Self-attention within each sequence of a packed batch.

@@ -7,10 +7,11 @@ pub mod eval;
 pub mod prepare;
 pub mod train;
 
-use hbt::backend::{Backend, Cpu};
+use hbt::backend::{Backend, Cpu, Cuda, cuda};
+use hbt::cache::cache_dir;
 use hbt::config::{Config, Device, Draft, EvalTask, Precision};
 use hbt::data::formats::{DataFormat, DataSource, Split};
-use hbt::data::shard::{TokenCache, TokenizeSpec, default_cache_dir};
+use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
@@ -63,32 +64,44 @@ pub trait Job {
     fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
 }
 
-/// `config` with `precision = auto` replaced by what is fastest here, which it says. What a run saves must name its
-/// precision: resumed on another machine, `auto` would mean another one.
+/// `config` with `precision = auto` replaced by what is fastest on its device, which it says. What a run saves must name
+/// its precision: resumed on another machine, `auto` would mean another one.
 pub fn settle_precision(config: Config) -> Config {
     if config.precision != Precision::Auto {
         return config;
     }
-    let (precision, why) = info::auto_precision();
+    let (precision, why) = info::auto_precision(info::resolve(config.device));
     say(&format!("precision {precision}: {why}"));
     Config { precision, ..config }
 }
 
 /// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
 pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
-    match (config.device, config.precision) {
-        (Device::Cuda, _) => Err(Error::config("device", "this build computes on the CPU only; set device = \"cpu\"")),
-        (Device::Auto | Device::Cpu, Precision::Bf16) => job.run(Cpu::<half::bf16>::new()),
-        (Device::Auto | Device::Cpu, Precision::F32) => job.run(Cpu::<f32>::new()),
-        (Device::Auto | Device::Cpu, Precision::Auto) => on_device(&settle_precision(config.clone()), job),
+    if config.precision == Precision::Auto {
+        return on_device(&settle_precision(config.clone()), job);
     }
+    let is_f32 = config.precision == Precision::F32;
+    if info::resolve(config.device) == Device::Cuda {
+        let why_not = |why| Error::config("device", format!("{why}, or set device = \"cpu\""));
+        let gpu = cuda::require(FIRST_GPU).map_err(why_not)?;
+        cuda::prepare_kernels(&gpu, &|n| say(&format!("compiling {n} files of kernels for {}, once", gpu.name)))?;
+        return if is_f32 {
+            job.run(Cuda::<f32>::new(FIRST_GPU)?)
+        } else {
+            job.run(Cuda::<half::bf16>::new(FIRST_GPU)?)
+        };
+    }
+    if is_f32 { job.run(Cpu::<f32>::new()) } else { job.run(Cpu::<half::bf16>::new()) }
 }
+
+/// The one that CUDA_VISIBLE_DEVICES puts first.
+const FIRST_GPU: usize = 0;
 
 /// The configured model as a directory on this machine.
 pub fn model_dir(config: &Config) -> Result<PathBuf> {
     match &config.model {
         Some(model) => hub::resolve(model),
-        None => embedded::model(&default_cache_dir()?),
+        None => embedded::model(&cache_dir()?),
     }
 }
 
@@ -101,7 +114,7 @@ pub fn model_name(config: &Config) -> String {
 pub fn data_source(config: &Config) -> Result<DataSource> {
     let path = match &config.data {
         Some(path) => path.clone(),
-        None => embedded::data(&default_cache_dir()?)?,
+        None => embedded::data(&cache_dir()?)?,
     };
     Ok(DataSource { path, format: config.data_format, split: config.split, passage_unit: config.passage_unit })
 }
@@ -116,7 +129,7 @@ pub fn tokenized(config: &Config, tokenizer: &TextTokenizer, [query, passage]: &
     };
     let counter = Counter::new("tokenized", 0);
     let progress = |done, total| counter.set(done, total);
-    let cache = TokenCache::open_or_build(&data_source(config)?, tokenizer, &spec, &default_cache_dir()?, &progress)?;
+    let cache = TokenCache::open_or_build(&data_source(config)?, tokenizer, &spec, &cache_dir()?, &progress)?;
     if cache.was_built() {
         counter.finish(&format!("{} texts of {} groups", cache.n_texts(), cache.n_groups()));
     }
@@ -140,7 +153,7 @@ pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
 pub fn eval_set(config: &Config) -> Result<EvalSet> {
     let path = match config.eval_data.as_ref().or(config.data.as_ref()) {
         Some(path) => path.clone(),
-        None => embedded::data(&default_cache_dir()?)?,
+        None => embedded::data(&cache_dir()?)?,
     };
     let is_squad = match config.eval_task {
         EvalTask::XquadR => true,

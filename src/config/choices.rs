@@ -9,7 +9,7 @@ pub use crate::train::schedule::LrSchedule;
 crate::choices::choices! {
     /// Where the encoder runs.
     Device {
-        /// The CPU, the only device of this version.
+        /// The first CUDA GPU if hbt can compute on it, else the CPU.
         Auto = "auto",
         /// The CPU.
         Cpu = "cpu",
@@ -19,7 +19,7 @@ crate::choices::choices! {
 
     /// Number type of activations and of the weights' working copy.
     Precision {
-        /// The fastest here: `bf16` where the processor has instructions for it, else `f32`.
+        /// The fastest on the device: `bf16` on a GPU and where the processor has instructions for it, else `f32`.
         Auto = "auto",
         /// 32-bit floats.
         F32 = "f32",

@@ -9,7 +9,6 @@ mod build;
 mod file;
 mod merge;
 
-use std::env;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -81,15 +80,6 @@ struct Meta {
     classes: Vec<MetaClass>,
     n_rows: u64,
     n_skipped: u64,
-}
-
-/// Where caches go by default: `$HBT_CACHE`, else `$XDG_CACHE_HOME/hbt`, else `~/.cache/hbt`.
-pub fn default_cache_dir() -> Result<PathBuf> {
-    let dir = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    dir("HBT_CACHE")
-        .or_else(|| dir("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("hbt")))
-        .or_else(|| dir("HOME").map(|path| path.join(".cache").join("hbt")))
-        .ok_or_else(|| Error::other("no directory for the token cache: set HBT_CACHE to one that can be written"))
 }
 
 impl TokenCache {

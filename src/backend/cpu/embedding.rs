@@ -9,7 +9,7 @@ use crate::backend::{Element, EmbeddingBackward, EmbeddingForward, SegmentSum};
 use rayon::prelude::*;
 
 pub fn forward<E: CpuElement>(args: EmbeddingForward<Cpu<E>>) {
-    let n = args.weight.len();
+    let (_, n) = args.check();
     let (weight, bias) = (args.weight.as_slice(), args.bias.as_slice());
     let (word, position) = (args.word.as_slice(), args.position.as_slice());
     let token_type = &args.token_type.as_slice()[..n];
@@ -73,7 +73,7 @@ fn normalize_and_drop<E: Element>(
 }
 
 pub fn backward<E: CpuElement>(args: EmbeddingBackward<Cpu<E>>) {
-    let (n, rows) = (args.weight.len(), args.sum.rows());
+    let (rows, n) = args.check();
     let (weight, dropout, block) = (args.weight.as_slice(), args.dropout, block(rows));
     add_sums(rows, [args.d_weight, args.d_bias].map(|t| t.as_mut_slice()), |partials| {
         (
@@ -126,7 +126,7 @@ const STRIP: usize = 64;
 const MANY: usize = 256;
 
 pub fn segment_sum<E: CpuElement>(args: SegmentSum<Cpu<E>>) {
-    let n = args.x.row_len();
+    let (_, n) = args.check();
     let x = args.x.as_slice();
     let segments = args.segments;
     let (order, starts, rows) = (segments.order().as_slice(), segments.starts().as_slice(), segments.rows().as_slice());

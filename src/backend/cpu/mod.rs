@@ -21,6 +21,7 @@ pub use element::CpuElement;
 pub use gemm::has_fast_bf16;
 
 use super::*;
+use std::time::Instant;
 
 /// The processor, with element type `E`. Runs on rayon's current thread pool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,6 +60,16 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     fn name(&self) -> String {
         format!("cpu ({}, {} threads)", E::NAME, rayon::current_num_threads())
+    }
+
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let start = Instant::now();
+        run()?;
+        Ok(start.elapsed())
+    }
+
+    fn flush_cache(&self) -> Result<bool> {
+        Ok(false)
     }
 
     fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {

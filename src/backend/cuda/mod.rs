@@ -1,72 +1,266 @@
-//! The CUDA driver and its devices. The driver is loaded at run time: hbt builds and starts without one.
+//! The CUDA backend: kernels of kernels/ and cuBLASLt's products, all on one stream in the order of the calls. The driver
+//! is loaded at run time: hbt builds and starts without one.
+//!
+//! Nothing here waits for the device but `download`. No kernel uses an atomic, and how work is cut follows from its
+//! shape, so the same calls on the same device give the same bytes.
 
 #![allow(unsafe_code)]
 
-use cudarc::driver::{result, sys};
+mod adamw;
+mod adamw_rows;
+mod device;
+mod driver;
+mod embedding;
+mod gelu;
+mod gemm;
+mod images;
+mod info_nce;
+mod launch;
+mod layer_norm;
+mod memory;
+mod partials;
+mod pooling;
+mod probe;
+mod rows;
 
-/// What is there of CUDA.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CudaProbe {
-    /// No driver library on this machine.
-    NoDriver,
-    /// There is a driver, but it refuses to work; its own name for the reason, such as `CUDA_ERROR_NO_DEVICE`.
-    Refused(String),
-    /// A working driver.
-    Driver {
-        /// Newest CUDA version that the driver supports, major and minor.
-        version: (u32, u32),
-        /// In the driver's order.
-        devices: Vec<CudaDevice>,
-    },
+pub use memory::DeviceBuffer;
+pub use probe::{CudaDevice, CudaProbe, probe, require};
+
+use super::*;
+use device::Device;
+use driver::Event;
+use launch::Scratch;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where this build's kernels come from, in words.
+pub fn kernels_origin() -> String {
+    images::origin()
 }
 
-/// One GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CudaDevice {
-    /// Such as `NVIDIA H100 80GB HBM3`.
-    pub name: String,
-    /// Memory in bytes, used or not.
-    pub memory: u64,
-    /// Compute capability, major and minor.
-    pub capability: (u32, u32),
+/// Makes ready the kernels for `device` that this build does not hold; `say` hears how many files have to be compiled.
+///
+/// # Errors
+/// There is no NVRTC, or it does not know this GPU.
+pub fn prepare_kernels(device: &CudaDevice, say: &dyn Fn(usize)) -> Result<()> {
+    images::prepare(device.capability, say)
 }
 
-/// Looks for a driver and its devices. Creates no context, so it takes no GPU memory.
-pub fn probe() -> CudaProbe {
-    // SAFETY: only opens and closes the driver's shared library. Anything else in cudarc panics without one.
-    if !unsafe { sys::is_culib_present() } {
-        return CudaProbe::NoDriver;
+/// An element type that the kernels exist for: `f32` or `bf16`.
+pub trait CudaElement: Element {}
+impl CudaElement for f32 {}
+impl CudaElement for half::bf16 {}
+
+/// A GPU, with element type `E`.
+#[derive(Clone)]
+pub struct Cuda<E> {
+    device: Arc<Device>,
+    marker: PhantomData<E>,
+}
+
+impl<E: CudaElement> Cuda<E> {
+    /// The GPU `ordinal`, in the driver's order.
+    ///
+    /// # Errors
+    /// No driver, no such GPU, one older than sm_80, no cuBLASLt.
+    pub fn new(ordinal: usize) -> Result<Self> {
+        let separate = std::env::var("HBT_CUDA_MEMORY").is_ok_and(|value| value == "separate");
+        Self::open(ordinal, separate)
     }
-    match look() {
-        Ok((version, devices)) => CudaProbe::Driver { version, devices },
-        Err(error) => CudaProbe::Refused(format!("{:?}", error.0)),
+
+    /// As [`Cuda::new`], with every buffer taken from the driver, so that a checker of memory accesses (compute-sanitizer,
+    /// the tests' stand-in) sees where each one ends. The environment variable `HBT_CUDA_MEMORY=separate` does the same.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn with_separate_memory(ordinal: usize) -> Result<Self> {
+        Self::open(ordinal, true)
+    }
+
+    fn open(ordinal: usize, separate_memory: bool) -> Result<Self> {
+        Ok(Cuda { device: Arc::new(Device::open(ordinal as i32, separate_memory)?), marker: PhantomData })
+    }
+
+    /// How often memory has been asked of the driver. A training step asks never.
+    pub fn n_memory_requests(&self) -> usize {
+        self.device.arena.n_requests()
+    }
+
+    /// f32 memory for partial sums, which the next call takes back; its content is undefined.
+    fn scratch(&self, len: usize) -> Result<Scratch> {
+        self.device.scratch(len)
     }
 }
 
-fn look() -> Result<((u32, u32), Vec<CudaDevice>), result::DriverError> {
-    result::init()?;
-    let mut version = 0;
-    // SAFETY: the driver is there and initialized, and writes one int to a place of that size.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
-    let devices = (0..result::device::get_count()?).map(device).collect::<Result<_, _>>()?;
-    // The driver gives 12080 for 12.8.
-    Ok(((version.unsigned_abs() / 1000, version.unsigned_abs() % 1000 / 10), devices))
-}
+impl<E: CudaElement> Backend for Cuda<E> {
+    type E = E;
+    type Buffer<T: Value> = DeviceBuffer<T>;
 
-fn device(ordinal: i32) -> Result<CudaDevice, result::DriverError> {
-    use sys::CUdevice_attribute_enum as Attribute;
-    let device = result::device::get(ordinal)?;
-    let attribute = |attribute| {
-        // SAFETY: `device` was returned by `get`.
-        unsafe { result::device::get_attribute(device, attribute) }.map(i32::unsigned_abs)
-    };
-    Ok(CudaDevice {
-        name: result::device::get_name(device)?,
-        // SAFETY: `device` was returned by `get`.
-        memory: unsafe { result::device::total_mem(device) }? as u64,
-        capability: (
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-        ),
-    })
+    fn name(&self) -> String {
+        let (major, minor) = self.device.context.capability;
+        format!("cuda ({}, {}, sm_{major}{minor})", E::NAME, self.device.context.name)
+    }
+
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let stream = &self.device.compute;
+        let (start, end) = (Event::new(&stream.context, true)?, Event::new(&stream.context, true)?);
+        start.record(stream)?;
+        run()?;
+        end.record(stream)?;
+        end.synchronize()?;
+        start.milliseconds_to(&end).map(|milliseconds| Duration::from_secs_f64(f64::from(milliseconds) / 1e3))
+    }
+
+    fn flush_cache(&self) -> Result<bool> {
+        self.device.flush_cache().map(|()| true)
+    }
+
+    fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
+        let mut buffer = DeviceBuffer::new(&self.device.arena, len)?;
+        buffer.zero(&self.device.compute, len)?;
+        Ok(buffer)
+    }
+
+    fn upload<T: Value>(&self, from: &[T], to: &mut DeviceBuffer<T>) -> Result<()> {
+        to.upload(&self.device.compute, from)
+    }
+
+    fn download<T: Value>(&self, from: &DeviceBuffer<T>, start: usize, to: &mut [T]) -> Result<()> {
+        from.download(&self.device.compute, start, to)
+    }
+
+    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
+        let len = x.len();
+        x.buffer_mut().zero(&self.device.compute, len)
+    }
+
+    fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) -> Result<()> {
+        rows::cast(self, x, out)
+    }
+
+    fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()> {
+        let (width, n) = (out.row_len(), out.len());
+        assert!(start * width + n <= x.len(), "copy_rows: rows from {start} on of {:?}", x.shape());
+        out.buffer_mut().copy(&self.device.compute, 0, x.buffer(), start * width, n)
+    }
+
+    fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()> {
+        let (width, n) = (x.row_len(), x.len());
+        assert!(start * width + n <= out.len(), "paste_rows: rows from {start} on of {:?}", out.shape());
+        out.buffer_mut().copy(&self.device.compute, start * width, x.buffer(), 0, n)
+    }
+
+    fn gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        rows::gather(self, x, rows, out)
+    }
+
+    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        rows::scatter(self, x, rows, out)
+    }
+
+    fn gemm(&self, args: Gemm<Self, E>) -> Result<()> {
+        gemm::gemm(self, args)
+    }
+
+    fn gemm_f32(&self, args: Gemm<Self, f32>) -> Result<()> {
+        gemm::gemm(self, args)
+    }
+
+    fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
+        embedding::forward(self, args)
+    }
+
+    fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()> {
+        embedding::backward(self, args)
+    }
+
+    fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()> {
+        embedding::segment_sum(self, args)
+    }
+
+    fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()> {
+        layer_norm::residual_forward(self, args)
+    }
+
+    fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()> {
+        layer_norm::residual_backward(self, args)
+    }
+
+    fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()> {
+        gelu::forward(self, args)
+    }
+
+    fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()> {
+        gelu::backward(self, args)
+    }
+
+    fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
+        let _ = args;
+        Err(crate::Error::other("attention_forward: not there yet"))
+    }
+
+    fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()> {
+        let _ = args;
+        Err(crate::Error::other("attention_backward: not there yet"))
+    }
+
+    fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {
+        pooling::forward(self, args)
+    }
+
+    fn pool_backward(&self, args: PoolBackward<Self>) -> Result<()> {
+        pooling::backward(self, args)
+    }
+
+    fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
+        info_nce::rows(self, args)
+    }
+
+    fn adamw(&self, args: AdamW<Self>) -> Result<()> {
+        adamw::step(self, args)
+    }
+
+    fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {
+        adamw_rows::step(self, args)
+    }
+
+    fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()> {
+        adamw_rows::catch_up(self, args)
+    }
+
+    fn bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, E>) -> Result<()> {
+        pooling::bias_tanh_forward(self, x, bias)
+    }
+
+    fn bias_tanh_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+        d_bias: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        pooling::bias_tanh_backward(self, y, d, d_bias)
+    }
+
+    fn l2_normalize_forward(
+        &self,
+        x: &Tensor<Self, f32>,
+        out: &mut Tensor<Self, f32>,
+        inv_norm: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        pooling::l2_normalize_forward(self, x, out, inv_norm)
+    }
+
+    fn l2_normalize_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        inv_norm: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        pooling::l2_normalize_backward(self, y, inv_norm, d)
+    }
+
+    fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()> {
+        adamw::sum_of_squares(self, x, out, slot)
+    }
 }

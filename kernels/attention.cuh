@@ -1,0 +1,211 @@
+// What the attention kernels for tensor cores share: who computes what, tiles in shared memory, products of tiles.
+//
+// A batch is packed: sequence s is the tokens cu_seqlens[s] .. cu_seqlens[s + 1]. `qkv` (T, 3 H) holds every token's query,
+// key and value, head h of each in columns h * Head and on. The work list has an item for every 128 tokens of a sequence:
+// (sequence, first row within it), longest sequence first. Kernels get a range of it whose sequences are of one class of
+// length, and a block takes one head of one or a few items.
+//
+// A warp owns 16 M rows, of queries or of keys, against 32 or 64 of the other at a time. Scores are computed twice or
+// three times rather than kept; exponentials are powers of two, the factor log2 e being part of the scores' scale.
+#pragma once
+
+#include "common.cuh"
+#include "philox.cuh"
+#include "reduce.cuh"
+
+constexpr float LOG2_E = 1.44269504f;
+// Rows of an item; as in attention_work of src/backend/ops.rs.
+constexpr int ITEM_ROWS = 128;
+
+__device__ inline float infinity() { return __uint_as_float(0x7F800000); }
+
+// Sizes for one head size: tiles of 16 rows that a warp owns, and threads in a block, which together own 128 rows.
+template <int Head> struct Shape {
+    static constexpr int M = Head <= 64 ? 2 : 1;
+    static constexpr int WARP_ROWS = 16 * M;
+    static constexpr int WARPS = ITEM_ROWS / WARP_ROWS;
+    static constexpr int THREADS = WARPS * WARP;
+    // Elements of a tile of 128 rows.
+    static constexpr int TILE = ITEM_ROWS * Head;
+};
+
+// Where an item's tokens are.
+struct Item {
+    // First token of the sequence.
+    i32 start;
+    // Tokens of the sequence; 0: there is nothing to do.
+    int len;
+    // First row of the item within the sequence.
+    int first;
+};
+
+__device__ inline Item find_item(const i32* work, const i32* cu_seqlens, int index, int n_items) {
+    if (index >= n_items) return Item{0, 0, 0};
+    const i32 sequence = work[2 * index], start = cu_seqlens[sequence];
+    return Item{start, cu_seqlens[sequence + 1] - start, work[2 * index + 1]};
+}
+
+// Waits for the other warps of a group of Warps that shares an item. Every thread of the block gets here.
+template <int Warps> __device__ inline void sync_group() {
+    if constexpr (Warps == 1) {
+        __syncwarp();
+    } else {
+        __syncthreads();
+    }
+}
+
+// Rows of Width bf16 in shared memory. The 16-byte pieces of a row are permuted, so that eight rows' pieces of one column
+// lie in different banks, for ldmatrix, as do the words that a warp writes of eight rows.
+template <int Width> struct Tile {
+    static constexpr int PIECES = Width / 8;
+    bf16* base;
+
+    __device__ bf16* piece(int row, int piece) const {
+        const int at = PIECES >= 8 ? piece ^ (row % 8) : piece ^ (row / 2 % PIECES);
+        return base + row * Width + at * 8;
+    }
+};
+
+// Copies `n_rows` rows of global memory, `stride` elements apart, and zeros to fill up Rows. Finished after a wait.
+template <int Rows, int Threads, int Width>
+__device__ inline void copy_tile(Tile<Width> to, const bf16* from, i64 stride, int n_rows, int thread) {
+#pragma unroll
+    for (int i = thread; i < Rows * to.PIECES; i += Threads) {
+        const int row = i / to.PIECES, piece = i % to.PIECES;
+        cp_async_16(to.piece(row, piece), from + (row < n_rows ? row : 0) * stride + piece * 8, row < n_rows);
+    }
+}
+
+// Writes rows `first` up to `end` of those that a warp owns, to rows `stride` elements apart.
+template <int Rows, int Width>
+__device__ inline void write_rows(bf16* to, i64 stride, Tile<Width> from, int first, int end, int lane) {
+#pragma unroll
+    for (int i = lane; i < Rows * from.PIECES; i += WARP) {
+        const int row = first + i / from.PIECES, piece = i % from.PIECES;
+        if (row < end) store_vector(to + row * stride + piece * 8, load_vector<8>(from.piece(row, piece)));
+    }
+}
+
+// Puts a warp's rows, as the tensor cores leave them, into a tile from (row, column) on, times `factor`.
+template <int M, int N, int Width>
+__device__ inline void put_rows(Tile<Width> to, int row, int column, const float (&x)[M][N][4], float factor, int lane) {
+    const int g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const u32 word = pack_bf16x2(x[m][n][2 * half] * factor, x[m][n][2 * half + 1] * factor);
+                bf16* at = to.piece(row + 16 * m + 8 * half + g, column / 8 + n) + 2 * t;
+                store_vector(at, Vector<bf16, 2>{{{u16(word & 0xFFFF)}, {u16(word >> 16)}}});
+            }
+        }
+    }
+}
+
+// Addresses of four 8 x 8 matrices, from (row, column) on, in the order (top left, bottom left, top right, bottom right).
+template <int Width> __device__ inline const bf16* down_then_right(Tile<Width> x, int row, int column, int lane) {
+    return x.piece(row + lane % 16, column / 8 + lane / 16);
+}
+
+// In the order (top left, top right, bottom left, bottom right).
+template <int Width> __device__ inline const bf16* right_then_down(Tile<Width> x, int row, int column, int lane) {
+    return x.piece(row + lane % 8 + lane / 16 * 8, column / 8 + lane / 8 % 2);
+}
+
+// d and its right neighbour += a times 16 columns' fragments.
+__device__ inline void mma_pair(float (&left)[4], float (&right)[4], const u32 (&a)[4], const u32 (&b)[4]) {
+    mma_16x8x16(left, a, {b[0], b[1]});
+    mma_16x8x16(right, a, {b[2], b[3]});
+}
+
+// out (16 M, 8 N) = rows of a times rows of b, transposed.
+template <int M, int N, int Width>
+__device__ inline void row_products(float (&out)[M][N][4], Tile<Width> a, int a_row, Tile<Width> b, int b_row, int lane) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int n = 0; n < N; ++n) out[m][n][0] = out[m][n][1] = out[m][n][2] = out[m][n][3] = 0.0f;
+    }
+#pragma unroll
+    for (int k = 0; k < Width; k += 16) {
+        u32 fragments[M][4];
+#pragma unroll
+        for (int m = 0; m < M; ++m) ldmatrix_x4(fragments[m], down_then_right(a, a_row + 16 * m, k, lane));
+#pragma unroll
+        for (int n = 0; n < N; n += 2) {
+            u32 others[4];
+            ldmatrix_x4(others, right_then_down(b, b_row + 8 * n, k, lane));
+#pragma unroll
+            for (int m = 0; m < M; ++m) mma_pair(out[m][n], out[m][n + 1], fragments[m], others);
+        }
+    }
+}
+
+// What the tensor cores gave, (16, 16), as a left factor of another product.
+__device__ inline void pack_tile(u32 (&out)[4], const float (&left)[4], const float (&right)[4]) {
+    out[0] = pack_bf16x2(left[0], left[1]);
+    out[1] = pack_bf16x2(left[2], left[3]);
+    out[2] = pack_bf16x2(right[0], right[1]);
+    out[3] = pack_bf16x2(right[2], right[3]);
+}
+
+// The same of (16 M, 8 N).
+template <int M, int N> __device__ inline void pack_rows(u32 (&out)[M][N / 2][4], const float (&x)[M][N][4]) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int k = 0; k < N / 2; ++k) pack_tile(out[m][k], x[m][2 * k], x[m][2 * k + 1]);
+    }
+}
+
+// out (16 M, Width) += weights (16 M, 16 K) times the 16 K rows of x from `row` on.
+template <int M, int K, int Width>
+__device__ inline void add_weighted_rows(float (&out)[M][Width / 8][4], const u32 (&weights)[M][K][4], Tile<Width> x, int row,
+                                         int lane) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+#pragma unroll
+        for (int n = 0; n < Width / 8; n += 2) {
+            u32 columns[4];
+            ldmatrix_x4_trans(columns, down_then_right(x, row + 16 * k, 8 * n, lane));
+#pragma unroll
+            for (int m = 0; m < M; ++m) mma_pair(out[m][n], out[m][n + 1], weights[m][k], columns);
+        }
+    }
+}
+
+// Which of 128 keys, those of block `block`, dropout keeps for the rows that a lane has a share of: bit 2 n + i is column
+// i of the lane's two in the n-th eight. Only the first Keys of them are wanted.
+template <int M, int Keys> struct KeepBits {
+    u32 bits[M][2];
+
+    // `row`, within the sequence, is the first of the warp's rows.
+    __device__ void draw(const Dropout& dropout, const i32* global_rows, const Item& item, int row, u32 head, int block,
+                         int lane) {
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int mine = row + 16 * m + 8 * half + lane / 4;
+                const i32 global_row = mine < item.len ? global_rows[item.start + mine] : 0;
+                u32 kept = 0;
+#pragma unroll
+                for (int j = 0; j < 4; ++j) {
+                    const PhiloxWords words = dropout_words(dropout, global_row, head, block * 16 + 4 * j + lane % 4);
+#pragma unroll
+                    for (int w = 0; w < Keys / 32; ++w) {
+                        const int n = 4 * w + j;
+                        kept |= u32((words.w[w] & 0xFFFF) >= dropout.threshold) << (2 * n);
+                        kept |= u32((words.w[w] >> 16) >= dropout.threshold) << (2 * n + 1);
+                    }
+                }
+                bits[m][half] = kept;
+            }
+        }
+    }
+
+    // Whether it keeps column i of the lane's two in the n-th eight from `first` on.
+    __device__ bool keeps(int m, int half, int first, int n, int i) const { return bits[m][half] >> (first / 4) >> (2 * n + i) & 1; }
+};

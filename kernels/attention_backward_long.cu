@@ -1,0 +1,198 @@
+// Gradients of attention_forward for sequences of any length: one kernel for dQ, whose warps own queries, and one for dK and
+// dV, whose warps own keys. That makes seven products where attention_backward.cu has five, and no sum across blocks.
+
+#include "attention_gradient.cuh"
+
+// Takes 32 keys, from k_row of the tiles on, into the gradients of a warp's queries, which start at q_row. `n_keys` of them
+// belong to the sequence.
+template <int Head, int M>
+__device__ inline void take_keys(float (&d_q)[M][Head / 8][4], const Problem& problem, const float (&lse2)[M][2],
+                                 const float (&delta)[M][2], const KeepBits<M, ITEM_ROWS>& keep, int first, Tile<Head> q,
+                                 Tile<Head> d_out, int q_row, Tile<Head> k, Tile<Head> v, int n_keys, int lane) {
+    const float scale2 = problem.scale * LOG2_E, factor = problem.factor();
+    float p[M][TURN / 8][4], d_p[M][TURN / 8][4];
+    row_products(p, q, q_row, k, 0, lane);
+    row_products(d_p, d_out, q_row, v, 0, lane);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int n = 0; n < TURN / 8; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const float soft = exp2_fast(fmaf(p[m][n][i], scale2, -lse2[m][i / 2]));
+                const bool keeps = !problem.drops() || keep.keeps(m, i / 2, first % ITEM_ROWS, n, i % 2);
+                // A key past the end has a score of 0, whose exponential may be anything.
+                const bool valid = 8 * n + lane % 4 * 2 + i % 2 < n_keys;
+                d_p[m][n][i] = valid ? soft * ((keeps ? d_p[m][n][i] * factor : 0.0f) - delta[m][i / 2]) : 0.0f;
+            }
+        }
+    }
+    u32 d_s[M][TURN / 16][4];
+    pack_rows(d_s, d_p);
+    add_weighted_rows(d_q, d_s, k, 0, lane);
+}
+
+// Longer sequences, dQ, and rowsum(dO O) for backward_keys: 128 queries a block; keys and values in turns of 32, of which
+// the next is on its way.
+template <int Head>
+__device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partials, const Problem& problem, const i32* work,
+                                        const i32* cu_seqlens, int n_items, int n_groups) {
+    using S = Shape<Head>;
+    DYNAMIC_SHARED(shared);
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, q_row = warp * S::WARP_ROWS;
+    const i64 hidden = problem.n_heads * Head;
+    const int group = blockIdx.x / u32(problem.n_heads);
+
+    const Tile<Head> q{reinterpret_cast<bf16*>(shared)}, d_out{q.base + S::TILE};
+    bf16* buffers = q.base + 2 * S::TILE;
+    float* row_delta = reinterpret_cast<float*>(buffers + 4 * TURN * Head);
+    float* all_sums = row_delta + ITEM_ROWS;
+    float* sums = all_sums + warp * 3 * Head;
+    for (int i = lane; i < 3 * Head; i += WARP) sums[i] = 0.0f;
+
+    for (int index = group; index < n_items; index += n_groups) {
+        const Item item = find_item(work, cu_seqlens, index, n_items);
+        const int left = item.len - item.first;
+        const i64 first_token = item.start + item.first;
+        const bf16* from = problem.qkv + item.start * 3 * hidden + problem.head * Head;
+        const auto k_of = [&](int turn) { return Tile<Head>{buffers + turn % 2 * 2 * TURN * Head}; };
+        const auto v_of = [&](int turn) { return Tile<Head>{k_of(turn).base + TURN * Head}; };
+        const auto fetch = [&](int turn) {
+            const bf16* keys = from + hidden + turn * TURN * 3 * hidden;
+            copy_tile<TURN, S::THREADS>(k_of(turn), keys, 3 * hidden, item.len - turn * TURN, threadIdx.x);
+            copy_tile<TURN, S::THREADS>(v_of(turn), keys + hidden, 3 * hidden, item.len - turn * TURN, threadIdx.x);
+            cp_async_commit();
+        };
+        copy_tile<ITEM_ROWS, S::THREADS>(q, from + item.first * 3 * hidden, 3 * hidden, left, threadIdx.x);
+        fetch(0);
+        load_d_out<ITEM_ROWS, S::THREADS>(d_out, row_delta, problem, first_token, left, threadIdx.x);
+        __syncthreads();
+
+        float lse2[S::M][2], delta_of[S::M][2], d_q[S::M][Head / 8][4];
+#pragma unroll
+        for (int m = 0; m < S::M; ++m) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int row = q_row + 16 * m + 8 * half + lane / 4;
+                const i64 at = (first_token + row) * problem.n_heads + problem.head;
+                lse2[m][half] = row < left ? problem.lse[at] * LOG2_E : infinity();
+                delta_of[m][half] = row_delta[row];
+                if (row < left && lane % 4 == 0) delta[at] = delta_of[m][half];
+            }
+#pragma unroll
+            for (int n = 0; n < Head / 8; ++n) d_q[m][n][0] = d_q[m][n][1] = d_q[m][n][2] = d_q[m][n][3] = 0.0f;
+        }
+        KeepBits<S::M, ITEM_ROWS> keep;
+        for (int turn = 0; turn * TURN < item.len; ++turn) {
+            const int first = turn * TURN;
+            cp_async_wait<0>();
+            // What arrived is there for all, and all are done with what the next turn overwrites.
+            __syncthreads();
+            if (first + TURN < item.len) fetch(turn + 1);
+            if (problem.drops() && first % ITEM_ROWS == 0) {
+                keep.draw(problem.dropout, problem.global_rows, item, item.first + q_row, problem.head, first / ITEM_ROWS, lane);
+            }
+            take_keys(d_q, problem, lse2, delta_of, keep, first, q, d_out, q_row, k_of(turn), v_of(turn), item.len - first,
+                      lane);
+        }
+        add_column_sums(sums, d_q, problem.scale, lane);
+        __syncwarp();
+        put_rows(q, q_row, 0, d_q, problem.scale, lane);
+        __syncwarp();
+        bf16* to = d_qkv + first_token * 3 * hidden + problem.head * Head;
+        write_rows<S::WARP_ROWS>(to, 3 * hidden, q, q_row, left, lane);
+        __syncthreads();
+    }
+    write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 0, 1);
+}
+
+// Longer sequences, dK and dV: 128 keys a block; queries and the gradients of their results in turns of 32, of which the
+// next is on its way.
+template <int Head>
+__device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* partials, const Problem& problem, const i32* work,
+                                     const i32* cu_seqlens, int n_items, int n_groups) {
+    using S = Shape<Head>;
+    constexpr int WORDS = ITEM_ROWS / 32;
+    DYNAMIC_SHARED(shared);
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = warp * S::WARP_ROWS;
+    const i64 hidden = problem.n_heads * Head;
+    const int group = blockIdx.x / u32(problem.n_heads);
+
+    const Tile<Head> k{reinterpret_cast<bf16*>(shared)}, v{k.base + S::TILE};
+    bf16* buffers = k.base + 2 * S::TILE;
+    float* scalars = reinterpret_cast<float*>(buffers + 4 * TURN * Head);
+    u32* words = reinterpret_cast<u32*>(scalars + 4 * TURN);
+    float* all_sums = reinterpret_cast<float*>(words + 2 * TURN * WORDS);
+    float* sums = all_sums + warp * 3 * Head;
+    for (int i = lane; i < 3 * Head; i += WARP) sums[i] = 0.0f;
+
+    for (int index = group; index < n_items; index += n_groups) {
+        const Item item = find_item(work, cu_seqlens, index, n_items);
+        const bf16* from = problem.qkv + item.start * 3 * hidden + problem.head * Head;
+        // Queries, dO and the rest of a turn; two turns have room.
+        const auto q_of = [&](int turn) { return Tile<Head>{buffers + turn % 2 * 2 * TURN * Head}; };
+        const auto d_out_of = [&](int turn) { return Tile<Head>{q_of(turn).base + TURN * Head}; };
+        const auto rows_of = [&](int turn) {
+            return RowScalars{scalars + turn % 2 * 2 * TURN, scalars + turn % 2 * 2 * TURN + TURN};
+        };
+        const auto keep_of = [&](int turn) { return KeepWords{words + turn % 2 * TURN * WORDS, TURN}; };
+        const auto fetch = [&](int turn) {
+            const int first = turn * TURN, left = item.len - first;
+            const i64 token = item.start + first;
+            copy_tile<TURN, S::THREADS>(q_of(turn), from + first * 3 * hidden, 3 * hidden, left, threadIdx.x);
+            copy_tile<TURN, S::THREADS>(d_out_of(turn), problem.d_out + token * hidden + problem.head * Head, hidden, left,
+                                        threadIdx.x);
+            cp_async_commit();
+            if (threadIdx.x < TURN) {
+                const int i = threadIdx.x;
+                const i64 at = (token + i) * problem.n_heads + problem.head;
+                rows_of(turn).lse2[i] = i < left ? problem.lse[at] * LOG2_E : infinity();
+                rows_of(turn).delta[i] = i < left ? delta[at] : 0.0f;
+            }
+            if (problem.drops()) {
+                const KeepWords keep = keep_of(turn);
+                keep.draw<WORDS, S::WARPS>(problem, item, first, first + TURN, item.first / 128, warp, lane);
+            }
+        };
+        const bf16* keys = from + item.first * 3 * hidden + hidden;
+        copy_tile<ITEM_ROWS, S::THREADS>(k, keys, 3 * hidden, item.len - item.first, threadIdx.x);
+        copy_tile<ITEM_ROWS, S::THREADS>(v, keys + hidden, 3 * hidden, item.len - item.first, threadIdx.x);
+        fetch(0);
+
+        KeyGradients<Head, S::M> gradients;
+        gradients.clear();
+        for (int turn = 0; turn * TURN < item.len; ++turn) {
+            cp_async_wait<0>();
+            // What arrived is there for all, and all are done with what the next turn overwrites.
+            __syncthreads();
+            if ((turn + 1) * TURN < item.len) fetch(turn + 1);
+            const u32* words = keep_of(turn).words + row / 32 * TURN;
+#pragma unroll 1
+            for (int query = 0; query < TURN; query += 16) {
+                const RowScalars rows{rows_of(turn).lse2 + query, rows_of(turn).delta + query};
+                u32 d_s[S::M][1][4];
+                take_queries(gradients, d_s, problem, rows, words + query, k, v, row, q_of(turn), d_out_of(turn), query,
+                             item.len - item.first - row, lane);
+            }
+        }
+        add_column_sums(sums + Head, gradients.d_k, problem.scale, lane);
+        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), lane);
+        __syncwarp();
+        put_rows(k, row, 0, gradients.d_k, problem.scale, lane);
+        put_rows(v, row, 0, gradients.d_v, problem.factor(), lane);
+        __syncwarp();
+        bf16* to = d_qkv + (item.start + item.first) * 3 * hidden + problem.head * Head + hidden;
+        write_rows<S::WARP_ROWS>(to, 3 * hidden, k, row, item.len - item.first, lane);
+        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, v, row, item.len - item.first, lane);
+        __syncthreads();
+    }
+    write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 1, 3);
+}
+
+#define BACKWARD_OF_HEAD(head)                                                                                                  \
+    BACKWARD(head, queries, backward_queries<head>)                                                                             \
+    BACKWARD(head, keys, backward_keys<head>)
+
+BACKWARD_OF_HEAD(32)
+BACKWARD_OF_HEAD(64)
+BACKWARD_OF_HEAD(128)

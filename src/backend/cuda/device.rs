@@ -1,0 +1,96 @@
+//! What all operations of one device share.
+
+use super::driver::{Context, Module, Stream};
+use super::gemm::Blas;
+use super::images;
+use super::launch::{Kernel, Scratch};
+use super::memory::{Arena, DeviceBuffer};
+use super::probe::require;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type KernelName = (&'static str, &'static str, Option<&'static str>);
+
+/// A device, its streams, its memory and its kernels.
+pub(super) struct Device {
+    /// Dropped in this order: what uses a thing before the thing.
+    kernels: Mutex<HashMap<KernelName, Arc<Kernel>>>,
+    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    scratch: Mutex<Option<DeviceBuffer<f32>>>,
+    /// What fills the caches in benchmarks.
+    filler: Mutex<Option<DeviceBuffer<u8>>>,
+    pub blas: Mutex<Blas>,
+    /// The stream of all kernels and products.
+    pub compute: Stream,
+    pub arena: Arc<Arena>,
+    pub context: Arc<Context>,
+}
+
+impl Device {
+    pub fn open(ordinal: i32, separate_memory: bool) -> Result<Self> {
+        require(ordinal as usize).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))?;
+        let context = Context::new(ordinal)?;
+        let arena = Arena::new(&context, separate_memory);
+        let compute = Stream::new(&context)?;
+        Ok(Device {
+            kernels: Mutex::default(),
+            modules: Mutex::default(),
+            scratch: Mutex::default(),
+            filler: Mutex::default(),
+            blas: Mutex::new(Blas::new(&context, &arena)?),
+            compute,
+            arena,
+            context,
+        })
+    }
+
+    /// The kernel `name` or `name_suffix` of kernels/`module`.cu, loaded on first use.
+    pub fn kernel(
+        &self,
+        module: &'static str,
+        name: &'static str,
+        suffix: Option<&'static str>,
+    ) -> Result<Arc<Kernel>> {
+        let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = kernels.get(&(module, name, suffix)) {
+            return Ok(kernel.clone());
+        }
+        let full_name = suffix.map_or(name.to_owned(), |suffix| format!("{name}_{suffix}"));
+        let function = self.module(module)?.function(&full_name)?;
+        let kernel = Arc::new(Kernel::new(function, &self.context));
+        kernels.insert((module, name, suffix), kernel.clone());
+        Ok(kernel)
+    }
+
+    fn module(&self, name: &'static str) -> Result<Arc<Module>> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(name) {
+            return Ok(module.clone());
+        }
+        let module = Arc::new(images::load(&self.context, name)?);
+        modules.insert(name, module.clone());
+        Ok(module)
+    }
+
+    /// Memory for `len` partial sums, until the next call.
+    pub fn scratch(&self, len: usize) -> Result<Scratch> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if scratch.as_ref().is_none_or(|buffer| buffer.len() < len) {
+            // The old one first: there may be no room for both.
+            *scratch = None;
+            *scratch = Some(DeviceBuffer::new(&self.arena, len)?);
+        }
+        Ok(Scratch { address: scratch.as_ref().expect("just made").address() })
+    }
+
+    /// Writes more than any GPU's second-level cache holds.
+    pub fn flush_cache(&self) -> Result<()> {
+        const BYTES: usize = 256 << 20;
+        let mut filler = self.filler.lock().unwrap_or_else(PoisonError::into_inner);
+        if filler.is_none() {
+            *filler = Some(DeviceBuffer::new(&self.arena, BYTES)?);
+        }
+        filler.as_mut().expect("just made").zero(&self.compute, BYTES)
+    }
+}

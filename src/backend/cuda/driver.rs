@@ -1,0 +1,322 @@
+//! The driver's objects as Rust values that free themselves: context, streams, events, modules, pinned memory.
+//!
+//! One context a device (the primary one, which other libraries in the process share). Every method that calls the
+//! driver binds it to the calling thread first.
+
+use crate::{Error, Result};
+use cudarc::driver::{result, sys};
+use std::cell::Cell;
+use std::ffi::{CString, c_uint, c_void};
+use std::ptr;
+use std::sync::Arc;
+use sys::CUdevice_attribute_enum as Attribute;
+
+/// Turns a driver's answer into an error that says what hbt was doing.
+pub(super) fn check(code: sys::CUresult, doing: &str) -> Result<()> {
+    match code {
+        sys::CUresult::CUDA_SUCCESS => Ok(()),
+        code => {
+            let error = result::DriverError(code);
+            let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("no description");
+            Err(Error::other(format!("cuda: {doing} failed: {code:?} ({text})")))
+        }
+    }
+}
+
+/// A device with its primary context.
+pub(super) struct Context {
+    context: sys::CUcontext,
+    device: sys::CUdevice,
+    /// Such as `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+    /// The newest CUDA version that the driver supports, as 12080 for 12.8.
+    pub driver_version: i32,
+    /// Shared memory that a block may ask for, in bytes.
+    pub max_shared_bytes: usize,
+}
+
+// SAFETY: a context may be used from any thread that binds it, which `bind` does.
+unsafe impl Send for Context {}
+// SAFETY: as above; the driver locks its own state.
+unsafe impl Sync for Context {}
+
+thread_local! {
+    /// The context that is bound to this thread.
+    static BOUND: Cell<sys::CUcontext> = const { Cell::new(ptr::null_mut()) };
+}
+
+impl Context {
+    /// The device `ordinal`, whose driver is known to be there.
+    pub fn new(ordinal: i32) -> Result<Arc<Self>> {
+        result::init().map_err(|e| e.0).or_else(|code| check(code, "starting the driver"))?;
+        let device =
+            result::device::get(ordinal).map_err(|e| Error::other(format!("cuda: no device {ordinal}: {e}")))?;
+        let attribute = |attribute| {
+            // SAFETY: `device` was returned by `get`.
+            let value = unsafe { result::device::get_attribute(device, attribute) };
+            value.map_err(|e| Error::other(format!("cuda: asking for {attribute:?} failed: {e}")))
+        };
+        let mut driver_version = 0;
+        // SAFETY: writes one int to a place of that size.
+        check(unsafe { sys::cuDriverGetVersion(&mut driver_version) }, "asking for the driver's version")?;
+        let mut context = ptr::null_mut();
+        // SAFETY: `device` is a device; the context is given back when this value is dropped.
+        check(unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, device) }, "opening the device")?;
+        let capability = (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?.unsigned_abs(),
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?.unsigned_abs(),
+        );
+        let max_shared_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let name = result::device::get_name(device).map_err(|e| Error::other(format!("cuda: {e}")))?;
+        let max_shared_bytes = max_shared_bytes.unsigned_abs() as usize;
+        Ok(Arc::new(Self { context, device, name, capability, driver_version, max_shared_bytes }))
+    }
+
+    /// Makes this the calling thread's context.
+    pub fn bind(&self) -> Result<()> {
+        if BOUND.get() == self.context {
+            return Ok(());
+        }
+        // SAFETY: the context lives as long as `self`.
+        check(unsafe { sys::cuCtxSetCurrent(self.context) }, "binding the context")?;
+        BOUND.set(self.context);
+        Ok(())
+    }
+
+    /// Free and total memory of the device in bytes.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.bind()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: writes two sizes.
+        check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
+        Ok((free, total))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if BOUND.get() == self.context {
+            BOUND.set(ptr::null_mut());
+        }
+        // SAFETY: retained once in `new`. An error here has nobody to go to.
+        let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+    }
+}
+
+/// Work in the order in which it is queued.
+pub(super) struct Stream {
+    pub context: Arc<Context>,
+    stream: sys::CUstream,
+}
+
+// SAFETY: the driver's calls on a stream may come from any thread.
+unsafe impl Send for Stream {}
+// SAFETY: as above.
+unsafe impl Sync for Stream {}
+
+impl Stream {
+    pub fn new(context: &Arc<Context>) -> Result<Self> {
+        context.bind()?;
+        let mut stream = ptr::null_mut();
+        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
+        // SAFETY: writes one handle, destroyed when this value is dropped.
+        check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "creating a stream")?;
+        Ok(Self { context: context.clone(), stream })
+    }
+
+    pub fn raw(&self) -> sys::CUstream {
+        self.stream
+    }
+
+    /// Waits until all queued work is done. An error of a kernel shows here.
+    pub fn synchronize(&self) -> Result<()> {
+        self.context.bind()?;
+        // SAFETY: the stream lives.
+        check(unsafe { sys::cuStreamSynchronize(self.stream) }, "waiting for the device")
+    }
+
+    /// Work queued from now on begins when `event` has happened.
+    pub fn wait(&self, event: &Event) -> Result<()> {
+        self.context.bind()?;
+        // SAFETY: both live.
+        check(unsafe { sys::cuStreamWaitEvent(self.stream, event.event, 0) }, "queueing a wait")
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.synchronize();
+        // SAFETY: created in `new`.
+        let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
+    }
+}
+
+/// A point in a stream.
+pub(super) struct Event {
+    context: Arc<Context>,
+    event: sys::CUevent,
+}
+
+// SAFETY: the driver's calls on an event may come from any thread.
+unsafe impl Send for Event {}
+// SAFETY: as above.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// An event that orders work. With `timed`, one that can be measured between.
+    pub fn new(context: &Arc<Context>, timed: bool) -> Result<Self> {
+        context.bind()?;
+        let mut event = ptr::null_mut();
+        let flags =
+            if timed { sys::CUevent_flags::CU_EVENT_DEFAULT } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING };
+        // SAFETY: writes one handle, destroyed when this value is dropped.
+        check(unsafe { sys::cuEventCreate(&mut event, flags as c_uint) }, "creating an event")?;
+        Ok(Self { context: context.clone(), event })
+    }
+
+    /// Happens when all work that `stream` has now is done.
+    pub fn record(&self, stream: &Stream) -> Result<()> {
+        self.context.bind()?;
+        // SAFETY: both live.
+        check(unsafe { sys::cuEventRecord(self.event, stream.raw()) }, "recording an event")
+    }
+
+    /// Waits until it has happened.
+    pub fn synchronize(&self) -> Result<()> {
+        self.context.bind()?;
+        // SAFETY: the event lives.
+        check(unsafe { sys::cuEventSynchronize(self.event) }, "waiting for an event")
+    }
+
+    /// Milliseconds from `self` to `later`, both of which have happened.
+    pub fn milliseconds_to(&self, later: &Event) -> Result<f32> {
+        self.context.bind()?;
+        let mut milliseconds = 0.0;
+        // SAFETY: writes one float.
+        check(unsafe { sys::cuEventElapsedTime_v2(&mut milliseconds, self.event, later.event) }, "reading the clock")?;
+        Ok(milliseconds)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: created in `new`.
+        let _ = self.context.bind().map(|()| unsafe { sys::cuEventDestroy_v2(self.event) });
+    }
+}
+
+/// Compiled kernels, loaded.
+pub(super) struct Module {
+    context: Arc<Context>,
+    module: sys::CUmodule,
+}
+
+// SAFETY: the driver's calls on a module may come from any thread.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+
+impl Module {
+    /// Loads a fat binary, a cubin or PTX that ends with a zero byte. The error is the driver's own code, as the caller
+    /// may have another image to try.
+    pub fn load(context: &Arc<Context>, image: &[u8]) -> Result<std::result::Result<Self, sys::CUresult>> {
+        context.bind()?;
+        let mut module = ptr::null_mut();
+        // SAFETY: the image tells its own length, and the driver copies it.
+        let code = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) };
+        Ok(match code {
+            sys::CUresult::CUDA_SUCCESS => Ok(Self { context: context.clone(), module }),
+            code => Err(code),
+        })
+    }
+
+    pub fn function(self: &Arc<Self>, name: &str) -> Result<Function> {
+        self.context.bind()?;
+        let c_name = CString::new(name).expect("kernels' names have no zero byte");
+        let mut function = ptr::null_mut();
+        // SAFETY: the module lives.
+        let code = unsafe { sys::cuModuleGetFunction(&mut function, self.module, c_name.as_ptr()) };
+        check(code, &format!("looking up the kernel {name}"))?;
+        Ok(Function { _module: self.clone(), function, name: name.to_owned() })
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: loaded in `load`; every function keeps its module.
+        let _ = self.context.bind().map(|()| unsafe { sys::cuModuleUnload(self.module) });
+    }
+}
+
+/// A kernel, ready to be launched.
+pub(super) struct Function {
+    _module: Arc<Module>,
+    function: sys::CUfunction,
+    pub name: String,
+}
+
+// SAFETY: the driver's calls on a function may come from any thread.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+impl Function {
+    /// Lets launches ask for `bytes` of dynamic shared memory, which is needed above 48 KiB.
+    pub fn allow_shared(&self, bytes: usize) -> Result<()> {
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the function lives.
+        let code = unsafe { sys::cuFuncSetAttribute(self.function, attribute, bytes as i32) };
+        check(code, &format!("asking for {bytes} bytes of shared memory for {}", self.name))
+    }
+
+    /// Size in bytes of each parameter, or nothing where the driver is older than CUDA 12.4 and cannot tell.
+    pub fn parameter_sizes(&self, context: &Context) -> Option<Vec<usize>> {
+        const WITH_PARAMETER_INFO: i32 = 12_040;
+        if context.driver_version < WITH_PARAMETER_INFO {
+            return None;
+        }
+        let mut sizes = Vec::new();
+        loop {
+            let (mut offset, mut size) = (0, 0);
+            // SAFETY: writes two sizes; the function lives.
+            match unsafe { sys::cuFuncGetParamInfo(self.function, sizes.len(), &mut offset, &mut size) } {
+                sys::CUresult::CUDA_SUCCESS => sizes.push(size),
+                _ => return Some(sizes),
+            }
+        }
+    }
+
+    /// Queues a launch.
+    ///
+    /// # Safety
+    /// `parameters` point to values of the kernel's parameter types, in its order, and what pointers among them point to
+    /// is as long as the kernel takes it to be and lives until the work queued on `stream` is done.
+    pub unsafe fn launch(
+        &self,
+        stream: &Stream,
+        blocks: u32,
+        threads: u32,
+        shared_bytes: u32,
+        parameters: &mut [*mut c_void],
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        let code = unsafe {
+            sys::cuLaunchKernel(
+                self.function,
+                blocks,
+                1,
+                1,
+                threads,
+                1,
+                1,
+                shared_bytes,
+                stream.raw(),
+                parameters.as_mut_ptr(),
+                ptr::null_mut(),
+            )
+        };
+        check(code, &format!("launching {}", self.name))
+    }
+}

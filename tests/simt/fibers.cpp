@@ -1,0 +1,498 @@
+// One block at a time, one fiber per thread: launching, scheduling, and the two barriers.
+//
+// A fiber runs until a collective stops it. The lanes of a warp run one after another, in an order that the seed draws;
+// so do the warps of a block and the blocks of a launch. What a block leaves behind is never visible to the next one:
+// its shared memory is filled with NaN before it starts.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "machine.h"
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+namespace simt {
+
+thread_local Machine* machine __attribute__((tls_model("initial-exec"))) = nullptr;
+thread_local u64 schedule_seed = [] {
+    const char* seed = std::getenv("SIMT_SEED");
+    return seed ? std::strtoull(seed, nullptr, 10) : 0;
+}();
+
+u64 Random::next() {
+    u64 z = state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
+// ---- switching ----
+
+#if defined(__x86_64__)
+// Saves the registers a function must keep, on the stack it leaves, and takes up the stack it goes to.
+asm(R"(
+.text
+.type simt_switch, @function
+simt_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size simt_switch, .-simt_switch
+)");
+extern "C" void simt_switch(void** from, void* to) __attribute__((visibility("hidden")));
+
+static void switch_stacks(void** from, void* to) { simt_switch(from, to); }
+
+// A stack that, switched to, enters `entry`.
+static void* fresh_stack(Fiber&, char* low, size_t bytes, void (*entry)()) {
+    void** top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(low + bytes) & ~uintptr_t(15));
+    *--top = nullptr;  // entry's return address, which also aligns the stack as a call would
+    *--top = reinterpret_cast<void*>(entry);
+    for (int i = 0; i < 6; ++i) *--top = nullptr;
+    return top;
+}
+#else
+static thread_local ucontext_t contexts[MAX_THREADS + 1];
+static thread_local void* running;
+
+static void switch_stacks(void** from, void* to) {
+    // The saved "stack pointer" is the context itself.
+    ucontext_t* here = static_cast<ucontext_t*>(running ? running : &contexts[MAX_THREADS]);
+    *from = here;
+    running = to;
+    swapcontext(here, static_cast<ucontext_t*>(to));
+}
+
+static void* fresh_stack(Fiber& fiber, char* low, size_t bytes, void (*entry)()) {
+    ucontext_t* context = &contexts[&fiber - machine->fibers];
+    getcontext(context);
+    context->uc_stack.ss_sp = low;
+    context->uc_stack.ss_size = bytes;
+    context->uc_link = nullptr;
+    makecontext(context, entry, 0);
+    return context;
+}
+#endif
+
+// ---- scheduling ----
+
+Machine::Machine() {
+    const size_t stacks = STACK_BYTES * MAX_THREADS;
+    void* memory = mmap(nullptr, stacks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* shared = mmap(nullptr, SHARED_ARENA * (2 + sizeof(Cell) / CELL), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || shared == MAP_FAILED) {
+        std::fprintf(stderr, "simt: no memory for fiber stacks\n");
+        std::abort();
+    }
+    stack_lo = reinterpret_cast<uintptr_t>(memory);
+    shared_lo = static_cast<unsigned char*>(shared);
+    shared_valid = shared_lo + SHARED_ARENA;
+    shared_cells = reinterpret_cast<Cell*>(shared_lo + 2 * SHARED_ARENA);
+}
+
+static void become(Machine& m, u32 thread) {
+    m.thread = thread;
+    m.warp_index = thread / LANES;
+    m.lane = thread % LANES;
+    m.warp = &m.warps[m.warp_index];
+    m.fiber = &m.fibers[thread];
+    m.stamp = make_stamp(m.serial, thread, ONE, m.warp->tick);
+}
+
+static std::string lanes_text(u32 lanes) { return text("lanes 0x%08x", lanes); }
+
+// Nothing can run, yet threads are left: they wait for each other at different places.
+[[noreturn]] static void deadlock(Machine& m) {
+    std::string places;
+    int n = 0;
+    for (u32 w = 0; w < m.n_warps; ++w) {
+        for (int g = 0; g < m.warps[w].n_groups && n < 4; ++g, ++n) {
+            const Group& group = m.warps[w].groups[g];
+            places += text("; warp %u %s wait at %s (%s:%d)", w, lanes_text(group.arrived).c_str(), group.what, group.site.file, group.site.line);
+        }
+    }
+    if (m.barrier_count > 0) {
+        places += text("; %u of %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.n_threads, m.barrier.site.file, m.barrier.site.line);
+    }
+    fail(LAUNCH_FAILED, "divergent collective", "not all threads come%s", places.c_str());
+}
+
+// Goes on with the next thread of a warp that has one to run.
+static void run_from(Machine& m, u32 w) {
+    Warp& warp = m.warps[w];
+    const u32 position = u32(__builtin_ctz(warp.ready)), next = w * LANES + (position ^ warp.flip);
+    warp.ready &= warp.ready - 1;
+    Fiber* const from = m.fiber;
+    become(m, next);
+    if (m.fiber != from) switch_stacks(&from->stack_pointer, m.fiber->stack_pointer);
+}
+
+// Leaves the running fiber for one that can run; a fiber that nothing has readied never comes back.
+static void yield() {
+    Machine& m = *machine;
+    u32 w = m.warp_index;
+    if (m.warps[w].ready == 0) {
+        const u32 start = m.random.below(m.n_warps);
+        for (u32 i = 0; i < m.n_warps && m.warps[w].ready == 0; ++i) w = start + i < m.n_warps ? start + i : start + i - m.n_warps;
+        if (m.warps[w].ready == 0) {
+            if (m.n_live > 0) deadlock(m);
+            switch_stacks(&m.fiber->stack_pointer, m.main_stack_pointer);
+        }
+    }
+    run_from(m, w);
+}
+
+// Positions of a set of lanes: the bits moved by an exclusive or of their numbers.
+static u32 flipped(u32 lanes, u32 flip) {
+    if (flip & 1) lanes = (lanes >> 1 & 0x55555555) | (lanes & 0x55555555) << 1;
+    if (flip & 2) lanes = (lanes >> 2 & 0x33333333) | (lanes & 0x33333333) << 2;
+    if (flip & 4) lanes = (lanes >> 4 & 0x0F0F0F0F) | (lanes & 0x0F0F0F0F) << 4;
+    if (flip & 8) lanes = (lanes >> 8 & 0x00FF00FF) | (lanes & 0x00FF00FF) << 8;
+    return flip & 16 ? lanes >> 16 | lanes << 16 : lanes;
+}
+
+// Draws the order in which a warp's lanes run until they meet next.
+static void redraw(Machine& m, Warp& warp, u32 lanes) {
+    warp.flip = m.random.below(LANES);
+    warp.ready = flipped(lanes, warp.flip);
+}
+
+bool meet(const char* what, u32 mask, Site site) {
+    Machine& m = *machine;
+    Warp& warp = *m.warp;
+    const u32 me = 1u << m.lane;
+    if (!(mask & me)) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) with mask 0x%08x, which leaves out the calling lane", what, site.file, site.line, mask);
+    if (mask & ~warp.live) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) names lanes 0x%08x, which have returned or never existed", what, site.file, site.line, mask & ~warp.live);
+    int g = 0;
+    while (g < warp.n_groups && !(warp.groups[g].mask & mask)) ++g;
+    Group& group = warp.groups[g];
+    if (g == warp.n_groups) {
+        group = Group{what, site, mask, 0};
+        ++warp.n_groups;
+    } else if (group.mask != mask || group.site.line != site.line || group.what != what || std::strcmp(group.site.file, site.file) != 0) {
+        fail(LAUNCH_FAILED, "divergent collective", "%s with mask 0x%08x (%s:%d) while %s wait at %s with mask 0x%08x (%s:%d)", what, mask,
+             site.file, site.line, lanes_text(group.arrived).c_str(), group.what, group.mask, group.site.file, group.site.line);
+    }
+    group.arrived |= me;
+    if (group.arrived == mask) {
+        warp.groups[g] = warp.groups[--warp.n_groups];
+        return true;
+    }
+    yield();
+    return false;
+}
+
+void release(u32 mask) {
+    Machine& m = *machine;
+    Warp& warp = *m.warp;
+    const u32 others = mask & ~(1u << m.lane);
+    const u32 ready = flipped(warp.ready, warp.flip) | others;
+    redraw(m, warp, ready);
+    // Now and then another warp gets its turn before this one goes on.
+    if (m.n_warps > 1 && m.random.below(16) == 0) {
+        warp.ready |= flipped(1u << m.lane, warp.flip);
+        const u32 w = m.random.below(m.n_warps);
+        run_from(m, m.warps[w].ready ? w : m.warp_index);
+    }
+}
+
+void sync_warp(u32 mask, Site site) {
+    if (!meet("__syncwarp", mask, site)) return;
+    Machine& m = *machine;
+    Warp& warp = *m.warp;
+    const u32 now = ++warp.tick;
+    m.stamp = make_stamp(m.serial, m.thread, ONE, now);
+    if (now == TICK_MASK) fail(LAUNCH_FAILED, "too many barriers", "the stand-in counts %u barriers of a warp at most", u32(TICK_MASK));
+    if (mask == warp.exists) {
+        warp.full_sync = now;
+    } else {
+        if (!warp.partial) std::memset(warp.pair, 0, sizeof warp.pair);
+        warp.partial = true;
+        u32 joined[LANES] = {};
+        for (int a = 0; a < LANES; ++a) {
+            if (!(mask >> a & 1)) continue;
+            for (int b = 0; b < LANES; ++b) joined[b] = std::max(joined[b], mask >> b & 1 ? now : warp.pair[a][b]);
+        }
+        for (int a = 0; a < LANES; ++a) {
+            if (mask >> a & 1) std::memcpy(warp.pair[a], joined, sizeof joined);
+        }
+    }
+    release(mask);
+}
+
+void sync_threads(Site site) {
+    Machine& m = *machine;
+    if (m.n_live < m.n_threads) fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads (%s:%d) after %u threads of the block have returned", site.file, site.line, m.n_threads - m.n_live);
+    if (m.barrier_count == 0) {
+        m.barrier.site = site;
+    } else if (m.barrier.site.line != site.line || std::strcmp(m.barrier.site.file, site.file) != 0) {
+        fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads at %s:%d while %u threads wait at the one of %s:%d", site.file, site.line, m.barrier_count,
+             m.barrier.site.file, m.barrier.site.line);
+    }
+    if (++m.barrier_count < m.n_threads) {
+        yield();
+        return;
+    }
+    m.barrier_count = 0;
+    ++m.barrier_epoch;
+    for (u32 w = 0; w < m.n_warps; ++w) {
+        Warp& warp = m.warps[w];
+        warp.block_sync = ++warp.tick;
+        if (warp.tick == TICK_MASK) fail(LAUNCH_FAILED, "too many barriers", "the stand-in counts %u barriers of a warp at most", u32(TICK_MASK));
+        redraw(m, warp, warp.live);
+    }
+    yield();
+}
+
+[[noreturn]] void trap(Site site) { fail(LAUNCH_FAILED, "trap", "__trap at %s:%d", site.file, site.line); }
+
+static void fiber_main() {
+    {
+        Machine& m = *machine;
+        m.launch->kernel->call(m.launch->kernel->body, m.launch->args.data());
+    }
+    Machine& m = *machine;
+    Warp& warp = *m.warp;
+    warp.live &= ~(1u << m.lane);
+    --m.n_live;
+    for (int g = 0; g < warp.n_groups; ++g) {
+        const Group& group = warp.groups[g];
+        if (group.mask >> m.lane & 1) {
+            fail(LAUNCH_FAILED, "divergent collective", "the thread has returned while %s wait for it at %s (%s:%d)", lanes_text(group.arrived).c_str(), group.what, group.site.file, group.site.line);
+        }
+    }
+    if (m.barrier_count > 0) {
+        fail(LAUNCH_FAILED, "divergent barrier", "the thread has returned while %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.barrier.site.file, m.barrier.site.line);
+    }
+    yield();
+    std::abort();
+}
+
+// ---- launches ----
+
+static void start_block(Machine& m) {
+    std::memset(m.shared_lo, 0xFF, m.shared_used);
+    m.barrier_count = 0;
+    m.barrier_epoch = 0;
+    m.n_live = m.n_threads;
+    for (u32 w = 0; w < m.n_warps; ++w) {
+        Warp& warp = m.warps[w];
+        const u32 lanes = std::min<u32>(m.n_threads - w * LANES, LANES);
+        warp.exists = warp.live = lanes == LANES ? 0xFFFFFFFF : (1u << lanes) - 1;
+        warp.tick = warp.block_sync = warp.full_sync = 1;
+        warp.partial = false;
+        warp.n_groups = 0;
+        redraw(m, warp, warp.live);
+    }
+    for (u32 t = 0; t < m.n_threads; ++t) {
+        Fiber& fiber = m.fibers[t];
+        fiber.copies.clear();
+        fiber.group_ends.clear();
+        fiber.stack_pointer = fresh_stack(fiber, reinterpret_cast<char*>(m.stack_lo) + t * STACK_BYTES, STACK_BYTES, fiber_main);
+    }
+}
+
+static void run_block(Machine& m) {
+    start_block(m);
+    const u32 w = m.random.below(m.n_warps);
+    Warp& warp = m.warps[w];
+    const u32 position = u32(__builtin_ctz(warp.ready));
+    warp.ready &= warp.ready - 1;
+    become(m, w * LANES + (position ^ warp.flip));
+    switch_stacks(&m.main_stack_pointer, m.fiber->stack_pointer);
+    ++m.counters.blocks;
+}
+
+static std::mutex totals_mutex;
+static std::map<std::string, Counters> totals;
+static std::map<const Kernel*, u32> static_shared_seen;
+
+void Counters::add(const Counters& other) {
+    u64* mine = reinterpret_cast<u64*>(this);
+    const u64* theirs = reinterpret_cast<const u64*>(&other);
+    for (size_t i = 0; i < sizeof(Counters) / sizeof(u64); ++i) mine[i] += theirs[i];
+}
+
+static u32 reserve_serials(u64 n) {
+    static u64 next = 1;
+    static std::mutex mutex;
+    const std::lock_guard<std::mutex> lock(mutex);
+    // Serial 0 is nobody's; numbers wrap long after the cells that hold old ones are gone.
+    if (next + n > (u64(1) << 28)) next = 1;
+    const u64 first = next;
+    next += n;
+    return u32(first);
+}
+
+static void lay_out_shared(Machine& m) {
+    constexpr u32 guard = 64;
+    std::memset(m.shared_valid, 0, SHARED_ARENA);
+    m.static_shared = 0;
+    // Aligned to the 128 bytes that kernels are promised, and to no more.
+    m.dynamic_offset = 128 + guard / 64 * 256;
+    m.shared_used = m.dynamic_offset + m.launch->dynamic_shared;
+    std::memset(m.shared_valid + m.dynamic_offset, 1, m.launch->dynamic_shared);
+}
+
+Code execute(const Launch& launch) {
+    if (!machine) machine = new Machine;
+    Machine& m = *machine;
+    static thread_local u64 launches = 0;
+    m.launch = &launch;
+    m.launch_number = ++launches;
+    m.random.state = schedule_seed * 0xD1342543DE82EF95u + m.launch_number;
+    m.n_threads = launch.block.x * launch.block.y * launch.block.z;
+    m.n_warps = (m.n_threads + LANES - 1) / LANES;
+    m.error = OK;
+    m.counters = Counters{};
+    m.counters.launches = 1;
+    const u64 n_blocks = u64(launch.grid.x) * launch.grid.y * launch.grid.z;
+    if (n_blocks >= u64(1) << 28) return refuse(INVALID_VALUE, "launch of %s: the stand-in runs fewer than 2^28 blocks", launch.kernel->name);
+    m.n_serials = u32(n_blocks);
+    m.first_serial = reserve_serials(n_blocks);
+    lay_out_shared(m);
+    // Blocks in the order first, first + step, ... modulo their number.
+    const u64 first = m.random.next() % n_blocks;
+    u64 step = m.random.next() % n_blocks;
+    while (std::__gcd(step, n_blocks) != 1) ++step;
+    u64 block = first;
+    for (u64 i = 0; i < n_blocks && m.error == OK; ++i, block = (block + step) % n_blocks) {
+        m.serial = m.first_serial + u32(block);
+        m.block_index = Dim3{u32(block % launch.grid.x), u32(block / launch.grid.x % launch.grid.y), u32(block / launch.grid.x / launch.grid.y)};
+        run_block(m);
+    }
+    m.stamp = 0;
+    m.launch = nullptr;
+    const std::lock_guard<std::mutex> lock(totals_mutex);
+    totals[launch.kernel->name].add(m.counters);
+    u32& seen = static_shared_seen[launch.kernel];
+    seen = std::max(seen, m.static_shared);
+    return m.error;
+}
+
+void add_counters(const char* name, const Counters& counters) {
+    const std::lock_guard<std::mutex> lock(totals_mutex);
+    totals[name].add(counters);
+}
+
+u32 static_shared_of(const Kernel* kernel) {
+    const std::lock_guard<std::mutex> lock(totals_mutex);
+    return static_shared_seen[kernel];
+}
+
+void fail(Code code, const char* check, const char* format, ...) {
+    Machine& m = *machine;
+    va_list arguments;
+    va_start(arguments, format);
+    char detail[1024];
+    std::vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    refuse(code, "kernel %s, block %u, thread %u: %s: %s (seed %llu)", m.launch->kernel->name, m.block_index.x, m.thread, check, detail,
+           static_cast<unsigned long long>(schedule_seed));
+    m.error = code;
+    void* abandoned;
+    switch_stacks(&abandoned, m.main_stack_pointer);
+    std::abort();
+}
+
+// ---- what a kernel asks about itself ----
+
+Dim3 thread_index() {
+    const Dim3 size = machine->launch->block;
+    const u32 thread = machine->thread;
+    if (size.y == 1 && size.z == 1) return Dim3{thread, 0, 0};
+    return Dim3{thread % size.x, thread / size.x % size.y, thread / size.x / size.y};
+}
+Dim3 block_index() { return machine->block_index; }
+Dim3 block_size() { return machine->launch->block; }
+Dim3 grid_size() { return machine->launch->grid; }
+
+unsigned char* dynamic_shared() { return machine->shared_lo + machine->dynamic_offset; }
+
+void* shared_array(SharedSlot* slot, size_t bytes, size_t align, const char* name) {
+    static u32 next_id = 0;
+    Machine& m = *machine;
+    if (__atomic_load_n(&slot->id, __ATOMIC_ACQUIRE) == 0) {
+        static std::mutex mutex;
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (slot->id == 0) __atomic_store_n(&slot->id, ++next_id, __ATOMIC_RELEASE);
+    }
+    if (slot->id >= m.slots.size()) m.slots.resize(slot->id + 64);
+    SlotPlace& place = m.slots[slot->id];
+    if (place.launch != m.launch_number) {
+        // After a guard zone, aligned as its type asks and no better: kernels may not rely on luck.
+        const u32 wanted = u32(std::min<size_t>(align, 64));
+        u32 offset = (m.shared_used + 64 + 127) / 128 * 128 + wanted;
+        if (m.static_shared + m.launch->dynamic_shared + bytes > m.launch->shared_limit || offset + bytes > SHARED_ARENA) {
+            fail(OUT_OF_RESOURCES, "too much shared memory", "array %s of %zu bytes on top of %u static and %u dynamic; the limit is %u", name, bytes,
+                 m.static_shared, m.launch->dynamic_shared, m.launch->shared_limit);
+        }
+        place = SlotPlace{m.launch_number, offset, u32(bytes), name};
+        m.static_shared += u32(bytes);
+        m.shared_used = offset + u32(bytes);
+        std::memset(m.shared_lo + offset, 0xFF, bytes);
+        std::memset(m.shared_valid + offset, 1, bytes);
+    }
+    return m.shared_lo + place.offset;
+}
+
+// ---- registry and counters ----
+
+static Kernel*& kernels() {
+    static Kernel* first = nullptr;
+    return first;
+}
+
+void register_kernel(Kernel* kernel) {
+    kernel->next = kernels();
+    kernels() = kernel;
+}
+
+const Kernel* find_kernel(const char* module, const char* name) {
+    for (const Kernel* k = kernels(); k; k = k->next) {
+        if ((!*module || std::strcmp(k->module, module) == 0) && std::strcmp(k->name, name) == 0) return k;
+    }
+    return nullptr;
+}
+
+bool has_module(const char* module) {
+    for (const Kernel* k = kernels(); k; k = k->next) {
+        if (std::strcmp(k->module, module) == 0) return true;
+    }
+    return false;
+}
+
+extern "C" {
+void simt_set_seed(u64 seed) { schedule_seed = seed; }
+const char* simt_last_error() { return last_error.c_str(); }
+int simt_counters(const char* kernel, Counters* out) {
+    const std::lock_guard<std::mutex> lock(totals_mutex);
+    const auto found = totals.find(kernel);
+    *out = found == totals.end() ? Counters{} : found->second;
+    return found != totals.end();
+}
+void simt_reset_counters() {
+    const std::lock_guard<std::mutex> lock(totals_mutex);
+    totals.clear();
+}
+}
+
+}  // namespace simt

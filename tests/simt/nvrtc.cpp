@@ -1,0 +1,153 @@
+// NVRTC, as far as a first use of the kernels goes. Nothing is compiled: the "cubin" names the file, whose kernels g++ has
+// compiled into the stand-in. What the real one would refuse is refused: unknown headers, options, architectures.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace {
+
+enum Result { SUCCESS = 0, INVALID_INPUT = 3, INVALID_PROGRAM = 4, INVALID_OPTION = 5, COMPILATION = 6 };
+
+struct Program {
+    std::string source, name, log, cubin, ptx;
+    std::vector<std::pair<std::string, std::string>> headers;
+};
+
+// Whether every header that a text includes was handed over.
+bool includes_known(Program& program, const std::string& file, const std::string& text, std::set<std::string>& seen) {
+    static const std::regex include("^[ \t]*#[ \t]*include[ \t]*[<\"]([^>\"]+)[>\"]");
+    // Under a CUDA compiler __CUDACC__ is defined, so the g++ branch is not seen.
+    size_t start = 0;
+    while (start < text.size()) {
+        const size_t end = std::min(text.find('\n', start), text.size());
+        const std::string line = text.substr(start, end - start);
+        start = end + 1;
+        std::smatch match;
+        if (!std::regex_search(line, match, include) || match[1] == "simt.h") continue;
+        const std::string wanted = match[1];
+        if (!seen.insert(wanted).second) continue;
+        bool found = false;
+        for (const auto& [name, content] : program.headers) {
+            if (name != wanted) continue;
+            found = true;
+            if (!includes_known(program, wanted, content, seen)) return false;
+        }
+        if (!found) {
+            program.log = file + "(1): catastrophic error: cannot open source file \"" + wanted + "\"\n1 catastrophic error detected in the compilation of \"" + program.name + "\".\n";
+            return false;
+        }
+    }
+    return true;
+}
+
+std::string stem(const std::string& name) {
+    const size_t slash = name.find_last_of('/'), start = slash == std::string::npos ? 0 : slash + 1;
+    return name.substr(start, name.find_last_of('.') - start);
+}
+
+}  // namespace
+
+#define API extern "C" __attribute__((visibility("default"))) int
+
+API nvrtcVersion(int* major, int* minor) {
+    // One that never was: what hbt keeps of our "cubins" in its cache must not be taken for a real one's.
+    *major = 12;
+    *minor = 99;
+    return SUCCESS;
+}
+API nvrtcGetNumSupportedArchs(int* n) {
+    *n = 6;
+    return SUCCESS;
+}
+API nvrtcGetSupportedArchs(int* out) {
+    const int archs[] = {80, 86, 89, 90, 100, 120};
+    std::memcpy(out, archs, sizeof archs);
+    return SUCCESS;
+}
+API nvrtcCreateProgram(Program** out, const char* source, const char* name, int n_headers, const char* const* headers, const char* const* names) {
+    if (!out || !source || n_headers < 0) return INVALID_INPUT;
+    Program* program = new Program;
+    program->source = source;
+    program->name = name ? name : "default_program";
+    for (int i = 0; i < n_headers; ++i) program->headers.emplace_back(names[i], headers[i]);
+    *out = program;
+    return SUCCESS;
+}
+API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
+    if (!program) return INVALID_PROGRAM;
+    std::string arch;
+    static const char* const known[] = {"--std=c++17", "-std=c++17", "--fmad=false", "-fmad=false", "--device-as-default-execution-space", "-default-device", "--generate-line-info", "-lineinfo"};
+    for (int i = 0; i < n; ++i) {
+        const std::string option = options[i];
+        const size_t equals = option.find('=');
+        const std::string key = option.substr(0, equals);
+        if (key == "--gpu-architecture" || key == "-arch") {
+            arch = option.substr(equals + 1);
+            if (!std::regex_match(arch, std::regex("(sm|compute)_(80|86|87|89|90a?|100|120)"))) {
+                program->log = "nvrtc: error: invalid value for --gpu-architecture (-arch)\n";
+                return INVALID_OPTION;
+            }
+            continue;
+        }
+        bool found = key == "--define-macro" || key.substr(0, 2) == "-D" || key == "--maxrregcount" || key == "--use_fast_math=false";
+        for (const char* other : known) found = found || option == other;
+        if (!found) {
+            program->log = "nvrtc: error: unrecognized option " + option + " found\n";
+            return INVALID_OPTION;
+        }
+    }
+    std::set<std::string> seen;
+    if (!includes_known(*program, program->name, program->source, seen)) return COMPILATION;
+    if (std::getenv("SIMT_NVRTC_FAILS")) {
+        program->log = program->name + "(1): error: SIMT_NVRTC_FAILS is set\n1 error detected in the compilation of \"" + program->name + "\".\n";
+        return COMPILATION;
+    }
+    program->log = "";
+    program->ptx = "// SIMT ptx of " + stem(program->name) + "\n.version 8.7\n";
+    // A virtual architecture gives PTX alone.
+    if (arch.substr(0, 3) == "sm_") program->cubin = "SIMT cubin of " + stem(program->name) + "\n";
+    return SUCCESS;
+}
+API nvrtcGetProgramLogSize(Program* program, size_t* out) {
+    *out = program->log.size() + 1;
+    return SUCCESS;
+}
+API nvrtcGetProgramLog(Program* program, char* out) {
+    std::memcpy(out, program->log.c_str(), program->log.size() + 1);
+    return SUCCESS;
+}
+API nvrtcGetPTXSize(Program* program, size_t* out) {
+    if (program->ptx.empty()) return INVALID_PROGRAM;
+    *out = program->ptx.size() + 1;
+    return SUCCESS;
+}
+API nvrtcGetPTX(Program* program, char* out) {
+    if (program->ptx.empty()) return INVALID_PROGRAM;
+    std::memcpy(out, program->ptx.c_str(), program->ptx.size() + 1);
+    return SUCCESS;
+}
+API nvrtcGetCUBINSize(Program* program, size_t* out) {
+    if (program->ptx.empty()) return INVALID_PROGRAM;
+    *out = program->cubin.size();
+    return SUCCESS;
+}
+API nvrtcGetCUBIN(Program* program, char* out) {
+    if (program->cubin.empty()) return INVALID_PROGRAM;
+    std::memcpy(out, program->cubin.data(), program->cubin.size());
+    return SUCCESS;
+}
+API nvrtcDestroyProgram(Program** program) {
+    if (!program || !*program) return INVALID_PROGRAM;
+    delete *program;
+    *program = nullptr;
+    return SUCCESS;
+}
+extern "C" __attribute__((visibility("default"))) const char* nvrtcGetErrorString(int result) {
+    static const char* const names[] = {"NVRTC_SUCCESS", "NVRTC_ERROR_OUT_OF_MEMORY", "NVRTC_ERROR_PROGRAM_CREATION_FAILURE", "NVRTC_ERROR_INVALID_INPUT",
+                                        "NVRTC_ERROR_INVALID_PROGRAM", "NVRTC_ERROR_INVALID_OPTION", "NVRTC_ERROR_COMPILATION"};
+    return result >= 0 && result <= COMPILATION ? names[result] : "NVRTC_ERROR unknown";
+}
