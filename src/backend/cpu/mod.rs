@@ -47,6 +47,13 @@ impl<E: CpuElement, T: Value> Tensor<Cpu<E>, T> {
     }
 }
 
+impl<'a, E: CpuElement> Ints<'a, Cpu<E>> {
+    /// The integers themselves.
+    pub fn as_slice(self) -> &'a [i32] {
+        &self.buffer()[self.start()..self.start() + self.len()]
+    }
+}
+
 impl<E: CpuElement> Backend for Cpu<E> {
     type E = E;
     type Buffer<T: Value> = Vec<T>;

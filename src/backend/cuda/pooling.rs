@@ -29,7 +29,7 @@ fn strips<E: CudaElement>(width: usize, across: usize) -> usize {
 }
 
 /// Whether a thread goes through all tokens of a sequence that count, or the slices of a block share them.
-fn are_few<B: crate::backend::Backend>(batch: &Packed<B>, cls: bool) -> bool {
+fn are_few<B: crate::backend::Backend>(batch: Packed<B>, cls: bool) -> bool {
     cls || batch.max_seqlen <= SLICES
 }
 
@@ -39,11 +39,11 @@ pub(super) fn forward<E: CudaElement>(cuda: &Cuda<E>, args: PoolForward<Cuda<E>>
     let (n_seqs, width, cls) = (batch.n_seqs(), x.row_len(), args.pooling == Pooling::Cls);
     if are_few(batch, cls) {
         let grid = grid(n_seqs * width / vector::<E>(width));
-        let args = args![out, x, &batch.cu_seqlens, cls, n_seqs, width];
+        let args = args![out, x, batch.cu_seqlens(), cls, n_seqs, width];
         return cuda.launch_typed("pooling", "pool_few_forward", grid, args);
     }
     let grid = Grid::new(n_seqs * strips::<E>(width, ACROSS), THREADS);
-    cuda.launch_typed("pooling", "pool_strip_forward", grid, args![out, x, &batch.cu_seqlens, width])
+    cuda.launch_typed("pooling", "pool_strip_forward", grid, args![out, x, batch.cu_seqlens(), width])
 }
 
 pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: PoolBackward<Cuda<E>>) -> Result<()> {
@@ -52,11 +52,11 @@ pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: PoolBackward<Cuda<E
     let (n_seqs, width, cls) = (batch.n_seqs(), d_x.row_len(), args.pooling == Pooling::Cls);
     if are_few(batch, false) {
         let grid = grid(n_seqs * width / vector::<E>(width));
-        let args = args![d_x, d_out, &batch.cu_seqlens, cls, n_seqs, width];
+        let args = args![d_x, d_out, batch.cu_seqlens(), cls, n_seqs, width];
         return cuda.launch_typed("pooling", "pool_few_backward", grid, args);
     }
     let grid = Grid::new(n_seqs * strips::<E>(width, WARP), THREADS);
-    cuda.launch_typed("pooling", "pool_strip_backward", grid, args![d_x, d_out, &batch.cu_seqlens, cls, width])
+    cuda.launch_typed("pooling", "pool_strip_backward", grid, args![d_x, d_out, batch.cu_seqlens(), cls, width])
 }
 
 pub(super) fn bias_tanh_forward<E: CudaElement>(
