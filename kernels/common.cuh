@@ -19,7 +19,6 @@
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #else
 #include "simt.h"
-#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) KERNEL(name, max_threads, __VA_ARGS__)
 #endif
 
 typedef unsigned short u16;
@@ -43,7 +42,7 @@ template <class E> __device__ inline E from_float(float x);
 template <> __device__ inline float from_float<float>(float x) { return x; }
 template <> __device__ inline bf16 from_float<bf16>(float x) { return bf16{u16(pack_bf16x2(x, 0.0f) & 0xFFFF)}; }
 
-// N neighbours, read or written by one instruction: N * sizeof(T) is 4, 8 or 16 bytes, and so is the alignment.
+// N neighbours, read or written by one instruction: N * sizeof(T) is 2, 4, 8 or 16 bytes, and so is the alignment.
 template <class T, int N> struct alignas(sizeof(T) * N) Vector {
     T v[N];
 };
@@ -54,7 +53,7 @@ template <class E> struct Lanes {
 };
 
 template <int N, class T> __device__ inline Vector<T, N> load_vector(const T* from) {
-    static_assert(sizeof(T) * N == 4 || sizeof(T) * N == 8 || sizeof(T) * N == 16, "one instruction's worth");
+    static_assert(sizeof(T) * N <= 16 && 16 % (sizeof(T) * N) == 0, "one instruction's worth");
     Vector<T, N> out;
 #ifdef __CUDACC__
     // Through words of the full width, as the compiler may take an array of halves apart.
@@ -62,8 +61,10 @@ template <int N, class T> __device__ inline Vector<T, N> load_vector(const T* fr
         *reinterpret_cast<uint4*>(&out) = *reinterpret_cast<const uint4*>(from);
     } else if constexpr (sizeof(out) == 8) {
         *reinterpret_cast<uint2*>(&out) = *reinterpret_cast<const uint2*>(from);
-    } else {
+    } else if constexpr (sizeof(out) == 4) {
         *reinterpret_cast<u32*>(&out) = *reinterpret_cast<const u32*>(from);
+    } else {
+        out.v[0] = *from;
     }
 #else
     simt::load(&out, from, sizeof(out));
@@ -77,8 +78,25 @@ template <int N, class T> __device__ inline void store_vector(T* to, const Vecto
         *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&x);
     } else if constexpr (sizeof(x) == 8) {
         *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(&x);
-    } else {
+    } else if constexpr (sizeof(x) == 4) {
         *reinterpret_cast<u32*>(to) = *reinterpret_cast<const u32*>(&x);
+    } else {
+        *to = x.v[0];
+    }
+#else
+    simt::store(to, &x, sizeof(x));
+#endif
+}
+
+// As store_vector, to global memory alone.
+template <int N, class T> __device__ inline void store_global(T* to, const Vector<T, N>& x) {
+#ifdef __CUDACC__
+    if constexpr (sizeof(x) == 16) {
+        store_global_16(to, *reinterpret_cast<const uint4*>(&x));
+    } else if constexpr (sizeof(x) == 8) {
+        store_global_8(to, *reinterpret_cast<const uint2*>(&x));
+    } else {
+        store_vector(to, x);
     }
 #else
     simt::store(to, &x, sizeof(x));

@@ -24,11 +24,34 @@ __device__ inline float exp2_fast(float x) {
     return out;
 }
 
+// 1 / x to within a unit in the last place, for |x| from 2^-126 to 2^126. A division takes eight instructions.
+__device__ inline float reciprocal_fast(float x) {
+    float out;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+    return out;
+}
+
+// 16 or 8 bytes to global memory, by one instruction: the compiler takes a store of a vector apart, and where it has
+// changed the addresses of a loop, it does not put it together again.
+__device__ inline void store_global_16(void* to, uint4 x) {
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
+}
+__device__ inline void store_global_8(void* to, uint2 x) {
+    asm volatile("st.global.v2.u32 [%0], {%1,%2};" ::"l"(to), "r"(x.x), "r"(x.y) : "memory");
+}
+
 // d += a b, accumulated in f32.
 __device__ inline void mma_16x8x16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// The word itself, which the compiler takes for a new one: what is made of it in a loop stays there instead of taking up
+// registers outside.
+__device__ inline u32 opaque(u32 word) {
+    asm volatile("" : "+r"(word));
+    return word;
 }
 
 __device__ inline u32 shared_address(const void* p) { return u32(__cvta_generic_to_shared(p)); }
@@ -67,6 +90,8 @@ template <int Pending> __device__ inline void cp_async_wait() { asm volatile("cp
 
 __device__ inline u32 pack_bf16x2(float low, float high) { return simt::pack_bf16x2(low, high); }
 __device__ inline float exp2_fast(float x) { return simt::exp2_fast(x); }
+__device__ inline float reciprocal_fast(float x) { return 1.0f / x; }
+__device__ inline u32 opaque(u32 word) { return word; }
 __device__ inline void mma_16x8x16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) { simt::mma_16x8x16(d, a, b); }
 __device__ inline void ldmatrix_x4(u32 (&out)[4], const void* row) { simt::ldmatrix_x4(out, row, false); }
 __device__ inline void ldmatrix_x4_trans(u32 (&out)[4], const void* row) { simt::ldmatrix_x4(out, row, true); }

@@ -5,7 +5,18 @@ mod adamw;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
 
-use super::{Backend, Tensor};
+use super::{Backend, Ints, Packed, Segments, Tensor, Value};
+
+/// Panics unless all have this shape.
+pub(super) fn check_shapes<'a, B: Backend, T: Value>(
+    op: &str,
+    shape: &[usize],
+    tensors: impl IntoIterator<Item = &'a Tensor<B, T>>,
+) {
+    for tensor in tensors {
+        assert_eq!(tensor.shape(), shape, "{op}: shapes");
+    }
+}
 
 /// Dropout of one place in the network. Stateless: a mask bit is a function of these fields and of the element's
 /// global row and column, so any chunking of a batch and both devices see the same mask.
@@ -38,7 +49,7 @@ crate::choices::choices! {
 }
 
 /// `out (m, n) = op(a) op(b) [+ bias] [+ out]`, where `op` transposes if asked to.
-pub struct Gemm<'a, B: Backend, C: super::Value> {
+pub struct Gemm<'a, B: Backend, C: Value> {
     /// `(m, k)`, or `(k, m)` when `trans_a`.
     pub a: &'a Tensor<B, B::E>,
     /// Use the transpose of `a`.
@@ -55,7 +66,7 @@ pub struct Gemm<'a, B: Backend, C: super::Value> {
     pub accumulate: bool,
 }
 
-impl<B: Backend, C: super::Value> Gemm<'_, B, C> {
+impl<B: Backend, C: Value> Gemm<'_, B, C> {
     /// Panics on mismatched shapes; returns `(m, n, k)`.
     pub fn check(&self) -> (usize, usize, usize) {
         let (ar, ac) = (self.a.rows(), self.a.row_len());
@@ -72,36 +83,10 @@ impl<B: Backend, C: super::Value> Gemm<'_, B, C> {
     }
 }
 
-/// Device arrays that describe a packed batch of `S` sequences with `T` tokens in all.
-pub struct Packed<B: Backend> {
-    /// `(T,)` token ids.
-    pub ids: Tensor<B, i32>,
-    /// `(T,)` position ids.
-    pub positions: Tensor<B, i32>,
-    /// `(S + 1,)` where each sequence starts; the last entry is `T`.
-    pub cu_seqlens: Tensor<B, i32>,
-    /// `(T,)` row of each token in the whole batch, whatever the chunk: what dropout is keyed by.
-    pub global_rows: Tensor<B, i32>,
-    /// Longest sequence.
-    pub max_seqlen: usize,
-}
-
-impl<B: Backend> Packed<B> {
-    /// `S`
-    pub fn n_seqs(&self) -> usize {
-        self.cu_seqlens.len() - 1
-    }
-
-    /// `T`
-    pub fn n_tokens(&self) -> usize {
-        self.ids.len()
-    }
-}
-
 /// `sum = word[id] + position[pos] + token_type[0]`, `out = dropout(LayerNorm(sum) weight + bias)`.
 pub struct EmbeddingForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(vocab, H)`
     pub word: &'a Tensor<B, B::E>,
     /// `(max positions, H)`
@@ -126,10 +111,30 @@ pub struct EmbeddingForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
+impl<B: Backend> EmbeddingForward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`. That ids and positions are rows of their tables is the caller's to see
+    /// to: they lie on the device.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for table in [self.word, self.position, self.token_type] {
+            assert!(
+                table.row_len() == h && table.rows() > 0,
+                "embedding_forward: a table of shape {:?}",
+                table.shape()
+            );
+        }
+        assert_eq!(self.bias.len(), h, "embedding_forward: length of the bias");
+        assert_eq!(self.sum.shape(), [n, h], "embedding_forward: shape of the sum");
+        assert_eq!(self.out.shape(), [n, h], "embedding_forward: shape of the result");
+        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "embedding_forward: lengths of mean and rstd");
+        (n, h)
+    }
+}
+
 /// Gradients of [`EmbeddingForward`] as far as the sum; [`SegmentSum`] carries them on to the tables.
 pub struct EmbeddingBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,
     /// `(T, H)` from forward.
@@ -150,14 +155,17 @@ pub struct EmbeddingBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
-/// Tokens sorted by the row of a table they read, as one list of segments.
-pub struct Segments<B: Backend> {
-    /// `(T,)` token indices, those of one segment together.
-    pub order: Tensor<B, i32>,
-    /// `(n + 1,)` where each segment starts in `order`.
-    pub starts: Tensor<B, i32>,
-    /// `(n,)` the row of the gradient that the segment adds to, ascending; no row occurs twice.
-    pub rows: Tensor<B, i32>,
+impl<B: Backend> EmbeddingBackward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for x in [self.d_out, self.sum, &*self.d_sum] {
+            assert_eq!(x.shape(), [n, h], "embedding_backward: shapes");
+        }
+        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "embedding_backward: lengths of mean and rstd");
+        assert_eq!([self.d_weight.len(), self.d_bias.len()], [h, h], "embedding_backward: parameters' gradients");
+        (n, h)
+    }
 }
 
 /// `out[rows[s]] += sum over the segment s of x[order[i]]`.
@@ -165,15 +173,27 @@ pub struct SegmentSum<'a, B: Backend> {
     /// `(T, H)`
     pub x: &'a Tensor<B, B::E>,
     /// Which tokens go where.
-    pub segments: &'a Segments<B>,
+    pub segments: Segments<'a, B>,
     /// `(n rows, H)`, accumulates.
     pub out: &'a mut Tensor<B, f32>,
+}
+
+impl<B: Backend> SegmentSum<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`. What the segments name lies on the device and is not looked at.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.x.rows(), self.x.row_len());
+        assert_eq!(self.segments.order().len(), n, "segment_sum: every row of x is in a segment");
+        assert_eq!(self.segments.starts().len(), self.segments.rows().len() + 1, "segment_sum: starts of the segments");
+        assert_eq!(self.out.row_len(), h, "segment_sum: width of the result");
+        assert!(self.segments.rows().len() <= self.out.rows(), "segment_sum: more segments than rows");
+        (n, h)
+    }
 }
 
 /// `x = residual + dropout(x + branch_bias)` in place, `out = LayerNorm(x) weight + bias`.
 pub struct ResidualLayerNormForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)` the branch before its bias; afterwards the sum, kept for backward.
     pub x: &'a mut Tensor<B, B::E>,
     /// `(H,)`
@@ -196,10 +216,27 @@ pub struct ResidualLayerNormForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
+impl<B: Backend> ResidualLayerNormForward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for x in [&*self.x, self.residual, &*self.out] {
+            assert_eq!(x.shape(), [n, h], "residual_layer_norm_forward: shapes");
+        }
+        assert_eq!(
+            [self.branch_bias.len(), self.bias.len()],
+            [h, h],
+            "residual_layer_norm_forward: lengths of the biases"
+        );
+        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "residual_layer_norm_forward: lengths of mean and rstd");
+        (n, h)
+    }
+}
+
 /// Gradients of [`ResidualLayerNormForward`].
 pub struct ResidualLayerNormBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,
     /// `(T, H)` the sum from forward.
@@ -224,6 +261,25 @@ pub struct ResidualLayerNormBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
+impl<B: Backend> ResidualLayerNormBackward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, H)`.
+    pub fn check(&self) -> (usize, usize) {
+        let (n, h) = (self.batch.n_tokens(), self.weight.len());
+        for x in [self.d_out, self.sum, &*self.d_residual, &*self.d_x] {
+            assert_eq!(x.shape(), [n, h], "residual_layer_norm_backward: shapes");
+        }
+        assert_eq!(
+            [self.mean.len(), self.rstd.len()],
+            [n, n],
+            "residual_layer_norm_backward: lengths of mean and rstd"
+        );
+        for d in [&*self.d_branch_bias, &*self.d_weight, &*self.d_bias] {
+            assert_eq!(d.len(), h, "residual_layer_norm_backward: parameters' gradients");
+        }
+        (n, h)
+    }
+}
+
 /// `out = gelu(x + bias)`.
 pub struct BiasGeluForward<'a, B: Backend> {
     /// `(T, F)` before the bias; kept for backward.
@@ -232,6 +288,16 @@ pub struct BiasGeluForward<'a, B: Backend> {
     pub bias: &'a Tensor<B, B::E>,
     /// `(T, F)`
     pub out: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> BiasGeluForward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, F)`.
+    pub fn check(&self) -> (usize, usize) {
+        let shape = [self.x.rows(), self.bias.len()];
+        assert_eq!(self.x.shape(), shape, "bias_gelu_forward: length of the bias");
+        assert_eq!(self.out.shape(), shape, "bias_gelu_forward: shape of the result");
+        shape.into()
+    }
 }
 
 /// Gradient of [`BiasGeluForward`].
@@ -248,10 +314,22 @@ pub struct BiasGeluBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
+impl<B: Backend> BiasGeluBackward<'_, B> {
+    /// Panics on mismatched shapes; returns `(T, F)`.
+    pub fn check(&self) -> (usize, usize) {
+        let shape = [self.x.rows(), self.bias.len()];
+        for x in [self.x, &*self.d, &*self.out] {
+            assert_eq!(x.shape(), shape, "bias_gelu_backward: shapes");
+        }
+        assert_eq!(self.d_bias.len(), shape[1], "bias_gelu_backward: the bias's gradient");
+        shape.into()
+    }
+}
+
 /// Self-attention within each sequence of a packed batch.
 pub struct AttentionForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// Heads; `H` is a multiple of it.
     pub n_heads: usize,
     /// `(T, 3 H)`: query, key and value of every token.
@@ -290,7 +368,7 @@ fn check_attention<B: Backend>(
 /// Gradient of [`AttentionForward`].
 pub struct AttentionBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// As in forward.
     pub n_heads: usize,
     /// `(T, 3 H)` from forward.
@@ -323,7 +401,7 @@ impl<B: Backend> AttentionBackward<'_, B> {
 /// One vector a sequence.
 pub struct PoolForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// cls or mean.
     pub pooling: Pooling,
     /// `(T, H)`
@@ -332,16 +410,34 @@ pub struct PoolForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, f32>,
 }
 
+impl<B: Backend> PoolForward<'_, B> {
+    /// Panics on mismatched shapes.
+    pub fn check(&self) {
+        let width = self.x.row_len();
+        check_shapes("pool_forward", &[self.batch.n_tokens(), width], [self.x]);
+        check_shapes("pool_forward", &[self.batch.n_seqs(), width], [&*self.out]);
+    }
+}
+
 /// Gradient of [`PoolForward`].
 pub struct PoolBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// cls or mean.
     pub pooling: Pooling,
     /// `(S, H)`
     pub d_out: &'a Tensor<B, f32>,
     /// `(T, H)`
     pub d_x: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> PoolBackward<'_, B> {
+    /// Panics on mismatched shapes.
+    pub fn check(&self) {
+        let width = self.d_x.row_len();
+        check_shapes("pool_backward", &[self.batch.n_seqs(), width], [self.d_out]);
+        check_shapes("pool_backward", &[self.batch.n_tokens(), width], [&*self.d_x]);
+    }
 }
 
 /// InfoNCE over `R` rows of scores against `N` candidates:
@@ -351,7 +447,7 @@ pub struct InfoNceRows<'a, B: Backend> {
     /// `(R, N)` cosine similarities.
     pub scores: &'a Tensor<B, f32>,
     /// `(R,)` column of each row's positive.
-    pub positives: &'a Tensor<B, i32>,
+    pub positives: Ints<'a, B>,
     /// `1 / temperature`
     pub inv_temperature: f32,
     /// What a row's loss counts in the total: `1 / batch_size`, halved when both directions are trained.
@@ -362,4 +458,16 @@ pub struct InfoNceRows<'a, B: Backend> {
     pub cosines: &'a mut Tensor<B, f32>,
     /// `(R, N)`
     pub d_scores: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> InfoNceRows<'_, B> {
+    /// Panics on mismatched shapes, and if there are no candidates.
+    pub fn check(&self) {
+        let (rows, n) = (self.scores.rows(), self.scores.row_len());
+        assert!(n > 0, "info_nce_rows: no candidates");
+        check_shapes("info_nce_rows", &[rows], [self.positives]);
+        check_shapes("info_nce_rows", &[rows], [&*self.loss]);
+        check_shapes("info_nce_rows", &[rows, 2], [&*self.cosines]);
+        check_shapes("info_nce_rows", &[rows, n], [&*self.d_scores]);
+    }
 }

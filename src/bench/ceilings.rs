@@ -59,9 +59,9 @@ impl<'a, B: Backend> CeilingMeter<'a, B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn measure(&mut self, budget: Duration) -> Result<Ceilings> {
-        let gemm = self.gemm_work.flops as f64 / best_of(&mut self.gemm, budget)?.as_secs_f64();
+        let gemm = self.gemm_work.flops as f64 / best_of(self.copy.backend, &mut self.gemm, budget)?.as_secs_f64();
         let bytes = 2 * self.copy.from.len() * size_of::<f32>();
-        let copy = bytes as f64 / best_of(&mut self.copy, budget)?.as_secs_f64();
+        let copy = bytes as f64 / best_of(self.copy.backend, &mut self.copy, budget)?.as_secs_f64();
         self.best = Ceilings { gemm: self.best.gemm.max(gemm), copy: self.best.copy.max(copy) };
         Ok(self.best)
     }

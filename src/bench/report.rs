@@ -15,6 +15,8 @@ pub struct Row {
     pub shape: String,
     /// How fast it was.
     pub measured: Measured,
+    /// How fast it was with its inputs in no cache, where that was measured.
+    pub cold: Option<Measured>,
 }
 
 /// The heads of the columns of [`Row`]'s lines.
@@ -78,7 +80,11 @@ impl fmt::Display for Measured {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<20}{:<6}{:<33}{}", self.op, self.dtype, self.shape, self.measured)
+        write!(f, "{:<20}{:<6}{:<33}{}", self.op, self.dtype, self.shape, self.measured)?;
+        match self.cold {
+            Some(cold) => write!(f, "; from memory {cold}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -99,11 +105,13 @@ struct JsonRow<'a> {
     tokens_per_s: Option<f64>,
     share: f64,
     of: String,
+    cold_seconds: Option<f64>,
 }
 
 impl Row {
     /// One JSON object on one line: op, dtype, shape, the best seconds, rates, and the share of the ceiling named in
-    /// `of`. A rate of what is not counted is 0; `tokens_per_s` is null where no whole texts are handled.
+    /// `of`. A rate of what is not counted is 0; `tokens_per_s` is null where no whole texts are handled,
+    /// `cold_seconds` where caches are not flushed.
     pub fn to_json(&self) -> String {
         let Measured { work, seconds, bound, share } = self.measured;
         let row = JsonRow {
@@ -116,6 +124,7 @@ impl Row {
             tokens_per_s: self.measured.tokens_per_second(),
             share,
             of: bound.to_string(),
+            cold_seconds: self.cold.map(|cold| cold.seconds),
         };
         serde_json::to_string(&row).expect("numbers and text are JSON")
     }

@@ -2,7 +2,7 @@
 
 use super::{Job, finish, on_device};
 use hbt::backend::{Backend, Element};
-use hbt::bench::{Benchmark, CeilingMeter, Op, Row, table_head};
+use hbt::bench::{Benchmark, BestTime, CeilingMeter, Op, Row, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
 use hbt::progress::say;
@@ -42,16 +42,17 @@ impl Job for BenchJob<'_> {
         let mut ceilings = CeilingMeter::new(&backend)?;
         let mut best = ceilings.measure(BUDGET)?;
         let benchmarks: Vec<Benchmark<B>> = self.ops.iter().flat_map(|op| op.benchmarks()).collect();
-        let mut times = vec![Duration::MAX; benchmarks.len()];
+        let mut times = vec![None; benchmarks.len()];
         let mut last = None;
         for _ in 0..self.repeat {
             for (benchmark, time) in benchmarks.iter().zip(&mut times) {
                 if last.replace(benchmark.op) != Some(benchmark.op) {
                     best = ceilings.measure(Duration::ZERO)?;
                 }
-                *time = benchmark.best_time(&backend, BUDGET)?.min(*time);
+                let new = benchmark.best_time(&backend, BUDGET)?;
+                let time = time.insert(time.map_or(new, |old: BestTime| old.min(new)));
                 let name = format!("{} {} {}", benchmark.op, B::E::NAME, benchmark.shape);
-                say(&format!("{name}: {}", best.judge(benchmark.work, *time)));
+                say(&format!("{name}: {}", best.judge(benchmark.work, time.warm)));
             }
         }
         let mut out = match self.json {
@@ -59,8 +60,10 @@ impl Job for BenchJob<'_> {
             false => format!("{}, {}\nceilings: {best}\n{}\n", info::cpu_model(), backend.name(), table_head()),
         };
         for (benchmark, &time) in benchmarks.into_iter().zip(&times) {
-            let measured = best.judge(benchmark.work, time);
-            let row = Row { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured };
+            let time = time.expect("measured at least once");
+            let judge = |time| best.judge(benchmark.work, time);
+            let (measured, cold) = (judge(time.warm), time.cold.map(judge));
+            let row = Row { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold };
             out += &format!("{}\n", if self.json { row.to_json() } else { row.to_string() });
         }
         crate::print(&out)

@@ -146,6 +146,7 @@ template <class T> inline T shuffled(Shuffle kind, u32 mask, T value, u32 arg, i
     static void name(__VA_ARGS__);                                                                   \
     static ::simt::Registration name##_registration(SIMT_MODULE, #name, max_threads, &name);         \
     static void name(__VA_ARGS__)
+#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) KERNEL(name, max_threads, __VA_ARGS__)
 #define SHARED(T, name, count)                                                                       \
     static ::simt::SharedSlot name##_slot;                                                           \
     auto& name = *static_cast<T(*)[count]>(::simt::shared_array(&name##_slot, sizeof(T) * (count), alignof(T), #name))

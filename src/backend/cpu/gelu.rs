@@ -27,8 +27,8 @@ fn backward_row<E: Element>(x: &[E], bias: &[E], d: &mut [E], out: &mut [E], d_b
 }
 
 pub fn forward<E: CpuElement>(args: BiasGeluForward<Cpu<E>>) {
-    let (n, bias) = (args.bias.len(), args.bias.as_slice());
-    let span = block(args.x.rows()) * n;
+    let ((rows, n), bias) = (args.check(), args.bias.as_slice());
+    let span = block(rows) * n;
     (args.out.as_mut_slice().par_chunks_mut(span), args.x.as_slice().par_chunks(span)).into_par_iter().for_each(
         |(out, x)| {
             simd(
@@ -44,8 +44,7 @@ pub fn forward<E: CpuElement>(args: BiasGeluForward<Cpu<E>>) {
 }
 
 pub fn backward<E: CpuElement>(args: BiasGeluBackward<Cpu<E>>) {
-    let (n, bias) = (args.bias.len(), args.bias.as_slice());
-    let rows = args.x.rows();
+    let ((rows, n), bias) = (args.check(), args.bias.as_slice());
     let span = block(rows) * n;
     add_sums(rows, [args.d_bias.as_mut_slice()], |partials| {
         (

@@ -62,8 +62,7 @@ fn add_branch<E: Element>(x: &mut [E], bias: &[E], factors: &[f32], residual: &[
 }
 
 pub fn residual_forward<E: CpuElement>(args: ResidualLayerNormForward<Cpu<E>>) {
-    let n = args.weight.len();
-    assert_eq!(args.x.len(), args.residual.len(), "residual_layer_norm_forward: shapes");
+    let (_, n) = args.check();
     let (weight, bias, branch_bias) = (args.weight.as_slice(), args.bias.as_slice(), args.branch_bias.as_slice());
     let (dropout, eps) = (args.dropout, args.eps);
     let block = block(args.x.rows());
@@ -73,7 +72,7 @@ pub fn residual_forward<E: CpuElement>(args: ResidualLayerNormForward<Cpu<E>>) {
         args.residual.as_slice().par_chunks(block * n),
         args.mean.as_mut_slice().par_chunks_mut(block),
         args.rstd.as_mut_slice().par_chunks_mut(block),
-        args.batch.global_rows.as_slice().par_chunks(block),
+        args.batch.global_rows().as_slice().par_chunks(block),
     )
         .into_par_iter()
         .for_each(|(x, out, residual, mean, rstd, rows)| {
@@ -158,7 +157,7 @@ impl RowBackward {
 }
 
 pub fn residual_backward<E: CpuElement>(args: ResidualLayerNormBackward<Cpu<E>>) {
-    let (n, rows) = (args.weight.len(), args.sum.rows());
+    let (rows, n) = args.check();
     let (weight, dropout, block) = (args.weight.as_slice(), args.dropout, block(rows));
     let sums = [args.d_branch_bias, args.d_weight, args.d_bias].map(|t| t.as_mut_slice());
     add_sums(rows, sums, |partials| {
@@ -169,7 +168,7 @@ pub fn residual_backward<E: CpuElement>(args: ResidualLayerNormBackward<Cpu<E>>)
             args.sum.as_slice().par_chunks(block * n),
             args.mean.as_slice().par_chunks(block),
             args.rstd.as_slice().par_chunks(block),
-            args.batch.global_rows.as_slice().par_chunks(block),
+            args.batch.global_rows().as_slice().par_chunks(block),
             partials.par_chunks_mut(3 * n),
         )
             .into_par_iter()

@@ -5,6 +5,7 @@
 //! sequences of one kernel are neighbours in it. All else runs on the kernels of attention_any.cu.
 
 use super::launch::{Grid, Scratch, args};
+use super::partials::add_partials_grid;
 use super::{Cuda, CudaElement};
 use crate::backend::{AttentionBackward, AttentionForward};
 use crate::{Error, Result};
@@ -133,9 +134,9 @@ fn scale(head_size: usize) -> f32 {
 
 pub(super) fn forward<E: CudaElement>(cuda: &Cuda<E>, args: AttentionForward<Cuda<E>>) -> Result<()> {
     let head_size = args.check();
-    let (batch, n_heads, scale) = (&args.batch, args.n_heads, scale(head_size));
+    let (batch, n_heads, scale) = (args.batch, args.n_heads, scale(head_size));
     if let Some(kernels) = TensorCores::of::<E>(head_size) {
-        for (name, part) in kernels.forward.into_iter().zip(parts(&batch.work_lens)) {
+        for (name, part) in kernels.forward.into_iter().zip(parts(batch.work_lens)) {
             let grid = Grid::new(part.blocks() * n_heads, kernels.threads).with_shared(kernels.forward_shared());
             let (first, n) = (part.items.start, part.items.len());
             #[rustfmt::skip]
@@ -179,7 +180,7 @@ pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: AttentionBackward<C
         return Err(unsupported(head_size));
     };
     let width = args.d_bias.len();
-    let grid = Grid::new(width.div_ceil(32), 256);
+    let grid = add_partials_grid(width, 1);
     let arguments = args![&*args.d_bias, &sums.scratch, sums.start, sums.rows, width];
     cuda.launch("attention_backward", "attention_backward_bias", grid, arguments)
 }
@@ -196,8 +197,8 @@ fn backward_on_tensor_cores<E: CudaElement>(
     args: &AttentionBackward<Cuda<E>>,
     kernels: &TensorCores,
 ) -> Result<Sums> {
-    let (batch, n_heads, scale) = (&args.batch, args.n_heads, scale(kernels.head_size));
-    let mut parts = parts(&batch.work_lens);
+    let (batch, n_heads, scale) = (args.batch, args.n_heads, scale(kernels.head_size));
+    let mut parts = parts(batch.work_lens);
     let longest = LENGTHS[0];
     if kernels.backward_shared(longest) > cuda.max_shared_bytes() {
         // Then the kernels for long sequences take the short ones too, one a block.
@@ -232,7 +233,7 @@ fn backward_on_tensor_cores<E: CudaElement>(
 }
 
 fn backward_any<E: CudaElement>(cuda: &Cuda<E>, args: &AttentionBackward<Cuda<E>>, head_size: usize) -> Result<Sums> {
-    let (batch, n_heads, scale) = (&args.batch, args.n_heads, scale(head_size));
+    let (batch, n_heads, scale) = (args.batch, args.n_heads, scale(head_size));
     let n_items = batch.work_lens.len();
     let rows = n_items.min(MAX_GROUPS);
     let n_delta = args.lse.len();

@@ -18,6 +18,8 @@ pub(super) struct Device {
     kernels: Mutex<HashMap<KernelName, Arc<Kernel>>>,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
     scratch: Mutex<Option<DeviceBuffer<f32>>>,
+    /// What fills the caches in benchmarks.
+    filler: Mutex<Option<DeviceBuffer<u8>>>,
     pub blas: Mutex<Blas>,
     /// The stream of all kernels and products.
     pub compute: Stream,
@@ -35,6 +37,7 @@ impl Device {
             kernels: Mutex::default(),
             modules: Mutex::default(),
             scratch: Mutex::default(),
+            filler: Mutex::default(),
             blas: Mutex::new(Blas::new(&context, &arena)?),
             compute,
             arena,
@@ -79,5 +82,15 @@ impl Device {
             *scratch = Some(DeviceBuffer::new(&self.arena, len)?);
         }
         Ok(Scratch { address: scratch.as_ref().expect("just made").address() })
+    }
+
+    /// Writes more than any GPU's second-level cache holds.
+    pub fn flush_cache(&self) -> Result<()> {
+        const BYTES: usize = 256 << 20;
+        let mut filler = self.filler.lock().unwrap_or_else(PoisonError::into_inner);
+        if filler.is_none() {
+            *filler = Some(DeviceBuffer::new(&self.arena, BYTES)?);
+        }
+        filler.as_mut().expect("just made").zero(&self.compute, BYTES)
     }
 }

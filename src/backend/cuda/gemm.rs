@@ -10,7 +10,7 @@
 use super::driver::{Context, Stream};
 use super::memory::{Arena, DeviceBuffer};
 use super::{Cuda, CudaElement};
-use crate::backend::{Gemm, Value};
+use crate::backend::{Backend, Gemm, Tensor, Value};
 use crate::{Error, Result};
 use cudarc::cublaslt::{result, sys};
 use std::collections::HashMap;
@@ -276,14 +276,17 @@ impl Drop for Plan {
 /// `out = op(a) op(b) [+ bias] [+ out]`
 pub(super) fn gemm<E: CudaElement, C: Value>(cuda: &Cuda<E>, args: Gemm<Cuda<E>, C>) -> Result<()> {
     let (m, n, k) = args.check();
-    if m == 0 || n == 0 {
+    if m == 0 || n == 0 || (k == 0 && args.accumulate) {
         return Ok(());
     }
+    // cuBLASLt takes no empty matrices: a sum of no terms is a sum of one zero.
+    let zeros = if k == 0 { Some(cuda.alloc::<E>(m.max(n))?) } else { None };
+    let address = |x: &Tensor<Cuda<E>, E>| zeros.as_ref().unwrap_or(x.buffer()).address();
     let (input, output) = (MatrixType::of::<E>(), MatrixType::of::<C>());
     let shape = Shape {
         m,
         n,
-        k,
+        k: k.max(1),
         trans_a: args.trans_a,
         trans_b: args.trans_b,
         input,
@@ -292,8 +295,8 @@ pub(super) fn gemm<E: CudaElement, C: Value>(cuda: &Cuda<E>, args: Gemm<Cuda<E>,
         accumulate: args.accumulate,
     };
     let operands = Operands {
-        a: args.a.buffer().address(),
-        b: args.b.buffer().address(),
+        a: address(args.a),
+        b: address(args.b),
         bias: args.bias.map_or(0, |bias| bias.buffer().address()),
         out: args.out.buffer().address(),
     };

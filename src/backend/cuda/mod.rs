@@ -6,23 +6,34 @@
 
 #![allow(unsafe_code)]
 
+mod adamw;
+mod adamw_rows;
 mod attention;
 mod device;
 mod driver;
+mod embedding;
+mod gelu;
 mod gemm;
 mod images;
+mod info_nce;
 mod launch;
+mod layer_norm;
 mod memory;
+mod partials;
+mod pooling;
 mod probe;
+mod rows;
 
 pub use memory::DeviceBuffer;
 pub use probe::{CudaDevice, CudaProbe, probe, require};
 
 use super::*;
 use device::Device;
+use driver::Event;
 use launch::Scratch;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where this build's kernels come from, in words.
 pub fn kernels_origin() -> String {
@@ -97,6 +108,25 @@ impl<E: CudaElement> Backend for Cuda<E> {
         format!("cuda ({}, {}, sm_{major}{minor})", E::NAME, self.device.context.name)
     }
 
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let stream = &self.device.compute;
+        let (start, end) = (Event::new(&stream.context, true)?, Event::new(&stream.context, true)?);
+        start.record(stream)?;
+        run()?;
+        end.record(stream)?;
+        end.synchronize()?;
+        start.milliseconds_to(&end).map(|milliseconds| Duration::from_secs_f64(f64::from(milliseconds) / 1e3))
+    }
+
+    fn flush_cache(&self) -> Result<bool> {
+        self.device.flush_cache().map(|()| true)
+    }
+
+    fn profiler(&self, on: bool) -> Result<bool> {
+        self.device.compute.synchronize()?;
+        driver::profiler(on).map(|()| true)
+    }
+
     fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let mut buffer = DeviceBuffer::new(&self.device.arena, len)?;
         buffer.zero(&self.device.compute, len)?;
@@ -117,9 +147,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) -> Result<()> {
-        assert_eq!(x.len(), out.len(), "cast: lengths");
-        let _ = (x, out);
-        Err(crate::Error::other("cast: not there yet"))
+        rows::cast(self, x, out)
     }
 
     fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()> {
@@ -135,13 +163,11 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
-        let _ = (x, rows, out);
-        Err(crate::Error::other("gather_rows: not there yet"))
+        rows::gather(self, x, rows, out)
     }
 
     fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
-        let _ = (x, rows, out);
-        Err(crate::Error::other("scatter_rows: not there yet"))
+        rows::scatter(self, x, rows, out)
     }
 
     fn gemm(&self, args: Gemm<Self, E>) -> Result<()> {
@@ -153,38 +179,31 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("embedding_forward: not there yet"))
+        embedding::forward(self, args)
     }
 
     fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("embedding_backward: not there yet"))
+        embedding::backward(self, args)
     }
 
     fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("segment_sum: not there yet"))
+        embedding::segment_sum(self, args)
     }
 
     fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("residual_layer_norm_forward: not there yet"))
+        layer_norm::residual_forward(self, args)
     }
 
     fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("residual_layer_norm_backward: not there yet"))
+        layer_norm::residual_backward(self, args)
     }
 
     fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("bias_gelu_forward: not there yet"))
+        gelu::forward(self, args)
     }
 
     fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("bias_gelu_backward: not there yet"))
+        gelu::backward(self, args)
     }
 
     fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
@@ -196,38 +215,31 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("pool_forward: not there yet"))
+        pooling::forward(self, args)
     }
 
     fn pool_backward(&self, args: PoolBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("pool_backward: not there yet"))
+        pooling::backward(self, args)
     }
 
     fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("info_nce_rows: not there yet"))
+        info_nce::rows(self, args)
     }
 
     fn adamw(&self, args: AdamW<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("adamw: not there yet"))
+        adamw::step(self, args)
     }
 
     fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("adamw_rows: not there yet"))
+        adamw_rows::step(self, args)
     }
 
     fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("adamw_catch_up: not there yet"))
+        adamw_rows::catch_up(self, args)
     }
 
     fn bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, E>) -> Result<()> {
-        let _ = (x, bias);
-        Err(crate::Error::other("bias_tanh_forward: not there yet"))
+        pooling::bias_tanh_forward(self, x, bias)
     }
 
     fn bias_tanh_backward(
@@ -236,8 +248,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
         d: &mut Tensor<Self, f32>,
         d_bias: &mut Tensor<Self, f32>,
     ) -> Result<()> {
-        let _ = (y, d, d_bias);
-        Err(crate::Error::other("bias_tanh_backward: not there yet"))
+        pooling::bias_tanh_backward(self, y, d, d_bias)
     }
 
     fn l2_normalize_forward(
@@ -246,8 +257,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
         out: &mut Tensor<Self, f32>,
         inv_norm: &mut Tensor<Self, f32>,
     ) -> Result<()> {
-        let _ = (x, out, inv_norm);
-        Err(crate::Error::other("l2_normalize_forward: not there yet"))
+        pooling::l2_normalize_forward(self, x, out, inv_norm)
     }
 
     fn l2_normalize_backward(
@@ -256,12 +266,10 @@ impl<E: CudaElement> Backend for Cuda<E> {
         inv_norm: &Tensor<Self, f32>,
         d: &mut Tensor<Self, f32>,
     ) -> Result<()> {
-        let _ = (y, inv_norm, d);
-        Err(crate::Error::other("l2_normalize_backward: not there yet"))
+        pooling::l2_normalize_backward(self, y, inv_norm, d)
     }
 
     fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()> {
-        let _ = (x, out, slot);
-        Err(crate::Error::other("sum_of_squares: not there yet"))
+        adamw::sum_of_squares(self, x, out, slot)
     }
 }

@@ -1,0 +1,43 @@
+//! Casts, and copies of some rows.
+
+use super::launch::{Grid, args};
+use super::{Cuda, CudaElement, Tensor};
+use crate::Result;
+use crate::backend::ops::check_shapes;
+
+/// As in kernels/rows.cu.
+const THREADS: usize = 256;
+const CAST: usize = 4;
+const ROWS: usize = 8;
+
+pub(super) fn cast<E: CudaElement>(
+    cuda: &Cuda<E>,
+    x: &Tensor<Cuda<E>, f32>,
+    out: &mut Tensor<Cuda<E>, E>,
+) -> Result<()> {
+    assert_eq!(x.len(), out.len(), "cast: lengths");
+    let n = x.len();
+    cuda.launch_typed("rows", "cast", Grid::new(n.div_ceil(CAST * THREADS), THREADS), args![out, x, n])
+}
+
+pub(super) fn gather<E: CudaElement>(
+    cuda: &Cuda<E>,
+    x: &Tensor<Cuda<E>, f32>,
+    rows: &Tensor<Cuda<E>, i32>,
+    out: &mut Tensor<Cuda<E>, f32>,
+) -> Result<()> {
+    let (n, width) = (rows.len(), x.row_len());
+    check_shapes("gather_rows", &[n, width], [&*out]);
+    cuda.launch("rows", "gather_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
+}
+
+pub(super) fn scatter<E: CudaElement>(
+    cuda: &Cuda<E>,
+    x: &Tensor<Cuda<E>, f32>,
+    rows: &Tensor<Cuda<E>, i32>,
+    out: &mut Tensor<Cuda<E>, f32>,
+) -> Result<()> {
+    let (n, width) = (rows.len(), out.row_len());
+    check_shapes("scatter_rows", &[n, width], [x]);
+    cuda.launch("rows", "scatter_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
+}
