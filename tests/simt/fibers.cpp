@@ -11,7 +11,11 @@
 
 #include "fibers.h"
 
-#if !defined(__x86_64__)
+// SIMT_UCONTEXT: for trying the portable way on x86-64.
+#if !defined(__x86_64__) && !defined(SIMT_UCONTEXT)
+#define SIMT_UCONTEXT
+#endif
+#ifdef SIMT_UCONTEXT
 #include <ucontext.h>
 #endif
 
@@ -32,7 +36,7 @@ u64 Random::next() {
 
 // ---- switching ----
 
-#if defined(__x86_64__)
+#ifndef SIMT_UCONTEXT
 // Saves the registers a function must keep, on the stack it leaves, and takes up the stack it goes to.
 asm(R"(
 .text
@@ -67,19 +71,23 @@ void* fresh_stack(Fiber&, char* low, size_t bytes, void (*entry)()) {
     return top;
 }
 #else
-static thread_local ucontext_t contexts[MAX_THREADS + 1];
+// One for each thread of a block, and one for the thread that launches.
+static ucontext_t* contexts() {
+    static thread_local ucontext_t* const all = new ucontext_t[MAX_THREADS + 1];
+    return all;
+}
 static thread_local void* running;
 
 void switch_stacks(void** from, void* to) {
     // The saved "stack pointer" is the context itself.
-    ucontext_t* here = static_cast<ucontext_t*>(running ? running : &contexts[MAX_THREADS]);
+    ucontext_t* here = static_cast<ucontext_t*>(running ? running : &contexts()[MAX_THREADS]);
     *from = here;
     running = to;
     swapcontext(here, static_cast<ucontext_t*>(to));
 }
 
 void* fresh_stack(Fiber& fiber, char* low, size_t bytes, void (*entry)()) {
-    ucontext_t* context = &contexts[&fiber - machine->fibers];
+    ucontext_t* context = &contexts()[&fiber - machine->fibers];
     getcontext(context);
     context->uc_stack.ss_sp = low;
     context->uc_stack.ss_size = bytes;
