@@ -51,7 +51,6 @@ static void reserve(uintptr_t at, size_t bytes, int protection) {
         std::perror("simt: cannot reserve the address range of the device");
         std::abort();
     }
-    madvise(got, bytes, MADV_DONTDUMP);
 }
 
 void map_device() {
@@ -102,11 +101,12 @@ int device_allocate(u64* out, size_t bytes) {
     const uintptr_t address = next_address;
     next_address += rounded + PAGE;
     if (rounded <= small || nan_file() < 0) {
-        mprotect(reinterpret_cast<void*>(address), rounded, PROT_READ | PROT_WRITE);
+        if (mprotect(reinterpret_cast<void*>(address), rounded, PROT_READ | PROT_WRITE) != 0) return 2;
         std::memset(reinterpret_cast<void*>(address), 0xFF, rounded);
     } else {
         for (size_t at = 0; at < rounded; at += piece) {
-            mmap(reinterpret_cast<void*>(address + at), std::min(piece, rounded - at), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, nan_file(), 0);
+            void* const to = reinterpret_cast<void*>(address + at);
+            if (mmap(to, std::min(piece, rounded - at), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, nan_file(), 0) != to) return 2;
         }
     }
     mark(address, bytes, true);
@@ -187,15 +187,21 @@ std::string source_line(const void* return_address) {
     const size_t offset = size_t(static_cast<const char*>(return_address) - static_cast<const char*>(info.dli_fbase)) - 1;
     // The path is the build's own; a quote in it would end the argument.
     if (std::strchr(info.dli_fname, '\'')) return "source unknown";
-    FILE* pipe = popen(text("addr2line -e '%s' 0x%zx 2>/dev/null", info.dli_fname, offset).c_str(), "r");
+    FILE* pipe = popen(text("addr2line -i -e '%s' 0x%zx 2>/dev/null", info.dli_fname, offset).c_str(), "r");
     if (!pipe) return "source unknown";
-    char line[1024] = "";
-    const bool got = std::fgets(line, sizeof line, pipe) != nullptr;
+    // The innermost line, then those it was inlined into, up to the first that is not a header's.
+    std::string places;
+    char line[1024];
+    bool header = true;
+    while (std::fgets(line, sizeof line, pipe)) {
+        line[std::strcspn(line, " \n")] = 0;
+        if (!header) continue;
+        const char* slash = std::strrchr(line, '/');
+        places += (places.empty() ? "at " : ", from ") + std::string(slash ? slash + 1 : line);
+        header = std::strstr(line, ".cuh:") || std::strstr(line, "simt.h:");
+    }
     pclose(pipe);
-    if (!got) return "source unknown";
-    line[std::strcspn(line, " \n")] = 0;
-    const char* name = std::strrchr(line, '/');
-    return text("at %s", name ? name + 1 : line);
+    return places.empty() ? "source unknown" : places;
 }
 
 }  // namespace simt
