@@ -89,7 +89,10 @@ pub fn bias_gelu_of_extreme_values<B: Backend>(backend: &B) {
     x.iter_mut().for_each(|v| *v = rounded::<B::E>(*v));
     for width in [1, 8] {
         let zeros = vec![0.0; width];
-        check_extreme_values(backend, Inputs { d_out: vec![1.0; x.len()], bias: zeros.clone(), start: zeros, x: x.clone() });
+        check_extreme_values(
+            backend,
+            Inputs { d_out: vec![1.0; x.len()], bias: zeros.clone(), start: zeros, x: x.clone() },
+        );
     }
 }
 
