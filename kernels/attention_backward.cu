@@ -6,6 +6,9 @@
 #include "attention_gradient.cuh"
 #include "partials.cuh"
 
+// Queries whose dS is in shared memory at a time.
+constexpr int TURN = 32;
+
 // Puts a warp's rows of dS of 16 queries into a tile, from (row, column) on.
 template <int M>
 __device__ inline void put_fragments(Tile<TURN> to, int row, int column, const u32 (&x)[M][1][4], int lane) {
