@@ -2,9 +2,9 @@
 //! back is one that the system clears anew.
 
 use crate::ops::support::{Batch, Random, tensor};
-use hbt::backend::{Backend, Cpu, Pooling, Tensor};
+use hbt::backend::{Backend, Cpu, PackedBatch, Pooling, Tensor};
 use hbt::loss::InfoNce;
-use hbt::model::{Arch, Encoder, Gradients, Init, ModelConfig, Sequences, StepDropout, specs};
+use hbt::model::{Arch, Encoder, Gradients, Init, Keep, ModelConfig, Packer, Sequences, StepDropout, specs};
 use hbt::train::{GradCache, Optimizer, OptimizerConfig};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
@@ -142,18 +142,22 @@ fn check<B: Backend>(backend: &B, chunk_tokens: usize) {
     let optimizer_config =
         OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
     let mut optimizer = Optimizer::new(backend, &specs, &encoder.weights, masters, optimizer_config).unwrap();
-    let mut cache = GradCache::new(backend, &encoder, chunk_tokens).unwrap();
+    let mut cache = GradCache::new(backend, &encoder).unwrap();
     let mut loss = InfoNce::new(backend, encoder.embedding_size(), 0.05, true).unwrap();
     let mut grads: Gradients<B> = Gradients::new(backend, &encoder.weights).unwrap();
     let lens: Vec<usize> = (0..24).map(|i| 5 + 7 * i % 100).collect();
     let batch = Batch::new(&lens, &mut random);
+    let mut packer = Packer::new(&encoder.config, chunk_tokens, Keep::Everything);
+    let mut packed = PackedBatch::new(backend).unwrap();
     let mut one_step = || {
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
         let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
         let n_queries = lens.len() / 2;
-        optimizer.begin_step(backend, &mut encoder.weights, &mut grads, &batch.ids).unwrap();
-        cache.forward_backward(backend, &encoder, sequences, n_queries, dropout, &mut loss, &mut grads).unwrap();
-        optimizer.step(backend, &mut encoder.weights, &grads, 1e-4).unwrap();
+        packed.upload(backend, packer.pack(sequences).unwrap()).unwrap();
+        let ids = packed.unique_ids();
+        optimizer.begin_step(backend, &mut encoder.weights, &mut grads, ids).unwrap();
+        cache.forward_backward(backend, &encoder, &packed, n_queries, dropout, &mut loss, &mut grads).unwrap();
+        optimizer.step(backend, &mut encoder.weights, &grads, ids, 1e-4).unwrap();
     };
     // One thread: exact. Several take turns at the work, and each needs its own memory the first time.
     assert_becomes_quiet(1, 5, &mut one_step);

@@ -2,7 +2,7 @@
 //! with the work cut in other ways.
 
 use crate::ops::support::{
-    Batch, Random, assert_alike, assert_close, assert_close_on_scale, poisoned, read, rounded, tensor,
+    Batch, Random, assert_alike, assert_close, assert_close_on_scale, pack, poisoned, read, rounded, tensor,
 };
 use crate::ops::threads::assert_same_on_any_number_of_threads;
 use crate::reference::difference::assert_along_directions;
@@ -17,6 +17,7 @@ use hbt::model::{
     StepDropout, specs,
 };
 use hbt::train::GradCache;
+use std::ops::Range;
 
 const TEMPERATURE: f32 = 0.1;
 
@@ -107,29 +108,30 @@ impl Tiny {
     /// Loss and gradients of a step whose work is cut into chunks of `chunk_tokens` tokens.
     fn step<B: Backend>(&self, backend: &B, batch: &TestBatch, chunk_tokens: usize) -> Step {
         let encoder = self.encoder(backend);
-        let mut cache = GradCache::new(backend, &encoder, chunk_tokens).unwrap();
+        let mut cache = GradCache::new(backend, &encoder).unwrap();
         let mut loss = InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, self.symmetric).unwrap();
         let mut grads = Gradients::new(backend, &encoder.weights).unwrap();
-        self.step_with(backend, batch, &encoder, &mut cache, &mut loss, &mut grads)
+        self.step_with(backend, (batch, chunk_tokens), &encoder, &mut cache, &mut loss, &mut grads)
     }
 
     fn step_with<B: Backend>(
         &self,
         backend: &B,
-        batch: &TestBatch,
+        (batch, chunk_tokens): (&TestBatch, usize),
         encoder: &Encoder<B>,
         cache: &mut GradCache<B>,
         loss: &mut InfoNce<B>,
         grads: &mut Gradients<B>,
     ) -> Step {
-        let (sequences, n_queries) = (batch.sequences(), batch.n_queries);
-        grads.reset(backend, sequences.ids).unwrap();
-        let report = cache.forward_backward(backend, encoder, sequences, n_queries, self.dropout, loss, grads).unwrap();
+        let packed = pack(backend, &encoder.config, batch.sequences(), chunk_tokens);
+        let n_queries = batch.n_queries;
+        grads.reset(backend, packed.unique_ids().len()).unwrap();
+        let report = cache.forward_backward(backend, encoder, &packed, n_queries, self.dropout, loss, grads).unwrap();
         let mut gradients: Vec<Vec<f64>> = grads.params.iter().map(|g| read(backend, g)).collect();
         // The word table's gradient has the rows of the batch only.
         let h = self.model.config.hidden_size;
         let mut word = vec![0.0; self.specs.word_embeddings.len()];
-        for (row, id) in gradients[0].chunks(h).zip(grads.word_rows.to_vec(backend).unwrap()) {
+        for (row, id) in gradients[0].chunks(h).zip(packed.unique_ids().to_vec(backend).unwrap()) {
             word[id as usize * h..][..h].copy_from_slice(row);
         }
         gradients[0] = word;
@@ -286,10 +288,11 @@ fn dropout_changes_the_step<B: Backend>(backend: &B) {
 fn a_step_leaves_nothing_behind<B: Backend>(backend: &B) {
     let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 2).with_dropout().symmetric();
     let encoder = tiny.encoder(backend);
-    let mut cache = GradCache::new(backend, &encoder, 16).unwrap();
+    let mut cache = GradCache::new(backend, &encoder).unwrap();
     let mut loss = InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, true).unwrap();
     let mut grads = Gradients::new(backend, &encoder.weights).unwrap();
-    let mut step = |batch: &TestBatch| tiny.step_with(backend, batch, &encoder, &mut cache, &mut loss, &mut grads);
+    let mut step =
+        |batch: &TestBatch| tiny.step_with(backend, (batch, 16), &encoder, &mut cache, &mut loss, &mut grads);
     let (small, large) = (TestBatch::without_negatives(), TestBatch::with_negatives());
     let first = step(&small);
     step(&large);
@@ -305,9 +308,10 @@ fn a_batch_of_three_equals_three_singles<B: Backend>(backend: &B) {
         let batch = TestBatch::new(&[7, 1, 40], 1);
         let mut acts = Activations::new(backend, &encoder).unwrap();
         for dropout in [None, tiny.dropout] {
-            let mut embeddings = |range| {
-                let keep = Keep::Embeddings;
-                encoder.forward(backend, batch.sequences(), range, dropout, keep, &mut acts).unwrap();
+            let mut embeddings = |range: Range<usize>| {
+                let cu_seqlens = &batch.host.cu_seqlens[range.start..=range.end];
+                let packed = pack(backend, &encoder.config, Sequences { cu_seqlens, ..batch.sequences() }, 1000);
+                encoder.forward(backend, packed.chunk(0), dropout, Keep::Embeddings, &mut acts).unwrap();
                 read(backend, acts.embeddings())
             };
             let together = embeddings(0..3);

@@ -1,8 +1,8 @@
 //! Against PyTorch: embeddings, loss, every gradient, and parameters after ten AdamW steps, from `fixtures/`.
 
-use crate::ops::support::assert_alike;
+use crate::ops::support::{assert_alike, pack};
 use crate::tolerance;
-use hbt::backend::{Backend, Cpu, Element, Pooling, Tensor};
+use hbt::backend::{Backend, Cpu, Element, PackedBatch, Pooling, Tensor};
 use hbt::loss::InfoNce;
 use hbt::model::{DenseSpec, Encoder, EncoderParams, Gradients, ModelConfig, ParamFile, ParamSpec, Sequences, specs};
 use hbt::train::{GradCache, Optimizer, OptimizerConfig};
@@ -61,6 +61,14 @@ struct Fixture<B: Backend> {
     cu_seqlens: Vec<i32>,
 }
 
+impl<B: Backend> Fixture<B> {
+    /// The batch of the fixture, in chunks of at most `chunk_tokens` tokens.
+    fn batch(&self, chunk_tokens: usize) -> PackedBatch<B> {
+        let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
+        pack(&self.backend, &self.encoder.config, sequences, chunk_tokens)
+    }
+}
+
 /// The values of a parameter from arrays under Hugging Face names: query, key and value stacked.
 fn stacked(spec: &ParamSpec, arrays: &Arrays, prefix: &str) -> Vec<f32> {
     spec.hf.iter().flat_map(|name| arrays[&format!("{prefix}{name}")].iter().copied()).collect()
@@ -102,14 +110,14 @@ fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
 }
 
 /// A gradient in full: the word table's rows put where they belong.
-fn dense_gradient<B: Backend>(f: &Fixture<B>, grads: &Gradients<B>, index: usize) -> Vec<f32> {
+fn dense_gradient<B: Backend>(f: &Fixture<B>, batch: &PackedBatch<B>, grads: &Gradients<B>, index: usize) -> Vec<f32> {
     let values = grads.params.iter().nth(index).unwrap().to_vec(&f.backend).unwrap();
     if index > 0 {
         return values;
     }
     let hidden = f.encoder.config.hidden_size;
     let mut full = vec![0.0; f.encoder.config.vocab_size * hidden];
-    for (slot, row) in grads.word_rows.to_vec(&f.backend).unwrap().into_iter().enumerate() {
+    for (slot, row) in batch.unique_ids().to_vec(&f.backend).unwrap().into_iter().enumerate() {
         full[row as usize * hidden..][..hidden].copy_from_slice(&values[slot * hidden..][..hidden]);
     }
     full
@@ -121,11 +129,11 @@ const TEMPERATURE: f32 = 0.05;
 fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: usize) {
     let b = &f.backend;
     let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, symmetric).unwrap();
-    let mut cache = GradCache::new(b, &f.encoder, chunk_tokens).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
-    let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
-    grads.reset(b, &f.ids).unwrap();
-    let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+    let batch = f.batch(chunk_tokens);
+    grads.reset(b, batch.unique_ids().len()).unwrap();
+    let report = cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads).unwrap();
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     assert!(relative_error(&embeddings, &f.expected["embeddings"]) < tolerance::PYTORCH, "embeddings");
     let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };
@@ -136,7 +144,7 @@ fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: us
         report.loss
     );
     for (index, spec) in f.specs.iter().enumerate() {
-        let got = dense_gradient(f, &grads, index);
+        let got = dense_gradient(f, &batch, &grads, index);
         let n = got.len() / spec.hf.len();
         for (part, name) in got.chunks_exact(n).zip(&spec.hf) {
             let expected = &f.expected[&format!("{prefix}{name}")];
@@ -160,17 +168,17 @@ fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: us
 fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
     let b = &f.backend;
     let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, false).unwrap();
-    let mut cache = GradCache::new(b, &f.encoder, 4096).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let config = OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
     let master = |spec: &ParamSpec| Tensor::from_slice(b, &stacked(spec, &f.stored, ""), &spec.shape);
     let master = (!B::E::IS_F32).then(|| f.specs.try_map(master).unwrap());
     let mut optimizer = Optimizer::new(b, &f.specs, &f.encoder.weights, master, config).unwrap();
     for step in 0..10 {
-        let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
-        optimizer.begin_step(b, &mut f.encoder.weights, &mut grads, &f.ids).unwrap();
-        let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
-        let norm = optimizer.step(b, &mut f.encoder.weights, &grads, 1e-3).unwrap();
+        let batch = f.batch(4096);
+        optimizer.begin_step(b, &mut f.encoder.weights, &mut grads, batch.unique_ids()).unwrap();
+        let report = cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+        let norm = optimizer.step(b, &mut f.encoder.weights, &grads, batch.unique_ids(), 1e-3).unwrap();
         for (name, got) in [("losses", report.loss), ("grad_norms", norm)] {
             let expected = f64::from(f.expected[name][step]);
             let scale = if B::E::IS_F32 { expected } else { f64::from(f.expected[name][0]) };
@@ -239,11 +247,11 @@ fn check_bf16(model: &str, expected: &str, pooling: Pooling, dense: Option<Dense
     let f = open(Cpu::<half::bf16>::new(), model, expected, pooling, dense);
     let b = &f.backend;
     let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, symmetric).unwrap();
-    let mut cache = GradCache::new(b, &f.encoder, 60).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
-    let sequences = Sequences { ids: &f.ids, cu_seqlens: &f.cu_seqlens };
-    grads.reset(b, &f.ids).unwrap();
-    let report = cache.forward_backward(b, &f.encoder, sequences, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+    let batch = f.batch(60);
+    grads.reset(b, batch.unique_ids().len()).unwrap();
+    let report = cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads).unwrap();
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     assert_alike(&format!("{model}: embeddings"), &embeddings, &f.expected["embeddings"], tolerance::BF16_EMBEDDINGS);
     let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };
@@ -255,7 +263,7 @@ fn check_bf16(model: &str, expected: &str, pooling: Pooling, dense: Option<Dense
     );
     let (mut all, mut all_expected) = (Vec::new(), Vec::new());
     for (index, spec) in f.specs.iter().enumerate() {
-        let got = dense_gradient(&f, &grads, index);
+        let got = dense_gradient(&f, &batch, &grads, index);
         for (part, name) in got.chunks_exact(got.len() / spec.hf.len()).zip(&spec.hf) {
             let expected = &f.expected[&format!("{prefix}{name}")];
             all.extend_from_slice(part);

@@ -21,12 +21,16 @@ macro_rules! traced_ops {
 pub mod cpu;
 pub mod cuda;
 pub mod ops;
+pub mod packed;
 pub mod philox;
+mod purpose;
 pub mod tensor;
 
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use ops::*;
+pub use packed::{ATTENTION_ROWS, Ints, Packed, PackedBatch, PackedHost, PackedLayout, Segments, attention_work};
+pub use purpose::Purpose;
 pub use tensor::{Element, Tensor, Value};
 
 use crate::Result;

@@ -5,7 +5,7 @@ mod adamw;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
 
-use super::{Backend, Tensor, Value};
+use super::{Backend, Ints, Packed, Segments, Tensor, Value};
 
 /// Panics unless all have this shape.
 pub(super) fn check_shapes<'a, B: Backend, T: Value>(
@@ -83,36 +83,10 @@ impl<B: Backend, C: Value> Gemm<'_, B, C> {
     }
 }
 
-/// Device arrays that describe a packed batch of `S` sequences with `T` tokens in all.
-pub struct Packed<B: Backend> {
-    /// `(T,)` token ids.
-    pub ids: Tensor<B, i32>,
-    /// `(T,)` position ids.
-    pub positions: Tensor<B, i32>,
-    /// `(S + 1,)` where each sequence starts; the last entry is `T`.
-    pub cu_seqlens: Tensor<B, i32>,
-    /// `(T,)` row of each token in the whole batch, whatever the chunk: what dropout is keyed by.
-    pub global_rows: Tensor<B, i32>,
-    /// Longest sequence.
-    pub max_seqlen: usize,
-}
-
-impl<B: Backend> Packed<B> {
-    /// `S`
-    pub fn n_seqs(&self) -> usize {
-        self.cu_seqlens.len() - 1
-    }
-
-    /// `T`
-    pub fn n_tokens(&self) -> usize {
-        self.ids.len()
-    }
-}
-
 /// `sum = word[id] + position[pos] + token_type[0]`, `out = dropout(LayerNorm(sum) weight + bias)`.
 pub struct EmbeddingForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(vocab, H)`
     pub word: &'a Tensor<B, B::E>,
     /// `(max positions, H)`
@@ -160,7 +134,7 @@ impl<B: Backend> EmbeddingForward<'_, B> {
 /// Gradients of [`EmbeddingForward`] as far as the sum; [`SegmentSum`] carries them on to the tables.
 pub struct EmbeddingBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,
     /// `(T, H)` from forward.
@@ -194,22 +168,12 @@ impl<B: Backend> EmbeddingBackward<'_, B> {
     }
 }
 
-/// Tokens sorted by the row of a table they read, as one list of segments.
-pub struct Segments<B: Backend> {
-    /// `(T,)` token indices, those of one segment together.
-    pub order: Tensor<B, i32>,
-    /// `(n + 1,)` where each segment starts in `order`.
-    pub starts: Tensor<B, i32>,
-    /// `(n,)` the row of the gradient that the segment adds to, ascending; no row occurs twice.
-    pub rows: Tensor<B, i32>,
-}
-
 /// `out[rows[s]] += sum over the segment s of x[order[i]]`.
 pub struct SegmentSum<'a, B: Backend> {
     /// `(T, H)`
     pub x: &'a Tensor<B, B::E>,
     /// Which tokens go where.
-    pub segments: &'a Segments<B>,
+    pub segments: Segments<'a, B>,
     /// `(n rows, H)`, accumulates.
     pub out: &'a mut Tensor<B, f32>,
 }
@@ -218,10 +182,10 @@ impl<B: Backend> SegmentSum<'_, B> {
     /// Panics on mismatched shapes; returns `(T, H)`. What the segments name lies on the device and is not looked at.
     pub fn check(&self) -> (usize, usize) {
         let (n, h) = (self.x.rows(), self.x.row_len());
-        assert_eq!(self.segments.order.len(), n, "segment_sum: every row of x is in a segment");
-        assert_eq!(self.segments.starts.len(), self.segments.rows.len() + 1, "segment_sum: starts of the segments");
+        assert_eq!(self.segments.order().len(), n, "segment_sum: every row of x is in a segment");
+        assert_eq!(self.segments.starts().len(), self.segments.rows().len() + 1, "segment_sum: starts of the segments");
         assert_eq!(self.out.row_len(), h, "segment_sum: width of the result");
-        assert!(self.segments.rows.len() <= self.out.rows(), "segment_sum: more segments than rows");
+        assert!(self.segments.rows().len() <= self.out.rows(), "segment_sum: more segments than rows");
         (n, h)
     }
 }
@@ -229,7 +193,7 @@ impl<B: Backend> SegmentSum<'_, B> {
 /// `x = residual + dropout(x + branch_bias)` in place, `out = LayerNorm(x) weight + bias`.
 pub struct ResidualLayerNormForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)` the branch before its bias; afterwards the sum, kept for backward.
     pub x: &'a mut Tensor<B, B::E>,
     /// `(H,)`
@@ -272,7 +236,7 @@ impl<B: Backend> ResidualLayerNormForward<'_, B> {
 /// Gradients of [`ResidualLayerNormForward`].
 pub struct ResidualLayerNormBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,
     /// `(T, H)` the sum from forward.
@@ -365,7 +329,7 @@ impl<B: Backend> BiasGeluBackward<'_, B> {
 /// Self-attention within each sequence of a packed batch.
 pub struct AttentionForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// Heads; `H` is a multiple of it.
     pub n_heads: usize,
     /// `(T, 3 H)`: query, key and value of every token.
@@ -381,7 +345,7 @@ pub struct AttentionForward<'a, B: Backend> {
 /// Gradient of [`AttentionForward`].
 pub struct AttentionBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// As in forward.
     pub n_heads: usize,
     /// `(T, 3 H)` from forward.
@@ -403,7 +367,7 @@ pub struct AttentionBackward<'a, B: Backend> {
 /// One vector a sequence.
 pub struct PoolForward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// cls or mean.
     pub pooling: Pooling,
     /// `(T, H)`
@@ -424,7 +388,7 @@ impl<B: Backend> PoolForward<'_, B> {
 /// Gradient of [`PoolForward`].
 pub struct PoolBackward<'a, B: Backend> {
     /// The batch.
-    pub batch: &'a Packed<B>,
+    pub batch: Packed<'a, B>,
     /// cls or mean.
     pub pooling: Pooling,
     /// `(S, H)`
@@ -449,7 +413,7 @@ pub struct InfoNceRows<'a, B: Backend> {
     /// `(R, N)` cosine similarities.
     pub scores: &'a Tensor<B, f32>,
     /// `(R,)` column of each row's positive.
-    pub positives: &'a Tensor<B, i32>,
+    pub positives: Ints<'a, B>,
     /// `1 / temperature`
     pub inv_temperature: f32,
     /// What a row's loss counts in the total: `1 / batch_size`, halved when both directions are trained.

@@ -4,7 +4,7 @@
 use super::inputs::{HIDDEN, SMALL_VOCABULARY, host, near, passes, samples, tensor, within};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Element, Tensor, momentum_decays};
+use crate::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays};
 
 /// Elements that are computed again.
 const SAMPLES: usize = 1000;
@@ -146,7 +146,7 @@ impl<B: Backend> Case for Sparse<'_, B> {
             v: &*v,
             touched: &self.touched,
             current: &mut self.current,
-            rows: Some(&self.rows),
+            rows: Some(Ints::all(&self.rows)),
             history: &self.history,
             update: 1 + MISSED,
             decays: &self.decays,
@@ -156,7 +156,7 @@ impl<B: Backend> Case for Sparse<'_, B> {
             weight,
             master: master.as_mut(),
             grad,
-            rows: &self.rows,
+            rows: Ints::all(&self.rows),
             m,
             v,
             touched: &mut self.touched,

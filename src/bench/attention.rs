@@ -3,7 +3,7 @@
 use super::inputs::{HEADS, HIDDEN, all_near, host, packed, passes, samples, tensor, xquad_lengths};
 use super::{Benchmark, Case, Op, Work};
 use crate::Result;
-use crate::backend::{AttentionBackward, AttentionForward, Backend, Dropout, Packed, Tensor};
+use crate::backend::{AttentionBackward, AttentionForward, Backend, Dropout, PackedBatch, Tensor};
 
 const HEAD_SIZE: usize = HIDDEN / HEADS;
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 0 };
@@ -44,7 +44,7 @@ struct Attention<'a, B: Backend> {
     backend: &'a B,
     dropout: Option<Dropout>,
     backward: bool,
-    batch: Packed<B>,
+    batch: PackedBatch<B>,
     /// `(T, 3 H)`
     qkv: Tensor<B, B::E>,
     /// `(T, heads)`
@@ -78,7 +78,7 @@ impl<'a, B: Backend> Attention<'a, B> {
 
     fn forward(&mut self) -> Result<()> {
         self.backend.attention_forward(AttentionForward {
-            batch: &self.batch,
+            batch: self.batch.chunk(0),
             n_heads: HEADS,
             qkv: &self.qkv,
             dropout: self.dropout,
@@ -89,7 +89,7 @@ impl<'a, B: Backend> Attention<'a, B> {
 
     fn backward(&mut self) -> Result<()> {
         self.backend.attention_backward(AttentionBackward {
-            batch: &self.batch,
+            batch: self.batch.chunk(0),
             n_heads: HEADS,
             qkv: &self.qkv,
             out: &self.out,
@@ -115,7 +115,7 @@ impl<B: Backend> Case for Attention<'_, B> {
         let b = self.backend;
         let (qkv, d_out) = (host(b, &self.qkv)?, host(b, &self.d_out)?);
         let (lse, out, d_qkv) = (host(b, &self.lse)?, host(b, &self.out)?, host(b, &self.d_qkv)?);
-        let cu_seqlens = self.batch.cu_seqlens.to_vec(b)?;
+        let cu_seqlens = self.batch.chunk(0).cu_seqlens().to_vec(b)?;
         for pair in samples((cu_seqlens.len() - 1) * HEADS, SAMPLES) {
             let (s, head) = (pair / HEADS, pair % HEADS);
             let tokens = cu_seqlens[s] as usize..cu_seqlens[s + 1] as usize;

@@ -4,7 +4,9 @@ use super::inputs::{HIDDEN, LARGE_VOCABULARY, all_near, host, packed, passes, sa
 use super::layer_norm::{check_norm_gradients, normalized, normalized_backward};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{Backend, Element, EmbeddingBackward, EmbeddingForward, Packed, SegmentSum, Segments, Tensor};
+use crate::backend::{
+    Backend, Element, EmbeddingBackward, EmbeddingForward, Ints, PackedBatch, SegmentSum, Segments, Tensor,
+};
 use std::collections::BTreeMap;
 
 const LENGTHS: [usize; 64] = [128; 64];
@@ -32,7 +34,7 @@ pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
 struct Embedding<'a, B: Backend> {
     backend: &'a B,
     backward: bool,
-    batch: Packed<B>,
+    batch: PackedBatch<B>,
     /// Tables, `H` wide.
     word: Tensor<B, B::E>,
     position: Tensor<B, B::E>,
@@ -80,7 +82,7 @@ impl<'a, B: Backend> Embedding<'a, B> {
 
     fn forward(&mut self) -> Result<()> {
         self.backend.embedding_forward(EmbeddingForward {
-            batch: &self.batch,
+            batch: self.batch.chunk(0),
             word: &self.word,
             position: &self.position,
             token_type: &self.token_type,
@@ -97,7 +99,7 @@ impl<'a, B: Backend> Embedding<'a, B> {
 
     fn backward(&mut self) -> Result<()> {
         self.backend.embedding_backward(EmbeddingBackward {
-            batch: &self.batch,
+            batch: self.batch.chunk(0),
             d_out: &self.d_out,
             sum: &self.sum,
             mean: &self.mean,
@@ -128,8 +130,11 @@ impl<B: Backend> Case for Embedding<'_, B> {
         let (sum, out) = (host(b, &self.sum)?, host(b, &self.out)?);
         let (d_out, d_sum) = (host(b, &self.d_out)?, host(b, &self.d_sum)?);
         let (word, position) = (self.word.to_vec(b)?, host(b, &self.position)?);
-        let (token_type, ids, positions) =
-            (host(b, &self.token_type)?, self.batch.ids.to_vec(b)?, self.batch.positions.to_vec(b)?);
+        let (token_type, ids, positions) = (
+            host(b, &self.token_type)?,
+            self.batch.chunk(0).ids().to_vec(b)?,
+            self.batch.chunk(0).positions().to_vec(b)?,
+        );
         for row in samples(N_TOKENS, SAMPLES) {
             let at = row * HIDDEN..(row + 1) * HIDDEN;
             if self.backward {
@@ -173,7 +178,8 @@ impl Rows {
 struct Segment<'a, B: Backend> {
     backend: &'a B,
     rows: Rows,
-    segments: Segments<B>,
+    /// Tokens in the order of their rows, where each row's begin, and the rows.
+    segments: [Tensor<B, i32>; 3],
     /// `(T, H)`
     x: Tensor<B, B::E>,
     /// `(rows, H)`
@@ -188,11 +194,11 @@ impl<'a, B: Backend> Segment<'a, B> {
         let lengths: Vec<usize> = rows.0.iter().map(Vec::len).collect();
         Ok(Segment {
             backend,
-            segments: Segments {
-                order: ints(&rows.0.concat())?,
-                starts: ints(&super::inputs::cu_seqlens(&lengths))?,
-                rows: ints(&(0..n_rows as i32).collect::<Vec<_>>())?,
-            },
+            segments: [
+                ints(&rows.0.concat())?,
+                ints(&super::inputs::cu_seqlens(&lengths))?,
+                ints(&(0..n_rows as i32).collect::<Vec<_>>())?,
+            ],
             rows,
             x: tensor(backend, &[N_TOKENS, HIDDEN], 1.0, 1)?,
             out: Tensor::zeros(backend, &[n_rows, HIDDEN])?,
@@ -202,7 +208,9 @@ impl<'a, B: Backend> Segment<'a, B> {
 
 impl<B: Backend> Case for Segment<'_, B> {
     fn run(&mut self) -> Result<()> {
-        self.backend.segment_sum(SegmentSum { x: &self.x, segments: &self.segments, out: &mut self.out })
+        let [order, starts, rows] = self.segments.each_ref().map(Ints::all);
+        let segments = Segments::new(order, starts, rows);
+        self.backend.segment_sum(SegmentSum { x: &self.x, segments, out: &mut self.out })
     }
 
     fn check(&mut self) -> Result<()> {

@@ -4,8 +4,8 @@
 use super::inputs::{HIDDEN, cu_seqlens, xquad_lengths, zipf_token_ids};
 use super::model::{MULTILINGUAL_E5_SMALL, ModelShape};
 use super::{Benchmark, Case, Op, Work};
-use crate::backend::{Backend, Element};
-use crate::model::{Activations, Encoder, Keep, Sequences};
+use crate::backend::{Backend, Element, PackedBatch};
+use crate::model::{Activations, Encoder, Keep, Packer, Sequences};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -34,6 +34,8 @@ struct Encode<'a, B: Backend> {
     backend: &'a B,
     encoder: Encoder<B>,
     activations: Activations<B>,
+    packer: Packer,
+    batch: PackedBatch<B>,
     ids: Vec<i32>,
     cu_seqlens: Vec<i32>,
     /// `(n_seqs, H)`
@@ -46,6 +48,8 @@ impl<'a, B: Backend> Encode<'a, B> {
         Ok(Encode {
             backend,
             activations: Activations::new(backend, &encoder)?,
+            packer: Packer::new(&encoder.config, CHUNK_TOKENS, Keep::Embeddings),
+            batch: PackedBatch::new(backend)?,
             encoder,
             ids: zipf_token_ids(lengths.iter().sum(), MODEL.vocabulary, 1),
             cu_seqlens: cu_seqlens(&lengths),
@@ -53,24 +57,25 @@ impl<'a, B: Backend> Encode<'a, B> {
         })
     }
 
-    /// Embeddings of the sequences `range`, as one packed batch.
-    fn encode(&mut self, range: Range<usize>) -> Result<Vec<f32>> {
+    /// Adds the embeddings of the sequences `range` to `out`.
+    fn encode(&mut self, range: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let (backend, acts) = (self.backend, &mut self.activations);
-        let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
-        self.encoder.forward(backend, sequences, range, None, Keep::Embeddings, acts)?;
-        acts.embeddings().to_vec(backend)
+        let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens[range.start..=range.end] };
+        self.batch.upload(backend, self.packer.pack(sequences)?)?;
+        for chunk in (0..self.batch.n_chunks()).map(|i| self.batch.chunk(i)) {
+            self.encoder.forward(backend, chunk, None, Keep::Embeddings, acts)?;
+            out.extend(acts.embeddings().to_vec(backend)?);
+        }
+        Ok(())
     }
 }
 
 impl<B: Backend> Case for Encode<'_, B> {
     fn run(&mut self) -> Result<()> {
-        self.embeddings.clear();
-        let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
-        let chunks: Vec<_> = sequences.chunks(CHUNK_TOKENS).collect();
-        for chunk in chunks {
-            let rows = self.encode(chunk)?;
-            self.embeddings.extend(rows);
-        }
+        let mut embeddings = std::mem::take(&mut self.embeddings);
+        embeddings.clear();
+        self.encode(0..self.cu_seqlens.len() - 1, &mut embeddings)?;
+        self.embeddings = embeddings;
         Ok(())
     }
 
@@ -82,7 +87,8 @@ impl<B: Backend> Case for Encode<'_, B> {
         let tolerance = if B::E::IS_F32 { 1e-5 } else { 1e-3 };
         let n_seqs = self.cu_seqlens.len() - 1;
         for s in [0, 1, n_seqs / 2, n_seqs - 1] {
-            let alone = self.encode(s..s + 1)?;
+            let mut alone = Vec::new();
+            self.encode(s..s + 1, &mut alone)?;
             let packed = |s: usize| &self.embeddings[s * HIDDEN..(s + 1) * HIDDEN];
             let (norm, same) = (cosine(packed(s), packed(s)), cosine(packed(s), &alone));
             let other = cosine(&alone, packed((s + 1) % n_seqs));

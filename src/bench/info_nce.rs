@@ -3,7 +3,7 @@
 use super::inputs::{host, near, passes, samples, tensor};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{Backend, InfoNceRows, Tensor};
+use crate::backend::{Backend, InfoNceRows, Ints, Tensor};
 
 const ROWS: usize = 1024;
 const CANDIDATES: usize = 8192;
@@ -46,7 +46,7 @@ impl<B: Backend> Case for Rows<'_, B> {
     fn run(&mut self) -> Result<()> {
         self.backend.info_nce_rows(InfoNceRows {
             scores: &self.scores,
-            positives: &self.positives,
+            positives: Ints::all(&self.positives),
             inv_temperature: INV_TEMPERATURE,
             weight: 1.0,
             loss: &mut self.loss,

@@ -1,7 +1,7 @@
 //! Random inputs, batches, and how results are compared with what they should be.
 
 use super::Work;
-use crate::backend::{Backend, Element, Packed, Tensor};
+use crate::backend::{Backend, Element, PackedBatch, PackedHost, Tensor};
 use crate::random::{below, hash, unit};
 use crate::{Error, Result};
 use half::bf16;
@@ -61,18 +61,15 @@ pub fn zipf_token_ids(n_tokens: usize, vocabulary: usize, seed: u64) -> Vec<i32>
     (0..n_tokens as u64).map(id).collect()
 }
 
-/// A packed batch of sequences of these lengths, with random ids.
-pub fn packed<B: Backend>(backend: &B, lengths: &[usize], vocabulary: usize) -> Result<Packed<B>> {
-    let n_tokens: usize = lengths.iter().sum();
-    let ints = |values: &[i32]| Tensor::from_slice(backend, values, &[values.len()]);
-    let positions: Vec<i32> = lengths.iter().flat_map(|&length| 0..length as i32).collect();
-    Ok(Packed {
-        ids: ints(&token_ids(n_tokens, vocabulary, 9))?,
-        positions: ints(&positions)?,
-        cu_seqlens: ints(&cu_seqlens(lengths))?,
-        global_rows: ints(&(0..n_tokens as i32).collect::<Vec<_>>())?,
-        max_seqlen: lengths.iter().copied().max().unwrap_or(0),
-    })
+/// A packed batch of sequences of these lengths in one chunk, with random ids.
+pub fn packed<B: Backend>(backend: &B, lengths: &[usize], vocabulary: usize) -> Result<PackedBatch<B>> {
+    let ids = token_ids(lengths.iter().sum(), vocabulary, 9);
+    let mut host = PackedHost::default();
+    host.begin(None);
+    host.push_chunk(&ids, &cu_seqlens(lengths), 0);
+    let mut batch = PackedBatch::new(backend)?;
+    batch.upload(backend, &host)?;
+    Ok(batch)
 }
 
 /// `count` numbers below `n`, the first and the last among them, evenly spaced.

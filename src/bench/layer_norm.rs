@@ -3,7 +3,9 @@
 use super::inputs::{HIDDEN, all_near, host, near, packed, passes, samples, tensor, values};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{Backend, Dropout, Element, Packed, ResidualLayerNormBackward, ResidualLayerNormForward, Tensor};
+use crate::backend::{
+    Backend, Dropout, Element, PackedBatch, ResidualLayerNormBackward, ResidualLayerNormForward, Tensor,
+};
 
 const LENGTHS: [usize; 64] = [128; 64];
 const N_TOKENS: usize = 64 * 128;
@@ -34,7 +36,7 @@ pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
 struct LayerNorm<'a, B: Backend> {
     backend: &'a B,
     dropout: Option<Dropout>,
-    batch: Packed<B>,
+    batch: PackedBatch<B>,
     /// What `x` is before a run.
     branch: Vec<B::E>,
     /// `(T, H)` branch, then sum.
@@ -72,7 +74,7 @@ impl<'a, B: Backend> LayerNorm<'a, B> {
 
     fn forward(&mut self) -> Result<()> {
         self.backend.residual_layer_norm_forward(ResidualLayerNormForward {
-            batch: &self.batch,
+            batch: self.batch.chunk(0),
             x: &mut self.x,
             branch_bias: &self.branch_bias,
             residual: &self.residual,
@@ -162,7 +164,7 @@ impl<B: Backend> Case for Backward<'_, B> {
         let c = &self.forward;
         let [d_branch_bias, d_weight, d_bias] = &mut self.d_vectors;
         c.backend.residual_layer_norm_backward(ResidualLayerNormBackward {
-            batch: &c.batch,
+            batch: c.batch.chunk(0),
             d_out: &self.d_out,
             sum: &c.x,
             mean: &c.mean,

@@ -3,7 +3,7 @@
 use super::inputs::{HIDDEN, all_near, host, packed, passes, samples, tensor};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{Backend, Packed, PoolBackward, PoolForward, Pooling, Tensor};
+use crate::backend::{Backend, PackedBatch, PoolBackward, PoolForward, Pooling, Tensor};
 
 const N_SEQS: usize = 64;
 const LENGTH: usize = 128;
@@ -24,7 +24,7 @@ pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
 struct Mean<'a, B: Backend> {
     backend: &'a B,
     backward: bool,
-    batch: Packed<B>,
+    batch: PackedBatch<B>,
     /// `(T, H)`
     x: Tensor<B, B::E>,
     d_x: Tensor<B, B::E>,
@@ -49,7 +49,7 @@ impl<'a, B: Backend> Mean<'a, B> {
 
 impl<B: Backend> Case for Mean<'_, B> {
     fn run(&mut self) -> Result<()> {
-        let (batch, pooling) = (&self.batch, Pooling::Mean);
+        let (batch, pooling) = (self.batch.chunk(0), Pooling::Mean);
         if self.backward {
             self.backend.pool_backward(PoolBackward { batch, pooling, d_out: &self.d_out, d_x: &mut self.d_x })
         } else {

@@ -3,9 +3,9 @@
 use super::inputs::{cu_seqlens, token_ids, xquad_lengths, zipf_token_ids};
 use super::model::{MINILM_L6, MULTILINGUAL_E5_SMALL, ModelShape, Trainable};
 use super::{Benchmark, Case, Op, Work};
-use crate::backend::Backend;
+use crate::backend::{Backend, PackedBatch};
 use crate::loss::InfoNce;
-use crate::model::{Encoder, Gradients, Sequences, StepDropout};
+use crate::model::{Encoder, Gradients, Keep, Packer, Sequences, StepDropout};
 use crate::train::optimizer::OptimizerConfig;
 use crate::train::{GradCache, Optimizer};
 use crate::{Error, Result};
@@ -51,7 +51,8 @@ struct TrainStep<'a, B: Backend> {
     loss: InfoNce<B>,
     grad_cache: GradCache<B>,
     gradients: Gradients<B>,
-    /// The batch.
+    packer: Packer,
+    batch: PackedBatch<B>,
     ids: Vec<i32>,
     cu_seqlens: Vec<i32>,
     /// Counts batches.
@@ -66,7 +67,9 @@ impl<'a, B: Backend> TrainStep<'a, B> {
             backend,
             optimizer: Optimizer::new(backend, &specs, &encoder.weights, master, OPTIMIZER)?,
             loss: InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, false)?,
-            grad_cache: GradCache::new(backend, &encoder, CHUNK_TOKENS)?,
+            grad_cache: GradCache::new(backend, &encoder)?,
+            packer: Packer::new(&encoder.config, CHUNK_TOKENS, Keep::Everything),
+            batch: PackedBatch::new(backend)?,
             gradients: Gradients::new(backend, &encoder.weights)?,
             ids: Vec::new(),
             cu_seqlens: cu_seqlens(&shape.lengths),
@@ -93,18 +96,20 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         let dropout = (p > 0.0).then_some(StepDropout { seed: 1, step: self.step, hidden: p, attention: p });
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
         let (backend, gradients) = (self.backend, &mut self.gradients);
-        self.optimizer.begin_step(backend, &mut self.encoder.weights, gradients, &self.ids)?;
+        self.batch.upload(backend, self.packer.pack(sequences)?)?;
+        let ids = self.batch.unique_ids();
+        self.optimizer.begin_step(backend, &mut self.encoder.weights, gradients, ids)?;
         let report = self.grad_cache.forward_backward(
             backend,
             &self.encoder,
-            sequences,
+            &self.batch,
             N_QUERIES,
             dropout,
             &mut self.loss,
             gradients,
         )?;
         self.last_loss = report.loss;
-        self.optimizer.step(backend, &mut self.encoder.weights, gradients, LEARNING_RATE)?;
+        self.optimizer.step(backend, &mut self.encoder.weights, gradients, ids, LEARNING_RATE)?;
         Ok(())
     }
 

@@ -3,11 +3,11 @@
 use super::Embeddings;
 use super::tasks::EvalSet;
 use super::{EvalReport, evaluate};
-use crate::backend::{Backend, Element, Tensor};
+use crate::backend::{Backend, Element, PackedBatch, Tensor};
 use crate::config::Config;
 use crate::data::tokenize::TextTokenizer;
 use crate::model::{
-    Activations, Encoder, EncoderParams, Keep, ModelDir, ParamSpec, Sequences, random_init, specs, weights,
+    Activations, Encoder, EncoderParams, Keep, ModelDir, Packer, ParamSpec, Sequences, random_init, specs, weights,
 };
 use crate::{Error, Result, trace};
 use std::cmp::Reverse;
@@ -49,6 +49,13 @@ impl TextKind {
             ),
         ]
     }
+}
+
+/// What encoding keeps from window to window.
+struct Buffers<B: Backend> {
+    packer: Packer,
+    batch: PackedBatch<B>,
+    activations: Activations<B>,
 }
 
 /// A loaded model.
@@ -163,12 +170,16 @@ impl<B: Backend> Retriever<B> {
         progress: &mut (dyn FnMut(usize) + Send),
         sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
     ) -> Result<()> {
-        let mut activations = Activations::new(&self.backend, &self.encoder)?;
+        let mut buffers = Buffers {
+            packer: Packer::new(&self.encoder.config, self.chunk_tokens, Keep::Embeddings),
+            batch: PackedBatch::new(&self.backend)?,
+            activations: Activations::new(&self.backend, &self.encoder)?,
+        };
         let mut tokens = self.tokenize(kind, texts, 0)?;
         for done in (0..texts.len()).step_by(WINDOW) {
             // The next texts' tokens are made wherever a core has nothing to do for the encoder.
             let (embedded, next) = rayon::join(
-                || sink(self.encode_tokens(&tokens, &mut activations, &mut |n| progress(done + n))?),
+                || sink(self.encode_tokens(&tokens, &mut buffers, &mut |n| progress(done + n))?),
                 || self.tokenize(kind, texts, done + WINDOW),
             );
             embedded?;
@@ -191,7 +202,7 @@ impl<B: Backend> Retriever<B> {
     fn encode_tokens(
         &self,
         tokens: &[Vec<u32>],
-        activations: &mut Activations<B>,
+        buffers: &mut Buffers<B>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embeddings> {
         let dim = self.encoder.embedding_size();
@@ -205,14 +216,15 @@ impl<B: Backend> Retriever<B> {
             *end += tokens[i].len() as i32;
             Some(*end)
         }));
-        let sequences = Sequences { ids: &ids, cu_seqlens: &cu_seqlens };
-        for chunk in sequences.chunks(self.chunk_tokens) {
-            self.encoder.forward(&self.backend, sequences, chunk.clone(), None, Keep::Embeddings, activations)?;
+        let Buffers { packer, batch, activations } = buffers;
+        batch.upload(&self.backend, packer.pack(Sequences { ids: &ids, cu_seqlens: &cu_seqlens })?)?;
+        for chunk in (0..batch.n_chunks()).map(|i| batch.chunk(i)) {
+            self.encoder.forward(&self.backend, chunk, None, Keep::Embeddings, activations)?;
             let rows = activations.embeddings().to_vec(&self.backend)?;
-            for (row, &text) in rows.chunks_exact(dim).zip(&order[chunk.clone()]) {
+            for (row, &text) in rows.chunks_exact(dim).zip(&order[chunk.first_seq..]) {
                 values[text * dim..(text + 1) * dim].copy_from_slice(row);
             }
-            progress(chunk.end);
+            progress(chunk.first_seq + chunk.n_seqs());
         }
         Ok(Embeddings::new(dim, values))
     }

@@ -5,7 +5,7 @@
 //! queries' positives and all hard negatives. The symmetric form averages that with the same thing turned round: each
 //! positive finds its query among the batch's queries.
 
-use crate::backend::{Backend, Gemm, InfoNceRows, Tensor};
+use crate::backend::{Backend, Gemm, InfoNceRows, Ints, Tensor};
 use crate::{Result, trace};
 
 /// Rows of scores held at once.
@@ -174,7 +174,7 @@ impl<B: Backend> InfoNce<B> {
             })?;
             backend.info_nce_rows(InfoNceRows {
                 scores: &self.scores,
-                positives: &self.positives,
+                positives: Ints::all(&self.positives),
                 inv_temperature: 1.0 / self.temperature,
                 weight,
                 loss: &mut self.loss,

@@ -2,11 +2,9 @@
 
 use super::head::HeadState;
 use super::layer::{Layer, LayerSaved, LayerScratch, StepDropout};
-use super::packing::{DeviceBatch, Sequences};
 use super::{EncoderParams, ModelConfig};
-use crate::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, Pooling, SegmentSum, Tensor};
+use crate::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, Packed, Pooling, SegmentSum, Tensor};
 use crate::{Result, trace};
-use std::ops::Range;
 
 /// A model on a device.
 pub struct Encoder<B: Backend> {
@@ -27,12 +25,9 @@ impl<B: Backend> Encoder<B> {
 
 /// The gradients of a step.
 pub struct Gradients<B: Backend> {
-    /// Gradient of every parameter; the word table's has only the rows of [`Gradients::word_rows`].
+    /// Gradient of every parameter; the word table's has a row for each of the batch's
+    /// [`unique_ids`](crate::backend::PackedBatch::unique_ids) and no other.
     pub params: EncoderParams<Tensor<B, f32>>,
-    /// Ascending ids whose rows the word table's gradient holds.
-    pub word_rows: Tensor<B, i32>,
-    /// The same on the host.
-    unique_ids: Vec<i32>,
 }
 
 impl<B: Backend> Gradients<B> {
@@ -48,20 +43,15 @@ impl<B: Backend> Gradients<B> {
             let shape = if std::mem::take(&mut first) { &word_shape[..] } else { w.shape() };
             Tensor::zeros(backend, shape)
         })?;
-        Ok(Self { params, word_rows: Tensor::zeros(backend, &[0])?, unique_ids: Vec::new() })
+        Ok(Self { params })
     }
 
-    /// Zeroes every gradient before a step whose batch has these token ids.
+    /// Zeroes every gradient before a step whose batch has `n_ids` different token ids.
     ///
     /// # Errors
     /// When the device has no memory left.
-    pub fn reset(&mut self, backend: &B, ids: &[i32]) -> Result<()> {
-        self.unique_ids.clear();
-        self.unique_ids.extend_from_slice(ids);
-        self.unique_ids.sort_unstable();
-        self.unique_ids.dedup();
-        self.word_rows.assign(backend, &self.unique_ids)?;
-        self.params.word_embeddings.resize_rows(backend, self.unique_ids.len())?;
+    pub fn reset(&mut self, backend: &B, n_ids: usize) -> Result<()> {
+        self.params.word_embeddings.resize_rows(backend, n_ids)?;
         self.params.iter_mut().try_for_each(|g| backend.zero(g))
     }
 }
@@ -77,7 +67,6 @@ pub enum Keep {
 
 /// Activations of the chunk in hand. Buffers grow to the largest chunk and stay.
 pub struct Activations<B: Backend> {
-    batch: DeviceBatch<B>,
     embedding_sum: Tensor<B, B::E>,
     embedding_mean: Tensor<B, f32>,
     embedding_rstd: Tensor<B, f32>,
@@ -97,7 +86,6 @@ impl<B: Backend> Activations<B> {
     pub fn new(backend: &B, encoder: &Encoder<B>) -> Result<Self> {
         let h = encoder.config.hidden_size;
         Ok(Self {
-            batch: DeviceBatch::new(backend)?,
             embedding_sum: Tensor::zeros(backend, &[0, h])?,
             embedding_mean: Tensor::zeros(backend, &[0])?,
             embedding_rstd: Tensor::zeros(backend, &[0])?,
@@ -114,8 +102,7 @@ impl<B: Backend> Activations<B> {
         &self.head.embeddings
     }
 
-    fn resize(&mut self, backend: &B, config: &ModelConfig, keep: Keep) -> Result<()> {
-        let (n_tokens, n_seqs) = (self.batch.packed.n_tokens(), self.batch.packed.n_seqs());
+    fn resize(&mut self, backend: &B, config: &ModelConfig, keep: Keep, n_tokens: usize, n_seqs: usize) -> Result<()> {
         let slots = if keep == Keep::Everything { config.num_hidden_layers } else { config.num_hidden_layers.min(2) };
         while self.layers.len() < slots {
             self.layers.push(LayerSaved::new(backend, config)?);
@@ -136,24 +123,20 @@ impl<B: Backend> Activations<B> {
 }
 
 impl<B: Backend> Encoder<B> {
-    /// Embeds the sequences `range` of `sequences`; the result is [`Activations::embeddings`], one row a sequence.
+    /// Embeds the sequences of `batch`; the result is [`Activations::embeddings`], one row a sequence.
     ///
     /// # Errors
-    /// When the device has no memory left, or the model has no such token id or position.
+    /// When the device has no memory left.
     pub fn forward(
         &self,
         backend: &B,
-        sequences: Sequences,
-        range: Range<usize>,
+        batch: Packed<B>,
         dropout: Option<StepDropout>,
         keep: Keep,
         acts: &mut Activations<B>,
     ) -> Result<()> {
-        let n_tokens = sequences.cu_seqlens[range.end] - sequences.cu_seqlens[range.start];
-        let _range = trace::phase_on("forward", n_tokens as usize);
-        acts.batch.load(backend, &self.config, sequences, range)?;
-        acts.resize(backend, &self.config, keep)?;
-        let batch = &acts.batch.packed;
+        let _range = trace::phase_on("forward", batch.n_tokens());
+        acts.resize(backend, &self.config, keep, batch.n_tokens(), batch.n_seqs())?;
         let w = &self.weights;
         backend.embedding_forward(EmbeddingForward {
             batch,
@@ -188,21 +171,21 @@ impl<B: Backend> Encoder<B> {
     }
 
     /// Adds to `grads` the gradient of the loss, given `d_embeddings` `(S, D)`, its gradient at the embeddings of the
-    /// last forward, which must have kept everything and had the same `dropout`. `d_embeddings` is overwritten.
+    /// last forward, which must have kept everything and had the same `batch` and `dropout`. `d_embeddings` is
+    /// overwritten.
     ///
     /// # Errors
     /// When the device has no memory left.
     pub fn backward(
         &self,
         backend: &B,
+        batch: Packed<B>,
         d_embeddings: &mut Tensor<B, f32>,
         dropout: Option<StepDropout>,
         acts: &mut Activations<B>,
         grads: &mut Gradients<B>,
     ) -> Result<()> {
-        let _range = trace::phase_on("backward", acts.batch.packed.n_tokens());
-        acts.batch.load_segments(backend, &grads.unique_ids)?;
-        let batch = &acts.batch.packed;
+        let _range = trace::phase_on("backward", batch.n_tokens());
         let (w, g) = (&self.weights, &mut grads.params);
         acts.head.backward(
             backend,
@@ -219,12 +202,13 @@ impl<B: Backend> Encoder<B> {
             let saved = &acts.layers[index];
             layer.backward(backend, batch, x, saved, &mut acts.scratch, &mut g.layers[index], &mut acts.d)?;
         }
-        self.embedding_backward(backend, dropout, acts, g)
+        self.embedding_backward(backend, batch, dropout, acts, g)
     }
 
     fn embedding_backward(
         &self,
         backend: &B,
+        batch: Packed<B>,
         dropout: Option<StepDropout>,
         acts: &mut Activations<B>,
         g: &mut EncoderParams<Tensor<B, f32>>,
@@ -232,7 +216,7 @@ impl<B: Backend> Encoder<B> {
         // Its forward result is not needed any more: the buffer takes the gradient of the sum.
         let d_sum = &mut acts.embedding_out;
         backend.embedding_backward(EmbeddingBackward {
-            batch: &acts.batch.packed,
+            batch,
             d_out: &acts.d,
             sum: &acts.embedding_sum,
             mean: &acts.embedding_mean,
@@ -243,22 +227,14 @@ impl<B: Backend> Encoder<B> {
             d_weight: &mut g.embedding_norm_weight,
             d_bias: &mut g.embedding_norm_bias,
         })?;
+        backend.segment_sum(SegmentSum { x: d_sum, segments: batch.word_segments(), out: &mut g.word_embeddings })?;
         backend.segment_sum(SegmentSum {
             x: d_sum,
-            segments: &acts.batch.word_segments,
-            out: &mut g.word_embeddings,
-        })?;
-        backend.segment_sum(SegmentSum {
-            x: d_sum,
-            segments: &acts.batch.position_segments,
+            segments: batch.position_segments(),
             out: &mut g.position_embeddings,
         })?;
         // Every token has type 0.
-        backend.segment_sum(SegmentSum {
-            x: d_sum,
-            segments: &acts.batch.type_segments,
-            out: &mut g.token_type_embeddings,
-        })
+        backend.segment_sum(SegmentSum { x: d_sum, segments: batch.type_segments(), out: &mut g.token_type_embeddings })
     }
 }
 

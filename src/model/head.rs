@@ -66,7 +66,7 @@ impl<B: Backend> HeadState<B> {
     pub fn forward(
         &mut self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         pooling: Pooling,
         weights: Option<&DenseParams<Tensor<B, B::E>>>,
         x: &Tensor<B, B::E>,
@@ -94,7 +94,7 @@ impl<B: Backend> HeadState<B> {
     pub fn backward(
         &mut self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         pooling: Pooling,
         weights: Option<&DenseParams<Tensor<B, B::E>>>,
         grads: Option<&mut DenseParams<Tensor<B, f32>>>,

@@ -205,7 +205,7 @@ impl<B: Backend> Layer<'_, B> {
     pub fn forward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         x: &Tensor<B, B::E>,
         saved: &mut LayerSaved<B>,
         scratch: &mut LayerScratch<B>,
@@ -263,7 +263,7 @@ impl<B: Backend> Layer<'_, B> {
     pub fn backward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         x: &Tensor<B, B::E>,
         saved: &LayerSaved<B>,
         scratch: &mut LayerScratch<B>,
@@ -279,7 +279,7 @@ impl<B: Backend> Layer<'_, B> {
     fn feed_forward_backward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         saved: &LayerSaved<B>,
         scratch: &mut LayerScratch<B>,
         grads: &mut LayerParams<Tensor<B, f32>>,
@@ -340,7 +340,7 @@ impl<B: Backend> Layer<'_, B> {
     fn attention_backward(
         &self,
         backend: &B,
-        batch: &Packed<B>,
+        batch: Packed<B>,
         x: &Tensor<B, B::E>,
         saved: &LayerSaved<B>,
         scratch: &mut LayerScratch<B>,

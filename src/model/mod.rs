@@ -23,6 +23,6 @@ pub use directory::ModelDir;
 pub use encoder::{Activations, Encoder, Gradients, Keep};
 pub use init::random_init;
 pub use layer::StepDropout;
-pub use packing::Sequences;
+pub use packing::{Packer, Sequences};
 pub use params::{DenseParams, EncoderParams, Init, LayerParams, ParamFile, ParamSpec, specs};
 pub use save::{ModelSave, save};

@@ -4,16 +4,12 @@
 //! one chunk runs once, and the last chunk of a larger one is never run twice.
 
 use crate::Result;
-use crate::backend::{Backend, Tensor};
+use crate::backend::{Backend, PackedBatch, Tensor};
 use crate::loss::{InfoNce, LossReport};
-use crate::model::{Activations, Encoder, Gradients, Keep, Sequences, StepDropout};
-use std::ops::Range;
+use crate::model::{Activations, Encoder, Gradients, Keep, StepDropout};
 
 /// Buffers of a step, kept from step to step.
 pub struct GradCache<B: Backend> {
-    chunk_tokens: usize,
-    /// Sequences of the chunks of the step in hand
-    chunks: Vec<Range<usize>>,
     activations: Activations<B>,
     /// `(S, D)` embeddings of the whole batch, and their gradient
     embeddings: Tensor<B, f32>,
@@ -23,15 +19,13 @@ pub struct GradCache<B: Backend> {
 }
 
 impl<B: Backend> GradCache<B> {
-    /// Chunks of at most `chunk_tokens` tokens; a longer sequence is a chunk of its own.
+    /// Empty.
     ///
     /// # Errors
     /// When the device has no memory left.
-    pub fn new(backend: &B, encoder: &Encoder<B>, chunk_tokens: usize) -> Result<Self> {
+    pub fn new(backend: &B, encoder: &Encoder<B>) -> Result<Self> {
         let shape = [0, encoder.embedding_size()];
         Ok(Self {
-            chunk_tokens,
-            chunks: Vec::new(),
             activations: Activations::new(backend, encoder)?,
             embeddings: Tensor::zeros(backend, &shape)?,
             d_embeddings: Tensor::zeros(backend, &shape)?,
@@ -45,41 +39,39 @@ impl<B: Backend> GradCache<B> {
     }
 
     /// Loss of the batch, and the gradient of every parameter in `grads`, which [`Gradients::reset`] or
-    /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have made ready for these sequences. The first
-    /// `n_queries` of `sequences` are the queries, the others the passages.
+    /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have made ready for this batch. The first
+    /// `n_queries` of its sequences are the queries, the others the passages.
     ///
     /// # Errors
-    /// When the device has no memory left, or the model has no such token id or position.
+    /// When the device has no memory left.
     #[allow(clippy::too_many_arguments)]
     pub fn forward_backward(
         &mut self,
         backend: &B,
         encoder: &Encoder<B>,
-        sequences: Sequences,
+        batch: &PackedBatch<B>,
         n_queries: usize,
         dropout: Option<StepDropout>,
         loss: &mut InfoNce<B>,
         grads: &mut Gradients<B>,
     ) -> Result<LossReport> {
-        self.chunks.clear();
-        self.chunks.extend(sequences.chunks(self.chunk_tokens));
-        let chunks = &self.chunks;
-        self.embeddings.resize_rows(backend, sequences.n_seqs())?;
-        self.d_embeddings.resize_rows(backend, sequences.n_seqs())?;
-        let acts = &mut self.activations;
-        for (i, chunk) in chunks.iter().enumerate() {
-            let keep = if i + 1 == chunks.len() { Keep::Everything } else { Keep::Embeddings };
-            encoder.forward(backend, sequences, chunk.clone(), dropout, keep, acts)?;
-            backend.paste_rows(acts.embeddings(), &mut self.embeddings, chunk.start)?;
+        self.embeddings.resize_rows(backend, batch.n_seqs())?;
+        self.d_embeddings.resize_rows(backend, batch.n_seqs())?;
+        let (acts, last) = (&mut self.activations, batch.n_chunks() - 1);
+        for i in 0..=last {
+            let (chunk, keep) = (batch.chunk(i), if i == last { Keep::Everything } else { Keep::Embeddings });
+            encoder.forward(backend, chunk, dropout, keep, acts)?;
+            backend.paste_rows(acts.embeddings(), &mut self.embeddings, chunk.first_seq)?;
         }
         let report = loss.forward_backward(backend, &self.embeddings, n_queries, &mut self.d_embeddings)?;
-        for (i, chunk) in chunks.iter().enumerate().rev() {
-            if i + 1 < chunks.len() {
-                encoder.forward(backend, sequences, chunk.clone(), dropout, Keep::Everything, acts)?;
+        for i in (0..=last).rev() {
+            let chunk = batch.chunk(i);
+            if i < last {
+                encoder.forward(backend, chunk, dropout, Keep::Everything, acts)?;
             }
-            self.d_chunk.resize_rows(backend, chunk.len())?;
-            backend.copy_rows(&self.d_embeddings, chunk.start, &mut self.d_chunk)?;
-            encoder.backward(backend, &mut self.d_chunk, dropout, acts, grads)?;
+            self.d_chunk.resize_rows(backend, chunk.n_seqs())?;
+            backend.copy_rows(&self.d_embeddings, chunk.first_seq, &mut self.d_chunk)?;
+            encoder.backward(backend, chunk, &mut self.d_chunk, dropout, acts, grads)?;
         }
         Ok(report)
     }

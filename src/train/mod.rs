@@ -12,7 +12,7 @@ pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
 
-use crate::backend::{Backend, Element};
+use crate::backend::{Backend, Element, PackedBatch};
 use crate::config::Config;
 use crate::data::batch::Batch;
 use crate::data::catalog::TextSource;
@@ -23,7 +23,7 @@ use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
 use crate::loss::InfoNce;
-use crate::model::{Gradients, ModelCard, Sequences, StepDropout, specs};
+use crate::model::{Gradients, Keep, ModelCard, Packer, Sequences, StepDropout, specs};
 use crate::progress::Counter;
 use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
@@ -114,6 +114,8 @@ struct Trainer<'a, B: Backend> {
     optimizer: Optimizer<B>,
     loss: InfoNce<B>,
     grad_cache: GradCache<B>,
+    packer: Packer,
+    packed: PackedBatch<B>,
     grads: Gradients<B>,
 }
 
@@ -174,7 +176,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
         Ok(Trainer {
             schedule: Schedule::new(config.lr_schedule, config.warmup_ratio, state.total_steps)?,
             loss: InfoNce::new(backend, encoder.embedding_size(), temperature, config.symmetric)?,
-            grad_cache: GradCache::new(backend, encoder, config.chunk_tokens)?,
+            grad_cache: GradCache::new(backend, encoder)?,
+            packer: Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything),
+            packed: PackedBatch::new(backend)?,
             grads: Gradients::new(backend, &encoder.weights)?,
             retriever,
             setup,
@@ -207,11 +211,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let dropout = self.dropout();
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, &batch.ids)?;
+        self.packed.upload(backend, self.packer.pack(sequences)?)?;
+        let (packed, ids) = (&self.packed, self.packed.unique_ids());
+        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, ids)?;
         let report = self.grad_cache.forward_backward(
             backend,
             encoder,
-            sequences,
+            packed,
             batch.n_queries,
             dropout,
             &mut self.loss,
@@ -221,7 +227,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             return Err(self.not_finite("loss"));
         }
         let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
-        let grad_norm = self.optimizer.step(backend, &mut encoder.weights, &self.grads, learning_rate as f32)?;
+        let grad_norm = self.optimizer.step(backend, &mut encoder.weights, &self.grads, ids, learning_rate as f32)?;
         if !grad_norm.is_finite() {
             return Err(self.not_finite("gradient"));
         }

@@ -6,7 +6,7 @@
 
 pub use super::word_table::Touched;
 use super::word_table::WordTable;
-use crate::backend::{AdamW, AdamWRows, AdamWStep, Backend, Element, Tensor};
+use crate::backend::{AdamW, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor};
 use crate::model::{EncoderParams, Gradients, ParamSpec};
 use crate::{Result, trace};
 use std::ops::Range;
@@ -72,8 +72,8 @@ impl<B: Backend> Optimizer<B> {
         })
     }
 
-    /// Begins a step on a batch with these token ids: gradients are zero, and the word embeddings of the batch have all
-    /// updates so far.
+    /// Begins a step on a batch with these [`unique_ids`](crate::backend::PackedBatch::unique_ids): gradients are zero,
+    /// and the word embeddings of the batch have all updates so far.
     ///
     /// # Errors
     /// When the device has no memory left.
@@ -82,11 +82,11 @@ impl<B: Backend> Optimizer<B> {
         backend: &B,
         weights: &mut EncoderParams<Tensor<B, B::E>>,
         grads: &mut Gradients<B>,
-        ids: &[i32],
+        ids: Ints<B>,
     ) -> Result<()> {
         let _range = trace::phase("optimizer");
-        grads.reset(backend, ids)?;
-        self.catch_up_rows(backend, weights, Some(&grads.word_rows))
+        grads.reset(backend, ids.len())?;
+        self.catch_up_rows(backend, weights, Some(ids))
     }
 
     /// Gives all word embeddings all updates so far. Has to come before anything but a training step reads the weights.
@@ -102,7 +102,7 @@ impl<B: Backend> Optimizer<B> {
         &mut self,
         backend: &B,
         weights: &mut EncoderParams<Tensor<B, B::E>>,
-        rows: Option<&Tensor<B, i32>>,
+        rows: Option<Ints<B>>,
     ) -> Result<()> {
         let master = self.master.as_mut().map(|master| &mut master.word_embeddings);
         let moments = [&self.m.word_embeddings, &self.v.word_embeddings];
@@ -189,8 +189,8 @@ impl<B: Backend> Optimizer<B> {
         Ok(())
     }
 
-    /// One update of all weights, given the gradients of a step that [`Optimizer::begin_step`] began. Returns the norm
-    /// of all gradients before clipping.
+    /// One update of all weights, given the gradients of a step that [`Optimizer::begin_step`] began with these `ids`.
+    /// Returns the norm of all gradients before clipping.
     ///
     /// # Errors
     /// When a copy from the device fails.
@@ -199,6 +199,7 @@ impl<B: Backend> Optimizer<B> {
         backend: &B,
         weights: &mut EncoderParams<Tensor<B, B::E>>,
         grads: &Gradients<B>,
+        ids: Ints<B>,
         learning_rate: f32,
     ) -> Result<f64> {
         let _range = trace::phase("optimizer");
@@ -216,12 +217,11 @@ impl<B: Backend> Optimizer<B> {
             let weight_decay = if self.decay[index] { weight_decay } else { 0.0 };
             if index == WORDS {
                 let WordTable { touched, current, .. } = &mut self.table;
-                let rows = &grads.word_rows;
                 backend.adamw_rows(AdamWRows {
                     weight,
                     master,
                     grad,
-                    rows,
+                    rows: ids,
                     m,
                     v,
                     touched,

@@ -2,7 +2,7 @@
 
 use super::OptimizerConfig;
 use crate::Result;
-use crate::backend::{AdamWCatchUp, Backend, Tensor, momentum_decays};
+use crate::backend::{AdamWCatchUp, Backend, Ints, Tensor, momentum_decays};
 
 /// Most updates that any row may lack. Going through all rows this often costs a thousandth of what it would in every
 /// step, and the history stays small enough to be sent to the device in every step.
@@ -62,7 +62,7 @@ impl<B: Backend> WordTable<B> {
         weight: &mut Tensor<B, B::E>,
         master: Option<&mut Tensor<B, f32>>,
         [m, v]: [&Tensor<B, f32>; 2],
-        rows: Option<&Tensor<B, i32>>,
+        rows: Option<Ints<B>>,
         update: u64,
     ) -> Result<()> {
         if self.is_caught_up() {

@@ -5,7 +5,7 @@ use super::support::{Random, assert_close, ints, read, tensor};
 use crate::reference::adamw::{Parameter, adamw as reference, sum_of_squares};
 use crate::tolerance;
 use hbt::backend::cpu::CpuElement;
-use hbt::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Cpu, Element, Tensor, momentum_decays};
+use hbt::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Cpu, Element, Ints, Tensor, momentum_decays};
 
 /// Rows for several tasks of 16.
 const ROWS: usize = 75;
@@ -131,7 +131,7 @@ impl<'a, B: Backend> Table<'a, B> {
                 v: &self.v,
                 touched: &self.touched,
                 current: &mut self.current,
-                rows: rows.as_ref(),
+                rows: rows.as_ref().map(Ints::all),
                 history: &history,
                 update,
                 decays: &self.decays,
@@ -159,7 +159,7 @@ impl<'a, B: Backend> Table<'a, B> {
                 weight: &mut self.weight,
                 master: self.master.as_mut(),
                 grad: &grad,
-                rows: &ints(backend, rows),
+                rows: Ints::all(&ints(backend, rows)),
                 m: &mut self.m,
                 v: &mut self.v,
                 touched: &mut self.touched,

@@ -52,7 +52,7 @@ impl Inputs {
         let mut out: Tensor<B, B::E> = poisoned(backend, &[n_tokens, h]);
         backend
             .attention_forward(AttentionForward {
-                batch: &batch,
+                batch: batch.chunk(0),
                 n_heads: self.n_heads,
                 qkv: &qkv,
                 dropout: self.dropout,
@@ -65,7 +65,7 @@ impl Inputs {
         let mut d_qkv: Tensor<B, B::E> = poisoned(backend, &[n_tokens, 3 * h]);
         backend
             .attention_backward(AttentionBackward {
-                batch: &batch,
+                batch: batch.chunk(0),
                 n_heads: self.n_heads,
                 qkv: &qkv,
                 out: &out,

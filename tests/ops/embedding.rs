@@ -74,7 +74,7 @@ impl Inputs {
         let [mut mean, mut rstd] = [(); 2].map(|()| poisoned(backend, &[n_tokens]));
         backend
             .embedding_forward(EmbeddingForward {
-                batch: &batch,
+                batch: batch.chunk(0),
                 word: &table(&self.args.word),
                 position: &table(&self.args.position),
                 token_type: &table(&self.args.token_type),
@@ -91,7 +91,7 @@ impl Inputs {
         let [mut d_weight, mut d_bias] = [(); 2].map(|()| vector(backend, &self.start));
         backend
             .embedding_backward(EmbeddingBackward {
-                batch: &batch,
+                batch: batch.chunk(0),
                 d_out: &tensor(backend, &self.d_out, &[n_tokens, h]),
                 sum: &sum,
                 mean: &mean,
@@ -107,7 +107,7 @@ impl Inputs {
         let d_tables = [(&args.word, 0), (&args.position, 1), (&args.token_type, 2)].map(|(table, i)| {
             let mut out = Tensor::zeros(backend, &[table.len() / h, h]).unwrap();
             let segments = &self.segments[i].on(backend);
-            backend.segment_sum(SegmentSum { x: &d_sum, segments, out: &mut out }).unwrap();
+            backend.segment_sum(SegmentSum { x: &d_sum, segments: segments.get(), out: &mut out }).unwrap();
             read(backend, &out)
         });
         Outputs {

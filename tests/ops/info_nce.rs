@@ -4,7 +4,7 @@ use super::support::{Random, assert_close_on_scale, ints, poisoned, read, rounde
 use crate::reference::difference::assert_gradient;
 use crate::reference::info_nce::rows as reference;
 use crate::tolerance;
-use hbt::backend::{Backend, InfoNceRows, Tensor};
+use hbt::backend::{Backend, InfoNceRows, Ints, Tensor};
 
 pub struct Inputs {
     pub scores: Vec<f64>,
@@ -51,7 +51,7 @@ impl Inputs {
         backend
             .info_nce_rows(InfoNceRows {
                 scores: &tensor(backend, &self.scores, &shape),
-                positives: &ints(backend, &self.positives),
+                positives: Ints::all(&ints(backend, &self.positives)),
                 inv_temperature: self.inv_temperature,
                 weight: self.weight,
                 loss: &mut loss,

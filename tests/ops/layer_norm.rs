@@ -65,7 +65,7 @@ impl Inputs {
         let [mut mean, mut rstd] = [(); 2].map(|()| poisoned(backend, &[n_tokens]));
         backend
             .residual_layer_norm_forward(ResidualLayerNormForward {
-                batch: &batch,
+                batch: batch.chunk(0),
                 x: &mut sum,
                 branch_bias: &vector(backend, &self.args.branch_bias),
                 residual: &tensor(backend, &self.args.residual, &shape),
@@ -82,7 +82,7 @@ impl Inputs {
         let [mut d_branch_bias, mut d_weight, mut d_bias] = [(); 3].map(|()| vector(backend, &self.start));
         backend
             .residual_layer_norm_backward(ResidualLayerNormBackward {
-                batch: &batch,
+                batch: batch.chunk(0),
                 d_out: &tensor(backend, &self.d_out, &shape),
                 sum: &sum,
                 mean: &mean,

@@ -20,10 +20,10 @@ pub fn run_pool<B: Backend>(
     let packed = batch.packed(backend);
     let mut out = poisoned(backend, &[n_seqs, h]);
     let x = &tensor(backend, x, &[n_tokens, h]);
-    backend.pool_forward(PoolForward { batch: &packed, pooling, x, out: &mut out }).unwrap();
+    backend.pool_forward(PoolForward { batch: packed.chunk(0), pooling, x, out: &mut out }).unwrap();
     let mut d_x: Tensor<B, B::E> = poisoned(backend, &[n_tokens, h]);
     let d_out = &tensor(backend, d_out, &[n_seqs, h]);
-    backend.pool_backward(PoolBackward { batch: &packed, pooling, d_out, d_x: &mut d_x }).unwrap();
+    backend.pool_backward(PoolBackward { batch: packed.chunk(0), pooling, d_out, d_x: &mut d_x }).unwrap();
     (read(backend, &out), read(backend, &d_x))
 }
 

@@ -86,10 +86,9 @@ pub fn segment_sum<B: Backend>(backend: &B) {
         let segments = HostSegments::new(&row_of, &rows);
         let (x, start) = (random.values::<B::E>(tokens * width, 1.0), random.values::<f32>(n_rows * width, 1.0));
         let mut out = tensor(backend, &start, &[n_rows, width]);
-        let on_device = &segments.on(backend);
-        backend
-            .segment_sum(SegmentSum { x: &tensor(backend, &x, &[tokens, width]), segments: on_device, out: &mut out })
-            .unwrap();
+        let on_device = segments.on(backend);
+        let x_device = tensor(backend, &x, &[tokens, width]);
+        backend.segment_sum(SegmentSum { x: &x_device, segments: on_device.get(), out: &mut out }).unwrap();
         let HostSegments { order, starts, rows } = &segments;
         let sums = reference::rows::segment_sum(&x, width, order, starts, rows, &vec![0.0; start.len()]);
         assert_close("segment_sum", &added(backend, &out, &start), &sums, tolerance::sum(tokens));

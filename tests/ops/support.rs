@@ -1,7 +1,8 @@
 //! Random inputs, batches and tensors, for checks that do not know their backend.
 
 use crate::tolerance::{Alike, UNDERFLOW, stored};
-use hbt::backend::{Backend, Dropout, Element, Packed, Segments, Tensor};
+use hbt::backend::{Backend, Dropout, Element, Ints, PackedBatch, PackedHost, Segments, Tensor};
+use hbt::model::{Keep, ModelConfig, Packer, Sequences};
 
 pub use crate::tolerance::rounded;
 
@@ -153,7 +154,6 @@ pub struct Batch {
     pub positions: Vec<i32>,
     pub cu_seqlens: Vec<i32>,
     pub global_rows: Vec<i32>,
-    max_seqlen: usize,
 }
 
 /// Rows of the word table that batches draw from: few enough that ids repeat.
@@ -172,18 +172,18 @@ impl Batch {
             positions: lens.iter().flat_map(|&len| 0..len as i32).collect(),
             cu_seqlens,
             global_rows: (0..n_tokens as i32).map(|i| i + 1000).collect(),
-            max_seqlen: lens.iter().copied().max().unwrap(),
         }
     }
 
-    pub fn packed<B: Backend>(&self, backend: &B) -> Packed<B> {
-        Packed {
-            ids: ints(backend, &self.ids),
-            positions: ints(backend, &self.positions),
-            cu_seqlens: ints(backend, &self.cu_seqlens),
-            global_rows: ints(backend, &self.global_rows),
-            max_seqlen: self.max_seqlen,
-        }
+    /// On the device, in one chunk.
+    pub fn packed<B: Backend>(&self, backend: &B) -> PackedBatch<B> {
+        let mut host = PackedHost::default();
+        host.begin(None);
+        let cu_seqlens: Vec<i32> = self.cu_seqlens.iter().map(|at| at + self.global_rows[0]).collect();
+        host.push_chunk(&self.ids, &cu_seqlens, 0);
+        let mut batch = PackedBatch::new(backend).unwrap();
+        batch.upload(backend, &host).unwrap();
+        batch
     }
 
     pub fn n_seqs(&self) -> usize {
@@ -208,6 +208,18 @@ impl Batch {
         }
         mask
     }
+}
+
+/// Sequences on the device, in chunks of at most `chunk_tokens` tokens, ready to be propagated back.
+pub fn pack<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    sequences: Sequences,
+    chunk_tokens: usize,
+) -> PackedBatch<B> {
+    let mut batch = PackedBatch::new(backend).unwrap();
+    batch.upload(backend, Packer::new(config, chunk_tokens, Keep::Everything).pack(sequences).unwrap()).unwrap();
+    batch
 }
 
 /// The mask alone is taken from the code under test; its statistics and known answers have tests in philox.rs.
@@ -242,11 +254,17 @@ impl HostSegments {
         HostSegments { order, starts, rows: rows.to_vec() }
     }
 
-    pub fn on<B: Backend>(&self, backend: &B) -> Segments<B> {
-        Segments {
-            order: ints(backend, &self.order),
-            starts: ints(backend, &self.starts),
-            rows: ints(backend, &self.rows),
-        }
+    pub fn on<B: Backend>(&self, backend: &B) -> DeviceSegments<B> {
+        DeviceSegments([&self.order, &self.starts, &self.rows].map(|list| ints(backend, list)))
+    }
+}
+
+/// [`HostSegments`] on a device.
+pub struct DeviceSegments<B: Backend>([Tensor<B, i32>; 3]);
+
+impl<B: Backend> DeviceSegments<B> {
+    pub fn get(&self) -> Segments<'_, B> {
+        let [order, starts, rows] = self.0.each_ref().map(Ints::all);
+        Segments::new(order, starts, rows)
     }
 }

@@ -1,9 +1,9 @@
 //! The optimizer as the trainer uses it, without a model's forward and backward: word embeddings that are caught up
 //! early, late or not at all before a save.
 
-use crate::ops::support::Random;
+use crate::ops::support::{Random, ints};
 use half::bf16;
-use hbt::backend::{Backend, Cpu, Element, Tensor};
+use hbt::backend::{Backend, Cpu, Element, Ints, Tensor};
 use hbt::model::{EncoderParams, Gradients, ModelConfig, ParamSpec, random_init, specs};
 use hbt::train::{Optimizer, OptimizerConfig};
 use std::path::Path;
@@ -49,14 +49,17 @@ impl<B: Backend> Run<B> {
     /// The update with this number, on random gradients of a few of the lower half of the ids.
     fn step(&mut self, update: u64) {
         let mut random = Random::new(1000 + update);
-        let ids: Vec<i32> = (0..5).map(|_| random.below(VOCAB / 2) as i32).collect();
+        let mut ids: Vec<i32> = (0..5).map(|_| random.below(VOCAB / 2) as i32).collect();
+        ids.sort();
+        ids.dedup();
         let Run { backend, weights, optimizer, grads, .. } = self;
-        optimizer.begin_step(backend, weights, grads, &ids).unwrap();
+        let ids = ints(backend, &ids);
+        optimizer.begin_step(backend, weights, grads, Ints::all(&ids)).unwrap();
         for gradient in grads.params.iter_mut() {
             let values: Vec<f32> = random.normals(gradient.len()).into_iter().map(|x| x as f32).collect();
             gradient.upload(backend, &values).unwrap();
         }
-        optimizer.step(backend, weights, grads, 1e-2 / (update as f32).sqrt()).unwrap();
+        optimizer.step(backend, weights, grads, Ints::all(&ids), 1e-2 / (update as f32).sqrt()).unwrap();
     }
 
     fn catch_up(&mut self) {

@@ -307,9 +307,10 @@ fn a_profiler_is_told_of_the_same_ranges() {
     assert!(paths.iter().any(|path| path == "step 3/optimizer/adamw"), "{paths:?}");
     let in_trace = events(&sandbox, "trace.json");
     let mut in_trace: Vec<String> =
-        in_trace.iter().map(|e| [&e.path[..], &[e.name.clone()]].concat().join("/")).collect();
+        in_trace.iter().map(|e| [&e.path[..], std::slice::from_ref(&e.name)].concat().join("/")).collect();
     let mut all = paths.clone();
-    (in_trace.sort(), all.sort());
+    in_trace.sort();
+    all.sort();
     assert_eq!(in_trace, all, "both sinks have the same ranges");
 
     let paths = profiled(&["out=two", "--profile-steps=2..3"]);

@@ -20,9 +20,9 @@ pub fn forward<E: CpuElement>(args: EmbeddingForward<Cpu<E>>) {
         args.out.as_mut_slice().par_chunks_mut(block * n),
         args.mean.as_mut_slice().par_chunks_mut(block),
         args.rstd.as_mut_slice().par_chunks_mut(block),
-        args.batch.ids.as_slice().par_chunks(block),
-        args.batch.positions.as_slice().par_chunks(block),
-        args.batch.global_rows.as_slice().par_chunks(block),
+        args.batch.ids().as_slice().par_chunks(block),
+        args.batch.positions().as_slice().par_chunks(block),
+        args.batch.global_rows().as_slice().par_chunks(block),
     )
         .into_par_iter()
         .for_each(|(sum, out, mean, rstd, ids, positions, rows)| {
@@ -82,7 +82,7 @@ pub fn backward<E: CpuElement>(args: EmbeddingBackward<Cpu<E>>) {
             args.sum.as_slice().par_chunks(block * n),
             args.mean.as_slice().par_chunks(block),
             args.rstd.as_slice().par_chunks(block),
-            args.batch.global_rows.as_slice().par_chunks(block),
+            args.batch.global_rows().as_slice().par_chunks(block),
             partials.par_chunks_mut(2 * n),
         )
             .into_par_iter()
@@ -129,7 +129,7 @@ pub fn segment_sum<E: CpuElement>(args: SegmentSum<Cpu<E>>) {
     let (_, n) = args.check();
     let x = args.x.as_slice();
     let segments = args.segments;
-    let (order, starts, rows) = (segments.order.as_slice(), segments.starts.as_slice(), segments.rows.as_slice());
+    let (order, starts, rows) = (segments.order().as_slice(), segments.starts().as_slice(), segments.rows().as_slice());
     assert!(rows.windows(2).all(|w| w[0] < w[1]), "segment_sum: rows ascend");
     assert!(rows.last().is_none_or(|&last| (last as usize) < args.out.rows()), "segment_sum: no such row");
     args.out.as_mut_slice().par_chunks_exact_mut(n).with_min_len(ROWS).enumerate().for_each(|(row, out)| {

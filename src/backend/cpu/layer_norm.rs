@@ -72,7 +72,7 @@ pub fn residual_forward<E: CpuElement>(args: ResidualLayerNormForward<Cpu<E>>) {
         args.residual.as_slice().par_chunks(block * n),
         args.mean.as_mut_slice().par_chunks_mut(block),
         args.rstd.as_mut_slice().par_chunks_mut(block),
-        args.batch.global_rows.as_slice().par_chunks(block),
+        args.batch.global_rows().as_slice().par_chunks(block),
     )
         .into_par_iter()
         .for_each(|(x, out, residual, mean, rstd, rows)| {
@@ -168,7 +168,7 @@ pub fn residual_backward<E: CpuElement>(args: ResidualLayerNormBackward<Cpu<E>>)
             args.sum.as_slice().par_chunks(block * n),
             args.mean.as_slice().par_chunks(block),
             args.rstd.as_slice().par_chunks(block),
-            args.batch.global_rows.as_slice().par_chunks(block),
+            args.batch.global_rows().as_slice().par_chunks(block),
             partials.par_chunks_mut(3 * n),
         )
             .into_par_iter()

@@ -47,6 +47,13 @@ impl<E: CpuElement, T: Value> Tensor<Cpu<E>, T> {
     }
 }
 
+impl<'a, E: CpuElement> Ints<'a, Cpu<E>> {
+    /// The integers themselves.
+    pub fn as_slice(self) -> &'a [i32] {
+        &self.buffer()[self.start()..self.start() + self.len()]
+    }
+}
+
 impl<E: CpuElement> Backend for Cpu<E> {
     type E = E;
     type Buffer<T: Value> = Vec<T>;
@@ -67,10 +74,7 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {
         // Zeroed by the system page by page when it is first written to: most rows of the word table's moments never are.
-        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
-            let mib = (len * size_of::<T>()) >> 20;
-            crate::Error::other(format!("out of memory: {mib} MiB are not to be had; lower chunk_tokens or batch_size"))
-        })
+        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| Purpose::refused(len * size_of::<T>(), ""))
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {

@@ -12,7 +12,7 @@ const SMALLEST_NORM: f32 = 1e-12;
 pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {
     args.check();
     let n = args.x.row_len();
-    let (x, cu) = (args.x.as_slice(), args.batch.cu_seqlens.as_slice());
+    let (x, cu) = (args.x.as_slice(), args.batch.cu_seqlens().as_slice());
     args.out.as_mut_slice().par_chunks_exact_mut(n).enumerate().for_each(|(s, out)| {
         let (start, end) = (cu[s] as usize, cu[s + 1] as usize);
         let last = if args.pooling == Pooling::Cls { start + 1 } else { end };
@@ -31,7 +31,7 @@ pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {
 pub fn backward<E: CpuElement>(args: PoolBackward<Cpu<E>>) {
     args.check();
     let n = args.d_out.row_len();
-    let (d_out, cu) = (args.d_out.as_slice(), args.batch.cu_seqlens.as_slice());
+    let (d_out, cu) = (args.d_out.as_slice(), args.batch.cu_seqlens().as_slice());
     let block = block(args.d_x.rows());
     args.d_x.as_mut_slice().par_chunks_mut(block * n).enumerate().for_each(|(i, d_x)| {
         let first = i * block;

@@ -46,7 +46,7 @@ pub(super) fn step<E: CudaElement>(cuda: &Cuda<E>, args: AdamWRows<Cuda<E>>) -> 
 pub(super) fn catch_up<E: CudaElement>(cuda: &Cuda<E>, args: AdamWCatchUp<Cuda<E>>) -> Result<()> {
     args.check();
     let AdamWCatchUp { weight, master, m, v, touched, current, rows, history, update, decays, eps } = args;
-    let (n, width) = (rows.map_or(weight.rows(), Tensor::len), weight.row_len());
+    let (n, width) = (rows.map_or(weight.rows(), Ints::len), weight.row_len());
     let (update, n_history, n_decays) = (update as i32, history.rows(), decays.rows());
     let [w, copy] = weights(weight, master);
     let args =

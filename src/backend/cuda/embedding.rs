@@ -34,9 +34,9 @@ pub(super) fn forward<E: CudaElement>(cuda: &Cuda<E>, args: EmbeddingForward<Cud
         args.out,
         args.mean,
         args.rstd,
-        &args.batch.ids,
-        &args.batch.positions,
-        &args.batch.global_rows,
+        args.batch.ids(),
+        args.batch.positions(),
+        args.batch.global_rows(),
         args.word,
         args.position,
         args.token_type,
@@ -63,7 +63,7 @@ pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: EmbeddingBackward<C
         args.mean,
         args.rstd,
         args.weight,
-        &args.batch.global_rows,
+        args.batch.global_rows(),
         args.dropout,
         cut.block,
         rows,
@@ -76,7 +76,7 @@ pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: EmbeddingBackward<C
 
 pub(super) fn segment_sum<E: CudaElement>(cuda: &Cuda<E>, args: SegmentSum<Cuda<E>>) -> Result<()> {
     let (n_tokens, width) = args.check();
-    let (order, starts, rows) = (&args.segments.order, &args.segments.starts, &args.segments.rows);
+    let (order, starts, rows) = (args.segments.order(), args.segments.starts(), args.segments.rows());
     let n_segments = rows.len();
     let vector = vector::<E>(width);
     let threads = width.div_ceil(vector).next_multiple_of(32).min(SEGMENT_THREADS);

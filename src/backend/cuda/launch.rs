@@ -4,7 +4,7 @@ use super::driver::Function;
 use super::memory::DeviceBuffer;
 use super::{Cuda, CudaElement};
 use crate::Result;
-use crate::backend::{Dropout, Tensor, Value};
+use crate::backend::{Dropout, Ints, Tensor, Value};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -88,6 +88,18 @@ impl<E: CudaElement, T: Value> From<Option<&Tensor<Cuda<E>, T>>> for Arg {
 impl<E: CudaElement, T: Value> From<Option<&mut Tensor<Cuda<E>, T>>> for Arg {
     fn from(tensor: Option<&mut Tensor<Cuda<E>, T>>) -> Self {
         tensor.map_or(Arg::pointer(0), Arg::from)
+    }
+}
+
+impl<E: CudaElement> From<Ints<'_, Cuda<E>>> for Arg {
+    fn from(ints: Ints<Cuda<E>>) -> Self {
+        Arg::pointer(ints.buffer().address() + (ints.start() * size_of::<i32>()) as u64)
+    }
+}
+
+impl<E: CudaElement> From<Option<Ints<'_, Cuda<E>>>> for Arg {
+    fn from(ints: Option<Ints<Cuda<E>>>) -> Self {
+        ints.map_or(Arg::pointer(0), Arg::from)
     }
 }
 

@@ -14,7 +14,7 @@
 //! company a row is caught up: an evaluation or a save on the way leaves no trace in a run.
 
 use super::check_shapes;
-use crate::backend::{Backend, Element, Tensor};
+use crate::backend::{Backend, Element, Ints, Tensor};
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch computes it:
 /// `w -= lr wd w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr (m / c1) / (sqrt(v / c2) + eps)`
@@ -56,7 +56,7 @@ pub struct AdamWRows<'a, B: Backend> {
     /// `(n, H)`
     pub grad: &'a Tensor<B, f32>,
     /// `(n,)` ascending numbers of the rows that the rows of `grad` belong to.
-    pub rows: &'a Tensor<B, i32>,
+    pub rows: Ints<'a, B>,
     /// `(V, H)` first moment as of `touched`.
     pub m: &'a mut Tensor<B, f32>,
     /// `(V, H)` second moment as of `touched`.
@@ -99,7 +99,7 @@ pub struct AdamWCatchUp<'a, B: Backend> {
     /// `(V,)` the last update that is in each row's weight; becomes `update` in the rows caught up.
     pub current: &'a mut Tensor<B, i32>,
     /// `(n,)` ascending numbers of the rows to catch up; `None`: all.
-    pub rows: Option<&'a Tensor<B, i32>>,
+    pub rows: Option<Ints<'a, B>>,
     /// `(N, 3)` what [`AdamWStep::scalars`] gave for the updates up to and with `update`. It has to reach back to the
     /// least `current`.
     pub history: &'a Tensor<B, f32>,

@@ -22,7 +22,7 @@ pub fn backward<E: CpuElement>(args: AttentionBackward<Cpu<E>>) {
         n_heads: args.n_heads,
     };
     let d_qkv = Shared::new(args.d_qkv.as_mut_slice(), 3 * hidden);
-    with_tasks(batch.cu_seqlens.as_slice(), args.n_heads, |tasks, n_groups| {
+    with_tasks(batch.cu_seqlens().as_slice(), args.n_heads, |tasks, n_groups| {
         // Each group's part of the bias gradient.
         scratch::with(n_groups * 3 * hidden, |partials| {
             partials.fill(0.0);

@@ -14,7 +14,7 @@ pub fn forward<E: CpuElement>(args: AttentionForward<Cpu<E>>) {
     let qkv = args.qkv.as_slice();
     let lse = Shared::new(args.lse.as_mut_slice(), args.n_heads);
     let out = Shared::new(args.out.as_mut_slice(), hidden);
-    with_tasks(batch.cu_seqlens.as_slice(), args.n_heads, |tasks, _| {
+    with_tasks(batch.cu_seqlens().as_slice(), args.n_heads, |tasks, _| {
         tasks.par_iter().for_each(|&task| {
             let (n, d) = (geometry.longest(task), geometry.padded());
             let np = n.next_multiple_of(LANES);

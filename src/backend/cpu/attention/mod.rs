@@ -103,15 +103,15 @@ struct Geometry<'a> {
 }
 
 impl<'a> Geometry<'a> {
-    fn new<E: CpuElement>(batch: &'a Packed<Cpu<E>>, hidden: usize, n_heads: usize, dropout: Option<Dropout>) -> Self {
+    fn new<E: CpuElement>(batch: Packed<'a, Cpu<E>>, hidden: usize, n_heads: usize, dropout: Option<Dropout>) -> Self {
         let head_size = hidden / n_heads;
         Geometry {
             hidden,
             head_size,
             scale: 1.0 / (head_size as f32).sqrt(),
             dropout,
-            global_rows: batch.global_rows.as_slice(),
-            cu_seqlens: batch.cu_seqlens.as_slice(),
+            global_rows: batch.global_rows().as_slice(),
+            cu_seqlens: batch.cu_seqlens().as_slice(),
         }
     }
 

@@ -1,0 +1,501 @@
+//! Packed batches: sequences end to end without padding, in chunks, and what operations want to know about them.
+//!
+//! All integers of a batch are one block, laid out on the host by a [`PackedHost`], so that one copy brings them to the
+//! device. Each part of it begins at a multiple of 16 bytes. A [`Packed`] is one chunk of it, as operations see it.
+
+use super::{Backend, Tensor};
+use crate::Result;
+use std::ops::Range;
+
+/// Elements that 16 bytes hold: where parts of a block may begin.
+const ALIGNMENT: usize = 4;
+
+/// Rows of queries in one entry of the attention's work list.
+pub const ATTENTION_ROWS: usize = 128;
+
+/// Some of the integers of a tensor.
+pub struct Ints<'a, B: Backend> {
+    tensor: &'a Tensor<B, i32>,
+    start: usize,
+    len: usize,
+}
+
+// Derived, these would ask for a `B` that can be copied.
+impl<B: Backend> Clone for Ints<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Ints<'_, B> {}
+
+impl<'a, B: Backend> Ints<'a, B> {
+    /// The elements `part` of `tensor`.
+    ///
+    /// # Panics
+    /// When it has fewer.
+    pub fn new(tensor: &'a Tensor<B, i32>, part: Range<usize>) -> Self {
+        assert!(part.start <= part.end && part.end <= tensor.len(), "ints: {part:?} of {}", tensor.len());
+        Ints { tensor, start: part.start, len: part.len() }
+    }
+
+    /// All elements of `tensor`.
+    pub fn all(tensor: &'a Tensor<B, i32>) -> Self {
+        Self::new(tensor, 0..tensor.len())
+    }
+
+    /// The memory that they are in.
+    pub fn buffer(self) -> &'a B::Buffer<i32> {
+        self.tensor.buffer()
+    }
+
+    /// Where in the buffer they begin.
+    pub fn start(self) -> usize {
+        self.start
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// True when there are none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// A host copy.
+    ///
+    /// # Errors
+    /// When the copy fails.
+    pub fn to_vec(self, backend: &B) -> Result<Vec<i32>> {
+        self.tensor.part_to_vec(backend, self.start..self.start + self.len)
+    }
+}
+
+/// A place in a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    start: usize,
+    len: usize,
+}
+
+impl Part {
+    fn of<B: Backend>(self, block: &Tensor<B, i32>) -> Ints<'_, B> {
+        Ints { tensor: block, start: self.start, len: self.len }
+    }
+}
+
+/// Where the parts of a list of segments are.
+#[derive(Clone, Copy, Debug, Default)]
+struct SegmentParts {
+    order: Part,
+    starts: Part,
+    rows: Part,
+}
+
+/// Where the parts of a chunk are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chunk {
+    /// Its first sequence's place in the batch.
+    first_seq: usize,
+    max_seqlen: usize,
+    ids: Part,
+    positions: Part,
+    cu_seqlens: Part,
+    global_rows: Part,
+    work: Part,
+    /// In [`PackedLayout::work_lens`].
+    work_lens: Part,
+    /// Of the tables of words, positions and types.
+    segments: [SegmentParts; 3],
+}
+
+/// Where everything is in a block: what stays on the host when the block goes to the device.
+#[derive(Clone, Debug, Default)]
+pub struct PackedLayout {
+    unique_ids: Part,
+    chunks: Vec<Chunk>,
+    work_lens: Vec<i32>,
+}
+
+/// A batch laid out on the host. Its memory stays from batch to batch.
+#[derive(Clone, Debug, Default)]
+pub struct PackedHost {
+    block: Vec<i32>,
+    layout: PackedLayout,
+    /// Row of the word table's gradient of each id of the batch; other ids have any value
+    row_of_id: Vec<i32>,
+    /// Where the next token of each row goes
+    ends: Vec<i32>,
+}
+
+impl PackedHost {
+    /// Begins a batch with these token ids. `Some`: its chunks will be propagated back, so that they need segments.
+    pub fn begin(&mut self, ids: Option<&[i32]>) {
+        self.block.clear();
+        self.layout.chunks.clear();
+        self.layout.work_lens.clear();
+        self.layout.unique_ids = Part::default();
+        let Some(ids) = ids else { return };
+        self.block.extend_from_slice(ids);
+        self.block.sort_unstable();
+        self.block.dedup();
+        let n_ids = self.block.last().map_or(0, |&last| last as usize + 1);
+        self.row_of_id.resize(self.row_of_id.len().max(n_ids), 0);
+        for (row, &id) in (0..).zip(&self.block) {
+            self.row_of_id[id as usize] = row;
+        }
+        self.layout.unique_ids = Part { start: 0, len: self.block.len() };
+    }
+
+    /// Adds the next chunk: `ids` of its tokens, and where in the batch each of its sequences starts and the last one
+    /// ends. A sequence's first token has the position `first_position`.
+    pub fn push_chunk(&mut self, ids: &[i32], cu_seqlens: &[i32], first_position: i32) {
+        let first = cu_seqlens[0];
+        let lens = || cu_seqlens.windows(2).map(|w| w[1] - w[0]);
+        assert!(lens().all(|len| len > 0), "a sequence has at least its special tokens");
+        assert_eq!(lens().sum::<i32>() as usize, ids.len(), "the sequences are the tokens");
+        let max_seqlen = lens().max().unwrap_or(0);
+        let positions = || lens().flat_map(|len| first_position..first_position + len);
+        let first_seq = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
+        let work_start = self.layout.work_lens.len();
+        let (block, work_lens) = (&mut self.block, &mut self.layout.work_lens);
+        let mut chunk = Chunk {
+            first_seq,
+            max_seqlen: max_seqlen as usize,
+            ids: push(block, ids.iter().copied()),
+            positions: push(block, positions()),
+            cu_seqlens: push(block, cu_seqlens.iter().map(|at| at - first)),
+            global_rows: push(block, first..first + ids.len() as i32),
+            work: push_with(block, |block| attention_work(cu_seqlens, block, work_lens)),
+            work_lens: Part { start: work_start, len: work_lens.len() - work_start },
+            segments: Default::default(),
+        };
+        if self.layout.unique_ids.len > 0 {
+            let (row_of_id, ends) = (&self.row_of_id, &mut self.ends);
+            let words = ids.iter().map(|&id| row_of_id[id as usize]);
+            chunk.segments = [
+                push_segments(block, ends, self.layout.unique_ids.len, words),
+                push_segments(block, ends, (first_position + max_seqlen) as usize, positions()),
+                // Every token has type 0.
+                push_segments(block, ends, 1, ids.iter().map(|_| 0)),
+            ];
+        }
+        self.layout.chunks.push(chunk);
+    }
+
+    /// All integers of the batch.
+    pub fn block(&self) -> &[i32] {
+        &self.block
+    }
+
+    /// Where they are.
+    pub fn layout(&self) -> &PackedLayout {
+        &self.layout
+    }
+}
+
+/// Adds what `f` adds to `block`, at the next place where a part may begin.
+fn push_with(block: &mut Vec<i32>, f: impl FnOnce(&mut Vec<i32>)) -> Part {
+    block.resize(block.len().next_multiple_of(ALIGNMENT), 0);
+    let start = block.len();
+    f(block);
+    Part { start, len: block.len() - start }
+}
+
+fn push(block: &mut Vec<i32>, values: impl Iterator<Item = i32>) -> Part {
+    push_with(block, |block| block.extend(values))
+}
+
+/// Adds the tokens sorted by row, equal rows in token order; `rows` gives each token's row, all below `n_rows`.
+fn push_segments(
+    block: &mut Vec<i32>,
+    ends: &mut Vec<i32>,
+    n_rows: usize,
+    rows: impl Iterator<Item = i32> + Clone,
+) -> SegmentParts {
+    // A counting sort: first where each row's tokens begin, then each token goes to the place behind the one before it.
+    ends.clear();
+    ends.resize(n_rows, 0);
+    rows.clone().for_each(|row| ends[row as usize] += 1);
+    let mut n_tokens = 0;
+    for end in ends.iter_mut() {
+        n_tokens += std::mem::replace(end, n_tokens);
+    }
+    let order = push(block, std::iter::repeat_n(0, n_tokens as usize));
+    for (token, row) in (0..).zip(rows) {
+        let end = &mut ends[row as usize];
+        block[order.start + *end as usize] = token;
+        *end += 1;
+    }
+    // Now a row's tokens end where the next row's begin.
+    let ranges = || ends.iter().scan(0, |start, &end| Some((std::mem::replace(start, end), end)));
+    let taken = || (0..).zip(ranges()).filter(|(_, (start, end))| start < end);
+    SegmentParts {
+        order,
+        starts: push(block, taken().map(|(_, (start, _))| start).chain([n_tokens])),
+        rows: push(block, taken().map(|(row, _)| row)),
+    }
+}
+
+/// Cuts the attention over a batch into pieces of like size: adds to `work` pairs of a sequence and its first row, among
+/// the sequence's own, of a block of at most [`ATTENTION_ROWS`] query rows, and to `work_lens` that sequence's length.
+/// Longest sequences come first, so that the last pieces to finish are short; of equally long ones the first, and within
+/// a sequence, rows ascend.
+pub fn attention_work(cu_seqlens: &[i32], work: &mut Vec<i32>, work_lens: &mut Vec<i32>) {
+    let len = |seq: i32| cu_seqlens[seq as usize + 1] - cu_seqlens[seq as usize];
+    let first = work.len();
+    for seq in 0..cu_seqlens.len() as i32 - 1 {
+        work.extend((0..len(seq)).step_by(ATTENTION_ROWS).flat_map(|row| [seq, row]));
+    }
+    let pieces = work[first..].as_chunks_mut::<2>().0;
+    pieces.sort_unstable_by_key(|&[seq, row]| (std::cmp::Reverse(len(seq)), seq, row));
+    work_lens.extend(pieces.iter().map(|&[seq, _]| len(seq)));
+}
+
+/// A batch on a device.
+pub struct PackedBatch<B: Backend> {
+    block: Tensor<B, i32>,
+    layout: PackedLayout,
+}
+
+impl<B: Backend> PackedBatch<B> {
+    /// Without a chunk.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn new(backend: &B) -> Result<Self> {
+        Ok(PackedBatch { block: Tensor::zeros(backend, &[0])?, layout: PackedLayout::default() })
+    }
+
+    /// Takes over what `host` holds.
+    ///
+    /// # Errors
+    /// When the device has no memory left or the copy fails.
+    pub fn upload(&mut self, backend: &B, host: &PackedHost) -> Result<()> {
+        self.layout.clone_from(&host.layout);
+        self.block.assign(backend, &host.block)
+    }
+
+    /// Number of chunks.
+    pub fn n_chunks(&self) -> usize {
+        self.layout.chunks.len()
+    }
+
+    /// Sequences of all chunks.
+    pub fn n_seqs(&self) -> usize {
+        self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1)
+    }
+
+    /// One chunk.
+    ///
+    /// # Panics
+    /// When there is no such chunk.
+    pub fn chunk(&self, index: usize) -> Packed<'_, B> {
+        let chunk = &self.layout.chunks[index];
+        let Part { start, len } = chunk.work_lens;
+        Packed {
+            block: &self.block,
+            chunk,
+            first_seq: chunk.first_seq,
+            max_seqlen: chunk.max_seqlen,
+            work_lens: &self.layout.work_lens[start..start + len],
+        }
+    }
+
+    /// The ids that occur in the batch, ascending; none where nothing is propagated back. Row `r` of the word table's
+    /// gradient belongs to the `r`-th of them.
+    pub fn unique_ids(&self) -> Ints<'_, B> {
+        self.layout.unique_ids.of(&self.block)
+    }
+}
+
+/// A chunk of a packed batch: `S` sequences with `T` tokens in all.
+pub struct Packed<'a, B: Backend> {
+    block: &'a Tensor<B, i32>,
+    chunk: &'a Chunk,
+    /// Its first sequence's place in the batch.
+    pub first_seq: usize,
+    /// Longest sequence.
+    pub max_seqlen: usize,
+    /// `(W,)` length of the sequence of each entry of [`Packed::work`], on the host.
+    pub work_lens: &'a [i32],
+}
+
+impl<B: Backend> Clone for Packed<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Packed<'_, B> {}
+
+impl<'a, B: Backend> Packed<'a, B> {
+    /// `S`
+    pub fn n_seqs(self) -> usize {
+        self.chunk.cu_seqlens.len - 1
+    }
+
+    /// `T`
+    pub fn n_tokens(self) -> usize {
+        self.chunk.ids.len
+    }
+
+    /// `(T,)` token ids.
+    pub fn ids(self) -> Ints<'a, B> {
+        self.chunk.ids.of(self.block)
+    }
+
+    /// `(T,)` position ids.
+    pub fn positions(self) -> Ints<'a, B> {
+        self.chunk.positions.of(self.block)
+    }
+
+    /// `(S + 1,)` where each sequence starts; the last entry is `T`.
+    pub fn cu_seqlens(self) -> Ints<'a, B> {
+        self.chunk.cu_seqlens.of(self.block)
+    }
+
+    /// `(T,)` row of each token in the whole batch, whatever the chunk: what dropout is keyed by.
+    pub fn global_rows(self) -> Ints<'a, B> {
+        self.chunk.global_rows.of(self.block)
+    }
+
+    /// `(W, 2)` pieces of the attention's work; see [`attention_work`].
+    pub fn work(self) -> Ints<'a, B> {
+        self.chunk.work.of(self.block)
+    }
+
+    /// The tokens by row of the word table's gradient.
+    pub fn word_segments(self) -> Segments<'a, B> {
+        self.segments(0)
+    }
+
+    /// The tokens by position.
+    pub fn position_segments(self) -> Segments<'a, B> {
+        self.segments(1)
+    }
+
+    /// The tokens by type: all of type 0.
+    pub fn type_segments(self) -> Segments<'a, B> {
+        self.segments(2)
+    }
+
+    fn segments(self, table: usize) -> Segments<'a, B> {
+        let SegmentParts { order, starts, rows } = self.chunk.segments[table];
+        assert!(starts.len > 0, "packed: a batch without segments cannot be propagated back");
+        Segments::new(order.of(self.block), starts.of(self.block), rows.of(self.block))
+    }
+}
+
+/// Tokens sorted by the row of a table they read, as one list of `n` segments.
+pub struct Segments<'a, B: Backend> {
+    order: Ints<'a, B>,
+    starts: Ints<'a, B>,
+    rows: Ints<'a, B>,
+}
+
+impl<B: Backend> Clone for Segments<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Segments<'_, B> {}
+
+impl<'a, B: Backend> Segments<'a, B> {
+    /// Of lists as [`Segments::order`], [`Segments::starts`] and [`Segments::rows`] describe them.
+    ///
+    /// # Panics
+    /// Unless there is one start more than rows.
+    pub fn new(order: Ints<'a, B>, starts: Ints<'a, B>, rows: Ints<'a, B>) -> Self {
+        assert_eq!(starts.len(), rows.len() + 1, "segments: starts and rows");
+        Segments { order, starts, rows }
+    }
+
+    /// `(T,)` token indices, those of one segment together.
+    pub fn order(self) -> Ints<'a, B> {
+        self.order
+    }
+
+    /// `(n + 1,)` where each segment starts in `order`; the last entry is `T`.
+    pub fn starts(self) -> Ints<'a, B> {
+        self.starts
+    }
+
+    /// `(n,)` the row of the gradient that each segment adds to, ascending; no row occurs twice.
+    pub fn rows(self) -> Ints<'a, B> {
+        self.rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+
+    #[test]
+    fn long_sequences_are_cut_and_come_first() {
+        // Lengths 2, 300, 1, 128 and 300.
+        let cu_seqlens = [0, 2, 302, 303, 431, 731];
+        let (mut work, mut work_lens) = (vec![7], Vec::new());
+        attention_work(&cu_seqlens, &mut work, &mut work_lens);
+        let expected = [[1, 0], [1, 128], [1, 256], [4, 0], [4, 128], [4, 256], [3, 0], [0, 0], [2, 0]];
+        assert_eq!(work[0], 7, "what was there stays");
+        assert_eq!(work[1..].as_chunks::<2>().0, expected);
+        assert_eq!(work_lens, [300, 300, 300, 300, 300, 300, 128, 2, 1]);
+    }
+
+    /// Every part of two chunks, by hand. The second is of a batch's middle: its rows go on where the first's end.
+    #[test]
+    fn a_batch_is_laid_out_chunk_by_chunk() {
+        let backend = Cpu::<f32>::new();
+        let mut host = PackedHost::default();
+        let ids = [9, 4, 9, 5, 5, 9];
+        host.begin(Some(&ids));
+        host.push_chunk(&ids[..4], &[0, 3, 4], 2);
+        host.push_chunk(&ids[4..], &[4, 6], 2);
+        let mut batch = PackedBatch::new(&backend).unwrap();
+        batch.upload(&backend, &host).unwrap();
+        assert_eq!(batch.unique_ids().as_slice(), [4, 5, 9]);
+        assert_eq!((batch.n_chunks(), batch.n_seqs()), (2, 3));
+
+        let first = batch.chunk(0);
+        assert_eq!((first.first_seq, first.n_seqs(), first.n_tokens(), first.max_seqlen), (0, 2, 4, 3));
+        assert_eq!(first.ids().as_slice(), [9, 4, 9, 5]);
+        assert_eq!(first.positions().as_slice(), [2, 3, 4, 2]);
+        assert_eq!(first.cu_seqlens().as_slice(), [0, 3, 4]);
+        assert_eq!(first.global_rows().as_slice(), [0, 1, 2, 3]);
+        assert_eq!((first.work().as_slice(), first.work_lens), (&[0, 0, 1, 0][..], &[3, 1][..]));
+        let lists = |s: Segments<Cpu<f32>>| [s.order(), s.starts(), s.rows()].map(|part| part.as_slice().to_vec());
+        assert_eq!(lists(first.word_segments()), [vec![1, 3, 0, 2], vec![0, 1, 2, 4], vec![0, 1, 2]]);
+        assert_eq!(lists(first.position_segments()), [vec![0, 3, 1, 2], vec![0, 2, 3, 4], vec![2, 3, 4]]);
+        assert_eq!(lists(first.type_segments()), [vec![0, 1, 2, 3], vec![0, 4], vec![0]]);
+
+        let second = batch.chunk(1);
+        assert_eq!((second.first_seq, second.n_seqs(), second.n_tokens(), second.max_seqlen), (2, 1, 2, 2));
+        assert_eq!(second.cu_seqlens().as_slice(), [0, 2]);
+        assert_eq!(second.global_rows().as_slice(), [4, 5]);
+        assert_eq!((second.work().as_slice(), second.work_lens), (&[0, 0][..], &[2][..]));
+        // No token has id 4.
+        assert_eq!(lists(second.word_segments()), [vec![0, 1], vec![0, 1, 2], vec![1, 2]]);
+        for chunk in [first, second] {
+            let parts = [chunk.ids(), chunk.positions(), chunk.cu_seqlens(), chunk.global_rows(), chunk.work()];
+            let words = chunk.word_segments();
+            let parts = parts.into_iter().chain([words.order(), words.starts(), words.rows()]);
+            assert!(parts.into_iter().all(|part| part.start().is_multiple_of(ALIGNMENT)));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot be propagated back")]
+    fn a_batch_without_segments_has_none() {
+        let mut host = PackedHost::default();
+        host.begin(None);
+        host.push_chunk(&[1], &[0, 1], 0);
+        let mut batch = PackedBatch::new(&Cpu::<f32>::new()).unwrap();
+        batch.upload(&Cpu::new(), &host).unwrap();
+        batch.chunk(0).word_segments();
+    }
+}
