@@ -168,16 +168,33 @@ static u32 flipped(u32 lanes, u32 flip) {
     return flip & 16 ? lanes >> 16 | lanes << 16 : lanes;
 }
 
-// Draws the order in which a warp's lanes run until they meet next.
-static void redraw(Machine& m, Warp& warp, u32 lanes) {
-    warp.flip = m.random.below(LANES);
+// Draws the order in which a warp's lanes run until they meet next. Returns what was drawn: 59 bits are left.
+static u64 redraw(Machine& m, Warp& warp, u32 lanes) {
+    const u64 drawn = m.random.next();
+    warp.flip = u32(drawn % LANES);
     warp.ready = flipped(lanes, warp.flip);
+    return drawn;
 }
 
 bool meet(const char* what, u32 mask, Site site) {
     Machine& m = *machine;
     Warp& warp = *m.warp;
     const u32 me = 1u << m.lane;
+    // Nearly always whole warps meet.
+    Group& first = warp.groups[0];
+    if ((mask & warp.live) == 0xFFFFFFFF && (warp.n_groups == 0 || (first.mask == mask && first.what == what && same_site(first.site, site)))) {
+        if (warp.n_groups == 0) {
+            first = Group{what, site, mask, 0};
+            warp.n_groups = 1;
+        }
+        first.arrived |= me;
+        if (first.arrived == mask) {
+            warp.n_groups = 0;
+            return true;
+        }
+        yield();
+        return false;
+    }
     if (!(mask & me)) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) with mask 0x%08x, which leaves out the calling lane", what, site.file, site.line, mask);
     if (mask & ~warp.live) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) names lanes 0x%08x, which have returned or never existed", what, site.file, site.line, mask & ~warp.live);
     int g = 0;
@@ -203,9 +220,9 @@ void release(u32 mask) {
     Machine& m = *machine;
     Warp& warp = *m.warp;
     const u32 others = mask & ~(1u << m.lane);
-    redraw(m, warp, warp.ready == 0 ? others : flipped(warp.ready, warp.flip) | others);
+    const u64 drawn = redraw(m, warp, warp.ready == 0 ? others : flipped(warp.ready, warp.flip) | others);
     // Now and then another warp gets its turn before this one goes on.
-    if (m.n_warps > 1 && m.random.below(16) == 0) {
+    if (m.n_warps > 1 && drawn / LANES % 16 == 0) {
         warp.ready |= flipped(1u << m.lane, warp.flip);
         const u32 w = m.random.below(m.n_warps);
         run_from(m, m.warps[w].ready ? w : m.warp_index);
