@@ -127,6 +127,14 @@ Dim3 grid_size() { return machine->launch->grid; }
 
 unsigned char* dynamic_shared() { return machine->shared_lo + machine->dynamic_offset; }
 
+unsigned char* dynamic_shared(size_t most, size_t bytes) {
+    const u32 asked = machine->launch->dynamic_shared;
+    if (bytes > most || bytes != asked) {
+        fail(LAUNCH_FAILED, "wrong size of dynamic shared memory", "the launch asked for %u bytes; the kernel says %zu of at most %zu", asked, bytes, most);
+    }
+    return dynamic_shared();
+}
+
 void* shared_array(SharedSlot* slot, size_t bytes, size_t align, const char* name) {
     static u32 next_id = 0;
     Machine& m = *machine;
