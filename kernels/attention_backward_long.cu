@@ -33,14 +33,20 @@ __device__ inline void take_keys(float (&d_q)[M][Head / 8][4], const Problem& pr
     add_weighted_rows(d_q, d_s, k, 0, lane);
 }
 
+// Dynamic shared memory of both kernels: own rows, two turns of the others with two numbers and a bit for each key of 128,
+// a number for each own row, and the warps' sums.
+template <int Head, int Turn>
+constexpr int LONG_BYTES = 2 * (2 * Shape<Head>::TILE + 4 * Turn * Head) + 2 * Turn * (2 * 4 + ITEM_ROWS / 32 * 4) +
+                           ITEM_ROWS * 4 + Shape<Head>::WARPS * 3 * Head * 4;
+
 // Longer sequences, dQ, and rowsum(dO O) for backward_keys: 128 queries a block; keys and values in turns, of which
 // the next is on its way.
 template <int Head>
 __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partials, const Problem& problem, const i32* work,
                                         const i32* cu_seqlens, int n_items, int n_groups) {
     using S = Shape<Head>;
-    constexpr int TURN = S::TURN;
-    DYNAMIC_SHARED(shared);
+    constexpr int TURN = S::TURN, BYTES = LONG_BYTES<Head, TURN>;
+    DYNAMIC_SHARED(shared, BYTES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, q_row = warp * S::WARP_ROWS;
     const i64 hidden = problem.n_heads * Head;
     const int group = blockIdx.x / u32(problem.n_heads);
@@ -114,8 +120,8 @@ template <int Head>
 __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* partials, const Problem& problem, const i32* work,
                                      const i32* cu_seqlens, int n_items, int n_groups) {
     using S = Shape<Head>;
-    constexpr int TURN = S::TURN, WORDS = ITEM_ROWS / 32;
-    DYNAMIC_SHARED(shared);
+    constexpr int TURN = S::TURN, WORDS = ITEM_ROWS / 32, BYTES = LONG_BYTES<Head, TURN>;
+    DYNAMIC_SHARED(shared, BYTES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = warp * S::WARP_ROWS;
     const i64 hidden = problem.n_heads * Head;
     const int group = blockIdx.x / u32(problem.n_heads);

@@ -34,7 +34,7 @@ macro_rules! check_backend {
     ($module:ident: $backends:expr) => {
         check_backend! {
             $module: $backends;
-            rows: zero cast copy_rows paste_rows gather_rows scatter_rows segment_sum;
+            rows: zero cast copy_rows paste_rows gather_rows scatter_rows segment_sum segment_sum_by_itself;
             gemm: gemm gemm_f32;
             embedding: embedding;
             layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;

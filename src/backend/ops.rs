@@ -465,7 +465,7 @@ impl<B: Backend> InfoNceRows<'_, B> {
     pub fn check(&self) {
         let (rows, n) = (self.scores.rows(), self.scores.row_len());
         assert!(n > 0, "info_nce_rows: no candidates");
-        check_shapes("info_nce_rows", &[rows], [self.positives]);
+        assert_eq!(self.positives.len(), rows, "info_nce_rows: one positive a row");
         check_shapes("info_nce_rows", &[rows], [&*self.loss]);
         check_shapes("info_nce_rows", &[rows, 2], [&*self.cosines]);
         check_shapes("info_nce_rows", &[rows, n], [&*self.d_scores]);
