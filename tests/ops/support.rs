@@ -98,10 +98,16 @@ pub fn assert_stored<T: Element>(what: &str, got: &[f64], expected: &[f64], tole
 /// As [`assert_close_on_scale`], for a result that is stored as a `T`.
 #[track_caller]
 pub fn assert_stored_on_scale<T: Element>(what: &str, got: &[f64], expected: &[f64], tolerance: f64, scale: f64) {
+    assert_stored_each::<T>(what, got, expected, |_| tolerance * scale);
+}
+
+/// Panics unless every result, stored as a `T`, was computed to within `computed` of its index.
+#[track_caller]
+pub fn assert_stored_each<T: Element>(what: &str, got: &[f64], expected: &[f64], computed: impl Fn(usize) -> f64) {
     assert_eq!(got.len(), expected.len(), "{what}: length");
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {
         let error = (g - e).abs();
-        let allowed = stored::<T>(*e, tolerance * scale) + UNDERFLOW;
+        let allowed = stored::<T>(*e, computed(i)) + UNDERFLOW;
         // Turned round so that NaN fails.
         assert!(error <= allowed, "{what}, element {i}: {g:e} for {e:e}, off by {error:e}, allowed {allowed:e}");
     }
