@@ -155,9 +155,10 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Widths around those at which a device cuts a row otherwise (vectors, 256 columns a warp's step, 1,024 in registers), for
-/// operations that treat each row by itself. There are more rows than a block has.
+/// operations that treat each row by itself. There are more rows than a block has. From 4 on: two columns are normalized to
+/// 1 and -1 whatever they are, and a gradient that is 0 but for eps has no digits to compare.
 pub fn widths() -> impl Iterator<Item = Case> {
-    [2, 8, 32, 40, 128, 256, 258, 384, 512, 768, 1024, 1026].into_iter().map(|hidden| {
+    [4, 8, 32, 40, 128, 256, 258, 384, 512, 768, 1024, 1026].into_iter().map(|hidden| {
         let name = format!("20 rows of {hidden}").leak();
         Case { name, lens: vec![17, 3], hidden, n_heads: 1 }
     })
