@@ -38,35 +38,51 @@ fn trained(model: &str, device: &str, precision: &str, seed: u64) -> Sandbox {
     sandbox
 }
 
-/// Panics unless both runs made the same batches, and losses and gradient norms agree.
-fn assert_same_training(what: &str, cpu: &Sandbox, cuda: &Sandbox, tolerance: f64) {
-    let (cpu, cuda) = (metrics(cpu, "run"), metrics(cuda, "run"));
-    assert_eq!((cpu.len(), cuda.len()), (10, 10), "{what}");
-    for (cpu, cuda) in cpu.iter().zip(&cuda) {
+/// A run's lines about its ten steps; they must be about the batches of `expected`.
+#[track_caller]
+fn steps(run: &Sandbox, expected: &[Value]) -> Vec<Value> {
+    let lines = metrics(run, "run");
+    assert_eq!(lines.len(), 10);
+    for (line, expected) in lines.iter().zip(expected) {
         for name in ["step", "mode", "lang", "tokens", "learning_rate"] {
-            assert_eq!(cpu[name], cuda[name], "{what}: {name}");
-        }
-        for name in ["loss", "grad_norm"] {
-            let number = |line: &Value| line[name].as_f64().unwrap();
-            let (expected, got) = (number(cpu), number(cuda));
-            assert!((got - expected).abs() <= tolerance * expected, "{what}: {name} {got} for {expected}");
+            assert_eq!(line[name], expected[name], "{name}");
         }
     }
+    lines
+}
+
+/// The largest relative difference of a number, over all steps.
+fn largest_difference(name: &str, got: &[Value], expected: &[Value]) -> f64 {
+    let number = |line: &Value| line[name].as_f64().unwrap();
+    got.iter().zip(expected).map(|(got, expected)| (number(got) / number(expected) - 1.0).abs()).fold(0.0, f64::max)
 }
 
 #[test]
 fn ten_steps_in_f32_are_those_of_the_cpu() {
     for model in ["bert", "xlmr"] {
-        let (cpu, cuda) = (trained(model, "cpu", "f32", 0), trained(model, "cuda", "f32", 1));
-        assert_same_training(model, &cpu, &cuda, REGROUPED);
+        let cpu = steps(&trained(model, "cpu", "f32", 0), &[]);
+        let cuda = steps(&trained(model, "cuda", "f32", 1), &cpu);
+        for name in ["loss", "grad_norm"] {
+            let difference = largest_difference(name, &cuda, &cpu);
+            assert!(difference < REGROUPED, "{model}: {name} is off by {difference:e}");
+        }
     }
 }
 
+/// Two devices round in different places, and ten steps go different ways from there. So each is compared with f32: the
+/// GPU may be as far from it as the processor's bf16 is, as far as the largest of ten differences tells.
 #[test]
-fn ten_steps_in_bf16_are_near_those_of_the_cpu() {
+fn ten_steps_in_bf16_are_as_near_f32_as_the_cpus() {
     for model in ["bert", "xlmr"] {
-        let (cpu, cuda) = (trained(model, "cpu", "bf16", 0), trained(model, "cuda", "bf16", 1));
-        assert_same_training(model, &cpu, &cuda, BF16_STEPS);
+        let exact = steps(&trained(model, "cpu", "f32", 0), &[]);
+        let [cpu, cuda] = ["cpu", "cuda"].map(|device| steps(&trained(model, device, "bf16", 1), &exact));
+        for name in ["loss", "grad_norm"] {
+            let [cpu, cuda] = [&cpu, &cuda].map(|run| largest_difference(name, run, &exact));
+            assert!(
+                cuda < 1.5 * cpu && cuda < 2.0 * BF16_STEPS,
+                "{model}: {name} is off by {cuda}, the CPU's by {cpu}"
+            );
+        }
     }
 }
 

@@ -58,7 +58,7 @@ fn an_old_gpu() {
 
 #[test]
 fn too_little_memory() {
-    let error = refused(&[("SIMT_MEMORY", "37000000")], &[]);
+    let error = refused(&[("SIMT_MEMORY", "34000000")], &[]);
     assert_says(&error, &["out of memory: ", " MiB for ", " are not to be had (", " MiB of the device are free); "]);
 }
 
