@@ -17,8 +17,8 @@ KERNEL(adamw, 512, float* w, bf16* copy, float* m, float* v, const float* grad, 
     const AdamWScalars scalars{beta1, beta2, beta1, beta2, eps, keep, rate, inv_sqrt_c2, scale};
     if (whole) {
         elements.update(scalars);
-        store_vector(m + first, elements.m);
-        store_vector(v + first, elements.v);
+        store_global(m + first, elements.m);
+        store_global(v + first, elements.v);
         store_weights(w + first, copy == nullptr ? nullptr : copy + first, elements.w);
         return;
     }

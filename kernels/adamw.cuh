@@ -46,12 +46,12 @@ template <int N> struct AdamWElements {
 
 // Writes f32 weights, and their rounded copy where there is one.
 template <int N> __device__ inline void store_weights(float* to, bf16* copy, const Vector<float, N>& w) {
-    store_vector(to, w);
+    store_global(to, w);
     if (copy == nullptr) return;
     Vector<bf16, N> rounded;
 #pragma unroll
     for (int l = 0; l < N; ++l) rounded.v[l] = from_float<bf16>(w.v[l]);
-    store_vector(copy, rounded);
+    store_global(copy, rounded);
 }
 
 // min(1, max_grad_norm / (norm + 1e-6)), where the sum of squares (n_squares,) is the square of the norm; 1 if

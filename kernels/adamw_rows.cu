@@ -27,8 +27,8 @@ template <int N> __device__ inline void update_row(const AdamWRow& row, const Ad
         AdamWElements<N> elements;
         elements.load(row.w + at, row.grad + at, row.m + at, row.v + at);
         elements.update(scalars);
-        store_vector(row.m + at, elements.m);
-        store_vector(row.v + at, elements.v);
+        store_global(row.m + at, elements.m);
+        store_global(row.v + at, elements.v);
         store_weights(row.w + at, row.copy == nullptr ? nullptr : row.copy + at, elements.w);
     }
 }

@@ -87,3 +87,18 @@ template <int N, class T> __device__ inline void store_vector(T* to, const Vecto
     simt::store(to, &x, sizeof(x));
 #endif
 }
+
+// As store_vector, to global memory alone.
+template <int N, class T> __device__ inline void store_global(T* to, const Vector<T, N>& x) {
+#ifdef __CUDACC__
+    if constexpr (sizeof(x) == 16) {
+        store_global_16(to, *reinterpret_cast<const uint4*>(&x));
+    } else if constexpr (sizeof(x) == 8) {
+        store_global_8(to, *reinterpret_cast<const uint2*>(&x));
+    } else {
+        store_vector(to, x);
+    }
+#else
+    simt::store(to, &x, sizeof(x));
+#endif
+}

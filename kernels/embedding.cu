@@ -9,30 +9,28 @@ __device__ inline void forward(E* sum, E* out, float* mean, float* rstd, const i
                                const E* weight, const E* bias, float eps, const Dropout& dropout, i64 rows_per_block,
                                i64 n_rows, int width) {
     constexpr int N = Steps * PAIRS;
-    STAGED(E, staged_type, Steps * STEP);
-    STAGED(E, staged_weight, Steps * STEP);
-    STAGED(E, staged_bias, Steps * STEP);
-    stage(staged_type, token_type, width);
-    stage(staged_weight, weight, width);
-    stage(staged_bias, bias, width);
+    STAGED(E, staged_type, N);
+    STAGED(E, staged_weight, N);
+    STAGED(E, staged_bias, N);
+    stage<E, N>(staged_type, token_type, width);
+    stage<E, N>(staged_weight, weight, width);
+    stage<E, N>(staged_bias, bias, width);
     __syncthreads();
     const int first = first_column();
-    const Pairs<E, N> t = staged_pairs<E, N>(staged_type, first, width);
-    const Pairs<E, N> scale = staged_pairs<E, N>(staged_weight, first, width);
-    const Pairs<E, N> shift = staged_pairs<E, N>(staged_bias, first, width);
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
     for (i64 row = rows.first; row < rows.end; row += WARPS) {
         const i64 at = row * width, id = read_by_one(ids + row), place = read_by_one(positions + row);
         const Pairs<E, N> raw_word = load_pairs<E, N>(word + id * width, first, width);
         const Pairs<E, N> raw_position = load_pairs<E, N>(position + place * width, first, width);
         const i32 global_row = dropout.threshold == 0 ? 0 : read_by_one(global_rows + row);
+        const Pair<E>* t = staged(staged_type);
         float x[2 * N];
 #pragma unroll
         for (int i = 0; i < N; ++i) {
             float v[2], p[2], type[2];
             widen<2>(raw_word.of[i], v);
             widen<2>(raw_position.of[i], p);
-            widen_parameter(t.of[i], type);
+            widen<2>(t[i * WARP], type);
             v[0] += p[0] + type[0];
             v[1] += p[1] + type[1];
             const Pair<E> stored = narrow<E, 2>(v);
@@ -47,7 +45,7 @@ __device__ inline void forward(E* sum, E* out, float* mean, float* rstd, const i
             mean[row] = m.mean;
             rstd[row] = m.rstd;
         }
-        normalize<E, N>(out + at, x, m, scale, shift, first, width, dropout, global_row);
+        normalize<E, N>(out + at, x, m, staged(staged_weight), staged(staged_bias), first, width, dropout, global_row);
     }
 }
 
@@ -81,12 +79,11 @@ __device__ inline void backward(E* d_sum, float* partials, const E* d_out, const
                                 const float* rstd, const E* weight, const i32* global_rows, const Dropout& dropout,
                                 i64 rows_per_block, i64 n_rows, int width) {
     constexpr int N = Steps * PAIRS;
-    STAGED(E, staged_weight, Steps * STEP);
+    STAGED(E, staged_weight, N);
     SHARED(float, sums, WARPS * Steps * STEP);
-    stage(staged_weight, weight, width);
+    stage<E, N>(staged_weight, weight, width);
     __syncthreads();
     const int first = first_column();
-    const Pairs<E, N> w = staged_pairs<E, N>(staged_weight, first, width);
     float d_weight[2 * N] = {}, d_bias[2 * N] = {};
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
     for (i64 row = rows.first; row < rows.end; row += WARPS) {
@@ -104,7 +101,7 @@ __device__ inline void backward(E* d_sum, float* partials, const E* d_out, const
 #pragma unroll
             for (int i = 0; i < 2 * PAIRS; ++i) g[2 * step * PAIRS + i] *= factor.of[i];
         }
-        const RowBackward back = row_backward<E, N>(g, x, w, m, width, d_weight, d_bias);
+        const RowBackward back = row_backward<E, N>(g, x, staged(staged_weight), m, width, d_weight, d_bias);
 #pragma unroll
         for (int i = 0; i < N; ++i) {
             const int column = pair_column(first, i);
@@ -140,8 +137,8 @@ __device__ inline void backward_any(E* d_sum, float* partials, const E* d_out, c
 
 // sum = word[id] + position[position] + token_type[0], out = dropout(LayerNorm(sum) weight + bias); mean and rstd of sum.
 // One block for rows_per_block rows, one kernel for each number of steps that a row may take, as in layer_norm.cu.
-#define FORWARD(columns, suffix, E, most_threads, call)                                                                       \
-    KERNEL(embedding_forward_##columns##suffix, most_threads, E* sum, E* out, float* mean, float* rstd, const i32* ids,       \
+#define FORWARD(columns, suffix, E, min_blocks, call)                                                                         \
+    KERNEL_MIN_BLOCKS(embedding_forward_##columns##suffix, THREADS, min_blocks, E* sum, E* out, float* mean, float* rstd, const i32* ids,\
            const i32* positions, const i32* global_rows, const E* word, const E* position, const E* token_type,               \
            const E* weight, const E* bias, float eps, Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {           \
         call(sum, out, mean, rstd, ids, positions, global_rows, word, position, token_type, weight, bias, eps, dropout,       \
@@ -149,32 +146,32 @@ __device__ inline void backward_any(E* d_sum, float* partials, const E* d_out, c
     }
 // d_sum from d_out. partials (blocks, 2, H), or (warps, 2, H) of `_any`: sums of dropout(d_out) x_hat and of dropout(d_out)
 // over the block's rows, or the warp's.
-#define BACKWARD(columns, suffix, E, most_threads, call)                                                                      \
-    KERNEL(embedding_backward_##columns##suffix, most_threads, E* d_sum, float* partials, const E* d_out, const E* sum,       \
+#define BACKWARD(columns, suffix, E, min_blocks, call)                                                                        \
+    KERNEL_MIN_BLOCKS(embedding_backward_##columns##suffix, THREADS, min_blocks, E* d_sum, float* partials, const E* d_out, const E* sum,\
            const float* mean, const float* rstd, const E* weight, const i32* global_rows, Dropout dropout,                    \
            i64 rows_per_block, i64 n_rows, i64 width) {                                                                       \
         call(d_sum, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width);           \
     }
-FORWARD(256, _f32, float, THREADS, (forward<float, 1>))
-FORWARD(512, _f32, float, THREADS, (forward<float, 2>))
-FORWARD(768, _f32, float, THREADS, (forward<float, 3>))
-FORWARD(1024, _f32, float, THREADS, (forward<float, 4>))
-FORWARD(any, _f32, float, THREADS, (forward_any<float>))
-FORWARD(256, _bf16, bf16, CROWDED, (forward<bf16, 1>))
-FORWARD(512, _bf16, bf16, CROWDED, (forward<bf16, 2>))
-FORWARD(768, _bf16, bf16, CROWDED, (forward<bf16, 3>))
-FORWARD(1024, _bf16, bf16, CROWDED, (forward<bf16, 4>))
-FORWARD(any, _bf16, bf16, THREADS, (forward_any<bf16>))
-BACKWARD(256, _f32, float, THREADS, (backward<float, 1>))
-BACKWARD(512, _f32, float, THREADS, (backward<float, 2>))
-BACKWARD(768, _f32, float, THREADS, (backward<float, 3>))
-BACKWARD(1024, _f32, float, THREADS, (backward<float, 4>))
-BACKWARD(any, _f32, float, THREADS, (backward_any<float>))
-BACKWARD(256, _bf16, bf16, CROWDED, (backward<bf16, 1>))
-BACKWARD(512, _bf16, bf16, CROWDED, (backward<bf16, 2>))
-BACKWARD(768, _bf16, bf16, CROWDED, (backward<bf16, 3>))
-BACKWARD(1024, _bf16, bf16, CROWDED, (backward<bf16, 4>))
-BACKWARD(any, _bf16, bf16, THREADS, (backward_any<bf16>))
+FORWARD(256, _f32, float, 2, (forward<float, 1>))
+FORWARD(512, _f32, float, 2, (forward<float, 2>))
+FORWARD(768, _f32, float, 2, (forward<float, 3>))
+FORWARD(1024, _f32, float, 1, (forward<float, 4>))
+FORWARD(any, _f32, float, 8, (forward_any<float>))
+FORWARD(256, _bf16, bf16, 8, (forward<bf16, 1>))
+FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
+FORWARD(768, _bf16, bf16, 4, (forward<bf16, 3>))
+FORWARD(1024, _bf16, bf16, 3, (forward<bf16, 4>))
+FORWARD(any, _bf16, bf16, 8, (forward_any<bf16>))
+BACKWARD(256, _f32, float, 2, (backward<float, 1>))
+BACKWARD(512, _f32, float, 2, (backward<float, 2>))
+BACKWARD(768, _f32, float, 2, (backward<float, 3>))
+BACKWARD(1024, _f32, float, 1, (backward<float, 4>))
+BACKWARD(any, _f32, float, 8, (backward_any<float>))
+BACKWARD(256, _bf16, bf16, 6, (backward<bf16, 1>))
+BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2>))
+BACKWARD(768, _bf16, bf16, 3, (backward<bf16, 3>))
+BACKWARD(1024, _bf16, bf16, 3, (backward<bf16, 4>))
+BACKWARD(any, _bf16, bf16, 8, (backward_any<bf16>))
 
 // Adds to d_weight and d_bias (H,) the sums in partials (n, 2, H). Twice as many blocks as it takes to have one for
 // PARTIAL_COLUMNS columns.

@@ -67,7 +67,7 @@ template <int N, int Threads, int Values> struct HeldRow {
             Vector<E, N> out;
 #pragma unroll
             for (int l = 0; l < N; ++l) out.v[l] = from_float<E>(parts[i].v[l]);
-            store_vector(to + i * STEP, out);
+            store_global(to + i * STEP, out);
         }
     }
 };

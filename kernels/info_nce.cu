@@ -16,6 +16,11 @@ struct Candidates {
     float weight;
 };
 
+// The one door through which scores come in: `n` of a row from column `first` on.
+template <class Stretch> __device__ inline void load_scores(Stretch& held, const Candidates& row, i64 first, int n) {
+    held.load(row.scores + first, n);
+}
+
 // d_scores[j] = (softmax_j - [j = positive]) weight inv_temperature, the loss, and as `cosines` the score of the positive
 // and the mean of the others.
 //
@@ -34,7 +39,7 @@ __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, co
     float largest = LOWEST, others = 0.0f, sum = 0.0f;
     for (i64 first = 0; first <= last; first += Stretch::CAPACITY) {
         const int n = Stretch::count(row.n - first), positive = Stretch::position(row.positive - first);
-        held.load(row.scores + first, n);
+        load_scores(held, row, first, n);
         const float before = largest;
         held.each(n, [&](float& s, int) { largest = fmaxf(largest, s); });
         others *= expf((before - largest) * inv_t);
@@ -59,12 +64,12 @@ __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, co
     held.each(n, [&](float& p, int column) { p = column == positive ? -others * share : p * (factor * share); });
     held.store(d_scores + last, n);
     for (i64 first = last - Stretch::CAPACITY; first >= 0; first -= Stretch::CAPACITY) {
-        const int positive = Stretch::position(row.positive - first);
-        held.load(row.scores + first, Stretch::CAPACITY);
-        held.each(Stretch::CAPACITY, [&](float& s, int column) {
+        const int n = Stretch::CAPACITY, positive = Stretch::position(row.positive - first);
+        load_scores(held, row, first, n);
+        held.each(n, [&](float& s, int column) {
             s = column == positive ? -others * share : expf((s - largest) * inv_t) * share;
         });
-        held.store(d_scores + first, Stretch::CAPACITY);
+        held.store(d_scores + first, n);
     }
     if (threadIdx.x == 0) {
         loss[0] = logf(total) + (largest - cosine) * inv_t;

@@ -7,23 +7,21 @@ __device__ inline void forward(E* x, E* out, float* mean, float* rstd, const E* 
                                const E* weight, const E* bias, const i32* global_rows, float eps, const Dropout& dropout,
                                i64 rows_per_block, i64 n_rows, int width) {
     constexpr int N = Steps * PAIRS;
-    STAGED(E, staged_branch_bias, Steps * STEP);
-    STAGED(E, staged_weight, Steps * STEP);
-    STAGED(E, staged_bias, Steps * STEP);
-    stage(staged_branch_bias, branch_bias, width);
-    stage(staged_weight, weight, width);
-    stage(staged_bias, bias, width);
+    STAGED(E, staged_branch_bias, N);
+    STAGED(E, staged_weight, N);
+    STAGED(E, staged_bias, N);
+    stage<E, N>(staged_branch_bias, branch_bias, width);
+    stage<E, N>(staged_weight, weight, width);
+    stage<E, N>(staged_bias, bias, width);
     __syncthreads();
     const int first = first_column();
-    const Pairs<E, N> b = staged_pairs<E, N>(staged_branch_bias, first, width);
-    const Pairs<E, N> scale = staged_pairs<E, N>(staged_weight, first, width);
-    const Pairs<E, N> shift = staged_pairs<E, N>(staged_bias, first, width);
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
     for (i64 row = rows.first; row < rows.end; row += WARPS) {
         const i64 at = row * width;
         const Pairs<E, N> raw_x = load_pairs<E, N>(x + at, first, width);
         const Pairs<E, N> raw_residual = load_pairs<E, N>(residual + at, first, width);
         const i32 global_row = dropout.threshold == 0 ? 0 : read_by_one(global_rows + row);
+        const Pair<E>* b = staged(staged_branch_bias);
         float sum[2 * N];
 #pragma unroll
         for (int step = 0; step < Steps; ++step) {
@@ -33,7 +31,7 @@ __device__ inline void forward(E* x, E* out, float* mean, float* rstd, const E* 
                 const int p = step * PAIRS + i, column = pair_column(first, p);
                 float v[2], bias[2], r[2];
                 widen<2>(raw_x.of[p], v);
-                widen_parameter(b.of[p], bias);
+                widen<2>(b[p * WARP], bias);
                 widen<2>(raw_residual.of[p], r);
                 v[0] = fmaf(v[0] + bias[0], factor.of[2 * i], r[0]);
                 v[1] = fmaf(v[1] + bias[1], factor.of[2 * i + 1], r[1]);
@@ -50,7 +48,7 @@ __device__ inline void forward(E* x, E* out, float* mean, float* rstd, const E* 
             mean[row] = m.mean;
             rstd[row] = m.rstd;
         }
-        normalize<E, N>(out + at, sum, m, scale, shift, first, width, Dropout{}, 0);
+        normalize<E, N>(out + at, sum, m, staged(staged_weight), staged(staged_bias), first, width, Dropout{}, 0);
     }
 }
 
@@ -82,12 +80,11 @@ __device__ inline void backward(E* d_residual, E* d_x, float* partials, const E*
                                 const float* rstd, const E* weight, const i32* global_rows, const Dropout& dropout,
                                 i64 rows_per_block, i64 n_rows, int width) {
     constexpr int N = Steps * PAIRS;
-    STAGED(E, staged_weight, Steps * STEP);
+    STAGED(E, staged_weight, N);
     SHARED(float, sums, WARPS * Steps * STEP);
-    stage(staged_weight, weight, width);
+    stage<E, N>(staged_weight, weight, width);
     __syncthreads();
     const int first = first_column();
-    const Pairs<E, N> w = staged_pairs<E, N>(staged_weight, first, width);
     float d_branch_bias[2 * N] = {}, d_weight[2 * N] = {}, d_bias[2 * N] = {};
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
     for (i64 row = rows.first; row < rows.end; row += WARPS) {
@@ -99,7 +96,7 @@ __device__ inline void backward(E* d_residual, E* d_x, float* partials, const E*
         float g[2 * N], x[2 * N];
         widen_pairs<E, N>(raw_g, g);
         widen_pairs<E, N>(raw_x, x);
-        const RowBackward back = row_backward<E, N>(g, x, w, m, width, d_weight, d_bias);
+        const RowBackward back = row_backward<E, N>(g, x, staged(staged_weight), m, width, d_weight, d_bias);
 #pragma unroll
         for (int step = 0; step < Steps; ++step) {
             const Factors factor = factors(dropout, global_row, step);
@@ -150,8 +147,8 @@ __device__ inline void backward_any(E* d_residual, E* d_x, float* partials, cons
 
 // x = residual + dropout(x + branch_bias), out = LayerNorm(x) weight + bias; mean and rstd of x. One block for
 // rows_per_block rows, one kernel for each number of steps that a row may take: `_256` serves even widths up to 256.
-#define FORWARD(columns, suffix, E, most_threads, call)                                                                       \
-    KERNEL(residual_layer_norm_forward_##columns##suffix, most_threads, E* x, E* out, float* mean, float* rstd,               \
+#define FORWARD(columns, suffix, E, min_blocks, call)                                                                         \
+    KERNEL_MIN_BLOCKS(residual_layer_norm_forward_##columns##suffix, THREADS, min_blocks, E* x, E* out, float* mean, float* rstd,\
            const E* residual, const E* branch_bias, const E* weight, const E* bias, const i32* global_rows, float eps,        \
            Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                                      \
         call(x, out, mean, rstd, residual, branch_bias, weight, bias, global_rows, eps, dropout, rows_per_block, n_rows,      \
@@ -159,32 +156,32 @@ __device__ inline void backward_any(E* d_residual, E* d_x, float* partials, cons
     }
 // d_residual = the gradient of x as it was normalized, `sum`; d_x = dropout(d_residual). partials (blocks, 3, H), or
 // (warps, 3, H) of `_any`: sums of d_x, of d_out x_hat and of d_out over the block's rows, or the warp's.
-#define BACKWARD(columns, suffix, E, most_threads, call)                                                                      \
-    KERNEL(residual_layer_norm_backward_##columns##suffix, most_threads, E* d_residual, E* d_x, float* partials,              \
+#define BACKWARD(columns, suffix, E, min_blocks, call)                                                                        \
+    KERNEL_MIN_BLOCKS(residual_layer_norm_backward_##columns##suffix, THREADS, min_blocks, E* d_residual, E* d_x, float* partials,\
            const E* d_out, const E* sum, const float* mean, const float* rstd, const E* weight, const i32* global_rows,       \
            Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                                      \
         call(d_residual, d_x, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width); \
     }
-FORWARD(256, _f32, float, THREADS, (forward<float, 1>))
-FORWARD(512, _f32, float, THREADS, (forward<float, 2>))
-FORWARD(768, _f32, float, THREADS, (forward<float, 3>))
-FORWARD(1024, _f32, float, THREADS, (forward<float, 4>))
-FORWARD(any, _f32, float, THREADS, (forward_any<float>))
-FORWARD(256, _bf16, bf16, CROWDED, (forward<bf16, 1>))
-FORWARD(512, _bf16, bf16, CROWDED, (forward<bf16, 2>))
-FORWARD(768, _bf16, bf16, CROWDED, (forward<bf16, 3>))
-FORWARD(1024, _bf16, bf16, CROWDED, (forward<bf16, 4>))
-FORWARD(any, _bf16, bf16, THREADS, (forward_any<bf16>))
-BACKWARD(256, _f32, float, THREADS, (backward<float, 1>))
-BACKWARD(512, _f32, float, THREADS, (backward<float, 2>))
-BACKWARD(768, _f32, float, THREADS, (backward<float, 3>))
-BACKWARD(1024, _f32, float, THREADS, (backward<float, 4>))
-BACKWARD(any, _f32, float, THREADS, (backward_any<float>))
-BACKWARD(256, _bf16, bf16, CROWDED, (backward<bf16, 1>))
-BACKWARD(512, _bf16, bf16, CROWDED, (backward<bf16, 2>))
-BACKWARD(768, _bf16, bf16, CROWDED, (backward<bf16, 3>))
-BACKWARD(1024, _bf16, bf16, THREADS, (backward<bf16, 4>))
-BACKWARD(any, _bf16, bf16, THREADS, (backward_any<bf16>))
+FORWARD(256, _f32, float, 2, (forward<float, 1>))
+FORWARD(512, _f32, float, 2, (forward<float, 2>))
+FORWARD(768, _f32, float, 2, (forward<float, 3>))
+FORWARD(1024, _f32, float, 1, (forward<float, 4>))
+FORWARD(any, _f32, float, 8, (forward_any<float>))
+FORWARD(256, _bf16, bf16, 8, (forward<bf16, 1>))
+FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
+FORWARD(768, _bf16, bf16, 4, (forward<bf16, 3>))
+FORWARD(1024, _bf16, bf16, 3, (forward<bf16, 4>))
+FORWARD(any, _bf16, bf16, 8, (forward_any<bf16>))
+BACKWARD(256, _f32, float, 2, (backward<float, 1>))
+BACKWARD(512, _f32, float, 2, (backward<float, 2>))
+BACKWARD(768, _f32, float, 2, (backward<float, 3>))
+BACKWARD(1024, _f32, float, 1, (backward<float, 4>))
+BACKWARD(any, _f32, float, 8, (backward_any<float>))
+BACKWARD(256, _bf16, bf16, 6, (backward<bf16, 1>))
+BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2>))
+BACKWARD(768, _bf16, bf16, 3, (backward<bf16, 3>))
+BACKWARD(1024, _bf16, bf16, 2, (backward<bf16, 4>))
+BACKWARD(any, _bf16, bf16, 8, (backward_any<bf16>))
 
 // Adds to d_branch_bias, d_weight and d_bias (H,) the sums in partials (n, 3, H). Three times as many blocks as it takes to
 // have one for PARTIAL_COLUMNS columns.

@@ -19,8 +19,6 @@ constexpr int STEP = 256;
 constexpr int PAIRS = 4;
 constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
-// A limit on registers: of kernels declared with so many threads, launched with THREADS, three blocks fit into an SM.
-constexpr int CROWDED = 3 * THREADS;
 
 // Two neighbouring columns as they are stored.
 template <class E> using Pair = Raw<E, 2>;
@@ -55,13 +53,6 @@ template <class E, int N> __device__ inline Pairs<E, N> load_pairs(const E* row,
     return pairs;
 }
 
-// A parameter's pair, kept as it is stored and widened anew for each row.
-__device__ inline void widen_parameter(const Pair<bf16>& pair, float (&out)[2]) {
-    out[0] = low_half(opaque(pair.words[0]));
-    out[1] = high_half(opaque(pair.words[0]));
-}
-__device__ inline void widen_parameter(const Pair<float>& pair, float (&out)[2]) { widen<2>(pair, out); }
-
 template <class E, int N> __device__ inline void widen_pairs(const Pairs<E, N>& pairs, float (&out)[2 * N]) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
@@ -72,23 +63,19 @@ template <class E, int N> __device__ inline void widen_pairs(const Pairs<E, N>& 
     }
 }
 
-// Shared memory for `count` parameters of a block, which its warps read from there instead of each for itself.
-#define STAGED(E, name, count) SHARED(Pair<E>, name, (count) / 2)
+// A parameter's pairs in shared memory, for all of a block's warps: pair `i` of lane l at i * WARP + l, zeros beyond the
+// width. The lanes' registers are needed for the rows.
+#define STAGED(E, name, n_pairs) SHARED(Pair<E>, name, (n_pairs) * WARP)
 
-template <class E> __device__ inline void stage(Pair<E>* shared, const E* from, int width) {
-    for (int i = threadIdx.x; i < width / 2; i += THREADS) shared[i] = load_raw<2>(from + 2 * i);
-}
-
-// As load_pairs, from what was staged.
-template <class E, int N> __device__ inline Pairs<E, N> staged_pairs(const Pair<E>* shared, int first, int width) {
-    Pairs<E, N> pairs;
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-        const int column = pair_column(first, i);
-        pairs.of[i] = column < width ? shared[column / 2] : Pair<E>();
+template <class E, int N> __device__ inline void stage(Pair<E>* shared, const E* from, int width) {
+    for (int i = warp_of_block(); i < N; i += WARPS) {
+        const int column = pair_column(first_column(), i);
+        shared[i * WARP + lane()] = column < width ? load_raw<2>(from + column) : Pair<E>();
     }
-    return pairs;
 }
+
+// The lane's pairs of what was staged, `i` at i * WARP. Asked for anew for each row, or the compiler reads them all ahead.
+template <class E> __device__ inline const Pair<E>* staged(const Pair<E>* shared) { return shared + lane() + opaque(0); }
 
 // Dropout's factors of a lane's eight columns in a step, in the order of its pairs.
 struct Factors {
@@ -139,8 +126,8 @@ template <int N> __device__ inline Moments moments(const float (&x)[2 * N], int 
 
 // out = dropout((x - mean) rstd scale + shift)
 template <class E, int N>
-__device__ inline void normalize(E* out, const float (&x)[2 * N], Moments m, const Pairs<E, N>& scale,
-                                 const Pairs<E, N>& shift, int first, int width, const Dropout& dropout, i32 global_row) {
+__device__ inline void normalize(E* out, const float (&x)[2 * N], Moments m, const Pair<E>* scale,
+                                 const Pair<E>* shift, int first, int width, const Dropout& dropout, i32 global_row) {
 #pragma unroll
     for (int step = 0; step < N / PAIRS; ++step) {
         const Factors factor = factors(dropout, global_row, step);
@@ -149,8 +136,8 @@ __device__ inline void normalize(E* out, const float (&x)[2 * N], Moments m, con
             const int p = step * PAIRS + i;
             if (pair_column(first, p) >= width) continue;
             float w[2], b[2];
-            widen_parameter(scale.of[p], w);
-            widen_parameter(shift.of[p], b);
+            widen<2>(scale[p * WARP], w);
+            widen<2>(shift[p * WARP], b);
 #pragma unroll
             for (int j = 0; j < 2; ++j) {
                 w[j] = fmaf((x[2 * p + j] - m.mean) * m.rstd, w[j], b[j]) * factor.of[2 * i + j];
@@ -174,13 +161,13 @@ struct RowBackward {
 
 // Turns g into w g and x, what the forward kept, into x_hat; adds up d_weight and d_bias by column.
 template <class E, int N>
-__device__ inline RowBackward row_backward(float (&g)[2 * N], float (&x)[2 * N], const Pairs<E, N>& weight, Moments moments,
+__device__ inline RowBackward row_backward(float (&g)[2 * N], float (&x)[2 * N], const Pair<E>* weight, Moments moments,
                                            int width, float (&d_weight)[2 * N], float (&d_bias)[2 * N]) {
     float sum = 0.0f, sum_x = 0.0f;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
         float w[2];
-        widen_parameter(weight.of[i], w);
+        widen<2>(weight[i * WARP], w);
 #pragma unroll
         for (int j = 2 * i; j < 2 * i + 2; ++j) {
             // Beyond the row's width g is 0.
@@ -217,7 +204,7 @@ __device__ inline void store_partials(float* partials, float* shared, const floa
 
 // f(column, factor) for each of the lane's columns in a row of any width.
 template <class F> __device__ inline void for_columns(const Dropout& dropout, i32 row, i64 width, F f) {
-    for (i64 base = 0; base < width; base += STEP) {
+    for (i64 base = 0; base + first_column() < width; base += STEP) {
         const Factors factor = factors(dropout, row, base / STEP);
 #pragma unroll
         for (int i = 0; i < 2 * PAIRS; ++i) {

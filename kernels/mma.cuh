@@ -31,6 +31,15 @@ __device__ inline float reciprocal_fast(float x) {
     return out;
 }
 
+// 16 or 8 bytes to global memory, by one instruction: the compiler takes a store of a vector apart, and where it has
+// changed the addresses of a loop, it does not put it together again.
+__device__ inline void store_global_16(void* to, uint4 x) {
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
+}
+__device__ inline void store_global_8(void* to, uint2 x) {
+    asm volatile("st.global.v2.u32 [%0], {%1,%2};" ::"l"(to), "r"(x.x), "r"(x.y) : "memory");
+}
+
 // d += a b, accumulated in f32.
 __device__ inline void mma_16x8x16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"

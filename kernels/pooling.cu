@@ -1,5 +1,6 @@
 // From token vectors to one unit vector a sequence, and back.
 #include "held_row.cuh"
+#include "partials.cuh"
 
 constexpr int THREADS = 256;
 // Rows that a block of the normalization has: one a warp.
@@ -67,7 +68,7 @@ __device__ inline void pool_forward_few(float* out, const E* x, const i32* cu_se
         Vector<float, STORED> mean;
 #pragma unroll
         for (int l = 0; l < STORED; ++l) mean.v[l] = sums[part + l] * share;
-        store_vector(out + sequence * width + column + part, mean);
+        store_global(out + sequence * width + column + part, mean);
     }
 }
 
@@ -93,19 +94,20 @@ __device__ inline void spread(E* d_x, const float* d_out, i64 first, i64 step, i
 #pragma unroll
             for (int l = 0; l < N; ++l) out.v[l] = from_float<E>(d[l]);
         }
-        store_vector(d_x + token * width, out);
+        store_global(d_x + token * width, out);
     }
 }
 
-// A block for a strip of columns of a sequence, as in pool_forward_strip.
+// A block for a strip of columns of a sequence. Nothing is added up, so strips are as wide as a warp and the tokens are
+// dealt out to fewer threads, each of which reads d_out.
 template <class E, int N>
 __device__ inline void pool_backward_strip(E* d_x, const float* d_out, const i32* cu_seqlens, bool cls, i64 width) {
-    const u32 n_strips = u32((width + STRIP<N> - 1) / STRIP<N>);
+    const u32 n_strips = u32((width + WARP * N - 1) / (WARP * N));
     const i64 sequence = blockIdx.x / n_strips;
-    const i64 column = i64(blockIdx.x % n_strips) * STRIP<N> + threadIdx.x % ACROSS * N;
+    const i64 column = (i64(blockIdx.x % n_strips) * WARP + threadIdx.x % WARP) * N;
     if (column >= width) return;
-    const i64 start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1], first = start + threadIdx.x / ACROSS;
-    spread<E, N>(d_x + column, d_out + sequence * width + column, first, SLICES, start, end, cls, width);
+    const i64 start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1], first = start + threadIdx.x / WARP;
+    spread<E, N>(d_x + column, d_out + sequence * width + column, first, THREADS / WARP, start, end, cls, width);
 }
 
 // A thread for N columns of a sequence, as in pool_forward_few.
@@ -118,8 +120,8 @@ __device__ inline void pool_backward_few(E* d_x, const float* d_out, const i32* 
 }
 
 // out (S, width), x (T, width), cu_seqlens (S + 1,). N is as many elements as 16 bytes hold, or 1 where rows are not a
-// multiple of that. The `strip` kernels are launched with S * ceil(width / STRIP<N>) blocks, the `few` ones with
-// S * width / N threads.
+// multiple of that. The `strip` kernels are launched with S times ceil(width / STRIP<N>) blocks forward and
+// ceil(width / (WARP N)) backward, the `few` ones with S * width / N threads.
 #define POOL(suffix, E)                                                                                                   \
     KERNEL(pool_strip_forward_##suffix, THREADS, float* out, const E* x, const i32* cu_seqlens, i64 width) {              \
         if (width % Lanes<E>::n == 0) {                                                                                   \
@@ -163,7 +165,7 @@ template <class E, int N> __device__ inline void bias_tanh(float* x, const E* bi
     const Vector<E, N> b = load_vector<N>(bias + at % width);
 #pragma unroll
     for (int l = 0; l < N; ++l) values.v[l] = tanhf(values.v[l] + to_float(b.v[l]));
-    store_vector(x + at, values);
+    store_global(x + at, values);
 }
 
 // Launched with rows * width / 4 threads, or rows * width where width is not a multiple of 4.
@@ -195,7 +197,7 @@ __device__ inline void bias_tanh_backward_strip(float* d, float* partials, const
             values.v[l] *= 1.0f - results.v[l] * results.v[l];
             sums[l] += values.v[l];
         }
-        store_vector(d + row * width + column, values);
+        store_global(d + row * width + column, values);
     }
     const float total = sum_of_slices<N>(sums);
     if (threadIdx.x < STRIP<N> && strip + threadIdx.x < width) partials[block * width + strip + threadIdx.x] = total;
@@ -211,13 +213,9 @@ KERNEL(bias_tanh_backward, THREADS, float* d, float* partials, const float* y, i
     }
 }
 
-// d_bias (width,) += the rows of partials (n, width), in their order. Launched with width threads.
-KERNEL(add_bias_partials, THREADS, float* d_bias, const float* partials, i64 n, i64 width) {
-    const i64 column = i64(blockIdx.x) * THREADS + threadIdx.x;
-    if (column >= width) return;
-    float total = 0.0f;
-    for (i64 i = 0; i < n; ++i) total += partials[i * width + column];
-    d_bias[column] += total;
+// d_bias (width,) += the sum of the rows of partials (n, width). Launched with a block for PARTIAL_COLUMNS columns.
+KERNEL(bias_tanh_backward_bias, PARTIAL_THREADS, float* d_bias, const float* partials, i64 n, i64 width) {
+    add_partials(d_bias, partials, n, width, i64(blockIdx.x) * PARTIAL_COLUMNS, width);
 }
 
 // Norms below this count as this, as in PyTorch's `normalize`.

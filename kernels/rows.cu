@@ -15,7 +15,7 @@ template <class E> __device__ inline void cast(E* out, const float* x, i64 n) {
         Vector<E, CAST> rounded;
 #pragma unroll
         for (int l = 0; l < CAST; ++l) rounded.v[l] = from_float<E>(values.v[l]);
-        store_vector(out + first, rounded);
+        store_global(out + first, rounded);
         return;
     }
     for (i64 i = first; i < n; ++i) out[i] = from_float<E>(x[i]);
@@ -28,7 +28,7 @@ KERNEL(cast_bf16, THREADS, bf16* out, const float* x, i64 n) { cast(out, x, n); 
 __device__ inline void copy_row(float* to, const float* from, i64 width) {
     const int lane = threadIdx.x % WARP;
     if (width % 4 == 0) {
-        for (i64 at = lane * 4; at < width; at += WARP * 4) store_vector(to + at, load_vector<4>(from + at));
+        for (i64 at = lane * 4; at < width; at += WARP * 4) store_global(to + at, load_vector<4>(from + at));
     } else {
         for (i64 at = lane; at < width; at += WARP) to[at] = from[at];
     }

@@ -28,7 +28,7 @@ template <int N> __device__ inline void store_floats(float* to, const float (&x)
             Vector<float, n> out;
 #pragma unroll
             for (int j = 0; j < n; ++j) out.v[j] = x[i + j];
-            store_vector(to + i, out);
+            store_global(to + i, out);
         }
     }
 }
@@ -75,7 +75,7 @@ template <int N> __device__ inline void store_raw(bf16* to, const Raw<bf16, N>& 
         Vector<u32, N / 2> words;
 #pragma unroll
         for (int i = 0; i < N / 2; ++i) words.v[i] = raw.words[i];
-        store_vector(reinterpret_cast<u32*>(to), words);
+        store_global(reinterpret_cast<u32*>(to), words);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line: what was typed, and the configuration that it stands for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::Result;
 use crate::bench::Op;
 use crate::config::{Assignment, Config, Draft};
+use crate::train::ProfileSteps;
 
 /// Fine-tune text encoders into retrievers that work within and across languages
 #[derive(Debug, Parser)]
@@ -42,6 +43,28 @@ pub enum Command {
     Bench(BenchArgs),
     /// Print what belongs into a bug report: version, processor, memory, devices
     Info,
+}
+
+impl Command {
+    /// Where to write a trace, if anywhere.
+    pub fn trace_file(&self) -> Option<&Path> {
+        let trace = match self {
+            Command::Train(args) => &args.trace,
+            Command::Eval(args) => &args.trace,
+            Command::Encode(args) => &args.trace,
+            Command::Bench(args) => &args.trace,
+            Command::Compare(_) | Command::Prepare(_) | Command::Config(_) | Command::Info => return None,
+        };
+        trace.trace.as_deref()
+    }
+}
+
+/// Where a command writes what it spent its time on.
+#[derive(Debug, Default, Args)]
+pub struct TraceArgs {
+    /// Write what took how long, by step, phase, layer and operation, for ui.perfetto.dev
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
 }
 
 /// The sources that every command's configuration has in common.
@@ -175,6 +198,14 @@ pub struct TrainArgs {
     /// Print the result only
     #[arg(long, short)]
     pub quiet: bool,
+
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// Profile steps A to B - 1, the first step being 1: only these are in a trace or told to nsys and ncu
+    #[arg(long, value_name = "A..B")]
+    pub profile_steps: Option<ProfileSteps>,
 }
 
 impl TrainArgs {
@@ -216,6 +247,10 @@ pub struct EvalArgs {
     /// Also write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 
     /// Device and precision.
     #[command(flatten)]
@@ -261,6 +296,10 @@ pub struct EncodeArgs {
     #[arg(long, value_enum, hide_possible_values = true)]
     pub format: Option<EncodeFormat>,
 
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
     /// Device and precision.
     #[command(flatten)]
     pub compute: ComputeArgs,
@@ -295,6 +334,10 @@ pub struct BenchArgs {
     /// Print one JSON object a line instead of a table
     #[arg(long)]
     pub json: bool,
+
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 
     /// Configuration file and `--set`: precision, threads and device count here.
     #[command(flatten)]

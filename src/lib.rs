@@ -31,6 +31,7 @@
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`], [`info`], [`cache`] | the built-in model and data; what is said on the way; `hbt info`; where caches are |
+//! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
 //!
@@ -39,8 +40,8 @@
 //! a [`config::Config`]; `cli` and `config` borrow from the others only the enums that
 //! their options and keys choose from. `data`,
 //! `eval::metrics` and `train::schedule` know neither backend nor model. The backends' types are named only in
-//! `commands`, tests and benches. Unsafe code is allowed in `backend` and where files are
-//! mapped into memory.
+//! `commands`, tests and benches. Unsafe code is allowed in `backend`, where files are mapped into memory, and where
+//! `trace` meets a profiler.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -60,6 +61,7 @@ pub mod loss;
 pub mod model;
 pub mod progress;
 mod random;
+pub mod trace;
 pub mod train;
 
 pub use error::{Error, Result};

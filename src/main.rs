@@ -6,6 +6,7 @@ mod commands;
 
 use std::error::Error as _;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,7 +14,11 @@ use hbt::cli::{Cli, Command};
 use hbt::{Error, Result, info, progress};
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    let trace_file = command.trace_file().map(Path::to_owned);
+    // Training ends in its own way.
+    let ends_at_once = !matches!(command, Command::Train(_));
+    match commands::trace::traced(trace_file, ends_at_once, || run(command)) {
         Ok(code) => code,
         // A reader that has seen enough (`hbt info | head -1`) is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

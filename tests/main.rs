@@ -15,5 +15,6 @@ mod ops;
 mod pytorch;
 mod reference;
 mod sampler;
+mod simt;
 mod tolerance;
 mod train;

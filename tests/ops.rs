@@ -40,10 +40,10 @@ macro_rules! check_backend {
             layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;
             gelu: bias_gelu bias_gelu_of_extreme_values;
             attention: attention attention_with_extreme_scores;
-            pooling: pool bias_tanh l2_normalize l2_normalize_of_short_vectors;
+            pooling: pool pool_is_the_same_in_any_company bias_tanh l2_normalize l2_normalize_of_short_vectors;
             info_nce: info_nce_rows info_nce_rows_at_the_extremes;
             adamw: sum_of_squares adamw adamw_does_not_clip_small_gradients;
-            adamw_rows: adamw_rows_equal_dense_adamw adamw_catch_up_at_any_time;
+            adamw_rows: adamw_rows_equal_dense_adamw adamw_of_all_rows_has_the_bits_of_adamw adamw_catch_up_at_any_time;
         }
     };
 }
@@ -58,9 +58,22 @@ macro_rules! check_threads {
     };
 }
 
+/// The optimizer does the same on every device.
+macro_rules! check_bits_of_the_cpu {
+    ($module:ident: $backends:expr) => {
+        check_backend! {
+            $module: $backends;
+            adamw: adamw_has_the_bits_of_the_cpu;
+            adamw_rows: adamw_rows_has_the_bits_of_the_cpu;
+        }
+    };
+}
+
 check_backend!(cpu_f32: [hbt::backend::Cpu::<f32>::new()]);
 check_backend!(cpu_bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
 check_threads!(cpu_f32_threads: hbt::backend::Cpu::<f32>::new());
 check_threads!(cpu_bf16_threads: hbt::backend::Cpu::<half::bf16>::new());
 check_backend!(cuda_f32: crate::device::cuda::<f32>());
 check_backend!(cuda_bf16: crate::device::cuda::<half::bf16>());
+check_bits_of_the_cpu!(cuda_f32_bits: crate::device::cuda::<f32>());
+check_bits_of_the_cpu!(cuda_bf16_bits: crate::device::cuda::<half::bf16>());

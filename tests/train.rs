@@ -7,3 +7,4 @@ mod optimizer;
 mod options;
 pub mod resume;
 mod run_directory;
+mod trace;

@@ -6,17 +6,31 @@
 //! hidden size, `F` the feed-forward size, `S` the number of sequences. No operation uses a float atomic: the same
 //! call on the same machine gives the same bytes, whatever the number of threads.
 
+/// A device's operations, one a row: `name(&self, arguments) => what carries it out;`. Each is a [range](crate::trace)
+/// of its name.
+macro_rules! traced_ops {
+    ($($name:ident(&$self:ident $(, $arg:ident: $type:ty)*) => $run:expr;)*) => {$(
+        fn $name(&$self $(, $arg: $type)*) -> $crate::Result<()> {
+            let _range = $crate::trace::op(stringify!($name));
+            $run;
+            Ok(())
+        }
+    )*};
+}
+
 pub mod cpu;
 pub mod cuda;
 pub mod ops;
 pub mod packed;
 pub mod philox;
+mod purpose;
 pub mod tensor;
 
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use ops::*;
 pub use packed::{ATTENTION_ROWS, Ints, Packed, PackedBatch, PackedHost, PackedLayout, Segments, attention_work};
+pub use purpose::Purpose;
 pub use tensor::{Element, Tensor, Value};
 
 use crate::Result;
@@ -40,6 +54,14 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// Fills the device's caches with other data, so that what runs next reads its inputs from memory. False where that
     /// is not done: on a processor, whose caches hold what a step has just written in training, too.
     fn flush_cache(&self) -> Result<bool>;
+    /// Starts or stops the profiler that watches the device, if one does, after all work that was given to the device
+    /// before. False where a device has no such thing.
+    ///
+    /// # Errors
+    /// When that work has failed.
+    fn profiler(&self, _on: bool) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Zeroed memory for `len` elements. On the CPU, what is never written to takes up no memory.
     fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;

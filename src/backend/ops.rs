@@ -5,7 +5,18 @@ mod adamw;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
 
-use super::{Backend, Ints, Packed, Segments, Tensor};
+use super::{Backend, Ints, Packed, Segments, Tensor, Value};
+
+/// Panics unless all have this shape.
+pub(super) fn check_shapes<'a, B: Backend, T: Value>(
+    op: &str,
+    shape: &[usize],
+    tensors: impl IntoIterator<Item = &'a Tensor<B, T>>,
+) {
+    for tensor in tensors {
+        assert_eq!(tensor.shape(), shape, "{op}: shapes");
+    }
+}
 
 /// Dropout of one place in the network. Stateless: a mask bit is a function of these fields and of the element's
 /// global row and column, so any chunking of a batch and both devices see the same mask.
@@ -38,7 +49,7 @@ crate::choices::choices! {
 }
 
 /// `out (m, n) = op(a) op(b) [+ bias] [+ out]`, where `op` transposes if asked to.
-pub struct Gemm<'a, B: Backend, C: super::Value> {
+pub struct Gemm<'a, B: Backend, C: Value> {
     /// `(m, k)`, or `(k, m)` when `trans_a`.
     pub a: &'a Tensor<B, B::E>,
     /// Use the transpose of `a`.
@@ -55,7 +66,7 @@ pub struct Gemm<'a, B: Backend, C: super::Value> {
     pub accumulate: bool,
 }
 
-impl<B: Backend, C: super::Value> Gemm<'_, B, C> {
+impl<B: Backend, C: Value> Gemm<'_, B, C> {
     /// Panics on mismatched shapes; returns `(m, n, k)`.
     pub fn check(&self) -> (usize, usize, usize) {
         let (ar, ac) = (self.a.rows(), self.a.row_len());
@@ -365,6 +376,15 @@ pub struct PoolForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, f32>,
 }
 
+impl<B: Backend> PoolForward<'_, B> {
+    /// Panics on mismatched shapes.
+    pub fn check(&self) {
+        let width = self.x.row_len();
+        check_shapes("pool_forward", &[self.batch.n_tokens(), width], [self.x]);
+        check_shapes("pool_forward", &[self.batch.n_seqs(), width], [&*self.out]);
+    }
+}
+
 /// Gradient of [`PoolForward`].
 pub struct PoolBackward<'a, B: Backend> {
     /// The batch.
@@ -375,6 +395,15 @@ pub struct PoolBackward<'a, B: Backend> {
     pub d_out: &'a Tensor<B, f32>,
     /// `(T, H)`
     pub d_x: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> PoolBackward<'_, B> {
+    /// Panics on mismatched shapes.
+    pub fn check(&self) {
+        let width = self.d_x.row_len();
+        check_shapes("pool_backward", &[self.batch.n_seqs(), width], [self.d_out]);
+        check_shapes("pool_backward", &[self.batch.n_tokens(), width], [&*self.d_x]);
+    }
 }
 
 /// InfoNCE over `R` rows of scores against `N` candidates:
@@ -395,4 +424,16 @@ pub struct InfoNceRows<'a, B: Backend> {
     pub cosines: &'a mut Tensor<B, f32>,
     /// `(R, N)`
     pub d_scores: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> InfoNceRows<'_, B> {
+    /// Panics on mismatched shapes, and if there are no candidates.
+    pub fn check(&self) {
+        let (rows, n) = (self.scores.rows(), self.scores.row_len());
+        assert!(n > 0, "info_nce_rows: no candidates");
+        assert_eq!(self.positives.len(), rows, "info_nce_rows: a positive for every row");
+        check_shapes("info_nce_rows", &[rows], [&*self.loss]);
+        check_shapes("info_nce_rows", &[rows, 2], [&*self.cosines]);
+        check_shapes("info_nce_rows", &[rows, n], [&*self.d_scores]);
+    }
 }

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod encode;
 pub mod eval;
 pub mod prepare;
+pub mod trace;
 pub mod train;
 
 use hbt::backend::{Backend, Cpu, Cuda, cuda};

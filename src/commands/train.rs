@@ -1,5 +1,6 @@
 //! `hbt train`
 
+use super::trace::INTERRUPTED;
 use super::{
     Job, finish_for_training, model_dir, model_name, on_device, settle_precision, tokenized, training_eval_set,
 };
@@ -11,7 +12,7 @@ use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
 use hbt::progress::{be_quiet, say};
 use hbt::train::checkpoint::RunDir;
-use hbt::train::{Outcome, Setup};
+use hbt::train::{Outcome, ProfileSteps, Setup};
 use hbt::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,13 +25,14 @@ const FREE_KEYS: [&str; 5] = ["out", "threads", "log_steps", "save_steps", "devi
 /// Set by Ctrl-C.
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
-/// What a shell gives a process that Ctrl-C ended: `hbt train && upload` must not go on after it.
-const INTERRUPTED: u8 = 130;
-
 /// Trains, and prints what was gained.
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if args.quiet {
         be_quiet();
+    }
+    if args.profile_steps.is_some() {
+        // Until the first of them.
+        hbt::trace::set_active(false);
     }
     let draft = args.draft()?;
     let out_is_given = draft.is_given("out");
@@ -60,7 +62,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     handle_interrupts()?;
     let run_dir = RunDir::new(&config.out);
     let eval_set = training_eval_set(&config)?;
-    let outcome = train_one(&config, run_dir, eval_set, None)?;
+    let job = TrainJob { profile_steps: args.profile_steps, ..TrainJob::new(&config, run_dir, eval_set, None)? };
+    let outcome = on_device(&config, job)?;
     print_outcome(&config, &outcome)?;
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
@@ -73,12 +76,7 @@ pub fn train_one(
     eval_set: Option<EvalSet>,
     before: Option<EvalReport>,
 ) -> Result<Outcome> {
-    let state = run_dir.state()?;
-    let dir = if state.is_some() { run_dir.last() } else { model_dir(config)? };
-    if let Some(state) = &state {
-        say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
-    }
-    on_device(config, TrainJob { config, run_dir, dir, state, eval_set, before })
+    on_device(config, TrainJob::new(config, run_dir, eval_set, before)?)
 }
 
 struct TrainJob<'a> {
@@ -88,6 +86,18 @@ struct TrainJob<'a> {
     state: Option<hbt::train::checkpoint::TrainingState>,
     eval_set: Option<EvalSet>,
     before: Option<EvalReport>,
+    profile_steps: Option<ProfileSteps>,
+}
+
+impl<'a> TrainJob<'a> {
+    fn new(config: &'a Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
+        let state = run_dir.state()?;
+        let dir = if state.is_some() { run_dir.last() } else { model_dir(config)? };
+        if let Some(state) = &state {
+            say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
+        }
+        Ok(TrainJob { config, run_dir, dir, state, eval_set, before, profile_steps: None })
+    }
 }
 
 impl Job for TrainJob<'_> {
@@ -109,6 +119,7 @@ impl Job for TrainJob<'_> {
             data,
             eval_set: self.eval_set,
             model_name: model_name(config),
+            profile_steps: self.profile_steps,
             interrupt: &INTERRUPT,
         };
         hbt::train::run(&mut retriever, setup)
@@ -188,7 +199,7 @@ pub fn next_free(out: &Path, is_taken: impl Fn(&Path) -> bool) -> PathBuf {
 fn handle_interrupts() -> Result<()> {
     ctrlc::set_handler(|| {
         if INTERRUPT.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
+            super::trace::interrupted();
         }
         say("stopping after this step; press Ctrl-C again to stop at once");
     })

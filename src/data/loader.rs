@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::catalog::TextSource;
 use super::sampler::Sampler;
-use crate::{Error, Result};
+use crate::{Error, Result, trace};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -37,7 +37,9 @@ impl Loader {
         let (sender, batches) = sync_channel(AHEAD);
         let work = move || {
             for step in steps {
+                let range = trace::phase("pack");
                 let batch = Batch::pack(step, &sampler.batch(step), &*source, max_negatives);
+                drop(range);
                 let failed = batch.is_err();
                 // A send fails when the loader was dropped: nobody wants the rest.
                 if sender.send(batch).is_err() || failed {
@@ -58,6 +60,7 @@ impl Iterator for Loader {
 
     /// The next step's batch; `None` after the last step, and after an error.
     fn next(&mut self) -> Option<Result<Batch>> {
+        let _range = trace::phase("feed");
         if let Ok(batch) = self.batches.as_ref()?.recv() {
             return Some(batch);
         }

@@ -9,7 +9,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::model::{
     Activations, Encoder, EncoderParams, Keep, ModelDir, Packer, ParamSpec, Sequences, random_init, specs, weights,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, trace};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -190,6 +190,7 @@ impl<B: Backend> Retriever<B> {
 
     /// Tokens of the window of `texts` that begins at `start`; none where the texts end before it.
     fn tokenize<S: AsRef<str> + Sync>(&self, kind: &TextKind, texts: &[S], start: usize) -> Result<Vec<Vec<u32>>> {
+        let _range = trace::phase("tokenize");
         let window = &texts[start.min(texts.len())..texts.len().min(start + WINDOW)];
         self.tokenizer()?.encode_batch(&kind.prefix, window, kind.max_len).map_err(|(i, error)| {
             let beginning: String = window[i].as_ref().chars().take(40).collect();

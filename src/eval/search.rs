@@ -14,7 +14,7 @@ use super::Embeddings;
 use super::tasks::{EvalSet, Query};
 use crate::backend::{Backend, Gemm, Tensor};
 use crate::data::catalog::LangId;
-use crate::{Error, Result};
+use crate::{Error, Result, trace};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -49,6 +49,7 @@ pub fn relevant_ranks<B: Backend>(
     queries: &Embeddings,
     passages: &Embeddings,
 ) -> Result<RelevantRanks> {
+    let _range = trace::phase("search");
     assert_eq!(queries.n_rows(), set.queries.len(), "one embedding a query");
     assert_eq!(passages.n_rows(), set.passages.len(), "one embedding a passage");
     assert_eq!(queries.dim(), passages.dim(), "queries and passages share a space");

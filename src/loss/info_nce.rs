@@ -5,8 +5,8 @@
 //! queries' positives and all hard negatives. The symmetric form averages that with the same thing turned round: each
 //! positive finds its query among the batch's queries.
 
-use crate::Result;
 use crate::backend::{Backend, Gemm, InfoNceRows, Ints, Tensor};
+use crate::{Result, trace};
 
 /// Rows of scores held at once.
 const ROWS_PER_CHUNK: usize = 1024;
@@ -125,6 +125,7 @@ impl<B: Backend> InfoNce<B> {
         n_queries: usize,
         d_embeddings: &mut Tensor<B, f32>,
     ) -> Result<LossReport> {
+        let _range = trace::phase("loss");
         let n_passages = embeddings.rows() - n_queries;
         assert!(n_passages >= n_queries, "every query has a positive");
         self.queries.load(backend, embeddings, 0, n_queries)?;

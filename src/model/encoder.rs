@@ -3,8 +3,8 @@
 use super::head::HeadState;
 use super::layer::{Layer, LayerSaved, LayerScratch, StepDropout};
 use super::{EncoderParams, ModelConfig};
-use crate::Result;
 use crate::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, Packed, Pooling, SegmentSum, Tensor};
+use crate::{Result, trace};
 
 /// A model on a device.
 pub struct Encoder<B: Backend> {
@@ -135,6 +135,7 @@ impl<B: Backend> Encoder<B> {
         keep: Keep,
         acts: &mut Activations<B>,
     ) -> Result<()> {
+        let _range = trace::phase_on("forward", batch.n_tokens());
         acts.resize(backend, &self.config, keep, batch.n_tokens(), batch.n_seqs())?;
         let w = &self.weights;
         backend.embedding_forward(EmbeddingForward {
@@ -184,6 +185,7 @@ impl<B: Backend> Encoder<B> {
         acts: &mut Activations<B>,
         grads: &mut Gradients<B>,
     ) -> Result<()> {
+        let _range = trace::phase_on("backward", batch.n_tokens());
         let (w, g) = (&self.weights, &mut grads.params);
         acts.head.backward(
             backend,

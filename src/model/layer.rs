@@ -1,11 +1,11 @@
 //! One post-LayerNorm transformer layer, forward and backward.
 
 use super::{LayerParams, ModelConfig};
-use crate::Result;
 use crate::backend::{
     AttentionBackward, AttentionForward, Backend, BiasGeluBackward, BiasGeluForward, Dropout, Gemm, Packed,
     ResidualLayerNormBackward, ResidualLayerNormForward, Tensor,
 };
+use crate::{Result, trace};
 
 /// Dropout of one training step, before it is known which place of the network it is for.
 #[derive(Clone, Copy, Debug)]
@@ -210,6 +210,7 @@ impl<B: Backend> Layer<'_, B> {
         saved: &mut LayerSaved<B>,
         scratch: &mut LayerScratch<B>,
     ) -> Result<()> {
+        let _range = trace::layer(self.index);
         let (w, dropout) = (self.weights, LayerDropout::new(self.dropout, self.index));
         linear(backend, x, &w.qkv_weight, Some(&w.qkv_bias), &mut saved.qkv)?;
         backend.attention_forward(AttentionForward {
@@ -269,6 +270,7 @@ impl<B: Backend> Layer<'_, B> {
         grads: &mut LayerParams<Tensor<B, f32>>,
         d: &mut Tensor<B, B::E>,
     ) -> Result<()> {
+        let _range = trace::layer(self.index);
         self.feed_forward_backward(backend, batch, saved, scratch, grads, d)?;
         self.attention_backward(backend, batch, x, saved, scratch, grads, d)
     }

@@ -3,12 +3,14 @@
 pub mod checkpoint;
 pub mod grad_cache;
 pub mod optimizer;
+mod profile;
 pub mod report;
 pub mod schedule;
 mod word_table;
 
 pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
+pub use profile::ProfileSteps;
 
 use crate::backend::{Backend, Element, PackedBatch};
 use crate::config::Config;
@@ -23,8 +25,9 @@ use crate::eval::tasks::EvalSet;
 use crate::loss::InfoNce;
 use crate::model::{Gradients, Keep, ModelCard, Packer, Sequences, StepDropout, specs};
 use crate::progress::Counter;
-use crate::{Error, Result};
+use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
+use profile::Profiler;
 use report::{Progress, StepMetrics};
 use schedule::Schedule;
 use std::sync::Arc;
@@ -47,6 +50,8 @@ pub struct Setup<'a> {
     pub eval_set: Option<EvalSet>,
     /// The model's name in reports and on its card.
     pub model_name: String,
+    /// Steps to profile; `None` leaves profilers alone.
+    pub profile_steps: Option<ProfileSteps>,
     /// Set from outside to end the run after the step in hand.
     pub interrupt: &'a AtomicBool,
 }
@@ -67,6 +72,8 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     // Training reads tokens: memory that only evaluation needs is free for the optimizer until then.
     retriever.release_tokenizer();
     let mut trainer = Trainer::new(retriever, setup)?;
+    let remaining = trainer.state.step + 1..trainer.state.total_steps + 1;
+    let mut profiler = Profiler::new(trainer.setup.profile_steps.as_ref(), remaining)?;
     // Only now: a run that cannot begin leaves nothing behind.
     trainer.setup.run_dir.create(&trainer.setup.config.to_toml())?;
     trainer.evaluate_before()?;
@@ -78,7 +85,9 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
         if is_over {
             break;
         }
+        profiler.before_step(&trainer.retriever.backend, trainer.state.step + 1)?;
         let step = trainer.step(&batch?)?;
+        profiler.after_step(&trainer.retriever.backend, trainer.state.step)?;
         progress.step(&step);
         trainer.setup.run_dir.write_metrics(&mut metrics, &step)?;
         if trainer.setup.interrupt.load(Ordering::Relaxed) {
@@ -198,6 +207,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     /// One update.
     fn step(&mut self, batch: &Batch) -> Result<StepMetrics> {
         let start = Instant::now();
+        let _range = trace::step(self.state.step + 1, batch.n_tokens());
         let dropout = self.dropout();
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
@@ -257,6 +267,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     fn report(&mut self) -> Result<Option<EvalReport>> {
         self.catch_up()?;
         let Some(set) = &self.setup.eval_set else { return Ok(None) };
+        let _range = trace::phase("evaluate");
         let total = (set.queries.len() + set.passages.len()) as u64;
         let counter = Counter::new("evaluated", total);
         let report = self.retriever.evaluate(set, &self.setup.model_name, &mut |n| counter.set(n as u64, total))?;
@@ -329,6 +340,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 
     fn save(&mut self) -> Result<()> {
+        let _range = trace::phase("save");
         self.catch_up()?;
         let card = match &self.state.latest {
             Some((_, report)) => self.card(report),

@@ -6,9 +6,9 @@
 
 pub use super::word_table::Touched;
 use super::word_table::WordTable;
-use crate::Result;
 use crate::backend::{AdamW, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor};
 use crate::model::{EncoderParams, Gradients, ParamSpec};
+use crate::{Result, trace};
 use std::ops::Range;
 
 /// The word table's place in [`EncoderParams::iter`].
@@ -84,6 +84,7 @@ impl<B: Backend> Optimizer<B> {
         grads: &mut Gradients<B>,
         ids: Ints<B>,
     ) -> Result<()> {
+        let _range = trace::phase("optimizer");
         grads.reset(backend, ids.len())?;
         self.catch_up_rows(backend, weights, Some(ids))
     }
@@ -93,6 +94,7 @@ impl<B: Backend> Optimizer<B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn catch_up(&mut self, backend: &B, weights: &mut EncoderParams<Tensor<B, B::E>>) -> Result<()> {
+        let _range = trace::phase("optimizer");
         self.catch_up_rows(backend, weights, None)
     }
 
@@ -200,6 +202,7 @@ impl<B: Backend> Optimizer<B> {
         ids: Ints<B>,
         learning_rate: f32,
     ) -> Result<f64> {
+        let _range = trace::phase("optimizer");
         for (slot, grad) in grads.params.iter().enumerate() {
             backend.sum_of_squares(grad, &mut self.squares, slot)?;
         }

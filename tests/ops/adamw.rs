@@ -3,10 +3,11 @@
 use super::support::{Random, assert_close, poisoned, read, rounded, tensor};
 use crate::reference::adamw::{Parameter, adamw as reference, sum_of_squares as reference_squares};
 use crate::tolerance;
-use hbt::backend::{AdamW, AdamWStep, Backend, Element, Tensor};
+use hbt::backend::cpu::CpuElement;
+use hbt::backend::{AdamW, AdamWStep, Backend, Cpu, Element, Tensor};
 
 pub fn sum_of_squares<B: Backend>(backend: &B) {
-    for n in [1, 15, 257, 16_385, 200_000] {
+    for n in [1, 15, 257, 16_384, 16_385, 200_000] {
         let x = Random::new(71).values::<f32>(n, 3.0);
         let start = [1.0, 2.0, 3.0];
         let mut out = tensor(backend, &start, &[3]);
@@ -126,6 +127,13 @@ pub fn adamw<B: Backend>(backend: &B) {
             let what = format!("adamw, {} x {}, decay {decay}, clip {clip}, {part}", run.rows, run.width);
             assert_close(&what, got, expected, tolerance::sum(STEPS as usize));
         }
+    }
+}
+
+/// The same operations in the same order, none of them fused, and a norm that f64 carries.
+pub fn adamw_has_the_bits_of_the_cpu<B: Backend<E: CpuElement>>(backend: &B) {
+    for run in runs() {
+        assert!(run.run(backend) == run.run(&Cpu::<B::E>::new()), "{} x {}", run.rows, run.width);
     }
 }
 

@@ -4,13 +4,30 @@ use super::adamw::masters;
 use super::support::{Random, assert_close, ints, read, tensor};
 use crate::reference::adamw::{Parameter, adamw as reference, sum_of_squares};
 use crate::tolerance;
-use hbt::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays};
+use hbt::backend::cpu::CpuElement;
+use hbt::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Cpu, Element, Ints, Tensor, momentum_decays};
 
-/// Rows for several tasks of 16, of more than one block of 64 elements.
+/// Rows for several tasks of 16.
 const ROWS: usize = 75;
-const WIDTH: usize = 67;
+/// The whole schedule.
 const STEPS: u64 = 500;
 const WEIGHT_DECAY: f32 = 0.01;
+
+/// The width of a table and how many updates it gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    width: usize,
+    steps: u64,
+}
+
+/// Rows of more than one block of 64 elements, and updates until momentum has died out.
+pub const USUAL: Size = Size { width: 67, steps: STEPS };
+/// Rows with and without vectors, shorter and longer than a warp, and updates enough for two turns of it.
+const OTHERS: [Size; 5] = [other(1), other(3), other(8), other(384), other(1025)];
+
+const fn other(width: usize) -> Size {
+    Size { width, steps: 64 }
+}
 
 /// A warm-up that starts at 0, then a decay, as in training.
 fn step(update: u64) -> AdamWStep {
@@ -33,24 +50,24 @@ fn is_touched(row: usize, update: u64, random: &mut Random) -> bool {
 }
 
 /// The rows with a gradient, and it; every third one is small enough not to be clipped.
-fn gradient(update: u64) -> (Vec<i32>, Vec<f64>) {
+fn gradient(width: usize, update: u64) -> (Vec<i32>, Vec<f64>) {
     let mut random = Random::new(90 + update);
     let rows: Vec<i32> = (0..ROWS).filter(|&row| is_touched(row, update, &mut random)).map(|row| row as i32).collect();
-    let std = if update.is_multiple_of(3) { 0.5 / ((rows.len() * WIDTH) as f64).sqrt() } else { 0.5 };
-    let values = random.values::<f32>(rows.len() * WIDTH, std);
+    let std = if update.is_multiple_of(3) { 0.5 / ((rows.len() * width) as f64).sqrt() } else { 0.5 };
+    let values = random.values::<f32>(rows.len() * width, std);
     (rows, values)
 }
 
-fn dense((rows, values): &(Vec<i32>, Vec<f64>)) -> Vec<f64> {
-    let mut dense = vec![0.0; ROWS * WIDTH];
-    for (&row, values) in rows.iter().zip(values.chunks(WIDTH)) {
-        dense[row as usize * WIDTH..][..WIDTH].copy_from_slice(values);
+fn dense(width: usize, (rows, values): &(Vec<i32>, Vec<f64>)) -> Vec<f64> {
+    let mut dense = vec![0.0; ROWS * width];
+    for (&row, values) in rows.iter().zip(values.chunks(width)) {
+        dense[row as usize * width..][..width].copy_from_slice(values);
     }
     dense
 }
 
-fn start() -> Vec<f64> {
-    Random::new(89).values::<f32>(ROWS * WIDTH, 0.5)
+fn start(width: usize) -> Vec<f64> {
+    Random::new(89).values::<f32>(ROWS * width, 0.5)
 }
 
 /// When rows are caught up besides just before they have a gradient.
@@ -86,13 +103,13 @@ struct Table<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Table<'a, B> {
-    fn new(backend: &'a B) -> Self {
-        let shape = [ROWS, WIDTH];
+    fn new(backend: &'a B, width: usize) -> Self {
+        let shape = [ROWS, width];
         let decays = momentum_decays(0.9, 0.999);
         Table {
             backend,
-            weight: tensor(backend, &start(), &shape),
-            master: (!B::E::IS_F32).then(|| tensor(backend, &start(), &shape)),
+            weight: tensor(backend, &start(width), &shape),
+            master: (!B::E::IS_F32).then(|| tensor(backend, &start(width), &shape)),
             m: Tensor::zeros(backend, &shape).unwrap(),
             v: Tensor::zeros(backend, &shape).unwrap(),
             touched: ints(backend, &[0; ROWS]),
@@ -126,36 +143,71 @@ impl<'a, B: Backend> Table<'a, B> {
         }
     }
 
+    /// An update as in training.
     fn update(&mut self, update: u64) {
-        let backend = self.backend;
-        let (rows, grad) = gradient(update);
+        let (rows, grad) = gradient(self.weight.row_len(), update);
         self.catch_up(Some(&rows), update - 1);
-        let grad = tensor(backend, &grad, &[rows.len(), WIDTH]);
-        let mut grad_squares = tensor(backend, &[0.0], &[1]);
-        backend.sum_of_squares(&grad, &mut grad_squares, 0).unwrap();
-        backend
+        self.update_rows(update, &rows, &grad);
+        self.history.push(step(update).scalars(WEIGHT_DECAY));
+    }
+
+    fn update_rows(&mut self, update: u64, rows: &[i32], grad: &[f64]) {
+        let backend = self.backend;
+        let grad = tensor(backend, grad, &[rows.len(), self.weight.row_len()]);
+        self.backend
             .adamw_rows(AdamWRows {
                 weight: &mut self.weight,
                 master: self.master.as_mut(),
                 grad: &grad,
-                rows: Ints::all(&ints(backend, &rows)),
+                rows: Ints::all(&ints(backend, rows)),
                 m: &mut self.m,
                 v: &mut self.v,
                 touched: &mut self.touched,
                 current: &mut self.current,
-                grad_squares: &grad_squares,
+                grad_squares: &squares(backend, &grad),
                 step: step(update),
                 weight_decay: WEIGHT_DECAY,
             })
             .unwrap();
-        self.history.push(step(update).scalars(WEIGHT_DECAY));
+    }
+
+    /// Dense AdamW.
+    fn update_all(&mut self, update: u64, grad: &[f64]) {
+        let grad = tensor(self.backend, grad, self.weight.shape());
+        self.backend
+            .adamw(AdamW {
+                weight: &mut self.weight,
+                master: self.master.as_mut(),
+                grad: &grad,
+                m: &mut self.m,
+                v: &mut self.v,
+                grad_squares: &squares(self.backend, &grad),
+                step: step(update),
+                weight_decay: WEIGHT_DECAY,
+            })
+            .unwrap();
+    }
+
+    fn state(&self) -> State {
+        State {
+            weight: masters(self.backend, &self.weight, self.master.as_ref()),
+            m: read(self.backend, &self.m),
+            v: read(self.backend, &self.v),
+            touched: self.touched.to_vec(self.backend).unwrap(),
+        }
     }
 }
 
-pub fn run<B: Backend>(backend: &B, catch_up: CatchUp) -> State {
-    let mut table = Table::new(backend);
+fn squares<B: Backend>(backend: &B, grad: &Tensor<B, f32>) -> Tensor<B, f32> {
+    let mut squares = tensor(backend, &[0.0], &[1]);
+    backend.sum_of_squares(grad, &mut squares, 0).unwrap();
+    squares
+}
+
+pub fn run<B: Backend>(backend: &B, size: Size, catch_up: CatchUp) -> State {
+    let mut table = Table::new(backend, size.width);
     let mut random = Random::new(if let CatchUp::AtRandom(seed) = catch_up { seed } else { 1 });
-    for update in 1..=STEPS {
+    for update in 1..=size.steps {
         table.update(update);
         let chance = random.uniform();
         match catch_up {
@@ -168,75 +220,93 @@ pub fn run<B: Backend>(backend: &B, catch_up: CatchUp) -> State {
             _ => {}
         }
     }
-    table.catch_up(None, STEPS);
-    assert_eq!(table.current.to_vec(backend).unwrap(), [STEPS as i32; ROWS]);
-    State {
-        weight: masters(backend, &table.weight, table.master.as_ref()),
-        m: read(backend, &table.m),
-        v: read(backend, &table.v),
-        touched: table.touched.to_vec(backend).unwrap(),
-    }
+    table.catch_up(None, size.steps);
+    assert_eq!(table.current.to_vec(backend).unwrap(), [size.steps as i32; ROWS]);
+    table.state()
 }
 
 /// Dense AdamW in f64.
-fn expected() -> Parameter {
-    let zeros = vec![0.0; ROWS * WIDTH];
-    let mut p = Parameter { weight: start(), m: zeros.clone(), v: zeros };
-    for update in 1..=STEPS {
-        let grad = gradient(update);
-        reference(&mut p, &dense(&grad), sum_of_squares(&grad.1).sqrt(), step(update), f64::from(WEIGHT_DECAY));
+fn expected(size: Size) -> Parameter {
+    let zeros = vec![0.0; ROWS * size.width];
+    let mut p = Parameter { weight: start(size.width), m: zeros.clone(), v: zeros };
+    for update in 1..=size.steps {
+        let grad = gradient(size.width, update);
+        reference(
+            &mut p,
+            &dense(size.width, &grad),
+            sum_of_squares(&grad.1).sqrt(),
+            step(update),
+            f64::from(WEIGHT_DECAY),
+        );
     }
     p
 }
 
 /// Dense AdamW on the backend.
-fn run_dense<B: Backend>(backend: &B) -> Vec<f64> {
-    let Table { mut weight, mut master, mut m, mut v, .. } = Table::new(backend);
-    for update in 1..=STEPS {
-        let grad = tensor(backend, &dense(&gradient(update)), &[ROWS, WIDTH]);
-        let mut grad_squares = tensor(backend, &[0.0], &[1]);
-        backend.sum_of_squares(&grad, &mut grad_squares, 0).unwrap();
-        backend
-            .adamw(AdamW {
-                weight: &mut weight,
-                master: master.as_mut(),
-                grad: &grad,
-                m: &mut m,
-                v: &mut v,
-                grad_squares: &grad_squares,
-                step: step(update),
-                weight_decay: WEIGHT_DECAY,
-            })
-            .unwrap();
+fn run_dense<B: Backend>(backend: &B, size: Size) -> Vec<f64> {
+    let mut table = Table::new(backend, size.width);
+    for update in 1..=size.steps {
+        table.update_all(update, &dense(size.width, &gradient(size.width, update)));
     }
-    masters(backend, &weight, master.as_ref())
+    table.state().weight
 }
 
 pub fn adamw_rows_equal_dense_adamw<B: Backend>(backend: &B) {
-    let (got, expected) = (run(backend, CatchUp::Late), expected());
-    let kinds: Vec<usize> = (0..ROWS).filter(|&row| got.touched[row] < STEPS as i32 - 40).map(|row| row % 5).collect();
-    assert!([1, 3].iter().all(|kind| kinds.contains(kind)), "rows of every kind end without a gradient: {kinds:?}");
-    let tolerance = tolerance::sum(STEPS as usize);
-    assert_close("weight", &got.weight, &expected.weight, tolerance);
-    // The moments are those of the row's last gradient.
-    let since = |element: usize| STEPS as i32 - got.touched[element / WIDTH];
-    let decayed = |x: &[f64], beta: f32| -> Vec<f64> {
-        (0..).zip(x).map(|(i, x)| if *x == 0.0 { 0.0 } else { x * f64::from(beta).powi(since(i)) }).collect()
-    };
-    assert_close("m", &decayed(&got.m, 0.9), &expected.m, tolerance);
-    assert_close("v", &decayed(&got.v, 0.999), &expected.v, tolerance);
+    for size in OTHERS.into_iter().chain([USUAL]) {
+        let (got, expected) = (run(backend, size, CatchUp::Late), expected(size));
+        let Size { width, steps } = size;
+        let ended = |&row: &usize| got.touched[row] < steps as i32 - 40;
+        let kinds: Vec<usize> = (0..ROWS).filter(ended).map(|row| row % 5).collect();
+        assert!([1, 3].iter().all(|kind| kinds.contains(kind)), "rows of every kind end without a gradient: {kinds:?}");
+        let tolerance = tolerance::sum(steps as usize);
+        assert_close(&format!("weight, {size:?}"), &got.weight, &expected.weight, tolerance);
+        // The moments are those of the row's last gradient.
+        let since = |element: usize| steps as i32 - got.touched[element / width];
+        let decayed = |x: &[f64], beta: f32| -> Vec<f64> {
+            (0..).zip(x).map(|(i, x)| if *x == 0.0 { 0.0 } else { x * f64::from(beta).powi(since(i)) }).collect()
+        };
+        assert_close(&format!("m, {size:?}"), &decayed(&got.m, 0.9), &expected.m, tolerance);
+        assert_close(&format!("v, {size:?}"), &decayed(&got.v, 0.999), &expected.v, tolerance);
 
-    let dense = run_dense(backend);
-    assert_close("weight, against f32", &got.weight, &dense, tolerance);
-    let rows = || got.weight.chunks(WIDTH).zip(dense.chunks(WIDTH)).zip(&got.touched);
-    assert_eq!(rows().filter(|(_, touched)| **touched == 0).count(), ROWS / 5);
-    assert!(rows().all(|((got, dense), touched)| *touched > 0 || got == dense), "decay alone is the same to the bit");
+        let dense = run_dense(backend, size);
+        assert_close(&format!("weight, against f32, {size:?}"), &got.weight, &dense, tolerance);
+        let rows = || got.weight.chunks(width).zip(dense.chunks(width)).zip(&got.touched);
+        assert!(rows().filter(|(_, touched)| **touched == 0).count() >= ROWS / 5);
+        assert!(
+            rows().all(|((got, dense), touched)| *touched > 0 || got == dense),
+            "decay alone is the same to the bit"
+        );
+    }
+}
+
+/// Rows that all have a gradient are a dense parameter.
+pub fn adamw_of_all_rows_has_the_bits_of_adamw<B: Backend>(backend: &B) {
+    for Size { width, .. } in OTHERS {
+        let rows: Vec<i32> = (0..ROWS as i32).collect();
+        let (mut table, mut other) = (Table::new(backend, width), Table::new(backend, width));
+        for update in 1..=5 {
+            let grad = Random::new(update).values::<f32>(ROWS * width, 0.5);
+            table.update_rows(update, &rows, &grad);
+            other.update_all(update, &grad);
+        }
+        let (state, other) = (table.state(), other.state());
+        assert!((state.weight, state.m, state.v) == (other.weight, other.m, other.v), "width {width}");
+    }
+}
+
+pub fn adamw_rows_has_the_bits_of_the_cpu<B: Backend<E: CpuElement>>(backend: &B) {
+    for size in OTHERS.into_iter().chain([USUAL]) {
+        let run_on_cpu = run(&Cpu::<B::E>::new(), size, CatchUp::Late);
+        assert!(run(backend, size, CatchUp::Late) == run_on_cpu, "{size:?}");
+    }
 }
 
 pub fn adamw_catch_up_at_any_time<B: Backend>(backend: &B) {
-    let late = run(backend, CatchUp::Late);
-    for other in [CatchUp::Always, CatchUp::AtRandom(2), CatchUp::AtRandom(3)] {
-        assert!(run(backend, other) == late, "{other:?} gives other bits");
+    for size in [USUAL, OTHERS[2]] {
+        let late = run(backend, size, CatchUp::Late);
+        for other in [CatchUp::Always, CatchUp::AtRandom(2), CatchUp::AtRandom(3)] {
+            assert!(run(backend, size, other) == late, "{other:?} gives other bits, {size:?}");
+        }
     }
 }
 

@@ -23,13 +23,21 @@ pub struct Outputs {
 }
 
 impl Inputs {
-    /// Scores like cosines, each row's positive in a column of its own choice.
+    /// Scores like cosines. The positive of the first row is in the last column, that of the second in the first, and those
+    /// of the others anywhere.
     pub fn new(rows: usize, n_columns: usize, temperature: f32) -> Self {
         let mut random = Random::new((rows + n_columns) as u64);
         Inputs {
             scores: (0..rows * n_columns).map(|_| rounded::<f32>((random.normal() * 0.4).clamp(-1.0, 1.0))).collect(),
             n_columns,
-            positives: (0..rows).map(|_| random.below(n_columns) as i32).collect(),
+            positives: (0..rows)
+                .map(|row| match row {
+                    0 => n_columns - 1,
+                    1 => 0,
+                    _ => random.below(n_columns),
+                })
+                .map(|column| column as i32)
+                .collect(),
             inv_temperature: 1.0 / temperature,
             weight: 1.0 / rows as f32,
         }
@@ -77,7 +85,11 @@ impl Inputs {
 }
 
 pub fn info_nce_rows<B: Backend>(backend: &B) {
-    for (rows, columns) in [(1, 1), (1, 2), (3, 7), (5, 64), (8, 33), (2, 1500)] {
+    // Single columns and fours of them, by warps of 32 and blocks that hold 4,096, 8,192 and 16,384, and rows of several
+    // times that.
+    let small = [(1, 1), (1, 2), (3, 7), (2, 31), (2, 32), (5, 64), (8, 33), (2, 1000), (2, 1500)];
+    let large = [(2, 4096), (2, 4097), (2, 5000), (3, 8193), (3, 16_388), (1, 65_537)];
+    for (rows, columns) in small.into_iter().chain(large) {
         for temperature in [1.0, 0.05, 0.01] {
             Inputs::new(rows, columns, temperature).check(backend, &format!("{rows} x {columns}, t = {temperature}"));
         }

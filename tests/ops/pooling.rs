@@ -44,6 +44,29 @@ pub fn pool<B: Backend>(backend: &B) {
     }
 }
 
+/// Sums of a sequence are grouped by its own length, so the sequences beside it change no bit.
+pub fn pool_is_the_same_in_any_company<B: Backend>(backend: &B) {
+    for hidden in [1, 3, 8, 40] {
+        let lens = [32, 5, 1, 33];
+        let n_tokens: usize = lens.iter().sum();
+        let mut random = Random::new(64);
+        let x = random.values::<B::E>(n_tokens * hidden, 1.0);
+        let d_out = random.values::<f32>(lens.len() * hidden, 1.0);
+        let batch = Batch::new(&lens, &mut random);
+        let all = run_pool(backend, &batch, Pooling::Mean, &x, &d_out);
+        let mut start = 0;
+        for (i, len) in lens.into_iter().enumerate() {
+            let batch = Batch::new(&[len], &mut random);
+            let tokens = start * hidden..(start + len) * hidden;
+            let sequence = i * hidden..(i + 1) * hidden;
+            let alone = run_pool(backend, &batch, Pooling::Mean, &x[tokens.clone()], &d_out[sequence.clone()]);
+            assert_eq!(alone.0, all.0[sequence], "out, {len} tokens of size {hidden}");
+            assert_eq!(alone.1, all.1[tokens], "d_x, {len} tokens of size {hidden}");
+            start += len;
+        }
+    }
+}
+
 /// (result, gradient of the input, gradient of the bias)
 pub fn run_bias_tanh<B: Backend>(backend: &B, x: &[f64], bias: &[f64], d_out: &[f64], start: &[f64]) -> [Vec<f64>; 3] {
     let shape = [x.len() / bias.len(), bias.len()];
@@ -56,7 +79,8 @@ pub fn run_bias_tanh<B: Backend>(backend: &B, x: &[f64], bias: &[f64], d_out: &[
 }
 
 pub fn bias_tanh<B: Backend>(backend: &B) {
-    for (rows, width, std) in [(1, 1, 1.0), (3, 7, 0.01), (65, 33, 1.0), (130, 96, 5.0), (70_000, 2, 1.0)] {
+    let narrow = [(1, 1, 1.0), (3, 7, 0.01), (33, 8, 1.0), (65, 33, 1.0), (130, 96, 5.0), (70_000, 2, 1.0)];
+    for (rows, width, std) in narrow.into_iter().chain([(2, 1025, 1.0), (3, 1028, 1.0)]) {
         let mut random = Random::new(62);
         let (x, bias) = (random.values::<f32>(rows * width, std), random.values::<B::E>(width, 0.5 * std));
         let (d_out, start) = (random.values::<f32>(rows * width, 1.0), random.values::<f32>(width, 1.0));
@@ -83,7 +107,9 @@ pub fn run_l2_normalize<B: Backend>(backend: &B, x: &[f64], width: usize, d_out:
 }
 
 pub fn l2_normalize<B: Backend>(backend: &B) {
-    for (rows, width, std) in [(1, 7, 1.0), (1, 384, 1e-4), (65, 33, 1e4), (70_000, 3, 1.0)] {
+    let narrow = [(1, 7, 1.0), (3, 8, 1.0), (1, 384, 1e-4), (65, 33, 1e4), (70_000, 3, 1.0)];
+    // Above the 1,024 that a warp holds.
+    for (rows, width, std) in narrow.into_iter().chain([(2, 1025, 1.0), (9, 1028, 1.0), (1, 3072, 1.0)]) {
         let mut random = Random::new(63);
         let (x, d_out) = (random.values::<f32>(rows * width, std), random.values::<f32>(rows * width, 1.0));
         let [y, inv_norm, d] = run_l2_normalize(backend, &x, width, &d_out);

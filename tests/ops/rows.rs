@@ -19,7 +19,7 @@ pub fn zero<B: Backend>(backend: &B) {
 }
 
 pub fn cast<B: Backend>(backend: &B) {
-    for n in [1, 33, 70_001] {
+    for n in [1, 3, 4, 33, 70_001] {
         let values = Random::new(1).values::<f32>(n, 3.0);
         let mut out = poisoned(backend, &[n]);
         backend.cast(&vector(backend, &values), &mut out).unwrap();
@@ -50,9 +50,10 @@ pub fn paste_rows<B: Backend>(backend: &B) {
 
 /// Row numbers in no order, none twice, among 9 rows; and none at all.
 const SCATTERED: [&[i32]; 3] = [&[7, 0, 8, 3], &[5], &[]];
+const WIDTHS: [usize; 5] = [1, 7, 8, 96, 1025];
 
 pub fn gather_rows<B: Backend>(backend: &B) {
-    for (rows, width) in SCATTERED.into_iter().zip([7, 96, 1]) {
+    for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
         let values = Random::new(5).values::<f32>(9 * width, 1.0);
         let mut out = poisoned(backend, &[rows.len(), width]);
         backend.gather_rows(&tensor(backend, &values, &[9, width]), &ints(backend, rows), &mut out).unwrap();
@@ -63,7 +64,7 @@ pub fn gather_rows<B: Backend>(backend: &B) {
 }
 
 pub fn scatter_rows<B: Backend>(backend: &B) {
-    for (rows, width) in SCATTERED.into_iter().zip([7, 96, 1]) {
+    for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
         let mut random = Random::new(6);
         let (mut values, patch) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len() * width, 1.0));
         let mut out = tensor(backend, &values, &[9, width]);

@@ -68,7 +68,9 @@ pub fn optimizer_on_threads<B: Backend>(backend: &B) {
     for run in adamw::runs() {
         assert_same_on_any_number_of_threads("adamw", || run.run(backend));
     }
-    assert_same_on_any_number_of_threads("adamw_rows", || adamw_rows::run(backend, adamw_rows::CatchUp::Late));
+    assert_same_on_any_number_of_threads("adamw_rows", || {
+        adamw_rows::run(backend, adamw_rows::USUAL, adamw_rows::CatchUp::Late)
+    });
     let x = Random::new(82).values::<f32>(200_000, 1.0);
     assert_same_on_any_number_of_threads("sum_of_squares", || {
         let mut out = vector(backend, &[0.0]);

@@ -22,15 +22,18 @@ u64 shuffle(Shuffle kind, u32 mask, u64 value, u32 arg, int width, Site site) {
         fail(LAUNCH_FAILED, "shuffle from an absent lane", "%s (%s:%d) reads lane %u, which the mask 0x%08x leaves out", names[int(kind)], site.file, site.line, source, mask);
     }
     warp.values[lane] = value;
-    // Kept by each lane, as lanes may ask for different ones.
-    warp.pointers[lane][0] = reinterpret_cast<void*>(uintptr_t(source));
     if (meet(names[int(kind)], mask, site)) {
-        for (u32 l = 0; l < LANES; ++l) {
-            if (mask >> l & 1) warp.results[l] = warp.values[reinterpret_cast<uintptr_t>(warp.pointers[l][0])];
+        // A copy, as lanes that go on may shuffle again before others have looked.
+        if (mask == 0xFFFFFFFF) {
+            std::memcpy(warp.results, warp.values, sizeof warp.results);
+        } else {
+            for (u32 l = 0; l < LANES; ++l) {
+                if (mask >> l & 1) warp.results[l] = warp.values[l];
+            }
         }
         release(mask);
     }
-    return warp.results[lane];
+    return warp.results[source];
 }
 
 u32 vote(Vote kind, u32 mask, bool value, Site site) {

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <mutex>
 
 #include "machine.h"
@@ -130,7 +129,7 @@ static std::string lanes_text(u32 lanes) { return text("lanes 0x%08x", lanes); }
         }
     }
     if (m.barrier_count > 0) {
-        places += text("; %u of %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.n_threads, m.barrier.site.file, m.barrier.site.line);
+        places += text("; %u of %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.n_threads, m.barrier.file, m.barrier.line);
     }
     fail(LAUNCH_FAILED, "divergent collective", "not all threads come%s", places.c_str());
 }
@@ -187,7 +186,7 @@ bool meet(const char* what, u32 mask, Site site) {
     if (g == warp.n_groups) {
         group = Group{what, site, mask, 0};
         ++warp.n_groups;
-    } else if (group.mask != mask || group.site.line != site.line || group.what != what || std::strcmp(group.site.file, site.file) != 0) {
+    } else if (group.mask != mask || group.what != what || !same_site(group.site, site)) {
         fail(LAUNCH_FAILED, "divergent collective", "%s with mask 0x%08x (%s:%d) while %s wait at %s with mask 0x%08x (%s:%d)", what, mask,
              site.file, site.line, lanes_text(group.arrived).c_str(), group.what, group.mask, group.site.file, group.site.line);
     }
@@ -204,8 +203,7 @@ void release(u32 mask) {
     Machine& m = *machine;
     Warp& warp = *m.warp;
     const u32 others = mask & ~(1u << m.lane);
-    const u32 ready = flipped(warp.ready, warp.flip) | others;
-    redraw(m, warp, ready);
+    redraw(m, warp, warp.ready == 0 ? others : flipped(warp.ready, warp.flip) | others);
     // Now and then another warp gets its turn before this one goes on.
     if (m.n_warps > 1 && m.random.below(16) == 0) {
         warp.ready |= flipped(1u << m.lane, warp.flip);
@@ -242,10 +240,10 @@ void sync_threads(Site site) {
     Machine& m = *machine;
     if (m.n_live < m.n_threads) fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads (%s:%d) after %u threads of the block have returned", site.file, site.line, m.n_threads - m.n_live);
     if (m.barrier_count == 0) {
-        m.barrier.site = site;
-    } else if (m.barrier.site.line != site.line || std::strcmp(m.barrier.site.file, site.file) != 0) {
+        m.barrier = site;
+    } else if (!same_site(m.barrier, site)) {
         fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads at %s:%d while %u threads wait at the one of %s:%d", site.file, site.line, m.barrier_count,
-             m.barrier.site.file, m.barrier.site.line);
+             m.barrier.file, m.barrier.line);
     }
     if (++m.barrier_count < m.n_threads) {
         yield();
@@ -280,7 +278,7 @@ static void fiber_main() {
         }
     }
     if (m.barrier_count > 0) {
-        fail(LAUNCH_FAILED, "divergent barrier", "the thread has returned while %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.barrier.site.file, m.barrier.site.line);
+        fail(LAUNCH_FAILED, "divergent barrier", "the thread has returned while %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.barrier.file, m.barrier.line);
     }
     yield();
     std::abort();
@@ -321,16 +319,6 @@ static void run_block(Machine& m) {
     ++m.counters.blocks;
 }
 
-static std::mutex totals_mutex;
-static std::map<std::string, Counters> totals;
-static std::map<const Kernel*, u32> static_shared_seen;
-
-void Counters::add(const Counters& other) {
-    u64* mine = reinterpret_cast<u64*>(this);
-    const u64* theirs = reinterpret_cast<const u64*>(&other);
-    for (size_t i = 0; i < sizeof(Counters) / sizeof(u64); ++i) mine[i] += theirs[i];
-}
-
 static u32 reserve_serials(u64 n) {
     static u64 next = 1;
     static std::mutex mutex;
@@ -360,6 +348,7 @@ Code execute(const Launch& launch) {
     m.launch_number = ++launches;
     m.random.state = schedule_seed * 0xD1342543DE82EF95u + m.launch_number;
     m.n_threads = launch.block.x * launch.block.y * launch.block.z;
+    m.flat = launch.block.y == 1 && launch.block.z == 1;
     m.n_warps = (m.n_threads + LANES - 1) / LANES;
     m.error = OK;
     m.counters = Counters{};
@@ -381,21 +370,9 @@ Code execute(const Launch& launch) {
     }
     m.stamp = 0;
     m.launch = nullptr;
-    const std::lock_guard<std::mutex> lock(totals_mutex);
-    totals[launch.kernel->name].add(m.counters);
-    u32& seen = static_shared_seen[launch.kernel];
-    seen = std::max(seen, m.static_shared);
+    add_counters(launch.kernel->name, m.counters);
+    note_static_shared(launch.kernel, m.static_shared);
     return m.error;
-}
-
-void add_counters(const char* name, const Counters& counters) {
-    const std::lock_guard<std::mutex> lock(totals_mutex);
-    totals[name].add(counters);
-}
-
-u32 static_shared_of(const Kernel* kernel) {
-    const std::lock_guard<std::mutex> lock(totals_mutex);
-    return static_shared_seen[kernel];
 }
 
 void fail(Code code, const char* check, const char* format, ...) {
@@ -416,9 +393,9 @@ void fail(Code code, const char* check, const char* format, ...) {
 // ---- what a kernel asks about itself ----
 
 Dim3 thread_index() {
-    const Dim3 size = machine->launch->block;
     const u32 thread = machine->thread;
-    if (size.y == 1 && size.z == 1) return Dim3{thread, 0, 0};
+    if (machine->flat) return Dim3{thread, 0, 0};
+    const Dim3 size = machine->launch->block;
     return Dim3{thread % size.x, thread / size.x % size.y, thread / size.x / size.y};
 }
 Dim3 block_index() { return machine->block_index; }
@@ -454,45 +431,6 @@ void* shared_array(SharedSlot* slot, size_t bytes, size_t align, const char* nam
     return m.shared_lo + place.offset;
 }
 
-// ---- registry and counters ----
-
-static Kernel*& kernels() {
-    static Kernel* first = nullptr;
-    return first;
-}
-
-void register_kernel(Kernel* kernel) {
-    kernel->next = kernels();
-    kernels() = kernel;
-}
-
-const Kernel* find_kernel(const char* module, const char* name) {
-    for (const Kernel* k = kernels(); k; k = k->next) {
-        if ((!*module || std::strcmp(k->module, module) == 0) && std::strcmp(k->name, name) == 0) return k;
-    }
-    return nullptr;
-}
-
-bool has_module(const char* module) {
-    for (const Kernel* k = kernels(); k; k = k->next) {
-        if (std::strcmp(k->module, module) == 0) return true;
-    }
-    return false;
-}
-
-extern "C" {
-void simt_set_seed(u64 seed) { schedule_seed = seed; }
-const char* simt_last_error() { return last_error.c_str(); }
-int simt_counters(const char* kernel, Counters* out) {
-    const std::lock_guard<std::mutex> lock(totals_mutex);
-    const auto found = totals.find(kernel);
-    *out = found == totals.end() ? Counters{} : found->second;
-    return found != totals.end();
-}
-void simt_reset_counters() {
-    const std::lock_guard<std::mutex> lock(totals_mutex);
-    totals.clear();
-}
-}
+extern "C" void simt_set_seed(u64 seed) { schedule_seed = seed; }
 
 }  // namespace simt

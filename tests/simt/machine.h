@@ -60,12 +60,13 @@ struct CopyInFlight {
 
 struct Fiber {
     void* stack_pointer;
-    Site waits_at;
-    const char* waits_for;
     // cp.async: copies in order of issue; how many each closed group ends at.
     std::vector<CopyInFlight> copies;
     std::vector<u32> group_ends;
 };
+
+// The same text has the same address within a module, as a rule.
+inline bool same_site(const Site& a, const Site& b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
 // Lanes that wait for each other at one collective.
 struct Group {
@@ -114,6 +115,7 @@ struct Machine {
 
     // The running thread.
     u32 thread, lane, warp_index;
+    bool flat;
     Warp* warp;
     Fiber* fiber;
 
@@ -122,7 +124,7 @@ struct Machine {
     u32 n_threads, n_warps, n_live;
     void* main_stack_pointer;
     // __syncthreads under way.
-    Group barrier;
+    Site barrier;
     u32 barrier_count, barrier_epoch;
 
     const Launch* launch;
@@ -152,6 +154,7 @@ Code execute(const Launch& launch);
 const Kernel* find_kernel(const char* module, const char* name);
 bool has_module(const char* module);
 u32 static_shared_of(const Kernel* kernel);
+void note_static_shared(const Kernel* kernel, u32 bytes);
 void add_counters(const char* name, const Counters& counters);
 Code current_device_context(void** out);
 

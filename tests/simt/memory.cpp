@@ -187,15 +187,21 @@ std::string source_line(const void* return_address) {
     const size_t offset = size_t(static_cast<const char*>(return_address) - static_cast<const char*>(info.dli_fbase)) - 1;
     // The path is the build's own; a quote in it would end the argument.
     if (std::strchr(info.dli_fname, '\'')) return "source unknown";
-    FILE* pipe = popen(text("addr2line -e '%s' 0x%zx 2>/dev/null", info.dli_fname, offset).c_str(), "r");
+    FILE* pipe = popen(text("addr2line -i -e '%s' 0x%zx 2>/dev/null", info.dli_fname, offset).c_str(), "r");
     if (!pipe) return "source unknown";
-    char line[1024] = "";
-    const bool got = std::fgets(line, sizeof line, pipe) != nullptr;
+    // The innermost line, then those it was inlined into, up to the first that is not a header's.
+    std::string places;
+    char line[1024];
+    bool header = true;
+    while (std::fgets(line, sizeof line, pipe)) {
+        line[std::strcspn(line, " \n")] = 0;
+        if (!header) continue;
+        const char* slash = std::strrchr(line, '/');
+        places += (places.empty() ? "at " : ", from ") + std::string(slash ? slash + 1 : line);
+        header = std::strstr(line, ".cuh:") || std::strstr(line, "simt.h:");
+    }
     pclose(pipe);
-    if (!got) return "source unknown";
-    line[std::strcspn(line, " \n")] = 0;
-    const char* name = std::strrchr(line, '/');
-    return text("at %s", name ? name + 1 : line);
+    return places.empty() ? "source unknown" : places;
 }
 
 }  // namespace simt

@@ -93,7 +93,7 @@ template <bool Shared> __attribute__((noinline)) void write_cell_slow(Machine& m
     cell.write = m.stamp;
 }
 
-template <bool Write, bool Shared> inline void touch_cells(Machine& m, Cell* cells, uintptr_t address, size_t bytes, const void* where) {
+template <bool Write, bool Shared> inline __attribute__((always_inline)) void touch_cells(Machine& m, Cell* cells, uintptr_t address, size_t bytes, const void* where) {
     const size_t n = (address % CELL + bytes + CELL - 1) / CELL;
     for (size_t i = 0; i < n; ++i) {
         if (Write) {
@@ -114,7 +114,19 @@ template <bool Write, bool Shared> inline void touch_cells(Machine& m, Cell* cel
 
 extern "C" const char __ehdr_start, _end;
 
-template <bool Write> void access(Machine& m, uintptr_t address, size_t bytes, size_t align, const void* where) {
+inline __attribute__((always_inline)) bool all_valid(const u8* valid, size_t bytes) {
+    constexpr u64 ones = 0x0101010101010101;
+    u64 words[2] = {ones, ones};
+    std::memcpy(words, valid, bytes < 16 ? bytes : 16);
+    if (words[0] != ones || words[1] != ones) return false;
+    for (size_t i = 16; i < bytes; ++i) {
+        if (!valid[i]) return false;
+    }
+    return true;
+}
+
+// Inlined into each hook, where the size is known.
+template <bool Write> inline __attribute__((always_inline)) void access(Machine& m, uintptr_t address, size_t bytes, size_t align, const void* where) {
     if (on_device(address)) {
         if (address % align) misaligned(address, bytes, Write, where);
         if (address % PAGE + bytes > *device_valid(address)) out_of_range(address, bytes, Write, where);
@@ -130,9 +142,7 @@ template <bool Write> void access(Machine& m, uintptr_t address, size_t bytes, s
     const uintptr_t offset = address - reinterpret_cast<uintptr_t>(m.shared_lo);
     if (offset < SHARED_ARENA) {
         if (address % align) misaligned(address, bytes, Write, where);
-        for (size_t i = 0; i < bytes; ++i) {
-            if (!m.shared_valid[offset + i]) out_of_range(address, bytes, Write, where);
-        }
+        if (offset + bytes > SHARED_ARENA || !all_valid(m.shared_valid + offset, bytes)) out_of_range(address, bytes, Write, where);
         (Write ? m.counters.shared_written : m.counters.shared_read) += bytes;
         touch_cells<Write, true>(m, m.shared_cells + offset / CELL, address, bytes, where);
         return;
@@ -147,7 +157,7 @@ inline bool ignored(const Machine* m, uintptr_t address) {
     return !m || !m->launch || address - m->stack_lo < STACK_BYTES * MAX_THREADS;
 }
 
-template <bool Write> inline void hook(void* pointer, size_t bytes, size_t align, const void* where) {
+template <bool Write> inline __attribute__((always_inline)) void hook(void* pointer, size_t bytes, size_t align, const void* where) {
     Machine* m = machine;
     const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     if (ignored(m, address)) return;
@@ -176,12 +186,22 @@ void check_access(const void* address, size_t bytes, bool write, const void* whe
 }
 
 void load(void* local, const void* from, size_t bytes) {
-    hook<false>(const_cast<void*>(from), bytes, bytes, __builtin_return_address(0));
+    const void* where = __builtin_return_address(0);
+    if (bytes == 16) {
+        hook<false>(const_cast<void*>(from), 16, 16, where);
+    } else {
+        hook<false>(const_cast<void*>(from), bytes, bytes, where);
+    }
     std::memcpy(local, from, bytes);
 }
 
 void store(void* to, const void* local, size_t bytes) {
-    hook<true>(to, bytes, bytes, __builtin_return_address(0));
+    const void* where = __builtin_return_address(0);
+    if (bytes == 16) {
+        hook<true>(to, 16, 16, where);
+    } else {
+        hook<true>(to, bytes, bytes, where);
+    }
     std::memcpy(to, local, bytes);
 }
 

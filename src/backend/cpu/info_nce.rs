@@ -6,6 +6,7 @@ use crate::backend::{Element, InfoNceRows};
 use rayon::prelude::*;
 
 pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
+    args.check();
     let n = args.scores.row_len();
     let (inv_t, weight) = (args.inv_temperature, args.weight);
     (

@@ -74,10 +74,7 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {
         // Zeroed by the system page by page when it is first written to: most rows of the word table's moments never are.
-        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
-            let mib = (len * size_of::<T>()) >> 20;
-            crate::Error::other(format!("out of memory: {mib} MiB are not to be had; lower chunk_tokens or batch_size"))
-        })
+        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| Purpose::refused(len * size_of::<T>(), ""))
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {
@@ -91,171 +88,70 @@ impl<E: CpuElement> Backend for Cpu<E> {
     }
 
     fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
+        let _range = crate::trace::op("zero");
         rows::zero(x.as_mut_slice());
         Ok(())
     }
 
-    fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) -> Result<()> {
-        assert_eq!(x.len(), out.len(), "cast: lengths");
-        rows::cast(x.as_slice(), out.as_mut_slice());
-        Ok(())
-    }
-
-    fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()> {
-        let (w, n) = (out.row_len(), out.len());
-        rows::copy(&x.as_slice()[start * w..start * w + n], out.as_mut_slice());
-        Ok(())
-    }
-
-    fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()> {
-        let (w, n) = (x.row_len(), x.len());
-        rows::copy(x.as_slice(), &mut out.as_mut_slice()[start * w..start * w + n]);
-        Ok(())
-    }
-
-    fn gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
-        let w = x.row_len();
-        assert_eq!(out.shape(), [rows.len(), w], "gather_rows: shape of the result");
-        let (x, rows) = (x.as_slice(), rows.as_slice());
-        out.as_mut_slice()
-            .chunks_exact_mut(w)
-            .zip(rows)
-            .for_each(|(out, &row)| out.copy_from_slice(&x[row as usize * w..][..w]));
-        Ok(())
-    }
-
-    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
-        let w = out.row_len();
-        assert_eq!(x.shape(), [rows.len(), w], "scatter_rows: shape of the input");
-        let out = out.as_mut_slice();
-        for (x, &row) in x.as_slice().chunks_exact(w).zip(rows.as_slice()) {
-            out[row as usize * w..][..w].copy_from_slice(x);
-        }
-        Ok(())
-    }
-
-    fn gemm(&self, args: Gemm<Self, E>) -> Result<()> {
-        gemm::gemm(args);
-        Ok(())
-    }
-
-    fn gemm_f32(&self, args: Gemm<Self, f32>) -> Result<()> {
-        gemm::gemm_f32(args);
-        Ok(())
-    }
-
-    fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
-        embedding::forward(args);
-        Ok(())
-    }
-
-    fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()> {
-        embedding::backward(args);
-        Ok(())
-    }
-
-    fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()> {
-        embedding::segment_sum(args);
-        Ok(())
-    }
-
-    fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()> {
-        layer_norm::residual_forward(args);
-        Ok(())
-    }
-
-    fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()> {
-        layer_norm::residual_backward(args);
-        Ok(())
-    }
-
-    fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()> {
-        gelu::forward(args);
-        Ok(())
-    }
-
-    fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()> {
-        gelu::backward(args);
-        Ok(())
-    }
-
-    fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
-        attention::forward(args);
-        Ok(())
-    }
-
-    fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()> {
-        attention::backward(args);
-        Ok(())
-    }
-
-    fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {
-        pooling::forward(args);
-        Ok(())
-    }
-
-    fn pool_backward(&self, args: PoolBackward<Self>) -> Result<()> {
-        pooling::backward(args);
-        Ok(())
-    }
-
-    fn bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, E>) -> Result<()> {
-        pooling::bias_tanh_forward(x, bias);
-        Ok(())
-    }
-
-    fn bias_tanh_backward(
-        &self,
-        y: &Tensor<Self, f32>,
-        d: &mut Tensor<Self, f32>,
-        d_bias: &mut Tensor<Self, f32>,
-    ) -> Result<()> {
-        pooling::bias_tanh_backward(y, d, d_bias);
-        Ok(())
-    }
-
-    fn l2_normalize_forward(
-        &self,
-        x: &Tensor<Self, f32>,
-        out: &mut Tensor<Self, f32>,
-        inv_norm: &mut Tensor<Self, f32>,
-    ) -> Result<()> {
-        pooling::l2_normalize_forward(x, out, inv_norm);
-        Ok(())
-    }
-
-    fn l2_normalize_backward(
-        &self,
-        y: &Tensor<Self, f32>,
-        inv_norm: &Tensor<Self, f32>,
-        d: &mut Tensor<Self, f32>,
-    ) -> Result<()> {
-        pooling::l2_normalize_backward(y, inv_norm, d);
-        Ok(())
-    }
-
-    fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
-        info_nce::rows(args);
-        Ok(())
-    }
-
-    fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()> {
-        out.as_mut_slice()[slot] = adamw::sum_of_squares(x.as_slice()) as f32;
-        Ok(())
-    }
-
-    fn adamw(&self, args: AdamW<Self>) -> Result<()> {
-        adamw::step(args);
-        Ok(())
-    }
-
-    fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {
-        adamw_rows::step(args);
-        Ok(())
-    }
-
-    fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()> {
-        adamw_rows::catch_up(args);
-        Ok(())
+    // rustfmt leaves the rows as they are.
+    traced_ops! {
+        cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) => {
+            assert_eq!(x.len(), out.len(), "cast: lengths");
+            rows::cast(x.as_slice(), out.as_mut_slice());
+        };
+        copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) => {
+            let (w, n) = (out.row_len(), out.len());
+            rows::copy(&x.as_slice()[start * w..start * w + n], out.as_mut_slice());
+        };
+        paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) => {
+            let (w, n) = (x.row_len(), x.len());
+            rows::copy(x.as_slice(), &mut out.as_mut_slice()[start * w..start * w + n]);
+        };
+        gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) => {
+            let w = x.row_len();
+            assert_eq!(out.shape(), [rows.len(), w], "gather_rows: shape of the result");
+            let (x, rows) = (x.as_slice(), rows.as_slice());
+            out.as_mut_slice()
+                .chunks_exact_mut(w)
+                .zip(rows)
+                .for_each(|(out, &row)| out.copy_from_slice(&x[row as usize * w..][..w]));
+        };
+        scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) => {
+            let w = out.row_len();
+            assert_eq!(x.shape(), [rows.len(), w], "scatter_rows: shape of the input");
+            let out = out.as_mut_slice();
+            for (x, &row) in x.as_slice().chunks_exact(w).zip(rows.as_slice()) {
+                out[row as usize * w..][..w].copy_from_slice(x);
+            }
+        };
+        gemm(&self, args: Gemm<Self, E>) => gemm::gemm(args);
+        gemm_f32(&self, args: Gemm<Self, f32>) => gemm::gemm_f32(args);
+        embedding_forward(&self, args: EmbeddingForward<Self>) => embedding::forward(args);
+        embedding_backward(&self, args: EmbeddingBackward<Self>) => embedding::backward(args);
+        segment_sum(&self, args: SegmentSum<Self>) => embedding::segment_sum(args);
+        residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) => layer_norm::residual_forward(args);
+        residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) =>
+            layer_norm::residual_backward(args);
+        bias_gelu_forward(&self, args: BiasGeluForward<Self>) => gelu::forward(args);
+        bias_gelu_backward(&self, args: BiasGeluBackward<Self>) => gelu::backward(args);
+        attention_forward(&self, args: AttentionForward<Self>) => attention::forward(args);
+        attention_backward(&self, args: AttentionBackward<Self>) => attention::backward(args);
+        pool_forward(&self, args: PoolForward<Self>) => pooling::forward(args);
+        pool_backward(&self, args: PoolBackward<Self>) => pooling::backward(args);
+        bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, E>) =>
+            pooling::bias_tanh_forward(x, bias);
+        bias_tanh_backward(&self, y: &Tensor<Self, f32>, d: &mut Tensor<Self, f32>, d_bias: &mut Tensor<Self, f32>) =>
+            pooling::bias_tanh_backward(y, d, d_bias);
+        l2_normalize_forward(
+            &self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, inv_norm: &mut Tensor<Self, f32>
+        ) => pooling::l2_normalize_forward(x, out, inv_norm);
+        l2_normalize_backward(&self, y: &Tensor<Self, f32>, inv_norm: &Tensor<Self, f32>, d: &mut Tensor<Self, f32>) =>
+            pooling::l2_normalize_backward(y, inv_norm, d);
+        info_nce_rows(&self, args: InfoNceRows<Self>) => info_nce::rows(args);
+        sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) =>
+            out.as_mut_slice()[slot] = adamw::sum_of_squares(x.as_slice()) as f32;
+        adamw(&self, args: AdamW<Self>) => adamw::step(args);
+        adamw_rows(&self, args: AdamWRows<Self>) => adamw_rows::step(args);
+        adamw_catch_up(&self, args: AdamWCatchUp<Self>) => adamw_rows::catch_up(args);
     }
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 const SMALLEST_NORM: f32 = 1e-12;
 
 pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {
+    args.check();
     let n = args.x.row_len();
     let (x, cu) = (args.x.as_slice(), args.batch.cu_seqlens().as_slice());
     args.out.as_mut_slice().par_chunks_exact_mut(n).enumerate().for_each(|(s, out)| {
@@ -28,9 +29,9 @@ pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {
 }
 
 pub fn backward<E: CpuElement>(args: PoolBackward<Cpu<E>>) {
+    args.check();
     let n = args.d_out.row_len();
     let (d_out, cu) = (args.d_out.as_slice(), args.batch.cu_seqlens().as_slice());
-    assert_eq!(args.d_x.rows(), args.batch.n_tokens(), "pool_backward: shapes");
     let block = block(args.d_x.rows());
     args.d_x.as_mut_slice().par_chunks_mut(block * n).enumerate().for_each(|(i, d_x)| {
         let first = i * block;

@@ -2,7 +2,7 @@
 
 use super::adamw::weights;
 use super::launch::{Grid, args};
-use super::{Cuda, CudaElement, Tensor};
+use super::{Cuda, CudaElement, Ints};
 use crate::Result;
 use crate::backend::{AdamWCatchUp, AdamWRows, AdamWStep};
 

@@ -23,6 +23,13 @@ pub(super) fn check(code: sys::CUresult, doing: &str) -> Result<()> {
     }
 }
 
+/// Starts or stops what profiles the calling thread's context, if anything does.
+pub(super) fn profiler(on: bool) -> Result<()> {
+    // SAFETY: both take nothing.
+    let code = unsafe { if on { sys::cuProfilerStart() } else { sys::cuProfilerStop() } };
+    check(code, "switching the profiler")
+}
+
 /// A device with its primary context.
 pub(super) struct Context {
     context: sys::CUcontext,

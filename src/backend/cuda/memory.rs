@@ -5,8 +5,8 @@
 //! later, and copies on another stream wait for an event of the compute stream first.
 
 use super::driver::{Context, Stream, check};
-use crate::backend::Value;
-use crate::{Error, Result};
+use crate::Result;
+use crate::backend::{Purpose, Value};
 use cudarc::driver::sys;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -120,12 +120,8 @@ impl Arena {
         match unsafe { sys::cuMemAlloc_v2(&mut address, bytes) } {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let (free, total) = self.context.memory().unwrap_or_default();
-                Err(Error::other(format!(
-                    "out of device memory: {} MiB are not to be had ({} MiB of {} free); lower chunk_tokens or batch_size",
-                    bytes.div_ceil(1 << 20),
-                    free >> 20,
-                    total >> 20
-                )))
+                let state = format!(" ({} of {} MiB of the device are free)", free >> 20, total >> 20);
+                Err(Purpose::refused(bytes, &state))
             }
             code => check(code, "allocating memory").map(|()| address),
         }

@@ -116,6 +116,11 @@ impl<E: CudaElement> Backend for Cuda<E> {
         self.device.flush_cache().map(|()| true)
     }
 
+    fn profiler(&self, on: bool) -> Result<bool> {
+        self.device.compute.synchronize()?;
+        driver::profiler(on).map(|()| true)
+    }
+
     fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let mut buffer = DeviceBuffer::new(&self.device.arena, len)?;
         buffer.zero(&self.device.compute, len)?;

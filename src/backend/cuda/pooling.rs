@@ -1,6 +1,7 @@
 //! From token vectors to one unit vector a sequence, and back.
 
 use super::launch::{Grid, args};
+use super::partials::{add_partials_grid, vector};
 use super::{Cuda, CudaElement, Tensor};
 use crate::Result;
 use crate::backend::ops::check_shapes;
@@ -10,26 +11,21 @@ use crate::backend::{Packed, PoolBackward, PoolForward, Pooling};
 const THREADS: usize = 256;
 const ROWS: usize = 8;
 const ACROSS: usize = 8;
+const WARP: usize = 32;
 const SLICES: usize = THREADS / ACROSS;
 
 /// Fewest rows whose sum is one partial sum, and most partial sums.
 const LEAST_ROWS: usize = 64;
 const MOST_PARTIALS: usize = 64;
 
-/// Columns that a thread has: what 16 bytes hold, if rows are a multiple of that.
-fn columns<T>(width: usize) -> usize {
-    let vector = 16 / size_of::<T>();
-    if width.is_multiple_of(vector) { vector } else { 1 }
-}
-
 /// Blocks of threads that have one place each.
 fn grid(places: usize) -> Grid {
     Grid::new(places.div_ceil(THREADS), THREADS)
 }
 
-/// Strips of columns that blocks have.
-fn strips<T>(width: usize) -> usize {
-    width.div_ceil(ACROSS * columns::<T>(width))
+/// Strips of columns for blocks that are so many threads wide.
+fn strips<E: CudaElement>(width: usize, across: usize) -> usize {
+    width.div_ceil(across * vector::<E>(width))
 }
 
 /// Whether a thread goes through all tokens of a sequence that count, or the slices of a block share them.
@@ -42,11 +38,11 @@ pub(super) fn forward<E: CudaElement>(cuda: &Cuda<E>, args: PoolForward<Cuda<E>>
     let PoolForward { batch, x, out, .. } = args;
     let (n_seqs, width, cls) = (batch.n_seqs(), x.row_len(), args.pooling == Pooling::Cls);
     if are_few(batch, cls) {
-        let grid = grid(n_seqs * width / columns::<E>(width));
+        let grid = grid(n_seqs * width / vector::<E>(width));
         let args = args![out, x, batch.cu_seqlens(), cls, n_seqs, width];
         return cuda.launch_typed("pooling", "pool_few_forward", grid, args);
     }
-    let grid = Grid::new(n_seqs * strips::<E>(width), THREADS);
+    let grid = Grid::new(n_seqs * strips::<E>(width, ACROSS), THREADS);
     cuda.launch_typed("pooling", "pool_strip_forward", grid, args![out, x, batch.cu_seqlens(), width])
 }
 
@@ -55,11 +51,11 @@ pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: PoolBackward<Cuda<E
     let PoolBackward { batch, d_out, d_x, .. } = args;
     let (n_seqs, width, cls) = (batch.n_seqs(), d_x.row_len(), args.pooling == Pooling::Cls);
     if are_few(batch, false) {
-        let grid = grid(n_seqs * width / columns::<E>(width));
+        let grid = grid(n_seqs * width / vector::<E>(width));
         let args = args![d_x, d_out, batch.cu_seqlens(), cls, n_seqs, width];
         return cuda.launch_typed("pooling", "pool_few_backward", grid, args);
     }
-    let grid = Grid::new(n_seqs * strips::<E>(width), THREADS);
+    let grid = Grid::new(n_seqs * strips::<E>(width, WARP), THREADS);
     cuda.launch_typed("pooling", "pool_strip_backward", grid, args![d_x, d_out, batch.cu_seqlens(), cls, width])
 }
 
@@ -70,7 +66,7 @@ pub(super) fn bias_tanh_forward<E: CudaElement>(
 ) -> Result<()> {
     let (rows, width) = (x.rows(), x.row_len());
     check_shapes("bias_tanh_forward", &[width], [bias]);
-    let grid = grid(rows * width / columns::<f32>(width));
+    let grid = grid(rows * width / vector::<f32>(width));
     cuda.launch_typed("pooling", "bias_tanh_forward", grid, args![x, bias, rows, width])
 }
 
@@ -86,9 +82,10 @@ pub(super) fn bias_tanh_backward<E: CudaElement>(
     let rows_per_block = rows.div_ceil(MOST_PARTIALS).max(LEAST_ROWS);
     let n_partials = rows.div_ceil(rows_per_block);
     let partials = &cuda.scratch(n_partials * width)?;
-    let blocks = Grid::new(n_partials * strips::<f32>(width), THREADS);
+    let blocks = Grid::new(n_partials * strips::<f32>(width, ACROSS), THREADS);
     cuda.launch("pooling", "bias_tanh_backward", blocks, args![d, partials, y, rows_per_block, rows, width])?;
-    cuda.launch("pooling", "add_bias_partials", grid(width), args![d_bias, partials, n_partials, width])
+    let args = args![d_bias, partials, n_partials, width];
+    cuda.launch("pooling", "bias_tanh_backward_bias", add_partials_grid(width, 1), args)
 }
 
 pub(super) fn l2_normalize_forward<E: CudaElement>(

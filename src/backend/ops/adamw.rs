@@ -13,7 +13,8 @@
 //! and is carried out one update after another. So it makes no difference to any bit when, how often and in what
 //! company a row is caught up: an evaluation or a save on the way leaves no trace in a run.
 
-use crate::backend::{Backend, Element, Ints, Tensor, Value};
+use super::check_shapes;
+use crate::backend::{Backend, Element, Ints, Tensor};
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch computes it:
 /// `w -= lr wd w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr (m / c1) / (sqrt(v / c2) + eps)`
@@ -126,16 +127,6 @@ impl<B: Backend> AdamWCatchUp<'_, B> {
 fn check_master<B: Backend>(shape: &[usize], master: Option<&Tensor<B, f32>>) {
     assert_eq!(master.is_none(), B::E::IS_F32, "adamw: a master for rounded weights, and for no others");
     check_shapes("adamw", shape, master);
-}
-
-fn check_shapes<'a, B: Backend, T: Value>(
-    op: &str,
-    shape: &[usize],
-    tensors: impl IntoIterator<Item = &'a Tensor<B, T>>,
-) {
-    for tensor in tensors {
-        assert_eq!(tensor.shape(), shape, "{op}: shapes");
-    }
 }
 
 /// Scalars that all parameters of one AdamW step share.

@@ -1,0 +1,9 @@
+//! The stand-in itself (tests/simt): each of its checks catches a kernel or a call that is wrong in exactly that way, and
+//! lets the corrected twin pass, under every order of threads.
+
+#[path = "simt/driver.rs"]
+mod driver;
+#[path = "simt/launches.rs"]
+mod launches;
+#[path = "simt/streams.rs"]
+mod streams;
