@@ -93,6 +93,8 @@ impl Sandbox {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hbt"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("HBT_CACHE", self.path("cache")).env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", self.path("hub"));
+        // What a test expects of `auto` is the processor's, whatever GPU is there.
+        command.env("CUDA_VISIBLE_DEVICES", "");
         command
     }
 

@@ -1,0 +1,144 @@
+//! `--device cuda`, the program as it is, on the stand-in (tests/simt) or, with `HBT_REQUIRE_CUDA=1`, on a GPU.
+
+mod errors;
+
+use crate::common::{Done, Sandbox, assert_same_run, fixture, metrics, run_contents, train};
+use crate::device;
+use crate::tolerance::{BF16_STEPS, REGROUPED};
+use serde_json::Value;
+use std::process::Command;
+
+/// `hbt` where the driver is the stand-in, which runs threads and streams in the order of `seed`.
+fn command(sandbox: &Sandbox, args: &[&str], seed: u64) -> Command {
+    let mut command = sandbox.command(args);
+    if !device::is_real() {
+        command.env("LD_LIBRARY_PATH", device::built()).env("SIMT_SEED", seed.to_string());
+    }
+    command.env_remove("CUDA_VISIBLE_DEVICES").env("HBT_CUDA_MEMORY", "separate");
+    command
+}
+
+fn hbt(sandbox: &Sandbox, args: &[&str], seed: u64) -> Done {
+    Done::new(command(sandbox, args, seed).output().unwrap())
+}
+
+/// Ten steps with dropout, in chunks, evaluated on the way.
+const STEPS: [&str; 6] =
+    ["steps=10", "dropout=0.1", "symmetric=true", "chunk_tokens=32", "query_max_len=16", "passage_max_len=16"];
+
+fn trained(model: &str, device: &str, precision: &str, seed: u64) -> Sandbox {
+    let (sandbox, model) = (Sandbox::with_groups(8), fixture(model));
+    let args = train(&model, &STEPS);
+    let args = [&args[..], &["--device", device, "--precision", precision]].concat();
+    if device == "cuda" {
+        hbt(&sandbox, &args, seed).ok()
+    } else {
+        sandbox.hbt(&args).ok()
+    };
+    sandbox
+}
+
+/// Panics unless both runs made the same batches, and losses and gradient norms agree.
+fn assert_same_training(what: &str, cpu: &Sandbox, cuda: &Sandbox, tolerance: f64) {
+    let (cpu, cuda) = (metrics(cpu, "run"), metrics(cuda, "run"));
+    assert_eq!((cpu.len(), cuda.len()), (10, 10), "{what}");
+    for (cpu, cuda) in cpu.iter().zip(&cuda) {
+        for name in ["step", "mode", "lang", "tokens", "learning_rate"] {
+            assert_eq!(cpu[name], cuda[name], "{what}: {name}");
+        }
+        for name in ["loss", "grad_norm"] {
+            let number = |line: &Value| line[name].as_f64().unwrap();
+            let (expected, got) = (number(cpu), number(cuda));
+            assert!((got - expected).abs() <= tolerance * expected, "{what}: {name} {got} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn ten_steps_in_f32_are_those_of_the_cpu() {
+    for model in ["bert", "xlmr"] {
+        let (cpu, cuda) = (trained(model, "cpu", "f32", 0), trained(model, "cuda", "f32", 1));
+        assert_same_training(model, &cpu, &cuda, REGROUPED);
+    }
+}
+
+#[test]
+fn ten_steps_in_bf16_are_near_those_of_the_cpu() {
+    for model in ["bert", "xlmr"] {
+        let (cpu, cuda) = (trained(model, "cpu", "bf16", 0), trained(model, "cuda", "bf16", 1));
+        assert_same_training(model, &cpu, &cuda, BF16_STEPS);
+    }
+}
+
+#[test]
+fn two_runs_are_the_same_to_the_last_bit() {
+    for precision in ["f32", "bf16"] {
+        let [one, other] = [1, 2].map(|seed| run_contents(&trained("xlmr", "cuda", precision, seed), "run"));
+        assert_same_run(&one, &other, precision);
+    }
+}
+
+#[test]
+fn what_it_saves_is_as_good_on_the_cpu() {
+    let sandbox = trained("bert", "cuda", "f32", 3);
+    let after = &sandbox.json("run/eval.json")["after"];
+    let args = ["eval", "--model", "run/last", "--data", "data.jsonl", "--task", "parallel", "--json", "cpu.json"];
+    sandbox.hbt(&[&args[..], &["--device", "cpu", "--precision", "f32"]].concat()).ok();
+    let on_cpu = sandbox.json("cpu.json");
+    let maps = |report: &Value| {
+        let mut found = Vec::new();
+        collect("map", report, &mut found);
+        found
+    };
+    assert!(maps(after).len() >= 3, "{after}");
+    assert_eq!(maps(after), maps(&on_cpu));
+}
+
+/// Numbers under keys of that name, wherever they are.
+fn collect(key: &str, value: &Value, found: &mut Vec<f64>) {
+    if let Value::Object(fields) = value {
+        for (name, value) in fields {
+            match value.as_f64() {
+                Some(number) if name == key => found.push(number),
+                _ => collect(key, value, found),
+            }
+        }
+    }
+}
+
+/// An interrupted run goes on to the same bytes: moments and weights come back from the device and return to it.
+#[test]
+fn a_resumed_run_ends_like_an_undisturbed_one() {
+    let sets = ["steps=12", "save_steps=5", "dropout=0.1", "eval_task=none"];
+    let (undisturbed, sandbox, bert) = (Sandbox::with_groups(8), Sandbox::with_groups(8), fixture("bert"));
+    let args = [&train(&bert, &sets)[..], &["--device", "cuda", "--precision", "bf16"]].concat();
+    hbt(&undisturbed, &args, 1).ok();
+    let metrics = sandbox.path("run").join("metrics.jsonl");
+    let cut = crate::train::resume::interrupted(command(&sandbox, &args, 1), "-INT", &metrics, 3).interrupted();
+    assert!(cut.stderr.contains("saved step "), "{}", cut.stderr);
+    hbt(&sandbox, &["train", "--out", "run", "--resume"], 2).ok();
+    assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), "resumed");
+}
+
+#[test]
+fn embeddings_are_those_of_the_cpu() {
+    let (sandbox, bert) = (Sandbox::new(), fixture("bert"));
+    sandbox.write("texts.txt", "old river\nwho wrote it?\na\nthe book of the old river and who wrote it\n");
+    let args = |out, device| {
+        let args = ["encode", "--model", &bert, "--input", "texts.txt", "--output", out];
+        [&args[..], &["--device", device, "--precision", "f32"]].concat()
+    };
+    sandbox.hbt(&args("cpu.npy", "cpu")).ok();
+    hbt(&sandbox, &args("cuda.npy", "cuda"), 1).ok();
+    let floats = |name: &str| -> Vec<f32> {
+        let bytes = sandbox.bytes(name);
+        // An npy file's header is a multiple of 64 bytes; its length is at byte 8.
+        let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        bytes[header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let (cpu, cuda) = (floats("cpu.npy"), floats("cuda.npy"));
+    assert_eq!((cpu.len(), cuda.len()), (4 * 32, 4 * 32));
+    for (cpu, cuda) in cpu.iter().zip(&cuda) {
+        assert!(f64::from((cpu - cuda).abs()) < crate::tolerance::EMBEDDINGS, "{cuda} for {cpu}");
+    }
+}
