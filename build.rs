@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, thread};
 
-/// Compute capabilities that get code of their own.
+/// Compute capabilities that get code of their own. Read by .ci/kernel_table.py too.
 const ARCHITECTURES: [u32; 6] = [80, 86, 89, 90, 100, 120];
+/// What nvcc is told, as src/backend/cuda/images.rs tells NVRTC. Read by .ci/kernel_table.py too.
+const OPTIONS: [&str; 3] = ["-std=c++17", "-O3", "--fmad=false"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -98,8 +100,7 @@ impl Nvcc {
     fn compile(&self, module: &Path, out: &Path) -> Result<PathBuf, String> {
         let image = out.join(module.file_name().unwrap()).with_extension("fatbin");
         let mut command = Command::new(&self.path);
-        // As NVRTC is told in src/backend/cuda/images.rs.
-        command.args(["-std=c++17", "-O3", "--fmad=false", "--fatbin", "--compress-mode=size"]);
+        command.args(OPTIONS).args(["--fatbin", "--compress-mode=size"]);
         for architecture in &self.architectures {
             command.arg(format!("-gencode=arch=compute_{architecture},code=sm_{architecture}"));
         }

@@ -1,22 +1,28 @@
 // Attention as in attention_forward.cu and attention_backward.cu, for any head size up to 256 and both types, in f32
 // throughout: what --precision f32 runs on, and bf16 models with unusual heads. No tensor cores.
 //
-// A block takes one head of its items one after another, 16 rows at a time, queries or keys; a warp has four of them and
+// A block takes one head of its items one after another, four rows a warp at a time, queries or keys. A warp
 // goes through the rows of the other kind 32 at a time: a lane computes the scores of one, then has a share of the columns.
 
 #include "common.cuh"
 #include "philox.cuh"
 #include "reduce.cuh"
 
+// At most; as many warps as the longest sequence has work for.
 constexpr int THREADS = 128;
-constexpr int WARPS = THREADS / WARP;
-// Rows of a warp and of a block.
+// Rows of a warp, and of a block at most.
 constexpr int R = 4;
-constexpr int ROWS = R * WARPS;
+constexpr int MOST_ROWS = THREADS / WARP * R;
 // Rows of the item; as in attention_work of src/backend/ops.rs.
 constexpr int ITEM_ROWS = 128;
 // Columns of a lane: head sizes up to 256.
 constexpr int COLUMNS = 8;
+constexpr int MAX_HEAD_SIZE = COLUMNS * WARP;
+
+// Dynamic shared memory: weights of a block's rows, `own` tensors' rows, and 32 of two tensors of the other kind.
+__device__ constexpr int shared_bytes(int own, int rows, int head_size) {
+    return 4 * (WARP * rows + own * rows * head_size + 2 * WARP * (head_size | 1));
+}
 
 // One head of the batch, as the kernels' parameters give it.
 template <class E> struct Problem {
@@ -66,7 +72,7 @@ struct Rows {
     // Rows `stride` elements apart, times `scale`; zeros beyond `n_valid`.
     template <class E>
     __device__ void load(const E* from, i64 from_stride, int n_rows, int n_valid, int width, float scale) const {
-        for (int i = threadIdx.x; i < n_rows * width; i += THREADS) {
+        for (int i = threadIdx.x; i < n_rows * width; i += blockDim.x) {
             const int r = i / width, column = i % width;
             row(r)[column] = r < n_valid ? to_float(from[r * from_stride + column]) * scale : 0.0f;
         }
@@ -87,20 +93,37 @@ __device__ inline void clear(float (&x)[R][COLUMNS]) {
     }
 }
 
-// out[r] += the sum over the first n lanes of their weights[r] times their rows of x. Lane l has columns l, l + 32, ...
-__device__ inline void add_weighted_rows(float (&out)[R][COLUMNS], const float (&weights)[R], const Rows& x, int n, int width) {
-    const int lane = threadIdx.x % WARP;
-    for (int j = 0; j < n; ++j) {
-        float w[R];
+// A number of each lane for each of its warp's rows, for the warp's other lanes.
+struct Weights {
+    float* base;
+
+    __device__ void put(const float (&x)[R]) const {
+        // Others' reads of what was there are over.
+        __syncwarp();
+        Vector<float, R> mine;
 #pragma unroll
-        for (int r = 0; r < R; ++r) w[r] = __shfl_sync(ALL_LANES, weights[r], j);
+        for (int r = 0; r < R; ++r) mine.v[r] = x[r];
+        store_vector(base + threadIdx.x * R, mine);
+        __syncwarp();
+    }
+
+    __device__ Vector<float, R> of(int lane) const { return load_vector<R>(base + (threadIdx.x / WARP * WARP + lane) * R); }
+};
+
+// out[r] += the sum over the first n lanes of their weights[r] times their rows of x. Lane l has columns l, l + 32, ...
+__device__ inline void add_weighted_rows(float (&out)[R][COLUMNS], const Weights& weights, const float (&mine)[R], const Rows& x,
+                                         int n, int width) {
+    const int lane = threadIdx.x % WARP;
+    weights.put(mine);
+    for (int j = 0; j < n; ++j) {
+        const Vector<float, R> w = weights.of(j);
 #pragma unroll
         for (int i = 0; i < COLUMNS; ++i) {
             const int column = lane + WARP * i;
             if (column < width) {
                 const float value = x.row(j)[column];
 #pragma unroll
-                for (int r = 0; r < R; ++r) out[r][i] = fmaf(w[r], value, out[r][i]);
+                for (int r = 0; r < R; ++r) out[r][i] = fmaf(w.v[r], value, out[r][i]);
             }
         }
     }
@@ -109,16 +132,18 @@ __device__ inline void add_weighted_rows(float (&out)[R][COLUMNS], const float (
 template <class E>
 __device__ inline void forward(E* out, float* lse, const Problem<E>& problem, const i32* work, const i32* cu_seqlens,
                                i64 n_items, i64 n_groups) {
-    DYNAMIC_SHARED(shared);
+    DYNAMIC_SHARED(shared, shared_bytes(1, MOST_ROWS, MAX_HEAD_SIZE), shared_bytes(1, blockDim.x / WARP * R, problem.head_size));
     const int width = problem.head_size, lane = threadIdx.x % WARP, row = threadIdx.x / WARP * R;
     const i64 stride = 3 * problem.hidden();
-    const Rows k{reinterpret_cast<float*>(shared), width | 1}, v{k.row(WARP), width | 1}, q{v.row(WARP), width};
+    const int block_rows = blockDim.x / WARP * R;
+    const Weights weights{reinterpret_cast<float*>(shared)};
+    const Rows k{weights.base + blockDim.x * R, width | 1}, v{k.row(WARP), width | 1}, q{v.row(WARP), width};
 
     for (i64 index = blockIdx.x / u32(problem.n_heads); index < n_items; index += n_groups) {
         const Item item = find_item(work, cu_seqlens, index);
-        for (int first = item.first; first < item.end; first += ROWS) {
+        for (int first = item.first; first < item.end; first += block_rows) {
             const i64 token = item.start + first;
-            q.load(problem.qkv + problem.qkv_offset(token, 0), stride, ROWS, item.end - first, width, problem.scale);
+            q.load(problem.qkv + problem.qkv_offset(token, 0), stride, block_rows, item.end - first, width, problem.scale);
             float sums[R][COLUMNS], largest[R], total[R];
             clear(sums);
 #pragma unroll
@@ -131,22 +156,24 @@ __device__ inline void forward(E* out, float* lse, const Problem<E>& problem, co
                 float p[R];
 #pragma unroll
                 for (int r = 0; r < R; ++r) {
+                    p[r] = 0.0f;
+                    if (first + row + r >= item.end) continue;
                     const float score = lane < n ? dot(q.row(row + r), k.row(lane), width) : __uint_as_float(0xFF800000);
                     const float top = fmaxf(largest[r], warp_max(score)), correction = expf(largest[r] - top);
                     largest[r] = top;
                     p[r] = expf(score - top);
                     total[r] = fmaf(total[r], correction, p[r]);
-                    if (first + row + r < item.end && lane < n) p[r] *= problem.factor(token + row + r, key + lane);
+                    if (lane < n) p[r] *= problem.factor(token + row + r, key + lane);
 #pragma unroll
                     for (int i = 0; i < COLUMNS; ++i) sums[r][i] *= correction;
                 }
-                add_weighted_rows(sums, p, v, n, width);
+                if (first + row < item.end) add_weighted_rows(sums, weights, p, v, n, width);
                 __syncthreads();
             }
 #pragma unroll
             for (int r = 0; r < R; ++r) {
-                const float sum = warp_sum(total[r]);
                 if (first + row + r >= item.end) continue;
+                const float sum = warp_sum(total[r]);
                 const i64 mine = token + row + r;
                 if (lane == 0) lse[problem.scalar_offset(mine)] = largest[r] + logf(sum);
 #pragma unroll
@@ -188,9 +215,9 @@ __device__ inline void write_sums(float* partials, const float (&sums)[COLUMNS],
         if (column < width) shared[threadIdx.x / WARP * width + column] = sums[i];
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < width; i += THREADS) {
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
         float sum = 0.0f;
-        for (int warp = 0; warp < WARPS; ++warp) sum += shared[warp * width + i];
+        for (int warp = 0; warp < int(blockDim.x) / WARP; ++warp) sum += shared[warp * width + i];
         partials[problem.qkv_offset(0, part) + i] = sum;
     }
 }
@@ -209,34 +236,36 @@ __device__ inline SoftmaxGradient softmax_gradient(float score, float d_p, float
 template <class E>
 __device__ inline void backward_queries(E* d_qkv, float* delta, float* partials, const Problem<E>& problem, const i32* work,
                                         const i32* cu_seqlens, i64 n_items, i64 n_groups) {
-    DYNAMIC_SHARED(shared);
+    DYNAMIC_SHARED(shared, shared_bytes(2, MOST_ROWS, MAX_HEAD_SIZE), shared_bytes(2, blockDim.x / WARP * R, problem.head_size));
     const int width = problem.head_size, lane = threadIdx.x % WARP, row = threadIdx.x / WARP * R;
     const i64 stride = 3 * problem.hidden(), group = blockIdx.x / u32(problem.n_heads);
-    const Rows k{reinterpret_cast<float*>(shared), width | 1}, v{k.row(WARP), width | 1}, q{v.row(WARP), width},
-        d_out{q.row(ROWS), width};
+    const int block_rows = blockDim.x / WARP * R;
+    const Weights weights{reinterpret_cast<float*>(shared)};
+    const Rows k{weights.base + blockDim.x * R, width | 1}, v{k.row(WARP), width | 1}, q{v.row(WARP), width},
+        d_out{q.row(block_rows), width};
     float column_sums[COLUMNS] = {};
 
     for (i64 index = group; index < n_items; index += n_groups) {
         const Item item = find_item(work, cu_seqlens, index);
-        for (int first = item.first; first < item.end; first += ROWS) {
+        for (int first = item.first; first < item.end; first += block_rows) {
             const i64 token = item.start + first;
             const int n_rows = item.end - first;
-            q.load(problem.qkv + problem.qkv_offset(token, 0), stride, ROWS, n_rows, width, problem.scale);
-            d_out.load(problem.d_out + problem.out_offset(token), problem.hidden(), ROWS, n_rows, width, 1.0f);
+            q.load(problem.qkv + problem.qkv_offset(token, 0), stride, block_rows, n_rows, width, problem.scale);
+            d_out.load(problem.d_out + problem.out_offset(token), problem.hidden(), block_rows, n_rows, width, 1.0f);
             __syncthreads();
             float d_q[R][COLUMNS], row_lse[R], row_delta[R];
             clear(d_q);
 #pragma unroll
             for (int r = 0; r < R; ++r) {
+                row_lse[r] = row_delta[r] = 0.0f;
+                if (row + r >= n_rows) continue;
+                const i64 at = problem.scalar_offset(token + row + r);
+                row_lse[r] = problem.lse[at];
+                const E* out = problem.out + problem.out_offset(token + row + r);
                 float sum = 0.0f;
-                row_lse[r] = 0.0f;
-                if (row + r < n_rows) {
-                    row_lse[r] = problem.lse[problem.scalar_offset(token + row + r)];
-                    const E* out = problem.out + problem.out_offset(token + row + r);
-                    for (int i = lane; i < width; i += WARP) sum = fmaf(d_out.row(row + r)[i], to_float(out[i]), sum);
-                }
+                for (int i = lane; i < width; i += WARP) sum = fmaf(d_out.row(row + r)[i], to_float(out[i]), sum);
                 row_delta[r] = warp_sum(sum);
-                if (lane == 0 && row + r < n_rows) delta[problem.scalar_offset(token + row + r)] = row_delta[r];
+                if (lane == 0) delta[at] = row_delta[r];
             }
             for (int key = 0; key < item.len; key += WARP) {
                 const int n = item.len - key < WARP ? item.len - key : WARP;
@@ -254,7 +283,7 @@ __device__ inline void backward_queries(E* d_qkv, float* delta, float* partials,
                         d_s[r] = softmax_gradient(score, d_p, row_lse[r], row_delta[r], factor).d_s;
                     }
                 }
-                add_weighted_rows(d_q, d_s, k, n, width);
+                if (row < n_rows) add_weighted_rows(d_q, weights, d_s, k, n, width);
                 __syncthreads();
             }
             write_gradient(d_qkv, column_sums, d_q, problem, token + row, n_rows - row, 0, problem.scale);
@@ -267,20 +296,22 @@ __device__ inline void backward_queries(E* d_qkv, float* delta, float* partials,
 template <class E>
 __device__ inline void backward_keys(E* d_qkv, const float* delta, float* partials, const Problem<E>& problem, const i32* work,
                                      const i32* cu_seqlens, i64 n_items, i64 n_groups) {
-    DYNAMIC_SHARED(shared);
+    DYNAMIC_SHARED(shared, shared_bytes(2, MOST_ROWS, MAX_HEAD_SIZE), shared_bytes(2, blockDim.x / WARP * R, problem.head_size));
     const int width = problem.head_size, lane = threadIdx.x % WARP, row = threadIdx.x / WARP * R;
     const i64 stride = 3 * problem.hidden(), group = blockIdx.x / u32(problem.n_heads);
-    const Rows q{reinterpret_cast<float*>(shared), width | 1}, d_out{q.row(WARP), width | 1}, k{d_out.row(WARP), width},
-        v{k.row(ROWS), width};
+    const int block_rows = blockDim.x / WARP * R;
+    const Weights weights{reinterpret_cast<float*>(shared)};
+    const Rows q{weights.base + blockDim.x * R, width | 1}, d_out{q.row(WARP), width | 1}, k{d_out.row(WARP), width},
+        v{k.row(block_rows), width};
     float k_sums[COLUMNS] = {}, v_sums[COLUMNS] = {};
 
     for (i64 index = group; index < n_items; index += n_groups) {
         const Item item = find_item(work, cu_seqlens, index);
-        for (int first = item.first; first < item.end; first += ROWS) {
+        for (int first = item.first; first < item.end; first += block_rows) {
             const i64 token = item.start + first;
             const int n_rows = item.end - first;
-            k.load(problem.qkv + problem.qkv_offset(token, 1), stride, ROWS, n_rows, width, 1.0f);
-            v.load(problem.qkv + problem.qkv_offset(token, 2), stride, ROWS, n_rows, width, 1.0f);
+            k.load(problem.qkv + problem.qkv_offset(token, 1), stride, block_rows, n_rows, width, 1.0f);
+            v.load(problem.qkv + problem.qkv_offset(token, 2), stride, block_rows, n_rows, width, 1.0f);
             float d_k[R][COLUMNS], d_v[R][COLUMNS];
             clear(d_k);
             clear(d_v);
@@ -304,8 +335,10 @@ __device__ inline void backward_keys(E* d_qkv, const float* delta, float* partia
                         d_s[r] = result.d_s;
                     }
                 }
-                add_weighted_rows(d_v, p, d_out, n, width);
-                add_weighted_rows(d_k, d_s, q, n, width);
+                if (row < n_rows) {
+                    add_weighted_rows(d_v, weights, p, d_out, n, width);
+                    add_weighted_rows(d_k, weights, d_s, q, n, width);
+                }
                 __syncthreads();
             }
             // The scale came with the queries.

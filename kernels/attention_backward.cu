@@ -6,6 +6,9 @@
 #include "attention_gradient.cuh"
 #include "partials.cuh"
 
+// Queries whose dS is in shared memory at a time.
+constexpr int TURN = 32;
+
 // Puts a warp's rows of dS of 16 queries into a tile, from (row, column) on.
 template <int M>
 __device__ inline void put_fragments(Tile<TURN> to, int row, int column, const u32 (&x)[M][1][4], int lane) {
@@ -54,7 +57,8 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
                                       const i32* cu_seqlens, int n_items, int n_groups) {
     using S = Shape<Head>;
     constexpr int WARPS = Length / S::WARP_ROWS, THREADS = WARPS * WARP, ITEMS = ITEM_ROWS / Length;
-    DYNAMIC_SHARED(shared);
+    // Tiles, dS, two numbers and a bit for each key of every row, and the warps' sums.
+    DYNAMIC_SHARED(shared, 2 * (4 * S::TILE + ITEM_ROWS * TURN) + ITEM_ROWS * (2 * 4 + Length / 32 * 4) + S::WARPS * 3 * Head * 4);
     const int lane = threadIdx.x % WARP, place = threadIdx.x / THREADS, thread = threadIdx.x % THREADS, warp = thread / WARP;
     const i64 hidden = problem.n_heads * Head;
     const int group = blockIdx.x / u32(problem.n_heads);

@@ -3,12 +3,13 @@
 
 #include "attention_gradient.cuh"
 
-// Takes 32 keys, from k_row of the tiles on, into the gradients of a warp's queries, which start at q_row. `n_keys` of them
+// Takes a turn's keys, from k_row of the tiles on, into the gradients of a warp's queries, which start at q_row. `n_keys` of them
 // belong to the sequence.
 template <int Head, int M>
 __device__ inline void take_keys(float (&d_q)[M][Head / 8][4], const Problem& problem, const float (&lse2)[M][2],
                                  const float (&delta)[M][2], const KeepBits<M, ITEM_ROWS>& keep, int first, Tile<Head> q,
                                  Tile<Head> d_out, int q_row, Tile<Head> k, Tile<Head> v, int n_keys, int lane) {
+    constexpr int TURN = Shape<Head>::TURN;
     const float scale2 = problem.scale * LOG2_E, factor = problem.factor();
     float p[M][TURN / 8][4], d_p[M][TURN / 8][4];
     row_products(p, q, q_row, k, 0, lane);
@@ -32,13 +33,20 @@ __device__ inline void take_keys(float (&d_q)[M][Head / 8][4], const Problem& pr
     add_weighted_rows(d_q, d_s, k, 0, lane);
 }
 
-// Longer sequences, dQ, and rowsum(dO O) for backward_keys: 128 queries a block; keys and values in turns of 32, of which
+// Dynamic shared memory of both kernels: own rows, two turns of the others with two numbers and a bit for each key of 128,
+// a number for each own row, and the warps' sums.
+template <int Head, int Turn>
+constexpr int LONG_BYTES = 2 * (2 * Shape<Head>::TILE + 4 * Turn * Head) + 2 * Turn * (2 * 4 + ITEM_ROWS / 32 * 4) +
+                           ITEM_ROWS * 4 + Shape<Head>::WARPS * 3 * Head * 4;
+
+// Longer sequences, dQ, and rowsum(dO O) for backward_keys: 128 queries a block; keys and values in turns, of which
 // the next is on its way.
 template <int Head>
 __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partials, const Problem& problem, const i32* work,
                                         const i32* cu_seqlens, int n_items, int n_groups) {
     using S = Shape<Head>;
-    DYNAMIC_SHARED(shared);
+    constexpr int TURN = S::TURN, BYTES = LONG_BYTES<Head, TURN>;
+    DYNAMIC_SHARED(shared, BYTES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, q_row = warp * S::WARP_ROWS;
     const i64 hidden = problem.n_heads * Head;
     const int group = blockIdx.x / u32(problem.n_heads);
@@ -106,14 +114,14 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
     write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 0, 1);
 }
 
-// Longer sequences, dK and dV: 128 keys a block; queries and the gradients of their results in turns of 32, of which the
+// Longer sequences, dK and dV: 128 keys a block; queries and the gradients of their results in turns, of which the
 // next is on its way.
 template <int Head>
 __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* partials, const Problem& problem, const i32* work,
                                      const i32* cu_seqlens, int n_items, int n_groups) {
     using S = Shape<Head>;
-    constexpr int WORDS = ITEM_ROWS / 32;
-    DYNAMIC_SHARED(shared);
+    constexpr int TURN = S::TURN, WORDS = ITEM_ROWS / 32, BYTES = LONG_BYTES<Head, TURN>;
+    DYNAMIC_SHARED(shared, BYTES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = warp * S::WARP_ROWS;
     const i64 hidden = problem.n_heads * Head;
     const int group = blockIdx.x / u32(problem.n_heads);

@@ -144,10 +144,10 @@ __device__ inline void finish(bf16* out, float* lse, Rows<Head, M>& rows, const 
 // sequences a block.
 template <int Head, int Length>
 __device__ inline void forward_short(bf16* out, float* lse, const bf16* qkv, const i32* work, const i32* cu_seqlens,
-                                     const i32* global_rows, Dropout dropout, float scale, i64 n_heads, i64 n_items) {
+                                     const i32* global_rows, Dropout dropout, float scale, i64 n_heads, int n_items) {
     using S = Shape<Head>;
     constexpr int WARPS = Length / S::WARP_ROWS, THREADS = WARPS * WARP, KEYS = 32;
-    DYNAMIC_SHARED(shared);
+    DYNAMIC_SHARED(shared, 3 * S::TILE * sizeof(bf16));
     const int lane = threadIdx.x % WARP, group = threadIdx.x / THREADS, thread = threadIdx.x % THREADS;
     const Problem problem{qkv, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};
     const Item item = find_item(work, cu_seqlens, blockIdx.x / u32(n_heads) * (ITEM_ROWS / Length) + group, n_items);
@@ -177,10 +177,10 @@ __device__ inline void forward_short(bf16* out, float* lse, const bf16* qkv, con
 // Longer sequences: 128 queries a block, keys and values in turns of 64, of which the next is on its way.
 template <int Head>
 __device__ inline void forward_long(bf16* out, float* lse, const bf16* qkv, const i32* work, const i32* cu_seqlens,
-                                    const i32* global_rows, Dropout dropout, float scale, i64 n_heads, i64 n_items) {
+                                    const i32* global_rows, Dropout dropout, float scale, i64 n_heads, int n_items) {
     using S = Shape<Head>;
     constexpr int KEYS = 64;
-    DYNAMIC_SHARED(shared);
+    DYNAMIC_SHARED(shared, 3 * S::TILE * sizeof(bf16));
     const int lane = threadIdx.x % WARP, q_row = threadIdx.x / WARP * S::WARP_ROWS;
     const Problem problem{qkv, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};
     const Item item = find_item(work, cu_seqlens, blockIdx.x / u32(n_heads), n_items);
@@ -216,11 +216,12 @@ __device__ inline void forward_long(bf16* out, float* lse, const bf16* qkv, cons
     finish(out, lse, rows, problem, q, q_row, item, row, lane);
 }
 
+// A launch works on n_items items from first_item on.
 #define FORWARD(head, name, blocks, body)                                                                                               \
     KERNEL_MIN_BLOCKS(attention_forward_##head##_##name, Shape<head>::THREADS, blocks, bf16* __restrict__ out, float* __restrict__ lse,            \
            const bf16* __restrict__ qkv, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,                      \
-           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 n_items) {                       \
-        body(out, lse, qkv, work, cu_seqlens, global_rows, dropout, scale, n_heads, n_items);                                   \
+           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 first_item, i64 n_items) {       \
+        body(out, lse, qkv, work + 2 * first_item, cu_seqlens, global_rows, dropout, scale, n_heads, n_items);                                   \
     }
 #define FORWARD_OF_HEAD(head, short_blocks, long_blocks)                                                                                                  \
     FORWARD(head, up_to_32, short_blocks, (forward_short<head, 32>))                                                                          \

@@ -9,9 +9,6 @@
 
 #include "attention.cuh"
 
-// Queries that are handled at a time.
-constexpr int TURN = 32;
-
 // One head of the batch, as the kernels' parameters give it.
 struct Problem {
     const bf16* qkv;
@@ -197,15 +194,15 @@ __device__ inline void write_sums(float* partials, const float* sums, const Prob
 }
 
 // A kernel of both files. `scratch` holds rowsum(dO O) of the long sequences, n_delta of them, and rows (3 H) of partial sums, of which a launch
-// writes those from first_row on, one a group.
+// writes those from first_row on, one a group. A launch works on n_items items from first_item on.
 #define BACKWARD(head, name, ...)                                                                                               \
     KERNEL(attention_backward_##head##_##name, Shape<head>::THREADS, bf16* __restrict__ d_qkv, float* __restrict__ scratch,     \
            const bf16* __restrict__ qkv, const bf16* __restrict__ out, const bf16* __restrict__ d_out,                          \
            const float* __restrict__ lse, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,                     \
-           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 n_items, i64 n_groups,           \
-           i64 n_delta, i64 first_row) {                                                                                        \
+           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 first_item, i64 n_items,         \
+           i64 n_groups, i64 n_delta, i64 first_row) {                                                                                        \
         const Problem problem{qkv, out, d_out, lse, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};           \
         float* delta = scratch;                                                                                                 \
         float* partials = scratch + n_delta + first_row * 3 * n_heads * head;                                                   \
-        __VA_ARGS__(d_qkv, delta, partials, problem, work, cu_seqlens, n_items, n_groups);                                      \
+        __VA_ARGS__(d_qkv, delta, partials, problem, work + 2 * first_item, cu_seqlens, n_items, n_groups);                                      \
     }

@@ -15,8 +15,11 @@
     extern "C" __global__ void __launch_bounds__(max_threads, min_blocks) name(__VA_ARGS__)
 // An array in the block's shared memory. Holds garbage until it is written.
 #define SHARED(T, name, count) __shared__ T name[count]
-// The block's dynamic shared memory, as many bytes as the launch asked for, aligned to 128 bytes.
-#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+// The block's dynamic shared memory, aligned to 128 bytes: `most` bytes, a constant, or, where a third argument says how
+// many this launch has to ask for, at most that. The stand-in refuses other launches; kernels/RESOURCES.md tells `most`.
+#define DYNAMIC_SHARED(name, most, ...)                                                                                         \
+    extern __shared__ __align__(128) unsigned char name[];                                                                      \
+    note_dynamic_shared<most>()
 #else
 #include "simt.h"
 #endif

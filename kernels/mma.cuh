@@ -10,6 +10,11 @@
 
 #ifdef __CUDACC__
 
+// Not an instruction: a comment in the PTX, where .ci/kernel_table.py reads it.
+template <int Bytes> __device__ inline void note_dynamic_shared() {
+    asm volatile("// dynamic shared memory: %0 bytes" ::"n"(Bytes));
+}
+
 // Two f32 as bf16, rounded to nearest, ties to even: `low` in the lower half.
 __device__ inline u32 pack_bf16x2(float low, float high) {
     u32 out;

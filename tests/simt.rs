@@ -5,5 +5,7 @@
 mod driver;
 #[path = "simt/launches.rs"]
 mod launches;
+#[path = "simt/products.rs"]
+mod products;
 #[path = "simt/streams.rs"]
 mod streams;

@@ -35,6 +35,16 @@ pub fn stored_sum<T: Element>(x: &[f64], weights: &[f64]) -> f64 {
     4.0 * (squares / 3.0).sqrt()
 }
 
+/// How far `sum_i w[i] x[i]` may be off because tensor cores take bf16, so that each weight `w[i]`, computed in f32, is
+/// rounded to bf16 before the product: by up to half a spacing, which is 2^-8 of it or less, evenly spread. `squares` is
+/// `sum_i (w[i] x[i])^2`; as in [`stored_sum`], 4 standard deviations are enough. The products and their sum are f32.
+///
+/// In the fused attention these weights are the softmax and its gradient: neither is ever stored, so nothing but the tensor
+/// cores rounds them. The CPU keeps them in f32, as do the CUDA kernels for head sizes that tensor cores are not used for.
+pub fn bf16_weights(squares: f64) -> f64 {
+    4.0 * (squares / 3.0).sqrt() / 256.0
+}
+
 /// `x` as `T` holds it.
 pub fn rounded<T: Element>(x: f64) -> f64 {
     f64::from(T::from_f32(x as f32).to_f32())

@@ -342,6 +342,29 @@ pub struct AttentionForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
+impl<B: Backend> AttentionForward<'_, B> {
+    /// Panics on mismatched shapes; returns the size of a head.
+    pub fn check(&self) -> usize {
+        check_attention(self.n_heads, self.qkv, &*self.out, &*self.lse, self.batch.n_tokens())
+    }
+}
+
+/// Panics on mismatched shapes of what both passes have; returns the size of a head.
+fn check_attention<B: Backend>(
+    n_heads: usize,
+    qkv: &Tensor<B, B::E>,
+    out: &Tensor<B, B::E>,
+    lse: &Tensor<B, f32>,
+    n_tokens: usize,
+) -> usize {
+    let hidden = out.row_len();
+    assert!(n_heads > 0 && hidden.is_multiple_of(n_heads), "attention: {n_heads} heads of a hidden size of {hidden}");
+    assert_eq!((qkv.rows(), qkv.row_len()), (n_tokens, 3 * hidden), "attention: shape of qkv");
+    assert_eq!(out.rows(), n_tokens, "attention: rows of the result");
+    assert_eq!((lse.rows(), lse.row_len()), (n_tokens, n_heads), "attention: shape of the log-sum-exp");
+    hidden / n_heads
+}
+
 /// Gradient of [`AttentionForward`].
 pub struct AttentionBackward<'a, B: Backend> {
     /// The batch.
@@ -362,6 +385,17 @@ pub struct AttentionBackward<'a, B: Backend> {
     pub d_qkv: &'a mut Tensor<B, B::E>,
     /// `(3 H,)` gradient of the bias that made `qkv`, accumulates.
     pub d_bias: &'a mut Tensor<B, f32>,
+}
+
+impl<B: Backend> AttentionBackward<'_, B> {
+    /// Panics on mismatched shapes; returns the size of a head.
+    pub fn check(&self) -> usize {
+        let head_size = check_attention(self.n_heads, self.qkv, self.out, self.lse, self.batch.n_tokens());
+        assert_eq!(self.d_out.shape(), self.out.shape(), "attention: shape of the result's gradient");
+        assert_eq!(self.d_qkv.shape(), self.qkv.shape(), "attention: shape of the gradient");
+        assert_eq!(self.d_bias.len(), self.qkv.row_len(), "attention: length of the bias gradient");
+        head_size
+    }
 }
 
 /// One vector a sequence.
@@ -431,7 +465,7 @@ impl<B: Backend> InfoNceRows<'_, B> {
     pub fn check(&self) {
         let (rows, n) = (self.scores.rows(), self.scores.row_len());
         assert!(n > 0, "info_nce_rows: no candidates");
-        assert_eq!(self.positives.len(), rows, "info_nce_rows: a positive for every row");
+        assert_eq!(self.positives.len(), rows, "info_nce_rows: one positive a row");
         check_shapes("info_nce_rows", &[rows], [&*self.loss]);
         check_shapes("info_nce_rows", &[rows, 2], [&*self.cosines]);
         check_shapes("info_nce_rows", &[rows, n], [&*self.d_scores]);

@@ -1,12 +1,12 @@
 //! Self-attention, forward and backward.
 
 use super::support::{
-    Batch, Case, Random, added, assert_close_on_scale, assert_stored, cases, dropouts, poisoned, read, tensor,
+    Batch, Case, Random, added, assert_close_on_scale, assert_stored_each, cases, dropouts, poisoned, read, tensor,
 };
-use crate::reference::attention::attention as reference;
-use crate::reference::difference::{assert_along_directions, assert_gradient};
+use crate::reference::attention::{Attention, AttentionGradient, attention as reference, attention_gradient};
+use crate::reference::difference::{assert_along_directions_each, assert_gradient_each};
 use crate::tolerance;
-use hbt::backend::{AttentionBackward, AttentionForward, Backend, Dropout, Tensor};
+use hbt::backend::{AttentionBackward, AttentionForward, Backend, Dropout, Element, Tensor};
 
 pub struct Inputs {
     batch: Batch,
@@ -88,17 +88,17 @@ impl Inputs {
         let name = |part: &str| format!("attention, {what}, dropout {}, {part}", self.dropout.is_some());
         let forward = |qkv: &[f64]| reference(qkv, &self.batch.cu_seqlens, self.n_heads, self.hidden, &self.mask);
         let (got, expected) = (self.run(backend), forward(&self.qkv));
-        // Scores are sums of `head size` products; the softmax turns their absolute error into a relative one.
-        let head_size = self.hidden / self.n_heads;
-        let score = tolerance::sum(head_size) * (std * std).max(1.0);
-        assert_close_on_scale(&name("lse"), &got.lse, &expected.lse, score, 1.0 + largest(&expected.lse));
-        assert_stored::<B::E>(&name("out"), &got.out, &expected.out, tolerance::SOFTMAX + score);
+        let tolerance = tolerance::SOFTMAX + self.score(std);
+        let d_lse = self.d_lse(&got.out, &expected.out);
+        let rounding = self.rounding(backend, &self.gradient(&d_lse));
+        self.check_forward::<B>(name, &got, &expected, std, &rounding);
         let both_of = |qkv: &[f64]| {
             let both = forward(qkv);
             [both.out, both.lse].concat()
         };
-        let d_both = [self.d_out.clone(), self.d_lse(&got.out, &expected.out)].concat();
-        assert_gradient::<B::E>(&name("d_qkv"), both_of, &self.qkv, &d_both, &got.d_qkv, tolerance::SOFTMAX + score);
+        let d_both = [self.d_out.clone(), d_lse].concat();
+        let more = |i: usize| rounding.d_qkv[i];
+        assert_gradient_each::<B::E>(&name("d_qkv"), both_of, &self.qkv, &d_both, &got.d_qkv, tolerance, more);
         // A bias of zero in every row of qkv; its gradient is a sum over all tokens. Element by element, the references of
         // the long sequences would take most of the time of all tests.
         let of_bias = |bias: &[f64]| {
@@ -110,10 +110,71 @@ impl Inputs {
                     .collect::<Vec<_>>(),
             )
         };
-        let n_tokens = self.batch.ids.len();
-        let bound = (tolerance::SOFTMAX + score) * (n_tokens as f64).sqrt();
         let zeros = vec![0.0; 3 * self.hidden];
-        assert_along_directions::<f32>(&name("d_bias"), of_bias, &zeros, &d_both, &got.d_bias, bound);
+        let (bound, more) = (self.bias_tolerance(tolerance), |i: usize| rounding.d_bias[i]);
+        assert_along_directions_each::<f32>(&name("d_bias"), of_bias, &zeros, &d_both, &got.d_bias, bound, more);
+    }
+
+    /// As [`Inputs::check`], every element of the gradients against the written-out one.
+    fn check_elements<B: Backend>(&self, backend: &B, what: &str) {
+        let name = |part: &str| format!("attention, {what}, dropout {}, {part}", self.dropout.is_some());
+        let expected = reference(&self.qkv, &self.batch.cu_seqlens, self.n_heads, self.hidden, &self.mask);
+        let got = self.run(backend);
+        let gradient = self.gradient(&self.d_lse(&got.out, &expected.out));
+        let rounding = self.rounding(backend, &gradient);
+        self.check_forward::<B>(name, &got, &expected, 1.0, &rounding);
+        let tolerance = tolerance::SOFTMAX + self.score(1.0);
+        let bound = tolerance * largest(&gradient.d_qkv);
+        assert_stored_each::<B::E>(&name("d_qkv"), &got.d_qkv, &gradient.d_qkv, |i| bound + rounding.d_qkv[i]);
+        let mut d_bias = vec![0.0; 3 * self.hidden];
+        for row in gradient.d_qkv.chunks(d_bias.len()) {
+            d_bias.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
+        }
+        let bound = self.bias_tolerance(tolerance) * largest(&d_bias);
+        assert_stored_each::<f32>(&name("d_bias"), &got.d_bias, &d_bias, |i| bound + rounding.d_bias[i]);
+    }
+
+    fn check_forward<B: Backend>(
+        &self,
+        name: impl Fn(&str) -> String,
+        got: &Outputs,
+        expected: &Attention,
+        std: f64,
+        rounding: &Rounding,
+    ) {
+        let score = self.score(std);
+        assert_close_on_scale(&name("lse"), &got.lse, &expected.lse, score, 1.0 + largest(&expected.lse));
+        let bound = (tolerance::SOFTMAX + score) * largest(&expected.out);
+        assert_stored_each::<B::E>(&name("out"), &got.out, &expected.out, |i| bound + rounding.out[i]);
+    }
+
+    /// Scores are sums of `head size` products; the softmax turns their absolute error into a relative one.
+    fn score(&self, std: f64) -> f64 {
+        tolerance::sum(self.hidden / self.n_heads) * (std * std).max(1.0)
+    }
+
+    fn bias_tolerance(&self, tolerance: f64) -> f64 {
+        tolerance * (self.batch.ids.len() as f64).sqrt()
+    }
+
+    fn gradient(&self, d_lse: &[f64]) -> AttentionGradient {
+        attention_gradient(&self.qkv, &self.batch.cu_seqlens, self.n_heads, &self.mask, &self.d_out, d_lse)
+    }
+
+    /// What it costs that the backend rounds the softmax and its gradient before it multiplies with them, if it does.
+    fn rounding<B: Backend>(&self, backend: &B, gradient: &AttentionGradient) -> Rounding {
+        let on_tensor_cores = !B::E::IS_F32
+            && backend.name().starts_with("cuda")
+            && [32, 64, 128].contains(&(self.hidden / self.n_heads));
+        let each = |squares: &[f64]| -> Vec<f64> {
+            squares.iter().map(|&s| if on_tensor_cores { tolerance::bf16_weights(s) } else { 0.0 }).collect()
+        };
+        // No weight is in two rows of a sum over the tokens.
+        let mut sums = vec![0.0; 3 * self.hidden];
+        for row in gradient.squares.chunks(sums.len()) {
+            sums.iter_mut().zip(row).for_each(|(sum, s)| *sum += s);
+        }
+        Rounding { out: each(&gradient.out_squares), d_qkv: each(&gradient.squares), d_bias: each(&sums) }
     }
 
     /// Backward reads forward's result as it was stored. With P the softmax and e = <d_out, stored - exact> of a row, it
@@ -126,6 +187,13 @@ impl Inputs {
     }
 }
 
+/// What [`tolerance::bf16_weights`] allows each element.
+struct Rounding {
+    out: Vec<f64>,
+    d_qkv: Vec<f64>,
+    d_bias: Vec<f64>,
+}
+
 fn largest(x: &[f64]) -> f64 {
     x.iter().fold(0.0, |a: f64, v| a.max(v.abs()))
 }
@@ -135,6 +203,26 @@ pub fn attention<B: Backend>(backend: &B) {
         for dropout in dropouts() {
             Inputs::new::<B>(&case, 1.0, dropout).check(backend, case.name, 1.0);
         }
+    }
+}
+
+/// Lengths around those at which kernels change, tiles end and rows of dropout's bits do, in no order.
+pub fn attention_at_seams<B: Backend>(backend: &B) {
+    let lens = vec![33, 128, 1, 257, 17, 64, 15, 127, 31, 16, 129, 65, 32, 63];
+    for (name, hidden, n_heads) in [("heads of 32", 64, 2), ("heads of 64", 128, 2), ("a head of 128", 128, 1)] {
+        for dropout in dropouts() {
+            let case = Case { name, lens: lens.clone(), hidden, n_heads };
+            Inputs::new::<B>(&case, 1.0, dropout).check_elements(backend, &format!("{name} at seams"));
+        }
+    }
+}
+
+/// More blocks than leave sums of their own for the bias gradient.
+pub fn attention_of_many_short_sequences<B: Backend>(backend: &B) {
+    let lens = (0..2100).map(|i| i % 3 + 1).collect();
+    let case = Case { name: "2,100 short sequences", lens, hidden: 32, n_heads: 1 };
+    for dropout in dropouts() {
+        Inputs::new::<B>(&case, 1.0, dropout).check_elements(backend, case.name);
     }
 }
 

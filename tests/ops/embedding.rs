@@ -2,7 +2,7 @@
 
 use super::support::{
     Batch, Case, HostSegments, Random, VOCAB, added, assert_close, assert_close_on_scale, assert_stored, cases,
-    dropouts, poisoned, read, rounded, tensor, vector,
+    dropouts, poisoned, read, rounded, tensor, vector, widths,
 };
 use crate::reference::difference::assert_gradient;
 use crate::reference::embedding::{Embedding, normalized, sum};
@@ -156,7 +156,7 @@ fn check_case<B: Backend>(backend: &B, case: &Case, dropout: Option<Dropout>) {
 }
 
 pub fn embedding<B: Backend>(backend: &B) {
-    for case in cases() {
+    for case in cases().into_iter().chain(widths()) {
         for dropout in dropouts() {
             check_case(backend, &case, dropout);
         }

@@ -63,11 +63,13 @@ impl Inputs {
 }
 
 pub fn bias_gelu<B: Backend>(backend: &B) {
-    for case in cases() {
-        let (rows, width) = (case.n_tokens(), 2 * case.hidden + 1);
+    // Odd widths, and whole vectors: one, some, as many as a block has threads, more.
+    let odd = cases().into_iter().map(|case| (case.name, case.n_tokens(), 2 * case.hidden + 1));
+    let vectors = [8, 40, 512, 520, 1536].map(|width| ("vectors", 70, width));
+    for (case, rows, width) in odd.chain(vectors) {
         let inputs = Inputs::new::<B>(rows, width);
         let got = inputs.run(backend);
-        let name = |part: &str| format!("bias_gelu, {}, {part}", case.name);
+        let name = |part: &str| format!("bias_gelu, {case}, {rows} x {width}, {part}");
         assert_stored::<B::E>(&name("out"), &got.out, &reference(&inputs.x, &inputs.bias), tolerance::GELU);
         assert_eq!(got.out, got.again, "backward computes what forward did");
         let of_x = |x: &[f64]| reference(x, &inputs.bias);
@@ -82,8 +84,19 @@ pub fn bias_gelu<B: Backend>(backend: &B) {
 pub fn bias_gelu_of_extreme_values<B: Backend>(backend: &B) {
     let mut x = vec![-1e30, -1e4, -100.0, -20.0, -13.4, -13.0, -1e-30, -0.0, 0.0, 1e-30, 1e-6, 20.0, 1e4, 1e30];
     x.extend((-128..128).map(|i| f64::from(i) / 16.0));
+    // Rows of eight, as vectors have, which two more make of them.
+    x.extend([3.0, -3.0]);
     x.iter_mut().for_each(|v| *v = rounded::<B::E>(*v));
-    let inputs = Inputs { d_out: vec![1.0; x.len()], bias: vec![0.0], start: vec![0.0], x };
+    for width in [1, 8] {
+        let zeros = vec![0.0; width];
+        check_extreme_values(
+            backend,
+            Inputs { d_out: vec![1.0; x.len()], bias: zeros.clone(), start: zeros, x: x.clone() },
+        );
+    }
+}
+
+fn check_extreme_values<B: Backend>(backend: &B, inputs: Inputs) {
     let got = inputs.run(backend);
     let expected = reference(&inputs.x, &[0.0]);
     for (i, &x) in inputs.x.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::support::{
     Batch, Case, Random, added, assert_close, assert_close_on_scale, assert_stored, cases, dropouts, poisoned, read,
-    rounded, tensor, vector,
+    rounded, tensor, vector, widths,
 };
 use crate::reference::difference::assert_gradient;
 use crate::reference::layer_norm::{Residual, residual_layer_norm as reference};
@@ -156,7 +156,7 @@ fn check_case<B: Backend>(backend: &B, case: &Case, dropout: Option<Dropout>) {
 }
 
 pub fn residual_layer_norm<B: Backend>(backend: &B) {
-    for case in cases() {
+    for case in cases().into_iter().chain(widths()) {
         for dropout in dropouts() {
             check_case(backend, &case, dropout);
         }

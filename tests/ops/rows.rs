@@ -77,9 +77,15 @@ pub fn scatter_rows<B: Backend>(backend: &B) {
 }
 
 pub fn segment_sum<B: Backend>(backend: &B) {
-    for (tokens, width, n_rows) in [(1, 1, 1), (50, 7, 6), (130, 33, 200), (300, 384, 5), (70_000, 3, 2)] {
+    let even = [(1, 1, 1), (50, 7, 6), (130, 33, 200), (300, 384, 5), (70_000, 3, 2)];
+    // With a long segment of half the tokens, which lies between short ones; and around 64, where it is cut.
+    let one_long = [(64, 8, 1), (65, 8, 1), (129, 40, 1), (1000, 16, 300), (400, 768, 7), (300, 2056, 3)];
+    for ((tokens, width, n_rows), long) in even.map(|c| (c, false)).into_iter().chain(one_long.map(|c| (c, true))) {
         let mut random = Random::new(5);
-        let row_of: Vec<i32> = (0..tokens).map(|_| random.below(n_rows) as i32).collect();
+        let mut row_of: Vec<i32> = (0..tokens).map(|_| random.below(n_rows) as i32).collect();
+        if long {
+            row_of.iter_mut().step_by(2).for_each(|row| *row = n_rows as i32 / 2);
+        }
         // Rows that no token names may be missing or empty.
         let mut rows: Vec<i32> = (0..n_rows as i32).collect();
         rows.retain(|row| row_of.contains(row) || row % 2 == 0);
@@ -93,4 +99,22 @@ pub fn segment_sum<B: Backend>(backend: &B) {
         let sums = reference::rows::segment_sum(&x, width, order, starts, rows, &vec![0.0; start.len()]);
         assert_close("segment_sum", &added(backend, &out, &start), &sums, tolerance::sum(tokens));
     }
+}
+
+/// How a row's tokens are added up must not depend on where its segment lies.
+pub fn segment_sum_by_itself<B: Backend>(backend: &B) {
+    let (tokens, width) = (500, 8);
+    let x = Random::new(7).values::<B::E>(tokens * width, 1.0);
+    let x = tensor(backend, &x, &[tokens, width]);
+    // Tokens of row 1 are always the same 171; those before them are 0, 1 or 300.
+    let sums = [0, 1, 300].map(|before| {
+        let row_of: Vec<i32> =
+            (0..tokens).map(|t| if t < before { 0 } else { 2 - i32::from(t >= 300 && t < 471) }).collect();
+        let segments = HostSegments::new(&row_of, &[0, 1, 2]).on(backend);
+        let mut out = Tensor::zeros(backend, &[3, width]).unwrap();
+        backend.segment_sum(SegmentSum { x: &x, segments: segments.get(), out: &mut out }).unwrap();
+        out.part_to_vec(backend, width..2 * width).unwrap()
+    });
+    assert_eq!(sums[0], sums[1]);
+    assert_eq!(sums[0], sums[2]);
 }

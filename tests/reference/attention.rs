@@ -39,3 +39,87 @@ pub fn attention(qkv: &[f64], cu_seqlens: &[i32], n_heads: usize, hidden: usize,
     }
     result
 }
+
+/// Gradient of [`attention`].
+pub struct AttentionGradient {
+    /// `(T, 3 H)`
+    pub d_qkv: Vec<f64>,
+    /// `(T, H)` sums of the squares of what [`Attention::out`] is the sum of: weight and value.
+    pub out_squares: Vec<f64>,
+    /// `(T, 3 H)` the same of `d_qkv`, whose weights are the softmax or its gradient.
+    pub squares: Vec<f64>,
+}
+
+/// The gradient of `<d_out, out> + <d_lse, lse>`, written out.
+pub fn attention_gradient(
+    qkv: &[f64],
+    cu_seqlens: &[i32],
+    n_heads: usize,
+    mask: &[Vec<f64>],
+    d_out: &[f64],
+    d_lse: &[f64],
+) -> AttentionGradient {
+    let n_tokens = mask.len() / n_heads;
+    let hidden = d_out.len() / n_tokens;
+    let d = hidden / n_heads;
+    let scale = 1.0 / (d as f64).sqrt();
+    let lse = attention(qkv, cu_seqlens, n_heads, hidden, mask).lse;
+    let mut result = AttentionGradient {
+        d_qkv: vec![0.0; qkv.len()],
+        out_squares: vec![0.0; d_out.len()],
+        squares: vec![0.0; qkv.len()],
+    };
+    for bounds in cu_seqlens.windows(2) {
+        for query in bounds[0] as usize..bounds[1] as usize {
+            for head in 0..n_heads {
+                let at = |token: usize, part: usize| (3 * token + part) * hidden + head * d;
+                let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                let row = query * n_heads + head;
+                let d_o = &d_out[query * hidden + head * d..][..d];
+                let keys = bounds[0] as usize..bounds[1] as usize;
+                // Softmax and the gradient of its dropped values.
+                let pairs: Vec<(f64, f64)> = keys
+                    .clone()
+                    .zip(&mask[row])
+                    .map(|(key, m)| {
+                        let score = dot(&qkv[at(query, 0)..][..d], &qkv[at(key, 1)..][..d]) * scale;
+                        ((score - lse[row]).exp(), m * dot(d_o, &qkv[at(key, 2)..][..d]))
+                    })
+                    .collect();
+                let mean = pairs.iter().map(|(p, d_p)| p * d_p).sum::<f64>();
+                for ((key, (p, d_p)), m) in keys.zip(pairs).zip(&mask[row]) {
+                    let d_s = p * (d_p - mean + d_lse[row]) * scale;
+                    for i in 0..d {
+                        let (q, k, v) = (at(query, 0) + i, at(key, 1) + i, at(key, 2) + i);
+                        for (target, term) in [(q, d_s * qkv[k]), (k, d_s * qkv[q]), (v, p * m * d_o[i])] {
+                            result.d_qkv[target] += term;
+                            result.squares[target] += term * term;
+                        }
+                        result.out_squares[query * hidden + head * d + i] += (p * m * qkv[v]).powi(2);
+                    }
+                }
+            }
+        }
+    }
+    result
+}
+
+#[test]
+fn the_gradient_is_the_derivative() {
+    use super::difference::assert_gradient;
+    let mut random = crate::ops::support::Random::new(5);
+    let (n_heads, hidden, cu_seqlens) = (2, 6, [0, 3, 4, 8]);
+    let mask: Vec<Vec<f64>> = cu_seqlens
+        .windows(2)
+        .flat_map(|w| vec![(w[1] - w[0]) as usize; (w[1] - w[0]) as usize * n_heads])
+        .map(|n| (0..n).map(|_| 1.5 * random.below(2) as f64).collect())
+        .collect();
+    let (qkv, d_out, d_lse) = (random.normals(8 * 3 * hidden), random.normals(8 * hidden), random.normals(8 * n_heads));
+    let both_of = |qkv: &[f64]| {
+        let both = attention(qkv, &cu_seqlens, n_heads, hidden, &mask);
+        [both.out, both.lse].concat()
+    };
+    let got = attention_gradient(&qkv, &cu_seqlens, n_heads, &mask, &d_out, &d_lse);
+    let d_both = [d_out, d_lse].concat();
+    assert_gradient::<f32>("attention", both_of, &qkv, &d_both, &got.d_qkv, 1e-8);
+}

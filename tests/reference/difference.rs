@@ -28,14 +28,33 @@ pub fn assert_gradient<T: Element>(
     got: &[f64],
     tolerance: f64,
 ) {
-    assert_along_directions::<T>(what, &f, x, cotangent, got, tolerance);
+    assert_gradient_each::<T>(what, f, x, cotangent, got, tolerance, |_| 0.0);
+}
+
+/// As [`assert_gradient`], where each element may be off by what `more` gives for its index on top of that.
+#[track_caller]
+pub fn assert_gradient_each<T: Element>(
+    what: &str,
+    f: impl Fn(&[f64]) -> Vec<f64>,
+    x: &[f64],
+    cotangent: &[f64],
+    got: &[f64],
+    tolerance: f64,
+    more: impl Fn(usize) -> f64,
+) {
+    assert_along_directions_each::<T>(what, &f, x, cotangent, got, tolerance, &more);
     let largest = largest(got);
     let mut random = Random::new(x.len() as u64);
     for i in some_of(x.len(), &mut random) {
         let mut direction = vec![0.0; x.len()];
         direction[i] = 1.0;
         let expected = directional(&f, x, &direction, cotangent);
-        assert_within(&format!("{what}, element {i}"), got[i], expected, stored::<T>(expected, tolerance * largest));
+        assert_within(
+            &format!("{what}, element {i}"),
+            got[i],
+            expected,
+            stored::<T>(expected, tolerance * largest + more(i)),
+        );
     }
 }
 
@@ -49,6 +68,20 @@ pub fn assert_along_directions<T: Element>(
     got: &[f64],
     tolerance: f64,
 ) {
+    assert_along_directions_each::<T>(what, f, x, cotangent, got, tolerance, |_| 0.0);
+}
+
+/// The same part of [`assert_gradient_each`].
+#[track_caller]
+pub fn assert_along_directions_each<T: Element>(
+    what: &str,
+    f: impl Fn(&[f64]) -> Vec<f64>,
+    x: &[f64],
+    cotangent: &[f64],
+    got: &[f64],
+    tolerance: f64,
+    more: impl Fn(usize) -> f64,
+) {
     assert_eq!(got.len(), x.len(), "{what}: size of the gradient");
     assert!(got.iter().all(|g| g.is_finite()), "{what}: not finite");
     let mut random = Random::new(x.len() as u64 + 1);
@@ -58,7 +91,8 @@ pub fn assert_along_directions<T: Element>(
         let along = got.iter().zip(&direction).map(|(g, u)| g * u).sum::<f64>();
         let length = direction.iter().map(|u| u * u).sum::<f64>().sqrt();
         // Independent errors of single elements add up like the direction's length.
-        let allowed = tolerance * largest(got) * length + stored_sum::<T>(got, &direction);
+        let more = direction.iter().enumerate().map(|(i, u)| (u * more(i)).powi(2)).sum::<f64>().sqrt();
+        let allowed = tolerance * largest(got) * length + stored_sum::<T>(got, &direction) + more;
         assert_within(&format!("{what}, along a direction"), along, expected, allowed);
     }
 }

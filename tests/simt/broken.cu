@@ -82,6 +82,16 @@ template <bool Broken> __device__ void read_past_dynamic_shared(float* out, cons
 }
 PAIR(read_past_dynamic_shared)
 
+// As launched, or with other bytes in mind than the launch asked for.
+template <bool Broken> __device__ void wrong_dynamic_shared(float* out, const float* in, i64) {
+    DYNAMIC_SHARED(bytes, 2048, Broken ? 1020 : 1024);
+    float* tile = reinterpret_cast<float*>(bytes);
+    tile[threadIdx.x] = in[global_index()];
+    __syncthreads();
+    out[global_index()] = tile[threadIdx.x];
+}
+PAIR(wrong_dynamic_shared)
+
 template <bool Broken> __device__ void misaligned_vector(float* out, const float* in, i64 n) {
     const i64 at = global_index() * 4 + (Broken ? 1 : 0);
     if (at + 4 > n) return;

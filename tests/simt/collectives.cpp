@@ -1,12 +1,9 @@
 // What the lanes of a warp do together: shuffles, votes, ldmatrix, mma; and cp.async, which each thread does alone.
 //
 // Shuffles and votes order no memory, as the CUDA programming guide says: only __syncwarp and __syncthreads do.
-#include "machine.h"
+#include "fibers.h"
 
 namespace simt {
-
-bool meet(const char* what, u32 mask, Site site);
-void release(u32 mask);
 
 u64 shuffle(Shuffle kind, u32 mask, u64 value, u32 arg, int width, Site site) {
     static const char* const names[] = {"__shfl_sync", "__shfl_xor_sync", "__shfl_up_sync", "__shfl_down_sync"};

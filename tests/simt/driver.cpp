@@ -2,20 +2,16 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 
-#include "streams.h"
+#include "driver.h"
 
 namespace simt {
 
-namespace {
-
 std::atomic<bool> initialized{false};
-int context_object;
 thread_local void* current_context = nullptr;
 
 u64 setting(const char* name, u64 otherwise) {
@@ -30,9 +26,6 @@ int capability(bool minor) {
     return parts[minor];
 }
 
-int n_devices() { return int(setting("SIMT_DEVICES", 1)); }
-
-// Shared memory that a block may have at most, static and dynamic together.
 u32 shared_limit() {
     const int version = capability(false) * 10 + capability(true);
     if (version == 80 || version == 87) return 163 * 1024;
@@ -40,17 +33,12 @@ u32 shared_limit() {
     if (version == 86 || version == 89 || version >= 120) return 99 * 1024;
     return 227 * 1024;
 }
-constexpr u32 SHARED_WITHOUT_OPT_IN = 48 * 1024;
 
-struct Module;
-struct Function {
-    const Kernel* kernel;
-    u32 shared_limit;
-};
-struct Module {
-    std::string name;
-    std::map<std::string, Function> functions;
-};
+namespace {
+
+int context_object;
+
+int n_devices() { return int(setting("SIMT_DEVICES", 1)); }
 
 std::mutex host_mutex;
 std::map<u64, size_t> pinned;
@@ -90,17 +78,6 @@ Code current_device_context(void** out) {
 }  // namespace simt
 
 using namespace simt;
-
-#define API extern "C" __attribute__((visibility("default"))) int
-#define NEED_INIT \
-    if (!initialized) return 3
-#define NEED_CONTEXT \
-    NEED_INIT;       \
-    if (!current_context) return refuse(Code(201), "%s: no context is current on the calling thread", __func__)
-#define NEED(pointer) \
-    if (!(pointer)) return INVALID_VALUE
-#define TRY(call)                     \
-    if (const int code = (call)) return code
 
 // ---- device and context ----
 
@@ -392,148 +369,3 @@ API cuEventElapsedTime(float* out, void* start, void* end) {
     return OK;
 }
 API cuEventElapsedTime_v2(float* out, void* start, void* end) { return cuEventElapsedTime(out, start, end); }
-
-// ---- modules and launches ----
-
-API cuModuleLoadData(void** out, const void* image) {
-    NEED_CONTEXT;
-    NEED(out && image);
-    const char* bytes = static_cast<const char*>(image);
-    std::string name;
-    if (std::strncmp(bytes, "SIMT cubin of ", 14) == 0) {
-        // From our own NVRTC: only that file's kernels.
-        name = std::string(bytes + 14, std::strcspn(bytes + 14, "\n"));
-        if (!has_module(name.c_str())) return refuse(Code(200), "the stand-in was built without kernels/%s.cu", name.c_str());
-    } else if (std::memcmp(bytes, "\x7F" "ELF", 4) != 0 && std::memcmp(bytes, "\x50\xED\x55\xBA", 4) != 0 && !std::strstr(std::string(bytes, strnlen(bytes, 4096)).c_str(), ".version")) {
-        return refuse(Code(200), "cuModuleLoadData: neither a fat binary, nor ELF, nor PTX");
-    }
-    *out = new Module{name, {}};
-    return OK;
-}
-API cuModuleLoadDataEx(void** out, const void* image, unsigned, int*, void**) { return cuModuleLoadData(out, image); }
-API cuModuleUnload(void* module) {
-    NEED_CONTEXT;
-    NEED(module);
-    drain_thread();
-    delete static_cast<Module*>(module);
-    return OK;
-}
-API cuModuleGetFunction(void** out, void* handle, const char* name) {
-    NEED_CONTEXT;
-    NEED(out && handle && name);
-    Module& module = *static_cast<Module*>(handle);
-    const Kernel* kernel = find_kernel(module.name.c_str(), name);
-    if (!kernel) return 500;
-    static std::mutex mutex;
-    const std::lock_guard<std::mutex> lock(mutex);
-    *out = &module.functions.emplace(name, Function{kernel, SHARED_WITHOUT_OPT_IN}).first->second;
-    return OK;
-}
-API cuFuncGetAttribute(int* out, int attribute, void* handle) {
-    NEED_CONTEXT;
-    NEED(out && handle);
-    const Function& function = *static_cast<Function*>(handle);
-    switch (attribute) {
-        case 0: *out = function.kernel->max_threads; break;
-        case 1: *out = int(static_shared_of(function.kernel)); break;
-        case 4: *out = 32; break;
-        case 5:
-        case 6: *out = capability(false) * 10 + capability(true); break;
-        case 8: *out = int(function.shared_limit); break;
-        default: *out = 0;
-    }
-    return OK;
-}
-API cuFuncSetAttribute(void* handle, int attribute, int value) {
-    NEED_CONTEXT;
-    NEED(handle);
-    if (attribute != 8) return OK;
-    if (value < 0 || u32(value) > shared_limit()) {
-        return refuse(INVALID_VALUE, "cuFuncSetAttribute: %d bytes of shared memory; the device has %u a block", value, shared_limit());
-    }
-    static_cast<Function*>(handle)->shared_limit = std::max(u32(value), SHARED_WITHOUT_OPT_IN);
-    return OK;
-}
-API cuFuncGetParamInfo(void* handle, size_t index, size_t* offset, size_t* size) {
-    NEED_INIT;
-    NEED(handle && offset);
-    const Kernel& kernel = *static_cast<Function*>(handle)->kernel;
-    if (index >= size_t(kernel.n_params)) return INVALID_VALUE;
-    *offset = kernel.params[index].offset;
-    if (size) *size = kernel.params[index].size;
-    return OK;
-}
-API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* out, void* handle, int threads, size_t dynamic) {
-    NEED_CONTEXT;
-    NEED(out && handle && threads > 0);
-    const size_t shared = dynamic + 1024 + static_shared_of(static_cast<Function*>(handle)->kernel);
-    *out = int(std::min<size_t>({size_t(2048 / threads), 32, (shared_limit() + 1024) / shared}));
-    return OK;
-}
-API cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic_shared, void* stream,
-                   void** params, void** extra) {
-    NEED_CONTEXT;
-    NEED(handle);
-    const Function& function = *static_cast<Function*>(handle);
-    const Kernel& kernel = *function.kernel;
-    const char* name = kernel.name;
-    if (extra) return refuse(Code(801), "launch of %s: `extra` is not supported", name);
-    if (gx == 0 || gy == 0 || gz == 0 || bx == 0 || by == 0 || bz == 0) return refuse(INVALID_VALUE, "launch of %s: empty grid or block", name);
-    if (gx > 0x7FFFFFFF || gy > 65535 || gz > 65535) return refuse(INVALID_VALUE, "launch of %s: grid of %u x %u x %u blocks", name, gx, gy, gz);
-    if (bx > 1024 || by > 1024 || bz > 64 || u64(bx) * by * bz > MAX_THREADS) return refuse(INVALID_VALUE, "launch of %s: block of %u x %u x %u threads", name, bx, by, bz);
-    if (int(bx * by * bz) > kernel.max_threads) {
-        return refuse(OUT_OF_RESOURCES, "launch of %s: %u threads a block; it is compiled for %d", name, bx * by * bz, kernel.max_threads);
-    }
-    if (dynamic_shared > function.shared_limit) {
-        return refuse(INVALID_VALUE, "launch of %s: %u bytes of dynamic shared memory; its limit is %u (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)", name,
-                      dynamic_shared, function.shared_limit);
-    }
-    if (kernel.n_params > 0) NEED(params);
-    Launch launch{&kernel, Dim3{gx, gy, gz}, Dim3{bx, by, bz}, dynamic_shared, dynamic_shared > SHARED_WITHOUT_OPT_IN ? shared_limit() : SHARED_WITHOUT_OPT_IN, {}};
-    launch.args.resize(kernel.args_bytes + 16);
-    std::vector<u64> refers;
-    for (int i = 0; i < kernel.n_params; ++i) {
-        if (!params[i]) return refuse(INVALID_VALUE, "launch of %s: argument %d is missing", name, i);
-        const Param& param = kernel.params[i];
-        std::memcpy(&launch.args[param.offset], params[i], param.size);
-        if (param.pointer) refers.push_back(*static_cast<u64*>(params[i]));
-    }
-    return submit(stream, [launch = std::move(launch)] { return execute(launch); }, std::move(refers));
-}
-
-// ---- errors ----
-
-struct ErrorText {
-    int code;
-    const char *name, *description;
-};
-static const ErrorText ERRORS[] = {
-    {0, "CUDA_SUCCESS", "no error"},
-    {1, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
-    {2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
-    {3, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
-    {100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
-    {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
-    {200, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
-    {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
-    {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
-    {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
-    {600, "CUDA_ERROR_NOT_READY", "device not ready"},
-    {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
-    {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
-    {716, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
-    {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
-    {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
-};
-static int error_text(int code, const char** out, bool name) {
-    for (const ErrorText& error : ERRORS) {
-        if (error.code != code) continue;
-        *out = name ? error.name : error.description;
-        return OK;
-    }
-    *out = nullptr;
-    return INVALID_VALUE;
-}
-API cuGetErrorName(int code, const char** out) { return error_text(code, out, true); }
-API cuGetErrorString(int code, const char** out) { return error_text(code, out, false); }

@@ -1,4 +1,4 @@
-// One block at a time, one fiber per thread: launching, scheduling, and the two barriers.
+// One block at a time, one fiber per thread: switching, scheduling, and the two barriers.
 //
 // A fiber runs until a collective stops it. The lanes of a warp run one after another, in an order that the seed draws;
 // so do the warps of a block and the blocks of a launch. What a block leaves behind is never visible to the next one:
@@ -8,11 +8,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <mutex>
 
-#include "machine.h"
+#include "fibers.h"
 
-#if !defined(__x86_64__)
+// SIMT_UCONTEXT: for trying the portable way on x86-64.
+#if !defined(__x86_64__) && !defined(SIMT_UCONTEXT)
+#define SIMT_UCONTEXT
+#endif
+#ifdef SIMT_UCONTEXT
 #include <ucontext.h>
 #endif
 
@@ -33,7 +36,7 @@ u64 Random::next() {
 
 // ---- switching ----
 
-#if defined(__x86_64__)
+#ifndef SIMT_UCONTEXT
 // Saves the registers a function must keep, on the stack it leaves, and takes up the stack it goes to.
 asm(R"(
 .text
@@ -58,10 +61,9 @@ simt_switch:
 )");
 extern "C" void simt_switch(void** from, void* to) __attribute__((visibility("hidden")));
 
-static void switch_stacks(void** from, void* to) { simt_switch(from, to); }
+void switch_stacks(void** from, void* to) { simt_switch(from, to); }
 
-// A stack that, switched to, enters `entry`.
-static void* fresh_stack(Fiber&, char* low, size_t bytes, void (*entry)()) {
+void* fresh_stack(Fiber&, char* low, size_t bytes, void (*entry)()) {
     void** top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(low + bytes) & ~uintptr_t(15));
     *--top = nullptr;  // entry's return address, which also aligns the stack as a call would
     *--top = reinterpret_cast<void*>(entry);
@@ -69,19 +71,23 @@ static void* fresh_stack(Fiber&, char* low, size_t bytes, void (*entry)()) {
     return top;
 }
 #else
-static thread_local ucontext_t contexts[MAX_THREADS + 1];
+// One for each thread of a block, and one for the thread that launches.
+static ucontext_t* contexts() {
+    static thread_local ucontext_t* const all = new ucontext_t[MAX_THREADS + 1];
+    return all;
+}
 static thread_local void* running;
 
-static void switch_stacks(void** from, void* to) {
+void switch_stacks(void** from, void* to) {
     // The saved "stack pointer" is the context itself.
-    ucontext_t* here = static_cast<ucontext_t*>(running ? running : &contexts[MAX_THREADS]);
+    ucontext_t* here = static_cast<ucontext_t*>(running ? running : &contexts()[MAX_THREADS]);
     *from = here;
     running = to;
     swapcontext(here, static_cast<ucontext_t*>(to));
 }
 
-static void* fresh_stack(Fiber& fiber, char* low, size_t bytes, void (*entry)()) {
-    ucontext_t* context = &contexts[&fiber - machine->fibers];
+void* fresh_stack(Fiber& fiber, char* low, size_t bytes, void (*entry)()) {
+    ucontext_t* context = &contexts()[&fiber - machine->fibers];
     getcontext(context);
     context->uc_stack.ss_sp = low;
     context->uc_stack.ss_size = bytes;
@@ -107,7 +113,7 @@ Machine::Machine() {
     shared_cells = reinterpret_cast<Cell*>(shared_lo + 2 * SHARED_ARENA);
 }
 
-static void become(Machine& m, u32 thread) {
+void become(Machine& m, u32 thread) {
     m.thread = thread;
     m.warp_index = thread / LANES;
     m.lane = thread % LANES;
@@ -168,16 +174,32 @@ static u32 flipped(u32 lanes, u32 flip) {
     return flip & 16 ? lanes >> 16 | lanes << 16 : lanes;
 }
 
-// Draws the order in which a warp's lanes run until they meet next.
-static void redraw(Machine& m, Warp& warp, u32 lanes) {
-    warp.flip = m.random.below(LANES);
+u64 redraw(Machine& m, Warp& warp, u32 lanes) {
+    const u64 drawn = m.random.next();
+    warp.flip = u32(drawn % LANES);
     warp.ready = flipped(lanes, warp.flip);
+    return drawn;
 }
 
 bool meet(const char* what, u32 mask, Site site) {
     Machine& m = *machine;
     Warp& warp = *m.warp;
     const u32 me = 1u << m.lane;
+    // Nearly always whole warps meet.
+    Group& first = warp.groups[0];
+    if ((mask & warp.live) == 0xFFFFFFFF && (warp.n_groups == 0 || (first.mask == mask && first.what == what && same_site(first.site, site)))) {
+        if (warp.n_groups == 0) {
+            first = Group{what, site, mask, 0};
+            warp.n_groups = 1;
+        }
+        first.arrived |= me;
+        if (first.arrived == mask) {
+            warp.n_groups = 0;
+            return true;
+        }
+        yield();
+        return false;
+    }
     if (!(mask & me)) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) with mask 0x%08x, which leaves out the calling lane", what, site.file, site.line, mask);
     if (mask & ~warp.live) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) names lanes 0x%08x, which have returned or never existed", what, site.file, site.line, mask & ~warp.live);
     int g = 0;
@@ -203,9 +225,9 @@ void release(u32 mask) {
     Machine& m = *machine;
     Warp& warp = *m.warp;
     const u32 others = mask & ~(1u << m.lane);
-    redraw(m, warp, warp.ready == 0 ? others : flipped(warp.ready, warp.flip) | others);
+    const u64 drawn = redraw(m, warp, warp.ready == 0 ? others : flipped(warp.ready, warp.flip) | others);
     // Now and then another warp gets its turn before this one goes on.
-    if (m.n_warps > 1 && m.random.below(16) == 0) {
+    if (m.n_warps > 1 && drawn / LANES % 16 == 0) {
         warp.ready |= flipped(1u << m.lane, warp.flip);
         const u32 w = m.random.below(m.n_warps);
         run_from(m, m.warps[w].ready ? w : m.warp_index);
@@ -262,7 +284,7 @@ void sync_threads(Site site) {
 
 [[noreturn]] void trap(Site site) { fail(LAUNCH_FAILED, "trap", "__trap at %s:%d", site.file, site.line); }
 
-static void fiber_main() {
+void fiber_main() {
     {
         Machine& m = *machine;
         m.launch->kernel->call(m.launch->kernel->body, m.launch->args.data());
@@ -283,154 +305,5 @@ static void fiber_main() {
     yield();
     std::abort();
 }
-
-// ---- launches ----
-
-static void start_block(Machine& m) {
-    std::memset(m.shared_lo, 0xFF, m.shared_used);
-    m.barrier_count = 0;
-    m.barrier_epoch = 0;
-    m.n_live = m.n_threads;
-    for (u32 w = 0; w < m.n_warps; ++w) {
-        Warp& warp = m.warps[w];
-        const u32 lanes = std::min<u32>(m.n_threads - w * LANES, LANES);
-        warp.exists = warp.live = lanes == LANES ? 0xFFFFFFFF : (1u << lanes) - 1;
-        warp.tick = warp.block_sync = warp.full_sync = 1;
-        warp.partial = false;
-        warp.n_groups = 0;
-        redraw(m, warp, warp.live);
-    }
-    for (u32 t = 0; t < m.n_threads; ++t) {
-        Fiber& fiber = m.fibers[t];
-        fiber.copies.clear();
-        fiber.group_ends.clear();
-        fiber.stack_pointer = fresh_stack(fiber, reinterpret_cast<char*>(m.stack_lo) + t * STACK_BYTES, STACK_BYTES, fiber_main);
-    }
-}
-
-static void run_block(Machine& m) {
-    start_block(m);
-    const u32 w = m.random.below(m.n_warps);
-    Warp& warp = m.warps[w];
-    const u32 position = u32(__builtin_ctz(warp.ready));
-    warp.ready &= warp.ready - 1;
-    become(m, w * LANES + (position ^ warp.flip));
-    switch_stacks(&m.main_stack_pointer, m.fiber->stack_pointer);
-    ++m.counters.blocks;
-}
-
-static u32 reserve_serials(u64 n) {
-    static u64 next = 1;
-    static std::mutex mutex;
-    const std::lock_guard<std::mutex> lock(mutex);
-    // Serial 0 is nobody's; numbers wrap long after the cells that hold old ones are gone.
-    if (next + n > (u64(1) << 28)) next = 1;
-    const u64 first = next;
-    next += n;
-    return u32(first);
-}
-
-static void lay_out_shared(Machine& m) {
-    constexpr u32 guard = 64;
-    std::memset(m.shared_valid, 0, SHARED_ARENA);
-    m.static_shared = 0;
-    // Aligned to the 128 bytes that kernels are promised, and to no more.
-    m.dynamic_offset = 128 + guard / 64 * 256;
-    m.shared_used = m.dynamic_offset + m.launch->dynamic_shared;
-    std::memset(m.shared_valid + m.dynamic_offset, 1, m.launch->dynamic_shared);
-}
-
-Code execute(const Launch& launch) {
-    if (!machine) machine = new Machine;
-    Machine& m = *machine;
-    static thread_local u64 launches = 0;
-    m.launch = &launch;
-    m.launch_number = ++launches;
-    m.random.state = schedule_seed * 0xD1342543DE82EF95u + m.launch_number;
-    m.n_threads = launch.block.x * launch.block.y * launch.block.z;
-    m.flat = launch.block.y == 1 && launch.block.z == 1;
-    m.n_warps = (m.n_threads + LANES - 1) / LANES;
-    m.error = OK;
-    m.counters = Counters{};
-    m.counters.launches = 1;
-    const u64 n_blocks = u64(launch.grid.x) * launch.grid.y * launch.grid.z;
-    if (n_blocks >= u64(1) << 28) return refuse(INVALID_VALUE, "launch of %s: the stand-in runs fewer than 2^28 blocks", launch.kernel->name);
-    m.n_serials = u32(n_blocks);
-    m.first_serial = reserve_serials(n_blocks);
-    lay_out_shared(m);
-    // Blocks in the order first, first + step, ... modulo their number.
-    const u64 first = m.random.next() % n_blocks;
-    u64 step = m.random.next() % n_blocks;
-    while (std::__gcd(step, n_blocks) != 1) ++step;
-    u64 block = first;
-    for (u64 i = 0; i < n_blocks && m.error == OK; ++i, block = (block + step) % n_blocks) {
-        m.serial = m.first_serial + u32(block);
-        m.block_index = Dim3{u32(block % launch.grid.x), u32(block / launch.grid.x % launch.grid.y), u32(block / launch.grid.x / launch.grid.y)};
-        run_block(m);
-    }
-    m.stamp = 0;
-    m.launch = nullptr;
-    add_counters(launch.kernel->name, m.counters);
-    note_static_shared(launch.kernel, m.static_shared);
-    return m.error;
-}
-
-void fail(Code code, const char* check, const char* format, ...) {
-    Machine& m = *machine;
-    va_list arguments;
-    va_start(arguments, format);
-    char detail[1024];
-    std::vsnprintf(detail, sizeof detail, format, arguments);
-    va_end(arguments);
-    refuse(code, "kernel %s, block %u, thread %u: %s: %s (seed %llu)", m.launch->kernel->name, m.block_index.x, m.thread, check, detail,
-           static_cast<unsigned long long>(schedule_seed));
-    m.error = code;
-    void* abandoned;
-    switch_stacks(&abandoned, m.main_stack_pointer);
-    std::abort();
-}
-
-// ---- what a kernel asks about itself ----
-
-Dim3 thread_index() {
-    const u32 thread = machine->thread;
-    if (machine->flat) return Dim3{thread, 0, 0};
-    const Dim3 size = machine->launch->block;
-    return Dim3{thread % size.x, thread / size.x % size.y, thread / size.x / size.y};
-}
-Dim3 block_index() { return machine->block_index; }
-Dim3 block_size() { return machine->launch->block; }
-Dim3 grid_size() { return machine->launch->grid; }
-
-unsigned char* dynamic_shared() { return machine->shared_lo + machine->dynamic_offset; }
-
-void* shared_array(SharedSlot* slot, size_t bytes, size_t align, const char* name) {
-    static u32 next_id = 0;
-    Machine& m = *machine;
-    if (__atomic_load_n(&slot->id, __ATOMIC_ACQUIRE) == 0) {
-        static std::mutex mutex;
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (slot->id == 0) __atomic_store_n(&slot->id, ++next_id, __ATOMIC_RELEASE);
-    }
-    if (slot->id >= m.slots.size()) m.slots.resize(slot->id + 64);
-    SlotPlace& place = m.slots[slot->id];
-    if (place.launch != m.launch_number) {
-        // After a guard zone, aligned as its type asks and no better: kernels may not rely on luck.
-        const u32 wanted = u32(std::min<size_t>(align, 64));
-        u32 offset = (m.shared_used + 64 + 127) / 128 * 128 + wanted;
-        if (m.static_shared + m.launch->dynamic_shared + bytes > m.launch->shared_limit || offset + bytes > SHARED_ARENA) {
-            fail(OUT_OF_RESOURCES, "too much shared memory", "array %s of %zu bytes on top of %u static and %u dynamic; the limit is %u", name, bytes,
-                 m.static_shared, m.launch->dynamic_shared, m.launch->shared_limit);
-        }
-        place = SlotPlace{m.launch_number, offset, u32(bytes), name};
-        m.static_shared += u32(bytes);
-        m.shared_used = offset + u32(bytes);
-        std::memset(m.shared_lo + offset, 0xFF, bytes);
-        std::memset(m.shared_valid + offset, 1, bytes);
-    }
-    return m.shared_lo + place.offset;
-}
-
-extern "C" void simt_set_seed(u64 seed) { schedule_seed = seed; }
 
 }  // namespace simt

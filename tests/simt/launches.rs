@@ -71,6 +71,7 @@ mistakes! {
     write_past_the_end: ILLEGAL_ADDRESS, "out of range: writes 4 bytes";
     write_past_shared: ILLEGAL_ADDRESS, "out of range: writes 4 bytes at 0 bytes past the end of shared array tile";
     read_past_dynamic_shared: ILLEGAL_ADDRESS, "out of range: reads 4 bytes at 0 bytes past the end of dynamic shared";
+    wrong_dynamic_shared: LAUNCH_FAILED, "wrong size of dynamic shared memory: the launch asked for 1024 bytes; the kernel says 1020";
     misaligned_vector: MISALIGNED, "misaligned access: reads 16 bytes";
     misaligned_shared_vector: MISALIGNED, "misaligned access: reads 16 bytes";
     early_cp_async: LAUNCH_FAILED, "cp.async in flight";

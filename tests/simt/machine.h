@@ -161,7 +161,6 @@ Code current_device_context(void** out);
 // Checked accesses from inside collectives; `where` is for the message.
 void check_access(const void* address, size_t bytes, bool write, const void* where);
 void check_ldmatrix_row(const void* address, u32 lane);
-bool ordered(const Machine& m, u64 stamp, u32 serial_seen);
 void block_writes_in_flight(Machine& m, unsigned char* to);
 void land(Machine& m, const CopyInFlight& copy);
 bool is_shared(const void* address);

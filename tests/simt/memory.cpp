@@ -51,7 +51,6 @@ static void reserve(uintptr_t at, size_t bytes, int protection) {
         std::perror("simt: cannot reserve the address range of the device");
         std::abort();
     }
-    madvise(got, bytes, MADV_DONTDUMP);
 }
 
 void map_device() {
@@ -102,11 +101,12 @@ int device_allocate(u64* out, size_t bytes) {
     const uintptr_t address = next_address;
     next_address += rounded + PAGE;
     if (rounded <= small || nan_file() < 0) {
-        mprotect(reinterpret_cast<void*>(address), rounded, PROT_READ | PROT_WRITE);
+        if (mprotect(reinterpret_cast<void*>(address), rounded, PROT_READ | PROT_WRITE) != 0) return 2;
         std::memset(reinterpret_cast<void*>(address), 0xFF, rounded);
     } else {
         for (size_t at = 0; at < rounded; at += piece) {
-            mmap(reinterpret_cast<void*>(address + at), std::min(piece, rounded - at), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, nan_file(), 0);
+            void* const to = reinterpret_cast<void*>(address + at);
+            if (mmap(to, std::min(piece, rounded - at), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, nan_file(), 0) != to) return 2;
         }
     }
     mark(address, bytes, true);

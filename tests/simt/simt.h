@@ -105,7 +105,10 @@ struct SharedSlot {
     u32 id;
 };
 __attribute__((const)) void* shared_array(SharedSlot* slot, size_t bytes, size_t align, const char* name);
+// The dynamic shared memory; checked to be `most` bytes, or `bytes` and at most that.
 __attribute__((const)) unsigned char* dynamic_shared();
+__attribute__((const)) unsigned char* dynamic_shared(size_t most, size_t bytes);
+inline unsigned char* dynamic_shared(size_t most) { return dynamic_shared(most, most); }
 
 // One access of `bytes` (4, 8 or 16, and so is the alignment) at the memory side; the other side is a local variable.
 void load(void* local, const void* from, size_t bytes);
@@ -150,7 +153,7 @@ template <class T> inline T shuffled(Shuffle kind, u32 mask, T value, u32 arg, i
 #define SHARED(T, name, count)                                                                       \
     static ::simt::SharedSlot name##_slot;                                                           \
     auto& name = *static_cast<T(*)[count]>(::simt::shared_array(&name##_slot, sizeof(T) * (count), alignof(T), #name))
-#define DYNAMIC_SHARED(name) unsigned char* const name = ::simt::dynamic_shared()
+#define DYNAMIC_SHARED(name, ...) unsigned char* const name = ::simt::dynamic_shared(__VA_ARGS__)
 
 #define threadIdx (::simt::thread_index())
 #define blockIdx (::simt::block_index())

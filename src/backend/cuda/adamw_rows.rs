@@ -2,9 +2,9 @@
 
 use super::adamw::weights;
 use super::launch::{Grid, args};
-use super::{Cuda, CudaElement, Ints};
+use super::{Cuda, CudaElement};
 use crate::Result;
-use crate::backend::{AdamWCatchUp, AdamWRows, AdamWStep};
+use crate::backend::{AdamWCatchUp, AdamWRows, AdamWStep, Ints};
 
 /// As in kernels/adamw_rows.cu.
 const THREADS: usize = 256;

@@ -8,6 +8,7 @@
 
 mod adamw;
 mod adamw_rows;
+mod attention;
 mod device;
 mod driver;
 mod embedding;
@@ -92,6 +93,11 @@ impl<E: CudaElement> Cuda<E> {
     /// f32 memory for partial sums, which the next call takes back; its content is undefined.
     fn scratch(&self, len: usize) -> Result<Scratch> {
         self.device.scratch(len)
+    }
+
+    /// Shared memory that a block may have.
+    fn max_shared_bytes(&self) -> usize {
+        self.device.context.max_shared_bytes
     }
 }
 
@@ -234,13 +240,11 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("attention_forward: not there yet"))
+        attention::forward(self, args)
     }
 
     fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()> {
-        let _ = args;
-        Err(crate::Error::other("attention_backward: not there yet"))
+        attention::backward(self, args)
     }
 
     fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 pub fn backward<E: CpuElement>(args: AttentionBackward<Cpu<E>>) {
+    args.check();
     let (hidden, batch) = (args.out.row_len(), args.batch);
     let geometry = Geometry::new(batch, hidden, args.n_heads, args.dropout);
     let inputs = Inputs {

@@ -9,6 +9,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 pub fn forward<E: CpuElement>(args: AttentionForward<Cpu<E>>) {
+    args.check();
     let (hidden, batch) = (args.out.row_len(), args.batch);
     let geometry = Geometry::new(batch, hidden, args.n_heads, args.dropout);
     let qkv = args.qkv.as_slice();

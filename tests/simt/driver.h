@@ -1,0 +1,31 @@
+// What driver.cpp and modules.cpp share: settings from the environment, and the checks that every call begins with.
+#pragma once
+
+#include <atomic>
+
+#include "streams.h"
+
+namespace simt {
+
+extern std::atomic<bool> initialized;
+extern thread_local void* current_context;
+
+u64 setting(const char* name, u64 otherwise);
+// Compute capability: major or minor.
+int capability(bool minor);
+// Shared memory that a block may have at most, static and dynamic together.
+u32 shared_limit();
+constexpr u32 SHARED_WITHOUT_OPT_IN = 48 * 1024;
+
+}  // namespace simt
+
+#define API extern "C" __attribute__((visibility("default"))) int
+#define NEED_INIT \
+    if (!initialized) return 3
+#define NEED_CONTEXT \
+    NEED_INIT;       \
+    if (!current_context) return refuse(Code(201), "%s: no context is current on the calling thread", __func__)
+#define NEED(pointer) \
+    if (!(pointer)) return INVALID_VALUE
+#define TRY(call)                     \
+    if (const int code = (call)) return code
