@@ -46,6 +46,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod ahead;
 pub mod backend;
 pub mod bench;
 pub mod cache;

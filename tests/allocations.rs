@@ -149,15 +149,19 @@ fn check<B: Backend>(backend: &B, chunk_tokens: usize) {
     let batch = Batch::new(&lens, &mut random);
     let mut packer = Packer::new(&encoder.config, chunk_tokens, Keep::Everything);
     let mut packed = PackedBatch::new(backend).unwrap();
+    let n_queries = lens.len() / 2;
+    let mut readback = backend.readback(loss.n_results(n_queries) + optimizer.n_results()).unwrap();
+    let mut values = Vec::new();
     let mut one_step = || {
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
         let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
-        let n_queries = lens.len() / 2;
+        let results = &mut readback;
         packed.upload(backend, packer.pack(sequences).unwrap()).unwrap();
         let ids = packed.unique_ids();
         optimizer.begin_step(backend, &mut encoder.weights, &mut grads, ids).unwrap();
-        cache.forward_backward(backend, &encoder, &packed, n_queries, dropout, &mut loss, &mut grads).unwrap();
-        optimizer.step(backend, &mut encoder.weights, &grads, ids, 1e-4).unwrap();
+        cache.forward_backward(backend, &encoder, &packed, n_queries, dropout, &mut loss, &mut grads, results).unwrap();
+        optimizer.step(backend, &mut encoder.weights, &grads, ids, 1e-4, results).unwrap();
+        backend.receive(results, &mut values).unwrap();
     };
     // One thread: exact. Several take turns at the work, and each needs its own memory the first time.
     assert_becomes_quiet(1, 5, &mut one_step);

@@ -2,7 +2,7 @@
 //! with the work cut in other ways.
 
 use crate::ops::support::{
-    Batch, Random, assert_alike, assert_close, assert_close_on_scale, pack, poisoned, read, rounded, tensor,
+    Batch, Random, assert_alike, assert_close, assert_close_on_scale, pack, poisoned, read, receive, rounded, tensor,
 };
 use crate::ops::threads::assert_same_on_any_number_of_threads;
 use crate::reference::difference::assert_along_directions;
@@ -126,7 +126,10 @@ impl Tiny {
         let packed = pack(backend, &encoder.config, batch.sequences(), chunk_tokens);
         let n_queries = batch.n_queries;
         grads.reset(backend, packed.unique_ids().len()).unwrap();
-        let report = cache.forward_backward(backend, encoder, &packed, n_queries, self.dropout, loss, grads).unwrap();
+        let mut results = backend.readback(loss.n_results(n_queries)).unwrap();
+        let (dropout, to) = (self.dropout, &mut results);
+        cache.forward_backward(backend, encoder, &packed, n_queries, dropout, loss, grads, to).unwrap();
+        let report = loss.report(n_queries, &receive(backend, &mut results));
         let mut gradients: Vec<Vec<f64>> = grads.params.iter().map(|g| read(backend, g)).collect();
         // The word table's gradient has the rows of the batch only.
         let h = self.model.config.hidden_size;
@@ -351,7 +354,9 @@ fn row_chunks_of_the_loss_equal_the_whole<B: Backend>(backend: &B) {
             let mut loss = InfoNce::new(backend, d, TEMPERATURE, symmetric).unwrap().with_rows_per_chunk(rows);
             let mut gradient: Tensor<B, f32> = poisoned(backend, &[n_seqs, d]);
             let embeddings = tensor(backend, &unit, &[n_seqs, d]);
-            let report = loss.forward_backward(backend, &embeddings, n_queries, &mut gradient).unwrap();
+            let mut results = backend.readback(loss.n_results(n_queries)).unwrap();
+            loss.forward_backward(backend, &embeddings, n_queries, &mut gradient, &mut results).unwrap();
+            let report = loss.report(n_queries, &receive(backend, &mut results));
             let what = format!("{n_queries} queries, {n_seqs} sequences, {rows} rows a chunk");
             assert_close_on_scale(&what, &[report.loss], &expected(&unit), tolerance::LOSS, 1.0);
             let cosines = [report.positive_cosine, report.negative_cosine];

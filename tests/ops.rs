@@ -16,6 +16,7 @@ mod pooling;
 mod rows;
 pub mod support;
 pub mod threads;
+mod transfer;
 
 /// Runs every check on backends, each check as a test of its own.
 macro_rules! check_backend {
@@ -34,6 +35,7 @@ macro_rules! check_backend {
     ($module:ident: $backends:expr) => {
         check_backend! {
             $module: $backends;
+            transfer: feed read_later;
             rows: zero cast copy_rows paste_rows gather_rows scatter_rows segment_sum segment_sum_by_itself;
             gemm: gemm gemm_f32;
             embedding: embedding;

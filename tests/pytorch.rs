@@ -1,6 +1,6 @@
 //! Against PyTorch: embeddings, loss, every gradient, and parameters after ten AdamW steps, from `fixtures/`.
 
-use crate::ops::support::{assert_alike, pack};
+use crate::ops::support::{assert_alike, pack, receive};
 use crate::tolerance;
 use hbt::backend::{Backend, Cpu, Element, PackedBatch, Pooling, Tensor};
 use hbt::loss::InfoNce;
@@ -133,7 +133,9 @@ fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: us
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let batch = f.batch(chunk_tokens);
     grads.reset(b, batch.unique_ids().len()).unwrap();
-    let report = cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+    let mut results = b.readback(loss.n_results(N_QUERIES)).unwrap();
+    cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads, &mut results).unwrap();
+    let report = loss.report(N_QUERIES, &receive(b, &mut results));
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     assert!(relative_error(&embeddings, &f.expected["embeddings"]) < tolerance::PYTORCH, "embeddings");
     let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };
@@ -177,8 +179,13 @@ fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
     for step in 0..10 {
         let batch = f.batch(4096);
         optimizer.begin_step(b, &mut f.encoder.weights, &mut grads, batch.unique_ids()).unwrap();
-        let report = cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads).unwrap();
-        let norm = optimizer.step(b, &mut f.encoder.weights, &grads, batch.unique_ids(), 1e-3).unwrap();
+        let mut results = b.readback(loss.n_results(N_QUERIES) + optimizer.n_results()).unwrap();
+        let to = &mut results;
+        cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads, to).unwrap();
+        optimizer.step(b, &mut f.encoder.weights, &grads, batch.unique_ids(), 1e-3, to).unwrap();
+        let results = receive(b, to);
+        let (of_loss, of_update) = results.split_at(loss.n_results(N_QUERIES));
+        let (report, norm) = (loss.report(N_QUERIES, of_loss), optimizer.grad_norm(of_update));
         for (name, got) in [("losses", report.loss), ("grad_norms", norm)] {
             let expected = f64::from(f.expected[name][step]);
             let scale = if B::E::IS_F32 { expected } else { f64::from(f.expected[name][0]) };
@@ -251,7 +258,9 @@ fn check_bf16(model: &str, expected: &str, pooling: Pooling, dense: Option<Dense
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let batch = f.batch(60);
     grads.reset(b, batch.unique_ids().len()).unwrap();
-    let report = cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads).unwrap();
+    let mut results = b.readback(loss.n_results(N_QUERIES)).unwrap();
+    cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads, &mut results).unwrap();
+    let report = loss.report(N_QUERIES, &receive(b, &mut results));
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     assert_alike(&format!("{model}: embeddings"), &embeddings, &f.expected["embeddings"], tolerance::BF16_EMBEDDINGS);
     let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };

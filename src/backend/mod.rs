@@ -29,7 +29,7 @@ pub mod tensor;
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use ops::*;
-pub use packed::{ATTENTION_ROWS, Ints, Packed, PackedBatch, PackedHost, PackedLayout, Segments, attention_work};
+pub use packed::{ATTENTION_ROWS, Ints, Packed, PackedBatch, PackedHost, Segments, attention_work};
 pub use purpose::Purpose;
 pub use tensor::{Element, Tensor, Value};
 
@@ -37,11 +37,17 @@ use crate::Result;
 use std::time::Duration;
 
 /// A device with an element type. See the module documentation for the conventions.
-pub trait Backend: Sized + Send + Sync + 'static {
+pub trait Backend: Clone + Send + Sync + 'static {
     /// Element type of activations and working weights.
     type E: Element;
     /// Memory on the device.
     type Buffer<T: Value>: Send + Sync;
+    /// Host memory that the device reads by itself while the host goes on.
+    type HostBlock: AsMut<[i32]> + Send;
+    /// A copy on its way to the device.
+    type Arrival: Send;
+    /// Values on their way to the host.
+    type Readback: Send;
 
     /// What the training report calls this device.
     fn name(&self) -> String;
@@ -69,6 +75,27 @@ pub trait Backend: Sized + Send + Sync + 'static {
     fn upload<T: Value>(&self, from: &[T], to: &mut Self::Buffer<T>) -> Result<()>;
     /// Copies `to.len()` elements from `start` on to the host.
     fn download<T: Value>(&self, from: &Self::Buffer<T>, start: usize, to: &mut [T]) -> Result<()>;
+
+    /// Memory for `len` integers that are to be fed.
+    fn host_block(&self, len: usize) -> Result<Self::HostBlock>;
+    /// Begins to copy the first `len` integers of `from` to `to`, beside the work that the device has, and waits for
+    /// nothing. What is in `to` may be read after [`Backend::await_feed`]. `from` may not change before values that were
+    /// asked for after that have been [received](Backend::receive).
+    fn feed(&self, from: &Self::HostBlock, len: usize, to: &mut Self::Buffer<i32>) -> Result<Self::Arrival>;
+    /// Lets all work that is asked for from now on wait for a copy; the host goes on.
+    fn await_feed(&self, arrival: Self::Arrival) -> Result<()>;
+
+    /// Room for `capacity` values.
+    fn readback(&self, capacity: usize) -> Result<Self::Readback>;
+    /// Asks for the values that `x` has at this point of the work, behind those asked for before; the host goes on.
+    ///
+    /// # Panics
+    /// When `to` has no room for them.
+    fn read_later(&self, x: &Tensor<Self, f32>, to: &mut Self::Readback) -> Result<()>;
+    /// Whether all values that were asked for are here, so that [`Backend::receive`] does not wait.
+    fn has_arrived(&self, from: &Self::Readback) -> Result<bool>;
+    /// Waits for all values that were asked for, moves them to `to`, which loses what it held, and leaves `from` empty.
+    fn receive(&self, from: &mut Self::Readback, to: &mut Vec<f32>) -> Result<()>;
 
     /// `x = 0`
     fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()>;

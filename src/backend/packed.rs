@@ -113,7 +113,9 @@ struct Chunk {
 
 /// Where everything is in a block: what stays on the host when the block goes to the device.
 #[derive(Clone, Debug, Default)]
-pub struct PackedLayout {
+struct PackedLayout {
+    /// Integers of the block.
+    len: usize,
     unique_ids: Part,
     chunks: Vec<Chunk>,
     work_lens: Vec<i32>,
@@ -183,16 +185,12 @@ impl PackedHost {
             ];
         }
         self.layout.chunks.push(chunk);
+        self.layout.len = self.block.len();
     }
 
     /// All integers of the batch.
     pub fn block(&self) -> &[i32] {
         &self.block
-    }
-
-    /// Where they are.
-    pub fn layout(&self) -> &PackedLayout {
-        &self.layout
     }
 }
 
@@ -276,6 +274,25 @@ impl<B: Backend> PackedBatch<B> {
     pub fn upload(&mut self, backend: &B, host: &PackedHost) -> Result<()> {
         self.layout.clone_from(&host.layout);
         self.block.assign(backend, &host.block)
+    }
+
+    /// As [`PackedBatch::upload`] as far as the host is concerned: `block` takes the integers that [`PackedBatch::feed`]
+    /// will bring to the device.
+    ///
+    /// # Panics
+    /// When `block` is too short.
+    pub fn lay_out(&mut self, host: &PackedHost, block: &mut [i32]) {
+        self.layout.clone_from(&host.layout);
+        block[..host.block.len()].copy_from_slice(&host.block);
+    }
+
+    /// Begins to bring `block`, which [`PackedBatch::lay_out`] has filled, to the device; see [`Backend::feed`].
+    ///
+    /// # Errors
+    /// When the device has no memory left or the copy fails.
+    pub fn feed(&mut self, backend: &B, block: &B::HostBlock) -> Result<B::Arrival> {
+        self.block.resize_rows(backend, self.layout.len)?;
+        backend.feed(block, self.layout.len, self.block.buffer_mut())
     }
 
     /// Number of chunks.

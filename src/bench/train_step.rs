@@ -53,6 +53,8 @@ struct TrainStep<'a, B: Backend> {
     gradients: Gradients<B>,
     packer: Packer,
     batch: PackedBatch<B>,
+    results: B::Readback,
+    host_results: Vec<f32>,
     ids: Vec<i32>,
     cu_seqlens: Vec<i32>,
     /// Counts batches.
@@ -63,10 +65,14 @@ struct TrainStep<'a, B: Backend> {
 impl<'a, B: Backend> TrainStep<'a, B> {
     fn new(backend: &'a B, shape: Shape) -> Result<Self> {
         let Trainable { encoder, specs, master } = shape.model.trainable(backend)?;
+        let optimizer = Optimizer::new(backend, &specs, &encoder.weights, master, OPTIMIZER)?;
+        let loss = InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, false)?;
         Ok(TrainStep {
             backend,
-            optimizer: Optimizer::new(backend, &specs, &encoder.weights, master, OPTIMIZER)?,
-            loss: InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, false)?,
+            results: backend.readback(loss.n_results(N_QUERIES) + optimizer.n_results())?,
+            host_results: Vec::new(),
+            optimizer,
+            loss,
             grad_cache: GradCache::new(backend, &encoder)?,
             packer: Packer::new(&encoder.config, CHUNK_TOKENS, Keep::Everything),
             batch: PackedBatch::new(backend)?,
@@ -99,7 +105,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         self.batch.upload(backend, self.packer.pack(sequences)?)?;
         let ids = self.batch.unique_ids();
         self.optimizer.begin_step(backend, &mut self.encoder.weights, gradients, ids)?;
-        let report = self.grad_cache.forward_backward(
+        self.grad_cache.forward_backward(
             backend,
             &self.encoder,
             &self.batch,
@@ -107,9 +113,12 @@ impl<B: Backend> Case for TrainStep<'_, B> {
             dropout,
             &mut self.loss,
             gradients,
+            &mut self.results,
         )?;
-        self.last_loss = report.loss;
-        self.optimizer.step(backend, &mut self.encoder.weights, gradients, ids, LEARNING_RATE)?;
+        self.optimizer.step(backend, &mut self.encoder.weights, gradients, ids, LEARNING_RATE, &mut self.results)?;
+        backend.receive(&mut self.results, &mut self.host_results)?;
+        let of_loss = &self.host_results[..self.loss.n_results(N_QUERIES)];
+        self.last_loss = self.loss.report(N_QUERIES, of_loss).loss;
         Ok(())
     }
 

@@ -26,13 +26,11 @@ pub struct InfoNce<B: Backend> {
     /// `(c, N)`
     scores: Tensor<B, f32>,
     d_scores: Tensor<B, B::E>,
-    /// `(c,)`, `(c, 2)`, `(c,)`
+    /// `(c,)`, `(c, 2)`
     loss: Tensor<B, f32>,
     cosines: Tensor<B, f32>,
+    /// 0, 1, 2, ... of which a chunk's rows have a part each
     positives: Tensor<B, i32>,
-    /// Host copies of those
-    host: Vec<f32>,
-    host_positives: Vec<i32>,
     rows_per_chunk: usize,
 }
 
@@ -101,8 +99,6 @@ impl<B: Backend> InfoNce<B> {
             loss: Tensor::zeros(backend, &[0])?,
             cosines: Tensor::zeros(backend, &[0, 2])?,
             positives: Tensor::zeros(backend, &[0])?,
-            host: Vec::new(),
-            host_positives: Vec::new(),
             rows_per_chunk: ROWS_PER_CHUNK,
         })
     }
@@ -113,8 +109,8 @@ impl<B: Backend> InfoNce<B> {
         self
     }
 
-    /// Loss of a batch and its gradient. `embeddings` `(S, D)` holds `n_queries` queries, then the passages, of which
-    /// passage `i` is the positive of query `i`; `d_embeddings` `(S, D)` is overwritten.
+    /// Gradient of a batch's loss, and its [results](InfoNce::report). `embeddings` `(S, D)` holds `n_queries` queries,
+    /// then the passages, of which passage `i` is the positive of query `i`; `d_embeddings` `(S, D)` is overwritten.
     ///
     /// # Errors
     /// When the device has no memory left.
@@ -124,32 +120,75 @@ impl<B: Backend> InfoNce<B> {
         embeddings: &Tensor<B, f32>,
         n_queries: usize,
         d_embeddings: &mut Tensor<B, f32>,
-    ) -> Result<LossReport> {
+        results: &mut B::Readback,
+    ) -> Result<()> {
         let _range = trace::phase("loss");
         let n_passages = embeddings.rows() - n_queries;
         assert!(n_passages >= n_queries, "every query has a positive");
         self.queries.load(backend, embeddings, 0, n_queries)?;
         self.passages.load(backend, embeddings, n_queries, n_passages)?;
         let weight = if self.symmetric { 0.5 } else { 1.0 } / n_queries as f32;
-        let mut report = self.direction(backend, false, n_queries, weight)?;
+        self.direction(backend, false, n_queries, weight, results)?;
         if self.symmetric {
             // Each positive looks for its query; hard negatives have none, so they are left out.
             self.passages.resize_to(backend, n_queries)?;
-            let back = self.direction(backend, true, n_queries, weight)?;
-            report.loss = (report.loss + back.loss) / 2.0;
+            self.direction(backend, true, n_queries, weight, results)?;
             self.passages.resize_to(backend, n_passages)?;
         }
         backend.paste_rows(&self.queries.d, d_embeddings, 0)?;
-        backend.paste_rows(&self.passages.d, d_embeddings, n_queries)?;
-        Ok(report)
+        backend.paste_rows(&self.passages.d, d_embeddings, n_queries)
+    }
+
+    /// How many results a batch of `n_queries` queries has.
+    pub fn n_results(&self, n_queries: usize) -> usize {
+        // A loss and two cosines a row.
+        3 * n_queries * if self.symmetric { 2 } else { 1 }
+    }
+
+    /// What the results of a batch of `n_queries` queries say.
+    ///
+    /// # Panics
+    /// When there are more or fewer than [`InfoNce::n_results`].
+    pub fn report(&self, n_queries: usize, results: &[f32]) -> LossReport {
+        assert_eq!(results.len(), self.n_results(n_queries), "info_nce: number of results");
+        let (forth, back) = results.split_at(3 * n_queries);
+        let mut report = self.direction_report(n_queries, forth);
+        if self.symmetric {
+            report.loss = (report.loss + self.direction_report(n_queries, back).loss) / 2.0;
+        }
+        report
+    }
+
+    fn direction_report(&self, n_rows: usize, results: &[f32]) -> LossReport {
+        let mut sums = [0.0f64; 3];
+        // Row chunk by row chunk, as `direction` asked for them.
+        for chunk in results.chunks(3 * self.rows_per_chunk) {
+            let (losses, cosines) = chunk.split_at(chunk.len() / 3);
+            sums[0] += losses.iter().map(|&l| f64::from(l)).sum::<f64>();
+            for pair in cosines.chunks_exact(2) {
+                sums[1] += f64::from(pair[0]);
+                sums[2] += f64::from(pair[1]);
+            }
+        }
+        let [loss, positive_cosine, negative_cosine] = sums.map(|s| s / n_rows as f64);
+        LossReport { loss, positive_cosine, negative_cosine }
     }
 
     /// One direction: queries find passages, or, `turned`, passages find queries. Row i's positive is column i.
-    fn direction(&mut self, backend: &B, turned: bool, n_rows: usize, weight: f32) -> Result<LossReport> {
+    fn direction(
+        &mut self,
+        backend: &B,
+        turned: bool,
+        n_rows: usize,
+        weight: f32,
+        results: &mut B::Readback,
+    ) -> Result<()> {
         let (rows, columns) =
             if turned { (&mut self.passages, &mut self.queries) } else { (&mut self.queries, &mut self.passages) };
         let n_columns = columns.embeddings.rows();
-        let mut sums = [0.0f64; 3];
+        if self.positives.len() < n_rows {
+            self.positives.assign(backend, &(0..n_rows as i32).collect::<Vec<_>>())?;
+        }
         for first in (0..n_rows).step_by(self.rows_per_chunk) {
             let c = self.rows_per_chunk.min(n_rows - first);
             self.scores.resize_matrix(backend, c, n_columns)?;
@@ -158,9 +197,6 @@ impl<B: Backend> InfoNce<B> {
                 t.resize_rows(backend, c)?;
             }
             self.chunk_working.resize_rows(backend, c)?;
-            self.host_positives.clear();
-            self.host_positives.extend(first as i32..(first + c) as i32);
-            self.positives.assign(backend, &self.host_positives)?;
             backend.copy_rows(&rows.embeddings, first, &mut self.chunk)?;
             backend.cast(&self.chunk, &mut self.chunk_working)?;
             backend.gemm_f32(Gemm {
@@ -174,7 +210,7 @@ impl<B: Backend> InfoNce<B> {
             })?;
             backend.info_nce_rows(InfoNceRows {
                 scores: &self.scores,
-                positives: Ints::all(&self.positives),
+                positives: Ints::new(&self.positives, first..first + c),
                 inv_temperature: 1.0 / self.temperature,
                 weight,
                 loss: &mut self.loss,
@@ -203,15 +239,9 @@ impl<B: Backend> InfoNce<B> {
                 accumulate: true,
             })?;
             backend.paste_rows(&self.chunk, &mut rows.d, first)?;
-            self.loss.read_into(backend, &mut self.host)?;
-            sums[0] += self.host.iter().map(|&l| f64::from(l)).sum::<f64>();
-            self.cosines.read_into(backend, &mut self.host)?;
-            for pair in self.host.chunks_exact(2) {
-                sums[1] += f64::from(pair[0]);
-                sums[2] += f64::from(pair[1]);
-            }
+            backend.read_later(&self.loss, results)?;
+            backend.read_later(&self.cosines, results)?;
         }
-        let [loss, positive_cosine, negative_cosine] = sums.map(|s| s / n_rows as f64);
-        Ok(LossReport { loss, positive_cosine, negative_cosine })
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::Result;
 use crate::backend::{Backend, PackedBatch, Tensor};
-use crate::loss::{InfoNce, LossReport};
+use crate::loss::InfoNce;
 use crate::model::{Activations, Encoder, Gradients, Keep, StepDropout};
 
 /// Buffers of a step, kept from step to step.
@@ -38,9 +38,10 @@ impl<B: Backend> GradCache<B> {
         &self.embeddings
     }
 
-    /// Loss of the batch, and the gradient of every parameter in `grads`, which [`Gradients::reset`] or
+    /// The gradient of every parameter in `grads`, which [`Gradients::reset`] or
     /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have made ready for this batch. The first
-    /// `n_queries` of its sequences are the queries, the others the passages.
+    /// `n_queries` of its sequences are the queries, the others the passages. Asks for the loss's
+    /// [results](InfoNce::report).
     ///
     /// # Errors
     /// When the device has no memory left.
@@ -54,7 +55,8 @@ impl<B: Backend> GradCache<B> {
         dropout: Option<StepDropout>,
         loss: &mut InfoNce<B>,
         grads: &mut Gradients<B>,
-    ) -> Result<LossReport> {
+        results: &mut B::Readback,
+    ) -> Result<()> {
         self.embeddings.resize_rows(backend, batch.n_seqs())?;
         self.d_embeddings.resize_rows(backend, batch.n_seqs())?;
         let (acts, last) = (&mut self.activations, batch.n_chunks() - 1);
@@ -63,7 +65,7 @@ impl<B: Backend> GradCache<B> {
             encoder.forward(backend, chunk, dropout, keep, acts)?;
             backend.paste_rows(acts.embeddings(), &mut self.embeddings, chunk.first_seq)?;
         }
-        let report = loss.forward_backward(backend, &self.embeddings, n_queries, &mut self.d_embeddings)?;
+        loss.forward_backward(backend, &self.embeddings, n_queries, &mut self.d_embeddings, results)?;
         for i in (0..=last).rev() {
             let chunk = batch.chunk(i);
             if i < last {
@@ -73,6 +75,6 @@ impl<B: Backend> GradCache<B> {
             backend.copy_rows(&self.d_embeddings, chunk.first_seq, &mut self.d_chunk)?;
             encoder.backward(backend, chunk, &mut self.d_chunk, dropout, acts, grads)?;
         }
-        Ok(report)
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Training: the loop, GradCache, the optimizer, checkpoints and reports.
 
 pub mod checkpoint;
+mod feed;
 pub mod grad_cache;
 pub mod optimizer;
 mod profile;
@@ -12,23 +13,23 @@ pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
 
-use crate::backend::{Backend, Element, PackedBatch};
+use crate::backend::{Backend, Element};
 use crate::config::Config;
-use crate::data::batch::Batch;
 use crate::data::catalog::TextSource;
-use crate::data::loader::Loader;
+use crate::data::loader::load;
 use crate::data::sampler::{BatchKind, Sampler, SamplerConfig};
 use crate::data::shard::TokenCache;
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
 use crate::loss::InfoNce;
-use crate::model::{Gradients, Keep, ModelCard, Packer, Sequences, StepDropout, specs};
+use crate::model::{Gradients, Keep, ModelCard, Packer, StepDropout, specs};
 use crate::progress::Counter;
 use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
+use feed::{Fed, Feed};
 use profile::Profiler;
-use report::{Progress, StepMetrics};
+use report::{Log, Progress, StepMetrics};
 use schedule::Schedule;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,31 +78,40 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     // Only now: a run that cannot begin leaves nothing behind.
     trainer.setup.run_dir.create(&trainer.setup.config.to_toml())?;
     trainer.evaluate_before()?;
-    let mut metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
+    let metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
     let first = trainer.state.step;
-    let mut progress = Progress::new(first, trainer.state.total_steps, trainer.setup.config.log_steps as u64);
-    let mut is_over = trainer.evaluate_if_due(&progress)?;
-    for batch in trainer.batches()? {
-        if is_over {
-            break;
-        }
+    let progress = Progress::new(first, trainer.state.total_steps, trainer.setup.config.log_steps as u64);
+    let mut log = Log { progress, metrics };
+    let mut is_over = trainer.evaluate_if_due(&mut log)?;
+    while !is_over && let Some(batch) = trainer.next_batch(&mut log)? {
         profiler.before_step(&trainer.retriever.backend, trainer.state.step + 1)?;
-        let step = trainer.step(&batch?)?;
+        trainer.step(batch, &mut log)?;
         profiler.after_step(&trainer.retriever.backend, trainer.state.step)?;
-        progress.step(&step);
-        trainer.setup.run_dir.write_metrics(&mut metrics, &step)?;
         if trainer.setup.interrupt.load(Ordering::Relaxed) {
-            progress.finish();
+            trainer.await_results(&mut log)?;
+            log.progress.finish();
             trainer.save()?;
             return Ok(Outcome { state: trainer.state, interrupted: true });
         }
-        is_over = trainer.evaluate_if_due(&progress)?;
+        is_over = trainer.evaluate_if_due(&mut log)?;
         if trainer.save_is_due() && !is_over {
+            trainer.await_results(&mut log)?;
             trainer.save()?;
         }
     }
-    progress.finish();
-    trainer.finish(&progress)
+    trainer.await_results(&mut log)?;
+    log.progress.finish();
+    trainer.finish(&log.progress)
+}
+
+/// A step that the device has, or will have, done.
+struct Pending<B: Backend> {
+    fed: Fed<B>,
+    /// 1-based
+    step: u64,
+    learning_rate: f64,
+    /// When it was asked for
+    start: Instant,
 }
 
 /// A run in progress.
@@ -109,14 +119,18 @@ struct Trainer<'a, B: Backend> {
     retriever: &'a mut Retriever<B>,
     setup: Setup<'a>,
     state: TrainingState,
-    sampler: Arc<Sampler>,
+    feed: Feed<B>,
     schedule: Schedule,
     optimizer: Optimizer<B>,
     loss: InfoNce<B>,
     grad_cache: GradCache<B>,
-    packer: Packer,
-    packed: PackedBatch<B>,
     grads: Gradients<B>,
+    /// The last step, as long as its results are not here
+    pending: Option<Pending<B>>,
+    /// Results on the host
+    results: Vec<f32>,
+    /// When results last came
+    last_results: Instant,
 }
 
 impl<'a, B: Backend> Trainer<'a, B> {
@@ -172,27 +186,36 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if state.step > 0 && !state.complete {
             setup.run_dir.load_moments(backend, &specs, &mut optimizer, state.step)?;
         }
-        let temperature = config.temperature as f32;
+        let loss = InfoNce::new(backend, encoder.embedding_size(), config.temperature as f32, config.symmetric)?;
+        let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
+        let source: Arc<dyn TextSource> = setup.data.clone();
+        let batches = load(Arc::new(sampler), source, steps, config.negatives_per_query)?;
+        let packer = Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything);
+        let n_results = loss.n_results(config.batch_size) + optimizer.n_results();
         Ok(Trainer {
+            feed: Feed::start(backend, batches, packer, n_results)?,
             schedule: Schedule::new(config.lr_schedule, config.warmup_ratio, state.total_steps)?,
-            loss: InfoNce::new(backend, encoder.embedding_size(), temperature, config.symmetric)?,
+            loss,
             grad_cache: GradCache::new(backend, encoder)?,
-            packer: Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything),
-            packed: PackedBatch::new(backend)?,
             grads: Gradients::new(backend, &encoder.weights)?,
             retriever,
             setup,
             state,
-            sampler: Arc::new(sampler),
             optimizer,
+            pending: None,
+            results: Vec::new(),
+            last_results: Instant::now(),
         })
     }
 
-    /// The batches from the present step on.
-    fn batches(&self) -> Result<Loader> {
-        let steps = if self.state.complete { 0..0 } else { self.state.step..self.state.total_steps };
-        let source: Arc<dyn TextSource> = self.setup.data.clone();
-        Loader::start(self.sampler.clone(), source, steps, self.setup.config.negatives_per_query)
+    /// The batch of the present step; nothing after the last.
+    fn next_batch(&mut self, log: &mut Log) -> Result<Option<Fed<B>>> {
+        let batch = self.feed.next(&self.retriever.backend).transpose();
+        if batch.is_err() {
+            // The steps before it are done and get their lines.
+            self.await_results(log)?;
+        }
+        batch
     }
 
     /// Dropout of the step in hand: the model's own probabilities, or the configured one for all of them.
@@ -204,40 +227,56 @@ impl<'a, B: Backend> Trainer<'a, B> {
         (hidden > 0.0 || attention > 0.0).then_some(StepDropout { seed: config.seed, step, hidden, attention })
     }
 
-    /// One update.
-    fn step(&mut self, batch: &Batch) -> Result<StepMetrics> {
+    /// Asks for one update, and reports the one before it.
+    fn step(&mut self, mut fed: Fed<B>, log: &mut Log) -> Result<()> {
         let start = Instant::now();
-        let _range = trace::step(self.state.step + 1, batch.n_tokens());
+        let _range = trace::step(self.state.step + 1, fed.batch.n_tokens());
         let dropout = self.dropout();
-        let Retriever { backend, encoder, .. } = &mut *self.retriever;
-        let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-        self.packed.upload(backend, self.packer.pack(sequences)?)?;
-        let (packed, ids) = (&self.packed, self.packed.unique_ids());
-        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, ids)?;
-        let report = self.grad_cache.forward_backward(
-            backend,
-            encoder,
-            packed,
-            batch.n_queries,
-            dropout,
-            &mut self.loss,
-            &mut self.grads,
-        )?;
-        if !report.loss.is_finite() {
-            return Err(self.not_finite("loss"));
-        }
         let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
-        let grad_norm = self.optimizer.step(backend, &mut encoder.weights, &self.grads, ids, learning_rate as f32)?;
-        if !grad_norm.is_finite() {
-            return Err(self.not_finite("gradient"));
-        }
+        let Retriever { backend, encoder, .. } = &mut *self.retriever;
+        let n_queries = fed.batch.n_queries;
+        let (packed, results) = fed.begin(backend)?;
+        let ids = packed.unique_ids();
+        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, ids)?;
+        let (loss, grads) = (&mut self.loss, &mut self.grads);
+        self.grad_cache.forward_backward(backend, encoder, packed, n_queries, dropout, loss, grads, results)?;
+        self.optimizer.step(backend, &mut encoder.weights, grads, ids, learning_rate as f32, results)?;
         self.state.step += 1;
+        // The device has work again: time to wait for what it did before.
+        let done = self.pending.replace(Pending { fed, step: self.state.step, learning_rate, start });
+        done.map_or(Ok(()), |done| self.report_step(done, log))?;
+        let pending = self.pending.as_mut().expect("just put there");
+        if self.retriever.backend.has_arrived(pending.fed.results())? {
+            self.await_results(log)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every step that was asked for has been done and reported. Has to come before anything else than a
+    /// step: what a step that went wrong has left is not for saving.
+    fn await_results(&mut self, log: &mut Log) -> Result<()> {
+        self.pending.take().map_or(Ok(()), |pending| self.report_step(pending, log))
+    }
+
+    /// Waits for a step's results and gives it its line.
+    fn report_step(&mut self, mut pending: Pending<B>, log: &mut Log) -> Result<()> {
+        self.retriever.backend.receive(pending.fed.results(), &mut self.results)?;
+        let Pending { fed, step, learning_rate, start } = pending;
+        let (batch, before) = (&fed.batch, std::mem::replace(&mut self.last_results, Instant::now()));
+        let (of_loss, of_update) = self.results.split_at(self.loss.n_results(batch.n_queries));
+        let report = self.loss.report(batch.n_queries, of_loss);
+        let grad_norm = self.optimizer.grad_norm(of_update);
+        for (what, value) in [("loss", report.loss), ("gradient", grad_norm)] {
+            if !value.is_finite() {
+                return Err(self.not_finite(what, step));
+            }
+        }
         let lang = match batch.kind {
             BatchKind::Monolingual(lang) => Some(self.setup.data.catalog().languages[usize::from(lang)].clone()),
             _ => None,
         };
-        Ok(StepMetrics {
-            step: self.state.step,
+        let metrics = StepMetrics {
+            step,
             loss: report.loss,
             mode: batch.kind.mode().to_string(),
             lang,
@@ -246,12 +285,16 @@ impl<'a, B: Backend> Trainer<'a, B> {
             positive_cosine: report.positive_cosine,
             negative_cosine: report.negative_cosine,
             tokens: batch.n_tokens(),
-            seconds: start.elapsed().as_secs_f64(),
-        })
+            // It did not begin before the one before it had ended.
+            seconds: (self.last_results - start.max(before)).as_secs_f64(),
+        };
+        self.feed.give_back(fed);
+        log.progress.step(&metrics);
+        self.setup.run_dir.write_metrics(&mut log.metrics, &metrics)
     }
 
-    fn not_finite(&self, what: &str) -> Error {
-        let (step, out) = (self.state.step + 1, self.setup.run_dir.path().display());
+    fn not_finite(&self, what: &str, step: u64) -> Error {
+        let out = self.setup.run_dir.path().display();
         let message = format!(
             "the {what} of step {step} is not finite; start again with a lower one (what {out} saved is untouched)"
         );
@@ -260,6 +303,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
 
     /// Makes the weights what they are after the present step, for whoever reads all of them.
     fn catch_up(&mut self) -> Result<()> {
+        assert!(self.pending.is_none(), "a step's results come before what follows from it");
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         self.optimizer.catch_up(backend, &mut encoder.weights)
     }
@@ -297,14 +341,15 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 
     /// Evaluates if it is time to. True when `patience` has run out, so that the run is over.
-    fn evaluate_if_due(&mut self, progress: &Progress) -> Result<bool> {
+    fn evaluate_if_due(&mut self, log: &mut Log) -> Result<bool> {
         if !self.evaluation_is_due() {
             return Ok(false);
         }
-        self.evaluate(progress)?;
+        self.await_results(log)?;
+        self.evaluate(&log.progress)?;
         let is_over = self.setup.config.patience.is_some_and(|patience| self.state.without_gain >= patience);
         if is_over {
-            progress.line(&format!("no gain in {} evaluations: stopping early", self.state.without_gain));
+            log.progress.line(&format!("no gain in {} evaluations: stopping early", self.state.without_gain));
         }
         Ok(is_over)
     }

@@ -190,7 +190,7 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// One update of all weights, given the gradients of a step that [`Optimizer::begin_step`] began with these `ids`.
-    /// Returns the norm of all gradients before clipping.
+    /// Asks for what [`Optimizer::grad_norm`] is made of.
     ///
     /// # Errors
     /// When a copy from the device fails.
@@ -201,7 +201,8 @@ impl<B: Backend> Optimizer<B> {
         grads: &Gradients<B>,
         ids: Ints<B>,
         learning_rate: f32,
-    ) -> Result<f64> {
+        results: &mut B::Readback,
+    ) -> Result<()> {
         let _range = trace::phase("optimizer");
         for (slot, grad) in grads.params.iter().enumerate() {
             backend.sum_of_squares(grad, &mut self.squares, slot)?;
@@ -235,7 +236,20 @@ impl<B: Backend> Optimizer<B> {
                 backend.adamw(AdamW { weight, master, grad, m, v, grad_squares, step, weight_decay })?;
             }
         }
-        let squares = self.squares.to_vec(backend)?;
-        Ok(squares.iter().map(|&s| f64::from(s)).sum::<f64>().sqrt())
+        backend.read_later(&self.squares, results)
+    }
+
+    /// How many results an update has.
+    pub fn n_results(&self) -> usize {
+        self.squares.len()
+    }
+
+    /// The norm of all gradients before clipping, given an update's results.
+    ///
+    /// # Panics
+    /// When there are more or fewer than [`Optimizer::n_results`].
+    pub fn grad_norm(&self, results: &[f32]) -> f64 {
+        assert_eq!(results.len(), self.n_results(), "optimizer: number of results");
+        results.iter().map(|&s| f64::from(s)).sum::<f64>().sqrt()
     }
 }

@@ -4,7 +4,17 @@ use crate::progress::{bar, say};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::BufWriter;
 use std::time::Duration;
+
+/// Where steps are reported.
+pub struct Log {
+    /// On the screen.
+    pub progress: Progress,
+    /// `metrics.jsonl`
+    pub metrics: BufWriter<File>,
+}
 
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, Serialize)]

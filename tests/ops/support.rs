@@ -238,6 +238,13 @@ pub fn pack<B: Backend>(
     batch
 }
 
+/// What was asked for.
+pub fn receive<B: Backend>(backend: &B, results: &mut B::Readback) -> Vec<f32> {
+    let mut values = Vec::new();
+    backend.receive(results, &mut values).unwrap();
+    values
+}
+
 /// The mask alone is taken from the code under test; its statistics and known answers have tests in philox.rs.
 pub fn factors(dropout: Option<Dropout>, row: i32, head: u32, n: usize) -> Vec<f64> {
     let mut factors = vec![1.0; n];

@@ -3,7 +3,7 @@
 use super::*;
 use hbt::data::batch::Batch;
 use hbt::data::catalog::{Role, TextSource};
-use hbt::data::loader::Loader;
+use hbt::data::loader::{Loader, load as load_batches};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -124,7 +124,7 @@ fn negatives_are_limited_and_drawn_evenly() {
 fn load(texts: Texts, steps: Range<u64>) -> (Loader, Arc<Sampler>, Arc<Texts>) {
     let sampler = Arc::new(sampler(texts.catalog(), &config(BatchMode::Hybrid, 8)));
     let texts = Arc::new(texts);
-    (Loader::start(sampler.clone(), texts.clone(), steps, None).unwrap(), sampler, texts)
+    (load_batches(sampler.clone(), texts.clone(), steps, None).unwrap(), sampler, texts)
 }
 
 #[test]

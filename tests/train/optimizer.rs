@@ -1,7 +1,7 @@
 //! The optimizer as the trainer uses it, without a model's forward and backward: word embeddings that are caught up
 //! early, late or not at all before a save.
 
-use crate::ops::support::{Random, ints};
+use crate::ops::support::{Random, ints, receive};
 use half::bf16;
 use hbt::backend::{Backend, Cpu, Element, Ints, Tensor};
 use hbt::model::{EncoderParams, Gradients, ModelConfig, ParamSpec, random_init, specs};
@@ -59,7 +59,9 @@ impl<B: Backend> Run<B> {
             let values: Vec<f32> = random.normals(gradient.len()).into_iter().map(|x| x as f32).collect();
             gradient.upload(backend, &values).unwrap();
         }
-        optimizer.step(backend, weights, grads, Ints::all(&ids), 1e-2 / (update as f32).sqrt()).unwrap();
+        let results = &mut backend.readback(optimizer.n_results()).unwrap();
+        optimizer.step(backend, weights, grads, Ints::all(&ids), 1e-2 / (update as f32).sqrt(), results).unwrap();
+        receive(backend, results);
     }
 
     fn catch_up(&mut self) {

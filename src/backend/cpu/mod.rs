@@ -57,6 +57,9 @@ impl<'a, E: CpuElement> Ints<'a, Cpu<E>> {
 impl<E: CpuElement> Backend for Cpu<E> {
     type E = E;
     type Buffer<T: Value> = Vec<T>;
+    type HostBlock = Vec<i32>;
+    type Arrival = ();
+    type Readback = Vec<f32>;
 
     fn name(&self) -> String {
         format!("cpu ({}, {} threads)", E::NAME, rayon::current_num_threads())
@@ -84,6 +87,38 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     fn download<T: Value>(&self, from: &Vec<T>, start: usize, to: &mut [T]) -> Result<()> {
         to.copy_from_slice(&from[start..start + to.len()]);
+        Ok(())
+    }
+
+    fn host_block(&self, len: usize) -> Result<Vec<i32>> {
+        self.alloc(len)
+    }
+
+    fn feed(&self, from: &Vec<i32>, len: usize, to: &mut Vec<i32>) -> Result<()> {
+        self.upload(&from[..len], to)
+    }
+
+    fn await_feed(&self, (): ()) -> Result<()> {
+        Ok(())
+    }
+
+    fn readback(&self, capacity: usize) -> Result<Vec<f32>> {
+        Ok(Vec::with_capacity(capacity))
+    }
+
+    fn read_later(&self, x: &Tensor<Self, f32>, to: &mut Vec<f32>) -> Result<()> {
+        assert!(to.len() + x.len() <= to.capacity(), "read_later: {} values more than there is room for", x.len());
+        to.extend_from_slice(x.as_slice());
+        Ok(())
+    }
+
+    fn has_arrived(&self, _: &Vec<f32>) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn receive(&self, from: &mut Vec<f32>, to: &mut Vec<f32>) -> Result<()> {
+        to.clear();
+        to.append(from);
         Ok(())
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Device {
     pub blas: Mutex<Blas>,
     /// The stream of all kernels and products.
     pub compute: Stream,
+    /// The stream of batches on their way to the device.
+    pub copies: Stream,
     pub arena: Arc<Arena>,
     pub context: Arc<Context>,
 }
@@ -32,7 +34,7 @@ impl Device {
         require(ordinal as usize).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))?;
         let context = Context::new(ordinal)?;
         let arena = Arena::new(&context, separate_memory);
-        let compute = Stream::new(&context)?;
+        let (compute, copies) = (Stream::new(&context)?, Stream::new(&context)?);
         Ok(Device {
             kernels: Mutex::default(),
             modules: Mutex::default(),
@@ -40,6 +42,7 @@ impl Device {
             filler: Mutex::default(),
             blas: Mutex::new(Blas::new(&context, &arena)?),
             compute,
+            copies,
             arena,
             context,
         })

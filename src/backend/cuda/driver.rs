@@ -197,6 +197,16 @@ impl Event {
         check(unsafe { sys::cuEventSynchronize(self.event) }, "waiting for an event")
     }
 
+    /// Whether it has happened, without waiting.
+    pub fn has_happened(&self) -> Result<bool> {
+        self.context.bind()?;
+        // SAFETY: the event lives.
+        match unsafe { sys::cuEventQuery(self.event) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            code => check(code, "asking for an event").map(|()| true),
+        }
+    }
+
     /// Milliseconds from `self` to `later`, both of which have happened.
     pub fn milliseconds_to(&self, later: &Event) -> Result<f32> {
         self.context.bind()?;

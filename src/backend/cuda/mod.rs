@@ -1,7 +1,7 @@
 //! The CUDA backend: kernels of kernels/ and cuBLASLt's products, all on one stream in the order of the calls. The driver
 //! is loaded at run time: hbt builds and starts without one.
 //!
-//! Nothing here waits for the device but `download`. No kernel uses an atomic, and how work is cut follows from its
+//! Nothing here waits for the device but `download` and `receive`. No kernel uses an atomic, and how work is cut follows from its
 //! shape, so the same calls on the same device give the same bytes.
 
 #![allow(unsafe_code)]
@@ -23,6 +23,7 @@ mod partials;
 mod pooling;
 mod probe;
 mod rows;
+mod transfer;
 
 pub use memory::DeviceBuffer;
 pub use probe::{CudaDevice, CudaProbe, probe, require};
@@ -34,6 +35,7 @@ use launch::Scratch;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
+use transfer::{Arrival, Pinned, Readback};
 
 /// Where this build's kernels come from, in words.
 pub fn kernels_origin() -> String {
@@ -102,6 +104,9 @@ impl<E: CudaElement> Cuda<E> {
 impl<E: CudaElement> Backend for Cuda<E> {
     type E = E;
     type Buffer<T: Value> = DeviceBuffer<T>;
+    type HostBlock = Pinned<i32>;
+    type Arrival = Arrival;
+    type Readback = Readback;
 
     fn name(&self) -> String {
         let (major, minor) = self.device.context.capability;
@@ -139,6 +144,34 @@ impl<E: CudaElement> Backend for Cuda<E> {
 
     fn download<T: Value>(&self, from: &DeviceBuffer<T>, start: usize, to: &mut [T]) -> Result<()> {
         from.download(&self.device.compute, start, to)
+    }
+
+    fn host_block(&self, len: usize) -> Result<Pinned<i32>> {
+        Pinned::new(&self.device.context, len)
+    }
+
+    fn feed(&self, from: &Pinned<i32>, len: usize, to: &mut DeviceBuffer<i32>) -> Result<Arrival> {
+        self.feed_block(from, len, to)
+    }
+
+    fn await_feed(&self, arrival: Arrival) -> Result<()> {
+        self.device.compute.wait(&arrival.0)
+    }
+
+    fn readback(&self, capacity: usize) -> Result<Readback> {
+        Readback::new(&self.device.context, capacity)
+    }
+
+    fn read_later(&self, x: &Tensor<Self, f32>, to: &mut Readback) -> Result<()> {
+        self.copy_back(x, to)
+    }
+
+    fn has_arrived(&self, from: &Readback) -> Result<bool> {
+        from.has_arrived()
+    }
+
+    fn receive(&self, from: &mut Readback, to: &mut Vec<f32>) -> Result<()> {
+        from.receive(to)
     }
 
     fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
