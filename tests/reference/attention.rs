@@ -89,9 +89,9 @@ pub fn attention_gradient(
                 let mean = pairs.iter().map(|(p, d_p)| p * d_p).sum::<f64>();
                 for ((key, (p, d_p)), m) in keys.zip(pairs).zip(&mask[row]) {
                     let d_s = p * (d_p - mean + d_lse[row]) * scale;
-                    for i in 0..d {
+                    for (i, d_o) in d_o.iter().enumerate() {
                         let (q, k, v) = (at(query, 0) + i, at(key, 1) + i, at(key, 2) + i);
-                        for (target, term) in [(q, d_s * qkv[k]), (k, d_s * qkv[q]), (v, p * m * d_o[i])] {
+                        for (target, term) in [(q, d_s * qkv[k]), (k, d_s * qkv[q]), (v, p * m * d_o)] {
                             result.d_qkv[target] += term;
                             result.squares[target] += term * term;
                         }

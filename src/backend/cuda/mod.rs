@@ -175,134 +175,57 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
+        let _range = crate::trace::op("zero");
         let len = x.len();
         x.buffer_mut().zero(&self.device.compute, len)
     }
 
-    fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) -> Result<()> {
-        rows::cast(self, x, out)
-    }
-
-    fn copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) -> Result<()> {
-        let (width, n) = (out.row_len(), out.len());
-        assert!(start * width + n <= x.len(), "copy_rows: rows from {start} on of {:?}", x.shape());
-        out.buffer_mut().copy(&self.device.compute, 0, x.buffer(), start * width, n)
-    }
-
-    fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()> {
-        let (width, n) = (x.row_len(), x.len());
-        assert!(start * width + n <= out.len(), "paste_rows: rows from {start} on of {:?}", out.shape());
-        out.buffer_mut().copy(&self.device.compute, start * width, x.buffer(), 0, n)
-    }
-
-    fn gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
-        rows::gather(self, x, rows, out)
-    }
-
-    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()> {
-        rows::scatter(self, x, rows, out)
-    }
-
-    fn gemm(&self, args: Gemm<Self, E>) -> Result<()> {
-        gemm::gemm(self, args)
-    }
-
-    fn gemm_f32(&self, args: Gemm<Self, f32>) -> Result<()> {
-        gemm::gemm(self, args)
-    }
-
-    fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
-        embedding::forward(self, args)
-    }
-
-    fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()> {
-        embedding::backward(self, args)
-    }
-
-    fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()> {
-        embedding::segment_sum(self, args)
-    }
-
-    fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()> {
-        layer_norm::residual_forward(self, args)
-    }
-
-    fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()> {
-        layer_norm::residual_backward(self, args)
-    }
-
-    fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()> {
-        gelu::forward(self, args)
-    }
-
-    fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()> {
-        gelu::backward(self, args)
-    }
-
-    fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
-        attention::forward(self, args)
-    }
-
-    fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()> {
-        attention::backward(self, args)
-    }
-
-    fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {
-        pooling::forward(self, args)
-    }
-
-    fn pool_backward(&self, args: PoolBackward<Self>) -> Result<()> {
-        pooling::backward(self, args)
-    }
-
-    fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
-        info_nce::rows(self, args)
-    }
-
-    fn adamw(&self, args: AdamW<Self>) -> Result<()> {
-        adamw::step(self, args)
-    }
-
-    fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {
-        adamw_rows::step(self, args)
-    }
-
-    fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()> {
-        adamw_rows::catch_up(self, args)
-    }
-
-    fn bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, E>) -> Result<()> {
-        pooling::bias_tanh_forward(self, x, bias)
-    }
-
-    fn bias_tanh_backward(
-        &self,
-        y: &Tensor<Self, f32>,
-        d: &mut Tensor<Self, f32>,
-        d_bias: &mut Tensor<Self, f32>,
-    ) -> Result<()> {
-        pooling::bias_tanh_backward(self, y, d, d_bias)
-    }
-
-    fn l2_normalize_forward(
-        &self,
-        x: &Tensor<Self, f32>,
-        out: &mut Tensor<Self, f32>,
-        inv_norm: &mut Tensor<Self, f32>,
-    ) -> Result<()> {
-        pooling::l2_normalize_forward(self, x, out, inv_norm)
-    }
-
-    fn l2_normalize_backward(
-        &self,
-        y: &Tensor<Self, f32>,
-        inv_norm: &Tensor<Self, f32>,
-        d: &mut Tensor<Self, f32>,
-    ) -> Result<()> {
-        pooling::l2_normalize_backward(self, y, inv_norm, d)
-    }
-
-    fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()> {
-        adamw::sum_of_squares(self, x, out, slot)
+    // rustfmt leaves the rows as they are.
+    traced_ops! {
+        cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) => rows::cast(self, x, out)?;
+        copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) => {
+            let (width, n) = (out.row_len(), out.len());
+            assert!(start * width + n <= x.len(), "copy_rows: rows from {start} on of {:?}", x.shape());
+            out.buffer_mut().copy(&self.device.compute, 0, x.buffer(), start * width, n)?;
+        };
+        paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) => {
+            let (width, n) = (x.row_len(), x.len());
+            assert!(start * width + n <= out.len(), "paste_rows: rows from {start} on of {:?}", out.shape());
+            out.buffer_mut().copy(&self.device.compute, start * width, x.buffer(), 0, n)?;
+        };
+        gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) =>
+            rows::gather(self, x, rows, out)?;
+        scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) =>
+            rows::scatter(self, x, rows, out)?;
+        gemm(&self, args: Gemm<Self, E>) => gemm::gemm(self, args)?;
+        gemm_f32(&self, args: Gemm<Self, f32>) => gemm::gemm(self, args)?;
+        embedding_forward(&self, args: EmbeddingForward<Self>) => embedding::forward(self, args)?;
+        embedding_backward(&self, args: EmbeddingBackward<Self>) => embedding::backward(self, args)?;
+        segment_sum(&self, args: SegmentSum<Self>) => embedding::segment_sum(self, args)?;
+        residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) =>
+            layer_norm::residual_forward(self, args)?;
+        residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) =>
+            layer_norm::residual_backward(self, args)?;
+        bias_gelu_forward(&self, args: BiasGeluForward<Self>) => gelu::forward(self, args)?;
+        bias_gelu_backward(&self, args: BiasGeluBackward<Self>) => gelu::backward(self, args)?;
+        attention_forward(&self, args: AttentionForward<Self>) => attention::forward(self, args)?;
+        attention_backward(&self, args: AttentionBackward<Self>) => attention::backward(self, args)?;
+        pool_forward(&self, args: PoolForward<Self>) => pooling::forward(self, args)?;
+        pool_backward(&self, args: PoolBackward<Self>) => pooling::backward(self, args)?;
+        info_nce_rows(&self, args: InfoNceRows<Self>) => info_nce::rows(self, args)?;
+        adamw(&self, args: AdamW<Self>) => adamw::step(self, args)?;
+        adamw_rows(&self, args: AdamWRows<Self>) => adamw_rows::step(self, args)?;
+        adamw_catch_up(&self, args: AdamWCatchUp<Self>) => adamw_rows::catch_up(self, args)?;
+        bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, bias: &Tensor<Self, E>) =>
+            pooling::bias_tanh_forward(self, x, bias)?;
+        bias_tanh_backward(&self, y: &Tensor<Self, f32>, d: &mut Tensor<Self, f32>, d_bias: &mut Tensor<Self, f32>) =>
+            pooling::bias_tanh_backward(self, y, d, d_bias)?;
+        l2_normalize_forward(
+            &self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, inv_norm: &mut Tensor<Self, f32>
+        ) => pooling::l2_normalize_forward(self, x, out, inv_norm)?;
+        l2_normalize_backward(&self, y: &Tensor<Self, f32>, inv_norm: &Tensor<Self, f32>, d: &mut Tensor<Self, f32>) =>
+            pooling::l2_normalize_backward(self, y, inv_norm, d)?;
+        sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) =>
+            adamw::sum_of_squares(self, x, out, slot)?;
     }
 }
