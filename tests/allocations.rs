@@ -3,9 +3,10 @@
 
 use crate::ops::support::{Batch, Random, tensor};
 use hbt::backend::{Backend, Cpu, PackedBatch, Pooling, Tensor};
+use hbt::data::bounds::BatchBounds;
 use hbt::loss::InfoNce;
 use hbt::model::{Arch, Encoder, Gradients, Init, Keep, ModelConfig, Packer, Sequences, StepDropout, specs};
-use hbt::train::{GradCache, Optimizer, OptimizerConfig};
+use hbt::train::{GradCache, Optimizer, OptimizerConfig, StepBounds};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
@@ -82,6 +83,17 @@ unsafe impl GlobalAlloc for Watching {
     }
 }
 
+/// What `work` takes on a pool of `threads` threads.
+fn taken_in(threads: usize, work: impl FnOnce() + Send) -> Vec<(usize, String)> {
+    let taken: &'static Taken = Box::leak(Box::default());
+    let start = move |_| WATCHER.set(Some(taken));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(start).build().unwrap();
+    taken.is_on.store(true, Ordering::Relaxed);
+    pool.install(work);
+    taken.is_on.store(false, Ordering::Relaxed);
+    std::mem::take(&mut *taken.blocks.lock().unwrap())
+}
+
 /// Calls `step` on a pool of `threads` threads until three in a row take no large block, at most `most` times.
 fn assert_becomes_quiet(threads: usize, most: usize, mut step: impl FnMut() + Send) {
     let taken: &'static Taken = Box::leak(Box::default());
@@ -106,66 +118,127 @@ fn assert_becomes_quiet(threads: usize, most: usize, mut step: impl FnMut() + Se
     }
 }
 
-/// Steps of one model on one batch, in one chunk or in several.
-fn check<B: Backend>(backend: &B, chunk_tokens: usize) {
-    let config = ModelConfig {
-        arch: Arch::Bert,
-        vocab_size: 500,
-        hidden_size: 64,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 256,
-        max_position_embeddings: 200,
-        type_vocab_size: 2,
-        layer_norm_eps: 1e-5,
-        hidden_dropout_prob: 0.1,
-        attention_probs_dropout_prob: 0.1,
-        pad_token_id: 0,
-        initializer_range: 0.02,
-    };
-    let specs = specs(&config, None);
-    let mut random = Random::new(7);
-    let values = specs
-        .try_map(|spec| match spec.init {
-            Init::Ones => Ok(vec![1.0; spec.len()]),
-            _ => Ok((0..spec.len()).map(|_| 0.1 * random.normal()).collect::<Vec<f64>>()),
-        })
-        .unwrap();
-    let tensors = || values.iter().zip(specs.iter());
-    let mut all = tensors();
-    let weights = specs.try_map(|_| Ok(all.next().map(|(v, spec)| tensor(backend, v, &spec.shape)).unwrap())).unwrap();
-    let mut all = tensors();
-    let masters = (!<B::E as hbt::backend::Element>::IS_F32).then(|| {
-        specs.try_map(|_| Ok(all.next().map(|(v, spec)| tensor::<B, f32>(backend, v, &spec.shape)).unwrap())).unwrap()
-    });
-    let mut encoder = Encoder { config, pooling: Pooling::Mean, weights };
-    let optimizer_config =
-        OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
-    let mut optimizer = Optimizer::new(backend, &specs, &encoder.weights, masters, optimizer_config).unwrap();
-    let mut cache = GradCache::new(backend, &encoder).unwrap();
-    let mut loss = InfoNce::new(backend, encoder.embedding_size(), 0.05, true).unwrap();
-    let mut grads: Gradients<B> = Gradients::new(backend, &encoder.weights).unwrap();
-    let lens: Vec<usize> = (0..24).map(|i| 5 + 7 * i % 100).collect();
-    let batch = Batch::new(&lens, &mut random);
-    let mut packer = Packer::new(&encoder.config, chunk_tokens, Keep::Everything);
-    let mut packed = PackedBatch::new(backend).unwrap();
-    let n_queries = lens.len() / 2;
-    let mut readback = backend.readback(loss.n_results(n_queries) + optimizer.n_results()).unwrap();
-    let mut values = Vec::new();
-    let mut one_step = || {
+/// A model in training.
+struct Training<'a, B: Backend> {
+    backend: &'a B,
+    encoder: Encoder<B>,
+    optimizer: Optimizer<B>,
+    cache: GradCache<B>,
+    loss: InfoNce<B>,
+    grads: Gradients<B>,
+    packer: Packer,
+    packed: PackedBatch<B>,
+    results: B::Readback,
+    values: Vec<f32>,
+}
+
+impl<'a, B: Backend> Training<'a, B> {
+    /// For batches of at most `n_queries` queries in chunks of at most `chunk_tokens` tokens.
+    fn new(backend: &'a B, chunk_tokens: usize, n_queries: usize) -> Self {
+        let config = ModelConfig {
+            arch: Arch::Bert,
+            vocab_size: 500,
+            hidden_size: 64,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 256,
+            max_position_embeddings: 200,
+            type_vocab_size: 2,
+            layer_norm_eps: 1e-5,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            pad_token_id: 0,
+            initializer_range: 0.02,
+        };
+        let specs = specs(&config, None);
+        let mut random = Random::new(7);
+        let values = specs
+            .try_map(|spec| match spec.init {
+                Init::Ones => Ok(vec![1.0; spec.len()]),
+                _ => Ok((0..spec.len()).map(|_| 0.1 * random.normal()).collect::<Vec<f64>>()),
+            })
+            .unwrap();
+        let mut all = values.iter();
+        let weights = specs.try_map(|spec| Ok(tensor(backend, all.next().unwrap(), &spec.shape))).unwrap();
+        let mut all = values.iter();
+        let masters = (!<B::E as hbt::backend::Element>::IS_F32)
+            .then(|| specs.try_map(|spec| Ok(tensor::<B, f32>(backend, all.next().unwrap(), &spec.shape))).unwrap());
+        let encoder = Encoder { config, pooling: Pooling::Mean, weights };
+        let optimizer_config =
+            OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
+        let optimizer = Optimizer::new(backend, &specs, &encoder.weights, masters, optimizer_config).unwrap();
+        let loss = InfoNce::new(backend, encoder.embedding_size(), 0.05, true).unwrap();
+        Training {
+            cache: GradCache::new(backend, &encoder).unwrap(),
+            grads: Gradients::new(backend, &encoder.weights).unwrap(),
+            packer: Packer::new(&encoder.config, chunk_tokens, Keep::Everything),
+            packed: PackedBatch::new(backend).unwrap(),
+            results: backend.readback(loss.n_results(n_queries) + optimizer.n_results()).unwrap(),
+            values: Vec::new(),
+            backend,
+            encoder,
+            optimizer,
+            loss,
+        }
+    }
+
+    /// As the trainer before its first step.
+    fn reserve(&mut self, bounds: &StepBounds) {
+        let b = self.backend;
+        self.cache.reserve(b, &self.encoder, bounds).unwrap();
+        self.loss.reserve(b, bounds.n_queries, bounds.n_seqs - bounds.n_queries).unwrap();
+        self.grads.reserve(b, bounds.n_ids).unwrap();
+        self.packed.reserve(b, bounds.block_len).unwrap();
+    }
+
+    fn step(&mut self, batch: &Batch) {
+        let (b, n_queries) = (self.backend, batch.n_seqs() / 2);
+        let Training { encoder, optimizer, cache, loss, grads, packer, packed, results, .. } = self;
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
         let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
-        let results = &mut readback;
-        packed.upload(backend, packer.pack(sequences).unwrap()).unwrap();
+        packed.upload(b, packer.pack(sequences).unwrap()).unwrap();
         let ids = packed.unique_ids();
-        optimizer.begin_step(backend, &mut encoder.weights, &mut grads, ids).unwrap();
-        cache.forward_backward(backend, &encoder, &packed, n_queries, dropout, &mut loss, &mut grads, results).unwrap();
-        optimizer.step(backend, &mut encoder.weights, &grads, ids, 1e-4, results).unwrap();
-        backend.receive(results, &mut values).unwrap();
-    };
+        optimizer.begin_step(b, &mut encoder.weights, grads, ids).unwrap();
+        cache.forward_backward(b, encoder, packed, n_queries, dropout, loss, grads, results).unwrap();
+        optimizer.step(b, &mut encoder.weights, grads, ids, 1e-4, results).unwrap();
+        b.receive(results, &mut self.values).unwrap();
+    }
+}
+
+/// Steps of one model on one batch, in one chunk or in several.
+fn check<B: Backend>(backend: &B, chunk_tokens: usize) {
+    let lens: Vec<usize> = (0..24).map(|i| 5 + 7 * i % 100).collect();
+    let batch = Batch::new(&lens, &mut Random::new(8));
+    let mut training = Training::new(backend, chunk_tokens, lens.len() / 2);
     // One thread: exact. Several take turns at the work, and each needs its own memory the first time.
-    assert_becomes_quiet(1, 5, &mut one_step);
-    assert_becomes_quiet(3, 40, &mut one_step);
+    assert_becomes_quiet(1, 5, || training.step(&batch));
+    assert_becomes_quiet(3, 40, || training.step(&batch));
+}
+
+/// Memory that tensors ask for in steps on batches of which each is larger than those before in another way.
+fn tensors_of_growing_batches<B: Backend>(backend: &B, is_reserved: bool) -> Vec<(usize, String)> {
+    let lens: [&[usize]; 4] = [&[3, 4, 3, 4], &[30; 8], &[4; 80], &[3, 150, 3, 10, 60, 7]];
+    let most = BatchBounds { n_queries: 40, n_seqs: 80, n_tokens: 320, shortest: 3, longest: 150 };
+    let mut training = Training::new(backend, 100, most.n_queries);
+    if is_reserved {
+        training.reserve(&StepBounds::new(&most, 100, 500));
+    }
+    let mut random = Random::new(9);
+    let mut batches: Vec<Batch> = lens.iter().map(|lens| Batch::new(lens, &mut random)).collect();
+    // As many ids as there can be.
+    (0..).zip(&mut batches[2].ids).for_each(|(id, at)| *at = id);
+    let mut blocks = taken_in(1, || batches.iter().for_each(|batch| training.step(batch)));
+    blocks.retain(|(_, place)| place.contains("backend/tensor.rs"));
+    blocks
+}
+
+#[test]
+fn what_is_sized_before_the_first_step_is_never_too_small() {
+    let list = tensors_of_growing_batches(&Cpu::<f32>::new(), true);
+    assert!(list.is_empty(), "{list:#?}");
+    let list = tensors_of_growing_batches(&Cpu::<half::bf16>::new(), true);
+    assert!(list.is_empty(), "{list:#?}");
+    assert!(!tensors_of_growing_batches(&Cpu::<f32>::new(), false).is_empty(), "the test sees what grows");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Training data: formats, tokenizer, token cache, report, and what each of them says of bad input.
 
+mod bounds;
 mod cache;
 mod formats;
 mod report;

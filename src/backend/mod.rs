@@ -37,7 +37,7 @@ use crate::Result;
 use std::time::Duration;
 
 /// A device with an element type. See the module documentation for the conventions.
-pub trait Backend: Clone + Send + Sync + 'static {
+pub trait Backend: Sized + Send + Sync + 'static {
     /// Element type of activations and working weights.
     type E: Element;
     /// Memory on the device.

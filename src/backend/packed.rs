@@ -3,15 +3,14 @@
 //! All integers of a batch are one block, laid out on the host by a [`PackedHost`], so that one copy brings them to the
 //! device. Each part of it begins at a multiple of 16 bytes. A [`Packed`] is one chunk of it, as operations see it.
 
+mod layout;
+
+pub use layout::{ATTENTION_ROWS, PackedHost, attention_work};
+
 use super::{Backend, Tensor};
 use crate::Result;
+use layout::{Chunk, PackedLayout, Part, SegmentParts};
 use std::ops::Range;
-
-/// Elements that 16 bytes hold: where parts of a block may begin.
-const ALIGNMENT: usize = 4;
-
-/// Rows of queries in one entry of the attention's work list.
-pub const ATTENTION_ROWS: usize = 128;
 
 /// Some of the integers of a tensor.
 pub struct Ints<'a, B: Backend> {
@@ -73,183 +72,10 @@ impl<'a, B: Backend> Ints<'a, B> {
     }
 }
 
-/// A place in a block.
-#[derive(Clone, Copy, Debug, Default)]
-struct Part {
-    start: usize,
-    len: usize,
-}
-
 impl Part {
     fn of<B: Backend>(self, block: &Tensor<B, i32>) -> Ints<'_, B> {
         Ints { tensor: block, start: self.start, len: self.len }
     }
-}
-
-/// Where the parts of a list of segments are.
-#[derive(Clone, Copy, Debug, Default)]
-struct SegmentParts {
-    order: Part,
-    starts: Part,
-    rows: Part,
-}
-
-/// Where the parts of a chunk are.
-#[derive(Clone, Copy, Debug, Default)]
-struct Chunk {
-    /// Its first sequence's place in the batch.
-    first_seq: usize,
-    max_seqlen: usize,
-    ids: Part,
-    positions: Part,
-    cu_seqlens: Part,
-    global_rows: Part,
-    work: Part,
-    /// In [`PackedLayout::work_lens`].
-    work_lens: Part,
-    /// Of the tables of words, positions and types.
-    segments: [SegmentParts; 3],
-}
-
-/// Where everything is in a block: what stays on the host when the block goes to the device.
-#[derive(Clone, Debug, Default)]
-struct PackedLayout {
-    /// Integers of the block.
-    len: usize,
-    unique_ids: Part,
-    chunks: Vec<Chunk>,
-    work_lens: Vec<i32>,
-}
-
-/// A batch laid out on the host. Its memory stays from batch to batch.
-#[derive(Clone, Debug, Default)]
-pub struct PackedHost {
-    block: Vec<i32>,
-    layout: PackedLayout,
-    /// Row of the word table's gradient of each id of the batch; other ids have any value
-    row_of_id: Vec<i32>,
-    /// Where the next token of each row goes
-    ends: Vec<i32>,
-}
-
-impl PackedHost {
-    /// Begins a batch with these token ids. `Some`: its chunks will be propagated back, so that they need segments.
-    pub fn begin(&mut self, ids: Option<&[i32]>) {
-        self.block.clear();
-        self.layout.chunks.clear();
-        self.layout.work_lens.clear();
-        self.layout.unique_ids = Part::default();
-        let Some(ids) = ids else { return };
-        self.block.extend_from_slice(ids);
-        self.block.sort_unstable();
-        self.block.dedup();
-        let n_ids = self.block.last().map_or(0, |&last| last as usize + 1);
-        self.row_of_id.resize(self.row_of_id.len().max(n_ids), 0);
-        for (row, &id) in (0..).zip(&self.block) {
-            self.row_of_id[id as usize] = row;
-        }
-        self.layout.unique_ids = Part { start: 0, len: self.block.len() };
-    }
-
-    /// Adds the next chunk: `ids` of its tokens, and where in the batch each of its sequences starts and the last one
-    /// ends. A sequence's first token has the position `first_position`.
-    pub fn push_chunk(&mut self, ids: &[i32], cu_seqlens: &[i32], first_position: i32) {
-        let first = cu_seqlens[0];
-        let lens = || cu_seqlens.windows(2).map(|w| w[1] - w[0]);
-        assert!(lens().all(|len| len > 0), "a sequence has at least its special tokens");
-        assert_eq!(lens().sum::<i32>() as usize, ids.len(), "the sequences are the tokens");
-        let max_seqlen = lens().max().unwrap_or(0);
-        let positions = || lens().flat_map(|len| first_position..first_position + len);
-        let first_seq = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
-        let work_start = self.layout.work_lens.len();
-        let (block, work_lens) = (&mut self.block, &mut self.layout.work_lens);
-        let mut chunk = Chunk {
-            first_seq,
-            max_seqlen: max_seqlen as usize,
-            ids: push(block, ids.iter().copied()),
-            positions: push(block, positions()),
-            cu_seqlens: push(block, cu_seqlens.iter().map(|at| at - first)),
-            global_rows: push(block, first..first + ids.len() as i32),
-            work: push_with(block, |block| attention_work(cu_seqlens, block, work_lens)),
-            work_lens: Part { start: work_start, len: work_lens.len() - work_start },
-            segments: Default::default(),
-        };
-        if self.layout.unique_ids.len > 0 {
-            let (row_of_id, ends) = (&self.row_of_id, &mut self.ends);
-            let words = ids.iter().map(|&id| row_of_id[id as usize]);
-            chunk.segments = [
-                push_segments(block, ends, self.layout.unique_ids.len, words),
-                push_segments(block, ends, (first_position + max_seqlen) as usize, positions()),
-                // Every token has type 0.
-                push_segments(block, ends, 1, ids.iter().map(|_| 0)),
-            ];
-        }
-        self.layout.chunks.push(chunk);
-        self.layout.len = self.block.len();
-    }
-
-    /// All integers of the batch.
-    pub fn block(&self) -> &[i32] {
-        &self.block
-    }
-}
-
-/// Adds what `f` adds to `block`, at the next place where a part may begin.
-fn push_with(block: &mut Vec<i32>, f: impl FnOnce(&mut Vec<i32>)) -> Part {
-    block.resize(block.len().next_multiple_of(ALIGNMENT), 0);
-    let start = block.len();
-    f(block);
-    Part { start, len: block.len() - start }
-}
-
-fn push(block: &mut Vec<i32>, values: impl Iterator<Item = i32>) -> Part {
-    push_with(block, |block| block.extend(values))
-}
-
-/// Adds the tokens sorted by row, equal rows in token order; `rows` gives each token's row, all below `n_rows`.
-fn push_segments(
-    block: &mut Vec<i32>,
-    ends: &mut Vec<i32>,
-    n_rows: usize,
-    rows: impl Iterator<Item = i32> + Clone,
-) -> SegmentParts {
-    // A counting sort: first where each row's tokens begin, then each token goes to the place behind the one before it.
-    ends.clear();
-    ends.resize(n_rows, 0);
-    rows.clone().for_each(|row| ends[row as usize] += 1);
-    let mut n_tokens = 0;
-    for end in ends.iter_mut() {
-        n_tokens += std::mem::replace(end, n_tokens);
-    }
-    let order = push(block, std::iter::repeat_n(0, n_tokens as usize));
-    for (token, row) in (0..).zip(rows) {
-        let end = &mut ends[row as usize];
-        block[order.start + *end as usize] = token;
-        *end += 1;
-    }
-    // Now a row's tokens end where the next row's begin.
-    let ranges = || ends.iter().scan(0, |start, &end| Some((std::mem::replace(start, end), end)));
-    let taken = || (0..).zip(ranges()).filter(|(_, (start, end))| start < end);
-    SegmentParts {
-        order,
-        starts: push(block, taken().map(|(_, (start, _))| start).chain([n_tokens])),
-        rows: push(block, taken().map(|(row, _)| row)),
-    }
-}
-
-/// Cuts the attention over a batch into pieces of like size: adds to `work` pairs of a sequence and its first row, among
-/// the sequence's own, of a block of at most [`ATTENTION_ROWS`] query rows, and to `work_lens` that sequence's length.
-/// Longest sequences come first, so that the last pieces to finish are short; of equally long ones the first, and within
-/// a sequence, rows ascend.
-pub fn attention_work(cu_seqlens: &[i32], work: &mut Vec<i32>, work_lens: &mut Vec<i32>) {
-    let len = |seq: i32| cu_seqlens[seq as usize + 1] - cu_seqlens[seq as usize];
-    let first = work.len();
-    for seq in 0..cu_seqlens.len() as i32 - 1 {
-        work.extend((0..len(seq)).step_by(ATTENTION_ROWS).flat_map(|row| [seq, row]));
-    }
-    let pieces = work[first..].as_chunks_mut::<2>().0;
-    pieces.sort_unstable_by_key(|&[seq, row]| (std::cmp::Reverse(len(seq)), seq, row));
-    work_lens.extend(pieces.iter().map(|&[seq, _]| len(seq)));
 }
 
 /// A batch on a device.
@@ -273,7 +99,15 @@ impl<B: Backend> PackedBatch<B> {
     /// When the device has no memory left or the copy fails.
     pub fn upload(&mut self, backend: &B, host: &PackedHost) -> Result<()> {
         self.layout.clone_from(&host.layout);
-        self.block.assign(backend, &host.block)
+        self.block.assign(backend, host.block())
+    }
+
+    /// Room for `len` integers.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn reserve(&mut self, backend: &B, len: usize) -> Result<()> {
+        self.block.resize_rows(backend, len)
     }
 
     /// As [`PackedBatch::upload`] as far as the host is concerned: `block` takes the integers that [`PackedBatch::feed`]
@@ -283,7 +117,7 @@ impl<B: Backend> PackedBatch<B> {
     /// When `block` is too short.
     pub fn lay_out(&mut self, host: &PackedHost, block: &mut [i32]) {
         self.layout.clone_from(&host.layout);
-        block[..host.block.len()].copy_from_slice(&host.block);
+        block[..host.block().len()].copy_from_slice(host.block());
     }
 
     /// Begins to bring `block`, which [`PackedBatch::lay_out`] has filled, to the device; see [`Backend::feed`].
@@ -449,20 +283,9 @@ impl<'a, B: Backend> Segments<'a, B> {
 
 #[cfg(test)]
 mod tests {
+    use super::layout::ALIGNMENT;
     use super::*;
     use crate::backend::Cpu;
-
-    #[test]
-    fn long_sequences_are_cut_and_come_first() {
-        // Lengths 2, 300, 1, 128 and 300.
-        let cu_seqlens = [0, 2, 302, 303, 431, 731];
-        let (mut work, mut work_lens) = (vec![7], Vec::new());
-        attention_work(&cu_seqlens, &mut work, &mut work_lens);
-        let expected = [[1, 0], [1, 128], [1, 256], [4, 0], [4, 128], [4, 256], [3, 0], [0, 0], [2, 0]];
-        assert_eq!(work[0], 7, "what was there stays");
-        assert_eq!(work[1..].as_chunks::<2>().0, expected);
-        assert_eq!(work_lens, [300, 300, 300, 300, 300, 300, 128, 2, 1]);
-    }
 
     /// Every part of two chunks, by hand. The second is of a batch's middle: its rows go on where the first's end.
     #[test]

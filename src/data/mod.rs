@@ -3,6 +3,7 @@
 //! Knows neither backend nor model.
 
 pub mod batch;
+pub mod bounds;
 pub mod catalog;
 pub mod formats;
 pub mod loader;

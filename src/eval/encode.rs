@@ -3,7 +3,7 @@
 use super::Embeddings;
 use super::tasks::EvalSet;
 use super::{EvalReport, evaluate};
-use crate::backend::{Backend, Element, PackedBatch, Tensor};
+use crate::backend::{Backend, Element, PackedBatch, Purpose, Tensor};
 use crate::config::Config;
 use crate::data::tokenize::TextTokenizer;
 use crate::model::{
@@ -92,7 +92,7 @@ impl<B: Backend> Retriever<B> {
             || {
                 load_weights(&dir, from_scratch, |spec, values| {
                     let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
-                    Tensor::from_slice(&backend, &values, &spec.shape)
+                    Purpose::Weights.during(|| Tensor::from_slice(&backend, &values, &spec.shape))
                 })
             },
         );

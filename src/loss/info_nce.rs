@@ -20,15 +20,7 @@ pub struct InfoNce<B: Backend> {
     /// `(B, D)` and `(N, D)`
     queries: Side<B>,
     passages: Side<B>,
-    /// `(c, D)`
-    chunk: Tensor<B, f32>,
-    chunk_working: Tensor<B, B::E>,
-    /// `(c, N)`
-    scores: Tensor<B, f32>,
-    d_scores: Tensor<B, B::E>,
-    /// `(c,)`, `(c, 2)`
-    loss: Tensor<B, f32>,
-    cosines: Tensor<B, f32>,
+    chunk: RowChunk<B>,
     /// 0, 1, 2, ... of which a chunk's rows have a part each
     positives: Tensor<B, i32>,
     rows_per_chunk: usize,
@@ -42,6 +34,19 @@ struct Side<B: Backend> {
     working: Tensor<B, B::E>,
     /// Gradient.
     d: Tensor<B, f32>,
+}
+
+/// Some rows of scores.
+struct RowChunk<B: Backend> {
+    /// `(c, D)`
+    rows: Tensor<B, f32>,
+    working: Tensor<B, B::E>,
+    /// `(c, N)`
+    scores: Tensor<B, f32>,
+    d_scores: Tensor<B, B::E>,
+    /// `(c,)`, `(c, 2)`
+    loss: Tensor<B, f32>,
+    cosines: Tensor<B, f32>,
 }
 
 /// What a step's loss was. Sums of f32 values in f64.
@@ -81,6 +86,29 @@ impl<B: Backend> Side<B> {
     }
 }
 
+impl<B: Backend> RowChunk<B> {
+    fn new(backend: &B, embedding_size: usize) -> Result<Self> {
+        Ok(Self {
+            rows: Tensor::zeros(backend, &[0, embedding_size])?,
+            working: Tensor::zeros(backend, &[0, embedding_size])?,
+            scores: Tensor::zeros(backend, &[0, 0])?,
+            d_scores: Tensor::zeros(backend, &[0, 0])?,
+            loss: Tensor::zeros(backend, &[0])?,
+            cosines: Tensor::zeros(backend, &[0, 2])?,
+        })
+    }
+
+    /// `c` rows against `n_columns` candidates.
+    fn resize(&mut self, backend: &B, c: usize, n_columns: usize) -> Result<()> {
+        self.scores.resize_matrix(backend, c, n_columns)?;
+        self.d_scores.resize_matrix(backend, c, n_columns)?;
+        for t in [&mut self.rows, &mut self.loss, &mut self.cosines] {
+            t.resize_rows(backend, c)?;
+        }
+        self.working.resize_rows(backend, c)
+    }
+}
+
 impl<B: Backend> InfoNce<B> {
     /// A loss for embeddings of size `embedding_size`.
     ///
@@ -92,12 +120,7 @@ impl<B: Backend> InfoNce<B> {
             symmetric,
             queries: Side::new(backend, embedding_size)?,
             passages: Side::new(backend, embedding_size)?,
-            chunk: Tensor::zeros(backend, &[0, embedding_size])?,
-            chunk_working: Tensor::zeros(backend, &[0, embedding_size])?,
-            scores: Tensor::zeros(backend, &[0, 0])?,
-            d_scores: Tensor::zeros(backend, &[0, 0])?,
-            loss: Tensor::zeros(backend, &[0])?,
-            cosines: Tensor::zeros(backend, &[0, 2])?,
+            chunk: RowChunk::new(backend, embedding_size)?,
             positives: Tensor::zeros(backend, &[0])?,
             rows_per_chunk: ROWS_PER_CHUNK,
         })
@@ -107,6 +130,25 @@ impl<B: Backend> InfoNce<B> {
     pub fn with_rows_per_chunk(mut self, rows: usize) -> Self {
         self.rows_per_chunk = rows;
         self
+    }
+
+    /// Room for a batch of `n_queries` queries and `n_passages` passages.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn reserve(&mut self, backend: &B, n_queries: usize, n_passages: usize) -> Result<()> {
+        self.queries.resize_to(backend, n_queries)?;
+        self.passages.resize_to(backend, n_passages)?;
+        self.chunk.resize(backend, self.rows_per_chunk.min(n_queries), n_passages)?;
+        self.number_rows(backend, n_queries)
+    }
+
+    /// Positives of `n_rows` rows.
+    fn number_rows(&mut self, backend: &B, n_rows: usize) -> Result<()> {
+        if self.positives.len() < n_rows {
+            self.positives.assign(backend, &(0..n_rows as i32).collect::<Vec<_>>())?;
+        }
+        Ok(())
     }
 
     /// Gradient of a batch's loss, and its [results](InfoNce::report). `embeddings` `(S, D)` holds `n_queries` queries,
@@ -127,6 +169,7 @@ impl<B: Backend> InfoNce<B> {
         assert!(n_passages >= n_queries, "every query has a positive");
         self.queries.load(backend, embeddings, 0, n_queries)?;
         self.passages.load(backend, embeddings, n_queries, n_passages)?;
+        self.number_rows(backend, n_queries)?;
         let weight = if self.symmetric { 0.5 } else { 1.0 } / n_queries as f32;
         self.direction(backend, false, n_queries, weight, results)?;
         if self.symmetric {
@@ -186,61 +229,54 @@ impl<B: Backend> InfoNce<B> {
         let (rows, columns) =
             if turned { (&mut self.passages, &mut self.queries) } else { (&mut self.queries, &mut self.passages) };
         let n_columns = columns.embeddings.rows();
-        if self.positives.len() < n_rows {
-            self.positives.assign(backend, &(0..n_rows as i32).collect::<Vec<_>>())?;
-        }
+        let chunk = &mut self.chunk;
         for first in (0..n_rows).step_by(self.rows_per_chunk) {
             let c = self.rows_per_chunk.min(n_rows - first);
-            self.scores.resize_matrix(backend, c, n_columns)?;
-            self.d_scores.resize_matrix(backend, c, n_columns)?;
-            for t in [&mut self.chunk, &mut self.loss, &mut self.cosines] {
-                t.resize_rows(backend, c)?;
-            }
-            self.chunk_working.resize_rows(backend, c)?;
-            backend.copy_rows(&rows.embeddings, first, &mut self.chunk)?;
-            backend.cast(&self.chunk, &mut self.chunk_working)?;
+            chunk.resize(backend, c, n_columns)?;
+            backend.copy_rows(&rows.embeddings, first, &mut chunk.rows)?;
+            backend.cast(&chunk.rows, &mut chunk.working)?;
             backend.gemm_f32(Gemm {
-                a: &self.chunk_working,
+                a: &chunk.working,
                 trans_a: false,
                 b: &columns.working,
                 trans_b: true,
                 bias: None,
-                out: &mut self.scores,
+                out: &mut chunk.scores,
                 accumulate: false,
             })?;
             backend.info_nce_rows(InfoNceRows {
-                scores: &self.scores,
+                scores: &chunk.scores,
                 positives: Ints::new(&self.positives, first..first + c),
                 inv_temperature: 1.0 / self.temperature,
                 weight,
-                loss: &mut self.loss,
-                cosines: &mut self.cosines,
-                d_scores: &mut self.d_scores,
+                loss: &mut chunk.loss,
+                cosines: &mut chunk.cosines,
+                d_scores: &mut chunk.d_scores,
             })?;
             // dP += dS^T Q
             backend.gemm_f32(Gemm {
-                a: &self.d_scores,
+                a: &chunk.d_scores,
                 trans_a: true,
-                b: &self.chunk_working,
+                b: &chunk.working,
                 trans_b: false,
                 bias: None,
                 out: &mut columns.d,
                 accumulate: true,
             })?;
             // dQ += dS P, for the rows of this chunk
-            backend.copy_rows(&rows.d, first, &mut self.chunk)?;
+            backend.copy_rows(&rows.d, first, &mut chunk.rows)?;
             backend.gemm_f32(Gemm {
-                a: &self.d_scores,
+                a: &chunk.d_scores,
                 trans_a: false,
                 b: &columns.working,
                 trans_b: false,
                 bias: None,
-                out: &mut self.chunk,
+                out: &mut chunk.rows,
                 accumulate: true,
             })?;
-            backend.paste_rows(&self.chunk, &mut rows.d, first)?;
-            backend.read_later(&self.loss, results)?;
-            backend.read_later(&self.cosines, results)?;
+            backend.paste_rows(&chunk.rows, &mut rows.d, first)?;
+            backend.read_later(&chunk.loss, results)?;
+            backend.read_later(&chunk.cosines, results)?;
         }
         Ok(())
     }

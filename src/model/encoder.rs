@@ -46,12 +46,20 @@ impl<B: Backend> Gradients<B> {
         Ok(Self { params })
     }
 
+    /// Room for the gradients of a batch with `n_ids` different token ids.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn reserve(&mut self, backend: &B, n_ids: usize) -> Result<()> {
+        self.params.word_embeddings.resize_rows(backend, n_ids)
+    }
+
     /// Zeroes every gradient before a step whose batch has `n_ids` different token ids.
     ///
     /// # Errors
     /// When the device has no memory left.
     pub fn reset(&mut self, backend: &B, n_ids: usize) -> Result<()> {
-        self.params.word_embeddings.resize_rows(backend, n_ids)?;
+        self.reserve(backend, n_ids)?;
         self.params.iter_mut().try_for_each(|g| backend.zero(g))
     }
 }
@@ -102,7 +110,18 @@ impl<B: Backend> Activations<B> {
         &self.head.embeddings
     }
 
-    fn resize(&mut self, backend: &B, config: &ModelConfig, keep: Keep, n_tokens: usize, n_seqs: usize) -> Result<()> {
+    /// Room for a chunk of `n_tokens` tokens and `n_seqs` sequences.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn resize(
+        &mut self,
+        backend: &B,
+        config: &ModelConfig,
+        keep: Keep,
+        n_tokens: usize,
+        n_seqs: usize,
+    ) -> Result<()> {
         let slots = if keep == Keep::Everything { config.num_hidden_layers } else { config.num_hidden_layers.min(2) };
         while self.layers.len() < slots {
             self.layers.push(LayerSaved::new(backend, config)?);

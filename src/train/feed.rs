@@ -58,7 +58,8 @@ pub struct Feed<B: Backend> {
 }
 
 impl<B: Backend> Feed<B> {
-    /// Starts to lay out `batches`; each step may ask for `n_results` results.
+    /// Starts to lay out `batches`, none of which takes more than `block_len` integers; each step may ask for `n_results`
+    /// results.
     ///
     /// # Errors
     /// When the device has no memory left, or the system does not grant a thread.
@@ -66,19 +67,18 @@ impl<B: Backend> Feed<B> {
         backend: &B,
         batches: impl Iterator<Item = Result<Batch>> + Send + 'static,
         mut packer: Packer,
+        block_len: usize,
         n_results: usize,
     ) -> Result<Self> {
         let (spare, slots) = channel();
         for _ in 0..SLOTS {
-            let slot = Slot {
-                block: backend.host_block(0)?,
-                packed: PackedBatch::new(backend)?,
-                results: backend.readback(n_results)?,
-            };
+            let mut packed = PackedBatch::new(backend)?;
+            packed.reserve(backend, block_len)?;
+            let (block, results) = (backend.host_block(block_len)?, backend.readback(n_results)?);
+            let slot = Slot { block, packed, results };
             spare.send(slot).expect("its receiver is here");
         }
-        let backend = backend.clone();
-        let filled = batches.map_while(move |batch| fill(&backend, &mut packer, batch, &slots).transpose());
+        let filled = batches.map_while(move |batch| fill(&mut packer, batch, &slots).transpose());
         Ok(Feed { spare, filled: Ahead::start("hbt-feeder", SLOTS, filled)?, next: None, is_started: false })
     }
 
@@ -112,7 +112,6 @@ impl<B: Backend> Feed<B> {
 
 /// A batch in the next free slot; nothing when there will be no slot any more.
 fn fill<B: Backend>(
-    backend: &B,
     packer: &mut Packer,
     batch: Result<Batch>,
     slots: &Receiver<Slot<B>>,
@@ -120,10 +119,6 @@ fn fill<B: Backend>(
     let batch = batch?;
     let host = packer.pack(Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens })?;
     let Ok(mut slot) = slots.recv() else { return Ok(None) };
-    if slot.block.as_mut().len() < host.block().len() {
-        // Batches differ a little in their tokens: room for the next ones.
-        slot.block = backend.host_block(host.block().len() * 5 / 4)?;
-    }
     slot.packed.lay_out(host, slot.block.as_mut());
     Ok(Some((batch, slot)))
 }

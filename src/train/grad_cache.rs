@@ -3,8 +3,9 @@
 //! back-propagate its share. Dropout is stateless, so the second run sees the first one's masks. A batch that fits
 //! one chunk runs once, and the last chunk of a larger one is never run twice.
 
+use super::StepBounds;
 use crate::Result;
-use crate::backend::{Backend, PackedBatch, Tensor};
+use crate::backend::{Backend, PackedBatch, Purpose, Tensor};
 use crate::loss::InfoNce;
 use crate::model::{Activations, Encoder, Gradients, Keep, StepDropout};
 
@@ -30,6 +31,22 @@ impl<B: Backend> GradCache<B> {
             embeddings: Tensor::zeros(backend, &shape)?,
             d_embeddings: Tensor::zeros(backend, &shape)?,
             d_chunk: Tensor::zeros(backend, &shape)?,
+        })
+    }
+
+    /// Room for steps within `bounds`.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn reserve(&mut self, backend: &B, encoder: &Encoder<B>, bounds: &StepBounds) -> Result<()> {
+        let StepBounds { chunk_tokens, chunk_seqs, n_seqs, .. } = *bounds;
+        let config = &encoder.config;
+        let acts = &mut self.activations;
+        Purpose::Activations.during(|| acts.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))?;
+        Purpose::Loss.during(|| {
+            self.embeddings.resize_rows(backend, n_seqs)?;
+            self.d_embeddings.resize_rows(backend, n_seqs)?;
+            self.d_chunk.resize_rows(backend, chunk_seqs)
         })
     }
 

@@ -1,35 +1,41 @@
 //! Training: the loop, GradCache, the optimizer, checkpoints and reports.
 
+mod bounds;
+mod card;
 pub mod checkpoint;
 mod feed;
 pub mod grad_cache;
 pub mod optimizer;
 mod profile;
 pub mod report;
+mod results;
 pub mod schedule;
 mod word_table;
 
+pub use bounds::StepBounds;
 pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
 
-use crate::backend::{Backend, Element};
+use crate::backend::{Backend, Element, Purpose};
 use crate::config::Config;
+use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
 use crate::data::loader::load;
-use crate::data::sampler::{BatchKind, Sampler, SamplerConfig};
+use crate::data::sampler::{Sampler, SamplerConfig};
 use crate::data::shard::TokenCache;
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
 use crate::loss::InfoNce;
-use crate::model::{Gradients, Keep, ModelCard, Packer, StepDropout, specs};
+use crate::model::{Gradients, Keep, Packer, StepDropout, specs};
 use crate::progress::Counter;
 use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
 use feed::{Fed, Feed};
 use profile::Profiler;
-use report::{Log, Progress, StepMetrics};
+use report::{Log, Progress};
+use results::Pending;
 use schedule::Schedule;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,16 +110,6 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     trainer.finish(&log.progress)
 }
 
-/// A step that the device has, or will have, done.
-struct Pending<B: Backend> {
-    fed: Fed<B>,
-    /// 1-based
-    step: u64,
-    learning_rate: f64,
-    /// When it was asked for
-    start: Instant,
-}
-
 /// A run in progress.
 struct Trainer<'a, B: Backend> {
     retriever: &'a mut Retriever<B>,
@@ -181,23 +177,34 @@ impl<'a, B: Backend> Trainer<'a, B> {
             max_grad_norm: config.max_grad_norm.unwrap_or(0.0) as f32,
         };
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
-        let master = if B::E::IS_F32 { None } else { Some(retriever.f32_weights()?) };
-        let mut optimizer = Optimizer::new(backend, &specs, &encoder.weights, master, optimizer_config)?;
+        let mut optimizer = Purpose::Optimizer.during(|| {
+            let master = if B::E::IS_F32 { None } else { Some(retriever.f32_weights()?) };
+            Optimizer::new(backend, &specs, &encoder.weights, master, optimizer_config)
+        })?;
         if state.step > 0 && !state.complete {
             setup.run_dir.load_moments(backend, &specs, &mut optimizer, state.step)?;
         }
-        let loss = InfoNce::new(backend, encoder.embedding_size(), config.temperature as f32, config.symmetric)?;
+        let batch_bounds = BatchBounds::new(&setup.data, config.batch_size, config.negatives_per_query);
+        let bounds = StepBounds::new(&batch_bounds, config.chunk_tokens, encoder.config.vocab_size);
+        let grads = Purpose::Gradients.during(|| {
+            let mut grads = Gradients::new(backend, &encoder.weights)?;
+            grads.reserve(backend, bounds.n_ids).map(|()| grads)
+        })?;
+        let mut grad_cache = GradCache::new(backend, encoder)?;
+        grad_cache.reserve(backend, encoder, &bounds)?;
+        let mut loss = InfoNce::new(backend, encoder.embedding_size(), config.temperature as f32, config.symmetric)?;
+        Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(Arc::new(sampler), source, steps, config.negatives_per_query)?;
         let packer = Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything);
         let n_results = loss.n_results(config.batch_size) + optimizer.n_results();
         Ok(Trainer {
-            feed: Feed::start(backend, batches, packer, n_results)?,
+            feed: Feed::start(backend, batches, packer, bounds.block_len, n_results)?,
             schedule: Schedule::new(config.lr_schedule, config.warmup_ratio, state.total_steps)?,
             loss,
-            grad_cache: GradCache::new(backend, encoder)?,
-            grads: Gradients::new(backend, &encoder.weights)?,
+            grad_cache,
+            grads,
             retriever,
             setup,
             state,
@@ -250,55 +257,6 @@ impl<'a, B: Backend> Trainer<'a, B> {
             self.await_results(log)?;
         }
         Ok(())
-    }
-
-    /// Waits until every step that was asked for has been done and reported. Has to come before anything else than a
-    /// step: what a step that went wrong has left is not for saving.
-    fn await_results(&mut self, log: &mut Log) -> Result<()> {
-        self.pending.take().map_or(Ok(()), |pending| self.report_step(pending, log))
-    }
-
-    /// Waits for a step's results and gives it its line.
-    fn report_step(&mut self, mut pending: Pending<B>, log: &mut Log) -> Result<()> {
-        self.retriever.backend.receive(pending.fed.results(), &mut self.results)?;
-        let Pending { fed, step, learning_rate, start } = pending;
-        let (batch, before) = (&fed.batch, std::mem::replace(&mut self.last_results, Instant::now()));
-        let (of_loss, of_update) = self.results.split_at(self.loss.n_results(batch.n_queries));
-        let report = self.loss.report(batch.n_queries, of_loss);
-        let grad_norm = self.optimizer.grad_norm(of_update);
-        for (what, value) in [("loss", report.loss), ("gradient", grad_norm)] {
-            if !value.is_finite() {
-                return Err(self.not_finite(what, step));
-            }
-        }
-        let lang = match batch.kind {
-            BatchKind::Monolingual(lang) => Some(self.setup.data.catalog().languages[usize::from(lang)].clone()),
-            _ => None,
-        };
-        let metrics = StepMetrics {
-            step,
-            loss: report.loss,
-            mode: batch.kind.mode().to_string(),
-            lang,
-            learning_rate,
-            grad_norm,
-            positive_cosine: report.positive_cosine,
-            negative_cosine: report.negative_cosine,
-            tokens: batch.n_tokens(),
-            // It did not begin before the one before it had ended.
-            seconds: (self.last_results - start.max(before)).as_secs_f64(),
-        };
-        self.feed.give_back(fed);
-        log.progress.step(&metrics);
-        self.setup.run_dir.write_metrics(&mut log.metrics, &metrics)
-    }
-
-    fn not_finite(&self, what: &str, step: u64) -> Error {
-        let out = self.setup.run_dir.path().display();
-        let message = format!(
-            "the {what} of step {step} is not finite; start again with a lower one (what {out} saved is untouched)"
-        );
-        Error::config("learning_rate", message)
     }
 
     /// Makes the weights what they are after the present step, for whoever reads all of them.
@@ -407,43 +365,5 @@ impl<'a, B: Backend> Trainer<'a, B> {
             self.save()?;
         }
         Ok(Outcome { state: self.state, interrupted: false })
-    }
-
-    /// The model card, with the figures of the model being saved.
-    fn card(&self, report: &EvalReport) -> ModelCard {
-        let mut rows = String::from("| | before | now |\n|---|---|---|\n");
-        for &metric in crate::eval::Metric::ALL {
-            let cell = |report: Option<&EvalReport>| {
-                report.and_then(|r| r.metric(metric)).map_or("-".to_owned(), |v| format!("{v:.4}"))
-            };
-            rows += &format!("| {metric} | {} | {} |\n", cell(self.state.before.as_ref()), cell(Some(report)));
-        }
-        let (task, split) = (&report.task, &report.split);
-        self.card_text(format!("\nMeasured on {task} ({split}), {} languages:\n\n{rows}", report.languages.len()))
-    }
-
-    fn card_text(&self, measured: String) -> ModelCard {
-        let c = self.setup.config;
-        let languages = self.setup.data.catalog().languages.clone();
-        let training = format!(
-            "Trained for {} of {} steps of {} queries with in-batch negatives (InfoNCE, temperature {}), AdamW at a \
-             learning rate of {}, {} batches{}, seed {}.\n{measured}",
-            self.state.step,
-            self.state.total_steps,
-            c.batch_size,
-            c.temperature,
-            c.learning_rate,
-            c.mode,
-            if c.mode == crate::data::sampler::BatchMode::Hybrid {
-                format!(" (alpha {})", c.alpha)
-            } else {
-                String::new()
-            },
-            c.seed,
-        );
-        // Only a hub id means something to whoever reads the card.
-        let is_hub_id =
-            c.model.as_deref().is_some_and(|m| m.split('/').count() == 2 && !std::path::Path::new(m).exists());
-        ModelCard { base_model: c.model.clone().filter(|_| is_hub_id), languages, training }
     }
 }

@@ -18,7 +18,7 @@ const ROLES: [Role; 3] = [Role::Query, Role::Positive, Role::Negative];
 
 /// Rows of many shapes, enough of them for several chunks: one to three languages a group, ids that come back much
 /// later or never, repeated texts, negatives for some, texts over the length limit.
-fn rows(n_rows: usize) -> String {
+pub fn rows(n_rows: usize) -> String {
     let langs = ["sw", "en", "zh-Hant", "ar"];
     let mut rows = String::new();
     for i in 0..n_rows {

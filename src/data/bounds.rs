@@ -1,0 +1,75 @@
+//! How large a batch can become, so that memory for it can be had before the first step.
+
+use super::catalog::Role;
+use super::shard::TokenCache;
+
+/// What no batch of a run exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchBounds {
+    /// Queries of every batch.
+    pub n_queries: usize,
+    /// Queries and passages.
+    pub n_seqs: usize,
+    /// Tokens of all of them.
+    pub n_tokens: usize,
+    /// Tokens of the shortest text.
+    pub shortest: usize,
+    /// Tokens of the longest text.
+    pub longest: usize,
+}
+
+impl BatchBounds {
+    /// Of batches of `batch_size` rows with at most `max_negatives` negatives each (`None`: all). No two rows of a batch
+    /// are of one group, so the groups with the most tokens, each at its longest, are the worst there can be.
+    pub fn new(data: &TokenCache, batch_size: usize, max_negatives: Option<usize>) -> Self {
+        let mut of_groups: Vec<usize> = Vec::with_capacity(data.n_groups() as usize);
+        let (mut n_negatives, mut shortest, mut longest) = (0, usize::MAX, 0);
+        for group in 0..data.n_groups() {
+            // Longest query, longest positive, and most tokens of the negatives in one language.
+            let (mut tokens, mut negatives) = ([0usize; 3], Negatives::default());
+            for info in data.group_texts(group).map(|text| data.text_info(text)) {
+                let len = info.len as usize;
+                (shortest, longest) = (shortest.min(len), longest.max(len));
+                match info.role {
+                    Role::Query => tokens[0] = tokens[0].max(len),
+                    Role::Positive => tokens[1] = tokens[1].max(len),
+                    Role::Negative => {
+                        negatives.add(info.lang, len);
+                        let n = negatives.n.min(max_negatives.unwrap_or(usize::MAX));
+                        n_negatives = n_negatives.max(n);
+                        tokens[2] = tokens[2].max(negatives.tokens.min(n * negatives.longest));
+                    }
+                }
+            }
+            of_groups.push(tokens.iter().sum());
+        }
+        of_groups.sort_unstable_by_key(|&tokens| std::cmp::Reverse(tokens));
+        BatchBounds {
+            n_queries: batch_size,
+            n_seqs: batch_size * (2 + n_negatives),
+            n_tokens: of_groups.iter().take(batch_size).sum(),
+            shortest: shortest.min(longest),
+            longest,
+        }
+    }
+}
+
+/// A group's negatives in one language; a group's texts come language by language.
+#[derive(Default)]
+struct Negatives {
+    lang: u16,
+    n: usize,
+    tokens: usize,
+    longest: usize,
+}
+
+impl Negatives {
+    fn add(&mut self, lang: u16, len: usize) {
+        if lang != self.lang {
+            *self = Negatives { lang, ..Negatives::default() };
+        }
+        self.n += 1;
+        self.tokens += len;
+        self.longest = self.longest.max(len);
+    }
+}

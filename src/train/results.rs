@@ -1,0 +1,71 @@
+//! What steps report, when the device has done them.
+
+use super::Trainer;
+use super::feed::Fed;
+use super::report::{Log, StepMetrics};
+use crate::backend::Backend;
+use crate::data::catalog::TextSource;
+use crate::data::sampler::BatchKind;
+use crate::{Error, Result};
+use std::time::Instant;
+
+/// A step that the device has, or will have, done.
+pub(super) struct Pending<B: Backend> {
+    pub fed: Fed<B>,
+    /// 1-based
+    pub step: u64,
+    pub learning_rate: f64,
+    /// When it was asked for
+    pub start: Instant,
+}
+
+impl<B: Backend> Trainer<'_, B> {
+    /// Waits until every step that was asked for has been done and reported. Has to come before anything else than a
+    /// step: what a step that went wrong has left is not for saving.
+    pub(super) fn await_results(&mut self, log: &mut Log) -> Result<()> {
+        self.pending.take().map_or(Ok(()), |pending| self.report_step(pending, log))
+    }
+
+    /// Waits for a step's results and gives it its line.
+    pub(super) fn report_step(&mut self, mut pending: Pending<B>, log: &mut Log) -> Result<()> {
+        self.retriever.backend.receive(pending.fed.results(), &mut self.results)?;
+        let Pending { fed, step, learning_rate, start } = pending;
+        let (batch, before) = (&fed.batch, std::mem::replace(&mut self.last_results, Instant::now()));
+        let (of_loss, of_update) = self.results.split_at(self.loss.n_results(batch.n_queries));
+        let report = self.loss.report(batch.n_queries, of_loss);
+        let grad_norm = self.optimizer.grad_norm(of_update);
+        for (what, value) in [("loss", report.loss), ("gradient", grad_norm)] {
+            if !value.is_finite() {
+                return Err(self.not_finite(what, step));
+            }
+        }
+        let lang = match batch.kind {
+            BatchKind::Monolingual(lang) => Some(self.setup.data.catalog().languages[usize::from(lang)].clone()),
+            _ => None,
+        };
+        let metrics = StepMetrics {
+            step,
+            loss: report.loss,
+            mode: batch.kind.mode().to_string(),
+            lang,
+            learning_rate,
+            grad_norm,
+            positive_cosine: report.positive_cosine,
+            negative_cosine: report.negative_cosine,
+            tokens: batch.n_tokens(),
+            // It did not begin before the one before it had ended.
+            seconds: (self.last_results - start.max(before)).as_secs_f64(),
+        };
+        self.feed.give_back(fed);
+        log.progress.step(&metrics);
+        self.setup.run_dir.write_metrics(&mut log.metrics, &metrics)
+    }
+
+    fn not_finite(&self, what: &str, step: u64) -> Error {
+        let out = self.setup.run_dir.path().display();
+        let message = format!(
+            "the {what} of step {step} is not finite; start again with a lower one (what {out} saved is untouched)"
+        );
+        Error::config("learning_rate", message)
+    }
+}
