@@ -49,7 +49,12 @@ pub fn assert_gradient_each<T: Element>(
         let mut direction = vec![0.0; x.len()];
         direction[i] = 1.0;
         let expected = directional(&f, x, &direction, cotangent);
-        assert_within(&format!("{what}, element {i}"), got[i], expected, stored::<T>(expected, tolerance * largest + more(i)));
+        assert_within(
+            &format!("{what}, element {i}"),
+            got[i],
+            expected,
+            stored::<T>(expected, tolerance * largest + more(i)),
+        );
     }
 }
 
