@@ -109,7 +109,7 @@ pub fn segment_sum_by_itself<B: Backend>(backend: &B) {
     // Tokens of row 1 are always the same 171; those before them are 0, 1 or 300.
     let sums = [0, 1, 300].map(|before| {
         let row_of: Vec<i32> =
-            (0..tokens).map(|t| if t < before { 0 } else { 2 - i32::from(t >= 300 && t < 471) }).collect();
+            (0..tokens).map(|t| if t < before { 0 } else { 2 - i32::from((300..471).contains(&t)) }).collect();
         let segments = HostSegments::new(&row_of, &[0, 1, 2]).on(backend);
         let mut out = Tensor::zeros(backend, &[3, width]).unwrap();
         backend.segment_sum(SegmentSum { x: &x, segments: segments.get(), out: &mut out }).unwrap();
