@@ -116,10 +116,10 @@ struct Replay {
         }
     }
 
-    template <int N> __device__ inline void row(float* w_row, bf16* copy, const float* m_row, const float* v_row, i64 width) const {
+    template <int N> __device__ inline void row(float* w_row, bf16* copy, const float* m_row, const float* v_row, int width) const {
         // All lanes stay, as each has a share of the updates.
-        for (i64 first_column = 0; first_column < width; first_column += WARP * N) {
-            const i64 at = first_column + threadIdx.x % WARP * N;
+        for (int first_column = 0; first_column < width; first_column += WARP * N) {
+            const int at = first_column + int(threadIdx.x % WARP) * N;
             const bool inside = at < width;
             Vector<float, N> w{}, m{}, root{};
             if (inside) w = load_vector<N>(w_row + at);
@@ -141,7 +141,7 @@ struct Replay {
 // Brings the rows `rows` (n,) (null: 0 .. n - 1) of `w` (V, width) and of its copy (null where weights are f32) from the
 // update `current` (V,) to `update`, given the moments (V, width) as of `touched` (V,); see Replay for history
 // (n_history, 3), which ends with `update`, and decays (n_decays, 2). Launched with ROWS rows a block.
-KERNEL(adamw_catch_up, THREADS, float* w, bf16* copy, i32* current, const float* m, const float* v, const i32* touched,
+KERNEL_MIN_BLOCKS(adamw_catch_up, THREADS, 4, float* w, bf16* copy, i32* current, const float* m, const float* v, const i32* touched,
        const i32* rows, const float* history, const float* decays, float eps, i32 update, i64 n, i64 width, i64 n_history,
        i64 n_decays) {
     const i64 i = i64(blockIdx.x) * ROWS + threadIdx.x / WARP;
@@ -153,9 +153,9 @@ KERNEL(adamw_catch_up, THREADS, float* w, bf16* copy, i32* current, const float*
     replay.moved = reach < replay.current ? replay.current : reach < update ? reach : update;
     bf16* const copy_row = copy == nullptr ? nullptr : copy + at;
     if (width % 4 == 0) {
-        replay.row<4>(w + at, copy_row, m + at, v + at, width);
+        replay.row<4>(w + at, copy_row, m + at, v + at, int(width));
     } else {
-        replay.row<1>(w + at, copy_row, m + at, v + at, width);
+        replay.row<1>(w + at, copy_row, m + at, v + at, int(width));
     }
     // Every lane has read it.
     __syncwarp();

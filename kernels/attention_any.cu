@@ -10,19 +10,19 @@
 
 // At most; as many warps as the longest sequence has work for.
 constexpr int THREADS = 128;
-// Rows of a warp, and of a block at most.
+// Rows of a warp.
 constexpr int R = 4;
-constexpr int MOST_ROWS = THREADS / WARP * R;
 // Rows of the item; as in attention_work of src/backend/ops.rs.
 constexpr int ITEM_ROWS = 128;
 // Columns of a lane: head sizes up to 256.
 constexpr int COLUMNS = 8;
 constexpr int MAX_HEAD_SIZE = COLUMNS * WARP;
 
-// Dynamic shared memory: weights of a block's rows, `own` tensors' rows, and 32 of two tensors of the other kind.
-__device__ constexpr int shared_bytes(int own, int rows, int head_size) {
+// Dynamic shared memory for `rows` of a block: their weights, `own` tensors' rows, and twice 32 of the other kind.
+__device__ constexpr int shared_bytes(int rows, int own, int head_size) {
     return 4 * (WARP * rows + own * rows * head_size + 2 * WARP * (head_size | 1));
 }
+constexpr int MAX_ROWS = THREADS / WARP * R;
 
 // One head of the batch, as the kernels' parameters give it.
 template <class E> struct Problem {
@@ -132,10 +132,10 @@ __device__ inline void add_weighted_rows(float (&out)[R][COLUMNS], const Weights
 template <class E>
 __device__ inline void forward(E* out, float* lse, const Problem<E>& problem, const i32* work, const i32* cu_seqlens,
                                i64 n_items, i64 n_groups) {
-    DYNAMIC_SHARED(shared, shared_bytes(1, MOST_ROWS, MAX_HEAD_SIZE), shared_bytes(1, blockDim.x / WARP * R, problem.head_size));
+    const int block_rows = blockDim.x / WARP * R;
+    DYNAMIC_SHARED(shared, shared_bytes(MAX_ROWS, 1, MAX_HEAD_SIZE), shared_bytes(block_rows, 1, problem.head_size));
     const int width = problem.head_size, lane = threadIdx.x % WARP, row = threadIdx.x / WARP * R;
     const i64 stride = 3 * problem.hidden();
-    const int block_rows = blockDim.x / WARP * R;
     const Weights weights{reinterpret_cast<float*>(shared)};
     const Rows k{weights.base + blockDim.x * R, width | 1}, v{k.row(WARP), width | 1}, q{v.row(WARP), width};
 
@@ -236,10 +236,10 @@ __device__ inline SoftmaxGradient softmax_gradient(float score, float d_p, float
 template <class E>
 __device__ inline void backward_queries(E* d_qkv, float* delta, float* partials, const Problem<E>& problem, const i32* work,
                                         const i32* cu_seqlens, i64 n_items, i64 n_groups) {
-    DYNAMIC_SHARED(shared, shared_bytes(2, MOST_ROWS, MAX_HEAD_SIZE), shared_bytes(2, blockDim.x / WARP * R, problem.head_size));
+    const int block_rows = blockDim.x / WARP * R;
+    DYNAMIC_SHARED(shared, shared_bytes(MAX_ROWS, 2, MAX_HEAD_SIZE), shared_bytes(block_rows, 2, problem.head_size));
     const int width = problem.head_size, lane = threadIdx.x % WARP, row = threadIdx.x / WARP * R;
     const i64 stride = 3 * problem.hidden(), group = blockIdx.x / u32(problem.n_heads);
-    const int block_rows = blockDim.x / WARP * R;
     const Weights weights{reinterpret_cast<float*>(shared)};
     const Rows k{weights.base + blockDim.x * R, width | 1}, v{k.row(WARP), width | 1}, q{v.row(WARP), width},
         d_out{q.row(block_rows), width};
@@ -296,10 +296,10 @@ __device__ inline void backward_queries(E* d_qkv, float* delta, float* partials,
 template <class E>
 __device__ inline void backward_keys(E* d_qkv, const float* delta, float* partials, const Problem<E>& problem, const i32* work,
                                      const i32* cu_seqlens, i64 n_items, i64 n_groups) {
-    DYNAMIC_SHARED(shared, shared_bytes(2, MOST_ROWS, MAX_HEAD_SIZE), shared_bytes(2, blockDim.x / WARP * R, problem.head_size));
+    const int block_rows = blockDim.x / WARP * R;
+    DYNAMIC_SHARED(shared, shared_bytes(MAX_ROWS, 2, MAX_HEAD_SIZE), shared_bytes(block_rows, 2, problem.head_size));
     const int width = problem.head_size, lane = threadIdx.x % WARP, row = threadIdx.x / WARP * R;
     const i64 stride = 3 * problem.hidden(), group = blockIdx.x / u32(problem.n_heads);
-    const int block_rows = blockDim.x / WARP * R;
     const Weights weights{reinterpret_cast<float*>(shared)};
     const Rows q{weights.base + blockDim.x * R, width | 1}, d_out{q.row(WARP), width | 1}, k{d_out.row(WARP), width},
         v{k.row(block_rows), width};

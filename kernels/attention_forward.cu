@@ -168,7 +168,8 @@ __device__ inline void forward_short(bf16* out, float* lse, const bf16* qkv, con
     Rows<Head, S::M> rows;
     rows.clear();
     KeepBits<S::M, Length> keep;
-    for (int first = 0; first < item.len; first += KEYS) {
+    // Length is a bound as well, so that there is no loop, and nothing to keep for a next turn, where all fits one.
+    for (int first = 0; first < Length && first < item.len; first += KEYS) {
         take_keys<KEYS / 8>(rows, keep, problem, item, row, q, row, k, v, first, first, lane);
     }
     finish(out, lse, rows, problem, q, row, item, row, lane);

@@ -18,8 +18,8 @@ __device__ inline void forward(E* sum, E* out, float* mean, float* rstd, const i
     __syncthreads();
     const int first = first_column();
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        const i64 at = row * width, id = read_by_one(ids + row), place = read_by_one(positions + row);
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        const i64 at = i64(row) * width, id = read_by_one(ids + row), place = read_by_one(positions + row);
         const Pairs<E, N> raw_word = load_pairs<E, N>(word + id * width, first, width);
         const Pairs<E, N> raw_position = load_pairs<E, N>(position + place * width, first, width);
         const i32 global_row = dropout.threshold == 0 ? 0 : read_by_one(global_rows + row);
@@ -53,12 +53,12 @@ template <class E>
 __device__ inline void forward_any(E* sum, E* out, float* mean, float* rstd, const i32* ids, const i32* positions,
                                    const i32* global_rows, const E* word, const E* position, const E* token_type,
                                    const E* weight, const E* bias, float eps, const Dropout& dropout, i64 rows_per_block,
-                                   i64 n_rows, i64 width) {
+                                   i64 n_rows, int width) {
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        E* x = sum + row * width;
-        const E *w = word + ids[row] * width, *p = position + positions[row] * width;
-        for_columns(width, [&](i64 column) {
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        E* x = sum + i64(row) * width;
+        const E *w = word + i64(ids[row]) * width, *p = position + i64(positions[row]) * width;
+        for_columns(width, [&](int column) {
             x[column] = from_float<E>(to_float(w[column]) + (to_float(p[column]) + to_float(token_type[column])));
         });
         const Moments m = moments_any(x, width, eps);
@@ -66,10 +66,10 @@ __device__ inline void forward_any(E* sum, E* out, float* mean, float* rstd, con
             mean[row] = m.mean;
             rstd[row] = m.rstd;
         }
-        for_columns(dropout, global_rows[row], width, [&](i64 column, float factor) {
+        for_columns(dropout, global_rows[row], width, [&](int column, float factor) {
             const float normal = (to_float(x[column]) - m.mean) * m.rstd;
             const float result = fmaf(normal, to_float(weight[column]), to_float(bias[column]));
-            out[row * width + column] = from_float<E>(result * factor);
+            out[i64(row) * width + column] = from_float<E>(result * factor);
         });
     }
 }
@@ -86,8 +86,8 @@ __device__ inline void backward(E* d_sum, float* partials, const E* d_out, const
     const int first = first_column();
     float d_weight[2 * N] = {}, d_bias[2 * N] = {};
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        const i64 at = row * width;
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        const i64 at = i64(row) * width;
         const Pairs<E, N> raw_g = load_pairs<E, N>(d_out + at, first, width);
         const Pairs<E, N> raw_x = load_pairs<E, N>(sum + at, first, width);
         const Moments m = {read_by_one(mean + row), read_by_one(rstd + row)};
@@ -118,19 +118,20 @@ __device__ inline void backward(E* d_sum, float* partials, const E* d_out, const
 template <class E>
 __device__ inline void backward_any(E* d_sum, float* partials, const E* d_out, const E* sum, const float* mean,
                                     const float* rstd, const E* weight, const i32* global_rows, const Dropout& dropout,
-                                    i64 rows_per_block, i64 n_rows, i64 width) {
+                                    i64 rows_per_block, i64 n_rows, int width) {
     float* d_weight = partials + (i64(blockIdx.x) * WARPS + warp_of_block()) * 2 * width;
     float* d_bias = d_weight + width;
-    for_columns(width, [&](i64 column) { d_weight[column] = d_bias[column] = 0.0f; });
+    for_columns(width, [&](int column) { d_weight[column] = d_bias[column] = 0.0f; });
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        const E *g = d_out + row * width, *x = sum + row * width;
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        const E *g = d_out + i64(row) * width, *x = sum + i64(row) * width;
         const Moments m = {mean[row], rstd[row]};
-        const auto gradient = [&](i64 column, float factor) { return to_float(g[column]) * factor; };
-        const RowBackward back = row_backward_any(gradient, x, weight, m, width, dropout, global_rows[row], d_weight, d_bias);
-        for_columns(dropout, global_rows[row], width, [&](i64 column, float factor) {
+        const i32 global_row = global_rows[row];
+        const auto gradient = [&](int column, float factor) { return to_float(g[column]) * factor; };
+        const RowBackward back = row_backward_any(gradient, x, weight, m, width, dropout, global_row, d_weight, d_bias);
+        for_columns(dropout, global_row, width, [&](int column, float factor) {
             const float wg = gradient(column, factor) * to_float(weight[column]);
-            d_sum[row * width + column] = from_float<E>(back.gradient(wg, (to_float(x[column]) - m.mean) * m.rstd));
+            d_sum[i64(row) * width + column] = from_float<E>(back.gradient(wg, (to_float(x[column]) - m.mean) * m.rstd));
         });
     }
 }

@@ -32,13 +32,14 @@ __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, co
     using Stretch = HeldRow<N, Threads, HELD>;
     SHARED(float, positive_cosine, 1);
     const float inv_t = row.inv_temperature;
-    const i64 last = (row.n - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
+    const int width = int(row.n);
+    const int last = (width - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
     Stretch held;
     // Of the candidates but the positive: 1 - softmax of the positive is computed as their sum, so nothing cancels when it
     // is near 1.
     float largest = LOWEST, others = 0.0f, sum = 0.0f;
-    for (i64 first = 0; first <= last; first += Stretch::CAPACITY) {
-        const int n = Stretch::count(row.n - first), positive = Stretch::position(row.positive - first);
+    for (int first = 0; first <= last; first += Stretch::CAPACITY) {
+        const int n = Stretch::count(width - first), positive = Stretch::position(row.positive - first);
         load_scores(held, row, first, n);
         const float before = largest;
         held.each(n, [&](float& s, int) { largest = fmaxf(largest, s); });
@@ -60,10 +61,10 @@ __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, co
     const float cosine = positive_cosine[0];
     const float total = others + expf((cosine - largest) * inv_t);
     const float share = row.weight * inv_t / total;
-    const int n = int(row.n - last), positive = Stretch::position(row.positive - last);
+    const int n = width - last, positive = Stretch::position(row.positive - last);
     held.each(n, [&](float& p, int column) { p = column == positive ? -others * share : p * (factor * share); });
     held.store(d_scores + last, n);
-    for (i64 first = last - Stretch::CAPACITY; first >= 0; first -= Stretch::CAPACITY) {
+    for (int first = last - Stretch::CAPACITY; first >= 0; first -= Stretch::CAPACITY) {
         const int n = Stretch::CAPACITY, positive = Stretch::position(row.positive - first);
         load_scores(held, row, first, n);
         held.each(n, [&](float& s, int column) {

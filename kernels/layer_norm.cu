@@ -16,8 +16,8 @@ __device__ inline void forward(E* x, E* out, float* mean, float* rstd, const E* 
     __syncthreads();
     const int first = first_column();
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        const i64 at = row * width;
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        const i64 at = i64(row) * width;
         const Pairs<E, N> raw_x = load_pairs<E, N>(x + at, first, width);
         const Pairs<E, N> raw_residual = load_pairs<E, N>(residual + at, first, width);
         const i32 global_row = dropout.threshold == 0 ? 0 : read_by_one(global_rows + row);
@@ -55,22 +55,22 @@ __device__ inline void forward(E* x, E* out, float* mean, float* rstd, const E* 
 template <class E>
 __device__ inline void forward_any(E* x, E* out, float* mean, float* rstd, const E* residual, const E* branch_bias,
                                    const E* weight, const E* bias, const i32* global_rows, float eps,
-                                   const Dropout& dropout, i64 rows_per_block, i64 n_rows, i64 width) {
+                                   const Dropout& dropout, i64 rows_per_block, i64 n_rows, int width) {
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        E* sum = x + row * width;
-        for_columns(dropout, global_rows[row], width, [&](i64 column, float factor) {
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        E* sum = x + i64(row) * width;
+        for_columns(dropout, global_rows[row], width, [&](int column, float factor) {
             const float branch = to_float(sum[column]) + to_float(branch_bias[column]);
-            sum[column] = from_float<E>(fmaf(branch, factor, to_float(residual[row * width + column])));
+            sum[column] = from_float<E>(fmaf(branch, factor, to_float(residual[i64(row) * width + column])));
         });
         const Moments m = moments_any(sum, width, eps);
         if (lane() == 0) {
             mean[row] = m.mean;
             rstd[row] = m.rstd;
         }
-        for_columns(width, [&](i64 column) {
+        for_columns(width, [&](int column) {
             const float normal = (to_float(sum[column]) - m.mean) * m.rstd;
-            out[row * width + column] = from_float<E>(fmaf(normal, to_float(weight[column]), to_float(bias[column])));
+            out[i64(row) * width + column] = from_float<E>(fmaf(normal, to_float(weight[column]), to_float(bias[column])));
         });
     }
 }
@@ -87,8 +87,8 @@ __device__ inline void backward(E* d_residual, E* d_x, float* partials, const E*
     const int first = first_column();
     float d_branch_bias[2 * N] = {}, d_weight[2 * N] = {}, d_bias[2 * N] = {};
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        const i64 at = row * width;
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        const i64 at = i64(row) * width;
         const Pairs<E, N> raw_g = load_pairs<E, N>(d_out + at, first, width);
         const Pairs<E, N> raw_x = load_pairs<E, N>(sum + at, first, width);
         const Moments m = {read_by_one(mean + row), read_by_one(rstd + row)};
@@ -125,21 +125,21 @@ __device__ inline void backward(E* d_residual, E* d_x, float* partials, const E*
 template <class E>
 __device__ inline void backward_any(E* d_residual, E* d_x, float* partials, const E* d_out, const E* sum, const float* mean,
                                     const float* rstd, const E* weight, const i32* global_rows, const Dropout& dropout,
-                                    i64 rows_per_block, i64 n_rows, i64 width) {
+                                    i64 rows_per_block, i64 n_rows, int width) {
     float* d_branch_bias = partials + (i64(blockIdx.x) * WARPS + warp_of_block()) * 3 * width;
     float *d_weight = d_branch_bias + width, *d_bias = d_weight + width;
-    for_columns(width, [&](i64 column) { d_branch_bias[column] = d_weight[column] = d_bias[column] = 0.0f; });
+    for_columns(width, [&](int column) { d_branch_bias[column] = d_weight[column] = d_bias[column] = 0.0f; });
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
-    for (i64 row = rows.first; row < rows.end; row += WARPS) {
-        const E *g = d_out + row * width, *x = sum + row * width;
+    for (int row = rows.first; row < rows.end; row += WARPS) {
+        const E *g = d_out + i64(row) * width, *x = sum + i64(row) * width;
         const Moments m = {mean[row], rstd[row]};
-        const auto gradient = [&](i64 column, float) { return to_float(g[column]); };
+        const auto gradient = [&](int column, float) { return to_float(g[column]); };
         const RowBackward back = row_backward_any(gradient, x, weight, m, width, Dropout{}, 0, d_weight, d_bias);
-        for_columns(dropout, global_rows[row], width, [&](i64 column, float factor) {
+        for_columns(dropout, global_rows[row], width, [&](int column, float factor) {
             const float wg = to_float(g[column]) * to_float(weight[column]);
             const float d = back.gradient(wg, (to_float(x[column]) - m.mean) * m.rstd);
-            d_residual[row * width + column] = from_float<E>(d);
-            d_x[row * width + column] = from_float<E>(d * factor);
+            d_residual[i64(row) * width + column] = from_float<E>(d);
+            d_x[i64(row) * width + column] = from_float<E>(d * factor);
             d_branch_bias[column] += d * factor;
         });
     }

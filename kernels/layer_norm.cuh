@@ -203,26 +203,26 @@ __device__ inline void store_partials(float* partials, float* shared, const floa
 }
 
 // f(column, factor) for each of the lane's columns in a row of any width.
-template <class F> __device__ inline void for_columns(const Dropout& dropout, i32 row, i64 width, F f) {
-    for (i64 base = 0; base + first_column() < width; base += STEP) {
+template <class F> __device__ inline void for_columns(const Dropout& dropout, i32 row, int width, F f) {
+    for (int base = 0; base + first_column() < width; base += STEP) {
         const Factors factor = factors(dropout, row, base / STEP);
 #pragma unroll
         for (int i = 0; i < 2 * PAIRS; ++i) {
-            const i64 column = base + pair_column(first_column(), i / 2) + i % 2;
+            const int column = base + pair_column(first_column(), i / 2) + i % 2;
             if (column < width) f(column, factor.of[i]);
         }
     }
 }
-template <class F> __device__ inline void for_columns(i64 width, F f) {
-    for_columns(Dropout{}, 0, width, [&](i64 column, float) { f(column); });
+template <class F> __device__ inline void for_columns(int width, F f) {
+    for_columns(Dropout{}, 0, width, [&](int column, float) { f(column); });
 }
 
 // As `moments`, of a row in memory that each lane itself has written.
-template <class E> __device__ inline Moments moments_any(const E* row, i64 width, float eps) {
+template <class E> __device__ inline Moments moments_any(const E* row, int width, float eps) {
     float sum = 0.0f, squares = 0.0f;
-    for_columns(width, [&](i64 column) { sum += to_float(row[column]); });
+    for_columns(width, [&](int column) { sum += to_float(row[column]); });
     const float mean = warp_sum(sum) / width;
-    for_columns(width, [&](i64 column) {
+    for_columns(width, [&](int column) {
         const float centred = to_float(row[column]) - mean;
         squares = fmaf(centred, centred, squares);
     });
@@ -232,10 +232,10 @@ template <class E> __device__ inline Moments moments_any(const E* row, i64 width
 // As `row_backward`, for the row whose gradient at a column is gradient(column) and whose kept value is x[column]; the sums
 // by column are in memory that the warp has for itself, d_weight and then d_bias.
 template <class E, class F>
-__device__ inline RowBackward row_backward_any(F gradient, const E* x, const E* weight, Moments moments, i64 width,
+__device__ inline RowBackward row_backward_any(F gradient, const E* x, const E* weight, Moments moments, int width,
                                                const Dropout& dropout, i32 row, float* d_weight, float* d_bias) {
     float sum = 0.0f, sum_x = 0.0f;
-    for_columns(dropout, row, width, [&](i64 column, float factor) {
+    for_columns(dropout, row, width, [&](int column, float factor) {
         const float g = gradient(column, factor), wg = g * to_float(weight[column]);
         const float x_hat = (to_float(x[column]) - moments.mean) * moments.rstd;
         d_weight[column] = fmaf(g, x_hat, d_weight[column]);
@@ -248,13 +248,13 @@ __device__ inline RowBackward row_backward_any(F gradient, const E* x, const E* 
 
 // The rows of a block, dealt out to its warps in turn.
 struct Rows {
-    i64 first;
-    i64 end;
+    int first;
+    int end;
 };
 
 __device__ inline Rows rows_of_warp(i64 rows_per_block, i64 n_rows) {
     const i64 first = blockIdx.x * rows_per_block, end = first + rows_per_block;
-    return Rows{first + warp_of_block(), end < n_rows ? end : n_rows};
+    return Rows{int(first) + warp_of_block(), int(end < n_rows ? end : n_rows)};
 }
 
 // One of the sums that a backward kernel left in rows of `n_sums` times `width`: block b adds up columns of the sum

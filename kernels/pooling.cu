@@ -41,9 +41,9 @@ __device__ inline void add_tokens(float (&sums)[N], const E* x, i64 first, i64 s
 // gets the bits of pool_few_forward, so its company in a batch makes no difference.
 template <class E, int N> __device__ inline void pool_forward_strip(float* out, const E* x, const i32* cu_seqlens, i64 width) {
     const u32 n_strips = u32((width + STRIP<N> - 1) / STRIP<N>);
-    const i64 sequence = blockIdx.x / n_strips, strip = i64(blockIdx.x % n_strips) * STRIP<N>;
-    const i64 start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1];
-    const i64 column = strip + threadIdx.x % ACROSS * N;
+    const u32 sequence = blockIdx.x / n_strips, strip = blockIdx.x % n_strips * STRIP<N>;
+    const i32 start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1];
+    const u32 column = strip + threadIdx.x % ACROSS * N;
     float sums[N] = {};
     if (column < width) add_tokens<E, N>(sums, x + column, start + threadIdx.x / ACROSS, SLICES, end, width);
     const float total = sum_of_slices<N>(sums);

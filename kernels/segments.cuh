@@ -20,12 +20,12 @@ constexpr int AHEAD = 8;
 // Sums N columns of the rows of x (T, width) that order[begin..end] names, in that order. A warp's lanes take part
 // together, those beyond the width for the sake of the others.
 template <class E, int N>
-__device__ inline void sum_tokens(const E* x, const i32* order, i64 begin, i64 end, i64 column, i64 width, float (&sum)[N]) {
+__device__ inline void sum_tokens(const E* x, const i32* order, i32 begin, i32 end, i64 column, i64 width, float (&sum)[N]) {
     const int lane = threadIdx.x % WARP;
 #pragma unroll
     for (int j = 0; j < N; ++j) sum[j] = 0.0f;
-    for (i64 base = begin; base < end; base += WARP) {
-        const int n = end - base < WARP ? int(end - base) : WARP;
+    for (i32 base = begin; base < end; base += WARP) {
+        const int n = end - base < WARP ? end - base : WARP;
         const i32 mine = lane < n ? order[base + lane] : 0;
         for (int first = 0; first < n; first += AHEAD) {
             Raw<E, N> raw[AHEAD];
@@ -49,7 +49,7 @@ __device__ inline void sum_tokens(const E* x, const i32* order, i64 begin, i64 e
 // out[rows[s]] += the sum of segment s, a block a segment; the long ones are left to the two kernels below.
 template <class E, int N>
 __device__ inline void add_segment(float* out, const E* x, const i32* order, const i32* starts, const i32* rows, i64 width) {
-    const i64 begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
+    const i32 begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
     if (begin == end || end - begin > PIECE) return;
     float* row = out + rows[blockIdx.x] * width;
     for (i64 base = 0; base < width; base += blockDim.x * N) {
@@ -79,7 +79,7 @@ __device__ inline i64 segment_of(const i32* starts, i64 n_segments, i64 at) {
 }
 
 template <class E, int N>
-__device__ inline void store_piece(float* out, const E* x, const i32* order, i64 begin, i64 end, i64 width) {
+__device__ inline void store_piece(float* out, const E* x, const i32* order, i32 begin, i32 end, i64 width) {
     for (i64 base = 0; base < width; base += blockDim.x * N) {
         const i64 column = base + threadIdx.x * N;
         float sum[N];
@@ -96,21 +96,21 @@ template <class E, int N>
 __device__ inline void store_pieces(float* partials, i32* heads, const E* x, const i32* order, const i32* starts,
                                     i64 n_segments, i64 n_tokens, i64 width) {
     const i64 window = blockIdx.x, windows = (n_tokens + PIECE - 1) / PIECE;
-    const i64 first = window * PIECE, last = first + PIECE < n_tokens ? first + PIECE - 1 : n_tokens - 1;
-    const i64 candidates[2] = {segment_of(starts, n_segments, first), segment_of(starts, n_segments, last)};
-    i64 head = -1;
+    const i32 first = i32(window * PIECE), last = i32(window * PIECE + PIECE < n_tokens ? window * PIECE + PIECE : n_tokens) - 1;
+    const i32 candidates[2] = {i32(segment_of(starts, n_segments, first)), i32(segment_of(starts, n_segments, last))};
+    i32 head = -1;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const i64 begin = starts[candidates[i]], end = starts[candidates[i] + 1];
+        const i32 begin = starts[candidates[i]], end = starts[candidates[i] + 1];
         if (end - begin <= PIECE || (i == 1 && candidates[1] == candidates[0])) continue;
-        const i64 piece = begin < first ? begin + (first - begin + PIECE - 1) / PIECE * PIECE : begin;
+        const i32 piece = begin < first ? begin + i32((first - begin + PIECE - 1) / PIECE * PIECE) : begin;
         if (piece > last || piece >= end) continue;
         const bool is_last = end - piece <= PIECE;
         if (piece == begin) head = candidates[i];
         store_piece<E, N>(partials + (is_last ? windows + window : window) * width, x, order, piece,
-                          is_last ? end : piece + PIECE, width);
+                          is_last ? end : piece + i32(PIECE), width);
     }
-    if (threadIdx.x == 0) heads[window] = i32(head);
+    if (threadIdx.x == 0) heads[window] = head;
 }
 
 // out[rows[s]] += the pieces' sums of a long segment s, PARTIAL_COLUMNS columns a block.

@@ -2,7 +2,7 @@
 //! lets the corrected twin pass, under every order of threads.
 
 #[path = "simt/driver.rs"]
-mod driver;
+pub mod driver;
 #[path = "simt/launches.rs"]
 mod launches;
 #[path = "simt/products.rs"]

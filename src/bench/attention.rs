@@ -1,4 +1,5 @@
-//! Self-attention with 12 heads of 32: the batch of the MiniLM step, and one of XQuAD-R's lengths.
+//! Self-attention with 12 heads of 32: the batch of the MiniLM step, as many tokens in shorter sequences, and one of
+//! XQuAD-R's lengths.
 
 use super::inputs::{HEADS, HIDDEN, all_near, host, packed, passes, samples, tensor, xquad_lengths};
 use super::{Benchmark, Case, Op, Work};
@@ -13,6 +14,7 @@ const SAMPLES: usize = 6;
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let batches = [
         ("64x128", vec![128; 64], None),
+        ("128x64", vec![64; 128], None),
         ("64x128 dropout", vec![128; 64], Some(DROPOUT)),
         ("xquad-r dropout", xquad_lengths(32, 32), Some(DROPOUT)),
     ];

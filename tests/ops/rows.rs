@@ -78,8 +78,8 @@ pub fn scatter_rows<B: Backend>(backend: &B) {
 
 pub fn segment_sum<B: Backend>(backend: &B) {
     let even = [(1, 1, 1), (50, 7, 6), (130, 33, 200), (300, 384, 5), (70_000, 3, 2)];
-    // With a long segment of half the tokens, which lies between short ones; and around 64, where it is cut.
-    let one_long = [(64, 8, 1), (65, 8, 1), (129, 40, 1), (1000, 16, 300), (400, 768, 7), (300, 2056, 3)];
+    // With a long segment of half the tokens, which lies between short ones; and around 64, where it is cut, and whole pieces.
+    let one_long = [(64, 8, 1), (65, 8, 1), (128, 8, 1), (129, 40, 1), (1000, 16, 300), (400, 768, 7), (300, 2056, 3)];
     for ((tokens, width, n_rows), long) in even.map(|c| (c, false)).into_iter().chain(one_long.map(|c| (c, true))) {
         let mut random = Random::new(5);
         let mut row_of: Vec<i32> = (0..tokens).map(|_| random.below(n_rows) as i32).collect();

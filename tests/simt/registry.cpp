@@ -64,7 +64,11 @@ static Totals& totals() {
     return totals;
 }
 
+// Of all kernels that ran on this thread since they were last taken.
+static thread_local Counters of_thread;
+
 void add_counters(const char* name, const Counters& counters) {
+    of_thread.add(counters);
     const std::lock_guard<std::mutex> lock(totals().mutex);
     totals().counters[name].add(counters);
 }
@@ -87,6 +91,10 @@ int simt_counters(const char* kernel, Counters* out) {
     const auto found = totals().counters.find(kernel);
     *out = found == totals().counters.end() ? Counters{} : found->second;
     return found != totals().counters.end();
+}
+void simt_take_thread_counters(Counters* out) {
+    *out = of_thread;
+    of_thread = Counters{};
 }
 void simt_reset_counters() {
     const std::lock_guard<std::mutex> lock(totals().mutex);
