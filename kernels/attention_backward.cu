@@ -76,18 +76,19 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
     for (int i = lane; i < 3 * Head; i += WARP) sums[i] = 0.0f;
 
     for (int turn = group; turn * ITEMS < n_items; turn += n_groups) {
+        const int at_thread = recomputed(thread);
         const Item item = find_item(work, cu_seqlens, turn * ITEMS + place, n_items);
         const bf16* from = problem.qkv + item.start * 3 * hidden + problem.head * Head;
-        copy_tile<Length, THREADS>(q, from, 3 * hidden, item.len, thread);
-        copy_tile<Length, THREADS>(k, from + hidden, 3 * hidden, item.len, thread);
-        copy_tile<Length, THREADS>(v, from + 2 * hidden, 3 * hidden, item.len, thread);
+        copy_tile<Length, THREADS>(q, from, 3 * hidden, item.len, at_thread);
+        copy_tile<Length, THREADS>(k, from + hidden, 3 * hidden, item.len, at_thread);
+        copy_tile<Length, THREADS>(v, from + 2 * hidden, 3 * hidden, item.len, at_thread);
         cp_async_commit();
-        load_d_out<Length, THREADS>(d_out, rows.delta, problem, item.start, item.len, thread);
-        for (int i = thread; i < Length; i += THREADS) {
+        load_d_out<Length, THREADS>(d_out, rows.delta, problem, item.start, item.len, at_thread);
+        for (int i = at_thread; i < Length; i += THREADS) {
             const i64 at = i64(item.start + i) * problem.n_heads + problem.head;
             rows.lse2[i] = i < item.len ? problem.lse[at] * LOG2_E : infinity();
         }
-        if (problem.drops()) keep.draw<Length / 32, WARPS>(problem, item, 0, item.len, 0, warp, lane);
+        if (problem.drops()) keep.draw<Length / 32, WARPS>(problem, item, 0, item.len, 0, warp, recomputed(lane));
         cp_async_wait<0>();
         sync_group<WARPS>();
 
@@ -102,7 +103,7 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
                 for (int query = first; query < first + TURN && query < item.len; query += 16) {
                     u32 d_s_rows[S::M][1][4];
                     take_queries(gradients, d_s_rows, problem, RowScalars{rows.lse2 + query, rows.delta + query},
-                                 keep.words + row / 32 * Length + query, k, v, row, q, d_out, query, item.len - row, lane);
+                                 keep.words + row / 32 * Length + query, k, v, row, q, d_out, query, item.len - row, recomputed(lane));
                     put_fragments(d_s, row, query - first, d_s_rows, lane);
                 }
             }
@@ -112,15 +113,17 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
             }
             sync_group<WARPS>();
         }
-        add_column_sums(sums + Head, gradients.d_k, problem.scale, lane);
-        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), lane);
-        put_rows(k, row, 0, gradients.d_k, problem.scale, lane);
-        put_rows(v, row, 0, gradients.d_v, problem.factor(), lane);
+        // Addresses from here on are not worth registers during the loop.
+        const int late = recomputed(lane);
+        add_column_sums(sums + Head, gradients.d_k, problem.scale, late);
+        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), late);
+        put_rows(k, row, 0, gradients.d_k, problem.scale, late);
+        put_rows(v, row, 0, gradients.d_v, problem.factor(), late);
         __syncwarp();
         bf16* to = d_qkv + item.start * 3 * hidden + problem.head * Head;
-        write_rows<S::WARP_ROWS>(to, 3 * hidden, q, row, item.len, lane);
-        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, k, row, item.len, lane);
-        write_rows<S::WARP_ROWS>(to + 2 * hidden, 3 * hidden, v, row, item.len, lane);
+        write_rows<S::WARP_ROWS>(to, 3 * hidden, q, row, item.len, late);
+        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, k, row, item.len, late);
+        write_rows<S::WARP_ROWS>(to + 2 * hidden, 3 * hidden, v, row, item.len, late);
         sync_group<WARPS>();
     }
     write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 0, 3);

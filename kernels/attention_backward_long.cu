@@ -183,15 +183,17 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
                              item.len - item.first - row, lane);
             }
         }
-        add_column_sums(sums + Head, gradients.d_k, problem.scale, lane);
-        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), lane);
+        // Addresses from here on are not worth registers during the loop.
+        const int late = recomputed(lane);
+        add_column_sums(sums + Head, gradients.d_k, problem.scale, late);
+        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), late);
         __syncwarp();
-        put_rows(k, row, 0, gradients.d_k, problem.scale, lane);
-        put_rows(v, row, 0, gradients.d_v, problem.factor(), lane);
+        put_rows(k, row, 0, gradients.d_k, problem.scale, late);
+        put_rows(v, row, 0, gradients.d_v, problem.factor(), late);
         __syncwarp();
         bf16* to = d_qkv + (item.start + item.first) * 3 * hidden + problem.head * Head + hidden;
-        write_rows<S::WARP_ROWS>(to, 3 * hidden, k, row, item.len - item.first, lane);
-        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, v, row, item.len - item.first, lane);
+        write_rows<S::WARP_ROWS>(to, 3 * hidden, k, row, item.len - item.first, late);
+        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, v, row, item.len - item.first, late);
         __syncthreads();
     }
     write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 1, 3);
