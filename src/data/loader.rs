@@ -3,8 +3,8 @@
 use super::batch::Batch;
 use super::catalog::TextSource;
 use super::sampler::Sampler;
-use crate::Result;
 use crate::ahead::Ahead;
+use crate::{Result, trace};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ pub fn load(
         if has_failed {
             return None;
         }
+        let _range = trace::phase("pack");
         let batch = Batch::pack(step, &sampler.batch(step), &*source, max_negatives);
         has_failed = batch.is_err();
         Some(batch)

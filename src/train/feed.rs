@@ -4,11 +4,11 @@
 //! A few [`Slot`]s of memory go round: the thread fills one, the step computes on it, and when the step's results are
 //! here, the device has read all of it and the thread may fill it again.
 
-use crate::Result;
 use crate::ahead::Ahead;
 use crate::backend::{Backend, PackedBatch};
 use crate::data::batch::Batch;
 use crate::model::{Packer, Sequences};
+use crate::{Result, trace};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// One whose results are awaited, one that computes, and one that is being filled or copied.
@@ -84,6 +84,7 @@ impl<B: Backend> Feed<B> {
 
     /// The next step's batch. The one after it is sent to the device, too.
     pub fn next(&mut self, backend: &B) -> Option<Result<Fed<B>>> {
+        let _range = trace::phase("feed");
         if !self.is_started {
             self.is_started = true;
             self.next = self.send(backend);
@@ -117,7 +118,9 @@ fn fill<B: Backend>(
     slots: &Receiver<Slot<B>>,
 ) -> Result<Option<(Batch, Slot<B>)>> {
     let batch = batch?;
+    let range = trace::phase("lay out");
     let host = packer.pack(Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens })?;
+    drop(range);
     let Ok(mut slot) = slots.recv() else { return Ok(None) };
     slot.packed.lay_out(host, slot.block.as_mut());
     Ok(Some((batch, slot)))

