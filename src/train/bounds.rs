@@ -3,7 +3,7 @@
 use crate::backend::PackedHost;
 use crate::data::bounds::BatchBounds;
 
-/// See the [module](self).
+/// The largest step of a run, item by item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepBounds {
     /// Queries of a batch.
