@@ -1,55 +1,127 @@
-// Softmax cross-entropy of rows of scores, and its gradient. A block has a row.
+// Softmax cross-entropy of scores, and its gradient: of rows, and of the columns of a matrix that comes in blocks of rows.
 #include "held_row.cuh"
 
 // Below every score, and finite, so that the difference of two is a number.
 constexpr float LOWEST = -3.0e38f;
 
+// Stands for a score that is left out: its exponential is 0.
+__device__ inline float left_out() { return __uint_as_float(0xFF800000u); }
+
 // Scores that a thread holds: as many as leave room for two blocks of 512 threads on a multiprocessor.
 constexpr int HELD = 16;
 
+// Values told of a row.
+constexpr int STATS = 5;
+
+// Which columns are candidates of a row; see Candidates in src/backend/ops/info_nce.rs.
+struct Mask {
+    const i32* column_labels;
+    i32 label;
+    // Larger cosines are left out.
+    float limit;
+    float margin;
+    i64 positive;
+    i64 rejected_from, rejected_to, skipped_from, skipped_to;
+
+    __device__ inline float logit(float s, i64 column) const {
+        if (column == positive) return s - margin;
+        const bool out = column_labels[column] == label || s > limit || (column >= skipped_from && column < skipped_to) ||
+                         (column >= rejected_from && column < rejected_to);
+        return out ? left_out() : s;
+    }
+};
+
+// What all rows have in common.
+struct Masks {
+    const i32* row_labels;
+    const i32* column_labels;
+    // Null: nothing is rejected.
+    const i32* rejected;
+    float false_negative_margin, margin;
+    i64 first_positive, first_passage, skipped_from, skipped_to;
+
+    // Of a row whose scores are `scores`.
+    __device__ inline Mask of(i64 row, const float* scores) const {
+        Mask mask;
+        mask.column_labels = column_labels;
+        mask.label = row_labels[row];
+        mask.positive = first_positive + row;
+        mask.limit = scores[mask.positive] + false_negative_margin;
+        mask.margin = margin;
+        mask.rejected_from = rejected != nullptr ? first_passage + rejected[2 * row] : 0;
+        mask.rejected_to = rejected != nullptr ? first_passage + rejected[2 * row + 1] : 0;
+        mask.skipped_from = skipped_from;
+        mask.skipped_to = skipped_to;
+        return mask;
+    }
+};
+
+// The parameters that make a Masks, in its order.
+#define MASKS                                                                                                             \
+    const i32 *row_labels, const i32 *column_labels, const i32 *rejected, float false_negative_margin, float margin,      \
+        i64 first_positive, i64 first_passage, i64 skipped_from, i64 skipped_to
+#define MASKS_GIVEN                                                                                                       \
+    Masks{row_labels, column_labels, rejected, false_negative_margin, margin, first_positive, first_passage,              \
+          skipped_from, skipped_to}
+
 // A row of scores (n,) and what its gradient is scaled by.
-struct Candidates {
+struct Row {
     const float* scores;
     i64 n;
-    i64 positive;
     float inv_temperature;
     float weight;
 };
 
-// The one door through which scores come in: `n` of a row from column `first` on.
-template <class Stretch> __device__ inline void load_scores(Stretch& held, const Candidates& row, i64 first, int n) {
-    held.load(row.scores + first, n);
-}
+// What info_nce_columns leaves (3, m): the largest cosines, the shares of the others, the inverse sums.
+struct Columns {
+    const float* state;
+    i64 m;
 
-// d_scores[j] = (softmax_j - [j = positive]) weight inv_temperature, the loss, and as `cosines` the score of the positive
-// and the mean of the others.
+    // What the logit `s` in `column` has to its column's gradient.
+    __device__ inline float share(float s, i64 column, i64 positive, float inv_temperature) const {
+        if (column >= m) return 0.0f;
+        if (column == positive) return -state[m + column];
+        return expf((s - state[column]) * inv_temperature) * state[2 * m + column];
+    }
+};
+
+// d_scores and the stats of a row.
 //
 // A stretch of the row that the block holds is read once; if the row is longer, all but its last stretch are read again
-// for the gradient. Each thread keeps exponentials against the largest score that it has met itself, so the block's
-// largest is known at the same barrier as the sum, and a held score needs one exponential.
-template <class E, int N, int Threads>
-__device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, const Candidates& row) {
+// for the gradient, and so is all of it where columns have a gradient, too. Each thread keeps exponentials against the
+// largest score that it has met itself, so the block's largest is known at the same barrier as the sum, and a held score
+// needs one exponential.
+template <class E, int N, int Threads, bool WithColumns>
+__device__ inline void info_nce_row(float* stats, E* d_scores, const Row& row, const Mask& mask, const Columns& columns) {
     using Stretch = HeldRow<N, Threads, HELD>;
-    SHARED(float, positive_cosine, 1);
     const float inv_t = row.inv_temperature;
     const int width = int(row.n);
     const int last = (width - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
+    const float positive_logit = row.scores[mask.positive] - mask.margin;
     Stretch held;
+    const auto load = [&](int first, int n) {
+        held.load(row.scores + first, n);
+        held.each(n, [&](float& s, int column) { s = mask.logit(s, first + Stretch::first() + column); });
+    };
     // Of the candidates but the positive: 1 - softmax of the positive is computed as their sum, so nothing cancels when it
-    // is near 1.
-    float largest = LOWEST, others = 0.0f, sum = 0.0f;
+    // is near 1. `moment`: their exponentials times how far they are above the positive.
+    float largest = LOWEST, others = 0.0f, moment = 0.0f, sum = 0.0f, count = 0.0f;
     for (int first = 0; first <= last; first += Stretch::CAPACITY) {
-        const int n = Stretch::count(width - first), positive = Stretch::position(row.positive - first);
-        load_scores(held, row, first, n);
+        const int n = Stretch::count(width - first), positive = Stretch::position(mask.positive - first);
+        load(first, n);
         const float before = largest;
         held.each(n, [&](float& s, int) { largest = fmaxf(largest, s); });
-        others *= expf((before - largest) * inv_t);
+        const float factor = expf((before - largest) * inv_t);
+        others *= factor;
+        moment *= factor;
         held.each(n, [&](float& s, int column) {
-            const bool other = column != positive;
-            if (!other) positive_cosine[0] = s;
+            const bool other = column != positive && s > LOWEST;
             sum += other ? s : 0.0f;
-            s = expf((s - largest) * inv_t);
-            others += other ? s : 0.0f;
+            count += other ? 1.0f : 0.0f;
+            const float p = expf((s - largest) * inv_t);
+            others += other ? p : 0.0f;
+            moment += other ? p * (s - positive_logit) : 0.0f;
+            s = p;
         });
     }
     const float mine = largest;
@@ -57,46 +129,69 @@ __device__ inline void info_nce_row(float* loss, float* cosines, E* d_scores, co
     // From exponentials against this thread's largest score to such against the row's.
     const float factor = expf((mine - largest) * inv_t);
     others = block_sum<Threads>(others * factor);
+    moment = block_sum<Threads>(moment * factor);
     sum = block_sum<Threads>(sum);
-    const float cosine = positive_cosine[0];
-    const float total = others + expf((cosine - largest) * inv_t);
-    const float share = row.weight * inv_t / total;
-    const int n = width - last, positive = Stretch::position(row.positive - last);
-    held.each(n, [&](float& p, int column) { p = column == positive ? -others * share : p * (factor * share); });
-    held.store(d_scores + last, n);
-    for (int first = last - Stretch::CAPACITY; first >= 0; first -= Stretch::CAPACITY) {
-        const int n = Stretch::CAPACITY, positive = Stretch::position(row.positive - first);
-        load_scores(held, row, first, n);
+    count = block_sum<Threads>(count);
+    const float total = others + expf((positive_logit - largest) * inv_t);
+    const float scale = row.weight * inv_t, share = scale / total;
+    float of_columns = 0.0f;
+    if (!WithColumns) {
+        const int n = width - last, positive = Stretch::position(mask.positive - last);
+        held.each(n, [&](float& p, int column) { p = column == positive ? -others * share : p * (factor * share); });
+        held.store(d_scores + last, n);
+    }
+    for (int first = WithColumns ? last : last - Stretch::CAPACITY; first >= 0; first -= Stretch::CAPACITY) {
+        const int n = Stretch::count(width - first), positive = Stretch::position(mask.positive - first);
+        load(first, n);
         held.each(n, [&](float& s, int column) {
-            s = column == positive ? -others * share : expf((s - largest) * inv_t) * share;
+            float d = column == positive ? -others * share : expf((s - largest) * inv_t) * share;
+            if (WithColumns) {
+                const float p = columns.share(s, first + Stretch::first() + column, mask.positive, inv_t);
+                of_columns += s > LOWEST ? p * s : 0.0f;
+                d += p * scale;
+            }
+            s = d;
         });
         held.store(d_scores + first, n);
     }
+    if (WithColumns) of_columns = block_sum<Threads>(of_columns);
     if (threadIdx.x == 0) {
-        loss[0] = logf(total) + (largest - cosine) * inv_t;
-        cosines[0] = cosine;
-        cosines[1] = row.n > 1 ? sum / float(row.n - 1) : 0.0f;
+        stats[0] = logf(total) + (largest - positive_logit) * inv_t;
+        stats[1] = positive_logit + mask.margin;
+        stats[2] = sum;
+        stats[3] = count;
+        stats[4] = moment / total + of_columns;
     }
 }
 
 template <class E, int Threads>
-__device__ inline void info_nce(float* loss, float* cosines, E* d_scores, const float* scores, const i32* positives,
-                                float inv_temperature, float weight, i64 n) {
-    const i64 row = blockIdx.x;
-    const Candidates candidates{scores + row * n, n, positives[row], inv_temperature, weight};
+__device__ inline void info_nce(float* stats, E* d_scores, const float* scores, const float* column_state,
+                                const Masks& masks, float inv_temperature, float weight, i64 n, i64 m) {
+    const i64 i = blockIdx.x;
+    const Row row{scores + i * n, n, inv_temperature, weight};
+    const Mask mask = masks.of(i, row.scores);
+    const Columns columns{column_state, m};
+    stats += STATS * i;
+    d_scores += i * n;
     if (n % 4 == 0) {
-        info_nce_row<E, 4, Threads>(loss + row, cosines + 2 * row, d_scores + row * n, candidates);
+        if (m == 0) {
+            info_nce_row<E, 4, Threads, false>(stats, d_scores, row, mask, columns);
+        } else {
+            info_nce_row<E, 4, Threads, true>(stats, d_scores, row, mask, columns);
+        }
+    } else if (m == 0) {
+        info_nce_row<E, 1, Threads, false>(stats, d_scores, row, mask, columns);
     } else {
-        info_nce_row<E, 1, Threads>(loss + row, cosines + 2 * row, d_scores + row * n, candidates);
+        info_nce_row<E, 1, Threads, true>(stats, d_scores, row, mask, columns);
     }
 }
 
-// loss (R,), cosines (R, 2), d_scores (R, n), scores (R, n), positives (R,). Launched with R blocks of as many threads as
-// the name says, which is HELD times fewer than there are columns, or 1024.
+// stats (R, STATS), d_scores (R, n), scores (R, n), column_state (3, m) or, if m is 0, null. Launched with R blocks of as
+// many threads as the name says, which is HELD times fewer than there are columns, or 1024.
 #define INFO_NCE(suffix, E, threads)                                                                                      \
-    KERNEL(info_nce_rows_##threads##_##suffix, threads, float* loss, float* cosines, E* d_scores, const float* scores,    \
-           const i32* positives, float inv_temperature, float weight, i64 n) {                                            \
-        info_nce<E, threads>(loss, cosines, d_scores, scores, positives, inv_temperature, weight, n);                     \
+    KERNEL(info_nce_rows_##threads##_##suffix, threads, float* stats, E* d_scores, const float* scores,                   \
+           const float* column_state, MASKS, float inv_temperature, float weight, i64 n, i64 m) {                         \
+        info_nce<E, threads>(stats, d_scores, scores, column_state, MASKS_GIVEN, inv_temperature, weight, n, m);          \
     }
 
 INFO_NCE(f32, float, 256)
@@ -105,3 +200,56 @@ INFO_NCE(f32, float, 1024)
 INFO_NCE(bf16, bf16, 256)
 INFO_NCE(bf16, bf16, 512)
 INFO_NCE(bf16, bf16, 1024)
+
+// Rows that a block of info_nce_columns reads at a time: one a warp, each lane a column.
+constexpr int ROWS_AT_ONCE = 8;
+
+// state (3, m), loss (m,), scores (rows, n); see InfoNceColumns in src/backend/ops/info_nce.rs. Launched with a block for
+// every WARP columns.
+KERNEL(info_nce_columns, ROWS_AT_ONCE * WARP, float* state, float* loss, const float* scores, MASKS, float inv_temperature,
+       i64 rows, i64 n, i64 m, i32 is_first, i32 is_last) {
+    SHARED(float, largest_of, ROWS_AT_ONCE * WARP);
+    SHARED(float, others_of, ROWS_AT_ONCE * WARP);
+    const Masks masks = MASKS_GIVEN;
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const i64 column = i64(blockIdx.x) * WARP + lane;
+    float largest = LOWEST, others = 0.0f;
+    for (i64 row = warp; row < rows; row += ROWS_AT_ONCE) {
+        if (column >= m) break;
+        const Mask mask = masks.of(row, scores + row * n);
+        const float s = mask.logit(scores[row * n + column], column);
+        if (s > largest) {
+            others *= expf((largest - s) * inv_temperature);
+            largest = s;
+        }
+        if (column == mask.positive) {
+            state[2 * m + column] = s;
+        } else {
+            others += expf((s - largest) * inv_temperature);
+        }
+    }
+    largest_of[threadIdx.x] = largest;
+    others_of[threadIdx.x] = others;
+    // Also for the positive, which any warp may have written.
+    __syncthreads();
+    if (warp > 0 || column >= m) return;
+    // Those of the rows before are the first.
+    largest = is_first ? LOWEST : state[column];
+    others = is_first ? 0.0f : state[m + column];
+    for (int i = 0; i < ROWS_AT_ONCE; ++i) {
+        const float other = largest_of[i * WARP + lane], both = fmaxf(largest, other);
+        others = others * expf((largest - both) * inv_temperature) +
+                 others_of[i * WARP + lane] * expf((other - both) * inv_temperature);
+        largest = both;
+    }
+    state[column] = largest;
+    if (!is_last) {
+        state[m + column] = others;
+        return;
+    }
+    const float positive = state[2 * m + column];
+    const float total = others + expf((positive - largest) * inv_temperature);
+    loss[column] = logf(total) + (largest - positive) * inv_temperature;
+    state[m + column] = others / total;
+    state[2 * m + column] = 1.0f / total;
+}

@@ -24,24 +24,54 @@ template <class E> __device__ inline void cast(E* out, const float* x, i64 n) {
 KERNEL(cast_f32, THREADS, float* out, const float* x, i64 n) { cast(out, x, n); }
 KERNEL(cast_bf16, THREADS, bf16* out, const float* x, i64 n) { cast(out, x, n); }
 
-// One row (width,), by a warp.
-__device__ inline void copy_row(float* to, const float* from, i64 width) {
+// One row (width,), rounded, by a warp; `wide`: rows on both sides begin at 16 bytes and are as long as a multiple of that.
+template <class E> __device__ inline void copy_row(E* to, const float* from, i64 width, bool wide) {
     const int lane = threadIdx.x % WARP;
-    if (width % 4 == 0) {
-        for (i64 at = lane * 4; at < width; at += WARP * 4) store_global(to + at, load_vector<4>(from + at));
+    if (wide) {
+        for (i64 at = lane * 4; at < width; at += WARP * 4) {
+            const Vector<float, 4> x = load_vector<4>(from + at);
+            Vector<E, 4> rounded;
+#pragma unroll
+            for (int l = 0; l < 4; ++l) rounded.v[l] = from_float<E>(x.v[l]);
+            store_global(to + at, rounded);
+        }
     } else {
-        for (i64 at = lane; at < width; at += WARP) to[at] = from[at];
+        for (i64 at = lane; at < width; at += WARP) to[at] = from_float<E>(from[at]);
     }
 }
 
+// The row of a warp; ROWS rows a block.
+__device__ inline i64 row_of_warp() { return i64(blockIdx.x) * ROWS + threadIdx.x / WARP; }
+
 // out[i] = x[rows[i]] for rows (n,) of x (anything, width). Launched with ROWS rows a block.
-KERNEL(gather_rows, THREADS, float* out, const float* x, const i32* rows, i64 n, i64 width) {
-    const i64 i = i64(blockIdx.x) * ROWS + threadIdx.x / WARP;
-    if (i < n) copy_row(out + i * width, x + rows[i] * width, width);
+template <class E>
+__device__ inline void gather_rows(E* out, const float* x, const i32* rows, i64 n, i64 width) {
+    const i64 i = row_of_warp();
+    if (i < n) copy_row(out + i * width, x + rows[i] * width, width, width % 4 == 0);
+}
+
+KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, i64 n, i64 width) {
+    gather_rows(out, x, rows, n, width);
+}
+KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, i64 n, i64 width) {
+    gather_rows(out, x, rows, n, width);
 }
 
 // out[rows[i]] = x[i] for rows (n,), all different, of out (anything, width). Launched with ROWS rows a block.
 KERNEL(scatter_rows, THREADS, float* out, const float* x, const i32* rows, i64 n, i64 width) {
-    const i64 i = i64(blockIdx.x) * ROWS + threadIdx.x / WARP;
-    if (i < n) copy_row(out + rows[i] * width, x + i * width, width);
+    const i64 i = row_of_warp();
+    if (i < n) copy_row(out + rows[i] * width, x + i * width, width, width % 4 == 0);
+}
+
+// out (n, to) = the first columns of x (n, from). Launched with ROWS rows a block.
+KERNEL(copy_columns, THREADS, float* out, const float* x, i64 n, i64 to, i64 from) {
+    const i64 i = row_of_warp();
+    if (i < n) copy_row(out + i * to, x + i * from, to, to % 4 == 0 && from % 4 == 0);
+}
+
+// The first columns of out (n, to) += x (n, from). Launched with ROWS rows a block.
+KERNEL(add_columns, THREADS, float* out, const float* x, i64 n, i64 to, i64 from) {
+    const i64 i = row_of_warp();
+    if (i >= n) return;
+    for (i64 at = threadIdx.x % WARP; at < from; at += WARP) out[i * to + at] += x[i * from + at];
 }

@@ -29,7 +29,9 @@ pub mod tensor;
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use ops::*;
-pub use packed::{ATTENTION_ROWS, Ints, Packed, PackedBatch, PackedHost, Segments, attention_work};
+pub use packed::{
+    ATTENTION_ROWS, HostPairing, Ints, Packed, PackedBatch, PackedHost, Pairing, Segments, attention_work,
+};
 pub use purpose::Purpose;
 pub use tensor::{Element, Tensor, Value};
 
@@ -106,9 +108,15 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// `out[start + i] = x[i]` for every row of `x`.
     fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()>;
     /// `out[i] = x[rows[i]]`
-    fn gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()>;
+    fn gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) -> Result<()>;
+    /// `out[i] = x[rows[i]]` in the working type.
+    fn gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, Self::E>) -> Result<()>;
     /// `out[rows[i]] = x[i]`, where no row occurs twice; the other rows of `out` are not read or written.
-    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) -> Result<()>;
+    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) -> Result<()>;
+    /// `out[i, j] = x[i, j]` for every column of `out`, which has no more than `x`.
+    fn copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) -> Result<()>;
+    /// `out[i, j] += x[i, j]` for every column of `x`, which has no more than `out`.
+    fn add_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) -> Result<()>;
 
     /// `out = op(a) op(b) [+ bias] [+ out]`, accumulated in f32.
     fn gemm(&self, args: Gemm<Self, Self::E>) -> Result<()>;
@@ -167,6 +175,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// Row-wise softmax cross-entropy of `scores / temperature` and its gradient; see [`InfoNceRows`].
     fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()>;
+    /// The softmax of the columns of a matrix that comes in blocks of rows; see [`InfoNceColumns`].
+    fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()>;
 
     /// `out[slot] = sum x^2`.
     fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()>;

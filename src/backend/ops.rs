@@ -2,10 +2,12 @@
 //! hbt can only get wrong by a bug.
 
 mod adamw;
+mod info_nce;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
+pub use info_nce::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
 
-use super::{Backend, Ints, Packed, Segments, Tensor, Value};
+use super::{Backend, Packed, Segments, Tensor, Value};
 
 /// Panics unless all have this shape.
 pub(super) fn check_shapes<'a, B: Backend, T: Value>(
@@ -16,6 +18,13 @@ pub(super) fn check_shapes<'a, B: Backend, T: Value>(
     for tensor in tensors {
         assert_eq!(tensor.shape(), shape, "{op}: shapes");
     }
+}
+
+/// Panics unless `wide` has the rows of `narrow` and no fewer columns; returns the numbers of columns.
+pub(super) fn check_columns<B: Backend>(op: &str, wide: &Tensor<B, f32>, narrow: &Tensor<B, f32>) -> (usize, usize) {
+    assert_eq!(wide.rows(), narrow.rows(), "{op}: rows");
+    assert!(narrow.row_len() <= wide.row_len(), "{op}: columns");
+    (wide.row_len(), narrow.row_len())
 }
 
 /// Dropout of one place in the network. Stateless: a mask bit is a function of these fields and of the element's
@@ -437,37 +446,5 @@ impl<B: Backend> PoolBackward<'_, B> {
         let width = self.d_x.row_len();
         check_shapes("pool_backward", &[self.batch.n_seqs(), width], [self.d_out]);
         check_shapes("pool_backward", &[self.batch.n_tokens(), width], [&*self.d_x]);
-    }
-}
-
-/// InfoNCE over `R` rows of scores against `N` candidates:
-/// `loss[i] = logsumexp_j(s_ij / t) - s_ip / t` with `p = positives[i]`, and
-/// `d_scores_ij = (softmax_ij - [j = p]) weight / t`.
-pub struct InfoNceRows<'a, B: Backend> {
-    /// `(R, N)` cosine similarities.
-    pub scores: &'a Tensor<B, f32>,
-    /// `(R,)` column of each row's positive.
-    pub positives: Ints<'a, B>,
-    /// `1 / temperature`
-    pub inv_temperature: f32,
-    /// What a row's loss counts in the total: `1 / batch_size`, halved when both directions are trained.
-    pub weight: f32,
-    /// `(R,)` unweighted losses.
-    pub loss: &'a mut Tensor<B, f32>,
-    /// `(R, 2)` cosine of the positive, mean cosine of the other candidates.
-    pub cosines: &'a mut Tensor<B, f32>,
-    /// `(R, N)`
-    pub d_scores: &'a mut Tensor<B, B::E>,
-}
-
-impl<B: Backend> InfoNceRows<'_, B> {
-    /// Panics on mismatched shapes, and if there are no candidates.
-    pub fn check(&self) {
-        let (rows, n) = (self.scores.rows(), self.scores.row_len());
-        assert!(n > 0, "info_nce_rows: no candidates");
-        assert_eq!(self.positives.len(), rows, "info_nce_rows: one positive a row");
-        check_shapes("info_nce_rows", &[rows], [&*self.loss]);
-        check_shapes("info_nce_rows", &[rows, 2], [&*self.cosines]);
-        check_shapes("info_nce_rows", &[rows, n], [&*self.d_scores]);
     }
 }

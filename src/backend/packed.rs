@@ -4,8 +4,10 @@
 //! device. Each part of it begins at a multiple of 16 bytes. A [`Packed`] is one chunk of it, as operations see it.
 
 mod layout;
+mod pairing;
 
 pub use layout::{ATTENTION_ROWS, PackedHost, attention_work};
+pub use pairing::{HostPairing, Pairing};
 
 use super::{Backend, Tensor};
 use crate::Result;
@@ -41,6 +43,15 @@ impl<'a, B: Backend> Ints<'a, B> {
     /// All elements of `tensor`.
     pub fn all(tensor: &'a Tensor<B, i32>) -> Self {
         Self::new(tensor, 0..tensor.len())
+    }
+
+    /// Some of them.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn part(self, part: Range<usize>) -> Self {
+        assert!(part.start <= part.end && part.end <= self.len, "ints: {part:?} of {}", self.len);
+        Ints { tensor: self.tensor, start: self.start + part.start, len: part.len() }
     }
 
     /// The memory that they are in.
@@ -159,6 +170,16 @@ impl<B: Backend> PackedBatch<B> {
     /// gradient belongs to the `r`-th of them.
     pub fn unique_ids(&self) -> Ints<'_, B> {
         self.layout.unique_ids.of(&self.block)
+    }
+
+    /// Which sequences belong together.
+    ///
+    /// # Panics
+    /// When the batch was laid out without that.
+    pub fn pairing(&self) -> Pairing<'_, B> {
+        let [places, labels, rejected] = self.layout.pairing.map(|part| part.of(&self.block));
+        assert_eq!(labels.len(), self.n_seqs(), "packed: a batch without a pairing has no loss");
+        Pairing { n_queries: rejected.len() / 2, places, labels, rejected }
     }
 }
 

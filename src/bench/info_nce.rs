@@ -3,16 +3,18 @@
 use super::inputs::{host, near, passes, samples, tensor};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{Backend, InfoNceRows, Ints, Tensor};
+use crate::backend::{Backend, Candidates, InfoNceRows, Ints, ROW_STATS, Tensor};
 
 const ROWS: usize = 1024;
 const CANDIDATES: usize = 8192;
+/// Column of row 0's positive, as of a chunk in the middle of a batch.
+const FIRST_POSITIVE: usize = 3 * ROWS;
 const INV_TEMPERATURE: f32 = 20.0;
 /// Rows that are computed again.
 const SAMPLES: usize = 10;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    let work = passes::<B::E>(ROWS * CANDIDATES, ROWS * CANDIDATES + 4 * ROWS);
+    let work = passes::<B::E>(ROWS * CANDIDATES, ROWS * CANDIDATES + ROW_STATS * ROWS);
     vec![Benchmark::new(Op::InfoNceRows, format!("{ROWS}x{CANDIDATES}"), work, |b| Ok(Box::new(Rows::new(b)?)))]
 }
 
@@ -30,14 +32,13 @@ struct Rows<'a, B: Backend> {
 
 impl<'a, B: Backend> Rows<'a, B> {
     fn new(backend: &'a B) -> Result<Self> {
-        let positives: Vec<i32> = (0..ROWS as i32).map(|i| 3 * i).collect();
+        let labels: Vec<i32> = (0..CANDIDATES as i32).collect();
         Ok(Rows {
             backend,
             scores: tensor(backend, &[ROWS, CANDIDATES], 1.0, 1)?,
             d_scores: Tensor::zeros(backend, &[ROWS, CANDIDATES])?,
-            positives: Tensor::from_slice(backend, &positives, &[ROWS])?,
-            loss: Tensor::zeros(backend, &[ROWS])?,
-            cosines: Tensor::zeros(backend, &[ROWS, 2])?,
+            labels: Tensor::from_slice(backend, &labels, &[CANDIDATES])?,
+            stats: Tensor::zeros(backend, &[ROWS, ROW_STATS])?,
         })
     }
 }
@@ -46,11 +47,20 @@ impl<B: Backend> Case for Rows<'_, B> {
     fn run(&mut self) -> Result<()> {
         self.backend.info_nce_rows(InfoNceRows {
             scores: &self.scores,
-            positives: Ints::all(&self.positives),
+            candidates: Candidates {
+                first_positive: FIRST_POSITIVE,
+                row_labels: Ints::new(&self.labels, FIRST_POSITIVE..FIRST_POSITIVE + ROWS),
+                column_labels: Ints::all(&self.labels),
+                rejected: None,
+                first_passage: 0,
+                skipped: 0..0,
+                false_negative_margin: f32::INFINITY,
+            },
             inv_temperature: INV_TEMPERATURE,
+            margin: 0.0,
             weight: 1.0,
-            loss: &mut self.loss,
-            cosines: &mut self.cosines,
+            columns: None,
+            stats: &mut self.stats,
             d_scores: &mut self.d_scores,
         })
     }
@@ -58,13 +68,13 @@ impl<B: Backend> Case for Rows<'_, B> {
     fn check(&mut self) -> Result<()> {
         self.run()?;
         let b = self.backend;
-        let (scores, d_scores, loss) = (host(b, &self.scores)?, host(b, &self.d_scores)?, host(b, &self.loss)?);
+        let (scores, d_scores, stats) = (host(b, &self.scores)?, host(b, &self.d_scores)?, host(b, &self.stats)?);
         let inv_temperature = f64::from(INV_TEMPERATURE);
         for row in samples(ROWS, SAMPLES) {
-            let (at, positive) = (row * CANDIDATES..(row + 1) * CANDIDATES, 3 * row);
+            let (at, positive) = (row * CANDIDATES..(row + 1) * CANDIDATES, FIRST_POSITIVE + row);
             let exps: Vec<f64> = scores[at.clone()].iter().map(|s| (s * inv_temperature).exp()).collect();
             let total: f64 = exps.iter().sum();
-            near::<f32>("loss", loss[row], (total / exps[positive]).ln(), 1.0)?;
+            near::<f32>("loss", stats[row * ROW_STATS], (total / exps[positive]).ln(), 1.0)?;
             let others = |j: usize| if j == positive { exps[j] - total } else { exps[j] };
             for (j, &d) in d_scores[at].iter().enumerate() {
                 near::<B::E>("d_scores", d, others(j) / total * inv_temperature, 1e-3)?;

@@ -4,7 +4,7 @@ use super::inputs::{cu_seqlens, token_ids, xquad_lengths, zipf_token_ids};
 use super::model::{MINILM_L6, MULTILINGUAL_E5_SMALL, ModelShape, Trainable};
 use super::{Benchmark, Case, Op, Work};
 use crate::backend::{Backend, PackedBatch};
-use crate::loss::InfoNce;
+use crate::loss::{InfoNce, LossConfig};
 use crate::model::{Encoder, Gradients, Keep, Packer, Sequences, StepDropout};
 use crate::train::optimizer::OptimizerConfig;
 use crate::train::{GradCache, Optimizer};
@@ -66,14 +66,14 @@ impl<'a, B: Backend> TrainStep<'a, B> {
     fn new(backend: &'a B, shape: Shape) -> Result<Self> {
         let Trainable { encoder, specs, master } = shape.model.trainable(backend)?;
         let optimizer = Optimizer::new(backend, &specs, &encoder.weights, master, OPTIMIZER)?;
-        let loss = InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, false)?;
+        let loss = InfoNce::new(backend, encoder.embedding_size(), LossConfig::new(TEMPERATURE))?;
         Ok(TrainStep {
             backend,
             results: backend.readback(loss.n_results(N_QUERIES) + optimizer.n_results())?,
             host_results: Vec::new(),
             optimizer,
             loss,
-            grad_cache: GradCache::new(backend, &encoder)?,
+            grad_cache: GradCache::new(backend, &encoder, 1)?,
             packer: Packer::new(&encoder.config, CHUNK_TOKENS, Keep::Everything),
             batch: PackedBatch::new(backend)?,
             gradients: Gradients::new(backend, &encoder.weights)?,
@@ -102,14 +102,21 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         let dropout = (p > 0.0).then_some(StepDropout { seed: 1, step: self.step, hidden: p, attention: p });
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
         let (backend, gradients) = (self.backend, &mut self.gradients);
-        self.batch.upload(backend, self.packer.pack(sequences)?)?;
+        let numbers = || 0..self.shape.lengths.len() as i32;
+        let pairing = HostPairing {
+            n_queries: N_QUERIES,
+            places: &numbers().collect::<Vec<_>>(),
+            // No passage but its own says the same as a query.
+            labels: &numbers().map(|seq| seq % N_QUERIES as i32).collect::<Vec<_>>(),
+            rejected: &[0; 2 * N_QUERIES],
+        };
+        self.batch.upload(backend, self.packer.pack_pairs(sequences, &pairing)?)?;
         let ids = self.batch.unique_ids();
         self.optimizer.begin_step(backend, &mut self.encoder.weights, gradients, ids)?;
         self.grad_cache.forward_backward(
             backend,
             &self.encoder,
             &self.batch,
-            N_QUERIES,
             dropout,
             &mut self.loss,
             gradients,
@@ -118,7 +125,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         self.optimizer.step(backend, &mut self.encoder.weights, gradients, ids, LEARNING_RATE, &mut self.results)?;
         backend.receive(&mut self.results, &mut self.host_results)?;
         let of_loss = &self.host_results[..self.loss.n_results(N_QUERIES)];
-        self.last_loss = self.loss.report(N_QUERIES, of_loss).loss;
+        self.last_loss = self.loss.report(N_QUERIES, self.shape.lengths.len(), of_loss).loss;
         Ok(())
     }
 

@@ -136,6 +136,8 @@ keys! {
         ///
         /// Ours.
         chunk_tokens: usize = 8192, at_least(8.0);
+        /// Chunks of a batch whose activations are kept instead of being computed twice: memory for time
+        kept_chunks: usize = 1, at_least(1.0);
     }
     "Optimization" {
         /// Training steps (batches); none: as epochs says
@@ -168,8 +170,24 @@ keys! {
         ///
         /// Ours: the paper states none; 0.02 is the commonest among trainers of retrievers.
         temperature: f64 = 0.02, at_least(0.0001);
+        /// Learning rate of the temperature's logarithm; none: the temperature stays as it is
+        temperature_learning_rate: Option<f64> = None, above(0.0);
         /// Also let each passage find its query among the batch's queries
         symmetric: bool = false, ANY;
+        /// Taken from the cosines of queries with their positives, which so have to win by more
+        margin: f64 = 0.0, between(0.0, 1.0);
+        /// Whether other queries' positives are negatives; false: only the batch's hard negatives, as the paper's equation
+        in_batch_negatives: bool = true, ANY;
+        /// Whether the other queries are negatives of a query, too
+        query_negatives: bool = false, ANY;
+        /// Whether, where passages find their queries (symmetric), the other passages are negatives of a passage, too
+        passage_negatives: bool = false, ANY;
+        /// Leave out passages whose cosine is above the positive's by more than this; none: only those known to be the same
+        false_negative_margin: Option<f64> = None, between(0.0, 2.0);
+        /// Numbers of leading dimensions that shall serve as embeddings by themselves, such as [384, 128, 64]
+        matryoshka_dims: Option<Vec<usize>> = None, at_least(1.0);
+        /// Weights of their losses, one each; none: 1
+        matryoshka_weights: Option<Vec<f64>> = None, above(0.0);
         /// Seed of all randomness; the same seed gives the same bytes
         seed: u64 = 42, at_least(0.0);
     }

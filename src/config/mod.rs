@@ -7,6 +7,7 @@
 mod choices;
 mod draft;
 mod keys;
+mod loss;
 mod suggest;
 mod value;
 
@@ -69,6 +70,7 @@ impl Config {
                 return Err(Error::config("chunk_tokens", message));
             }
         }
+        self.check_loss()?;
         if self.model.as_deref() == Some("") {
             return Err(Error::config("model", "is empty; give a directory or a hub id, or none for the built-in one"));
         }

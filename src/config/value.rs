@@ -157,6 +157,18 @@ fn quoted(text: &str) -> String {
     Toml::from(text).to_string()
 }
 
+impl<T: KeyType> KeyType for Vec<T> {
+    fn expects(bounds: &Bounds) -> String {
+        format!("a list in brackets, each {}", T::expects(bounds))
+    }
+    fn read(value: &Toml, bounds: &Bounds) -> Option<Self> {
+        value.as_array()?.iter().map(|item| T::read(item, bounds)).collect()
+    }
+    fn write(&self) -> String {
+        format!("[{}]", self.iter().map(T::write).collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// Written as "none" where unset, so that a saved configuration names every key.
 const NONE: &str = "none";
 

@@ -1,5 +1,10 @@
-//! The training loss: InfoNCE over in-batch and hard negatives.
+//! The contrastive loss.
 
 mod info_nce;
+mod pass;
+mod report;
+mod temperature;
 
-pub use info_nce::{InfoNce, LossReport};
+pub use info_nce::{InfoNce, LossConfig};
+pub use report::LossReport;
+pub use temperature::LearnedTemperature;

@@ -75,18 +75,24 @@ pub enum Keep {
 
 /// Activations of the chunk in hand. Buffers grow to the largest chunk and stay.
 pub struct Activations<B: Backend> {
+    /// What forward left for backward. May be changed for another's to have several chunks between the two.
+    pub saved: Saved<B>,
+    scratch: LayerScratch<B>,
+    /// `(T, H)` the gradient that travels from layer to layer
+    d: Tensor<B, B::E>,
+}
+
+/// What a forward leaves: embeddings, and all that a backward needs besides weights.
+pub struct Saved<B: Backend> {
     embedding_sum: Tensor<B, B::E>,
     embedding_mean: Tensor<B, f32>,
     embedding_rstd: Tensor<B, f32>,
     embedding_out: Tensor<B, B::E>,
     layers: Vec<LayerSaved<B>>,
-    scratch: LayerScratch<B>,
     head: HeadState<B>,
-    /// `(T, H)` the gradient that travels from layer to layer
-    d: Tensor<B, B::E>,
 }
 
-impl<B: Backend> Activations<B> {
+impl<B: Backend> Saved<B> {
     /// Empty.
     ///
     /// # Errors
@@ -99,15 +105,8 @@ impl<B: Backend> Activations<B> {
             embedding_rstd: Tensor::zeros(backend, &[0])?,
             embedding_out: Tensor::zeros(backend, &[0, h])?,
             layers: Vec::new(),
-            scratch: LayerScratch::new(backend, &encoder.config)?,
             head: HeadState::new(backend, h, encoder.embedding_size(), encoder.weights.dense.is_some())?,
-            d: Tensor::zeros(backend, &[0, h])?,
         })
-    }
-
-    /// `(S, D)` unit embeddings of the last forward.
-    pub fn embeddings(&self) -> &Tensor<B, f32> {
-        &self.head.embeddings
     }
 
     /// Room for a chunk of `n_tokens` tokens and `n_seqs` sequences.
@@ -133,11 +132,46 @@ impl<B: Backend> Activations<B> {
         self.embedding_mean.resize_rows(backend, n_tokens)?;
         self.embedding_rstd.resize_rows(backend, n_tokens)?;
         self.embedding_out.resize_rows(backend, n_tokens)?;
+        self.head.resize(backend, n_seqs)
+    }
+}
+
+impl<B: Backend> Activations<B> {
+    /// Empty.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn new(backend: &B, encoder: &Encoder<B>) -> Result<Self> {
+        Ok(Self {
+            saved: Saved::new(backend, encoder)?,
+            scratch: LayerScratch::new(backend, &encoder.config)?,
+            d: Tensor::zeros(backend, &[0, encoder.config.hidden_size])?,
+        })
+    }
+
+    /// `(S, D)` unit embeddings of the last forward.
+    pub fn embeddings(&self) -> &Tensor<B, f32> {
+        &self.saved.head.embeddings
+    }
+
+    /// Room for a chunk of `n_tokens` tokens and `n_seqs` sequences.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn resize(
+        &mut self,
+        backend: &B,
+        config: &ModelConfig,
+        keep: Keep,
+        n_tokens: usize,
+        n_seqs: usize,
+    ) -> Result<()> {
+        self.saved.resize(backend, config, keep, n_tokens, n_seqs)?;
         self.scratch.resize(backend, n_tokens, keep == Keep::Everything)?;
         if keep == Keep::Everything {
             self.d.resize_rows(backend, n_tokens)?;
         }
-        self.head.resize(backend, n_seqs)
+        Ok(())
     }
 }
 
@@ -156,7 +190,7 @@ impl<B: Backend> Encoder<B> {
     ) -> Result<()> {
         let _range = trace::phase_on("forward", batch.n_tokens());
         acts.resize(backend, &self.config, keep, batch.n_tokens(), batch.n_seqs())?;
-        let w = &self.weights;
+        let (w, saved) = (&self.weights, &mut acts.saved);
         backend.embedding_forward(EmbeddingForward {
             batch,
             word: &w.word_embeddings,
@@ -166,27 +200,27 @@ impl<B: Backend> Encoder<B> {
             bias: &w.embedding_norm_bias,
             eps: self.config.layer_norm_eps,
             dropout: embedding_dropout(dropout),
-            sum: &mut acts.embedding_sum,
-            mean: &mut acts.embedding_mean,
-            rstd: &mut acts.embedding_rstd,
-            out: &mut acts.embedding_out,
+            sum: &mut saved.embedding_sum,
+            mean: &mut saved.embedding_mean,
+            rstd: &mut saved.embedding_rstd,
+            out: &mut saved.embedding_out,
         })?;
         let slots = if keep == Keep::Everything { w.layers.len() } else { w.layers.len().min(2) };
         for (index, weights) in w.layers.iter().enumerate() {
             let layer = Layer { index, config: &self.config, weights, dropout };
-            let (x, saved) = if index == 0 {
-                (&acts.embedding_out, &mut acts.layers[0])
+            let (x, to) = if index == 0 {
+                (&saved.embedding_out, &mut saved.layers[0])
             } else {
-                let [from, to] = acts
+                let [from, to] = saved
                     .layers
                     .get_disjoint_mut([(index - 1) % slots, index % slots])
                     .expect("two layers' buffers are two");
                 (&from.out, to)
             };
-            layer.forward(backend, batch, x, saved, &mut acts.scratch)?;
+            layer.forward(backend, batch, x, to, &mut acts.scratch)?;
         }
-        let last = &acts.layers[(w.layers.len() - 1) % slots].out;
-        acts.head.forward(backend, batch, self.pooling, w.dense.as_ref(), last)
+        let last = &saved.layers[(w.layers.len() - 1) % slots].out;
+        saved.head.forward(backend, batch, self.pooling, w.dense.as_ref(), last)
     }
 
     /// Adds to `grads` the gradient of the loss, given `d_embeddings` `(S, D)`, its gradient at the embeddings of the
@@ -205,8 +239,8 @@ impl<B: Backend> Encoder<B> {
         grads: &mut Gradients<B>,
     ) -> Result<()> {
         let _range = trace::phase_on("backward", batch.n_tokens());
-        let (w, g) = (&self.weights, &mut grads.params);
-        acts.head.backward(
+        let (w, g, saved) = (&self.weights, &mut grads.params, &mut acts.saved);
+        saved.head.backward(
             backend,
             batch,
             self.pooling,
@@ -217,9 +251,9 @@ impl<B: Backend> Encoder<B> {
         )?;
         for (index, weights) in w.layers.iter().enumerate().rev() {
             let layer = Layer { index, config: &self.config, weights, dropout };
-            let x = if index == 0 { &acts.embedding_out } else { &acts.layers[index - 1].out };
-            let saved = &acts.layers[index];
-            layer.backward(backend, batch, x, saved, &mut acts.scratch, &mut g.layers[index], &mut acts.d)?;
+            let x = if index == 0 { &saved.embedding_out } else { &saved.layers[index - 1].out };
+            let of_layer = &saved.layers[index];
+            layer.backward(backend, batch, x, of_layer, &mut acts.scratch, &mut g.layers[index], &mut acts.d)?;
         }
         self.embedding_backward(backend, batch, dropout, acts, g)
     }
@@ -233,13 +267,14 @@ impl<B: Backend> Encoder<B> {
         g: &mut EncoderParams<Tensor<B, f32>>,
     ) -> Result<()> {
         // Its forward result is not needed any more: the buffer takes the gradient of the sum.
-        let d_sum = &mut acts.embedding_out;
+        let saved = &mut acts.saved;
+        let d_sum = &mut saved.embedding_out;
         backend.embedding_backward(EmbeddingBackward {
             batch,
             d_out: &acts.d,
-            sum: &acts.embedding_sum,
-            mean: &acts.embedding_mean,
-            rstd: &acts.embedding_rstd,
+            sum: &saved.embedding_sum,
+            mean: &saved.embedding_mean,
+            rstd: &saved.embedding_rstd,
             weight: &self.weights.embedding_norm_weight,
             dropout: embedding_dropout(dropout),
             d_sum,

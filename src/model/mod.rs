@@ -20,7 +20,7 @@ pub use card::ModelCard;
 
 pub use config::{Arch, DenseSpec, ModelConfig};
 pub use directory::ModelDir;
-pub use encoder::{Activations, Encoder, Gradients, Keep};
+pub use encoder::{Activations, Encoder, Gradients, Keep, Saved};
 pub use init::random_init;
 pub use layer::StepDropout;
 pub use packing::{Packer, Sequences};

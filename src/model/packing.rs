@@ -1,7 +1,7 @@
 //! From token ids to packed batches.
 
 use super::{Keep, ModelConfig};
-use crate::backend::PackedHost;
+use crate::backend::{HostPairing, PackedHost};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -73,6 +73,16 @@ impl Packer {
             let cu_seqlens = &sequences.cu_seqlens[chunk.start..=chunk.end];
             self.host.push_chunk(sequences.ids_of(&chunk), cu_seqlens, self.first_position);
         }
+        Ok(&self.host)
+    }
+
+    /// As [`Packer::pack`], for a step of training.
+    ///
+    /// # Errors
+    /// When the model has no such token id or position.
+    pub fn pack_pairs(&mut self, sequences: Sequences, pairing: &HostPairing) -> Result<&PackedHost> {
+        self.pack(sequences)?;
+        self.host.push_pairing(pairing);
         Ok(&self.host)
     }
 

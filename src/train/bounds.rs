@@ -12,6 +12,8 @@ pub struct StepBounds {
     pub n_seqs: usize,
     /// Different token ids of a batch.
     pub n_ids: usize,
+    /// Chunks of a batch.
+    pub n_chunks: usize,
     /// Tokens of a chunk.
     pub chunk_tokens: usize,
     /// Sequences of a chunk.
@@ -32,6 +34,7 @@ impl StepBounds {
             n_queries,
             n_seqs,
             n_ids: vocab_size.min(n_tokens),
+            n_chunks,
             chunk_tokens,
             chunk_seqs: n_seqs.min(chunk_tokens / shortest.max(1)),
             block_len: PackedHost::most_integers(n_tokens, n_seqs, n_chunks, longest),

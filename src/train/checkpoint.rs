@@ -44,6 +44,8 @@ pub struct TrainingState {
     pub best: Option<(u64, f64)>,
     /// Evaluations since then.
     pub without_gain: usize,
+    /// The [`LearnedTemperature`](crate::loss::LearnedTemperature), where it is learned.
+    pub temperature: Option<[u64; 4]>,
 }
 
 /// A run directory. One process may use it at a time.

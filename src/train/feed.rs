@@ -119,7 +119,8 @@ fn fill<B: Backend>(
 ) -> Result<Option<(Batch, Slot<B>)>> {
     let batch = batch?;
     let range = trace::phase("lay out");
-    let host = packer.pack(Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens })?;
+    let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
+    let host = packer.pack_pairs(sequences, &batch.pairing())?;
     drop(range);
     let Ok(mut slot) = slots.recv() else { return Ok(None) };
     slot.packed.lay_out(host, slot.block.as_mut());

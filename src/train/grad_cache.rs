@@ -1,18 +1,21 @@
 //! One training step's forward and backward, in chunks of at most `chunk_tokens` tokens (GradCache, Gao et al.,
 //! arXiv 2101.06983): embed every chunk, take the loss over all embeddings, then run each chunk again and
-//! back-propagate its share. Dropout is stateless, so the second run sees the first one's masks. A batch that fits
-//! one chunk runs once, and the last chunk of a larger one is never run twice.
+//! back-propagate its share. Dropout is stateless, so the second run sees the first one's masks. The last chunks, as many
+//! as are kept, are not run again: a batch that fits them runs once.
 
 use super::StepBounds;
 use crate::Result;
 use crate::backend::{Backend, PackedBatch, Purpose, Tensor};
 use crate::loss::InfoNce;
-use crate::model::{Activations, Encoder, Gradients, Keep, StepDropout};
+use crate::model::{Activations, Encoder, Gradients, Keep, Saved, StepDropout};
+use std::mem::swap;
 
 /// Buffers of a step, kept from step to step.
 pub struct GradCache<B: Backend> {
     activations: Activations<B>,
-    /// `(S, D)` embeddings of the whole batch, and their gradient
+    /// Of the chunks that are kept besides the last
+    kept: Vec<Saved<B>>,
+    /// `(S, D)` embeddings of the whole batch in the order of its tokens, and their gradient
     embeddings: Tensor<B, f32>,
     d_embeddings: Tensor<B, f32>,
     /// `(S of the chunk, D)`
@@ -20,14 +23,15 @@ pub struct GradCache<B: Backend> {
 }
 
 impl<B: Backend> GradCache<B> {
-    /// Empty.
+    /// Empty, for steps of which `kept_chunks` chunks, at least one, keep their activations.
     ///
     /// # Errors
     /// When the device has no memory left.
-    pub fn new(backend: &B, encoder: &Encoder<B>) -> Result<Self> {
+    pub fn new(backend: &B, encoder: &Encoder<B>, kept_chunks: usize) -> Result<Self> {
         let shape = [0, encoder.embedding_size()];
         Ok(Self {
             activations: Activations::new(backend, encoder)?,
+            kept: (1..kept_chunks).map(|_| Saved::new(backend, encoder)).collect::<Result<_>>()?,
             embeddings: Tensor::zeros(backend, &shape)?,
             d_embeddings: Tensor::zeros(backend, &shape)?,
             d_chunk: Tensor::zeros(backend, &shape)?,
@@ -39,10 +43,13 @@ impl<B: Backend> GradCache<B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn reserve(&mut self, backend: &B, encoder: &Encoder<B>, bounds: &StepBounds) -> Result<()> {
-        let StepBounds { chunk_tokens, chunk_seqs, n_seqs, .. } = *bounds;
+        let StepBounds { chunk_tokens, chunk_seqs, n_seqs, n_chunks, .. } = *bounds;
         let config = &encoder.config;
-        let acts = &mut self.activations;
-        Purpose::Activations.during(|| acts.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))?;
+        Purpose::Activations.during(|| {
+            self.activations.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs)?;
+            let kept = self.kept.iter_mut().take(n_chunks - 1);
+            kept.into_iter().try_for_each(|saved| saved.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))
+        })?;
         Purpose::Loss.during(|| {
             self.embeddings.resize_rows(backend, n_seqs)?;
             self.d_embeddings.resize_rows(backend, n_seqs)?;
@@ -50,14 +57,13 @@ impl<B: Backend> GradCache<B> {
         })
     }
 
-    /// `(S, D)` embeddings of the last step's batch, as they were before the update.
+    /// `(S, D)` embeddings of the last step's batch in the order of its tokens, as they were before the update.
     pub fn embeddings(&self) -> &Tensor<B, f32> {
         &self.embeddings
     }
 
     /// The gradient of every parameter in `grads`, which [`Gradients::reset`] or
-    /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have made ready for this batch. The first
-    /// `n_queries` of its sequences are the queries, the others the passages. Asks for the loss's
+    /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have made ready for this batch. Asks for the loss's
     /// [results](InfoNce::report).
     ///
     /// # Errors
@@ -68,7 +74,6 @@ impl<B: Backend> GradCache<B> {
         backend: &B,
         encoder: &Encoder<B>,
         batch: &PackedBatch<B>,
-        n_queries: usize,
         dropout: Option<StepDropout>,
         loss: &mut InfoNce<B>,
         grads: &mut Gradients<B>,
@@ -76,17 +81,25 @@ impl<B: Backend> GradCache<B> {
     ) -> Result<()> {
         self.embeddings.resize_rows(backend, batch.n_seqs())?;
         self.d_embeddings.resize_rows(backend, batch.n_seqs())?;
-        let (acts, last) = (&mut self.activations, batch.n_chunks() - 1);
-        for i in 0..=last {
-            let (chunk, keep) = (batch.chunk(i), if i == last { Keep::Everything } else { Keep::Embeddings });
+        let (acts, n_chunks) = (&mut self.activations, batch.n_chunks());
+        let first_kept = n_chunks.saturating_sub(1 + self.kept.len());
+        for i in 0..n_chunks {
+            let (chunk, keep) = (batch.chunk(i), if i < first_kept { Keep::Embeddings } else { Keep::Everything });
             encoder.forward(backend, chunk, dropout, keep, acts)?;
             backend.paste_rows(acts.embeddings(), &mut self.embeddings, chunk.first_seq)?;
+            if i >= first_kept && i + 1 < n_chunks {
+                swap(&mut acts.saved, &mut self.kept[i - first_kept]);
+            }
         }
-        loss.forward_backward(backend, &self.embeddings, n_queries, &mut self.d_embeddings, results)?;
-        for i in (0..=last).rev() {
+        loss.forward_backward(backend, &self.embeddings, batch.pairing(), &mut self.d_embeddings, results)?;
+        for i in (0..n_chunks).rev() {
             let chunk = batch.chunk(i);
-            if i < last {
+            if i < first_kept {
                 encoder.forward(backend, chunk, dropout, Keep::Everything, acts)?;
+            } else if i + 1 < n_chunks {
+                swap(&mut acts.saved, &mut self.kept[i - first_kept]);
+                // Backward's own buffers are those of the chunk before.
+                acts.resize(backend, &encoder.config, Keep::Everything, chunk.n_tokens(), chunk.n_seqs())?;
             }
             self.d_chunk.resize_rows(backend, chunk.n_seqs())?;
             backend.copy_rows(&self.d_embeddings, chunk.first_seq, &mut self.d_chunk)?;

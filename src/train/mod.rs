@@ -5,6 +5,7 @@ mod card;
 pub mod checkpoint;
 mod feed;
 pub mod grad_cache;
+mod loss_config;
 pub mod optimizer;
 mod profile;
 pub mod report;
@@ -27,7 +28,7 @@ use crate::data::shard::TokenCache;
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
-use crate::loss::InfoNce;
+use crate::loss::{InfoNce, LearnedTemperature};
 use crate::model::{Gradients, Keep, Packer, StepDropout, specs};
 use crate::progress::Counter;
 use crate::{Error, Result, trace};
@@ -166,6 +167,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 latest: None,
                 best: None,
                 without_gain: 0,
+                temperature: config
+                    .temperature_learning_rate
+                    .map(|_| LearnedTemperature::new(config.temperature).to_bits()),
             },
         };
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);
@@ -190,9 +194,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
             let mut grads = Gradients::new(backend, &encoder.weights)?;
             grads.reserve(backend, bounds.n_ids).map(|()| grads)
         })?;
-        let mut grad_cache = GradCache::new(backend, encoder)?;
+        let mut grad_cache = GradCache::new(backend, encoder, config.kept_chunks)?;
         grad_cache.reserve(backend, encoder, &bounds)?;
-        let mut loss = InfoNce::new(backend, encoder.embedding_size(), config.temperature as f32, config.symmetric)?;
+        let loss_config = loss_config::loss_config(config, encoder.embedding_size())?;
+        let mut loss = InfoNce::new(backend, encoder.embedding_size(), loss_config)?;
+        if let Some(bits) = state.temperature {
+            loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
+        }
         Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
@@ -236,17 +244,20 @@ impl<'a, B: Backend> Trainer<'a, B> {
 
     /// Asks for one update, and reports the one before it.
     fn step(&mut self, mut fed: Fed<B>, log: &mut Log) -> Result<()> {
+        if self.state.temperature.is_some() {
+            // The loss before decides what the cosines are divided by. The device has done most of it by now.
+            self.await_results(log)?;
+        }
         let start = Instant::now();
         let _range = trace::step(self.state.step + 1, fed.batch.n_tokens());
         let dropout = self.dropout();
         let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
-        let n_queries = fed.batch.n_queries;
         let (packed, results) = fed.begin(backend)?;
         let ids = packed.unique_ids();
         self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, ids)?;
         let (loss, grads) = (&mut self.loss, &mut self.grads);
-        self.grad_cache.forward_backward(backend, encoder, packed, n_queries, dropout, loss, grads, results)?;
+        self.grad_cache.forward_backward(backend, encoder, packed, dropout, loss, grads, results)?;
         self.optimizer.step(backend, &mut encoder.weights, grads, ids, learning_rate as f32, results)?;
         self.state.step += 1;
         // The device has work again: time to wait for what it did before.

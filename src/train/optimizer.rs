@@ -155,7 +155,7 @@ impl<B: Backend> Optimizer<B> {
         }
         let rows = Tensor::from_slice(backend, &touched.rows, &[touched.rows.len()])?;
         let mut out = Tensor::zeros(backend, &[rows.len(), state.word_embeddings.row_len()])?;
-        backend.gather_rows(&state.word_embeddings, &rows, &mut out)?;
+        backend.gather_rows(&state.word_embeddings, Ints::all(&rows), &mut out)?;
         out.to_vec(backend)
     }
 
@@ -180,7 +180,7 @@ impl<B: Backend> Optimizer<B> {
                 if index == WORDS {
                     // Only these rows: a page of the table that is never written to takes up no memory.
                     let values = Tensor::from_slice(backend, &values, &[rows.len(), tensor.row_len()])?;
-                    backend.scatter_rows(&values, &rows, tensor)?;
+                    backend.scatter_rows(&values, Ints::all(&rows), tensor)?;
                 } else {
                     tensor.upload(backend, &values)?;
                 }

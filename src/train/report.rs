@@ -34,8 +34,13 @@ pub struct StepMetrics {
     pub grad_norm: f64,
     /// Mean cosine of queries and their positives.
     pub positive_cosine: f64,
-    /// Mean cosine of queries and all other passages of the batch.
+    /// Mean cosine of queries and all other candidates of the batch.
     pub negative_cosine: f64,
+    /// Pairs of a query and a passage of the batch that were left out as false negatives.
+    pub false_negatives: usize,
+    /// What divided the cosines, where it is learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// Tokens of the batch; there is no padding.
     pub tokens: usize,
     /// Wall-clock time of the step.

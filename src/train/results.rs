@@ -6,6 +6,7 @@ use super::report::{Log, StepMetrics};
 use crate::backend::Backend;
 use crate::data::catalog::TextSource;
 use crate::data::sampler::BatchKind;
+use crate::loss::{LearnedTemperature, LossReport};
 use crate::{Error, Result};
 use std::time::Instant;
 
@@ -32,7 +33,9 @@ impl<B: Backend> Trainer<'_, B> {
         let Pending { fed, step, learning_rate, start } = pending;
         let (batch, before) = (&fed.batch, std::mem::replace(&mut self.last_results, Instant::now()));
         let (of_loss, of_update) = self.results.split_at(self.loss.n_results(batch.n_queries));
-        let report = self.loss.report(batch.n_queries, of_loss);
+        let report = self.loss.report(batch.n_queries, batch.n_seqs(), of_loss);
+        let temperature = f64::from(self.loss.config.temperature);
+        self.learn_temperature(&report);
         let grad_norm = self.optimizer.grad_norm(of_update);
         for (what, value) in [("loss", report.loss), ("gradient", grad_norm)] {
             if !value.is_finite() {
@@ -52,6 +55,8 @@ impl<B: Backend> Trainer<'_, B> {
             grad_norm,
             positive_cosine: report.positive_cosine,
             negative_cosine: report.negative_cosine,
+            false_negatives: report.n_false_negatives,
+            temperature: self.state.temperature.is_some().then_some(temperature),
             tokens: batch.n_tokens(),
             // It did not begin before the one before it had ended.
             seconds: (self.last_results - start.max(before)).as_secs_f64(),
@@ -59,6 +64,17 @@ impl<B: Backend> Trainer<'_, B> {
         self.feed.give_back(fed);
         log.progress.step(&metrics);
         self.setup.run_dir.write_metrics(&mut log.metrics, &metrics)
+    }
+
+    /// The temperature's own update, where it is learned.
+    fn learn_temperature(&mut self, report: &LossReport) {
+        let rate = self.setup.config.temperature_learning_rate;
+        if let (Some(bits), Some(rate)) = (&mut self.state.temperature, rate) {
+            let mut learned = LearnedTemperature::from_bits(*bits);
+            learned.step(report.by_inv_temperature, rate);
+            *bits = learned.to_bits();
+            self.loss.config.temperature = learned.temperature() as f32;
+        }
     }
 
     fn not_finite(&self, what: &str, step: u64) -> Error {

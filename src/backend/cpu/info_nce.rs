@@ -1,53 +1,116 @@
-//! Softmax cross-entropy of a block of scores, and its gradient, in one pass.
+//! Softmax cross-entropy of a block of scores, and its gradient.
 
 use super::math::{exp, max, simd, sum_of};
 use super::{Cpu, CpuElement, scratch};
-use crate::backend::{Element, InfoNceRows};
+use crate::backend::{Candidates, Element, InfoNceColumns, InfoNceRows, ROW_STATS};
 use rayon::prelude::*;
+use std::ops::Range;
+
+/// Stands for the score of a column that is left out: its exponential is 0, and no product with that is NaN.
+const LEFT_OUT: f32 = -1e30;
+
+/// Columns in one task of the other direction.
+const STRIPE: usize = 256;
+
+/// [`Candidates`] in memory.
+struct Mask<'a> {
+    first_positive: usize,
+    row_labels: &'a [i32],
+    column_labels: &'a [i32],
+    rejected: Option<&'a [i32]>,
+    first_passage: usize,
+    skipped: Range<usize>,
+    false_negative_margin: f32,
+    margin: f32,
+}
+
+impl<'a> Mask<'a> {
+    fn new<E: CpuElement>(c: &Candidates<'a, Cpu<E>>, margin: f32) -> Self {
+        Mask {
+            first_positive: c.first_positive,
+            row_labels: c.row_labels.as_slice(),
+            column_labels: c.column_labels.as_slice(),
+            rejected: c.rejected.map(|rejected| rejected.as_slice()),
+            first_passage: c.first_passage,
+            skipped: c.skipped.clone(),
+            false_negative_margin: c.false_negative_margin,
+            margin,
+        }
+    }
+
+    /// Temperature times the logits of `columns` of a row of `scores`.
+    #[inline(always)]
+    fn load(&self, row: usize, scores: &[f32], columns: Range<usize>, out: &mut [f32]) {
+        let (label, positive) = (self.row_labels[row], self.first_positive + row);
+        let limit = scores[positive] + self.false_negative_margin;
+        for ((o, &s), &l) in out.iter_mut().zip(&scores[columns.clone()]).zip(&self.column_labels[columns.clone()]) {
+            *o = if (l == label) | (s > limit) { LEFT_OUT } else { s };
+        }
+        let rejected = self.rejected.map_or(0..0, |ends| {
+            self.first_passage + ends[2 * row] as usize..self.first_passage + ends[2 * row + 1] as usize
+        });
+        for Range { start, end } in [&self.skipped, &rejected] {
+            let (from, to) = (start.max(&columns.start), end.min(&columns.end));
+            if from < to {
+                out[from - columns.start..to - columns.start].fill(LEFT_OUT);
+            }
+        }
+        if columns.contains(&positive) {
+            out[positive - columns.start] = scores[positive] - self.margin;
+        }
+    }
+}
 
 pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
     args.check();
     let n = args.scores.row_len();
     let (inv_t, weight) = (args.inv_temperature, args.weight);
+    let mask = Mask::new(&args.candidates, args.margin);
+    let columns = args.columns.map(|columns| Columns::new(columns.as_slice()));
     (
         args.d_scores.as_mut_slice().par_chunks_exact_mut(n),
         args.scores.as_slice().par_chunks_exact(n),
-        args.positives.as_slice().par_iter(),
-        args.loss.as_mut_slice().par_iter_mut(),
-        args.cosines.as_mut_slice().par_chunks_exact_mut(2),
+        args.stats.as_mut_slice().par_chunks_exact_mut(ROW_STATS),
     )
         .into_par_iter()
-        .for_each(|(d_scores, scores, &positive, loss, cosines)| {
-            scratch::with(n, |p| {
+        .enumerate()
+        .for_each(|(r, (d_scores, scores, stats))| {
+            scratch::with(2 * n, |memory| {
+                let (s, p) = memory.split_at_mut(n);
                 simd(
                     #[inline(always)]
                     || {
-                        let row = Row { scores, positive: positive as usize, inv_t, weight };
-                        *loss = row.loss(p, d_scores);
-                        let (cosine, sum) = (scores[row.positive], sum_of(scores, |v| v));
-                        cosines[0] = cosine;
-                        cosines[1] = if n > 1 { (sum - cosine) / (n - 1) as f32 } else { 0.0 };
+                        mask.load(r, scores, 0..n, s);
+                        let row = Row { s, positive: mask.first_positive + r, inv_t, scale: weight * inv_t };
+                        stats.copy_from_slice(&row.stats(p, d_scores));
+                        stats[1] += mask.margin;
+                        if let Some(columns) = &columns {
+                            stats[4] += row.add_columns(columns, p, d_scores);
+                        }
                     },
                 );
             });
         });
 }
 
+/// A row of scores, masked.
 struct Row<'a> {
-    scores: &'a [f32],
+    s: &'a [f32],
     positive: usize,
     inv_t: f32,
-    weight: f32,
+    /// Of the gradient
+    scale: f32,
 }
 
 impl Row<'_> {
-    /// The loss, and its gradient in `d_scores`; `p` is memory of the row's length.
+    /// What [`ROW_STATS`] tells, and the gradient in `d_scores`; `p` is memory of the row's length.
     #[inline(always)]
-    fn loss<E: Element>(&self, p: &mut [f32], d_scores: &mut [E]) -> f32 {
-        let largest = max(self.scores);
-        p.iter_mut().zip(self.scores).for_each(|(p, &v)| *p = exp((v - largest) * self.inv_t));
+    fn stats<E: Element>(&self, p: &mut [f32], d_scores: &mut [E]) -> [f32; ROW_STATS] {
+        let (s, positive) = (self.s, self.s[self.positive]);
+        let largest = max(s);
+        p.iter_mut().zip(s).for_each(|(p, &v)| *p = exp((v - largest) * self.inv_t));
         let total = sum_of(p, |v| v);
-        let share = self.weight * self.inv_t / total;
+        let share = self.scale / total;
         // 1 - softmax of the positive as the sum of the others: no cancellation when it is near 1.
         p[self.positive] = 0.0;
         let others = sum_of(p, |v| v);
@@ -55,6 +118,129 @@ impl Row<'_> {
             *d = E::from_f32(v * share);
         }
         d_scores[self.positive] = E::from_f32(-others * share);
-        total.ln() + (largest - self.scores[self.positive]) * self.inv_t
+        p.iter_mut().zip(s).for_each(|(p, &v)| *p *= v - positive);
+        let by_inv_temperature = sum_of(p, |v| v) / total;
+        let sum = sum_of(s, |v| if v > LEFT_OUT { v } else { 0.0 }) - positive;
+        let n_others = sum_of(s, |v| if v > LEFT_OUT { 1.0 } else { 0.0 }) - 1.0;
+        let loss = total.ln() + (largest - positive) * self.inv_t;
+        [loss, positive, sum, n_others, by_inv_temperature]
+    }
+
+    /// Adds the columns' gradient to `d_scores`, of which `p` takes a copy; the derivative by the inverse temperature.
+    #[inline(always)]
+    fn add_columns<E: Element>(&self, columns: &Columns, p: &mut [f32], d_scores: &mut [E]) -> f32 {
+        let m = columns.largest.len();
+        let (s, p, positive) = (&self.s[..m], &mut p[..m], self.positive);
+        for (((p, &s), &largest), &inv_total) in p.iter_mut().zip(s).zip(columns.largest).zip(columns.inv_total) {
+            *p = exp((s - largest) * self.inv_t) * inv_total;
+        }
+        p[positive] = -columns.others[positive];
+        for (d, &p) in d_scores.iter_mut().zip(&*p) {
+            *d = E::from_f32(d.to_f32() + p * self.scale);
+        }
+        p.iter_mut().zip(s).for_each(|(p, &s)| *p *= s);
+        sum_of(p, |v| v)
+    }
+}
+
+/// What [`InfoNceColumns`] leaves.
+struct Columns<'a> {
+    largest: &'a [f32],
+    others: &'a [f32],
+    inv_total: &'a [f32],
+}
+
+impl<'a> Columns<'a> {
+    fn new(state: &'a [f32]) -> Self {
+        let (largest, rest) = state.split_at(state.len() / 3);
+        let (others, inv_total) = rest.split_at(largest.len());
+        Columns { largest, others, inv_total }
+    }
+}
+
+pub fn columns<E: CpuElement>(args: InfoNceColumns<Cpu<E>>) {
+    args.check();
+    let (n, m) = (args.scores.row_len(), args.state.row_len());
+    let (scores, inv_t, is_first, is_last) = (args.scores.as_slice(), args.inv_temperature, args.is_first, args.is_last);
+    let mask = Mask::new(&args.candidates, args.margin);
+    let (largest, rest) = args.state.as_mut_slice().split_at_mut(m);
+    let (others, third) = rest.split_at_mut(m);
+    (
+        largest.par_chunks_mut(STRIPE),
+        others.par_chunks_mut(STRIPE),
+        third.par_chunks_mut(STRIPE),
+        args.loss.as_mut_slice().par_chunks_mut(STRIPE),
+    )
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(i, (largest, others, third, loss))| {
+            scratch::with(2 * largest.len(), |memory| {
+                let (before, s) = memory.split_at_mut(largest.len());
+                simd(
+                    #[inline(always)]
+                    || {
+                        let mut stripe = Stripe { first: i * STRIPE, inv_t, largest, others, third };
+                        if is_first {
+                            stripe.largest.fill(LEFT_OUT);
+                            stripe.others.fill(0.0);
+                        }
+                        before.copy_from_slice(stripe.largest);
+                        stripe.add(&mask, scores, n, before, s);
+                        if is_last {
+                            stripe.finish(loss);
+                        }
+                    },
+                );
+            });
+        });
+}
+
+/// The state of some columns; see [`InfoNceColumns::state`].
+struct Stripe<'a> {
+    first: usize,
+    inv_t: f32,
+    largest: &'a mut [f32],
+    others: &'a mut [f32],
+    third: &'a mut [f32],
+}
+
+impl Stripe<'_> {
+    /// Takes in all rows of `scores`, which are `n` long; `before` are the largest of the rows before, and `s` is memory for
+    /// one row of the stripe.
+    #[inline(always)]
+    fn add(&mut self, mask: &Mask, scores: &[f32], n: usize, before: &[f32], s: &mut [f32]) {
+        let columns = self.first..self.first + s.len();
+        let rows = || scores.chunks_exact(n).enumerate();
+        // The largest ones first: then there is one exponential a score.
+        for (row, scores) in rows() {
+            mask.load(row, scores, columns.clone(), s);
+            self.largest.iter_mut().zip(&*s).for_each(|(largest, &s)| *largest = if s > *largest { s } else { *largest });
+        }
+        for ((others, before), largest) in self.others.iter_mut().zip(before).zip(&*self.largest) {
+            *others *= exp((before - largest) * self.inv_t);
+        }
+        for (row, scores) in rows() {
+            mask.load(row, scores, columns.clone(), s);
+            let positive = mask.first_positive + row;
+            if columns.contains(&positive) {
+                let place = positive - self.first;
+                self.third[place] = std::mem::replace(&mut s[place], LEFT_OUT);
+            }
+            for ((others, largest), s) in self.others.iter_mut().zip(&*self.largest).zip(&*s) {
+                *others += exp((s - largest) * self.inv_t);
+            }
+        }
+    }
+
+    /// After the last row.
+    #[inline(always)]
+    fn finish(&mut self, loss: &mut [f32]) {
+        let state = self.largest.iter().zip(&mut *self.others).zip(&mut *self.third);
+        for (((largest, others), third), loss) in state.zip(loss) {
+            let total = *others + exp((*third - largest) * self.inv_t);
+            *loss = total.ln() + (largest - *third) * self.inv_t;
+            *others /= total;
+            *third = 1.0 / total;
+        }
     }
 }

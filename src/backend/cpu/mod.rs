@@ -20,7 +20,9 @@ mod split;
 pub use element::CpuElement;
 pub use gemm::has_fast_bf16;
 
+use super::ops::check_columns;
 use super::*;
+use rayon::prelude::*;
 use std::time::Instant;
 
 /// The processor, with element type `E`. Runs on rayon's current thread pool.
@@ -142,22 +144,31 @@ impl<E: CpuElement> Backend for Cpu<E> {
             let (w, n) = (x.row_len(), x.len());
             rows::copy(x.as_slice(), &mut out.as_mut_slice()[start * w..start * w + n]);
         };
-        gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) => {
-            let w = x.row_len();
-            assert_eq!(out.shape(), [rows.len(), w], "gather_rows: shape of the result");
-            let (x, rows) = (x.as_slice(), rows.as_slice());
-            out.as_mut_slice()
-                .chunks_exact_mut(w)
-                .zip(rows)
-                .for_each(|(out, &row)| out.copy_from_slice(&x[row as usize * w..][..w]));
+        gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) => {
+            assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_rows: shape of the result");
+            rows::gather(x.as_slice(), rows.as_slice(), x.row_len(), out.as_mut_slice());
         };
-        scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) => {
+        gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, E>) => {
+            assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_cast: shape of the result");
+            rows::gather(x.as_slice(), rows.as_slice(), x.row_len(), out.as_mut_slice());
+        };
+        scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) => {
             let w = out.row_len();
             assert_eq!(x.shape(), [rows.len(), w], "scatter_rows: shape of the input");
             let out = out.as_mut_slice();
             for (x, &row) in x.as_slice().chunks_exact(w).zip(rows.as_slice()) {
                 out[row as usize * w..][..w].copy_from_slice(x);
             }
+        };
+        copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => {
+            let (from, to) = check_columns("copy_columns", x, out);
+            let rows = out.as_mut_slice().par_chunks_exact_mut(to).zip(x.as_slice().par_chunks_exact(from));
+            rows.for_each(|(out, x)| out.copy_from_slice(&x[..to]));
+        };
+        add_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => {
+            let (to, from) = check_columns("add_columns", out, x);
+            let rows = out.as_mut_slice().par_chunks_exact_mut(to).zip(x.as_slice().par_chunks_exact(from));
+            rows.for_each(|(out, x)| math::add_assign(out, x));
         };
         gemm(&self, args: Gemm<Self, E>) => gemm::gemm(args);
         gemm_f32(&self, args: Gemm<Self, f32>) => gemm::gemm_f32(args);
@@ -183,6 +194,7 @@ impl<E: CpuElement> Backend for Cpu<E> {
         l2_normalize_backward(&self, y: &Tensor<Self, f32>, inv_norm: &Tensor<Self, f32>, d: &mut Tensor<Self, f32>) =>
             pooling::l2_normalize_backward(y, inv_norm, d);
         info_nce_rows(&self, args: InfoNceRows<Self>) => info_nce::rows(args);
+        info_nce_columns(&self, args: InfoNceColumns<Self>) => info_nce::columns(args);
         sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) =>
             out.as_mut_slice()[slot] = adamw::sum_of_squares(x.as_slice()) as f32;
         adamw(&self, args: AdamW<Self>) => adamw::step(args);

@@ -31,6 +31,20 @@ pub fn cast<E: Element>(x: &[f32], out: &mut [E]) {
     });
 }
 
+/// `out[i] = x[rows[i]]` for rows of `width` elements, rounded.
+pub fn gather<E: Element>(x: &[f32], rows: &[i32], width: usize, out: &mut [E]) {
+    out.par_chunks_mut(BLOCK * width).zip(rows.par_chunks(BLOCK)).for_each(|(out, rows)| {
+        simd(
+            #[inline(always)]
+            || {
+                for (out, &row) in out.chunks_exact_mut(width).zip(rows) {
+                    store(&x[row as usize * width..][..width], out);
+                }
+            },
+        );
+    });
+}
+
 /// Rows in one task of an operation on `rows` rows. A function of the shape alone, so that sums over rows are grouped
 /// alike whatever the number of threads.
 pub fn block(rows: usize) -> usize {

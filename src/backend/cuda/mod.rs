@@ -193,10 +193,14 @@ impl<E: CudaElement> Backend for Cuda<E> {
             assert!(start * width + n <= out.len(), "paste_rows: rows from {start} on of {:?}", out.shape());
             out.buffer_mut().copy(&self.device.compute, start * width, x.buffer(), 0, n)?;
         };
-        gather_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) =>
+        gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) =>
             rows::gather(self, x, rows, out)?;
-        scatter_rows(&self, x: &Tensor<Self, f32>, rows: &Tensor<Self, i32>, out: &mut Tensor<Self, f32>) =>
+        gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, E>) =>
+            rows::gather_cast(self, x, rows, out)?;
+        scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) =>
             rows::scatter(self, x, rows, out)?;
+        copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => rows::copy_columns(self, x, out)?;
+        add_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => rows::add_columns(self, x, out)?;
         gemm(&self, args: Gemm<Self, E>) => gemm::gemm(self, args)?;
         gemm_f32(&self, args: Gemm<Self, f32>) => gemm::gemm(self, args)?;
         embedding_forward(&self, args: EmbeddingForward<Self>) => embedding::forward(self, args)?;
@@ -213,6 +217,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
         pool_forward(&self, args: PoolForward<Self>) => pooling::forward(self, args)?;
         pool_backward(&self, args: PoolBackward<Self>) => pooling::backward(self, args)?;
         info_nce_rows(&self, args: InfoNceRows<Self>) => info_nce::rows(self, args)?;
+        info_nce_columns(&self, args: InfoNceColumns<Self>) => info_nce::columns(self, args)?;
         adamw(&self, args: AdamW<Self>) => adamw::step(self, args)?;
         adamw_rows(&self, args: AdamWRows<Self>) => adamw_rows::step(self, args)?;
         adamw_catch_up(&self, args: AdamWCatchUp<Self>) => adamw_rows::catch_up(self, args)?;

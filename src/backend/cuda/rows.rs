@@ -3,7 +3,8 @@
 use super::launch::{Grid, args};
 use super::{Cuda, CudaElement, Tensor};
 use crate::Result;
-use crate::backend::ops::check_shapes;
+use crate::backend::Ints;
+use crate::backend::ops::{check_columns, check_shapes};
 
 /// As in kernels/rows.cu.
 const THREADS: usize = 256;
@@ -23,21 +24,50 @@ pub(super) fn cast<E: CudaElement>(
 pub(super) fn gather<E: CudaElement>(
     cuda: &Cuda<E>,
     x: &Tensor<Cuda<E>, f32>,
-    rows: &Tensor<Cuda<E>, i32>,
+    rows: Ints<Cuda<E>>,
     out: &mut Tensor<Cuda<E>, f32>,
 ) -> Result<()> {
     let (n, width) = (rows.len(), x.row_len());
     check_shapes("gather_rows", &[n, width], [&*out]);
-    cuda.launch("rows", "gather_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
+    cuda.launch("rows", "gather_rows_f32", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
+}
+
+pub(super) fn gather_cast<E: CudaElement>(
+    cuda: &Cuda<E>,
+    x: &Tensor<Cuda<E>, f32>,
+    rows: Ints<Cuda<E>>,
+    out: &mut Tensor<Cuda<E>, E>,
+) -> Result<()> {
+    let (n, width) = (rows.len(), x.row_len());
+    check_shapes("gather_cast", &[n, width], [&*out]);
+    cuda.launch_typed("rows", "gather_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
 }
 
 pub(super) fn scatter<E: CudaElement>(
     cuda: &Cuda<E>,
     x: &Tensor<Cuda<E>, f32>,
-    rows: &Tensor<Cuda<E>, i32>,
+    rows: Ints<Cuda<E>>,
     out: &mut Tensor<Cuda<E>, f32>,
 ) -> Result<()> {
     let (n, width) = (rows.len(), out.row_len());
     check_shapes("scatter_rows", &[n, width], [x]);
     cuda.launch("rows", "scatter_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
+}
+
+pub(super) fn copy_columns<E: CudaElement>(
+    cuda: &Cuda<E>,
+    x: &Tensor<Cuda<E>, f32>,
+    out: &mut Tensor<Cuda<E>, f32>,
+) -> Result<()> {
+    let (n, (from, to)) = (x.rows(), check_columns("copy_columns", x, out));
+    cuda.launch("rows", "copy_columns", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, n, to, from])
+}
+
+pub(super) fn add_columns<E: CudaElement>(
+    cuda: &Cuda<E>,
+    x: &Tensor<Cuda<E>, f32>,
+    out: &mut Tensor<Cuda<E>, f32>,
+) -> Result<()> {
+    let (n, (to, from)) = (x.rows(), check_columns("add_columns", out, x));
+    cuda.launch("rows", "add_columns", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, n, to, from])
 }

@@ -1,5 +1,7 @@
 //! Where the parts of a batch lie in its block of integers, and how the host fills it.
 
+use super::HostPairing;
+
 /// Elements that 16 bytes hold: where parts of a block may begin.
 pub(super) const ALIGNMENT: usize = 4;
 
@@ -44,6 +46,8 @@ pub(super) struct PackedLayout {
     /// Integers of the block.
     pub len: usize,
     pub unique_ids: Part,
+    /// Places, labels and rejected passages.
+    pub pairing: [Part; 3],
     pub chunks: Vec<Chunk>,
     pub work_lens: Vec<i32>,
 }
@@ -65,8 +69,8 @@ impl PackedHost {
     pub fn most_integers(n_tokens: usize, n_seqs: usize, n_chunks: usize, longest: usize) -> usize {
         // Three lists of tokens, three in another order, the words' segments, and the unique ids.
         let of_tokens = 9 * n_tokens;
-        // A start and pairs of pieces of the attention's work.
-        let of_seqs = 3 * n_seqs + 2 * (n_tokens / ATTENTION_ROWS);
+        // A start, pairs of pieces of the attention's work, place and label, and at most as many ends of rejected passages.
+        let of_seqs = 6 * n_seqs + 2 * (n_tokens / ATTENTION_ROWS);
         // Segments of the positions; ends, the segment of the types, and what is left free between the parts.
         let of_chunk = 2 * longest + 64;
         of_tokens + of_seqs + n_chunks * of_chunk
@@ -78,6 +82,7 @@ impl PackedHost {
         self.layout.chunks.clear();
         self.layout.work_lens.clear();
         self.layout.unique_ids = Part::default();
+        self.layout.pairing = Default::default();
         let Some(ids) = ids else { return };
         self.block.extend_from_slice(ids);
         self.block.sort_unstable();
@@ -124,6 +129,18 @@ impl PackedHost {
             ];
         }
         self.layout.chunks.push(chunk);
+        self.layout.len = self.block.len();
+    }
+
+    /// Adds which sequences belong together, after all chunks.
+    ///
+    /// # Panics
+    /// When it is about another number of sequences.
+    pub fn push_pairing(&mut self, pairing: &HostPairing) {
+        let HostPairing { n_queries, places, labels, rejected } = *pairing;
+        let n_seqs = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
+        assert_eq!([places.len(), labels.len(), rejected.len()], [n_seqs, n_seqs, 2 * n_queries], "packed: pairing");
+        self.layout.pairing = [places, labels, rejected].map(|part| push(&mut self.block, part.iter().copied()));
         self.layout.len = self.block.len();
     }
 
@@ -222,6 +239,9 @@ mod tests {
                 let seqs = chunk * seqs_per_chunk..(chunk + 1) * seqs_per_chunk;
                 host.push_chunk(&ids[seqs.start * len..seqs.end * len], &cu_seqlens[seqs.start..=seqs.end], 0);
             }
+            let numbers = vec![0; n_seqs];
+            let rejected = &numbers[..2 * (n_seqs / 2)];
+            host.push_pairing(&HostPairing { n_queries: n_seqs / 2, places: &numbers, labels: &numbers, rejected });
             let (got, most) = (host.block().len(), PackedHost::most_integers(ids.len(), n_seqs, n_chunks, len));
             assert!(got <= most, "{n_chunks} chunks of {seqs_per_chunk} times {len}: {got} of {most}");
             assert!(most <= got + n_chunks * 64, "a bound far off is none: {got} of {most}");

@@ -1,0 +1,119 @@
+//! Argument structs of the contrastive loss on blocks of scores.
+
+use super::check_shapes;
+use crate::backend::{Backend, Ints, Tensor};
+use std::ops::Range;
+
+/// Values that [`InfoNceRows`] tells of a row: its loss, the cosine of its positive, the sum of the other candidates'
+/// cosines, their number, and the derivative of its loss by the inverse temperature.
+pub const ROW_STATS: usize = 5;
+
+/// Which pairs of a block of `R` rows and `N` columns of scores count.
+///
+/// The positive of row `r` is column `first_positive + r`, which always counts. Any other column is left out of the row's
+/// candidates if it has the row's label, is rejected for this row, is skipped for all, or has a cosine above the
+/// positive's by more than `false_negative_margin`.
+pub struct Candidates<'a, B: Backend> {
+    /// Column of the first row's positive.
+    pub first_positive: usize,
+    /// `(R,)`
+    pub row_labels: Ints<'a, B>,
+    /// `(N,)` What says the same has the same label.
+    pub column_labels: Ints<'a, B>,
+    /// `(2 R,)` for each row the first column that is rejected and the end of those that are, counted from
+    /// `first_passage` on.
+    pub rejected: Option<Ints<'a, B>>,
+    /// See `rejected`.
+    pub first_passage: usize,
+    /// Columns that are no row's candidates, unless as its positive.
+    pub skipped: Range<usize>,
+    /// Infinite: no cosine is too large.
+    pub false_negative_margin: f32,
+}
+
+// Derived, it would ask for a `B` that can be cloned.
+impl<B: Backend> Clone for Candidates<'_, B> {
+    fn clone(&self) -> Self {
+        Candidates { skipped: self.skipped.clone(), ..*self }
+    }
+}
+
+impl<B: Backend> Candidates<'_, B> {
+    fn check(&self, op: &str, rows: usize, n: usize) {
+        assert!(self.first_positive + rows <= n, "{op}: every row has a positive");
+        assert_eq!([self.row_labels.len(), self.column_labels.len()], [rows, n], "{op}: labels");
+        assert!(self.rejected.is_none_or(|rejected| rejected.len() == 2 * rows), "{op}: two ends a row");
+        assert!(self.skipped.end <= n, "{op}: skipped columns");
+    }
+}
+
+/// InfoNCE over `R` rows of scores against their [`Candidates`]. With the positive p of row i and
+/// `l_ij = s_ij / t` for j other than p, `l_ip = (s_ip - margin) / t`: `loss_i = logsumexp_j(l_ij) - l_ip`, and
+/// `d_scores_ij = (softmax_ij - [j = p]) weight / t`, which is 0 where a column is left out.
+pub struct InfoNceRows<'a, B: Backend> {
+    /// `(R, N)` cosine similarities.
+    pub scores: &'a Tensor<B, f32>,
+    /// What counts.
+    pub candidates: Candidates<'a, B>,
+    /// `1 / temperature`
+    pub inv_temperature: f32,
+    /// Taken from the positives' cosines.
+    pub margin: f32,
+    /// What a row's loss counts in the total.
+    pub weight: f32,
+    /// `(3, M)` from [`InfoNceColumns`]: the columns before M are rows of the other direction, whose gradient is added
+    /// with the same weight.
+    pub columns: Option<&'a Tensor<B, f32>>,
+    /// `(R, ROW_STATS)`, see there. The loss is unweighted and this direction's; the derivative is unweighted and of both
+    /// directions together, as far as they meet in the row.
+    pub stats: &'a mut Tensor<B, f32>,
+    /// `(R, N)`
+    pub d_scores: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> InfoNceRows<'_, B> {
+    /// Panics on mismatched shapes.
+    pub fn check(&self) {
+        let (rows, n) = (self.scores.rows(), self.scores.row_len());
+        self.candidates.check("info_nce_rows", rows, n);
+        check_shapes("info_nce_rows", &[rows, ROW_STATS], [&*self.stats]);
+        check_shapes("info_nce_rows", &[rows, n], [&*self.d_scores]);
+        if let Some(columns) = self.columns {
+            assert!(columns.row_len() <= n, "info_nce_rows: more columns than there are");
+            check_shapes("info_nce_rows", &[3, columns.row_len()], [columns]);
+        }
+    }
+}
+
+/// The other direction of [`InfoNceRows`] over a matrix that comes in blocks of rows: the softmax of each of its first `M`
+/// columns, whose positives are the rows of the same number. A pair that is left out in one direction is so in both.
+pub struct InfoNceColumns<'a, B: Backend> {
+    /// `(R, N)` the next rows of cosine similarities; row 0's positive is column `candidates.first_positive`.
+    pub scores: &'a Tensor<B, f32>,
+    /// What counts.
+    pub candidates: Candidates<'a, B>,
+    /// `1 / temperature`
+    pub inv_temperature: f32,
+    /// Taken from the positives' cosines.
+    pub margin: f32,
+    /// Whether these are the first rows; what `state` holds is of no account then.
+    pub is_first: bool,
+    /// `(3, M)`: for each column the largest cosine m so far, `sum of exp((s - m) / t)` over all but the positive, and the
+    /// positive's cosine. After the last rows m, what share of the whole sum the others have, and 1 / the whole sum.
+    pub state: &'a mut Tensor<B, f32>,
+    /// Whether these are the last rows.
+    pub is_last: bool,
+    /// `(M,)` the columns' losses after the last rows; not written before.
+    pub loss: &'a mut Tensor<B, f32>,
+}
+
+impl<B: Backend> InfoNceColumns<'_, B> {
+    /// Panics on mismatched shapes.
+    pub fn check(&self) {
+        let (rows, n, m) = (self.scores.rows(), self.scores.row_len(), self.state.row_len());
+        self.candidates.check("info_nce_columns", rows, n);
+        assert!(self.candidates.first_positive + rows <= m && m <= n, "info_nce_columns: {m} of {n} columns");
+        check_shapes("info_nce_columns", &[3, m], [&*self.state]);
+        check_shapes("info_nce_columns", &[m], [&*self.loss]);
+    }
+}

@@ -1,0 +1,272 @@
+//! One loss over a batch's embeddings: chunks of rows of scores, their softmax and its gradient, and the gradient of the
+//! embeddings. Three matrix products a chunk, and a fourth where both directions are trained: the columns' softmax needs
+//! all rows, so where a batch has several chunks, their scores are computed twice instead of kept.
+
+use super::LossConfig;
+use crate::Result;
+use crate::backend::{Backend, Candidates, Gemm, InfoNceColumns, InfoNceRows, Pairing, ROW_STATS, Tensor};
+use std::ops::Range;
+
+/// What a pass needs of memory, kept from step to step; `n` candidates, `c` rows of a chunk, `d` dimensions.
+pub struct Buffers<B: Backend> {
+    /// `(n, d)` candidates in the working type, as matrix products want them, and their gradient
+    candidates: Tensor<B, B::E>,
+    d_candidates: Tensor<B, f32>,
+    /// `(c, d)`
+    rows: Tensor<B, B::E>,
+    d_rows: Tensor<B, f32>,
+    /// `(c, n)`
+    scores: Tensor<B, f32>,
+    d_scores: Tensor<B, B::E>,
+    /// `(c, ROW_STATS)`
+    stats: Tensor<B, f32>,
+    /// `(3, B)` and `(B,)` of the columns' softmax
+    column_state: Tensor<B, f32>,
+    column_loss: Tensor<B, f32>,
+}
+
+impl<B: Backend> Buffers<B> {
+    pub fn new(backend: &B) -> Result<Self> {
+        Ok(Buffers {
+            candidates: Tensor::zeros(backend, &[0, 0])?,
+            d_candidates: Tensor::zeros(backend, &[0, 0])?,
+            rows: Tensor::zeros(backend, &[0, 0])?,
+            d_rows: Tensor::zeros(backend, &[0, 0])?,
+            scores: Tensor::zeros(backend, &[0, 0])?,
+            d_scores: Tensor::zeros(backend, &[0, 0])?,
+            stats: Tensor::zeros(backend, &[0, ROW_STATS])?,
+            column_state: Tensor::zeros(backend, &[3, 0])?,
+            column_loss: Tensor::zeros(backend, &[0])?,
+        })
+    }
+
+    /// For a batch of `n_queries` queries in `n_seqs` sequences, `rows` rows a chunk and `d` dimensions.
+    pub fn resize(
+        &mut self,
+        backend: &B,
+        config: &LossConfig,
+        n_queries: usize,
+        n_seqs: usize,
+        rows: usize,
+        d: usize,
+    ) -> Result<()> {
+        let n = if config.has_both_sides() { n_seqs } else { n_seqs - n_queries };
+        self.candidates.resize_matrix(backend, n, d)?;
+        self.d_candidates.resize_matrix(backend, n, d)?;
+        self.resize_chunk(backend, rows)?;
+        if config.symmetric && !config.has_both_sides() {
+            self.column_state.resize_matrix(backend, 3, n_queries)?;
+            self.column_loss.resize_rows(backend, n_queries)?;
+        }
+        Ok(())
+    }
+
+    /// For a chunk of `rows` rows.
+    fn resize_chunk(&mut self, backend: &B, rows: usize) -> Result<()> {
+        let (n, d) = (self.candidates.rows(), self.candidates.row_len());
+        self.rows.resize_matrix(backend, rows, d)?;
+        self.d_rows.resize_matrix(backend, rows, d)?;
+        self.scores.resize_matrix(backend, rows, n)?;
+        self.d_scores.resize_matrix(backend, rows, n)?;
+        self.stats.resize_rows(backend, rows)
+    }
+}
+
+/// A batch, and how its loss counts.
+pub struct Pass<'a, B: Backend> {
+    pub backend: &'a B,
+    pub config: &'a LossConfig,
+    /// `(S, d)` unit vectors in the order of the batch's tokens
+    pub embeddings: &'a Tensor<B, f32>,
+    pub pairing: Pairing<'a, B>,
+    pub rows_per_chunk: usize,
+    /// Of the loss in the total
+    pub weight: f32,
+}
+
+/// One direction: `B` sequences look for their partners among the candidates.
+struct Direction {
+    /// The first of the rows, as sequences are numbered.
+    first_seq: usize,
+    /// Its partner, as candidates are.
+    first_positive: usize,
+    /// Candidates that are none here, unless as the positive.
+    skipped: Range<usize>,
+}
+
+/// Some rows of a direction.
+type Chunk = Range<usize>;
+
+impl<B: Backend> Pass<'_, B> {
+    /// Writes the gradient of every embedding to `d_embeddings` and asks for the results.
+    pub fn run(
+        &self,
+        buffers: &mut Buffers<B>,
+        d_embeddings: &mut Tensor<B, f32>,
+        results: &mut B::Readback,
+    ) -> Result<()> {
+        let Pass { backend, config, pairing, .. } = self;
+        let (n_queries, n_seqs) = (pairing.n_queries, self.embeddings.rows());
+        let candidates = pairing.places.part(self.first_candidate()..n_seqs);
+        backend.gather_cast(self.embeddings, candidates, &mut buffers.candidates)?;
+        backend.zero(&mut buffers.d_candidates)?;
+        let unless = |counts: bool, range: Range<usize>| if counts { 0..0 } else { range };
+        if config.has_both_sides() {
+            let queries = unless(config.query_negatives, 0..n_queries);
+            let forth = Direction { first_seq: 0, first_positive: n_queries, skipped: queries };
+            self.direction(&forth, buffers, d_embeddings, results)?;
+            if config.symmetric {
+                let passages = unless(config.passage_negatives, n_queries..n_seqs);
+                let back = Direction { first_seq: n_queries, first_positive: 0, skipped: passages };
+                self.direction(&back, buffers, d_embeddings, results)?;
+            }
+        } else {
+            let positives = unless(config.in_batch_negatives, 0..n_queries);
+            let forth = Direction { first_seq: 0, first_positive: 0, skipped: positives };
+            if config.symmetric {
+                self.columns(&forth, buffers)?;
+            }
+            self.direction(&forth, buffers, d_embeddings, results)?;
+            if config.symmetric {
+                backend.read_later(&buffers.column_loss, results)?;
+            }
+        }
+        backend.scatter_rows(&buffers.d_candidates, candidates, d_embeddings)
+    }
+
+    /// The first sequence that is a candidate.
+    fn first_candidate(&self) -> usize {
+        if self.config.has_both_sides() { 0 } else { self.pairing.n_queries }
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = Chunk> + use<B> {
+        let (n, rows) = (self.pairing.n_queries, self.rows_per_chunk);
+        (0..n).step_by(rows).map(move |first| first..n.min(first + rows))
+    }
+
+    /// The columns' softmax: what the gradient needs of all rows.
+    fn columns(&self, direction: &Direction, buffers: &mut Buffers<B>) -> Result<()> {
+        for chunk in self.chunks() {
+            self.scores(direction, &chunk, buffers)?;
+            self.backend.info_nce_columns(InfoNceColumns {
+                scores: &buffers.scores,
+                candidates: self.candidates(direction, &chunk),
+                inv_temperature: 1.0 / self.config.temperature,
+                margin: self.config.margin,
+                is_first: chunk.start == 0,
+                is_last: chunk.end == self.pairing.n_queries,
+                state: &mut buffers.column_state,
+                loss: &mut buffers.column_loss,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Scores of a chunk against all candidates.
+    fn scores(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
+        buffers.resize_chunk(self.backend, chunk.len())?;
+        let places = self.pairing.places.part(self.seqs(direction, chunk));
+        self.backend.gather_cast(self.embeddings, places, &mut buffers.rows)?;
+        self.backend.gemm_f32(Gemm {
+            a: &buffers.rows,
+            trans_a: false,
+            b: &buffers.candidates,
+            trans_b: true,
+            bias: None,
+            out: &mut buffers.scores,
+            accumulate: false,
+        })
+    }
+
+    /// The sequences of a chunk.
+    fn seqs(&self, direction: &Direction, chunk: &Chunk) -> Range<usize> {
+        direction.first_seq + chunk.start..direction.first_seq + chunk.end
+    }
+
+    fn candidates(&self, direction: &Direction, chunk: &Chunk) -> Candidates<'_, B> {
+        let Pairing { n_queries, labels, rejected, .. } = self.pairing;
+        // A teacher judges queries' candidates.
+        let rejected = (direction.first_seq == 0).then_some(rejected);
+        Candidates {
+            first_positive: direction.first_positive + chunk.start,
+            row_labels: labels.part(self.seqs(direction, chunk)),
+            column_labels: labels.part(self.first_candidate()..labels.len()),
+            rejected: rejected.map(|rejected| rejected.part(2 * chunk.start..2 * chunk.end)),
+            first_passage: n_queries - self.first_candidate(),
+            skipped: direction.skipped.clone(),
+            false_negative_margin: self.config.false_negative_margin.unwrap_or(f32::INFINITY),
+        }
+    }
+
+    /// Gradient of one direction, or of both where the columns' softmax is there.
+    fn direction(
+        &self,
+        direction: &Direction,
+        buffers: &mut Buffers<B>,
+        d_embeddings: &mut Tensor<B, f32>,
+        results: &mut B::Readback,
+    ) -> Result<()> {
+        let Pass { backend, config, .. } = self;
+        let with_columns = config.symmetric && !config.has_both_sides();
+        let half = if config.symmetric { 0.5 } else { 1.0 };
+        for chunk in self.chunks() {
+            // The columns' softmax has left the scores of an only chunk.
+            if !with_columns || chunk.len() < self.pairing.n_queries {
+                self.scores(direction, &chunk, buffers)?;
+            }
+            backend.info_nce_rows(InfoNceRows {
+                scores: &buffers.scores,
+                candidates: self.candidates(direction, &chunk),
+                inv_temperature: 1.0 / config.temperature,
+                margin: config.margin,
+                weight: self.weight * half / self.pairing.n_queries as f32,
+                columns: with_columns.then_some(&buffers.column_state),
+                stats: &mut buffers.stats,
+                d_scores: &mut buffers.d_scores,
+            })?;
+            backend.read_later(&buffers.stats, results)?;
+            // dP += dS^T Q
+            backend.gemm_f32(Gemm {
+                a: &buffers.d_scores,
+                trans_a: true,
+                b: &buffers.rows,
+                trans_b: false,
+                bias: None,
+                out: &mut buffers.d_candidates,
+                accumulate: true,
+            })?;
+            self.d_rows(direction, &chunk, buffers, d_embeddings)?;
+        }
+        Ok(())
+    }
+
+    /// dQ = dS P, for the rows of a chunk.
+    fn d_rows(
+        &self,
+        direction: &Direction,
+        chunk: &Chunk,
+        buffers: &mut Buffers<B>,
+        d_embeddings: &mut Tensor<B, f32>,
+    ) -> Result<()> {
+        let (backend, seqs) = (self.backend, self.seqs(direction, chunk));
+        // Rows that are candidates, too, have a gradient as such.
+        let accumulate = self.config.has_both_sides();
+        if accumulate {
+            backend.copy_rows(&buffers.d_candidates, seqs.start, &mut buffers.d_rows)?;
+        }
+        backend.gemm_f32(Gemm {
+            a: &buffers.d_scores,
+            trans_a: false,
+            b: &buffers.candidates,
+            trans_b: false,
+            bias: None,
+            out: &mut buffers.d_rows,
+            accumulate,
+        })?;
+        if accumulate {
+            backend.paste_rows(&buffers.d_rows, &mut buffers.d_candidates, seqs.start)
+        } else {
+            backend.scatter_rows(&buffers.d_rows, self.pairing.places.part(seqs), d_embeddings)
+        }
+    }
+}
