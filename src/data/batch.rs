@@ -5,6 +5,7 @@ use super::sampler::permutation::Permutation;
 use super::sampler::{BatchKind, Row, SampledBatch};
 use crate::random::{below, hash};
 use crate::{Error, Result};
+use std::collections::HashMap;
 
 /// One batch in host memory.
 ///
@@ -27,10 +28,9 @@ pub struct Batch {
     pub cu_seqlens: Vec<i32>,
     /// The place of each sequence in the stream of tokens: `(n_seqs,)`.
     pub places: Vec<i32>,
-    /// Group of each sequence: `(n_seqs,)`. A negative has the group of its row.
-    pub groups: Vec<u64>,
-    /// Hash of each sequence's text: `(n_seqs,)`. Equal texts have equal hashes, whatever their group.
-    pub text_hashes: Vec<u64>,
+    /// Equal for two sequences exactly when they say the same ([`TextSource::label`]), counted from 0 by first
+    /// appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is of.
+    pub labels: Vec<i32>,
     /// Language of each query: `(n_queries,)`.
     pub query_langs: Vec<LangId>,
     /// Language of each passage: `(n_passages,)`.
@@ -40,7 +40,6 @@ pub struct Batch {
 /// A text that has its place in the batch.
 struct Chosen {
     text: u64,
-    group: u64,
     lang: LangId,
 }
 
@@ -86,8 +85,7 @@ impl Batch {
             ids,
             cu_seqlens,
             places,
-            groups: seqs().map(|seq| seq.group).collect(),
-            text_hashes: seqs().map(|seq| source.text_hash(seq.text)).collect(),
+            labels: number(seqs().map(|seq| source.label(seq.text))),
             query_langs: queries.iter().map(|seq| seq.lang).collect(),
             passage_langs: passages.iter().map(|seq| seq.lang).collect(),
         })
@@ -137,20 +135,30 @@ impl Stream {
     }
 }
 
+/// Small numbers for large ones: equal for equal, counted by first appearance.
+fn number(labels: impl Iterator<Item = u64>) -> Vec<i32> {
+    let mut numbers = HashMap::new();
+    let mut number = |label| {
+        let next = numbers.len() as i32;
+        *numbers.entry(label).or_insert(next)
+    };
+    labels.map(&mut number).collect()
+}
+
 /// The row's query or positive.
 fn choose_one(source: &dyn TextSource, row: &Row, role: Role, choice: Choice) -> Chosen {
     let lang = if role == Role::Query { row.query_lang } else { row.passage_lang };
     let texts = source.texts(row.group, role, lang);
     assert!(!texts.is_empty(), "group {} has no {role:?} in language {lang}, but its class says so", row.group);
     let text = texts.start + below(hash(&[row.pick, choice as u64]), texts.end - texts.start);
-    Chosen { text, group: row.group, lang }
+    Chosen { text, lang }
 }
 
 /// The row's negatives: all in the order of the data, or as many as allowed, drawn without repeats.
 fn choose_negatives(source: &dyn TextSource, row: &Row, max_negatives: Option<usize>) -> Vec<Chosen> {
     let texts = source.texts(row.group, Role::Negative, row.passage_lang);
     let n = texts.end.saturating_sub(texts.start);
-    let chosen = |text| Chosen { text, group: row.group, lang: row.passage_lang };
+    let chosen = |text| Chosen { text, lang: row.passage_lang };
     match max_negatives {
         Some(max) if (max as u64) < n => {
             let order = Permutation::new(n, hash(&[row.pick, Choice::Negatives as u64]));
