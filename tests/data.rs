@@ -3,6 +3,7 @@
 mod bounds;
 mod cache;
 mod formats;
+mod labels;
 mod report;
 pub mod xquad_r;
 

@@ -5,12 +5,13 @@ use super::sampler::permutation::Permutation;
 use super::sampler::{BatchKind, Row, SampledBatch};
 use crate::random::{below, hash};
 use crate::{Error, Result};
+use std::collections::HashMap;
 
 /// One batch in host memory.
 ///
-/// Sequences are the `n_queries` queries, then the `n_passages` passages. Passage `i < n_queries` is the positive of
-/// query `i`; after the positives come the negatives, row by row. No two rows are of one group, so a passage that
-/// shares its query's group is that row's own positive or one of its own negatives.
+/// Sequences are numbered: the `n_queries` queries, then the `n_passages` passages. Passage `i < n_queries` is the
+/// positive of query `i`; after the positives come the negatives, row by row. Whatever belongs to a sequence goes by
+/// its number; only its tokens may be elsewhere in the stream, where `places` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The step that trains on it.
@@ -23,12 +24,13 @@ pub struct Batch {
     pub n_passages: usize,
     /// Token ids of all sequences, end to end: `(n_tokens,)`.
     pub ids: Vec<i32>,
-    /// Where each sequence begins in `ids`, and where the last one ends: `(n_seqs + 1,)`.
+    /// Where the sequence at each place begins in `ids`, and where the last one ends: `(n_seqs + 1,)`.
     pub cu_seqlens: Vec<i32>,
-    /// Group of each sequence: `(n_seqs,)`. A negative has the group of its row.
-    pub groups: Vec<u64>,
-    /// Hash of each sequence's text: `(n_seqs,)`. Equal texts have equal hashes, whatever their group.
-    pub text_hashes: Vec<u64>,
+    /// The place of each sequence in the stream of tokens: `(n_seqs,)`.
+    pub places: Vec<i32>,
+    /// Equal for two sequences exactly when they say the same ([`TextSource::label`]), counted from 0 by first
+    /// appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is of.
+    pub labels: Vec<i32>,
     /// Language of each query: `(n_queries,)`.
     pub query_langs: Vec<LangId>,
     /// Language of each passage: `(n_passages,)`.
@@ -38,7 +40,6 @@ pub struct Batch {
 /// A text that has its place in the batch.
 struct Chosen {
     text: u64,
-    group: u64,
     lang: LangId,
 }
 
@@ -74,18 +75,8 @@ impl Batch {
         passages.extend(rows.iter().flat_map(|row| choose_negatives(source, row, max_negatives)));
 
         let seqs = || queries.iter().chain(&passages);
-        let n_tokens: usize = seqs().map(|seq| source.tokens(seq.text).len()).sum();
-        if i32::try_from(n_tokens).is_err() {
-            let message = format!("{n_tokens} tokens in one batch are more than 2^31; lower it");
-            return Err(Error::config("batch_size", message));
-        }
-        let mut ids = Vec::with_capacity(n_tokens);
-        let mut cu_seqlens = Vec::with_capacity(queries.len() + passages.len() + 1);
-        cu_seqlens.push(0);
-        for seq in seqs() {
-            ids.extend(source.tokens(seq.text).iter().map(|&id| id as i32));
-            cu_seqlens.push(ids.len() as i32);
-        }
+        let texts: Vec<&[u32]> = seqs().map(|seq| source.tokens(seq.text)).collect();
+        let Stream { ids, cu_seqlens, places } = Stream::new(&texts)?;
         Ok(Batch {
             step,
             kind: sampled.kind,
@@ -93,8 +84,8 @@ impl Batch {
             n_passages: passages.len(),
             ids,
             cu_seqlens,
-            groups: seqs().map(|seq| seq.group).collect(),
-            text_hashes: seqs().map(|seq| source.text_hash(seq.text)).collect(),
+            places,
+            labels: number(seqs().map(|seq| source.label(seq.text))),
             query_langs: queries.iter().map(|seq| seq.lang).collect(),
             passage_langs: passages.iter().map(|seq| seq.lang).collect(),
         })
@@ -112,8 +103,46 @@ impl Batch {
 
     /// Token ids of one sequence.
     pub fn seq(&self, seq: usize) -> &[i32] {
-        &self.ids[self.cu_seqlens[seq] as usize..self.cu_seqlens[seq + 1] as usize]
+        let place = self.places[seq] as usize;
+        &self.ids[self.cu_seqlens[place] as usize..self.cu_seqlens[place + 1] as usize]
     }
+}
+
+/// Sequences end to end; see the fields of [`Batch`].
+struct Stream {
+    ids: Vec<i32>,
+    cu_seqlens: Vec<i32>,
+    places: Vec<i32>,
+}
+
+impl Stream {
+    fn new(texts: &[&[u32]]) -> Result<Self> {
+        let n_tokens: usize = texts.iter().map(|text| text.len()).sum();
+        if i32::try_from(n_tokens).is_err() {
+            let message = format!("{n_tokens} tokens in one batch are more than 2^31; lower it");
+            return Err(Error::config("batch_size", message));
+        }
+        let mut ids = Vec::with_capacity(n_tokens);
+        let mut cu_seqlens = Vec::with_capacity(texts.len() + 1);
+        let mut places = vec![0; texts.len()];
+        cu_seqlens.push(0);
+        for (place, seq) in (0..).zip(0..texts.len()) {
+            places[seq] = place;
+            ids.extend(texts[seq].iter().map(|&id| id as i32));
+            cu_seqlens.push(ids.len() as i32);
+        }
+        Ok(Stream { ids, cu_seqlens, places })
+    }
+}
+
+/// Small numbers for large ones: equal for equal, counted by first appearance.
+fn number(labels: impl Iterator<Item = u64>) -> Vec<i32> {
+    let mut numbers = HashMap::new();
+    let mut number = |label| {
+        let next = numbers.len() as i32;
+        *numbers.entry(label).or_insert(next)
+    };
+    labels.map(&mut number).collect()
 }
 
 /// The row's query or positive.
@@ -122,14 +151,14 @@ fn choose_one(source: &dyn TextSource, row: &Row, role: Role, choice: Choice) ->
     let texts = source.texts(row.group, role, lang);
     assert!(!texts.is_empty(), "group {} has no {role:?} in language {lang}, but its class says so", row.group);
     let text = texts.start + below(hash(&[row.pick, choice as u64]), texts.end - texts.start);
-    Chosen { text, group: row.group, lang }
+    Chosen { text, lang }
 }
 
 /// The row's negatives: all in the order of the data, or as many as allowed, drawn without repeats.
 fn choose_negatives(source: &dyn TextSource, row: &Row, max_negatives: Option<usize>) -> Vec<Chosen> {
     let texts = source.texts(row.group, Role::Negative, row.passage_lang);
     let n = texts.end.saturating_sub(texts.start);
-    let chosen = |text| Chosen { text, group: row.group, lang: row.passage_lang };
+    let chosen = |text| Chosen { text, lang: row.passage_lang };
     match max_negatives {
         Some(max) if (max as u64) < n => {
             let order = Permutation::new(n, hash(&[row.pick, Choice::Negatives as u64]));

@@ -53,6 +53,8 @@ pub trait TextSource: Send + Sync {
     fn texts(&self, group: u64, role: Role, lang: LangId) -> std::ops::Range<u64>;
     /// Token ids of a text, prefix and special tokens included, truncated to its role's maximum length.
     fn tokens(&self, text: u64) -> &[u32];
-    /// 64-bit hash of the text itself: equal texts have equal hashes, whatever their group.
-    fn text_hash(&self, text: u64) -> u64;
+    /// The same number for whatever says the same: a query and the passages that answer it have one label in all
+    /// languages and in all groups that share a query or a positive, and so has a negative that is one of these
+    /// passages word for word. Any other negative has a label of its own text.
+    fn label(&self, text: u64) -> u64;
 }

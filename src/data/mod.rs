@@ -11,3 +11,4 @@ pub mod prepare;
 pub mod sampler;
 pub mod shard;
 pub mod tokenize;
+mod union;

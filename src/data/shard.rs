@@ -7,6 +7,7 @@
 
 mod build;
 mod file;
+mod labels;
 mod merge;
 
 use std::fs::File;
@@ -61,6 +62,8 @@ pub struct TextInfo {
     pub full_len: u32,
     /// Hash of the text without its prefix.
     pub hash: u64,
+    /// Whatever says the same has the same label; see [`TextSource::label`].
+    pub label: u64,
 }
 
 /// All that a cache is made of.
@@ -160,9 +163,9 @@ impl TokenCache {
 
     /// What is known of a text.
     pub fn text_info(&self, text: u64) -> TextInfo {
-        let TextRecord { hash, len, full_len, role, lang, .. } = self.file.texts()[text as usize];
+        let TextRecord { hash, label, len, full_len, role, lang, .. } = self.file.texts()[text as usize];
         let role = [Role::Query, Role::Positive, Role::Negative][role as usize];
-        TextInfo { role, lang: lang as LangId, len, full_len, hash }
+        TextInfo { role, lang, len, full_len, hash, label }
     }
 }
 
@@ -174,7 +177,7 @@ impl TextSource for TokenCache {
     fn texts(&self, group: u64, role: Role, lang: LangId) -> Range<u64> {
         let all = self.group_texts(group);
         let texts = &self.file.texts()[all.start as usize..all.end as usize];
-        let key = (role as u32, u32::from(lang));
+        let key = (role as u16, lang);
         let start = texts.partition_point(|text| (text.role, text.lang) < key);
         let len = texts[start..].partition_point(|text| (text.role, text.lang) == key);
         all.start + start as u64..all.start + (start + len) as u64
@@ -185,8 +188,8 @@ impl TextSource for TokenCache {
         &self.file.words()[record.start as usize..][..record.len as usize]
     }
 
-    fn text_hash(&self, text: u64) -> u64 {
-        self.file.texts()[text as usize].hash
+    fn label(&self, text: u64) -> u64 {
+        self.file.texts()[text as usize].label
     }
 }
 

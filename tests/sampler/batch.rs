@@ -52,8 +52,10 @@ impl TextSource for Texts {
         assert_ne!(Some(text), self.broken, "broken text");
         &self.tokens[text as usize]
     }
-    fn text_hash(&self, text: u64) -> u64 {
-        text * 1000 + 7
+    fn label(&self, text: u64) -> u64 {
+        // Three groups in a row answer one another; negatives are on their own.
+        let tokens = &self.tokens[text as usize];
+        if tokens[1] == Role::Negative as u32 { text * 1000 + 7 } else { u64::from(tokens[0] / 3) }
     }
 }
 
@@ -68,7 +70,6 @@ fn a_batch_holds_the_texts_of_its_rows() {
         assert_eq!((batch.step, batch.kind, batch.n_queries), (step, BatchKind::CrossLingual, 8));
         assert_eq!(batch.cu_seqlens.len(), batch.n_seqs() + 1);
         assert_eq!(*batch.cu_seqlens.last().unwrap() as usize, batch.n_tokens());
-        assert_eq!(batch.groups.len(), batch.n_seqs());
         // Ids as the definition says: queries, positives, negatives row by row.
         let mut expected: Vec<(u64, Role, LangId)> = Vec::new();
         expected.extend(sampled.rows.iter().map(|row| (row.group, Role::Query, row.query_lang)));
@@ -78,12 +79,12 @@ fn a_batch_holds_the_texts_of_its_rows() {
             expected.extend(vec![(row.group, Role::Negative, row.passage_lang); n]);
         }
         assert_eq!(batch.n_seqs(), expected.len());
+        let mut labels = Vec::new();
         for (seq, (group, role, lang)) in expected.into_iter().enumerate() {
             let ids = batch.seq(seq);
             assert_eq!(ids[..3], [group as i32, role as i32, i32::from(lang)], "sequence {seq}");
-            assert_eq!(batch.groups[seq], group);
             let text = texts.cells[&(group, role, lang)].start + ids[3] as u64;
-            assert_eq!(batch.text_hashes[seq], texts.text_hash(text));
+            labels.push(texts.label(text));
             assert_eq!(ids.len(), texts.tokens(text).len());
             let packed_lang = match seq.checked_sub(batch.n_queries) {
                 None => batch.query_langs[seq],
@@ -96,6 +97,13 @@ fn a_batch_holds_the_texts_of_its_rows() {
                 Role::Query => {}
             }
         }
+        assert_eq!(batch.labels.len(), labels.len());
+        for (i, (label, number)) in labels.iter().zip(&batch.labels).enumerate() {
+            let first = labels.iter().position(|other| other == label).unwrap();
+            assert_eq!(*number, batch.labels[first]);
+            assert_eq!(labels[..i].contains(label), batch.labels[..i].contains(number), "numbers are not shared");
+        }
+        assert!(batch.labels.iter().max().unwrap() + 1 < batch.n_seqs() as i32);
     }
     assert!(negatives > 300);
     assert!((0..2).all(|i| positives.iter().filter(|p| p.2 == i).count() > 30), "both positives of a cell are used");
@@ -109,9 +117,10 @@ fn negatives_are_limited_and_drawn_evenly() {
     for step in 0..200 {
         let batch = Batch::pack(step, &sampler.batch(step), &texts, Some(2)).unwrap();
         let negatives: Vec<(u64, i32)> =
-            (2 * batch.n_queries..batch.n_seqs()).map(|seq| (batch.groups[seq], batch.seq(seq)[3])).collect();
+            (2 * batch.n_queries..batch.n_seqs()).map(|seq| (batch.seq(seq)[0] as u64, batch.seq(seq)[3])).collect();
         assert_eq!(negatives.iter().collect::<HashSet<_>>().len(), negatives.len(), "a negative twice");
-        let with = batch.groups[..20].iter().filter(|&g| batch.kind == BatchKind::Monolingual(0) || g % 2 == 0).count();
+        let groups = (0..20).map(|query| batch.seq(query)[0]);
+        let with = groups.filter(|g| batch.kind == BatchKind::Monolingual(0) || g % 2 == 0).count();
         assert_eq!(negatives.len(), 2 * with);
         negatives.iter().for_each(|(_, i)| counts[*i as usize] += 1.0);
     }

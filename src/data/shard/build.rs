@@ -1,5 +1,5 @@
 //! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and what is large goes to disk as
-//! it comes. In memory stay about 50 bytes a row.
+//! it comes. In memory stay about 50 bytes a row, and 16 bytes a positive.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -129,8 +129,8 @@ impl Tokenized<'_> {
             };
             let len = encoded.ids.len() as u32;
             let full_len = u32::try_from(encoded.full_len).unwrap_or(u32::MAX);
-            let (role, lang) = (role as u32, u32::from(lang));
-            self.texts.push(&TextRecord { start: self.n_words, hash, len, full_len, role, lang })?;
+            let (start, role) = (self.n_words, role as u16);
+            self.texts.push(&TextRecord { start, hash, label: 0, len, full_len, role, lang, score: f32::NAN })?;
             self.out.write_all(bytemuck::cast_slice(&encoded.ids))?;
             self.n_words += u64::from(len);
             self.n_texts += 1;

@@ -19,8 +19,10 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::data::catalog::LangId;
+
 /// Raise it with every change to the layout, or to what is written for the same data.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"hbttoken";
 const BYTE_ORDER: u32 = 0x0403_0201;
 const HEADER_LEN: usize = 4096;
@@ -51,14 +53,17 @@ pub(super) struct TextRecord {
     pub(super) start: u64,
     /// Hash of the text without its prefix.
     pub(super) hash: u64,
+    /// Equal for texts that say the same; 0 until all groups are known.
+    pub(super) label: u64,
     /// Number of tokens kept.
     pub(super) len: u32,
     /// Number of tokens before truncation.
     pub(super) full_len: u32,
     /// A `Role`: 0 query, 1 positive, 2 negative.
-    pub(super) role: u32,
-    /// A `LangId`.
-    pub(super) lang: u32,
+    pub(super) role: u16,
+    pub(super) lang: LangId,
+    /// What a teacher gave it; NaN where none did.
+    pub(super) score: f32,
 }
 
 /// One group. Its texts end where those of the next group start.

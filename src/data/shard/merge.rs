@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::build::{Spill, Tokenized};
 use super::file::{Counts, GroupRecord, TextRecord};
+use super::labels::Labels;
 use super::{Meta, MetaClass};
 use crate::data::catalog::{LangId, Role};
 
@@ -37,13 +38,16 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped
     let texts = texts.finish()?;
     let rows = SortedRows::new(rows, bytemuck::cast_slice(&texts), &languages);
     let (groups, classes) = rows.number_groups();
+    let texts_of = |group: usize| rows.rows_of(groups[group].run).iter().flat_map(|row| rows.texts_of_row(*row));
+    let labels = Labels::new(groups.len(), texts_of);
 
     out.align(8)?;
     let mut records = Spill::new(dir)?;
     let mut n_texts = 0;
     let mut of_group = Vec::new();
-    for group in &groups {
+    for (number, group) in groups.iter().enumerate() {
         rows.gather(group, &mut of_group);
+        of_group.iter_mut().for_each(|text| text.label = labels.label(number, text));
         out.write_all(bytemuck::cast_slice(&of_group))?;
         let (id_start, id_len) = rows.id(group);
         records.push(&GroupRecord { first_text: n_texts, id_start, id_len })?;
@@ -133,7 +137,7 @@ impl<'a> SortedRows<'a> {
         for role in [Role::Query, Role::Positive] {
             let start = signature.len();
             let texts = rows.iter().flat_map(|row| self.texts_of_row(*row));
-            signature.extend(texts.filter(|t| t.role == role as u32).map(|t| self.lang_ids[t.lang as usize]));
+            signature.extend(texts.filter(|t| t.role == role as u16).map(|t| self.lang_ids[t.lang as usize]));
             signature[start..].sort_unstable();
             let mut kept = start;
             for at in start..signature.len() {
@@ -154,7 +158,7 @@ impl<'a> SortedRows<'a> {
         texts.clear();
         for row in self.rows_of(group.run) {
             let of_row = self.texts_of_row(*row).iter();
-            texts.extend(of_row.map(|text| TextRecord { lang: u32::from(self.lang_ids[text.lang as usize]), ..*text }));
+            texts.extend(of_row.map(|text| TextRecord { lang: self.lang_ids[usize::from(text.lang)], ..*text }));
         }
         // `start` grows with appearance.
         texts.sort_unstable_by_key(|t| (t.role, t.lang, t.hash, t.start));
