@@ -1,8 +1,8 @@
 //! A training step allocates nothing once its buffers have their size: every block of memory that a step takes and gives
 //! back is one that the system clears anew.
 
-use crate::ops::support::{Batch, Random, tensor};
-use hbt::backend::{Backend, Cpu, PackedBatch, Pooling, Tensor};
+use crate::ops::support::{Batch, Random, loss_config, tensor};
+use hbt::backend::{Backend, Cpu, HostPairing, PackedBatch, Pooling, Tensor};
 use hbt::data::bounds::BatchBounds;
 use hbt::loss::InfoNce;
 use hbt::model::{Arch, Encoder, Gradients, Init, Keep, ModelConfig, Packer, Sequences, StepDropout, specs};
@@ -167,9 +167,9 @@ impl<'a, B: Backend> Training<'a, B> {
         let optimizer_config =
             OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
         let optimizer = Optimizer::new(backend, &specs, &encoder.weights, masters, optimizer_config).unwrap();
-        let loss = InfoNce::new(backend, encoder.embedding_size(), 0.05, true).unwrap();
+        let loss = InfoNce::new(backend, encoder.embedding_size(), loss_config(0.05, true)).unwrap();
         Training {
-            cache: GradCache::new(backend, &encoder).unwrap(),
+            cache: GradCache::new(backend, &encoder, 1).unwrap(),
             grads: Gradients::new(backend, &encoder.weights).unwrap(),
             packer: Packer::new(&encoder.config, chunk_tokens, Keep::Everything),
             packed: PackedBatch::new(backend).unwrap(),
@@ -196,10 +196,13 @@ impl<'a, B: Backend> Training<'a, B> {
         let Training { encoder, optimizer, cache, loss, grads, packer, packed, results, .. } = self;
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
         let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
-        packed.upload(b, packer.pack(sequences).unwrap()).unwrap();
+        let numbers: Vec<i32> = (0..batch.n_seqs() as i32).collect();
+        let rejected = &vec![0; 2 * n_queries];
+        let pairing = HostPairing { n_queries, places: &numbers, labels: &numbers, rejected };
+        packed.upload(b, packer.pack_pairs(sequences, &pairing).unwrap()).unwrap();
         let ids = packed.unique_ids();
         optimizer.begin_step(b, &mut encoder.weights, grads, ids).unwrap();
-        cache.forward_backward(b, encoder, packed, n_queries, dropout, loss, grads, results).unwrap();
+        cache.forward_backward(b, encoder, packed, dropout, loss, grads, results).unwrap();
         optimizer.step(b, &mut encoder.weights, grads, ids, 1e-4, results).unwrap();
         b.receive(results, &mut self.values).unwrap();
     }

@@ -2,15 +2,15 @@
 //! with the work cut in other ways.
 
 use crate::ops::support::{
-    Batch, Random, assert_alike, assert_close, assert_close_on_scale, pack, poisoned, read, receive, rounded, tensor,
+    Batch, Random, assert_alike, assert_close, assert_close_on_scale, loss_config, pack, pack_pairs, read, receive,
+    rounded, tensor,
 };
 use crate::ops::threads::assert_same_on_any_number_of_threads;
 use crate::reference::difference::assert_along_directions;
 use crate::reference::encoder::{LayerMasks, Masks, Model, embed};
-use crate::reference::info_nce::batch as reference_loss;
-use crate::reference::pooling::l2_normalize;
+use crate::reference::info_nce::Loss;
 use crate::tolerance;
-use hbt::backend::{Backend, Cpu, Dropout, Element, Pooling, Tensor};
+use hbt::backend::{Backend, Cpu, Dropout, Element, Pooling};
 use hbt::loss::InfoNce;
 use hbt::model::{
     Activations, Arch, DenseSpec, Encoder, EncoderParams, Gradients, Init, Keep, ModelConfig, ParamSpec, Sequences,
@@ -108,8 +108,9 @@ impl Tiny {
     /// Loss and gradients of a step whose work is cut into chunks of `chunk_tokens` tokens.
     fn step<B: Backend>(&self, backend: &B, batch: &TestBatch, chunk_tokens: usize) -> Step {
         let encoder = self.encoder(backend);
-        let mut cache = GradCache::new(backend, &encoder).unwrap();
-        let mut loss = InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, self.symmetric).unwrap();
+        let mut cache = GradCache::new(backend, &encoder, 1).unwrap();
+        let mut loss =
+            InfoNce::new(backend, encoder.embedding_size(), loss_config(TEMPERATURE, self.symmetric)).unwrap();
         let mut grads = Gradients::new(backend, &encoder.weights).unwrap();
         self.step_with(backend, (batch, chunk_tokens), &encoder, &mut cache, &mut loss, &mut grads)
     }
@@ -123,13 +124,13 @@ impl Tiny {
         loss: &mut InfoNce<B>,
         grads: &mut Gradients<B>,
     ) -> Step {
-        let packed = pack(backend, &encoder.config, batch.sequences(), chunk_tokens);
         let n_queries = batch.n_queries;
+        let packed = pack_pairs(backend, &encoder.config, batch.sequences(), chunk_tokens, n_queries);
         grads.reset(backend, packed.unique_ids().len()).unwrap();
         let mut results = backend.readback(loss.n_results(n_queries)).unwrap();
         let (dropout, to) = (self.dropout, &mut results);
-        cache.forward_backward(backend, encoder, &packed, n_queries, dropout, loss, grads, to).unwrap();
-        let report = loss.report(n_queries, &receive(backend, &mut results));
+        cache.forward_backward(backend, encoder, &packed, dropout, loss, grads, to).unwrap();
+        let report = loss.report(n_queries, packed.n_seqs(), &receive(backend, &mut results));
         let mut gradients: Vec<Vec<f64>> = grads.params.iter().map(|g| read(backend, g)).collect();
         // The word table's gradient has the rows of the batch only.
         let h = self.model.config.hidden_size;
@@ -208,7 +209,9 @@ fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
     let embeddings = embed(&tiny.model, ids, cu_seqlens, &masks);
     let d = embeddings.len() / batch.host.n_seqs();
     let temperature = f64::from(TEMPERATURE);
-    let loss_of = |embeddings: &[f64]| reference_loss(embeddings, d, batch.n_queries, temperature, tiny.symmetric);
+    let n_seqs = batch.host.n_seqs();
+    let loss = Loss::plain(d, batch.n_queries, n_seqs, temperature, tiny.symmetric);
+    let loss_of = |embeddings: &[f64]| loss.of(embeddings);
     assert_close("embeddings", &step.embeddings, &embeddings, tolerance::EMBEDDINGS);
     assert_close("loss", &[step.loss], &[loss_of(&embeddings)], tolerance::LOSS);
     for (index, (spec, got)) in tiny.specs.iter().zip(&step.gradients).enumerate() {
@@ -291,8 +294,8 @@ fn dropout_changes_the_step<B: Backend>(backend: &B) {
 fn a_step_leaves_nothing_behind<B: Backend>(backend: &B) {
     let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 2).with_dropout().symmetric();
     let encoder = tiny.encoder(backend);
-    let mut cache = GradCache::new(backend, &encoder).unwrap();
-    let mut loss = InfoNce::new(backend, encoder.embedding_size(), TEMPERATURE, true).unwrap();
+    let mut cache = GradCache::new(backend, &encoder, 1).unwrap();
+    let mut loss = InfoNce::new(backend, encoder.embedding_size(), loss_config(TEMPERATURE, true)).unwrap();
     let mut grads = Gradients::new(backend, &encoder.weights).unwrap();
     let mut step =
         |batch: &TestBatch| tiny.step_with(backend, (batch, 16), &encoder, &mut cache, &mut loss, &mut grads);
@@ -328,46 +331,6 @@ fn a_batch_of_three_equals_three_singles<B: Backend>(backend: &B) {
     }
 }
 
-/// Mean cosine of the queries with their positives, and with all other passages.
-fn mean_cosines(unit: &[f64], d: usize, n_queries: usize) -> [f64; 2] {
-    let (queries, passages) = unit.split_at(n_queries * d);
-    let (mut positive, mut all) = (0.0, 0.0);
-    for (i, query) in queries.chunks(d).enumerate() {
-        for (j, passage) in passages.chunks(d).enumerate() {
-            let cosine = query.iter().zip(passage).map(|(a, b)| a * b).sum::<f64>();
-            all += cosine;
-            positive += if i == j { cosine } else { 0.0 };
-        }
-    }
-    let n_others = n_queries * (passages.len() / d - 1);
-    [positive / n_queries as f64, (all - positive) / n_others.max(1) as f64]
-}
-
-/// The loss alone, whole and cut into row chunks, with its gradient, against the reference.
-fn row_chunks_of_the_loss_equal_the_whole<B: Backend>(backend: &B) {
-    let d = 9;
-    for (n_queries, n_seqs, symmetric) in [(1, 2, true), (5, 10, false), (5, 10, true), (7, 30, false), (7, 30, true)] {
-        let raw = Random::new(93).normals(n_seqs * d);
-        let unit: Vec<f64> = l2_normalize(&raw, d).into_iter().map(rounded::<B::E>).collect();
-        let expected = |x: &[f64]| vec![reference_loss(x, d, n_queries, f64::from(TEMPERATURE), symmetric)];
-        for rows in [1, 2, 3, 1024] {
-            let mut loss = InfoNce::new(backend, d, TEMPERATURE, symmetric).unwrap().with_rows_per_chunk(rows);
-            let mut gradient: Tensor<B, f32> = poisoned(backend, &[n_seqs, d]);
-            let embeddings = tensor(backend, &unit, &[n_seqs, d]);
-            let mut results = backend.readback(loss.n_results(n_queries)).unwrap();
-            loss.forward_backward(backend, &embeddings, n_queries, &mut gradient, &mut results).unwrap();
-            let report = loss.report(n_queries, &receive(backend, &mut results));
-            let what = format!("{n_queries} queries, {n_seqs} sequences, {rows} rows a chunk");
-            assert_close_on_scale(&what, &[report.loss], &expected(&unit), tolerance::LOSS, 1.0);
-            let cosines = [report.positive_cosine, report.negative_cosine];
-            assert_close_on_scale(&what, &cosines, &mean_cosines(&unit, d, n_queries), tolerance::LOSS, 1.0);
-            let got = read(backend, &gradient);
-            let bound = if B::E::IS_F32 { tolerance::ENCODER_GRADIENT } else { tolerance::BF16_SCORES };
-            assert_along_directions::<f32>(&what, expected, &unit, &[1.0], &got, bound);
-        }
-    }
-}
-
 fn a_step_is_the_same_on_any_number_of_threads<B: Backend>(backend: &B) {
     let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 2).with_dropout().symmetric();
     let batch = TestBatch::new(&[30, 5, 17, 50, 44, 1, 33, 21, 2, 55], 4);
@@ -399,7 +362,6 @@ macro_rules! check_backend {
             dropout_changes_the_step
             a_step_leaves_nothing_behind
             a_batch_of_three_equals_three_singles
-            row_chunks_of_the_loss_equal_the_whole
             a_step_is_the_same_on_any_number_of_threads
         }
     };
@@ -413,6 +375,5 @@ check_backend! {
     dropout_changes_the_step
     a_step_leaves_nothing_behind
     a_batch_of_three_equals_three_singles
-    row_chunks_of_the_loss_equal_the_whole
     a_step_is_the_same_on_any_number_of_threads
 }

@@ -1,6 +1,6 @@
 //! Against PyTorch: embeddings, loss, every gradient, and parameters after ten AdamW steps, from `fixtures/`.
 
-use crate::ops::support::{assert_alike, pack, receive};
+use crate::ops::support::{assert_alike, loss_config, pack_pairs, receive};
 use crate::tolerance;
 use hbt::backend::{Backend, Cpu, Element, PackedBatch, Pooling, Tensor};
 use hbt::loss::InfoNce;
@@ -65,7 +65,7 @@ impl<B: Backend> Fixture<B> {
     /// The batch of the fixture, in chunks of at most `chunk_tokens` tokens.
     fn batch(&self, chunk_tokens: usize) -> PackedBatch<B> {
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
-        pack(&self.backend, &self.encoder.config, sequences, chunk_tokens)
+        pack_pairs(&self.backend, &self.encoder.config, sequences, chunk_tokens, N_QUERIES)
     }
 }
 
@@ -128,14 +128,14 @@ const TEMPERATURE: f32 = 0.05;
 
 fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: usize) {
     let b = &f.backend;
-    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, symmetric).unwrap();
-    let mut cache = GradCache::new(b, &f.encoder).unwrap();
+    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), loss_config(TEMPERATURE, symmetric)).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder, 1).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let batch = f.batch(chunk_tokens);
     grads.reset(b, batch.unique_ids().len()).unwrap();
     let mut results = b.readback(loss.n_results(N_QUERIES)).unwrap();
-    cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads, &mut results).unwrap();
-    let report = loss.report(N_QUERIES, &receive(b, &mut results));
+    cache.forward_backward(b, &f.encoder, &batch, None, &mut loss, &mut grads, &mut results).unwrap();
+    let report = loss.report(N_QUERIES, batch.n_seqs(), &receive(b, &mut results));
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     assert!(relative_error(&embeddings, &f.expected["embeddings"]) < tolerance::PYTORCH, "embeddings");
     let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };
@@ -169,8 +169,8 @@ fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: us
 /// for rounding does not shrink as they do, and parameters are not compared.
 fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
     let b = &f.backend;
-    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, false).unwrap();
-    let mut cache = GradCache::new(b, &f.encoder).unwrap();
+    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), loss_config(TEMPERATURE, false)).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder, 1).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let config = OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
     let master = |spec: &ParamSpec| Tensor::from_slice(b, &stacked(spec, &f.stored, ""), &spec.shape);
@@ -181,11 +181,11 @@ fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
         optimizer.begin_step(b, &mut f.encoder.weights, &mut grads, batch.unique_ids()).unwrap();
         let mut results = b.readback(loss.n_results(N_QUERIES) + optimizer.n_results()).unwrap();
         let to = &mut results;
-        cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads, to).unwrap();
+        cache.forward_backward(b, &f.encoder, &batch, None, &mut loss, &mut grads, to).unwrap();
         optimizer.step(b, &mut f.encoder.weights, &grads, batch.unique_ids(), 1e-3, to).unwrap();
         let results = receive(b, to);
         let (of_loss, of_update) = results.split_at(loss.n_results(N_QUERIES));
-        let (report, norm) = (loss.report(N_QUERIES, of_loss), optimizer.grad_norm(of_update));
+        let (report, norm) = (loss.report(N_QUERIES, batch.n_seqs(), of_loss), optimizer.grad_norm(of_update));
         for (name, got) in [("losses", report.loss), ("grad_norms", norm)] {
             let expected = f64::from(f.expected[name][step]);
             let scale = if B::E::IS_F32 { expected } else { f64::from(f.expected[name][0]) };
@@ -253,14 +253,14 @@ fn ten_steps_of_xlm_r() {
 fn check_bf16(model: &str, expected: &str, pooling: Pooling, dense: Option<DenseSpec>, symmetric: bool) {
     let f = open(Cpu::<half::bf16>::new(), model, expected, pooling, dense);
     let b = &f.backend;
-    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), TEMPERATURE, symmetric).unwrap();
-    let mut cache = GradCache::new(b, &f.encoder).unwrap();
+    let mut loss = InfoNce::new(b, f.encoder.embedding_size(), loss_config(TEMPERATURE, symmetric)).unwrap();
+    let mut cache = GradCache::new(b, &f.encoder, 1).unwrap();
     let mut grads = Gradients::new(b, &f.encoder.weights).unwrap();
     let batch = f.batch(60);
     grads.reset(b, batch.unique_ids().len()).unwrap();
     let mut results = b.readback(loss.n_results(N_QUERIES)).unwrap();
-    cache.forward_backward(b, &f.encoder, &batch, N_QUERIES, None, &mut loss, &mut grads, &mut results).unwrap();
-    let report = loss.report(N_QUERIES, &receive(b, &mut results));
+    cache.forward_backward(b, &f.encoder, &batch, None, &mut loss, &mut grads, &mut results).unwrap();
+    let report = loss.report(N_QUERIES, batch.n_seqs(), &receive(b, &mut results));
     let embeddings = cache.embeddings().to_vec(b).unwrap();
     assert_alike(&format!("{model}: embeddings"), &embeddings, &f.expected["embeddings"], tolerance::BF16_EMBEDDINGS);
     let (loss_name, prefix) = if symmetric { ("loss_symmetric", "grad_symmetric.") } else { ("loss", "grad.") };

@@ -23,11 +23,10 @@ struct Rows<'a, B: Backend> {
     /// `(R, N)`
     scores: Tensor<B, f32>,
     d_scores: Tensor<B, B::E>,
-    /// `(R,)`: row `i` has its positive in column `3 i`.
-    positives: Tensor<B, i32>,
-    loss: Tensor<B, f32>,
-    /// `(R, 2)`
-    cosines: Tensor<B, f32>,
+    /// `(N,)`, none twice.
+    labels: Tensor<B, i32>,
+    /// `(R, ROW_STATS)`
+    stats: Tensor<B, f32>,
 }
 
 impl<'a, B: Backend> Rows<'a, B> {

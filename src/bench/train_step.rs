@@ -3,7 +3,7 @@
 use super::inputs::{cu_seqlens, token_ids, xquad_lengths, zipf_token_ids};
 use super::model::{MINILM_L6, MULTILINGUAL_E5_SMALL, ModelShape, Trainable};
 use super::{Benchmark, Case, Op, Work};
-use crate::backend::{Backend, PackedBatch};
+use crate::backend::{Backend, HostPairing, PackedBatch};
 use crate::loss::{InfoNce, LossConfig};
 use crate::model::{Encoder, Gradients, Keep, Packer, Sequences, StepDropout};
 use crate::train::optimizer::OptimizerConfig;

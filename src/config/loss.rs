@@ -26,7 +26,10 @@ impl Config {
         sorted.sort_unstable();
         sorted.dedup();
         if dims.is_empty() || sorted.len() < dims.len() {
-            return Err(Error::config("matryoshka_dims", "must be a list of different numbers, such as [384, 128, 64]"));
+            return Err(Error::config(
+                "matryoshka_dims",
+                "must be a list of different numbers, such as [384, 128, 64]",
+            ));
         }
         let n_weights = self.matryoshka_weights.as_ref().map_or(dims.len(), Vec::len);
         if n_weights != dims.len() {

@@ -31,6 +31,8 @@ pub struct Batch {
     /// Equal for two sequences exactly when they say the same ([`TextSource::label`]), counted from 0 by first
     /// appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is of.
     pub labels: Vec<i32>,
+    /// For each query the first passage that it must not take for a negative, and the end of those: `(2 n_queries,)`.
+    pub rejected: Vec<i32>,
     /// Language of each query: `(n_queries,)`.
     pub query_langs: Vec<LangId>,
     /// Language of each passage: `(n_passages,)`.
@@ -86,6 +88,7 @@ impl Batch {
             cu_seqlens,
             places,
             labels: number(seqs().map(|seq| source.label(seq.text))),
+            rejected: vec![0; 2 * queries.len()],
             query_langs: queries.iter().map(|seq| seq.lang).collect(),
             passage_langs: passages.iter().map(|seq| seq.lang).collect(),
         })

@@ -5,7 +5,7 @@
 //! here, the device has read all of it and the thread may fill it again.
 
 use crate::ahead::Ahead;
-use crate::backend::{Backend, PackedBatch};
+use crate::backend::{Backend, HostPairing, PackedBatch};
 use crate::data::batch::Batch;
 use crate::model::{Packer, Sequences};
 use crate::{Result, trace};
@@ -120,7 +120,8 @@ fn fill<B: Backend>(
     let batch = batch?;
     let range = trace::phase("lay out");
     let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-    let host = packer.pack_pairs(sequences, &batch.pairing())?;
+    let Batch { n_queries, places, labels, rejected, .. } = &batch;
+    let host = packer.pack_pairs(sequences, &HostPairing { n_queries: *n_queries, places, labels, rejected })?;
     drop(range);
     let Ok(mut slot) = slots.recv() else { return Ok(None) };
     slot.packed.lay_out(host, slot.block.as_mut());

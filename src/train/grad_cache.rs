@@ -48,7 +48,8 @@ impl<B: Backend> GradCache<B> {
         Purpose::Activations.during(|| {
             self.activations.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs)?;
             let kept = self.kept.iter_mut().take(n_chunks - 1);
-            kept.into_iter().try_for_each(|saved| saved.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))
+            kept.into_iter()
+                .try_for_each(|saved| saved.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))
         })?;
         Purpose::Loss.during(|| {
             self.embeddings.resize_rows(backend, n_seqs)?;

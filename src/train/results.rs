@@ -34,9 +34,9 @@ impl<B: Backend> Trainer<'_, B> {
         let (batch, before) = (&fed.batch, std::mem::replace(&mut self.last_results, Instant::now()));
         let (of_loss, of_update) = self.results.split_at(self.loss.n_results(batch.n_queries));
         let report = self.loss.report(batch.n_queries, batch.n_seqs(), of_loss);
+        let grad_norm = self.optimizer.grad_norm(of_update);
         let temperature = f64::from(self.loss.config.temperature);
         self.learn_temperature(&report);
-        let grad_norm = self.optimizer.grad_norm(of_update);
         for (what, value) in [("loss", report.loss), ("gradient", grad_norm)] {
             if !value.is_finite() {
                 return Err(self.not_finite(what, step));

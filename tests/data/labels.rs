@@ -81,7 +81,8 @@ fn agrees_with_a_plain_search() {
     }
     // And some that share.
     for i in 0..40 {
-        rows += &format!("{{\"id\": \"g{}\", \"query\": \"w99 w{}\", \"positive\": \"w98 w{}\"}}\n", i * 3, i % 7, i % 11);
+        rows +=
+            &format!("{{\"id\": \"g{}\", \"query\": \"w99 w{}\", \"positive\": \"w98 w{}\"}}\n", i * 3, i % 7, i % 11);
     }
     let cache = cache(&rows);
     let n = cache.n_groups();

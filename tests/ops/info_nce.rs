@@ -2,85 +2,204 @@
 
 use super::support::{Random, assert_close_on_scale, ints, poisoned, read, rounded, tensor};
 use crate::reference::difference::assert_gradient;
-use crate::reference::info_nce::rows as reference;
+use crate::reference::info_nce::Block;
 use crate::tolerance;
-use hbt::backend::{Backend, InfoNceRows, Ints, Tensor};
+use hbt::backend::{Backend, Candidates, InfoNceColumns, InfoNceRows, Ints, ROW_STATS, Tensor};
+use std::ops::Range;
 
 pub struct Inputs {
-    pub scores: Vec<f64>,
-    pub n_columns: usize,
-    pub positives: Vec<i32>,
-    pub inv_temperature: f32,
-    pub weight: f32,
+    scores: Vec<f64>,
+    n_columns: usize,
+    first_positive: usize,
+    row_labels: Vec<i32>,
+    column_labels: Vec<i32>,
+    rejected: Option<Vec<i32>>,
+    first_passage: usize,
+    skipped: Range<usize>,
+    false_negative_margin: f32,
+    margin: f32,
+    inv_temperature: f32,
+    weight: f32,
+    /// Rows at a time, if the columns are trained, too.
+    columns: Option<usize>,
 }
 
-/// Everything the operation writes.
+/// Everything that is written.
 #[derive(PartialEq)]
 pub struct Outputs {
-    loss: Vec<f64>,
-    cosines: Vec<f64>,
+    stats: Vec<f64>,
     d_scores: Vec<f64>,
+    column_losses: Vec<f64>,
 }
 
 impl Inputs {
-    /// Scores like cosines. The positive of the first row is in the last column, that of the second in the first, and those
-    /// of the others anywhere.
+    /// Scores like cosines; nothing is left out. The positives are the last columns, so that they are not the first.
     pub fn new(rows: usize, n_columns: usize, temperature: f32) -> Self {
         let mut random = Random::new((rows + n_columns) as u64);
         Inputs {
             scores: (0..rows * n_columns).map(|_| rounded::<f32>((random.normal() * 0.4).clamp(-1.0, 1.0))).collect(),
             n_columns,
-            positives: (0..rows)
-                .map(|row| match row {
-                    0 => n_columns - 1,
-                    1 => 0,
-                    _ => random.below(n_columns),
-                })
-                .map(|column| column as i32)
-                .collect(),
+            first_positive: n_columns - rows,
+            row_labels: vec![-1; rows],
+            column_labels: (0..n_columns as i32).collect(),
+            rejected: None,
+            first_passage: 0,
+            skipped: 0..0,
+            false_negative_margin: f32::INFINITY,
+            margin: 0.0,
             inv_temperature: 1.0 / temperature,
             weight: 1.0 / rows as f32,
+            columns: None,
+        }
+    }
+
+    fn n_rows(&self) -> usize {
+        self.row_labels.len()
+    }
+
+    /// Whether a pair is no candidate, by the words of [`Candidates`].
+    fn is_left_out(&self, row: usize, column: usize) -> bool {
+        let score = |column: usize| self.scores[row * self.n_columns + column];
+        let rejected = self.rejected.as_ref().is_some_and(|ends| {
+            let passage = column as i64 - self.first_passage as i64;
+            (i64::from(ends[2 * row])..i64::from(ends[2 * row + 1])).contains(&passage)
+        });
+        self.row_labels[row] == self.column_labels[column]
+            || rejected
+            || self.skipped.contains(&column)
+            || score(column) > score(self.first_positive + row) + f64::from(self.false_negative_margin)
+    }
+
+    fn block(&self) -> Block {
+        let (rows, n) = (self.n_rows(), self.n_columns);
+        Block {
+            n,
+            first_positive: self.first_positive,
+            left_out: (0..rows * n).map(|i| self.is_left_out(i / n, i % n)).collect(),
+            margin: f64::from(self.margin),
+            inv_temperature: f64::from(self.inv_temperature),
         }
     }
 
     pub fn run<B: Backend>(&self, backend: &B) -> Outputs {
-        let rows = self.positives.len();
-        let shape = [rows, self.n_columns];
-        let (mut loss, mut cosines) = (poisoned(backend, &[rows]), poisoned(backend, &[rows, 2]));
-        let mut d_scores: Tensor<B, B::E> = poisoned(backend, &shape);
-        backend
-            .info_nce_rows(InfoNceRows {
-                scores: &tensor(backend, &self.scores, &shape),
-                positives: Ints::all(&ints(backend, &self.positives)),
+        let (rows, n) = (self.n_rows(), self.n_columns);
+        let (row_labels, column_labels) = (ints(backend, &self.row_labels), ints(backend, &self.column_labels));
+        let rejected = self.rejected.as_ref().map(|ends| ints(backend, ends));
+        let candidates = |chunk: &Range<usize>| Candidates {
+            first_positive: self.first_positive + chunk.start,
+            row_labels: Ints::new(&row_labels, chunk.clone()),
+            column_labels: Ints::all(&column_labels),
+            rejected: rejected.as_ref().map(|ends| Ints::new(ends, 2 * chunk.start..2 * chunk.end)),
+            first_passage: self.first_passage,
+            skipped: self.skipped.clone(),
+            false_negative_margin: self.false_negative_margin,
+        };
+        let at_once = self.columns.unwrap_or(rows);
+        let chunks = || (0..rows).step_by(at_once).map(|first| first..rows.min(first + at_once));
+        let scores = |chunk: &Range<usize>| -> Tensor<B, f32> {
+            tensor(backend, &self.scores[chunk.start * n..chunk.end * n], &[chunk.len(), n])
+        };
+        let (mut state, mut loss) = (poisoned(backend, &[3, rows]), poisoned(backend, &[rows]));
+        if self.columns.is_some() {
+            for chunk in chunks() {
+                let columns = InfoNceColumns {
+                    scores: &scores(&chunk),
+                    candidates: candidates(&chunk),
+                    inv_temperature: self.inv_temperature,
+                    margin: self.margin,
+                    is_first: chunk.start == 0,
+                    is_last: chunk.end == rows,
+                    state: &mut state,
+                    loss: &mut loss,
+                };
+                backend.info_nce_columns(columns).unwrap();
+            }
+        }
+        let (mut all_stats, mut all_d_scores) = (Vec::new(), Vec::new());
+        for chunk in chunks() {
+            let mut stats = poisoned(backend, &[chunk.len(), ROW_STATS]);
+            let mut d_scores: Tensor<B, B::E> = poisoned(backend, &[chunk.len(), n]);
+            let rows = InfoNceRows {
+                scores: &scores(&chunk),
+                candidates: candidates(&chunk),
                 inv_temperature: self.inv_temperature,
+                margin: self.margin,
                 weight: self.weight,
-                loss: &mut loss,
-                cosines: &mut cosines,
+                columns: self.columns.map(|_| &state),
+                stats: &mut stats,
                 d_scores: &mut d_scores,
-            })
-            .unwrap();
-        Outputs { loss: read(backend, &loss), cosines: read(backend, &cosines), d_scores: read(backend, &d_scores) }
+            };
+            backend.info_nce_rows(rows).unwrap();
+            all_stats.extend(read(backend, &stats));
+            all_d_scores.extend(read(backend, &d_scores));
+        }
+        let column_losses = if self.columns.is_some() { read(backend, &loss) } else { Vec::new() };
+        Outputs { stats: all_stats, d_scores: all_d_scores, column_losses }
     }
 
-    /// Row by row, so that a row with a large gradient does not hide one with a small one.
     fn check<B: Backend>(&self, backend: &B, what: &str) {
-        let (n, inv_t) = (self.n_columns, f64::from(self.inv_temperature));
+        let (n, inv_t, block) = (self.n_columns, f64::from(self.inv_temperature), self.block());
         let got = self.run(backend);
-        let expected = reference(&self.scores, n, &self.positives, inv_t);
         // A logit of size |s| / t is rounded, and so is the loss.
-        let tolerance = tolerance::sum(n);
-        assert_close_on_scale(&format!("info_nce, {what}, loss"), &got.loss, &expected, tolerance, 1.0 + inv_t);
-        for (i, row) in self.scores.chunks(n).enumerate() {
-            let positive = self.positives[i] as usize;
-            let others = (row.iter().sum::<f64>() - row[positive]) / (n.max(2) - 1) as f64;
-            let cosines = [row[positive], if n > 1 { others } else { 0.0 }];
-            let what = |part: &str| format!("info_nce, {what}, row {i}, {part}");
-            assert_close_on_scale(&what("cosines"), &got.cosines[2 * i..2 * i + 2], &cosines, tolerance, 1.0);
-            let forward = |scores: &[f64]| reference(scores, n, &[positive as i32], inv_t);
-            let d = &got.d_scores[i * n..(i + 1) * n];
-            let gradient = tolerance::SOFTMAX + tolerance;
-            assert_gradient::<B::E>(&what("d_scores"), forward, row, &[f64::from(self.weight)], d, gradient);
+        let (tolerance, scale) = (tolerance::sum(n), 1.0 + inv_t);
+        let losses: Vec<f64> = got.stats.iter().step_by(ROW_STATS).copied().collect();
+        let expected = block.rows(&self.scores);
+        assert_close_on_scale(&format!("info_nce, {what}, loss"), &losses, &expected, tolerance, scale);
+        for (row, (scores, stats)) in self.scores.chunks(n).zip(got.stats.chunks(ROW_STATS)).enumerate() {
+            let positive = self.first_positive + row;
+            let others = || (0..n).filter(|&j| j != positive && !self.is_left_out(row, j));
+            let sum = others().map(|j| scores[j]).sum();
+            let what = format!("info_nce, {what}, row {row}, cosines");
+            assert_close_on_scale(&what, &stats[1..3], &[scores[positive], sum], tolerance, 1.0 + n as f64 / 10.0);
+            assert_eq!(stats[3], others().count() as f64, "{what}: number of candidates");
         }
+        self.check_gradient::<B>(what, &block, &got);
+        self.check_temperature(what, &block, &got);
+    }
+
+    /// Row by row, so that a row with a large gradient does not hide one with a small one; all at once where the rows
+    /// depend on one another.
+    fn check_gradient<B: Backend>(&self, what: &str, block: &Block, got: &Outputs) {
+        let (n, rows) = (self.n_columns, self.n_rows());
+        let (tolerance, weight) = (tolerance::sum(n), f64::from(self.weight));
+        if self.columns.is_some() {
+            let expected = block.columns(&self.scores);
+            let scale = 1.0 + block.inv_temperature;
+            let what = format!("info_nce, {what}, columns");
+            assert_close_on_scale(&what, &got.column_losses, &expected, tolerance::sum(rows), scale);
+            let forward = |scores: &[f64]| [block.rows(scores), block.columns(scores)].concat();
+            let gradient = tolerance::SOFTMAX + 2.0 * tolerance;
+            let weights = vec![weight; 2 * rows];
+            return assert_gradient::<B::E>(&what, forward, &self.scores, &weights, &got.d_scores, gradient);
+        }
+        for (row, scores) in self.scores.chunks(n).enumerate() {
+            let of_row = Block {
+                left_out: block.left_out[row * n..(row + 1) * n].to_vec(),
+                first_positive: self.first_positive + row,
+                ..*block
+            };
+            let d = &got.d_scores[row * n..(row + 1) * n];
+            let gradient = tolerance::SOFTMAX + tolerance;
+            let what = format!("info_nce, {what}, row {row}, d_scores");
+            assert_gradient::<B::E>(&what, |scores| of_row.rows(scores), scores, &[weight], d, gradient);
+        }
+    }
+
+    /// The derivative by the inverse temperature, of all losses together.
+    fn check_temperature(&self, what: &str, block: &Block, got: &Outputs) {
+        let total = |inv_temperature: f64| {
+            let block = Block { inv_temperature, ..block.clone() };
+            let columns = if self.columns.is_some() { block.columns(&self.scores) } else { Vec::new() };
+            block.rows(&self.scores).iter().chain(&columns).sum::<f64>()
+        };
+        let step = 1e-5 * block.inv_temperature;
+        let (above, below) = (total(block.inv_temperature + step), total(block.inv_temperature - step));
+        let sum: f64 = got.stats.iter().skip(4).step_by(ROW_STATS).sum();
+        // A term is a cosine times a softmax.
+        let scale = 2.0 * self.n_rows() as f64;
+        let what = format!("info_nce, {what}, derivative by the inverse temperature");
+        let expected = (above - below) / (2.0 * step);
+        assert_close_on_scale(&what, &[sum], &[expected], tolerance::SOFTMAX + tolerance::sum(self.n_columns), scale);
     }
 }
 
@@ -91,14 +210,17 @@ pub fn info_nce_rows<B: Backend>(backend: &B) {
     let large = [(2, 4096), (2, 4097), (2, 5000), (3, 8193), (3, 16_388), (1, 65_537)];
     for (rows, columns) in small.into_iter().chain(large) {
         for temperature in [1.0, 0.05, 0.01] {
-            Inputs::new(rows, columns, temperature).check(backend, &format!("{rows} x {columns}, t = {temperature}"));
+            let inputs = Inputs::new(rows, columns, temperature);
+            inputs.check(backend, &format!("{rows} x {columns}, t = {temperature}"));
+            let first = Inputs { first_positive: 0, ..inputs };
+            first.check(backend, &format!("{rows} x {columns}, t = {temperature}, positives first"));
         }
     }
 }
 
 /// The ends of what cosines can be at the smallest temperature: a lost row, a won row, ties.
 pub fn info_nce_rows_at_the_extremes<B: Backend>(backend: &B) {
-    let rows: [(&str, [f64; 4], i32); 6] = [
+    let rows: [(&str, [f64; 4], usize); 6] = [
         ("the positive wins by far", [-1.0, 1.0, -1.0, -0.9], 1),
         ("the positive wins by a little", [0.80, 0.81, 0.7, 0.75], 1),
         ("the positive loses by far", [1.0, 0.99, -1.0, 1.0], 2),
@@ -106,9 +228,80 @@ pub fn info_nce_rows_at_the_extremes<B: Backend>(backend: &B) {
         ("all one", [1.0; 4], 0),
         ("all minus one", [-1.0; 4], 0),
     ];
-    for (what, scores, positive) in rows {
+    for (what, scores, first_positive) in rows {
         let scores = scores.map(rounded::<f32>).to_vec();
-        let inputs = Inputs { scores, n_columns: 4, positives: vec![positive], inv_temperature: 100.0, weight: 1.0 };
+        let inputs = Inputs { scores, first_positive, weight: 1.0, ..Inputs::new(1, 4, 0.01) };
         inputs.check(backend, what);
+        let alone = Inputs { row_labels: vec![7], column_labels: vec![7; 4], ..inputs };
+        alone.check(backend, &format!("{what}, all others left out"));
+    }
+}
+
+/// Masks of every kind, alone and together, on one side and on both.
+pub fn info_nce_masks<B: Backend>(backend: &B) {
+    for (rows, n_columns) in [(6, 24), (7, 37), (40, 41), (9, 4100)] {
+        let plain = || Inputs::new(rows, n_columns, 0.05);
+        let mut random = Random::new(n_columns as u64);
+        // Few labels, so that many are equal.
+        let mut some = |n: usize| (0..n).map(|_| random.below(5) as i32).collect::<Vec<_>>();
+        let (row_labels, column_labels) = (some(rows), some(n_columns));
+        let n_passages = n_columns - 3;
+        let mut rejected = vec![0; 2 * rows];
+        for (row, ends) in rejected.chunks_mut(2).enumerate() {
+            let from = (row * 5) % n_passages;
+            ends.copy_from_slice(&[from as i32, (from + row % 4).min(n_passages) as i32]);
+        }
+        let labels = || Inputs { row_labels: row_labels.clone(), column_labels: column_labels.clone(), ..plain() };
+        let cases = [
+            ("labels", labels()),
+            ("rejected", Inputs { rejected: Some(rejected.clone()), first_passage: 3, ..plain() }),
+            ("skipped", Inputs { skipped: 1..n_columns - 1, ..plain() }),
+            ("too similar", Inputs { false_negative_margin: 0.1, ..plain() }),
+            ("margin", Inputs { margin: 0.2, ..plain() }),
+            (
+                "everything",
+                Inputs {
+                    rejected: Some(rejected.clone()),
+                    first_passage: 3,
+                    skipped: 2..rows,
+                    false_negative_margin: 0.3,
+                    margin: 0.1,
+                    ..labels()
+                },
+            ),
+        ];
+        for (what, inputs) in cases {
+            let what = format!("{rows} x {n_columns}, {what}");
+            inputs.check(backend, &what);
+            // Both directions: the positives come first. Rejected passages are none of the columns that are trained.
+            let rejected = inputs.rejected.map(|_| {
+                let last = (n_columns - 3) as i32;
+                (0..rows).flat_map(|row| [(last - row as i32 % 3).max(rows as i32 - 3), last]).collect()
+            });
+            let mut inputs = Inputs { first_positive: 0, rejected, ..inputs };
+            for at_once in [rows, 4, 1] {
+                inputs.columns = Some(at_once);
+                if n_columns < 100 {
+                    inputs.check(backend, &format!("{what}, both directions, {at_once} rows at once"));
+                }
+            }
+        }
+    }
+}
+
+/// Both directions where a column's sum is over many blocks of rows, or beyond what one exponent can hold.
+pub fn info_nce_both_directions<B: Backend>(backend: &B) {
+    for (rows, n_columns, temperature, at_once) in
+        [(1, 1, 1.0, 1), (2, 3, 0.05, 2), (33, 33, 0.01, 8), (33, 40, 0.01, 33), (65, 70, 0.02, 17)]
+    {
+        let inputs = Inputs { first_positive: 0, columns: Some(at_once), ..Inputs::new(rows, n_columns, temperature) };
+        inputs.check(backend, &format!("{rows} x {n_columns}, t = {temperature}, {at_once} rows at once"));
+    }
+    // Cosines near -1 and near 1 at the smallest usual temperature: e^-200 of the largest there could be.
+    let scores = [-1.0, -0.99, 1.0, -0.98, -1.0, 0.9, -0.97, -0.99, -1.0].map(rounded::<f32>).to_vec();
+    for at_once in [1, 3] {
+        let inputs =
+            Inputs { scores: scores.clone(), first_positive: 0, columns: Some(at_once), ..Inputs::new(3, 3, 0.01) };
+        inputs.check(backend, &format!("extremes, {at_once} rows at once"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::support::{HostSegments, Random, added, assert_close, ints, poisoned, read, rounded, tensor, vector};
 use crate::{reference, tolerance};
-use hbt::backend::{Backend, SegmentSum, Tensor};
+use hbt::backend::{Backend, Ints, SegmentSum, Tensor};
 
 pub fn zero<B: Backend>(backend: &B) {
     for n in [1, 7, 70_001] {
@@ -56,10 +56,50 @@ pub fn gather_rows<B: Backend>(backend: &B) {
     for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
         let values = Random::new(5).values::<f32>(9 * width, 1.0);
         let mut out = poisoned(backend, &[rows.len(), width]);
-        backend.gather_rows(&tensor(backend, &values, &[9, width]), &ints(backend, rows), &mut out).unwrap();
+        backend.gather_rows(&tensor(backend, &values, &[9, width]), Ints::all(&ints(backend, rows)), &mut out).unwrap();
         let expected: Vec<f64> =
             rows.iter().flat_map(|&row| values[row as usize * width..][..width].iter().copied()).collect();
         assert_eq!(read(backend, &out), expected);
+    }
+}
+
+pub fn gather_cast<B: Backend>(backend: &B) {
+    for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
+        let values = Random::new(5).values::<f32>(9 * width, 1.0);
+        let mut out: Tensor<B, B::E> = poisoned(backend, &[rows.len(), width]);
+        // Not all of the numbers.
+        let all = ints(backend, &[&[1, 1][..], rows].concat());
+        let part = Ints::all(&all).part(2..2 + rows.len());
+        backend.gather_cast(&tensor(backend, &values, &[9, width]), part, &mut out).unwrap();
+        let of_row = |&row: &i32| values[row as usize * width..][..width].iter().map(|&v| rounded::<B::E>(v));
+        assert_eq!(read(backend, &out), rows.iter().flat_map(of_row).collect::<Vec<_>>());
+    }
+}
+
+/// Rows of the wide matrix, and the widths of both.
+const COLUMNS: [(usize, usize, usize); 6] =
+    [(3, 1, 1), (9, 8, 3), (9, 96, 64), (20, 384, 384), (2, 1030, 1024), (0, 8, 4)];
+
+pub fn copy_columns<B: Backend>(backend: &B) {
+    for (rows, wide, narrow) in COLUMNS {
+        let values = Random::new(7).values::<f32>(rows * wide, 1.0);
+        let mut out = poisoned(backend, &[rows, narrow]);
+        backend.copy_columns(&tensor(backend, &values, &[rows, wide]), &mut out).unwrap();
+        let expected: Vec<f64> = values.chunks(wide).flat_map(|row| row[..narrow].iter().copied()).collect();
+        assert_eq!(read(backend, &out), expected);
+    }
+}
+
+pub fn add_columns<B: Backend>(backend: &B) {
+    for (rows, wide, narrow) in COLUMNS {
+        let mut random = Random::new(8);
+        let (mut values, x) = (random.values::<f32>(rows * wide, 1.0), random.values::<f32>(rows * narrow, 1.0));
+        let mut out = tensor(backend, &values, &[rows, wide]);
+        backend.add_columns(&tensor(backend, &x, &[rows, narrow]), &mut out).unwrap();
+        for (row, x) in values.chunks_mut(wide).zip(x.chunks(narrow)) {
+            row.iter_mut().zip(x).for_each(|(v, x)| *v = rounded::<f32>(*v + x));
+        }
+        assert_eq!(read(backend, &out), values, "the first columns, and no others, change");
     }
 }
 
@@ -68,7 +108,9 @@ pub fn scatter_rows<B: Backend>(backend: &B) {
         let mut random = Random::new(6);
         let (mut values, patch) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len() * width, 1.0));
         let mut out = tensor(backend, &values, &[9, width]);
-        backend.scatter_rows(&tensor(backend, &patch, &[rows.len(), width]), &ints(backend, rows), &mut out).unwrap();
+        backend
+            .scatter_rows(&tensor(backend, &patch, &[rows.len(), width]), Ints::all(&ints(backend, rows)), &mut out)
+            .unwrap();
         for (patch, &row) in patch.chunks(width).zip(rows) {
             values[row as usize * width..][..width].copy_from_slice(patch);
         }

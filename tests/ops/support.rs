@@ -1,7 +1,9 @@
 //! Random inputs, batches and tensors, for checks that do not know their backend.
 
+use crate::reference::info_nce::distinct_labels;
 use crate::tolerance::{Alike, UNDERFLOW, stored};
-use hbt::backend::{Backend, Dropout, Element, Ints, PackedBatch, PackedHost, Segments, Tensor};
+use hbt::backend::{Backend, Dropout, Element, HostPairing, Ints, PackedBatch, PackedHost, Segments, Tensor};
+use hbt::loss::LossConfig;
 use hbt::model::{Keep, ModelConfig, Packer, Sequences};
 
 pub use crate::tolerance::rounded;
@@ -236,6 +238,29 @@ pub fn pack<B: Backend>(
     let mut batch = PackedBatch::new(backend).unwrap();
     batch.upload(backend, Packer::new(config, chunk_tokens, Keep::Everything).pack(sequences).unwrap()).unwrap();
     batch
+}
+
+/// As [`pack`], for a loss: the first `n_queries` sequences are queries, the next as many their positives, and no two
+/// rows say the same.
+pub fn pack_pairs<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    sequences: Sequences,
+    chunk_tokens: usize,
+    n_queries: usize,
+) -> PackedBatch<B> {
+    let n_seqs = sequences.n_seqs();
+    let (places, labels) = ((0..n_seqs as i32).collect::<Vec<_>>(), distinct_labels(n_queries, n_seqs));
+    let pairing = HostPairing { n_queries, places: &places, labels: &labels, rejected: &vec![0; 2 * n_queries] };
+    let mut batch = PackedBatch::new(backend).unwrap();
+    let mut packer = Packer::new(config, chunk_tokens, Keep::Everything);
+    batch.upload(backend, packer.pack_pairs(sequences, &pairing).unwrap()).unwrap();
+    batch
+}
+
+/// The usual loss.
+pub fn loss_config(temperature: f32, symmetric: bool) -> LossConfig {
+    LossConfig { symmetric, ..LossConfig::new(temperature) }
 }
 
 /// What was asked for.

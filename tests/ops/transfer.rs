@@ -1,7 +1,7 @@
 //! Copies that nobody waits for, to the device and back, among work that uses the same memory.
 
 use super::support::{Random, ints, poisoned, receive, tensor};
-use hbt::backend::{Backend, Tensor};
+use hbt::backend::{Backend, Ints, Tensor};
 
 /// Memory is fed again while the work that reads what it held may not have begun.
 pub fn feed<B: Backend>(backend: &B) {
@@ -20,7 +20,7 @@ pub fn feed<B: Backend>(backend: &B) {
         let arrival = backend.feed(&block, n, rows.buffer_mut()).unwrap();
         backend.await_feed(arrival).unwrap();
         let mut out = poisoned(backend, &[n, width]);
-        backend.gather_rows(&x, &rows, &mut out).unwrap();
+        backend.gather_rows(&x, Ints::all(&rows), &mut out).unwrap();
         backend.read_later(&out, &mut results).unwrap();
         expected.extend(numbers.iter().flat_map(|&row| values[row as usize * width..][..width].iter().copied()));
         blocks.push(block);

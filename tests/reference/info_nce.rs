@@ -1,36 +1,142 @@
 //! The contrastive loss.
 
-/// `loss[i] = logsumexp_j(s_ij / t) - s_ip / t` for scores `(R, n)` with the positive p of every row.
-///
-/// Written as ln(1 + sum over the others), which stays exact where the positive wins by far.
-pub fn rows(scores: &[f64], n: usize, positives: &[i32], inv_temperature: f64) -> Vec<f64> {
-    let loss = |row: &[f64], positive: usize| {
-        let mut others = 0.0;
-        for (j, s) in row.iter().enumerate() {
-            if j != positive {
-                others += ((s - row[positive]) * inv_temperature).exp();
-            }
-        }
-        others.ln_1p()
-    };
-    scores.chunks(n).zip(positives).map(|(row, &p)| loss(row, p as usize)).collect()
+/// A block of scores `(R, n)`, row r's positive in column `first_positive + r`.
+#[derive(Clone)]
+pub struct Block {
+    pub n: usize,
+    pub first_positive: usize,
+    /// `(R, n)`; says nothing about positives.
+    pub left_out: Vec<bool>,
+    pub margin: f64,
+    pub inv_temperature: f64,
 }
 
-/// Loss of a batch: `embeddings` `(S, d)` are the queries, then the passages, of which the first ones are the queries'
-/// positives in order. Symmetric: half of it is the positives' loss in finding their queries.
-pub fn batch(embeddings: &[f64], d: usize, n_queries: usize, temperature: f64, symmetric: bool) -> f64 {
-    let (queries, passages) = embeddings.split_at(n_queries * d);
-    let mean_loss = |rows_of: &[f64], columns_of: &[f64]| {
-        let mut scores = Vec::new();
-        for a in rows_of.chunks(d) {
-            for b in columns_of.chunks(d) {
-                scores.push(a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>());
-            }
+impl Block {
+    /// `loss[r] = logsumexp_j(l_rj) - l_rp`, where j are the columns that are not left out.
+    pub fn rows(&self, scores: &[f64]) -> Vec<f64> {
+        let rows = scores.chunks(self.n).zip(self.left_out.chunks(self.n));
+        rows.enumerate()
+            .map(|(r, (row, left_out))| {
+                let positive = self.first_positive + r;
+                let others = (0..self.n).filter(|&j| j != positive && !left_out[j]).map(|j| row[j]);
+                self.loss(row[positive], others)
+            })
+            .collect()
+    }
+
+    /// The same of the first `R` columns of a block whose row r's positive is column r.
+    pub fn columns(&self, scores: &[f64]) -> Vec<f64> {
+        let at = |r: usize, j: usize| r * self.n + j;
+        let rows = scores.len() / self.n;
+        (0..rows)
+            .map(|j| {
+                let others = (0..rows).filter(|&r| r != j && !self.left_out[at(r, j)]).map(|r| scores[at(r, j)]);
+                self.loss(scores[at(j, j)], others)
+            })
+            .collect()
+    }
+
+    /// Written as ln(1 + sum over the others), which stays exact where the positive wins by far.
+    fn loss(&self, positive: f64, others: impl Iterator<Item = f64>) -> f64 {
+        let positive = positive - self.margin;
+        others.map(|s| ((s - positive) * self.inv_temperature).exp()).sum::<f64>().ln_1p()
+    }
+}
+
+/// Loss of a batch's embeddings `(S, d)`: the queries, then the passages, of which the first ones are the queries'
+/// positives in order.
+#[derive(Clone)]
+pub struct Loss {
+    pub d: usize,
+    pub n_queries: usize,
+    pub temperature: f64,
+    pub symmetric: bool,
+    pub margin: f64,
+    pub in_batch_negatives: bool,
+    pub query_negatives: bool,
+    pub passage_negatives: bool,
+    pub false_negative_margin: f64,
+    /// `(S,)`
+    pub labels: Vec<i32>,
+    /// `(B, 2)` ranges of passages
+    pub rejected: Vec<i32>,
+    /// Leading dimensions and weights
+    pub dimensions: Vec<(usize, f64)>,
+}
+
+impl Loss {
+    /// The usual loss, in which no two rows say the same.
+    pub fn plain(d: usize, n_queries: usize, n_seqs: usize, temperature: f64, symmetric: bool) -> Self {
+        Loss {
+            d,
+            n_queries,
+            temperature,
+            symmetric,
+            margin: 0.0,
+            in_batch_negatives: true,
+            query_negatives: false,
+            passage_negatives: false,
+            false_negative_margin: f64::INFINITY,
+            labels: distinct_labels(n_queries, n_seqs),
+            rejected: vec![0; 2 * n_queries],
+            dimensions: vec![(d, 1.0)],
         }
-        let positives: Vec<i32> = (0..n_queries as i32).collect();
-        let losses = rows(&scores, columns_of.len() / d, &positives, 1.0 / temperature);
-        losses.iter().sum::<f64>() / n_queries as f64
-    };
-    let forward = mean_loss(queries, passages);
-    if symmetric { (forward + mean_loss(&passages[..n_queries * d], queries)) / 2.0 } else { forward }
+    }
+
+    pub fn of(&self, embeddings: &[f64]) -> f64 {
+        self.dimensions.iter().map(|&(d, weight)| weight * self.of_dimensions(embeddings, d)).sum()
+    }
+
+    fn of_dimensions(&self, embeddings: &[f64], d: usize) -> f64 {
+        let unit = |x: &[f64]| {
+            let norm = if d < self.d { x[..d].iter().map(|v| v * v).sum::<f64>().sqrt() } else { 1.0 };
+            x[..d].iter().map(|v| v / norm).collect::<Vec<_>>()
+        };
+        let x: Vec<Vec<f64>> = embeddings.chunks(self.d).map(unit).collect();
+        let (b, s) = (self.n_queries, x.len());
+        let cosine = |i: usize, j: usize| x[i].iter().zip(&x[j]).map(|(a, b)| a * b).sum::<f64>();
+        // Both-sided rows are judged each by its own positive, one-sided pairs by the query's, in both directions.
+        let both_sides = self.query_negatives || self.passage_negatives;
+        let is_false = |row: usize, column: usize| {
+            let positive = if row < b { row + b } else { row - b };
+            let by_label = self.labels[row] == self.labels[column];
+            by_label || cosine(row, column) > cosine(row, positive) + self.false_negative_margin
+        };
+        let loss = |row: usize, candidates: Vec<usize>| {
+            let positive = cosine(row, if row < b { row + b } else { row - b }) - self.margin;
+            candidates.iter().map(|&j| ((cosine(row, j) - positive) / self.temperature).exp()).sum::<f64>().ln_1p()
+        };
+        let mut total = 0.0;
+        for i in 0..b {
+            let rejected = self.rejected[2 * i] as usize + b..self.rejected[2 * i + 1] as usize + b;
+            let counts = |&j: &usize| {
+                let is_candidate = match j {
+                    j if j == i || j == i + b => false,
+                    j if j < b => self.query_negatives,
+                    j if j < 2 * b => self.in_batch_negatives,
+                    _ => true,
+                };
+                is_candidate && !is_false(i, j) && !rejected.contains(&j)
+            };
+            total += loss(i, (0..s).filter(counts).collect());
+        }
+        if !self.symmetric {
+            return total / b as f64;
+        }
+        for i in b..2 * b {
+            let counts = |&j: &usize| match j {
+                j if j == i || j + b == i => false,
+                j if j < b && both_sides => !is_false(i, j),
+                j if j < b => !is_false(j, i),
+                _ => self.passage_negatives && !is_false(i, j),
+            };
+            total += loss(i, (0..s).filter(counts).collect());
+        }
+        total / (2 * b) as f64
+    }
+}
+
+/// Labels of a batch in which a query's positive says what the query asks for, and nothing else says the same.
+pub fn distinct_labels(n_queries: usize, n_seqs: usize) -> Vec<i32> {
+    (0..n_seqs).map(|seq| if seq < 2 * n_queries { seq % n_queries } else { seq } as i32).collect()
 }

@@ -161,7 +161,8 @@ impl<'a> Columns<'a> {
 pub fn columns<E: CpuElement>(args: InfoNceColumns<Cpu<E>>) {
     args.check();
     let (n, m) = (args.scores.row_len(), args.state.row_len());
-    let (scores, inv_t, is_first, is_last) = (args.scores.as_slice(), args.inv_temperature, args.is_first, args.is_last);
+    let (scores, inv_t, is_first, is_last) =
+        (args.scores.as_slice(), args.inv_temperature, args.is_first, args.is_last);
     let mask = Mask::new(&args.candidates, args.margin);
     let (largest, rest) = args.state.as_mut_slice().split_at_mut(m);
     let (others, third) = rest.split_at_mut(m);
@@ -214,7 +215,10 @@ impl Stripe<'_> {
         // The largest ones first: then there is one exponential a score.
         for (row, scores) in rows() {
             mask.load(row, scores, columns.clone(), s);
-            self.largest.iter_mut().zip(&*s).for_each(|(largest, &s)| *largest = if s > *largest { s } else { *largest });
+            self.largest
+                .iter_mut()
+                .zip(&*s)
+                .for_each(|(largest, &s)| *largest = if s > *largest { s } else { *largest });
         }
         for ((others, before), largest) in self.others.iter_mut().zip(before).zip(&*self.largest) {
             *others *= exp((before - largest) * self.inv_t);
