@@ -1,8 +1,8 @@
 //! Softmax cross-entropy of a block of scores, and its gradient.
 
-use super::math::{exp, max, simd, sum_of};
+use super::math::{exp, max, simd, store, sum_of, sum_of_three};
 use super::{Cpu, CpuElement, scratch};
-use crate::backend::{Candidates, Element, InfoNceColumns, InfoNceRows, ROW_STATS};
+use crate::backend::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -75,18 +75,20 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
         .into_par_iter()
         .enumerate()
         .for_each(|(r, (d_scores, scores, stats))| {
-            scratch::with(2 * n, |memory| {
-                let (s, p) = memory.split_at_mut(n);
+            scratch::with(3 * n, |memory| {
+                let (s, rest) = memory.split_at_mut(n);
+                let (d, q) = rest.split_at_mut(n);
                 simd(
                     #[inline(always)]
                     || {
                         mask.load(r, scores, 0..n, s);
                         let row = Row { s, positive: mask.first_positive + r, inv_t, scale: weight * inv_t };
-                        stats.copy_from_slice(&row.stats(p, d_scores));
+                        stats.copy_from_slice(&row.softmax(d));
                         stats[1] += mask.margin;
                         if let Some(columns) = &columns {
-                            stats[4] += row.add_columns(columns, p, d_scores);
+                            stats[4] += row.add_columns(columns, d, q);
                         }
+                        store(d, d_scores);
                     },
                 );
             });
@@ -103,43 +105,37 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// What [`ROW_STATS`] tells, and the gradient in `d_scores`; `p` is memory of the row's length.
+    /// What [`ROW_STATS`] tells, and the gradient in `d`.
     #[inline(always)]
-    fn stats<E: Element>(&self, p: &mut [f32], d_scores: &mut [E]) -> [f32; ROW_STATS] {
+    fn softmax(&self, d: &mut [f32]) -> [f32; ROW_STATS] {
         let (s, positive) = (self.s, self.s[self.positive]);
         let largest = max(s);
-        p.iter_mut().zip(s).for_each(|(p, &v)| *p = exp((v - largest) * self.inv_t));
-        let total = sum_of(p, |v| v);
+        d.iter_mut().zip(s).for_each(|(d, &v)| *d = exp((v - largest) * self.inv_t));
+        let total = sum_of(d, |v| v);
         let share = self.scale / total;
         // 1 - softmax of the positive as the sum of the others: no cancellation when it is near 1.
-        p[self.positive] = 0.0;
-        let others = sum_of(p, |v| v);
-        for (d, &v) in d_scores.iter_mut().zip(&*p) {
-            *d = E::from_f32(v * share);
-        }
-        d_scores[self.positive] = E::from_f32(-others * share);
-        p.iter_mut().zip(s).for_each(|(p, &v)| *p *= v - positive);
-        let by_inv_temperature = sum_of(p, |v| v) / total;
+        d[self.positive] = 0.0;
+        let others = sum_of(d, |v| v);
+        let by_inv_temperature = sum_of_three(d, s, s, |d, s, _| d * (s - positive)) / total;
+        d.iter_mut().for_each(|d| *d *= share);
+        d[self.positive] = -others * share;
         let sum = sum_of(s, |v| if v > LEFT_OUT { v } else { 0.0 }) - positive;
         let n_others = sum_of(s, |v| if v > LEFT_OUT { 1.0 } else { 0.0 }) - 1.0;
         let loss = total.ln() + (largest - positive) * self.inv_t;
         [loss, positive, sum, n_others, by_inv_temperature]
     }
 
-    /// Adds the columns' gradient to `d_scores`, of which `p` takes a copy; the derivative by the inverse temperature.
+    /// Adds the columns' gradient to `d`; the derivative by the inverse temperature. `q` is memory of the row's length.
     #[inline(always)]
-    fn add_columns<E: Element>(&self, columns: &Columns, p: &mut [f32], d_scores: &mut [E]) -> f32 {
+    fn add_columns(&self, columns: &Columns, d: &mut [f32], q: &mut [f32]) -> f32 {
         let m = columns.largest.len();
-        let (s, p, positive) = (&self.s[..m], &mut p[..m], self.positive);
-        for (((p, &s), &largest), &inv_total) in p.iter_mut().zip(s).zip(columns.largest).zip(columns.inv_total) {
-            *p = exp((s - largest) * self.inv_t) * inv_total;
+        let (s, q, positive) = (&self.s[..m], &mut q[..m], self.positive);
+        for (((q, &s), &largest), &inv_total) in q.iter_mut().zip(s).zip(columns.largest).zip(columns.inv_total) {
+            *q = exp((s - largest) * self.inv_t) * inv_total;
         }
-        p[positive] = -columns.others[positive];
-        for (d, &p) in d_scores.iter_mut().zip(&*p) {
-            *d = E::from_f32(d.to_f32() + p * self.scale);
-        }
-        p.iter_mut().zip(s).for_each(|(p, &s)| *p *= s);
-        sum_of(p, |v| v)
+        q[positive] = -columns.others[positive];
+        d.iter_mut().zip(&*q).for_each(|(d, q)| *d += q * self.scale);
+        sum_of_three(q, s, s, |q, s, _| q * s)
     }
 }
 
