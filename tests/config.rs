@@ -60,6 +60,7 @@ const CHANGED: &[(&str, &str)] = &[
     ("lang_temperature", "1.5"),
     ("batch_size", "32768"),
     ("negatives_per_query", "0"),
+    ("teacher_margin", "-0.5"),
     ("chunk_tokens", "100000"),
     ("steps", "60"),
     ("epochs", "0.1"),
