@@ -60,7 +60,9 @@ const CHANGED: &[(&str, &str)] = &[
     ("lang_temperature", "1.5"),
     ("batch_size", "32768"),
     ("negatives_per_query", "0"),
+    ("teacher_margin", "-0.5"),
     ("chunk_tokens", "100000"),
+    ("kept_chunks", "3"),
     ("steps", "60"),
     ("epochs", "0.1"),
     ("learning_rate", "1.2345678901234567e-7"),
@@ -69,7 +71,15 @@ const CHANGED: &[(&str, &str)] = &[
     ("weight_decay", "0.0"),
     ("max_grad_norm", r#""none""#),
     ("temperature", "0.1"),
+    ("temperature_learning_rate", "0.001"),
     ("symmetric", "true"),
+    ("margin", "0.1"),
+    ("in_batch_negatives", "false"),
+    ("query_negatives", "true"),
+    ("passage_negatives", "true"),
+    ("false_negative_margin", "0.05"),
+    ("matryoshka_dims", "[384, 64]"),
+    ("matryoshka_weights", "[1.0, 0.25]"),
     ("seed", "9223372036854775807"),
     ("eval_task", r#""xquad-r""#),
     ("eval_data", r#""held out""#),
@@ -90,7 +100,13 @@ fn every_key_survives_saving_and_loading() {
     let tested: BTreeSet<_> = CHANGED.iter().map(|(name, _)| *name).collect();
     assert_eq!(tested, KEYS.iter().map(|key| key.name).collect(), "the list above names every key");
     for (name, value) in CHANGED {
-        let text = format!("{name} = {value}\n{}", if *name == "patience" { "eval_steps = 5" } else { "" });
+        let needed = match *name {
+            "patience" => "eval_steps = 5",
+            "passage_negatives" => "symmetric = true",
+            "matryoshka_weights" => "matryoshka_dims = [2, 3]",
+            _ => "",
+        };
+        let text = format!("{name} = {value}\n{needed}");
         let config = load(&text).unwrap_or_else(|error| panic!("{error}"));
         assert_ne!(config, Config::default(), "{name}");
         assert_eq!(load(&config.to_toml()).unwrap(), config, "{name}");

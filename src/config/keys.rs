@@ -132,6 +132,8 @@ keys! {
         batch_size: usize = 100, at_least(2.0);
         /// Hard negatives used for each query; none: as many as the data gives
         negatives_per_query: Option<usize> = None, at_least(0.0);
+        /// A negative that a teacher scored above its positive less this is none; none: scores in the data are not used
+        teacher_margin: Option<f64> = None, ANY;
         /// Tokens embedded at once: sets the memory a step needs, not its result
         ///
         /// Ours.

@@ -31,12 +31,23 @@ pub struct Batch {
     /// Equal for two sequences exactly when they say the same ([`TextSource::label`]), counted from 0 by first
     /// appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is of.
     pub labels: Vec<i32>,
-    /// For each query the first passage that it must not take for a negative, and the end of those: `(2 n_queries,)`.
+    /// For each query the range (first, end) of passages that it must not take as negatives, although their labels
+    /// differ: those of its row that a teacher rejects. Empty where it rejects none: `(2 n_queries,)`.
     pub rejected: Vec<i32>,
     /// Language of each query: `(n_queries,)`.
     pub query_langs: Vec<LangId>,
     /// Language of each passage: `(n_passages,)`.
     pub passage_langs: Vec<LangId>,
+}
+
+/// Which negatives of its group a row brings, and which of these it believes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NegativeRules {
+    /// At most so many (`None`: all).
+    pub per_query: Option<usize>,
+    /// Rejects negatives that a teacher scored higher than the row's positive less this margin (`None`: the teacher is
+    /// not asked). A text without a score is not rejected, nor is any beside a positive without one.
+    pub teacher_margin: Option<f64>,
 }
 
 /// A text that has its place in the batch.
@@ -56,25 +67,29 @@ enum Choice {
 impl Batch {
     /// Looks up and packs the texts of a sampled batch.
     ///
-    /// A row brings at most `max_negatives` negatives (`None`: all) in the language of its positive; which
-    /// ones, and which of several queries or positives in one language, its `pick` decides.
+    /// A row brings negatives in the language of its positive, those that a teacher rejects last; which ones, if not
+    /// all, and which of several queries or positives in one language, its `pick` decides.
     ///
     /// # Errors
     /// When the batch has more tokens than 32-bit offsets can count.
     ///
     /// # Panics
     /// When `source` lacks a text that its catalog promises.
-    pub fn pack(
-        step: u64,
-        sampled: &SampledBatch,
-        source: &dyn TextSource,
-        max_negatives: Option<usize>,
-    ) -> Result<Self> {
+    pub fn pack(step: u64, sampled: &SampledBatch, source: &dyn TextSource, rules: NegativeRules) -> Result<Self> {
         let rows = &sampled.rows;
         let queries: Vec<Chosen> = rows.iter().map(|row| choose_one(source, row, Role::Query, Choice::Query)).collect();
         let mut passages: Vec<Chosen> =
             rows.iter().map(|row| choose_one(source, row, Role::Positive, Choice::Positive)).collect();
-        passages.extend(rows.iter().flat_map(|row| choose_negatives(source, row, max_negatives)));
+        let mut rejected = Vec::with_capacity(2 * rows.len());
+        for (i, row) in rows.iter().enumerate() {
+            let negatives = choose_negatives(source, row, rules.per_query);
+            let is_rejected = teacher(source, passages[i].text, rules.teacher_margin);
+            let (worse, believed): (Vec<_>, Vec<_>) = negatives.into_iter().partition(|text| is_rejected(text.text));
+            passages.extend(believed);
+            rejected.push(passages.len() as i32);
+            passages.extend(worse);
+            rejected.push(passages.len() as i32);
+        }
 
         let seqs = || queries.iter().chain(&passages);
         let texts: Vec<&[u32]> = seqs().map(|seq| source.tokens(seq.text)).collect();
@@ -88,7 +103,7 @@ impl Batch {
             cu_seqlens,
             places,
             labels: number(seqs().map(|seq| source.label(seq.text))),
-            rejected: vec![0; 2 * queries.len()],
+            rejected,
             query_langs: queries.iter().map(|seq| seq.lang).collect(),
             passage_langs: passages.iter().map(|seq| seq.lang).collect(),
         })
@@ -136,6 +151,13 @@ impl Stream {
         }
         Ok(Stream { ids, cu_seqlens, places })
     }
+}
+
+/// Whether a teacher holds a negative to be about as good as `positive`.
+fn teacher(source: &dyn TextSource, positive: u64, margin: Option<f64>) -> impl Fn(u64) -> bool {
+    let score = |text| source.teacher_score(text).map(f64::from);
+    let limit = margin.and_then(|margin| Some(score(positive)? - margin));
+    move |negative| limit.is_some_and(|limit| score(negative).is_some_and(|score| score > limit))
 }
 
 /// Small numbers for large ones: equal for equal, counted by first appearance.

@@ -57,4 +57,6 @@ pub trait TextSource: Send + Sync {
     /// languages and in all groups that share a query or a positive, and so has a negative that is one of these
     /// passages word for word. Any other negative has a label of its own text.
     fn label(&self, text: u64) -> u64;
+    /// What the data says that a teacher gave a passage for its group's query, if it says so.
+    fn teacher_score(&self, text: u64) -> Option<f32>;
 }

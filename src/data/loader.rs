@@ -1,6 +1,6 @@
 //! Prepares the coming batches on a thread of its own while the present one trains.
 
-use super::batch::Batch;
+use super::batch::{Batch, NegativeRules};
 use super::catalog::TextSource;
 use super::sampler::Sampler;
 use crate::ahead::Ahead;
@@ -15,7 +15,7 @@ const AHEAD: usize = 4;
 /// item.
 pub type Loader = Ahead<Result<Batch>>;
 
-/// Starts making the batches of `steps`; see [`Batch::pack`] for `max_negatives`.
+/// Starts making the batches of `steps`; see [`Batch::pack`] for `rules`.
 ///
 /// # Errors
 /// When the system does not grant a thread.
@@ -23,7 +23,7 @@ pub fn load(
     sampler: Arc<Sampler>,
     source: Arc<dyn TextSource>,
     steps: Range<u64>,
-    max_negatives: Option<usize>,
+    rules: NegativeRules,
 ) -> Result<Loader> {
     let mut has_failed = false;
     let batches = steps.map_while(move |step| {
@@ -31,7 +31,7 @@ pub fn load(
             return None;
         }
         let _range = trace::phase("pack");
-        let batch = Batch::pack(step, &sampler.batch(step), &*source, max_negatives);
+        let batch = Batch::pack(step, &sampler.batch(step), &*source, rules);
         has_failed = batch.is_err();
         Some(batch)
     });

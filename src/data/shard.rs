@@ -46,6 +46,7 @@ pub struct TokenCache {
     catalog: Catalog,
     n_rows: u64,
     n_skipped: u64,
+    n_scores: u64,
     was_built: bool,
 }
 
@@ -83,6 +84,7 @@ struct Meta {
     classes: Vec<MetaClass>,
     n_rows: u64,
     n_skipped: u64,
+    n_scores: u64,
 }
 
 impl TokenCache {
@@ -138,6 +140,11 @@ impl TokenCache {
         self.n_skipped
     }
 
+    /// Texts of the data that a teacher has scored.
+    pub fn n_scores(&self) -> u64 {
+        self.n_scores
+    }
+
     /// Number of texts of all groups, roles and languages.
     pub fn n_texts(&self) -> u64 {
         self.file.texts().len() as u64
@@ -191,6 +198,10 @@ impl TextSource for TokenCache {
     fn label(&self, text: u64) -> u64 {
         self.file.texts()[text as usize].label
     }
+
+    fn teacher_score(&self, text: u64) -> Option<f32> {
+        Some(self.file.texts()[text as usize].score).filter(|score| !score.is_nan())
+    }
 }
 
 /// The cache at `path`; `None` if there is none, or none that is whole.
@@ -202,10 +213,10 @@ fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
     };
     let Some(file) = MappedFile::open(&file, key).map_err(|e| Error::io("read", path, e))? else { return Ok(None) };
     let Ok(meta) = serde_json::from_slice::<Meta>(file.meta()) else { return Ok(None) };
-    let Meta { languages, classes, n_rows, n_skipped } = meta;
+    let Meta { languages, classes, n_rows, n_skipped, n_scores } = meta;
     let class = |(n_groups, query_langs, passage_langs)| Class { n_groups, query_langs, passage_langs };
     let catalog = Catalog { languages, classes: classes.into_iter().map(class).collect() };
-    Ok(Some(TokenCache { file, path: path.to_owned(), key, catalog, n_rows, n_skipped, was_built }))
+    Ok(Some(TokenCache { file, path: path.to_owned(), key, catalog, n_rows, n_skipped, n_scores, was_built }))
 }
 
 /// Hash of all that the content of a cache depends on.

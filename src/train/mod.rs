@@ -20,6 +20,7 @@ pub use profile::ProfileSteps;
 
 use crate::backend::{Backend, Element, Purpose};
 use crate::config::Config;
+use crate::data::batch::NegativeRules;
 use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
 use crate::data::loader::load;
@@ -202,9 +203,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
             loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
         }
         Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;
+        let rules = NegativeRules {
+            per_query: config.negatives_per_query,
+            teacher_margin: teacher_margin(config, &setup.data)?,
+        };
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
-        let batches = load(Arc::new(sampler), source, steps, config.negatives_per_query)?;
+        let batches = load(Arc::new(sampler), source, steps, rules)?;
         let packer = Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything);
         let n_results = loss.n_results(config.batch_size) + optimizer.n_results();
         Ok(Trainer {
@@ -377,4 +382,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         Ok(Outcome { state: self.state, interrupted: false })
     }
+}
+
+/// The configured margin, of use only where the data has scores.
+fn teacher_margin(config: &Config, data: &TokenCache) -> Result<Option<f64>> {
+    if config.teacher_margin.is_some() && data.n_scores() == 0 {
+        let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
+        return Err(Error::config("teacher_margin", message));
+    }
+    Ok(config.teacher_margin)
 }

@@ -238,6 +238,17 @@ fn a_text_of_100_000_characters() {
 }
 
 #[test]
+fn a_text_keeps_its_teachers_score() {
+    let dir = TempDir::new().unwrap();
+    let rows = "{\"query\": \"w1\", \"pos\": [\"w2\", \"w3\"], \"neg\": [\"w4\"], \"pos_scores\": [0.5, -1]}\n\
+                {\"query\": \"w5\", \"pos\": \"w6\", \"neg\": [\"w7\"], \"neg_scores\": 3}\n";
+    let cache = open(&DataSource::new(write(dir.path(), "rows.jsonl", rows)), dir.path()).unwrap();
+    let scores: Vec<Option<f32>> = (0..cache.n_texts()).map(|text| cache.teacher_score(text)).collect();
+    assert_eq!(scores, [None, Some(0.5), Some(-1.0), None, None, None, Some(3.0)]);
+    assert_eq!(cache.n_scores(), 3);
+}
+
+#[test]
 fn lengths_without_room_are_refused() {
     let dir = TempDir::new().unwrap();
     let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(3)));

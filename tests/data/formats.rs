@@ -11,7 +11,13 @@ fn text(lang: &str, text: &str) -> Text {
 
 fn group(id: &str, queries: &[(&str, &str)], positives: &[(&str, &str)], negatives: &[(&str, &str)]) -> Group {
     let texts = |of: &[(&str, &str)]| of.iter().map(|(lang, words)| text(lang, words)).collect();
-    Group { id: id.into(), queries: texts(queries), positives: texts(positives), negatives: texts(negatives) }
+    Group {
+        id: id.into(),
+        queries: texts(queries),
+        positives: texts(positives),
+        negatives: texts(negatives),
+        ..Group::default()
+    }
 }
 
 /// Groups of a file with this content, its format sniffed.
@@ -126,6 +132,61 @@ fn bad_rows_name_their_line() {
     for (row, expected) in cases {
         let message = message(read(format!("{good}\n\n{row}\n{good}")));
         assert!(message.contains("rows.jsonl, line 3: ") && message.contains(expected), "{row}: {message}");
+    }
+}
+
+#[test]
+fn scores_stand_beside_their_texts() {
+    let dir = TempDir::new().unwrap();
+    let scores = |row: &str| {
+        let source = DataSource::new(write(dir.path(), "rows.jsonl", row));
+        let group = source.resolve().unwrap().rows().unwrap().next().unwrap().unwrap().parse().unwrap();
+        (group.positive_scores, group.negative_scores)
+    };
+    let none = (vec![], vec![]);
+    assert_eq!(scores(r#"{"query": "q", "pos": "p", "neg": ["n"]}"#), none);
+    assert_eq!(scores(r#"{"query": "q", "pos": ["p"], "pos_scores": null, "neg": ["n"], "neg_scores": null}"#), none);
+    let flat = r#"{"query": "q", "pos": ["p", "p2"], "neg": ["n"], "pos_scores": [0.5, 1], "neg_scores": [-3e-2]}"#;
+    assert_eq!(scores(flat), (vec![0.5, 1.0], vec![-0.03]));
+    let columns = r#"{"anchor": "q", "positive": "p", "positive_scores": 7, "negative_1": "n", "negative_2": "m",
+        "negative_scores": [1, 2]}"#;
+    assert_eq!(scores(&columns.replace('\n', " ")), (vec![7.0], vec![1.0, 2.0]));
+    let parallel = r#"{"query": {"en": "q"}, "positive": {"en": ["p", "p2"], "de": "p"}, "negatives": {"de": ["n"]},
+        "pos_scores": {"en": [0.25, 0.5], "de": 0.75}, "neg_scores": {"de": [1]}}"#;
+    let (positives, negatives) = scores(&parallel.replace('\n', " "));
+    let groups = read(parallel.replace('\n', " ")).unwrap();
+    let langs = groups[0].positives.iter().map(|text| text.lang.as_str());
+    let by_lang: Vec<(&str, f32)> = langs.zip(positives).collect();
+    assert_eq!(by_lang.iter().filter(|(lang, _)| *lang == "en").map(|of| of.1).collect::<Vec<_>>(), [0.25, 0.5]);
+    assert!(by_lang.contains(&("de", 0.75)) && by_lang.len() == 3);
+    assert_eq!(negatives, [1.0]);
+}
+
+#[test]
+fn bad_scores_name_their_line() {
+    let flat = |scores: &str| format!(r#"{{"query": "q", "pos": ["p"], "neg": ["n", "m"], {scores}}}"#);
+    let parallel = |scores: &str| format!(r#"{{"query": {{"en": "q"}}, "positive": {{"en": "p"}}, {scores}}}"#);
+    let cases = [
+        (flat(r#""neg_scores": [1]"#), "neg_scores has 1 scores for 2 texts; give each text one"),
+        (flat(r#""pos_scores": [1, 2]"#), "pos_scores has 2 scores for 1 texts"),
+        (flat(r#""neg_scores": [1, "2"]"#), "neg_scores[1] has to be a number, not a string"),
+        (flat(r#""neg_scores": [1, null]"#), "neg_scores[1] has to be a number, not null"),
+        (flat(r#""neg_scores": {"en": 1}"#), "neg_scores has 1 scores for 2 texts"),
+        (flat(r#""pos_scores": [1e300]"#), "pos_scores[0] is 1e300, too large for a score"),
+        (
+            parallel(r#""pos_scores": [1]"#),
+            "pos_scores has to be an object of lists of numbers by language, not a list",
+        ),
+        (parallel(r#""pos_scores": {"de": [1]}"#), "pos_scores.en has 0 scores for 1 texts"),
+        (
+            parallel(r#""pos_scores": {"en": [1], "de": 1}"#),
+            "pos_scores has scores in \"de\", a language without texts",
+        ),
+    ];
+    for (row, expected) in cases {
+        let first = if row.contains("{\"en\": \"q\"}") { parallel("\"x\": 0") } else { flat("\"x\": 0") };
+        let message = message(read(format!("{first}\n{row}\n")));
+        assert!(message.contains("rows.jsonl, line 2: ") && message.contains(expected), "{row}: {message}");
     }
 }
 

@@ -135,6 +135,8 @@ fn xquad_r_questions_on_one_sentence_are_joined() {
         }
     }
     assert!(sentences.values().all(|labels| labels.len() == 1), "a sentence under two labels");
-    // 1,190 questions are on fewer sentences.
-    assert!((600..1100).contains(&joined.len()), "{} labels", joined.len());
+    // Counted by a script of its own. English alone has 787 different answer sentences; Thai has 603, its sentences
+    // being longer, and joins most of the rest (719 without it).
+    assert_eq!(joined.len(), 489);
+    assert_eq!(joined.values().map(HashSet::len).max(), Some(15));
 }

@@ -1,7 +1,7 @@
 //! The batch packer and the loader, on a data set in memory.
 
 use super::*;
-use hbt::data::batch::Batch;
+use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::catalog::{Role, TextSource};
 use hbt::data::loader::{Loader, load as load_batches};
 use std::collections::HashMap;
@@ -9,11 +9,19 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+const ALL: NegativeRules = NegativeRules { per_query: None, teacher_margin: None };
+
+fn at_most(n: usize) -> NegativeRules {
+    NegativeRules { per_query: Some(n), ..ALL }
+}
+
 /// A data set in memory: `cells[(group, role, lang)]` are the texts.
 struct Texts {
     catalog: Catalog,
     cells: HashMap<(u64, Role, LangId), Range<u64>>,
     tokens: Vec<Vec<u32>>,
+    /// What a teacher gave some of the texts.
+    scores: HashMap<u64, f32>,
     /// Looking at this text panics, as a damaged cache would.
     broken: Option<u64>,
 }
@@ -22,8 +30,13 @@ impl Texts {
     /// `n_groups` groups in two languages, with 1 query, 2 positives and `n_negatives` negatives in each, but
     /// no negatives in l01 for odd groups. Token ids name the text: group, role, language, index.
     fn new(n_groups: u64, n_negatives: u64) -> Self {
-        let mut texts =
-            Texts { catalog: parallel(n_groups, 2), cells: HashMap::new(), tokens: Vec::new(), broken: None };
+        let mut texts = Texts {
+            catalog: parallel(n_groups, 2),
+            cells: HashMap::new(),
+            tokens: Vec::new(),
+            scores: HashMap::new(),
+            broken: None,
+        };
         for group in 0..n_groups {
             for lang in 0..2 {
                 for (role, count) in [(Role::Query, 1), (Role::Positive, 2), (Role::Negative, n_negatives)] {
@@ -57,6 +70,9 @@ impl TextSource for Texts {
         let tokens = &self.tokens[text as usize];
         if tokens[1] == Role::Negative as u32 { text * 1000 + 7 } else { u64::from(tokens[0] / 3) }
     }
+    fn teacher_score(&self, text: u64) -> Option<f32> {
+        self.scores.get(&text).copied()
+    }
 }
 
 #[test]
@@ -66,7 +82,7 @@ fn a_batch_holds_the_texts_of_its_rows() {
     let (mut positives, mut negatives) = (HashSet::new(), 0);
     for step in 0..30 {
         let sampled = sampler.batch(step);
-        let batch = Batch::pack(step, &sampled, &texts, None).unwrap();
+        let batch = Batch::pack(step, &sampled, &texts, ALL).unwrap();
         assert_eq!((batch.step, batch.kind, batch.n_queries), (step, BatchKind::CrossLingual, 8));
         assert_eq!(batch.cu_seqlens.len(), batch.n_seqs() + 1);
         assert_eq!(*batch.cu_seqlens.last().unwrap() as usize, batch.n_tokens());
@@ -115,7 +131,7 @@ fn negatives_are_limited_and_drawn_evenly() {
     let sampler = sampler(texts.catalog(), &config(BatchMode::Monolingual, 20));
     let mut counts = [0f64; 5];
     for step in 0..200 {
-        let batch = Batch::pack(step, &sampler.batch(step), &texts, Some(2)).unwrap();
+        let batch = Batch::pack(step, &sampler.batch(step), &texts, at_most(2)).unwrap();
         let negatives: Vec<(u64, i32)> =
             (2 * batch.n_queries..batch.n_seqs()).map(|seq| (batch.seq(seq)[0] as u64, batch.seq(seq)[3])).collect();
         assert_eq!(negatives.iter().collect::<HashSet<_>>().len(), negatives.len(), "a negative twice");
@@ -126,14 +142,69 @@ fn negatives_are_limited_and_drawn_evenly() {
     }
     let mean = counts.iter().sum::<f64>() / 5.0;
     check_chi_square(&counts, &[mean; 5], "negatives");
-    let none = Batch::pack(0, &sampler.batch(0), &texts, Some(0)).unwrap();
+    let none = Batch::pack(0, &sampler.batch(0), &texts, at_most(0)).unwrap();
     assert_eq!(none.n_passages, none.n_queries);
+}
+
+#[test]
+fn a_teacher_rejects_negatives() {
+    let mut texts = Texts::new(40, 6);
+    // The positives have 0.5 and 0.75, the negatives 0.25, 0.5, 0.625, 0.875 and nothing twice; every fourth group
+    // has no score at its first positive.
+    let cells: Vec<_> = texts.cells.iter().map(|(cell, range)| (*cell, range.clone())).collect();
+    for ((group, role, _), range) in cells {
+        let scores: &[Option<f32>] = match role {
+            Role::Query => &[None],
+            Role::Positive if group % 4 == 0 => &[None, Some(0.75)],
+            Role::Positive => &[Some(0.5), Some(0.75)],
+            Role::Negative => &[Some(0.25), Some(0.5), Some(0.625), Some(0.875), None, None],
+        };
+        texts.scores.extend(range.zip(scores).filter_map(|(text, score)| Some((text, (*score)?))));
+    }
+    let sampler = sampler(texts.catalog(), &config(BatchMode::Monolingual, 8));
+    let mut n_rejected = 0;
+    for step in 0..40 {
+        let sampled = sampler.batch(step);
+        let plain = Batch::pack(step, &sampled, &texts, ALL).unwrap();
+        assert!(plain.rejected.chunks(2).all(|range| range[0] == range[1]), "nobody asked the teacher");
+        for margin in [0.0, 0.125, 0.25] {
+            let rules = NegativeRules { teacher_margin: Some(margin), ..ALL };
+            let batch = Batch::pack(step, &sampled, &texts, rules).unwrap();
+            assert_eq!(batch.rejected.len(), 2 * batch.n_queries);
+            let mut next = batch.n_queries;
+            for (row, range) in batch.rejected.chunks(2).enumerate() {
+                let [group, _, _, positive] = batch.seq(batch.n_queries + row)[..4] else { panic!() };
+                // By definition, with the positive's index and the negatives' in the order of the data.
+                let better: &[i32] = match (group % 4, positive, margin) {
+                    (0, 0, _) => &[],
+                    (_, 0, 0.0) => &[2, 3],
+                    (_, 0, _) => &[1, 2, 3],
+                    (_, _, 0.25) => &[2, 3],
+                    _ => &[3],
+                };
+                let negatives = if batch.kind == BatchKind::Monolingual(1) && group % 2 == 1 { 0..0 } else { 0..6 };
+                let (last, first): (Vec<i32>, Vec<i32>) = negatives.partition(|i| better.contains(i));
+                let seqs = batch.n_queries + next..batch.n_queries + next + first.len() + last.len();
+                let found: Vec<[i32; 2]> = seqs.map(|seq| [batch.seq(seq)[0], batch.seq(seq)[3]]).collect();
+                let expected: Vec<[i32; 2]> = first.iter().chain(&last).map(|i| [group, *i]).collect();
+                assert_eq!(found, expected);
+                next += first.len();
+                let end = next + last.len();
+                assert_eq!(range, [next as i32, end as i32], "row {row}, margin {margin}");
+                next = end;
+                n_rejected += last.len();
+            }
+            assert_eq!(next, batch.n_passages);
+            assert_eq!(batch.n_tokens(), plain.n_tokens());
+        }
+    }
+    assert!(n_rejected > 500);
 }
 
 fn load(texts: Texts, steps: Range<u64>) -> (Loader, Arc<Sampler>, Arc<Texts>) {
     let sampler = Arc::new(sampler(texts.catalog(), &config(BatchMode::Hybrid, 8)));
     let texts = Arc::new(texts);
-    (load_batches(sampler.clone(), texts.clone(), steps, None).unwrap(), sampler, texts)
+    (load_batches(sampler.clone(), texts.clone(), steps, ALL).unwrap(), sampler, texts)
 }
 
 #[test]
@@ -142,7 +213,7 @@ fn the_loader_yields_the_batches_of_its_steps_in_order() {
     let batches: Vec<Batch> = loader.map(|batch| batch.unwrap()).collect();
     assert_eq!(batches.len(), 23);
     for (step, batch) in (17..).zip(batches) {
-        assert_eq!(batch, Batch::pack(step, &sampler.batch(step), &*texts, None).unwrap());
+        assert_eq!(batch, Batch::pack(step, &sampler.batch(step), &*texts, ALL).unwrap());
     }
 }
 

@@ -124,9 +124,9 @@ fn a_training_run_by_step_phase_layer_and_op() {
         names(of_step.iter().copied().filter(|event| event.category == "op")).into_iter().collect();
     let expected = "adamw adamw_catch_up adamw_rows attention_backward attention_forward bias_gelu_backward \
                     bias_gelu_forward bias_tanh_backward bias_tanh_forward cast copy_rows embedding_backward \
-                    embedding_forward gemm gemm_f32 info_nce_rows l2_normalize_backward l2_normalize_forward \
+                    embedding_forward gather_cast gemm gemm_f32 info_nce_rows l2_normalize_backward l2_normalize_forward \
                     paste_rows pool_backward pool_forward residual_layer_norm_backward residual_layer_norm_forward \
-                    segment_sum sum_of_squares zero";
+                    scatter_rows segment_sum sum_of_squares zero";
     assert_eq!(ops, expected.split_whitespace().collect());
 
     // Between the steps, and on the loader's thread.

@@ -1,12 +1,12 @@
 //! Flat rows: `{"query": "...", "positive": "...", "negatives": ["..."], "query_lang": "en", "passage_lang": "de"}`
-//! under the names people have. FlagEmbedding's rows (`query`, `pos`, `neg`) and tevatron's (`query_id`, `query`,
+//! under the names people have. FlagEmbedding's rows (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`) and tevatron's (`query_id`, `query`,
 //! `positive_passages: [{docid, title, text}]`, `negative_passages`) are flat rows.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::{Group, Text, UNKNOWN_LANG, check_lang, check_text, kind};
+use super::{Group, Text, UNKNOWN_LANG, check_lang, check_text, kind, scores};
 
 /// In order of precedence: a row with both `positive` and a short `answer` means the passage.
 const QUERY: [&str; 3] = ["query", "anchor", "question"];
@@ -25,7 +25,7 @@ pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> St
     let passage_lang = take_lang(&mut row, "passage_lang")?.or(lang);
     let passage_lang = passage_lang.as_deref().unwrap_or(UNKNOWN_LANG);
 
-    let mut group = Group { id: id(&mut row, default_id)?, queries: vec![], positives: vec![], negatives: vec![] };
+    let mut group = Group { id: id(&mut row, default_id)?, ..Group::default() };
     match row.remove(query) {
         Some(Value::Object(_)) => {
             return Err(format!(
@@ -39,6 +39,8 @@ pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> St
         let value = row.remove(&key);
         texts(&key, value, passage_lang, &mut group.negatives)?;
     }
+    group.positive_scores = scores::of_flat(&mut row, &scores::POSITIVE, group.positives.len())?;
+    group.negative_scores = scores::of_flat(&mut row, &scores::NEGATIVE, group.negatives.len())?;
     for (key, texts) in [(query, &group.queries), (positive, &group.positives)] {
         if texts.is_empty() {
             return Err(format!("{key} is an empty list; give it a text or remove the row"));

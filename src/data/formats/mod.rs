@@ -8,6 +8,7 @@ mod flat;
 mod jsonl;
 mod parallel;
 mod row;
+mod scores;
 mod source;
 pub mod squad;
 
@@ -26,7 +27,7 @@ pub struct Text {
 }
 
 /// The versions of one question, its positives and its negatives: all of a group, or what one row says of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
     /// The data's own id, or `FILE:LINE` where it has none.
     pub id: String,
@@ -36,6 +37,10 @@ pub struct Group {
     pub positives: Vec<Text>,
     /// Mined hard negatives, if any.
     pub negatives: Vec<Text>,
+    /// What a teacher gave each of the positives; empty where none did.
+    pub positive_scores: Vec<f32>,
+    /// What a teacher gave each of the negatives; empty where none did.
+    pub negative_scores: Vec<f32>,
 }
 
 /// The language of texts whose language the data does not name (ISO 639-2 for "undetermined").

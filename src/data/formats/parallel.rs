@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Group, Text, check_lang, check_text, flat, kind};
+use super::{Group, Text, check_lang, check_text, flat, kind, scores};
 
 const QUERY: [&str; 2] = ["query", "queries"];
 const POSITIVE: [&str; 4] = ["positive", "positives", "pos", "passage"];
@@ -14,7 +14,7 @@ const NEGATIVE: [&str; 3] = ["negatives", "negative", "neg"];
 pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {
     let query = flat::find(&row, &QUERY).ok_or_else(|| flat::missing("query", &QUERY, &row))?;
     let positive = flat::find(&row, &POSITIVE).ok_or_else(|| flat::missing("positive", &POSITIVE, &row))?;
-    let group = Group {
+    let mut group = Group {
         id: flat::id(&mut row, default_id)?,
         queries: texts(query, row.remove(query))?,
         positives: texts(positive, row.remove(positive))?,
@@ -22,7 +22,10 @@ pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> St
             Some(key) => texts(key, row.remove(key))?,
             None => vec![],
         },
+        ..Group::default()
     };
+    group.positive_scores = scores::of_parallel(&mut row, &scores::POSITIVE, &group.positives)?;
+    group.negative_scores = scores::of_parallel(&mut row, &scores::NEGATIVE, &group.negatives)?;
     for (key, texts) in [(query, &group.queries), (positive, &group.positives)] {
         if texts.is_empty() {
             return Err(format!("{key} holds no text; give it one or remove the row"));

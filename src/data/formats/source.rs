@@ -86,7 +86,7 @@ impl DataSource {
     }
 
     /// All groups in memory, each whole and in the order of their first rows; for evaluation sets, which are small.
-    /// A text that a group has twice in one role and language is kept once.
+    /// A text that a group has twice in one role and language is kept once. A teacher's scores are left out.
     pub fn read_groups(&self) -> Result<Vec<Group>> {
         let mut groups: Vec<Group> = Vec::new();
         let mut by_id: HashMap<String, usize> = HashMap::new();
@@ -94,7 +94,7 @@ impl DataSource {
             let part = row?.parse()?;
             let at = *by_id.entry(part.id.clone()).or_insert(groups.len());
             if at == groups.len() {
-                groups.push(Group { id: part.id, queries: vec![], positives: vec![], negatives: vec![] });
+                groups.push(Group { id: part.id, ..Group::default() });
             }
             let group = &mut groups[at];
             for (whole, part) in [

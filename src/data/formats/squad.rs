@@ -260,7 +260,7 @@ impl Questions {
             };
             check_text(format_args!("question {}: its passage", question.id), passage)?;
             let (queries, positives) = (vec![text(&question.text)], vec![text(passage)]);
-            groups.push(Group { id: question.id.clone(), queries, positives, negatives: vec![] });
+            groups.push(Group { id: question.id.clone(), queries, positives, ..Group::default() });
         }
         Ok(())
     }

@@ -36,8 +36,16 @@ pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u
     let file = partial_file(dir).map_err(|e| Error::io("write", dir, e))?;
     let out = BlockWriter::new(file.as_file()).map_err(|e| Error::io("write", path, e))?;
     let texts = Spill::new(dir).map_err(|e| Error::io("write", dir, e))?;
-    let mut tokenized =
-        Tokenized { out, n_words: 0, texts, n_texts: 0, rows: vec![], languages: vec![], lang_ids: HashMap::new() };
+    let mut tokenized = Tokenized {
+        out,
+        n_words: 0,
+        texts,
+        n_texts: 0,
+        n_scores: 0,
+        rows: vec![],
+        languages: vec![],
+        lang_ids: HashMap::new(),
+    };
     let n_skipped = tokenized.read_all(inputs, path, progress)?;
     write_index(tokenized, dir, key, n_skipped).map_err(|e| Error::io("write", path, e))?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
@@ -54,6 +62,8 @@ pub(super) struct Tokenized<'a> {
     /// A [`TextRecord`] a text, in the order of the data, with provisional language ids.
     pub(super) texts: Spill,
     pub(super) n_texts: u64,
+    /// Texts that a teacher has scored.
+    pub(super) n_scores: u64,
     pub(super) rows: Vec<RowEntry>,
     /// In the order of their first texts, which is the order of the provisional ids.
     pub(super) languages: Vec<String>,
@@ -71,6 +81,7 @@ struct EncodedText {
     role: Role,
     lang: String,
     hash: u64,
+    score: Option<f32>,
     encoded: Encoded,
 }
 
@@ -117,7 +128,7 @@ impl Tokenized<'_> {
         self.out.write_all(row.id.as_bytes())?;
         self.out.align(size_of::<u32>() as u64)?;
         self.n_words += row.id.len().div_ceil(size_of::<u32>()) as u64;
-        for EncodedText { role, lang, hash, encoded } in row.texts {
+        for EncodedText { role, lang, hash, score, encoded } in row.texts {
             let lang = match self.lang_ids.get(&lang) {
                 Some(id) => *id,
                 None => {
@@ -129,8 +140,9 @@ impl Tokenized<'_> {
             };
             let len = encoded.ids.len() as u32;
             let full_len = u32::try_from(encoded.full_len).unwrap_or(u32::MAX);
-            let (start, role) = (self.n_words, role as u16);
-            self.texts.push(&TextRecord { start, hash, label: 0, len, full_len, role, lang, score: f32::NAN })?;
+            self.n_scores += u64::from(score.is_some());
+            let (start, role, score) = (self.n_words, role as u16, score.unwrap_or(f32::NAN));
+            self.texts.push(&TextRecord { start, hash, label: 0, len, full_len, role, lang, score })?;
             self.out.write_all(bytemuck::cast_slice(&encoded.ids))?;
             self.n_words += u64::from(len);
             self.n_texts += 1;
@@ -154,14 +166,15 @@ fn encode_row(row: &Row, inputs: &Inputs) -> Result<EncodedRow> {
     let group = row.parse()?;
     let TokenizeSpec { query_prefix, passage_prefix, query_max_len, passage_max_len } = inputs.spec;
     let mut texts = Vec::with_capacity(group.queries.len() + group.positives.len() + group.negatives.len());
-    for (role, of_role, prefix, max_len) in [
-        (Role::Query, group.queries, query_prefix, *query_max_len),
-        (Role::Positive, group.positives, passage_prefix, *passage_max_len),
-        (Role::Negative, group.negatives, passage_prefix, *passage_max_len),
+    for (role, of_role, scores, prefix, max_len) in [
+        (Role::Query, group.queries, vec![], query_prefix, *query_max_len),
+        (Role::Positive, group.positives, group.positive_scores, passage_prefix, *passage_max_len),
+        (Role::Negative, group.negatives, group.negative_scores, passage_prefix, *passage_max_len),
     ] {
-        for Text { lang, text } in of_role {
+        for (i, Text { lang, text }) in of_role.into_iter().enumerate() {
             let encoded = encode(inputs.tokenizer, row, prefix, &text, max_len)?;
-            texts.push(EncodedText { role, lang, hash: xxh3_64(text.as_bytes()), encoded });
+            let (hash, score) = (xxh3_64(text.as_bytes()), scores.get(i).copied());
+            texts.push(EncodedText { role, lang, hash, score, encoded });
         }
     }
     Ok(EncodedRow { id: group.id, texts, n_bytes: row.n_bytes() })

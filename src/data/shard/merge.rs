@@ -34,7 +34,7 @@ const SEPARATOR: LangId = LangId::MAX;
 
 /// Adds texts, groups, meta and checksums to the cache file, which is then whole.
 pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped: u64) -> io::Result<()> {
-    let Tokenized { mut out, n_words, texts, rows, languages, .. } = tokenized;
+    let Tokenized { mut out, n_words, texts, n_scores, rows, languages, .. } = tokenized;
     let texts = texts.finish()?;
     let rows = SortedRows::new(rows, bytemuck::cast_slice(&texts), &languages);
     let (groups, classes) = rows.number_groups();
@@ -58,7 +58,7 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped
 
     let mut sorted_languages = languages;
     sorted_languages.sort();
-    let meta = Meta { languages: sorted_languages, classes, n_rows: rows.rows.len() as u64, n_skipped };
+    let meta = Meta { languages: sorted_languages, classes, n_rows: rows.rows.len() as u64, n_skipped, n_scores };
     let meta = serde_json::to_vec(&meta)?;
     out.write_all(&meta)?;
     out.finish(key, Counts { n_words, n_texts, n_groups: groups.len() as u64, meta_len: meta.len() as u64 })

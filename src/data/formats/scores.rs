@@ -1,0 +1,63 @@
+//! A teacher's scores beside the texts of a row, as FlagEmbedding has them: `"pos_scores": [0.9], "neg_scores": [0.7, 0.1]`,
+//! a number for each positive and each negative. In parallel rows they stand by language as the texts do.
+
+use serde_json::{Map, Value};
+
+use super::{Text, flat, kind};
+
+/// Names of the positives' scores.
+pub(super) const POSITIVE: [&str; 2] = ["pos_scores", "positive_scores"];
+/// Names of the negatives' scores.
+pub(super) const NEGATIVE: [&str; 2] = ["neg_scores", "negative_scores"];
+
+/// Scores of `n_texts` texts, or none.
+pub(super) fn of_flat(row: &mut Map<String, Value>, names: &[&str], n_texts: usize) -> Result<Vec<f32>, String> {
+    let mut scores = Vec::new();
+    if let Some(key) = flat::find(row, names) {
+        read(key, row.remove(key), n_texts, &mut scores)?;
+    }
+    Ok(scores)
+}
+
+/// Scores of `texts`, which come language by language, or none.
+pub(super) fn of_parallel(row: &mut Map<String, Value>, names: &[&str], texts: &[Text]) -> Result<Vec<f32>, String> {
+    let mut scores = Vec::new();
+    let Some(key) = flat::find(row, names) else { return Ok(scores) };
+    let mut by_lang = match row.remove(key) {
+        Some(Value::Object(by_lang)) => by_lang,
+        other => {
+            let found = other.as_ref().map_or("nothing", kind);
+            return Err(format!("{key} has to be an object of lists of numbers by language, not {found}"));
+        }
+    };
+    for of_lang in texts.chunk_by(|a, b| a.lang == b.lang) {
+        let lang = &of_lang[0].lang;
+        read(&format!("{key}.{lang}"), by_lang.remove(lang), of_lang.len(), &mut scores)?;
+    }
+    match by_lang.keys().next() {
+        Some(lang) => Err(format!("{key} has scores in {lang:?}, a language without texts; remove them")),
+        None => Ok(scores),
+    }
+}
+
+/// A list of `n_texts` numbers, or one number for one text.
+fn read(key: &str, value: Option<Value>, n_texts: usize, scores: &mut Vec<f32>) -> Result<(), String> {
+    let items = match value {
+        Some(Value::Array(items)) => items,
+        Some(Value::Null) | None => vec![],
+        Some(one) => vec![one],
+    };
+    if items.len() != n_texts {
+        let n = items.len();
+        return Err(format!("{key} has {n} scores for {n_texts} texts; give each text one, or leave {key} out"));
+    }
+    for (i, item) in items.iter().enumerate() {
+        let number = item.as_f64().ok_or_else(|| format!("{key}[{i}] has to be a number, not {}", kind(item)))?;
+        let score = number as f32;
+        if !score.is_finite() {
+            return Err(format!("{key}[{i}] is {number:?}, too large for a score"));
+        }
+        scores.push(score);
+    }
+    Ok(())
+}
