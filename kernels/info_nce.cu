@@ -7,8 +7,8 @@ constexpr float LOWEST = -3.0e38f;
 // Stands for a score that is left out: its exponential is 0.
 __device__ inline float left_out() { return __uint_as_float(0xFF800000u); }
 
-// Scores that a thread holds: as many as leave room for two blocks of 512 threads on a multiprocessor.
-constexpr int HELD = 16;
+// Scores that a thread of a block holds, with their labels and masks in registers: 1024 threads have 64 each.
+template <int Threads> constexpr int HELD = Threads < 1024 ? 16 : 8;
 
 // Values told of a row.
 constexpr int STATS = 5;
@@ -20,13 +20,14 @@ struct Mask {
     // Larger cosines are left out.
     float limit;
     float margin;
-    i64 positive;
-    i64 rejected_from, rejected_to, skipped_from, skipped_to;
+    int positive;
+    // A range by its first column and its length: one comparison.
+    u32 rejected_from, n_rejected, skipped_from, n_skipped;
 
-    __device__ inline float logit(float s, i64 column) const {
+    __device__ inline float logit(float s, int column) const {
         if (column == positive) return s - margin;
-        const bool out = column_labels[column] == label || s > limit || (column >= skipped_from && column < skipped_to) ||
-                         (column >= rejected_from && column < rejected_to);
+        const bool out = column_labels[column] == label || s > limit || u32(column) - skipped_from < n_skipped ||
+                         u32(column) - rejected_from < n_rejected;
         return out ? left_out() : s;
     }
 };
@@ -45,13 +46,13 @@ struct Masks {
         Mask mask;
         mask.column_labels = column_labels;
         mask.label = row_labels[row];
-        mask.positive = first_positive + row;
+        mask.positive = int(first_positive + row);
         mask.limit = scores[mask.positive] + false_negative_margin;
         mask.margin = margin;
-        mask.rejected_from = rejected != nullptr ? first_passage + rejected[2 * row] : 0;
-        mask.rejected_to = rejected != nullptr ? first_passage + rejected[2 * row + 1] : 0;
-        mask.skipped_from = skipped_from;
-        mask.skipped_to = skipped_to;
+        mask.rejected_from = rejected != nullptr ? u32(first_passage + rejected[2 * row]) : 0;
+        mask.n_rejected = rejected != nullptr ? u32(rejected[2 * row + 1] - rejected[2 * row]) : 0;
+        mask.skipped_from = u32(skipped_from);
+        mask.n_skipped = u32(skipped_to - skipped_from);
         return mask;
     }
 };
@@ -75,10 +76,10 @@ struct Row {
 // What info_nce_columns leaves (3, m): the largest cosines, the shares of the others, the inverse sums.
 struct Columns {
     const float* state;
-    i64 m;
+    int m;
 
     // What the logit `s` in `column` has to its column's gradient.
-    __device__ inline float share(float s, i64 column, i64 positive, float inv_temperature) const {
+    __device__ inline float share(float s, int column, int positive, float inv_temperature) const {
         if (column >= m) return 0.0f;
         if (column == positive) return -state[m + column];
         return expf((s - state[column]) * inv_temperature) * state[2 * m + column];
@@ -92,8 +93,8 @@ struct Columns {
 // largest score that it has met itself, so the block's largest is known at the same barrier as the sum, and a held score
 // needs one exponential.
 template <class E, int N, int Threads, bool WithColumns>
-__device__ inline void info_nce_row(float* stats, E* d_scores, const Row& row, const Mask& mask, const Columns& columns) {
-    using Stretch = HeldRow<N, Threads, HELD>;
+__device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Row& row, const Mask& mask, const Columns& columns) {
+    using Stretch = HeldRow<N, Threads, HELD<Threads>>;
     const float inv_t = row.inv_temperature;
     const int width = int(row.n);
     const int last = (width - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
@@ -164,42 +165,42 @@ __device__ inline void info_nce_row(float* stats, E* d_scores, const Row& row, c
     }
 }
 
-template <class E, int Threads>
+template <class E, int Threads, bool WithColumns>
 __device__ inline void info_nce(float* stats, E* d_scores, const float* scores, const float* column_state,
                                 const Masks& masks, float inv_temperature, float weight, i64 n, i64 m) {
     const i64 i = blockIdx.x;
     const Row row{scores + i * n, n, inv_temperature, weight};
     const Mask mask = masks.of(i, row.scores);
-    const Columns columns{column_state, m};
-    stats += STATS * i;
-    d_scores += i * n;
+    const Columns columns{column_state, int(m)};
     if (n % 4 == 0) {
-        if (m == 0) {
-            info_nce_row<E, 4, Threads, false>(stats, d_scores, row, mask, columns);
-        } else {
-            info_nce_row<E, 4, Threads, true>(stats, d_scores, row, mask, columns);
-        }
-    } else if (m == 0) {
-        info_nce_row<E, 1, Threads, false>(stats, d_scores, row, mask, columns);
+        info_nce_row<E, 4, Threads, WithColumns>(stats + STATS * i, d_scores + i * n, row, mask, columns);
     } else {
-        info_nce_row<E, 1, Threads, true>(stats, d_scores, row, mask, columns);
+        info_nce_row<E, 1, Threads, WithColumns>(stats + STATS * i, d_scores + i * n, row, mask, columns);
     }
 }
 
-// stats (R, STATS), d_scores (R, n), scores (R, n), column_state (3, m) or, if m is 0, null. Launched with R blocks of as
-// many threads as the name says, which is HELD times fewer than there are columns, or 1024.
-#define INFO_NCE(suffix, E, threads)                                                                                      \
-    KERNEL(info_nce_rows_##threads##_##suffix, threads, float* stats, E* d_scores, const float* scores,                   \
-           const float* column_state, MASKS, float inv_temperature, float weight, i64 n, i64 m) {                         \
-        info_nce<E, threads>(stats, d_scores, scores, column_state, MASKS_GIVEN, inv_temperature, weight, n, m);          \
+// stats (R, STATS), d_scores (R, n), scores (R, n); _rows: column_state is null and m is 0; _both: (3, m). Launched with R
+// blocks of as many threads as the name says: 256 or 512, which is 16 times fewer than there are columns, or 1024.
+#define INFO_NCE(suffix, E, directions, with_columns, threads)                                                            \
+    KERNEL_MIN_BLOCKS(info_nce_##directions##_##threads##_##suffix, threads, 1, float* stats, E* d_scores,                \
+                      const float* scores, const float* column_state, MASKS, float inv_temperature, float weight, i64 n,  \
+                      i64 m) {                                                                                            \
+        info_nce<E, threads, with_columns>(stats, d_scores, scores, column_state, MASKS_GIVEN, inv_temperature, weight,   \
+                                           n, m);                                                                         \
     }
 
-INFO_NCE(f32, float, 256)
-INFO_NCE(f32, float, 512)
-INFO_NCE(f32, float, 1024)
-INFO_NCE(bf16, bf16, 256)
-INFO_NCE(bf16, bf16, 512)
-INFO_NCE(bf16, bf16, 1024)
+INFO_NCE(f32, float, rows, false, 256)
+INFO_NCE(f32, float, rows, false, 512)
+INFO_NCE(f32, float, rows, false, 1024)
+INFO_NCE(bf16, bf16, rows, false, 256)
+INFO_NCE(bf16, bf16, rows, false, 512)
+INFO_NCE(bf16, bf16, rows, false, 1024)
+INFO_NCE(f32, float, both, true, 256)
+INFO_NCE(f32, float, both, true, 512)
+INFO_NCE(f32, float, both, true, 1024)
+INFO_NCE(bf16, bf16, both, true, 256)
+INFO_NCE(bf16, bf16, both, true, 512)
+INFO_NCE(bf16, bf16, both, true, 1024)
 
 // Rows that a block of info_nce_columns reads at a time: one a warp, each lane a column.
 constexpr int ROWS_AT_ONCE = 8;
@@ -212,7 +213,7 @@ KERNEL(info_nce_columns, ROWS_AT_ONCE * WARP, float* state, float* loss, const f
     SHARED(float, others_of, ROWS_AT_ONCE * WARP);
     const Masks masks = MASKS_GIVEN;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const i64 column = i64(blockIdx.x) * WARP + lane;
+    const int column = int(blockIdx.x) * WARP + lane;
     float largest = LOWEST, others = 0.0f;
     for (i64 row = warp; row < rows; row += ROWS_AT_ONCE) {
         if (column >= m) break;

@@ -289,6 +289,14 @@ fn keys_are_checked_against_one_another() {
     assert!(error(&["patience=2"]).contains("set eval_steps"));
     assert!(error(&["patience=2", "eval_steps=5", "eval_task=none"]).contains("eval_task is none"));
     assert!(error(&["model="]).starts_with("model: is empty"));
+    assert!(error(&["passage_negatives=true"]).contains("set symmetric = true"));
+    assert!(error(&["in_batch_negatives=false", "symmetric=true"]).contains("take symmetric away"));
+    assert!(error(&["in_batch_negatives=false", "query_negatives=true"]).contains("take query_negatives away"));
+    assert!(error(&["matryoshka_dims=[]"]).contains("a list of different numbers"));
+    assert!(error(&["matryoshka_dims=[64, 64]"]).contains("a list of different numbers"));
+    assert!(error(&["matryoshka_dims=[64, 0]"]).contains("a list in brackets, each a whole number of at least 1"));
+    assert!(error(&["matryoshka_weights=[1.0]"]).contains("belongs to matryoshka_dims"));
+    assert!(error(&["matryoshka_dims=[64]", "matryoshka_weights=[1.0, 2.0]"]).contains("give one each"));
     assert!(file_error("\npatience = 2").starts_with("run.toml, line 2: patience: "));
 }
 

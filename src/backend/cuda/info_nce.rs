@@ -5,7 +5,7 @@ use super::{Cuda, CudaElement};
 use crate::Result;
 use crate::backend::{Candidates, InfoNceColumns, InfoNceRows};
 
-/// Scores that a thread holds, as in kernels/info_nce.cu.
+/// Scores that a thread of the smaller blocks holds, as in kernels/info_nce.cu.
 const HELD: usize = 16;
 
 /// Columns and threads of a block of info_nce_columns.
@@ -33,10 +33,13 @@ pub(super) fn rows<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>) -
     let (rows, n) = (scores.rows(), scores.row_len());
     // Few enough threads that several blocks share a multiprocessor, enough to hold a row. One that is longer than any
     // block holds is read twice.
-    let (threads, name) = match n.div_ceil(HELD) {
-        0..=256 => (256, "info_nce_rows_256"),
-        257..=512 => (512, "info_nce_rows_512"),
-        _ => (1024, "info_nce_rows_1024"),
+    let (threads, name) = match (n.div_ceil(HELD), columns.is_some()) {
+        (0..=256, false) => (256, "info_nce_rows_256"),
+        (0..=256, true) => (256, "info_nce_both_256"),
+        (257..=512, false) => (512, "info_nce_rows_512"),
+        (257..=512, true) => (512, "info_nce_both_512"),
+        (_, false) => (1024, "info_nce_rows_1024"),
+        (_, true) => (1024, "info_nce_both_1024"),
     };
     let m = columns.map_or(0, |columns| columns.row_len());
     let mut all = args![stats, d_scores, scores, columns].to_vec();
