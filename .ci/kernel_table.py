@@ -1,8 +1,8 @@
 """Compiles every kernel with nvcc as build.rs does, and says what each takes of a multiprocessor.
 
-It is an error if a kernel spills registers or keeps variables in local memory on sm_80 to sm_90 (of newer ones that is said
-and no more), if attention on tensor cores does without their instructions, or if kernels/RESOURCES.md is not what this
-nvcc, of the version that made that file, says. Run by .ci/kernels, which finds the programs.
+It is an error if a kernel spills registers or keeps variables in local memory, if attention on tensor cores does without
+their instructions, or if kernels/RESOURCES.md is not what this nvcc, of the version that made that file, says. Run by
+.ci/kernels, which finds the programs.
 """
 
 import argparse
@@ -18,8 +18,6 @@ from typing import Dict, List, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
-# The newest architecture on which a spill is an error.
-LAST_WITHOUT_SPILLS = 90
 TABLE = KERNELS / "RESOURCES.md"
 # Architectures of the table, with the bytes of shared memory of a multiprocessor (CUDA programming guide, table
 # "technical specifications per compute capability").
@@ -160,8 +158,8 @@ def table(modules, version):
     text = [
         "# What the kernels take of a multiprocessor",
         "",
-        f"Made by `.ci/kernels --write` with nvcc {version}; `.ci/run` checks it, and that on sm_80 to sm_90 no kernel spills",
-        "registers or has variables in local memory.",
+        f"Made by `.ci/kernels --write` with nvcc {version}; `.ci/run` checks it, and that no kernel spills registers or has",
+        "variables in local memory, on any architecture that build.rs compiles for.",
         "",
         "Threads are the most that a block is launched with, and dynamic shared memory is the most that a launch asks for, both",
         "as the source says; static and dynamic shared memory are in bytes a block. Warps are those that are resident on a",
@@ -196,19 +194,18 @@ def check(nvcc, cuobjdump, write):
 
     files = sorted(KERNELS.glob("*.cu"))
     modules = {file: {} for file in files}
-    faults, notes, n_attention = [], [], 0
+    faults, n_attention = [], 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         # Those of attention take longest: first, so that none is left alone at the end.
         jobs = [(file, a) for file in sorted(files, key=lambda file: -file.stat().st_size) for a in architectures]
         for compiled in pool.map(lambda job: compile_file(nvcc, options, *job, folder), jobs):
             modules[compiled.file][compiled.architecture] = compiled
-            (faults if compiled.architecture <= LAST_WITHOUT_SPILLS else notes).extend(compiled.faults)
+            faults += compiled.faults
             if compiled.architecture in SHARED_BYTES:
                 faults += without_tensor_cores(cuobjdump, compiled)
                 n_attention += sum(bool(ON_TENSOR_CORES.fullmatch(kernel.name)) for kernel in compiled.kernels)
     text = table(modules, version)
     print(text)
-    print("\n".join(f"note: {note}" for note in notes))
     if n_attention == 0:
         faults.append(f"no kernel is called {ON_TENSOR_CORES.pattern}, so nothing is known of attention on tensor cores")
     if write:

@@ -36,6 +36,8 @@ __device__ inline void query_gradients(Tile<Head> q, float* sums, Tile<TURN> d_s
         float d_q[1][N][4];
 #pragma unroll
         for (int n = 0; n < N; ++n) d_q[0][n][0] = d_q[0][n][1] = d_q[0][n][2] = d_q[0][n][3] = 0.0f;
+        // Eight products a turn keep the tensor cores busy; more at a time are not worth their registers.
+#pragma unroll (N < 8 ? 4 : 1)
         for (int key = 0; key < len; key += 16) {
             u32 weights[4];
             ldmatrix_x4_trans(weights, right_then_down(d_s, key, query, lane));
@@ -51,45 +53,90 @@ __device__ inline void query_gradients(Tile<Head> q, float* sums, Tile<TURN> d_s
     }
 }
 
-// Sequences of at most Length tokens: everything is read once and stays in shared memory, 128 / Length sequences a block.
+// What a thread has of a block: its place, and where its item's rows are in shared memory. 128 / Length sequences a block.
+template <int Head, int Length> struct Share {
+    using S = Shape<Head>;
+    static constexpr int WARPS = Length / S::WARP_ROWS, THREADS = WARPS * WARP;
+    // Tiles, dS, two numbers and a bit for each key of every row, and the warps' sums.
+    static constexpr int BYTES =
+        2 * (4 * S::TILE + ITEM_ROWS * TURN) + ITEM_ROWS * (2 * 4 + Length / 32 * 4) + S::WARPS * 3 * Head * 4;
+
+    // Which of the block's items, and among those who share it: the thread, its warp, its lane, and the warp's first row.
+    int place, thread, warp, lane, row;
+    Tile<Head> q, k, v, d_out;
+    Tile<TURN> d_s;
+    RowScalars rows;
+    KeepWords keep;
+    // All warps' sums, and the warp's.
+    float *all_sums, *sums;
+
+    __device__ Share(unsigned char* shared, u32 index)
+        : place(index / THREADS), thread(index % THREADS), warp(thread / WARP), lane(index % WARP), row(warp * S::WARP_ROWS) {
+        q = Tile<Head>{reinterpret_cast<bf16*>(shared) + place * Length * Head};
+        k = Tile<Head>{q.base + S::TILE}, v = Tile<Head>{q.base + 2 * S::TILE}, d_out = Tile<Head>{q.base + 3 * S::TILE};
+        bf16* rest = reinterpret_cast<bf16*>(shared) + 4 * S::TILE;
+        d_s = Tile<TURN>{rest + place * Length * TURN};
+        float* scalars = reinterpret_cast<float*>(rest + ITEM_ROWS * TURN);
+        rows = RowScalars{scalars + place * Length, scalars + ITEM_ROWS + place * Length};
+        keep = KeepWords{reinterpret_cast<u32*>(scalars + 2 * ITEM_ROWS) + place * Length * (Length / 32), Length};
+        all_sums = scalars + 2 * ITEM_ROWS + ITEM_ROWS * (Length / 32);
+        sums = all_sums + index / WARP * 3 * Head;
+    }
+};
+
+// Reads an item's rows, each once.
+template <int Head, int Length>
+__device__ inline void load_item(const Share<Head, Length>& my, const Problem& problem, const Item& item) {
+    constexpr int THREADS = Share<Head, Length>::THREADS, WARPS = Share<Head, Length>::WARPS;
+    const i64 hidden = problem.n_heads * Head;
+    const u32 head = problem.head();
+    const bf16* from = problem.qkv + item.start * 3 * hidden + head * Head;
+    copy_tile<Length, THREADS>(my.q, from, 3 * hidden, item.len, my.thread);
+    copy_tile<Length, THREADS>(my.k, from + hidden, 3 * hidden, item.len, my.thread);
+    copy_tile<Length, THREADS>(my.v, from + 2 * hidden, 3 * hidden, item.len, my.thread);
+    cp_async_commit();
+    load_d_out<Length, THREADS>(my.d_out, my.rows.delta, problem, item.start, item.len, my.thread);
+    for (int i = my.thread; i < Length; i += THREADS) {
+        const i64 at = i64(item.start + i) * problem.n_heads + head;
+        my.rows.lse2[i] = i < item.len ? problem.lse[at] * LOG2_E : infinity();
+    }
+    if (problem.drops()) my.keep.template draw<Length / 32, WARPS>(problem, item, 0, item.len, 0, my.warp, my.lane);
+    cp_async_wait<0>();
+}
+
+// Writes the gradients of an item's rows: those of its queries are in their tile.
+template <int Head, int Length>
+__device__ inline void write_item(bf16* d_qkv, const Share<Head, Length>& my, const Problem& problem, const Item& item,
+                                  const KeyGradients<Head, Shape<Head>::M>& gradients) {
+    constexpr int ROWS = Shape<Head>::WARP_ROWS;
+    const i64 hidden = problem.n_heads * Head;
+    add_column_sums(my.sums + Head, gradients.d_k, problem.scale, my.lane);
+    add_column_sums(my.sums + 2 * Head, gradients.d_v, problem.factor(), my.lane);
+    put_rows(my.k, my.row, 0, gradients.d_k, problem.scale, my.lane);
+    put_rows(my.v, my.row, 0, gradients.d_v, problem.factor(), my.lane);
+    __syncwarp();
+    // Opaque, or the offset that it was read from is kept all along.
+    bf16* to = d_qkv + i32(opaque(item.start)) * 3 * hidden + problem.head() * Head;
+    write_rows<ROWS>(to, 3 * hidden, my.q, my.row, item.len, my.lane);
+    write_rows<ROWS>(to + hidden, 3 * hidden, my.k, my.row, item.len, my.lane);
+    write_rows<ROWS>(to + 2 * hidden, 3 * hidden, my.v, my.row, item.len, my.lane);
+}
+
+// Sequences of at most Length tokens: everything is read once and stays in shared memory.
 template <int Head, int Length>
 __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, const Problem& problem, const i32* work,
                                       const i32* cu_seqlens, int n_items, int n_groups) {
     using S = Shape<Head>;
-    constexpr int WARPS = Length / S::WARP_ROWS, THREADS = WARPS * WARP, ITEMS = ITEM_ROWS / Length;
-    // Tiles, dS, two numbers and a bit for each key of every row, and the warps' sums.
-    DYNAMIC_SHARED(shared, 2 * (4 * S::TILE + ITEM_ROWS * TURN) + ITEM_ROWS * (2 * 4 + Length / 32 * 4) + S::WARPS * 3 * Head * 4);
-    const int lane = threadIdx.x % WARP, place = threadIdx.x / THREADS, thread = threadIdx.x % THREADS, warp = thread / WARP;
-    const i64 hidden = problem.n_heads * Head;
-    const int group = blockIdx.x / u32(problem.n_heads);
-    const int row = warp * S::WARP_ROWS;
+    using Mine = Share<Head, Length>;
+    constexpr int WARPS = Mine::WARPS, ITEMS = ITEM_ROWS / Length, BYTES = Mine::BYTES;
+    DYNAMIC_SHARED(shared, BYTES);
+    // Not worth registers all the time, so found again for each of what follows.
+    const auto mine = [&] { return Mine(shared, thread_index()); };
+    for (int i = mine().lane; i < 3 * Head; i += WARP) mine().sums[i] = 0.0f;
 
-    const Tile<Head> q{reinterpret_cast<bf16*>(shared) + place * Length * Head};
-    const Tile<Head> k{q.base + S::TILE}, v{q.base + 2 * S::TILE}, d_out{q.base + 3 * S::TILE};
-    bf16* rest = reinterpret_cast<bf16*>(shared) + 4 * S::TILE;
-    const Tile<TURN> d_s{rest + place * Length * TURN};
-    float* scalars = reinterpret_cast<float*>(rest + ITEM_ROWS * TURN);
-    const RowScalars rows{scalars + place * Length, scalars + ITEM_ROWS + place * Length};
-    const KeepWords keep{reinterpret_cast<u32*>(scalars + 2 * ITEM_ROWS) + place * Length * (Length / 32), Length};
-    float* all_sums = scalars + 2 * ITEM_ROWS + ITEM_ROWS * (Length / 32);
-    float* sums = all_sums + threadIdx.x / WARP * 3 * Head;
-    for (int i = lane; i < 3 * Head; i += WARP) sums[i] = 0.0f;
-
-    for (int turn = group; turn * ITEMS < n_items; turn += n_groups) {
-        const int at_thread = recomputed(thread);
-        const Item item = find_item(work, cu_seqlens, turn * ITEMS + place, n_items);
-        const bf16* from = problem.qkv + item.start * 3 * hidden + problem.head * Head;
-        copy_tile<Length, THREADS>(q, from, 3 * hidden, item.len, at_thread);
-        copy_tile<Length, THREADS>(k, from + hidden, 3 * hidden, item.len, at_thread);
-        copy_tile<Length, THREADS>(v, from + 2 * hidden, 3 * hidden, item.len, at_thread);
-        cp_async_commit();
-        load_d_out<Length, THREADS>(d_out, rows.delta, problem, item.start, item.len, at_thread);
-        for (int i = at_thread; i < Length; i += THREADS) {
-            const i64 at = i64(item.start + i) * problem.n_heads + problem.head;
-            rows.lse2[i] = i < item.len ? problem.lse[at] * LOG2_E : infinity();
-        }
-        if (problem.drops()) keep.draw<Length / 32, WARPS>(problem, item, 0, item.len, 0, warp, recomputed(lane));
-        cp_async_wait<0>();
+    for (int turn = problem.group(); turn * ITEMS < n_items; turn += n_groups) {
+        const Item item = find_item(work, cu_seqlens, turn * ITEMS + mine().place, n_items);
+        load_item(mine(), problem, item);
         sync_group<WARPS>();
 
         KeyGradients<Head, S::M> gradients;
@@ -98,35 +145,28 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
         const int end = ITEMS == 1 ? item.len : Length;
 #pragma unroll 1
         for (int first = 0; first < end; first += TURN) {
-            if (row < item.len) {
+            if (mine().row < item.len) {
 #pragma unroll 1
                 for (int query = first; query < first + TURN && query < item.len; query += 16) {
+                    const Mine my = mine();
                     u32 d_s_rows[S::M][1][4];
-                    take_queries(gradients, d_s_rows, problem, RowScalars{rows.lse2 + query, rows.delta + query},
-                                 keep.words + row / 32 * Length + query, k, v, row, q, d_out, query, item.len - row, recomputed(lane));
-                    put_fragments(d_s, row, query - first, d_s_rows, lane);
+                    take_queries(gradients, d_s_rows, problem, RowScalars{my.rows.lse2 + query, my.rows.delta + query},
+                                 my.keep.words + my.row / 32 * Length + query, my.k, my.v, my.row, my.q, my.d_out, query,
+                                 item.len - my.row, my.lane);
+                    put_fragments(my.d_s, my.row, query - first, d_s_rows, my.lane);
                 }
             }
             sync_group<WARPS>();
             if (first < item.len) {
-                query_gradients<Head, WARPS>(q, sums, d_s, k, first, item.len, problem.scale, warp, lane);
+                const Mine my = mine();
+                query_gradients<Head, WARPS>(my.q, my.sums, my.d_s, my.k, first, item.len, problem.scale, my.warp, my.lane);
             }
             sync_group<WARPS>();
         }
-        // Addresses from here on are not worth registers during the loop.
-        const int late = recomputed(lane);
-        add_column_sums(sums + Head, gradients.d_k, problem.scale, late);
-        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), late);
-        put_rows(k, row, 0, gradients.d_k, problem.scale, late);
-        put_rows(v, row, 0, gradients.d_v, problem.factor(), late);
-        __syncwarp();
-        bf16* to = d_qkv + item.start * 3 * hidden + problem.head * Head;
-        write_rows<S::WARP_ROWS>(to, 3 * hidden, q, row, item.len, late);
-        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, k, row, item.len, late);
-        write_rows<S::WARP_ROWS>(to + 2 * hidden, 3 * hidden, v, row, item.len, late);
+        write_item(d_qkv, mine(), problem, item, gradients);
         sync_group<WARPS>();
     }
-    write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 0, 3);
+    write_sums<Head, S::WARPS>(partials, mine().all_sums, problem, 0, 3);
 }
 
 #define BACKWARD_OF_HEAD(head)                                                                                                  \

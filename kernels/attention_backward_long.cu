@@ -49,7 +49,7 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
     DYNAMIC_SHARED(shared, BYTES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, q_row = warp * S::WARP_ROWS;
     const i64 hidden = problem.n_heads * Head;
-    const int group = blockIdx.x / u32(problem.n_heads);
+    const u32 head = problem.head();
 
     const Tile<Head> q{reinterpret_cast<bf16*>(shared)}, d_out{q.base + S::TILE};
     bf16* buffers = q.base + 2 * S::TILE;
@@ -58,11 +58,11 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
     float* sums = all_sums + warp * 3 * Head;
     for (int i = lane; i < 3 * Head; i += WARP) sums[i] = 0.0f;
 
-    for (int index = group; index < n_items; index += n_groups) {
+    for (int index = problem.group(); index < n_items; index += n_groups) {
         const Item item = find_item(work, cu_seqlens, index, n_items);
         const int left = item.len - item.first;
         const i64 first_token = item.start + item.first;
-        const bf16* from = problem.qkv + item.start * 3 * hidden + problem.head * Head;
+        const bf16* from = problem.qkv + item.start * 3 * hidden + head * Head;
         const auto k_of = [&](int turn) { return Tile<Head>{buffers + turn % 2 * 2 * TURN * Head}; };
         const auto v_of = [&](int turn) { return Tile<Head>{k_of(turn).base + TURN * Head}; };
         const auto fetch = [&](int turn) {
@@ -82,7 +82,7 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int row = q_row + 16 * m + 8 * half + lane / 4;
-                const i64 at = (first_token + row) * problem.n_heads + problem.head;
+                const i64 at = (first_token + row) * problem.n_heads + head;
                 lse2[m][half] = row < left ? problem.lse[at] * LOG2_E : infinity();
                 delta_of[m][half] = row_delta[row];
                 if (row < left && lane % 4 == 0) delta[at] = delta_of[m][half];
@@ -98,7 +98,7 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
             __syncthreads();
             if (first + TURN < item.len) fetch(turn + 1);
             if (problem.drops() && first % ITEM_ROWS == 0) {
-                keep.draw(problem.dropout, problem.global_rows, item, item.first + q_row, problem.head, first / ITEM_ROWS, lane);
+                keep.draw(problem.dropout, problem.global_rows, item, item.first + q_row, head, first / ITEM_ROWS, lane);
             }
             take_keys(d_q, problem, lse2, delta_of, keep, first, q, d_out, q_row, k_of(turn), v_of(turn), item.len - first,
                       lane);
@@ -107,11 +107,11 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
         __syncwarp();
         put_rows(q, q_row, 0, d_q, problem.scale, lane);
         __syncwarp();
-        bf16* to = d_qkv + first_token * 3 * hidden + problem.head * Head;
+        bf16* to = d_qkv + first_token * 3 * hidden + head * Head;
         write_rows<S::WARP_ROWS>(to, 3 * hidden, q, q_row, left, lane);
         __syncthreads();
     }
-    write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 0, 1);
+    write_sums<Head, S::WARPS>(partials, all_sums, problem, 0, 1);
 }
 
 // Longer sequences, dK and dV: 128 keys a block; queries and the gradients of their results in turns, of which the
@@ -122,21 +122,21 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
     using S = Shape<Head>;
     constexpr int TURN = S::TURN, WORDS = ITEM_ROWS / 32, BYTES = LONG_BYTES<Head, TURN>;
     DYNAMIC_SHARED(shared, BYTES);
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = warp * S::WARP_ROWS;
     const i64 hidden = problem.n_heads * Head;
-    const int group = blockIdx.x / u32(problem.n_heads);
 
     const Tile<Head> k{reinterpret_cast<bf16*>(shared)}, v{k.base + S::TILE};
     bf16* buffers = k.base + 2 * S::TILE;
     float* scalars = reinterpret_cast<float*>(buffers + 4 * TURN * Head);
     u32* words = reinterpret_cast<u32*>(scalars + 4 * TURN);
     float* all_sums = reinterpret_cast<float*>(words + 2 * TURN * WORDS);
-    float* sums = all_sums + warp * 3 * Head;
-    for (int i = lane; i < 3 * Head; i += WARP) sums[i] = 0.0f;
+    // What of the block is the calling thread's is not worth registers all the time: it is found again where it is wanted.
+    const auto my_thread = [] { return int(thread_index() % S::THREADS); };
+    for (int i = my_thread() % WARP; i < 3 * Head; i += WARP) all_sums[my_thread() / WARP * 3 * Head + i] = 0.0f;
 
-    for (int index = group; index < n_items; index += n_groups) {
-        const Item item = find_item(work, cu_seqlens, index, n_items);
-        const bf16* from = problem.qkv + item.start * 3 * hidden + problem.head * Head;
+    for (int index = problem.group(); index < n_items; index += n_groups) {
+        // Opaque, or addresses for the next item take up registers all along.
+        const Item item = find_item(work, cu_seqlens, opaque(index), n_items);
+        const bf16* from = problem.qkv + item.start * 3 * hidden + problem.head() * Head;
         // Queries, dO and the rest of a turn; two turns have room.
         const auto q_of = [&](int turn) { return Tile<Head>{buffers + turn % 2 * 2 * TURN * Head}; };
         const auto d_out_of = [&](int turn) { return Tile<Head>{q_of(turn).base + TURN * Head}; };
@@ -145,26 +145,26 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
         };
         const auto keep_of = [&](int turn) { return KeepWords{words + turn % 2 * TURN * WORDS, TURN}; };
         const auto fetch = [&](int turn) {
-            const int first = turn * TURN, left = item.len - first;
+            const int first = turn * TURN, left = item.len - first, thread = my_thread();
             const i64 token = item.start + first;
-            copy_tile<TURN, S::THREADS>(q_of(turn), from + first * 3 * hidden, 3 * hidden, left, threadIdx.x);
-            copy_tile<TURN, S::THREADS>(d_out_of(turn), problem.d_out + token * hidden + problem.head * Head, hidden, left,
-                                        threadIdx.x);
+            const u32 head = problem.head();
+            copy_tile<TURN, S::THREADS>(q_of(turn), from + first * 3 * hidden, 3 * hidden, left, thread);
+            copy_tile<TURN, S::THREADS>(d_out_of(turn), problem.d_out + token * hidden + head * Head, hidden, left, thread);
             cp_async_commit();
-            if (threadIdx.x < TURN) {
-                const int i = threadIdx.x;
-                const i64 at = (token + i) * problem.n_heads + problem.head;
-                rows_of(turn).lse2[i] = i < left ? problem.lse[at] * LOG2_E : infinity();
-                rows_of(turn).delta[i] = i < left ? delta[at] : 0.0f;
+            if (thread < TURN) {
+                const i64 at = (token + thread) * problem.n_heads + head;
+                rows_of(turn).lse2[thread] = thread < left ? problem.lse[at] * LOG2_E : infinity();
+                rows_of(turn).delta[thread] = thread < left ? delta[at] : 0.0f;
             }
             if (problem.drops()) {
                 const KeepWords keep = keep_of(turn);
-                keep.draw<WORDS, S::WARPS>(problem, item, first, first + TURN, item.first / 128, warp, lane);
+                keep.draw<WORDS, S::WARPS>(problem, item, first, first + TURN, item.first / 128, thread / WARP,
+                                           thread % WARP);
             }
         };
         const bf16* keys = from + item.first * 3 * hidden + hidden;
-        copy_tile<ITEM_ROWS, S::THREADS>(k, keys, 3 * hidden, item.len - item.first, threadIdx.x);
-        copy_tile<ITEM_ROWS, S::THREADS>(v, keys + hidden, 3 * hidden, item.len - item.first, threadIdx.x);
+        copy_tile<ITEM_ROWS, S::THREADS>(k, keys, 3 * hidden, item.len - item.first, my_thread());
+        copy_tile<ITEM_ROWS, S::THREADS>(v, keys + hidden, 3 * hidden, item.len - item.first, my_thread());
         fetch(0);
 
         KeyGradients<Head, S::M> gradients;
@@ -174,29 +174,29 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
             // What arrived is there for all, and all are done with what the next turn overwrites.
             __syncthreads();
             if ((turn + 1) * TURN < item.len) fetch(turn + 1);
-            const u32* words = keep_of(turn).words + row / 32 * TURN;
 #pragma unroll 1
             for (int query = 0; query < TURN; query += 16) {
+                const int thread = my_thread(), row = thread / WARP * S::WARP_ROWS;
                 const RowScalars rows{rows_of(turn).lse2 + query, rows_of(turn).delta + query};
                 u32 d_s[S::M][1][4];
-                take_queries(gradients, d_s, problem, rows, words + query, k, v, row, q_of(turn), d_out_of(turn), query,
-                             item.len - item.first - row, lane);
+                take_queries(gradients, d_s, problem, rows, keep_of(turn).words + row / 32 * TURN + query, k, v, row, q_of(turn),
+                             d_out_of(turn), query, item.len - item.first - row, thread % WARP);
             }
         }
-        // Addresses from here on are not worth registers during the loop.
-        const int late = recomputed(lane);
-        add_column_sums(sums + Head, gradients.d_k, problem.scale, late);
-        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), late);
+        const int thread = my_thread(), lane = thread % WARP, warp = thread / WARP, row = warp * S::WARP_ROWS;
+        float* sums = all_sums + warp * 3 * Head;
+        add_column_sums(sums + Head, gradients.d_k, problem.scale, lane);
+        add_column_sums(sums + 2 * Head, gradients.d_v, problem.factor(), lane);
         __syncwarp();
-        put_rows(k, row, 0, gradients.d_k, problem.scale, late);
-        put_rows(v, row, 0, gradients.d_v, problem.factor(), late);
+        put_rows(k, row, 0, gradients.d_k, problem.scale, lane);
+        put_rows(v, row, 0, gradients.d_v, problem.factor(), lane);
         __syncwarp();
-        bf16* to = d_qkv + (item.start + item.first) * 3 * hidden + problem.head * Head + hidden;
-        write_rows<S::WARP_ROWS>(to, 3 * hidden, k, row, item.len - item.first, late);
-        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, v, row, item.len - item.first, late);
+        bf16* to = d_qkv + (item.start + item.first) * 3 * hidden + problem.head() * Head + hidden;
+        write_rows<S::WARP_ROWS>(to, 3 * hidden, k, row, item.len - item.first, lane);
+        write_rows<S::WARP_ROWS>(to + hidden, 3 * hidden, v, row, item.len - item.first, lane);
         __syncthreads();
     }
-    write_sums<Head, S::WARPS>(partials + group * 3 * hidden, all_sums, problem, 1, 3);
+    write_sums<Head, S::WARPS>(partials, all_sums, problem, 1, 3);
 }
 
 #define BACKWARD_OF_HEAD(head)                                                                                                  \

@@ -9,7 +9,7 @@
 
 #include "attention.cuh"
 
-// One head of the batch, as the kernels' parameters give it.
+// What a block works on, as the kernels' parameters give it: one head of the items of a group.
 struct Problem {
     const bf16* qkv;
     const bf16* out;
@@ -19,8 +19,10 @@ struct Problem {
     Dropout dropout;
     float scale;
     i64 n_heads;
-    u32 head;
 
+    // Neither is worth a register all the time, so each is found again where it is wanted.
+    __device__ u32 head() const { return block_index() % u32(n_heads); }
+    __device__ int group() const { return block_index() / u32(n_heads); }
     __device__ bool drops() const { return dropout.threshold != 0; }
     // Of the product of the dropped softmax with the values.
     __device__ float factor() const { return drops() ? dropout.scale : 1.0f; }
@@ -42,11 +44,11 @@ struct KeepWords {
     // For the queries `first` .. `end` of the sequence, which come `Warps` warps to the block, and 32 Words keys.
     template <int Words, int Warps>
     __device__ void draw(const Problem& problem, const Item& item, int first, int end, int block, int warp, int lane) const {
-        const u32 threshold = problem.dropout.threshold;
+        const u32 threshold = problem.dropout.threshold, head = problem.head();
         for (int i = 2 * warp; first + i < end; i += 2 * Warps) {
             const int query = first + i + lane / 16;
             const i32 global_row = query < item.len ? problem.global_rows[item.start + query] : 0;
-            const PhiloxWords random = dropout_words(problem.dropout, global_row, problem.head, block * 16 + lane % 16);
+            const PhiloxWords random = dropout_words(problem.dropout, global_row, head, block * 16 + lane % 16);
 #pragma unroll
             for (int w = 0; w < Words; ++w) {
                 const u32 even = __ballot_sync(ALL_LANES, (random.w[w] & 0xFFFF) >= threshold) >> (lane & 16);
@@ -162,7 +164,7 @@ __device__ inline void take_queries(KeyGradients<Head, M>& sums, u32 (&d_s)[M][1
 template <int Rows, int Threads, int Head>
 __device__ inline void load_d_out(Tile<Head> to, float* delta, const Problem& problem, i64 first_token, int n_rows, int thread) {
     constexpr int PIECES = Head / 8;
-    const i64 hidden = problem.n_heads * Head, offset = first_token * hidden + problem.head * Head;
+    const i64 hidden = problem.n_heads * Head, offset = first_token * hidden + problem.head() * Head;
 #pragma unroll
     for (int i = thread; i < Rows * PIECES; i += Threads) {
         const int row = i / PIECES, piece = i % PIECES;
@@ -181,15 +183,17 @@ __device__ inline void load_d_out(Tile<Head> to, float* delta, const Problem& pr
     }
 }
 
-// Writes the sums over a block's tokens, of the parts of qkv from `part` up to `end`, as part of a row of `partials`. The
-// warps' sums are Head columns a part.
+// Writes the sums over a block's tokens, of the parts of qkv from `part` up to `end`, as part of its group's row of
+// `partials`. The warps' sums are Head columns a part.
 template <int Head, int Warps>
 __device__ inline void write_sums(float* partials, const float* sums, const Problem& problem, int part, int end) {
     __syncthreads();
-    for (int i = threadIdx.x; i < (end - part) * Head; i += Warps * WARP) {
+    partials += problem.group() * 3 * problem.n_heads * Head;
+    const u32 head = problem.head();
+    for (int i = thread_index() % (Warps * WARP); i < (end - part) * Head; i += Warps * WARP) {
         float sum = 0.0f;
         for (int warp = 0; warp < Warps; ++warp) sum += sums[warp * 3 * Head + part * Head + i];
-        partials[((part + i / Head) * problem.n_heads + problem.head) * Head + i % Head] = sum;
+        partials[((part + i / Head) * problem.n_heads + head) * Head + i % Head] = sum;
     }
 }
 
@@ -201,7 +205,7 @@ __device__ inline void write_sums(float* partials, const float* sums, const Prob
            const float* __restrict__ lse, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,                     \
            const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 first_item, i64 n_items,         \
            i64 n_groups, i64 n_delta, i64 first_row) {                                                                                        \
-        const Problem problem{qkv, out, d_out, lse, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};           \
+        const Problem problem{qkv, out, d_out, lse, global_rows, dropout, scale, n_heads};           \
         float* delta = scratch;                                                                                                 \
         float* partials = scratch + n_delta + first_row * 3 * n_heads * head;                                                   \
         __VA_ARGS__(d_qkv, delta, partials, problem, work + 2 * first_item, cu_seqlens, n_items, n_groups);                                      \

@@ -37,14 +37,6 @@ struct bf16 {
 
 #include "mma.cuh"
 
-// x, of which the compiler cannot tell that: what is computed from it is computed here, not before a loop around and kept.
-__device__ inline int recomputed(int x) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-    asm volatile("" : "+r"(x));
-#endif
-    return x;
-}
-
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(bf16 x) { return __uint_as_float(u32(x.bits) << 16); }
 

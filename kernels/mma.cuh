@@ -59,6 +59,18 @@ __device__ inline u32 opaque(u32 word) {
     return word;
 }
 
+// threadIdx.x and blockIdx.x, read anew: as from `opaque`.
+__device__ inline u32 thread_index() {
+    u32 x;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+    return x;
+}
+__device__ inline u32 block_index() {
+    u32 x;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x));
+    return x;
+}
+
 __device__ inline u32 shared_address(const void* p) { return u32(__cvta_generic_to_shared(p)); }
 
 // Four 8 x 8 matrices of bf16 from shared memory: lane l gives the address of row l % 8 of matrix l / 8, 16-byte aligned.
@@ -97,6 +109,8 @@ __device__ inline u32 pack_bf16x2(float low, float high) { return simt::pack_bf1
 __device__ inline float exp2_fast(float x) { return simt::exp2_fast(x); }
 __device__ inline float reciprocal_fast(float x) { return 1.0f / x; }
 __device__ inline u32 opaque(u32 word) { return word; }
+__device__ inline u32 thread_index() { return threadIdx.x; }
+__device__ inline u32 block_index() { return blockIdx.x; }
 __device__ inline void mma_16x8x16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) { simt::mma_16x8x16(d, a, b); }
 __device__ inline void ldmatrix_x4(u32 (&out)[4], const void* row) { simt::ldmatrix_x4(out, row, false); }
 __device__ inline void ldmatrix_x4_trans(u32 (&out)[4], const void* row) { simt::ldmatrix_x4(out, row, true); }

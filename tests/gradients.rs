@@ -1,23 +1,21 @@
 //! A whole encoder, its loss and GradCache: against central differences of the f64 reference, and against themselves
 //! with the work cut in other ways.
 
+mod chunks;
+mod reference;
+
 use crate::ops::support::{
-    Batch, Random, assert_alike, assert_close, assert_close_on_scale, loss_config, pack, pack_pairs, read, receive,
-    rounded, tensor,
+    Batch, Random, assert_alike, assert_close, assert_close_on_scale, pack_pairs, read, receive, rounded, tensor,
 };
-use crate::ops::threads::assert_same_on_any_number_of_threads;
-use crate::reference::difference::assert_along_directions;
-use crate::reference::encoder::{LayerMasks, Masks, Model, embed};
-use crate::reference::info_nce::Loss;
+use crate::reference::encoder::{LayerMasks, Masks, Model};
+use crate::reference::info_nce::distinct_labels;
 use crate::tolerance;
-use hbt::backend::{Backend, Cpu, Dropout, Element, Pooling};
-use hbt::loss::InfoNce;
+use hbt::backend::{Backend, Dropout, Element, HostPairing, Pooling};
+use hbt::loss::{InfoNce, LossConfig};
 use hbt::model::{
-    Activations, Arch, DenseSpec, Encoder, EncoderParams, Gradients, Init, Keep, ModelConfig, ParamSpec, Sequences,
-    StepDropout, specs,
+    Arch, DenseSpec, Encoder, EncoderParams, Gradients, Init, ModelConfig, ParamSpec, Sequences, StepDropout, specs,
 };
 use hbt::train::GradCache;
-use std::ops::Range;
 
 const TEMPERATURE: f32 = 0.1;
 
@@ -34,7 +32,7 @@ struct Tiny {
     model: Model,
     specs: EncoderParams<ParamSpec>,
     dropout: Option<StepDropout>,
-    symmetric: bool,
+    loss: LossConfig,
 }
 
 impl Tiny {
@@ -68,7 +66,7 @@ impl Tiny {
                 Ok((0..spec.len()).map(|_| rounded::<B::E>(mean + std * random.normal())).collect())
             })
             .unwrap();
-        Tiny { model: Model { config, pooling, params }, specs, dropout: None, symmetric: false }
+        Tiny { model: Model { config, pooling, params }, specs, dropout: None, loss: LossConfig::new(TEMPERATURE) }
     }
 
     fn with_dropout(mut self) -> Self {
@@ -78,9 +76,16 @@ impl Tiny {
         self
     }
 
-    fn symmetric(mut self) -> Self {
-        self.symmetric = true;
-        self
+    fn symmetric(self) -> Self {
+        let loss = LossConfig { symmetric: true, ..self.loss };
+        Tiny { loss, ..self }
+    }
+
+    /// Trains the first dimensions by themselves, too.
+    fn matryoshka(self) -> Self {
+        let all = self.model.params.dense.as_ref().map_or(self.model.config.hidden_size, |dense| dense.bias.len());
+        let loss = LossConfig { dimensions: vec![(all, 1.0), (8, 0.5)], ..self.loss };
+        Tiny { loss, ..self }
     }
 
     fn encoder<B: Backend>(&self, backend: &B) -> Encoder<B> {
@@ -105,12 +110,11 @@ impl Tiny {
         }
     }
 
-    /// Loss and gradients of a step whose work is cut into chunks of `chunk_tokens` tokens.
-    fn step<B: Backend>(&self, backend: &B, batch: &TestBatch, chunk_tokens: usize) -> Step {
+    /// Loss and gradients of a step whose work is cut into chunks of `chunk_tokens` tokens, the last of which are kept.
+    fn step<B: Backend>(&self, backend: &B, batch: &TestBatch, chunk_tokens: usize, kept_chunks: usize) -> Step {
         let encoder = self.encoder(backend);
-        let mut cache = GradCache::new(backend, &encoder, 1).unwrap();
-        let mut loss =
-            InfoNce::new(backend, encoder.embedding_size(), loss_config(TEMPERATURE, self.symmetric)).unwrap();
+        let mut cache = GradCache::new(backend, &encoder, kept_chunks).unwrap();
+        let mut loss = InfoNce::new(backend, encoder.embedding_size(), self.loss.clone()).unwrap();
         let mut grads = Gradients::new(backend, &encoder.weights).unwrap();
         self.step_with(backend, (batch, chunk_tokens), &encoder, &mut cache, &mut loss, &mut grads)
     }
@@ -125,7 +129,7 @@ impl Tiny {
         grads: &mut Gradients<B>,
     ) -> Step {
         let n_queries = batch.n_queries;
-        let packed = pack_pairs(backend, &encoder.config, batch.sequences(), chunk_tokens, n_queries);
+        let packed = pack_pairs(backend, &encoder.config, batch.sequences(), chunk_tokens, &batch.pairing());
         grads.reset(backend, packed.unique_ids().len()).unwrap();
         let mut results = backend.readback(loss.n_results(n_queries)).unwrap();
         let (dropout, to) = (self.dropout, &mut results);
@@ -179,15 +183,20 @@ struct Step {
 struct TestBatch {
     host: Batch,
     n_queries: usize,
+    places: Vec<i32>,
+    labels: Vec<i32>,
+    rejected: Vec<i32>,
 }
 
 impl TestBatch {
     fn new(lens: &[usize], n_queries: usize) -> Self {
         let mut host = Batch::new(lens, &mut Random::new(92));
         host.global_rows = (0..host.ids.len() as i32).collect();
-        TestBatch { host, n_queries }
+        let (places, labels) = ((0..lens.len() as i32).collect(), distinct_labels(n_queries, lens.len()));
+        TestBatch { host, n_queries, places, labels, rejected: vec![0; 2 * n_queries] }
     }
 
+    /// Three for four queries.
     fn with_negatives() -> Self {
         Self::new(&[3, 5, 1, 4, 7, 2, 6, 5, 4, 9, 1], 4)
     }
@@ -196,184 +205,70 @@ impl TestBatch {
         Self::new(&[2, 6, 3, 5, 1, 8], 3)
     }
 
+    /// The second and third row say the same, a negative says what the first does, another is rejected for the fourth; and
+    /// tokens come in another order than sequences are numbered in.
+    fn planted() -> Self {
+        let mut batch = Self::with_negatives();
+        batch.places = (0..11).map(|seq| 4 * seq % 11).collect();
+        (batch.labels[2], batch.labels[6], batch.labels[8]) = (1, 1, 0);
+        batch.rejected = vec![0, 0, 0, 0, 0, 0, 5, 6];
+        batch
+    }
+
     fn sequences(&self) -> Sequences<'_> {
         Sequences { ids: &self.host.ids, cu_seqlens: &self.host.cu_seqlens }
     }
-}
 
-/// Loss, embeddings and every parameter's gradient against the reference.
-fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
-    let step = tiny.step(backend, batch, usize::MAX);
-    let (ids, cu_seqlens) = (&batch.host.ids, &batch.host.cu_seqlens);
-    let masks = tiny.masks(&batch.host);
-    let embeddings = embed(&tiny.model, ids, cu_seqlens, &masks);
-    let d = embeddings.len() / batch.host.n_seqs();
-    let temperature = f64::from(TEMPERATURE);
-    let n_seqs = batch.host.n_seqs();
-    let loss = Loss::plain(d, batch.n_queries, n_seqs, temperature, tiny.symmetric);
-    let loss_of = |embeddings: &[f64]| loss.of(embeddings);
-    assert_close("embeddings", &step.embeddings, &embeddings, tolerance::EMBEDDINGS);
-    assert_close("loss", &[step.loss], &[loss_of(&embeddings)], tolerance::LOSS);
-    for (index, (spec, got)) in tiny.specs.iter().zip(&step.gradients).enumerate() {
-        let loss_with = |values: &[f64]| {
-            let mut model = tiny.model.clone();
-            model.params.iter_mut().nth(index).unwrap().copy_from_slice(values);
-            vec![loss_of(&embed(&model, ids, cu_seqlens, &masks))]
-        };
-        let x = tiny.model.params.iter().nth(index).unwrap();
-        assert_along_directions::<f32>(&spec.name, loss_with, x, &[1.0], got, tolerance::ENCODER_GRADIENT);
+    fn pairing(&self) -> HostPairing<'_> {
+        let TestBatch { n_queries, places, labels, rejected, .. } = self;
+        HostPairing { n_queries: *n_queries, places, labels, rejected }
     }
 }
 
-fn bert_with_mean_pooling<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::Bert, Pooling::Mean, false, 2);
-    check_step(backend, &tiny, &TestBatch::without_negatives());
-    check_step(backend, &tiny.with_dropout(), &TestBatch::with_negatives());
-}
-
-fn bert_with_cls_pooling_and_a_dense_layer<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::Bert, Pooling::Cls, true, 2);
-    check_step(backend, &tiny, &TestBatch::with_negatives());
-    check_step(backend, &tiny.with_dropout().symmetric(), &TestBatch::without_negatives());
-}
-
-fn xlm_roberta_with_mean_pooling_and_a_dense_layer<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 1);
-    check_step(backend, &tiny.with_dropout().symmetric(), &TestBatch::with_negatives());
-}
-
-fn xlm_roberta_with_cls_pooling<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Cls, false, 3).symmetric();
-    check_step(backend, &tiny, &TestBatch::with_negatives());
-    check_step(backend, &tiny.with_dropout(), &TestBatch::without_negatives());
-}
-
-/// Each gradient points where the one in f32 does, which the other checks prove, and is as long.
-fn gradients_are_those_of_f32<B: Backend>(backend: &B) {
-    for (arch, pooling, dense, n_layers) in MODELS {
-        for symmetric in [false, true] {
-            for batch in [TestBatch::with_negatives(), TestBatch::without_negatives()] {
-                let plain = Tiny { symmetric, ..Tiny::new::<B>(arch, pooling, dense, n_layers) };
-                let dropped = Tiny { symmetric, ..Tiny::new::<B>(arch, pooling, dense, n_layers).with_dropout() };
-                for tiny in [plain, dropped] {
-                    let expected = tiny.step(&Cpu::<f32>::new(), &batch, usize::MAX);
-                    let what = format!("{arch:?}, {n_layers} layers, dropout {}", tiny.dropout.is_some());
-                    tiny.assert_alike(&what, &tiny.step(backend, &batch, 20), &expected);
-                }
-            }
-        }
-    }
-}
-
-/// GradCache: the chunk size is a matter of memory, not of the result.
-fn chunked_steps_equal_unchunked_ones<B: Backend>(backend: &B) {
-    for (arch, pooling, dense, n_layers) in MODELS {
-        for symmetric in [false, true] {
-            for batch in [TestBatch::with_negatives(), TestBatch::without_negatives()] {
-                let tiny = Tiny { symmetric, ..Tiny::new::<B>(arch, pooling, dense, n_layers).with_dropout() };
-                let whole = tiny.step(backend, &batch, usize::MAX);
-                for chunk_tokens in [1, 8, 13, 30] {
-                    let what = format!("{arch:?}, {n_layers} layers, chunks of {chunk_tokens} tokens");
-                    tiny.assert_same_step::<B::E>(&what, &tiny.step(backend, &batch, chunk_tokens), &whole);
-                }
-            }
-        }
-    }
-}
-
-/// The tests with dropout would say little if it did nothing.
-fn dropout_changes_the_step<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::Bert, Pooling::Mean, false, 2);
-    let batch = TestBatch::with_negatives();
-    let plain = tiny.step(backend, &batch, usize::MAX).loss;
-    let dropped = tiny.with_dropout().step(backend, &batch, usize::MAX).loss;
-    assert!((plain - dropped).abs() > 1e-3, "{plain} and {dropped}");
-}
-
-/// Buffers that are kept from step to step carry nothing over, whatever the size of the batch between.
-fn a_step_leaves_nothing_behind<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 2).with_dropout().symmetric();
-    let encoder = tiny.encoder(backend);
-    let mut cache = GradCache::new(backend, &encoder, 1).unwrap();
-    let mut loss = InfoNce::new(backend, encoder.embedding_size(), loss_config(TEMPERATURE, true)).unwrap();
-    let mut grads = Gradients::new(backend, &encoder.weights).unwrap();
-    let mut step =
-        |batch: &TestBatch| tiny.step_with(backend, (batch, 16), &encoder, &mut cache, &mut loss, &mut grads);
-    let (small, large) = (TestBatch::without_negatives(), TestBatch::with_negatives());
-    let first = step(&small);
-    step(&large);
-    assert!(step(&small) == first, "a larger batch in between changes the result");
-    assert!(tiny.step(backend, &small, 16) == first, "new buffers change the result");
-}
-
-/// Packing neither mixes sequences nor moves their dropout.
-fn a_batch_of_three_equals_three_singles<B: Backend>(backend: &B) {
-    for pooling in [Pooling::Cls, Pooling::Mean] {
-        let tiny = Tiny::new::<B>(Arch::XlmRoberta, pooling, true, 2).with_dropout();
-        let encoder = tiny.encoder(backend);
-        let batch = TestBatch::new(&[7, 1, 40], 1);
-        let mut acts = Activations::new(backend, &encoder).unwrap();
-        for dropout in [None, tiny.dropout] {
-            let mut embeddings = |range: Range<usize>| {
-                let cu_seqlens = &batch.host.cu_seqlens[range.start..=range.end];
-                let packed = pack(backend, &encoder.config, Sequences { cu_seqlens, ..batch.sequences() }, 1000);
-                encoder.forward(backend, packed.chunk(0), dropout, Keep::Embeddings, &mut acts).unwrap();
-                read(backend, acts.embeddings())
-            };
-            let together = embeddings(0..3);
-            let singles = [embeddings(0..1), embeddings(1..2), embeddings(2..3)].concat();
-            if B::E::IS_F32 {
-                assert_close("three singles", &singles, &together, tolerance::REGROUPED);
-            } else {
-                assert_alike("three singles", &singles, &together, tolerance::BF16_EMBEDDINGS);
-            }
-        }
-    }
-}
-
-fn a_step_is_the_same_on_any_number_of_threads<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 2).with_dropout().symmetric();
-    let batch = TestBatch::new(&[30, 5, 17, 50, 44, 1, 33, 21, 2, 55], 4);
-    for chunk_tokens in [100, usize::MAX] {
-        assert_same_on_any_number_of_threads("a step", || tiny.step(backend, &batch, chunk_tokens));
-    }
-}
-
-/// Runs every check on one backend, each as a test of its own.
+/// Runs every check on backends, each as a test of its own.
 macro_rules! check_backend {
-    ($module:ident: $backend:expr; $($check:ident)+) => {
+    ($module:ident: $backends:expr; $($family:ident::$check:ident)+) => {
         mod $module {
             $(
                 #[test]
                 fn $check() {
-                    super::$check(&$backend);
+                    for backend in $backends {
+                        super::$family::$check(&backend);
+                    }
                 }
             )+
         }
     };
-    ($module:ident: $backend:expr) => {
+    ($module:ident of f32: $backends:expr) => {
         check_backend! {
-            $module: $backend;
-            bert_with_mean_pooling
-            bert_with_cls_pooling_and_a_dense_layer
-            xlm_roberta_with_mean_pooling_and_a_dense_layer
-            xlm_roberta_with_cls_pooling
-            chunked_steps_equal_unchunked_ones
-            dropout_changes_the_step
-            a_step_leaves_nothing_behind
-            a_batch_of_three_equals_three_singles
-            a_step_is_the_same_on_any_number_of_threads
+            $module: $backends;
+            reference::bert_with_mean_pooling
+            reference::bert_with_cls_pooling_and_a_dense_layer
+            reference::xlm_roberta_with_mean_pooling_and_a_dense_layer
+            reference::xlm_roberta_with_cls_pooling
+            chunks::chunked_steps_equal_unchunked_ones
+            chunks::dropout_changes_the_step
+            chunks::planted_false_negatives_change_the_step
+            chunks::a_step_leaves_nothing_behind
+            chunks::a_batch_of_three_equals_three_singles
+        }
+    };
+    ($module:ident of bf16: $backends:expr) => {
+        check_backend! {
+            $module: $backends;
+            chunks::gradients_are_those_of_f32
+            chunks::chunked_steps_equal_unchunked_ones
+            chunks::dropout_changes_the_step
+            chunks::planted_false_negatives_change_the_step
+            chunks::a_step_leaves_nothing_behind
+            chunks::a_batch_of_three_equals_three_singles
         }
     };
 }
 
-check_backend!(cpu_f32: hbt::backend::Cpu::<f32>::new());
-check_backend! {
-    cpu_bf16: hbt::backend::Cpu::<half::bf16>::new();
-    gradients_are_those_of_f32
-    chunked_steps_equal_unchunked_ones
-    dropout_changes_the_step
-    a_step_leaves_nothing_behind
-    a_batch_of_three_equals_three_singles
-    a_step_is_the_same_on_any_number_of_threads
-}
+check_backend!(cpu_f32 of f32: [hbt::backend::Cpu::<f32>::new()]);
+check_backend!(cpu_bf16 of bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
+check_backend!(cpu_f32_threads: [hbt::backend::Cpu::<f32>::new()]; chunks::a_step_is_the_same_on_any_number_of_threads);
+check_backend!(cpu_bf16_threads: [hbt::backend::Cpu::<half::bf16>::new()]; chunks::a_step_is_the_same_on_any_number_of_threads);
+check_backend!(cuda_f32 of f32: crate::device::cuda::<f32>());
+check_backend!(cuda_bf16 of bf16: crate::device::cuda::<half::bf16>());

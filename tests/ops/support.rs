@@ -1,6 +1,5 @@
 //! Random inputs, batches and tensors, for checks that do not know their backend.
 
-use crate::reference::info_nce::distinct_labels;
 use crate::tolerance::{Alike, UNDERFLOW, stored};
 use hbt::backend::{Backend, Dropout, Element, HostPairing, Ints, PackedBatch, PackedHost, Segments, Tensor};
 use hbt::loss::LossConfig;
@@ -240,21 +239,17 @@ pub fn pack<B: Backend>(
     batch
 }
 
-/// As [`pack`], for a loss: the first `n_queries` sequences are queries, the next as many their positives, and no two
-/// rows say the same.
+/// As [`pack`], for a loss.
 pub fn pack_pairs<B: Backend>(
     backend: &B,
     config: &ModelConfig,
     sequences: Sequences,
     chunk_tokens: usize,
-    n_queries: usize,
+    pairing: &HostPairing,
 ) -> PackedBatch<B> {
-    let n_seqs = sequences.n_seqs();
-    let (places, labels) = ((0..n_seqs as i32).collect::<Vec<_>>(), distinct_labels(n_queries, n_seqs));
-    let pairing = HostPairing { n_queries, places: &places, labels: &labels, rejected: &vec![0; 2 * n_queries] };
     let mut batch = PackedBatch::new(backend).unwrap();
     let mut packer = Packer::new(config, chunk_tokens, Keep::Everything);
-    batch.upload(backend, packer.pack_pairs(sequences, &pairing).unwrap()).unwrap();
+    batch.upload(backend, packer.pack_pairs(sequences, pairing).unwrap()).unwrap();
     batch
 }
 
