@@ -6,6 +6,7 @@
 
 mod flat;
 mod jsonl;
+mod negatives;
 mod parallel;
 mod row;
 mod source;
@@ -13,6 +14,7 @@ pub mod squad;
 
 use std::fmt;
 
+pub use negatives::{add_negatives, parallel_row};
 pub use row::{Row, parse_object};
 pub use source::{DataSource, Resolved, Rows};
 
