@@ -324,13 +324,14 @@ impl EncodeArgs {
 /// Options of `hbt mine`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A passage's score is its cosine with the query, or the mean over the row's queries. Ranks count passages that do not
-hold the answer; those that do are never mined: the positives of the row's group in every language, passages with the
-same text, and the positives of all groups that share a query or positive with it. The positive that a passage is held
-against is the row's own in the language of the passage, or all of them; of several the one of the lowest score.
+A passage's score is its cosine with the query, or the mean over the row's queries. Ranks count passages that do not \
+hold the answer; those that do are never mined: the positives of the row's group in every language, passages with the \
+same text, and the positives of all groups that share a query or positive with it. A passage is held against the row's \
+own positive in the language of the passage, or against all of them where there is none; of several against the one of \
+the lowest score.
 
-Every row comes out as it was, its negatives added under the name that its layout has for them (negatives, neg,
-negative, negative_passages, or columns negative_1, negative_2, ...), in parallel rows by language. A SQuAD directory
+Every row comes out as it was, its negatives added under the name that its layout has for them (negatives, neg, \
+negative, negative_passages, or columns negative_1, negative_2, ...), in parallel rows by language. A SQuAD directory \
 becomes parallel rows. Training takes negatives in the language of the row's positive.")]
 pub struct MineArgs {
     /// Model and data.

@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-const COMMANDS: &[&str] = &["train", "eval", "compare", "encode", "prepare", "config", "bench", "info"];
+const COMMANDS: &[&str] = &["train", "eval", "compare", "encode", "mine", "prepare", "config", "bench", "info"];
 
 #[test]
 fn without_a_command_it_prints_help_and_fails() {
@@ -69,7 +69,7 @@ fn a_bad_configuration_is_one_line_and_exits_with_1() {
     let path = dir.path().join("run.toml");
     std::fs::write(&path, "seed = 1\nlearning_rat = 2\n").unwrap();
     let path = path.to_str().unwrap();
-    for command in ["train", "eval", "compare", "encode", "prepare", "config", "bench"] {
+    for command in ["train", "eval", "compare", "encode", "mine", "prepare", "config", "bench"] {
         let unknown = hbt(&[command, path]);
         let message = format!("error: {path}, line 2: unknown key \"learning_rat\"; did you mean learning_rate?\n");
         assert_eq!((unknown.status.code(), text(&unknown.stderr)), (Some(1), message), "{command}");

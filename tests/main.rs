@@ -11,6 +11,7 @@ mod device;
 mod eval;
 mod gemm_bf16;
 mod gradients;
+mod mine;
 mod model_io;
 mod ops;
 mod pytorch;

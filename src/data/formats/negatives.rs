@@ -44,25 +44,25 @@ pub fn add_negatives(
     }
 }
 
-/// A group as a parallel row. A language with one text holds a string, others a list.
+/// A group as a parallel row. A language with one query or positive holds a string, others a list, as all negatives do.
 pub fn parallel_row(group: &Group) -> String {
-    let by_lang = |texts: &[Text]| {
+    let lists = |texts: &[Text]| {
         let mut by_lang = Map::new();
-        for text in texts {
-            push(&mut by_lang, &text.lang, &text.text);
-        }
-        by_lang.values_mut().for_each(|texts| {
+        texts.iter().for_each(|text| push(&mut by_lang, &text.lang, &text.text));
+        by_lang
+    };
+    let by_lang = |texts: &[Text]| {
+        let mut by_lang = lists(texts);
+        for texts in by_lang.values_mut() {
             if let [one] = texts.as_array().map_or(&[][..], Vec::as_slice) {
                 *texts = one.clone();
             }
-        });
-        Value::Object(by_lang)
+        }
+        by_lang
     };
-    let mut row = json!({"id": group.id, "query": by_lang(&group.queries), "positive": by_lang(&group.positives)});
-    if !group.negatives.is_empty() {
-        row["negatives"] = by_lang(&group.negatives);
-    }
-    row.to_string()
+    let Group { id, queries, positives, negatives } = group;
+    json!({"id": id, "query": by_lang(queries), "positive": by_lang(positives), "negatives": lists(negatives)})
+        .to_string()
 }
 
 fn add_to_parallel(
