@@ -5,9 +5,9 @@
 //! groups that share a text with its group ([`SameAnswer`](crate::data::same::SameAnswer)).
 //!
 //! **Scores.** A passage's score is its cosine with the query. Where a row holds several versions of its question, it is
-//! the mean of their cosines: in training any of them may meet any passage. A candidate is compared with the row's
-//! positive in the candidate's own language, or with all of them where there is none in it; of several with the one of the lowest score, to be on the
-//! safe side.
+//! the mean of their cosines, for in training any of them may meet any passage. A candidate is held against the row's
+//! positive in the candidate's own language, for a model that prefers one language must not hide the negatives in it;
+//! where the row has none in it, against all of its positives; of several, against the one of the lowest score.
 //!
 //! **Ranks** are counted among candidates, those that hold the answer left out: with [`Languages::Same`] among the
 //! passages of one language, for each language that the row has a positive in; otherwise among those of all

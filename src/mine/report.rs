@@ -114,7 +114,11 @@ impl fmt::Display for MineReport {
         let n_short = self.n_short_rows();
         if n_short > 0 {
             let (asked, short, all) = (self.num_negatives, self.n_short_searches, self.n_searches);
-            writeln!(f, "{n_short} rows got fewer than {asked} ({short} of {all} searches, one a row and language)")?;
+            write!(f, "{n_short} rows got fewer than {asked}")?;
+            match all > *n_rows {
+                true => writeln!(f, " in at least one language ({short} of {all} rows and languages)")?,
+                false => writeln!(f)?,
+            }
         }
         let (positive, negative) = (self.mean_positive(), self.mean_negative());
         writeln!(f, "mean score: {positive:.4} of positives, {negative:.4} of negatives")?;

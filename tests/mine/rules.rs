@@ -103,7 +103,7 @@ fn answers_are_never_mined() {
         assert_eq!(*row, ["zh:k 10", "de:j 9", "en:i 8"]);
     }
     let others =
-        ["en:h 7", "zh:g 6", "en:e 5", "en:d 4", "zh:d 4", "zh:c 3", "de:b 2", "de:p 1", "de:a 1", "en:p 1", "en:q2"];
+        ["en:h 7", "zh:g 6", "en:e 5", "en:d 4", "zh:d 4", "zh:c 3", "de:b 2", "de:a 1", "de:p 1", "en:p 1", "en:q2"];
     assert_eq!(negatives[6], others);
     assert_eq!((got.report.n_groups, got.report.largest_label), (6, 5));
 }

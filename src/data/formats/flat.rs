@@ -84,14 +84,15 @@ fn take_lang(row: &mut Map<String, Value>, key: &str) -> Result<Option<String>, 
 pub(super) enum Place {
     /// Under one key.
     List(&'static str),
-    /// In the columns `negative_1`, `negative_2`, ... of sentence-transformers; these are there.
+    /// In the columns `negative_1`, `negative_2`, ... of sentence-transformers; these are there, in ascending order.
     Columns(Vec<String>),
 }
 
 /// A row without negatives gets them where its dialect has them; see [`super::add_negatives`].
 pub(super) fn place_of_negatives(row: &Map<String, Value>) -> Place {
     let is_column = |(key, value): &(&String, &Value)| column_number(key).is_some() && !value.is_null();
-    let columns: Vec<String> = row.iter().filter(is_column).map(|(key, _)| key.clone()).collect();
+    let mut columns: Vec<String> = row.iter().filter(is_column).map(|(key, _)| key.clone()).collect();
+    columns.sort_by_key(|key| column_number(key));
     match (find(row, &NEGATIVE), find(row, &QUERY), find(row, &POSITIVE)) {
         (Some(key), ..) => Place::List(key),
         _ if !columns.is_empty() => Place::Columns(columns),
