@@ -69,7 +69,7 @@ fn a_bad_configuration_is_one_line_and_exits_with_1() {
     let path = dir.path().join("run.toml");
     std::fs::write(&path, "seed = 1\nlearning_rat = 2\n").unwrap();
     let path = path.to_str().unwrap();
-    for command in ["train", "eval", "compare", "encode", "mine", "prepare", "config", "bench"] {
+    for command in ["train", "eval", "compare", "encode", "prepare", "config", "bench"] {
         let unknown = hbt(&[command, path]);
         let message = format!("error: {path}, line 2: unknown key \"learning_rat\"; did you mean learning_rate?\n");
         assert_eq!((unknown.status.code(), text(&unknown.stderr)), (Some(1), message), "{command}");

@@ -111,7 +111,7 @@ pub(super) fn column_number(key: &str) -> Option<u32> {
 /// The keys that hold the negatives.
 fn negative_keys(row: &Map<String, Value>) -> Vec<String> {
     match place_of_negatives(row) {
-        Place::List(key) => vec![key.to_string()],
+        Place::List(key) => find(row, &[key]).map(str::to_owned).into_iter().collect(),
         Place::Columns(keys) => keys,
     }
 }
