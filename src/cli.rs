@@ -1,5 +1,9 @@
 //! The command line: what was typed, and the configuration that it stands for.
 
+mod mine;
+
+pub use mine::{Margin, MineArgs};
+
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
@@ -35,6 +39,8 @@ pub enum Command {
     Compare(RunArgs),
     /// Turn texts into embeddings
     Encode(EncodeArgs),
+    /// Find hard negatives for the data in the data, and write it with them
+    Mine(MineArgs),
     /// Tokenize the data once and say what is in it
     Prepare(InputArgs),
     /// Print every configuration key with its meaning and value, as a TOML file to start from
@@ -52,6 +58,7 @@ impl Command {
             Command::Train(args) => &args.trace,
             Command::Eval(args) => &args.trace,
             Command::Encode(args) => &args.trace,
+            Command::Mine(args) => &args.trace,
             Command::Bench(args) => &args.trace,
             Command::Compare(_) | Command::Prepare(_) | Command::Config(_) | Command::Info => return None,
         };

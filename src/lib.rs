@@ -28,6 +28,7 @@
 //! | [`backend`] | about thirty fused operations, and the devices that carry them out |
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
 //! | [`eval`] | encoding, search, metrics, reports |
+//! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`], [`info`], [`cache`] | the built-in model and data; what is said on the way; `hbt info`; where caches are |
@@ -35,8 +36,8 @@
 //!
 //! # Who may import whom
 //!
-//! Left may import right, never back: `commands -> cli -> config`; `commands -> bench, train, eval`;
-//! `bench -> train, loss, model`; `train -> eval, loss, model, data`; `eval -> model, data`; `loss, model -> backend`. `train` and `eval::encode` read
+//! Left may import right, never back: `commands -> cli -> config`; `commands -> bench, train, eval, mine`;
+//! `bench -> train, loss, model`; `train -> eval, loss, model, data`; `mine -> eval, data, backend`; `eval -> model, data`; `loss, model -> backend`. `train` and `eval::encode` read
 //! a [`config::Config`]; `cli` and `config` borrow from the others only the enums that
 //! their options and keys choose from. `data`,
 //! `eval::metrics` and `train::schedule` know neither backend nor model. The backends' types are named only in
@@ -59,6 +60,7 @@ pub mod error;
 pub mod eval;
 pub mod info;
 pub mod loss;
+pub mod mine;
 pub mod model;
 pub mod progress;
 mod random;

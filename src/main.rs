@@ -35,6 +35,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Eval(args) => commands::eval::run(args),
         Command::Compare(args) => commands::compare::run(args),
         Command::Encode(args) => commands::encode::run(args),
+        Command::Mine(args) => commands::mine::run(args),
         Command::Prepare(args) => commands::prepare::run(args),
         Command::Config(args) => print(&commands::warned(args.draft()?.finish()?).to_toml()),
         Command::Bench(args) => commands::bench::run(args),

@@ -12,6 +12,7 @@ mod eval;
 mod gemm_bf16;
 mod gradients;
 mod loss;
+mod mine;
 mod model_io;
 mod ops;
 mod pytorch;

@@ -8,7 +8,7 @@ use hbt::data::formats::parse_object;
 use hbt::eval::Embeddings;
 use hbt::eval::encode::Retriever;
 use hbt::eval::npy::NpyWriter;
-use hbt::model::fs::temporary_beside;
+use hbt::model::fs::{persist, temporary_beside};
 use hbt::progress::Counter;
 use hbt::{Error, Result};
 use std::io::{self, BufRead, BufWriter, Write};
@@ -87,13 +87,7 @@ impl Sink {
     fn finish(self) -> Result<()> {
         match self {
             Sink::Npy(writer) => writer.finish(),
-            Sink::JsonlFile(file, path) => {
-                let failed = |e| Error::io("write", &path, e);
-                let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
-                file.as_file().sync_all().map_err(failed)?;
-                file.persist(&path).map_err(|e| failed(e.error))?;
-                Ok(())
-            }
+            Sink::JsonlFile(file, path) => persist(file, &path),
             Sink::JsonlStdout(mut out) => out.flush().map_err(crate::stdout_error),
         }
     }

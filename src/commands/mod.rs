@@ -4,6 +4,7 @@ pub mod bench;
 pub mod compare;
 pub mod encode;
 pub mod eval;
+pub mod mine;
 pub mod prepare;
 pub mod trace;
 pub mod train;

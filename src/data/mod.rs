@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod formats;
 pub mod loader;
 pub mod prepare;
+pub mod same;
 pub mod sampler;
 pub mod shard;
 pub mod tokenize;

@@ -13,7 +13,7 @@ impl Union {
         Union { parents: (0..n as u32).collect() }
     }
 
-    /// The member that stands for the set that `member` is in.
+    /// The member that stands for the set that `member` is in: its least.
     pub(super) fn root(&mut self, member: usize) -> usize {
         let mut at = member as u32;
         while self.parents[at as usize] != at {

@@ -53,38 +53,72 @@ pub fn relevant_ranks<B: Backend>(
     assert_eq!(queries.n_rows(), set.queries.len(), "one embedding a query");
     assert_eq!(passages.n_rows(), set.passages.len(), "one embedding a passage");
     assert_eq!(queries.dim(), passages.dim(), "queries and passages share a space");
-    require_finite("query", queries, |i| &set.queries[i].text)?;
-    require_finite("passage", passages, |i| &set.passages[i].text)?;
+    require_finite("query", queries, 0, |i| &set.queries[i].text)?;
+    require_finite("passage", passages, 0, |i| &set.passages[i].text)?;
 
     let dim = queries.dim();
-    let in_working_type = |values: &[f32]| -> Result<Tensor<B, B::E>> {
-        let shape = [values.len() / dim, dim];
-        let mut out = Tensor::zeros(backend, &shape)?;
-        backend.cast(&Tensor::from_slice(backend, values, &shape)?, &mut out)?;
-        Ok(out)
-    };
-    let passages = in_working_type(passages.values())?;
-    let mut scores = Tensor::<B, f32>::zeros(backend, &[block_rows(set), set.passages.len()])?;
-    rank_blocks(set, |rows, out| {
-        let queries = in_working_type(&queries.values()[rows.start * dim..rows.end * dim])?;
-        scores.resize_rows(backend, rows.len())?;
+    let mut pool = Pool::new(backend, in_working_type(backend, passages.values(), dim)?)?;
+    rank_blocks(set, |rows, out| pool.score(backend, &queries.values()[rows.start * dim..rows.end * dim], out))
+}
+
+/// Passages on the device, to be scored against one block of queries after the other.
+pub struct Pool<B: Backend> {
+    passages: Tensor<B, B::E>,
+    scores: Tensor<B, f32>,
+}
+
+impl<B: Backend> Pool<B> {
+    /// Of `passages (n_passages, dim)`.
+    ///
+    /// # Errors
+    /// A device without memory.
+    pub fn new(backend: &B, passages: Tensor<B, B::E>) -> Result<Self> {
+        let scores = Tensor::zeros(backend, &[block_rows(passages.rows()), passages.rows()])?;
+        Ok(Pool { passages, scores })
+    }
+
+    /// Queries in one block at most.
+    pub fn block_rows(&self) -> usize {
+        block_rows(self.passages.rows())
+    }
+
+    /// Dot products `out (n_queries, n_passages)` of all passages with a block of `queries (n_queries, dim)`.
+    ///
+    /// # Errors
+    /// A device without memory.
+    pub fn score(&mut self, backend: &B, queries: &[f32], out: &mut [f32]) -> Result<()> {
+        let queries = in_working_type(backend, queries, self.passages.row_len())?;
+        self.scores.resize_rows(backend, queries.rows())?;
         backend.gemm_f32(Gemm {
             a: &queries,
             trans_a: false,
-            b: &passages,
+            b: &self.passages,
             trans_b: true,
             bias: None,
-            out: &mut scores,
+            out: &mut self.scores,
             accumulate: false,
         })?;
-        backend.download(scores.buffer(), 0, out)
-    })
+        backend.download(self.scores.buffer(), 0, out)
+    }
 }
 
-/// A NaN compares as worse than everything, so without this check a broken model would look perfect.
-fn require_finite<'a>(what: &str, embeddings: &Embeddings, text: impl Fn(usize) -> &'a String) -> Result<()> {
+fn in_working_type<B: Backend>(backend: &B, values: &[f32], dim: usize) -> Result<Tensor<B, B::E>> {
+    let shape = [values.len() / dim, dim];
+    let mut out = Tensor::zeros(backend, &shape)?;
+    backend.cast(&Tensor::from_slice(backend, values, &shape)?, &mut out)?;
+    Ok(out)
+}
+
+/// A NaN compares as worse than everything, so without this check a broken model would look perfect. The embeddings are
+/// those of the texts from number `first` on.
+pub(crate) fn require_finite<'a>(
+    what: &str,
+    embeddings: &Embeddings,
+    first: usize,
+    text: impl Fn(usize) -> &'a String,
+) -> Result<()> {
     let rows = embeddings.values().par_chunks(embeddings.dim());
-    match rows.position_first(|row| !row.iter().all(|x| x.is_finite())) {
+    match rows.position_first(|row| !row.iter().all(|x| x.is_finite())).map(|i| first + i) {
         None => Ok(()),
         Some(i) => Err(Error::other(format!(
             "the embedding of {what} {i} ({:?}) is not finite, so nothing can be ranked: the model's weights are \
@@ -95,15 +129,15 @@ fn require_finite<'a>(what: &str, embeddings: &Embeddings, text: impl Fn(usize) 
 }
 
 /// Rows of one block of scores.
-fn block_rows(set: &EvalSet) -> usize {
-    (MAX_BLOCK_SCORES / set.passages.len().max(1)).clamp(1, MAX_BLOCK_ROWS)
+fn block_rows(n_passages: usize) -> usize {
+    (MAX_BLOCK_SCORES / n_passages.max(1)).clamp(1, MAX_BLOCK_ROWS)
 }
 
 /// Walks the queries in blocks: `score(rows, out)` fills `out (rows, n passages)`, then the rows are ranked in parallel.
 fn rank_blocks(set: &EvalSet, mut score: impl FnMut(Range<usize>, &mut [f32]) -> Result<()>) -> Result<RelevantRanks> {
     let (n_queries, n_passages) = (set.queries.len(), set.passages.len());
     let ranges: Vec<Range<usize>> = (0..set.languages.len() as LangId).map(|lang| set.passage_range(lang)).collect();
-    let rows = block_rows(set);
+    let rows = block_rows(n_passages);
     let mut scores = vec![0.0; rows.min(n_queries) * n_passages];
     let mut ranks = Vec::with_capacity(n_queries);
     for start in (0..n_queries).step_by(rows) {
@@ -199,20 +233,16 @@ mod tests {
 
     #[test]
     fn a_large_pool_makes_low_blocks() {
-        let mut state = 1;
-        let mut set = random_set(&mut state, 1, [3, 0, 3]);
-        assert_eq!(block_rows(&set), 256);
-        let passage = set.passages[0].clone();
-        set.passages.resize(1 << 20, passage);
-        assert_eq!(block_rows(&set), 16);
+        assert_eq!(block_rows(6), 256);
+        assert_eq!(block_rows(1 << 20), 16);
     }
 
     #[test]
     fn a_broken_embedding_is_an_error_that_names_its_text() {
         let embeddings = Embeddings::new(2, vec![1.0, 0.0, 0.5, f32::NAN]);
         let texts = ["fine".to_owned(), "broken".to_owned()];
-        let message = require_finite("query", &embeddings, |i| &texts[i]).unwrap_err().to_string();
+        let message = require_finite("query", &embeddings, 0, |i| &texts[i]).unwrap_err().to_string();
         assert!(message.starts_with("the embedding of query 1 (\"broken\") is not finite"), "{message}");
-        assert!(require_finite("query", &Embeddings::new(1, vec![1.0]), |i| &texts[i]).is_ok());
+        assert!(require_finite("query", &Embeddings::new(1, vec![1.0]), 0, |i| &texts[i]).is_ok());
     }
 }

@@ -99,6 +99,18 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     file.map_err(|e| Error::io("create", path, e))
 }
 
+/// Gives a [temporary file](temporary_beside) that is complete the name `path`, replacing a file that had it.
+///
+/// # Errors
+/// When the file cannot be completed, synced or renamed; the old file is then untouched.
+pub fn persist(file: io::BufWriter<NamedTempFile>, path: &Path) -> Result<()> {
+    let failed = |e| Error::io("write", path, e);
+    let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
 /// Gives the complete directory `temp` the name `target`; the old one, if any, is then `temp` or gone.
 fn swap(temp: &Path, target: &Path) -> Result<()> {
     if !target.exists() {

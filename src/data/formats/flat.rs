@@ -12,6 +12,8 @@ use super::{Group, Text, UNKNOWN_LANG, check_lang, check_text, kind, scores};
 const QUERY: [&str; 3] = ["query", "anchor", "question"];
 const POSITIVE: [&str; 5] = ["positive", "pos", "positive_passages", "passage", "answer"];
 const NEGATIVE: [&str; 4] = ["negative", "negatives", "neg", "negative_passages"];
+/// The language of each negative, in their order, where they are not all in the language of the passages.
+pub(super) const NEGATIVE_LANGS: &str = "negative_langs";
 /// Names of the row's id; shared with the parallel format.
 pub(super) const ID: [&str; 2] = ["id", "query_id"];
 
@@ -41,6 +43,7 @@ pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> St
     }
     group.positive_scores = scores::of_flat(&mut row, &scores::POSITIVE, group.positives.len())?;
     group.negative_scores = scores::of_flat(&mut row, &scores::NEGATIVE, group.negatives.len())?;
+    set_negative_langs(row.remove(NEGATIVE_LANGS), &mut group.negatives)?;
     for (key, texts) in [(query, &group.queries), (positive, &group.positives)] {
         if texts.is_empty() {
             return Err(format!("{key} is an empty list; give it a text or remove the row"));
@@ -79,13 +82,60 @@ fn take_lang(row: &mut Map<String, Value>, key: &str) -> Result<Option<String>, 
     }
 }
 
-/// The key that holds the negatives, or the numbered columns `negative_1`, `negative_2`, ... of sentence-transformers.
-fn negative_keys(row: &Map<String, Value>) -> Vec<String> {
-    if let Some(key) = find(row, &NEGATIVE) {
-        return vec![key.to_string()];
+/// Where a flat row has its negatives, or would have them.
+pub(super) enum Place {
+    /// Under one key.
+    List(&'static str),
+    /// In the columns `negative_1`, `negative_2`, ... of sentence-transformers; these are there, in ascending order.
+    Columns(Vec<String>),
+}
+
+/// A row without negatives gets them where its dialect has them; see [`super::add_negatives`].
+pub(super) fn place_of_negatives(row: &Map<String, Value>) -> Place {
+    let is_column = |(key, value): &(&String, &Value)| column_number(key).is_some() && !value.is_null();
+    let mut columns: Vec<String> = row.iter().filter(is_column).map(|(key, _)| key.clone()).collect();
+    columns.sort_by_key(|key| column_number(key));
+    match (find(row, &NEGATIVE), find(row, &QUERY), find(row, &POSITIVE)) {
+        (Some(key), ..) => Place::List(key),
+        _ if !columns.is_empty() => Place::Columns(columns),
+        (None, Some("anchor"), _) => Place::Columns(columns),
+        (None, _, Some("pos")) => Place::List("neg"),
+        (None, _, Some("positive_passages")) => Place::List("negative_passages"),
+        _ => Place::List("negatives"),
     }
-    let is_column = |key: &str| key.strip_prefix("negative_").is_some_and(|n| n.parse::<u32>().is_ok());
-    row.iter().filter(|(key, value)| is_column(key) && !value.is_null()).map(|(key, _)| key.clone()).collect()
+}
+
+/// The number in the key of a numbered column.
+pub(super) fn column_number(key: &str) -> Option<u32> {
+    key.strip_prefix("negative_")?.parse().ok()
+}
+
+/// The keys that hold the negatives.
+fn negative_keys(row: &Map<String, Value>) -> Vec<String> {
+    match place_of_negatives(row) {
+        Place::List(key) => find(row, &[key]).map(str::to_owned).into_iter().collect(),
+        Place::Columns(keys) => keys,
+    }
+}
+
+fn set_negative_langs(langs: Option<Value>, negatives: &mut [Text]) -> Result<(), String> {
+    let langs = match langs {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Array(langs)) if langs.len() == negatives.len() => langs,
+        Some(Value::Array(langs)) => {
+            let (n, m) = (langs.len(), negatives.len());
+            return Err(format!("{NEGATIVE_LANGS} has {n} languages for {m} negatives; give each one its own"));
+        }
+        Some(other) => return Err(format!("{NEGATIVE_LANGS} has to be a list of languages, not {}", kind(&other))),
+    };
+    for (i, (text, lang)) in negatives.iter_mut().zip(langs).enumerate() {
+        let Value::String(lang) = lang else {
+            return Err(format!("{NEGATIVE_LANGS}[{i}] has to be a language code such as \"en\", not {}", kind(&lang)));
+        };
+        check_lang(&lang).map_err(|e| format!("{NEGATIVE_LANGS}[{i}]: {e}"))?;
+        text.lang = lang;
+    }
+    Ok(())
 }
 
 fn texts(key: &str, value: Option<Value>, lang: &str, out: &mut Vec<Text>) -> Result<(), String> {

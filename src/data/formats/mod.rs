@@ -6,6 +6,7 @@
 
 mod flat;
 mod jsonl;
+mod negatives;
 mod parallel;
 mod row;
 mod scores;
@@ -14,6 +15,7 @@ pub mod squad;
 
 use std::fmt;
 
+pub use negatives::{add_negatives, parallel_row};
 pub use row::{Row, parse_object};
 pub use source::{DataSource, Resolved, Rows};
 

@@ -8,7 +8,7 @@ use super::{Group, Text, check_lang, check_text, flat, kind, scores};
 
 const QUERY: [&str; 2] = ["query", "queries"];
 const POSITIVE: [&str; 4] = ["positive", "positives", "pos", "passage"];
-const NEGATIVE: [&str; 3] = ["negatives", "negative", "neg"];
+pub(super) const NEGATIVE: [&str; 3] = ["negatives", "negative", "neg"];
 
 /// One parallel row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
 pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {

@@ -62,6 +62,14 @@ impl Row {
         }
     }
 
+    /// The row as the file has it, for a format that is read line by line.
+    pub fn line(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Line { bytes, .. } => Some(bytes),
+            Body::Group(_) => None,
+        }
+    }
+
     /// An error at this row's place.
     pub fn error(&self, message: impl std::fmt::Display) -> Error {
         match &self.body {

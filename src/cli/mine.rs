@@ -1,0 +1,127 @@
+//! Options of `hbt mine`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::{ComputeArgs, InputArgs, TraceArgs};
+use crate::Result;
+use crate::config::Draft;
+use crate::mine::{Languages, Rules, Sampling};
+
+/// Options of `hbt mine`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A passage's score is its cosine with the query, or the mean over the row's queries. Ranks count passages that do not \
+hold the answer; those that do are never mined: the positives of the row's group in every language, passages with the \
+same text, and the positives of all groups that share a query or positive with it. A passage is held against the row's \
+own positive in the language of the passage, or against all of them where there is none; of several against the one of \
+the lowest score.
+
+Every row comes out as it was, its negatives added under the name that its layout has for them (negatives, neg, \
+negative, negative_passages, or columns negative_1, negative_2, ...), in parallel rows by language. A SQuAD directory \
+becomes parallel rows. Training takes negatives in the language of the row's positive.")]
+pub struct MineArgs {
+    /// Model and data.
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// The data with its negatives, as JSON Lines; a file with this name is replaced
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub output: PathBuf,
+
+    /// Negatives a row, fewer where fewer qualify; with --languages same in each language
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive())]
+    pub num_negatives: u32,
+
+    /// Best rank to mine, 1 being the best passage that does not hold the answer
+    #[arg(long, value_name = "RANK", default_value_t = 10, value_parser = positive())]
+    pub range_min: u32,
+
+    /// Worst rank to mine
+    #[arg(long, value_name = "RANK", default_value_t = 100, value_parser = positive())]
+    pub range_max: u32,
+
+    /// Keep a negative if its score is at most positive - X |positive|: for X = 0.05 at most 95 % of a
+    /// positive score; none asks for nothing
+    #[arg(long, value_name = "X|none", default_value = "0.05", allow_negative_numbers = true)]
+    pub relative_margin: Margin,
+
+    /// Keep a negative if its score is at most positive - X
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub absolute_margin: Option<f32>,
+
+    /// Keep a negative if its score is at most X
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub max_score: Option<f32>,
+
+    /// Keep a negative if its score is at least X
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub min_score: Option<f32>,
+
+    /// Where to look: same, in each language that the row has a positive in; all, in all languages
+    /// ranked together; or only some, such as en,de
+    #[arg(long, value_name = "same|all|LANG,...", default_value = "same")]
+    pub languages: Languages,
+
+    /// Of the passages that qualify take those with the highest scores (top), or any, drawn by the seed (random)
+    #[arg(long, value_name = "top|random", default_value = "top")]
+    pub sampling_strategy: Sampling,
+
+    /// Take the mined negatives for those that the rows have, instead of adding to them
+    #[arg(long)]
+    pub replace_negatives: bool,
+
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// Device and precision.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+impl MineArgs {
+    /// The configuration typed.
+    pub fn draft(&self) -> Result<Draft> {
+        self.compute.apply(self.input.draft()?)
+    }
+
+    /// The rules typed; the seed is the configuration's.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            num_negatives: self.num_negatives as usize,
+            range_min: self.range_min as usize,
+            range_max: self.range_max as usize,
+            relative_margin: self.relative_margin.0,
+            absolute_margin: self.absolute_margin,
+            max_score: self.max_score,
+            min_score: self.min_score,
+            languages: self.languages.clone(),
+            sampling_strategy: self.sampling_strategy,
+            replace: self.replace_negatives,
+            ..Rules::default()
+        }
+    }
+}
+
+/// A margin that can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Margin(pub Option<f32>);
+
+impl FromStr for Margin {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "none" => Ok(Margin(None)),
+            number => number.parse().map(|margin| Margin(Some(margin))).map_err(|_| "not a number, nor none".into()),
+        }
+    }
+}
+
+/// Whole numbers from 1 on.
+fn positive() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}

@@ -1,0 +1,56 @@
+//! `hbt mine`
+
+use std::io::BufWriter;
+use std::path::Path;
+
+use super::{Job, data_source, finish, model_dir, on_device};
+use hbt::backend::Backend;
+use hbt::cli::MineArgs;
+use hbt::config::Config;
+use hbt::eval::encode::Retriever;
+use hbt::mine::{Corpus, Input, Mined, Rules, mine};
+use hbt::model::fs::{persist, temporary_beside};
+use hbt::progress::Counter;
+use hbt::{Error, Result};
+
+/// Mines, writes the data with its negatives, and prints a summary.
+pub fn run(args: MineArgs) -> Result<()> {
+    let config = finish(args.draft()?)?;
+    let rules = Rules { seed: config.seed, ..args.rules() };
+    rules.check()?;
+    let input = Input::open(&data_source(&config)?)?;
+    if input.files().any(|file| is_same(file, &args.output)) {
+        return Err(Error::config("--output", "is a file of the data itself; name another one"));
+    }
+    // Created first: an hour of mining must not end in a folder that takes no file.
+    let mut file = BufWriter::new(temporary_beside(&args.output)?);
+    let corpus = input.corpus()?;
+    let mined = on_device(&config, MineJob { config: &config, corpus: &corpus, rules: &rules })?;
+    input.write(&corpus, &mined, &rules, &mut file)?;
+    persist(file, &args.output)?;
+    crate::print(&mined.report.to_string())
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+struct MineJob<'a> {
+    config: &'a Config,
+    corpus: &'a Corpus,
+    rules: &'a Rules,
+}
+
+impl Job for MineJob<'_> {
+    type Output = Mined;
+
+    fn run<B: Backend>(self, backend: B) -> Result<Mined> {
+        let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;
+        let (n_rows, n_passages) = (self.corpus.rows.len(), self.corpus.passages.len());
+        let counter = Counter::new("mined", 0);
+        let mined =
+            mine(&retriever, self.corpus, self.rules, &mut |done, total| counter.set(done as u64, total as u64))?;
+        counter.finish(&format!("{n_passages} passages for {n_rows} rows"));
+        Ok(mined)
+    }
+}

@@ -1,0 +1,73 @@
+//! The data, read twice: to learn what there is to mine, and to write it again with its negatives.
+
+use std::io::Write;
+
+use super::{Corpus, Mined, Rules};
+use crate::data::formats::{DataFormat, DataSource, Group, Resolved, Text, add_negatives, parallel_row};
+use crate::{Error, Result};
+
+/// Data to mine from. JSONL is read again for writing; SQuAD, whose groups lie scattered over its files, is kept.
+pub struct Input {
+    data: Resolved,
+    squad: Option<Vec<Group>>,
+}
+
+impl Input {
+    /// Finds the data, and reads it if it is SQuAD.
+    ///
+    /// # Errors
+    /// As [`DataSource::resolve`] and [`DataSource::read_groups`].
+    pub fn open(source: &DataSource) -> Result<Self> {
+        let data = source.resolve()?;
+        let squad = if data.format() == DataFormat::Squad { Some(source.read_groups()?) } else { None };
+        Ok(Input { data, squad })
+    }
+
+    /// Files that the data is read from.
+    pub fn files(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.data.files().map(|(_, path)| path)
+    }
+
+    /// Rows and candidates.
+    ///
+    /// # Errors
+    /// A row that cannot be read, or to which no negatives can be added.
+    pub fn corpus(&self) -> Result<Corpus> {
+        if let Some(groups) = &self.squad {
+            return Corpus::read(groups.iter().cloned().map(Ok));
+        }
+        Corpus::read(self.data.rows()?.map(|row| {
+            let row = row?;
+            // Found out now, not after an hour.
+            self.written(row.line().unwrap_or_default(), &[], false).map_err(|message| row.error(message))?;
+            row.parse()
+        }))
+    }
+
+    /// Writes every row with its negatives, one JSON object a line; `corpus` is this input's.
+    ///
+    /// # Errors
+    /// When something cannot be read or written, or the data has changed since it was read.
+    pub fn write(&self, corpus: &Corpus, mined: &Mined, rules: &Rules, out: &mut impl Write) -> Result<()> {
+        let mut rows = mined.negatives.iter().map(|row| row.iter().map(|&p| corpus.text(p)).collect::<Vec<Text>>());
+        let mut write = |line: &str| writeln!(out, "{line}").map_err(|e| Error::io("write", "the mined rows", e));
+        let has_changed = || Error::file(self.data.path(), "changed while it was mined; run the command again");
+        if let Some(groups) = &self.squad {
+            for (group, negatives) in groups.iter().zip(rows) {
+                write(&parallel_row(&Group { negatives, ..group.clone() }))?;
+            }
+            return Ok(());
+        }
+        for row in self.data.rows()? {
+            let row = row?;
+            let negatives = rows.next().ok_or_else(has_changed)?;
+            let line = self.written(row.line().unwrap_or_default(), &negatives, rules.replace);
+            write(&line.map_err(|message| row.error(message))?)?;
+        }
+        if rows.next().is_some() { Err(has_changed()) } else { Ok(()) }
+    }
+
+    fn written(&self, line: &[u8], negatives: &[Text], replace: bool) -> std::result::Result<String, String> {
+        add_negatives(line, self.data.format() == DataFormat::Parallel, negatives, replace)
+    }
+}

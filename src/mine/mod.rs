@@ -1,0 +1,231 @@
+//! Mining hard negatives: for every row of the data, passages of other rows that a model takes for the answer.
+//!
+//! **Candidates** are all passages of the data, positives and negatives. What a row's question is answered by is never
+//! one of them: its own positives, their versions in every language, every passage with an equal text, and those of all
+//! groups that share a text with its group ([`SameAnswer`](crate::data::same::SameAnswer)).
+//!
+//! **Scores.** A passage's score is its cosine with the query. Where a row holds several versions of its question, it is
+//! the mean of their cosines, for in training any of them may meet any passage. A candidate is held against the row's
+//! positive in the candidate's own language, for a model that prefers one language must not hide the negatives in it;
+//! where the row has none in it, against all of its positives; of several, against the one of the lowest score.
+//!
+//! **Ranks** are counted among candidates, those that hold the answer left out: with [`Languages::Same`] among the
+//! passages of one language, for each language that the row has a positive in; otherwise among those of all
+//! languages that are asked for. Of equal scores the passage that comes first in the data, language by language, ranks
+//! higher. Ranks come first, margins after: a passage that a margin excludes keeps its rank.
+//!
+//! All passages are embedded once and stay on the device in the working type; rows are scored in blocks, and of a block
+//! only the ranks up to `range_max` are kept. What is mined depends neither on the number of threads nor on the blocks.
+
+mod corpus;
+mod input;
+mod report;
+mod rules;
+mod select;
+
+pub use corpus::{Corpus, Passage, Row};
+pub use input::Input;
+pub use report::MineReport;
+pub use rules::{Languages, Rules, Sampling};
+pub use select::Excluded;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::backend::{Backend, Element, Tensor};
+use crate::eval::Embeddings;
+use crate::eval::encode::Retriever;
+use crate::eval::search::{Pool, require_finite};
+use crate::{Error, Result, trace};
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mined {
+    /// Passages by row, in the order of languages, the best of each first.
+    pub negatives: Vec<Vec<u32>>,
+    /// What there is to say about them.
+    pub report: MineReport,
+}
+
+/// Passages that are ranked together, and the rows that are searched for among them.
+struct Search {
+    passages: Range<usize>,
+    rows: Vec<usize>,
+    /// By language.
+    allowed: Vec<bool>,
+}
+
+/// Finds the negatives of all rows with a model. `progress` is called with texts and rows done, and with all there are.
+///
+/// # Errors
+/// Rules that nothing can satisfy, or that nothing satisfies; data without rows; a text that cannot be encoded;
+/// embeddings that are not finite; a device without memory.
+pub fn mine<B: Backend>(
+    retriever: &Retriever<B>,
+    corpus: &Corpus,
+    rules: &Rules,
+    progress: &mut (dyn FnMut(usize, usize) + Send),
+) -> Result<Mined> {
+    let searches = searches(corpus, rules)?;
+    let (n_queries, n_passages) = (corpus.queries.len(), corpus.passages.len());
+    let total = n_queries + n_passages + searches.iter().map(|search| search.rows.len()).sum::<usize>();
+    let queries = retriever.encode(&retriever.query, &corpus.queries, &mut |n| progress(n, total))?;
+    let queries = row_means(corpus, &queries)?;
+    let mut done = n_queries;
+    let mut mining = Mining::new(&retriever.backend, corpus, rules, &queries);
+    for search in searches {
+        let range = search.passages.clone();
+        let mut values: Vec<B::E> = Vec::with_capacity(range.len() * queries.dim());
+        retriever.encode_windows(
+            &retriever.passage,
+            &corpus.texts[range.clone()],
+            &mut |n| progress(done + n, total),
+            &mut |window| working_values(corpus, range.start, &window, &mut values),
+        )?;
+        done += range.len();
+        mining.search(&search, values, &mut |n| progress(done + n, total))?;
+        done += search.rows.len();
+    }
+    mining.finish()
+}
+
+/// As [`mine()`], with embeddings of [`Corpus::queries`] and [`Corpus::texts`] that are there already.
+///
+/// # Errors
+/// As [`mine()`].
+pub fn mine_embedded<B: Backend>(
+    backend: &B,
+    corpus: &Corpus,
+    rules: &Rules,
+    queries: &Embeddings,
+    passages: &Embeddings,
+) -> Result<Mined> {
+    assert_eq!(passages.n_rows(), corpus.passages.len(), "one embedding a passage");
+    assert_eq!(queries.dim(), passages.dim(), "queries and passages share a space");
+    let queries = row_means(corpus, queries)?;
+    let mut mining = Mining::new(backend, corpus, rules, &queries);
+    for search in searches(corpus, rules)? {
+        let Range { start, end } = search.passages;
+        let window =
+            Embeddings::new(queries.dim(), passages.values()[start * queries.dim()..end * queries.dim()].to_vec());
+        let mut values = Vec::new();
+        working_values(corpus, start, &window, &mut values)?;
+        mining.search(&search, values, &mut |_| {})?;
+    }
+    mining.finish()
+}
+
+/// Appends embeddings of passages in the working type. `first` is the passage that `out` begins with.
+fn working_values<E: Element>(corpus: &Corpus, first: usize, window: &Embeddings, out: &mut Vec<E>) -> Result<()> {
+    let first = first + out.len() / window.dim();
+    require_finite("passage", window, first, |passage| &corpus.texts[passage])?;
+    out.extend(window.values().iter().map(|&x| E::from_f32(x)));
+    Ok(())
+}
+
+/// What is ranked together, and for which rows.
+fn searches(corpus: &Corpus, rules: &Rules) -> Result<Vec<Search>> {
+    rules.check()?;
+    if corpus.rows.is_empty() {
+        return Err(Error::other("no row in this data, so there is nothing to mine; check --data and the split"));
+    }
+    let n_langs = corpus.languages.len();
+    let whole =
+        |allowed| vec![Search { passages: 0..corpus.passages.len(), rows: (0..corpus.rows.len()).collect(), allowed }];
+    match &rules.languages {
+        Languages::All => Ok(whole(vec![true; n_langs])),
+        Languages::Only(only) => {
+            if let Some(lang) = only.iter().find(|lang| !corpus.languages.contains(lang)) {
+                let message = format!("no passage is in {lang}; the data has {}", corpus.languages.join(", "));
+                return Err(Error::config("--languages", message));
+            }
+            Ok(whole(corpus.languages.iter().map(|lang| only.contains(lang)).collect()))
+        }
+        Languages::Same => {
+            let mut rows = vec![Vec::new(); n_langs];
+            for (number, row) in corpus.rows.iter().enumerate() {
+                let mut langs: Vec<usize> =
+                    row.positives.iter().map(|&passage| corpus.passages[passage as usize].lang.into()).collect();
+                langs.sort_unstable();
+                langs.dedup();
+                langs.into_iter().for_each(|lang| rows[lang].push(number));
+            }
+            let search =
+                |(rows, lang)| Search { passages: corpus.passage_range(lang), rows, allowed: vec![true; n_langs] };
+            Ok(rows.into_iter().zip(0..).map(search).filter(|search| !search.rows.is_empty()).collect())
+        }
+    }
+}
+
+/// The mean of each row's query embeddings: its dot product with a passage is the mean of theirs.
+fn row_means(corpus: &Corpus, queries: &Embeddings) -> Result<Embeddings> {
+    assert_eq!(queries.n_rows(), corpus.queries.len(), "one embedding a query");
+    require_finite("query", queries, 0, |query| &corpus.queries[query])?;
+    let dim = queries.dim();
+    let mut means = vec![0.0; corpus.rows.len() * dim];
+    means.par_chunks_mut(dim).zip(&corpus.rows).for_each(|(mean, row)| {
+        let scale = 1.0 / row.queries.len() as f32;
+        for query in queries.values()[row.queries.start * dim..row.queries.end * dim].chunks(dim) {
+            mean.iter_mut().zip(query).for_each(|(mean, x)| *mean += scale * x);
+        }
+    });
+    Ok(Embeddings::new(dim, means))
+}
+
+/// Mining under way.
+struct Mining<'a, B: Backend> {
+    backend: &'a B,
+    corpus: &'a Corpus,
+    rules: &'a Rules,
+    /// A mean a row.
+    queries: &'a Embeddings,
+    mined: Mined,
+}
+
+impl<'a, B: Backend> Mining<'a, B> {
+    fn new(backend: &'a B, corpus: &'a Corpus, rules: &'a Rules, queries: &'a Embeddings) -> Self {
+        let mined = Mined { negatives: vec![vec![]; corpus.rows.len()], report: MineReport::new(corpus, rules) };
+        Mining { backend, corpus, rules, queries, mined }
+    }
+
+    /// Searches for the rows of `search` among its passages, whose embeddings `values` are.
+    fn search(&mut self, search: &Search, values: Vec<B::E>, progress: &mut dyn FnMut(usize)) -> Result<()> {
+        let _range = trace::phase("search");
+        let (dim, n_passages) = (self.queries.dim(), search.passages.len());
+        let mut pool = Pool::new(self.backend, Tensor::from_slice(self.backend, &values, &[n_passages, dim])?)?;
+        drop(values);
+        let mut scores = vec![0.0; pool.block_rows().min(search.rows.len()) * n_passages];
+        let mut done = 0;
+        for rows in search.rows.chunks(pool.block_rows()) {
+            let queries: Vec<f32> =
+                rows.iter().flat_map(|&row| &self.queries.values()[row * dim..(row + 1) * dim]).copied().collect();
+            let scores = &mut scores[..rows.len() * n_passages];
+            pool.score(self.backend, &queries, scores)?;
+            let select = |(scores, &row): (&[f32], &usize)| {
+                let row = &self.corpus.rows[row];
+                select::select(scores, search.passages.start, row, self.corpus, self.rules, &search.allowed)
+            };
+            let selected: Vec<_> = scores.par_chunks(n_passages).zip(rows).map(select).collect();
+            for (found, &row) in selected.iter().zip(rows) {
+                self.mined.report.add(row, found);
+                self.mined.negatives[row].extend(&found.negatives);
+            }
+            done += rows.len();
+            progress(done);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Mined> {
+        let report = &self.mined.report;
+        if report.n_negatives == 0 {
+            return Err(Error::other(format!(
+                "no negative was found among {} passages, so nothing was written: {}; lower --range-min or the margins",
+                self.corpus.passages.len(),
+                report.excluded_in_words(),
+            )));
+        }
+        Ok(self.mined)
+    }
+}

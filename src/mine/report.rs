@@ -1,0 +1,131 @@
+//! What mining found, in numbers: the summary that `hbt mine` prints.
+
+use std::fmt;
+
+use super::corpus::Corpus;
+use super::rules::Rules;
+use super::select::{Excluded, Selected};
+
+/// A summary. `Display` prints it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MineReport {
+    /// Rows of the data.
+    pub n_rows: u64,
+    /// Candidates.
+    pub n_passages: u64,
+    /// Languages of the candidates.
+    pub n_languages: u64,
+    /// Groups of the data.
+    pub n_groups: u64,
+    /// Most groups that have the same answer.
+    pub largest_label: u64,
+    /// Negatives that a row was to get for each time that it was searched for.
+    pub num_negatives: usize,
+    /// Negatives found.
+    pub n_negatives: u64,
+    /// Times that a row was searched for: once, or once a language.
+    pub n_searches: u64,
+    /// Searches that found fewer negatives than asked for.
+    pub n_short_searches: u64,
+    /// Why passages were not mined.
+    pub excluded: Excluded,
+    positives: f64,
+    negatives: f64,
+    is_short: Vec<bool>,
+}
+
+impl MineReport {
+    /// Before the first search.
+    pub(super) fn new(corpus: &Corpus, rules: &Rules) -> Self {
+        MineReport {
+            n_rows: corpus.rows.len() as u64,
+            n_passages: corpus.passages.len() as u64,
+            n_languages: corpus.languages.len() as u64,
+            n_groups: corpus.n_groups,
+            largest_label: corpus.largest_label,
+            num_negatives: rules.num_negatives,
+            n_negatives: 0,
+            n_searches: 0,
+            n_short_searches: 0,
+            excluded: Excluded::default(),
+            positives: 0.0,
+            negatives: 0.0,
+            is_short: vec![false; corpus.rows.len()],
+        }
+    }
+
+    pub(super) fn add(&mut self, row: usize, found: &Selected) {
+        let is_short = found.negatives.len() < self.num_negatives;
+        self.is_short[row] |= is_short;
+        self.n_searches += 1;
+        self.n_short_searches += u64::from(is_short);
+        self.n_negatives += found.negatives.len() as u64;
+        self.negatives += found.scores.iter().copied().map(f64::from).sum::<f64>();
+        self.positives += found.positive_scores.iter().copied().map(f64::from).sum::<f64>();
+        let (sum, new) = (&mut self.excluded, &found.excluded);
+        sum.answers += new.answers;
+        sum.above += new.above;
+        sum.known += new.known;
+        sum.relative_margin += new.relative_margin;
+        sum.absolute_margin += new.absolute_margin;
+        sum.max_score += new.max_score;
+        sum.min_score += new.min_score;
+    }
+
+    /// Rows that got fewer negatives than asked for, in one language at least.
+    pub fn n_short_rows(&self) -> u64 {
+        self.is_short.iter().filter(|&&is_short| is_short).count() as u64
+    }
+
+    /// Mean over the negatives of their scores.
+    pub fn mean_negative(&self) -> f64 {
+        self.negatives / self.n_negatives as f64
+    }
+
+    /// Mean over the negatives of the positive's score that each was compared with.
+    pub fn mean_positive(&self) -> f64 {
+        self.positives / self.n_negatives as f64
+    }
+
+    /// How many passages each rule has excluded, those that excluded none left out.
+    pub fn excluded_in_words(&self) -> String {
+        let Excluded { answers, above, known, relative_margin, absolute_margin, max_score, min_score } = self.excluded;
+        let rules = [
+            (answers, "hold the answer"),
+            (above, "rank above --range-min"),
+            (known, "are negatives already"),
+            (relative_margin, "within --relative-margin"),
+            (absolute_margin, "within --absolute-margin"),
+            (max_score, "above --max-score"),
+            (min_score, "below --min-score"),
+        ];
+        let words: Vec<String> = rules.iter().filter(|(n, _)| *n > 0).map(|(n, rule)| format!("{n} {rule}")).collect();
+        if words.is_empty() { "no rank lies in the window".to_owned() } else { words.join(", ") }
+    }
+}
+
+impl fmt::Display for MineReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { n_rows, n_passages, n_languages, n_groups, n_negatives, .. } = self;
+        writeln!(
+            f,
+            "{n_negatives} negatives for {n_rows} rows, from {n_passages} passages in {n_languages} languages"
+        )?;
+        let n_short = self.n_short_rows();
+        if n_short > 0 {
+            let (asked, short, all) = (self.num_negatives, self.n_short_searches, self.n_searches);
+            write!(f, "{n_short} rows got fewer than {asked}")?;
+            match all > *n_rows {
+                true => writeln!(f, " in at least one language ({short} of {all} rows and languages)")?,
+                false => writeln!(f)?,
+            }
+        }
+        let (positive, negative) = (self.mean_positive(), self.mean_negative());
+        writeln!(f, "mean score: {positive:.4} of positives, {negative:.4} of negatives")?;
+        writeln!(f, "not mined, up to --range-max: {}", self.excluded_in_words())?;
+        if self.largest_label > 1 {
+            writeln!(f, "groups share answers: the largest set is {} of {n_groups} groups", self.largest_label)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! One row: from its scores to its negatives.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use super::corpus::{Corpus, Row};
+use super::rules::{Rules, Sampling};
+use crate::random::hash;
+
+/// Scores that are compared with the worst of the best at once.
+const STRIDE: usize = 64;
+
+/// A passage with its score. The greater is the worse: the lower score or, of equal scores, the later passage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Ranked {
+    score: f32,
+    passage: u32,
+}
+
+impl Eq for Ranked {}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.passage.cmp(&other.passage))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Why passages within the window, or above its lower end, were not mined, in the order in which the rules are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excluded {
+    /// They hold the answer, in whichever language.
+    pub answers: u64,
+    /// They rank above the window.
+    pub above: u64,
+    /// The row has them as negatives.
+    pub known: u64,
+    /// They are too close to the positive, relative to its score.
+    pub relative_margin: u64,
+    /// They are too close to the positive.
+    pub absolute_margin: u64,
+    /// They score too high.
+    pub max_score: u64,
+    /// They score too low.
+    pub min_score: u64,
+}
+
+/// What was found for one row in one pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selected {
+    /// Passages, the best first.
+    pub negatives: Vec<u32>,
+    /// Their scores.
+    pub scores: Vec<f32>,
+    /// The score that each was compared with.
+    pub positive_scores: Vec<f32>,
+    /// The others.
+    pub excluded: Excluded,
+}
+
+/// The negatives of `row` among the passages from `first` on that `scores` belong to; `allowed` tells by language which
+/// may be mined. At least one of the row's positives is among the passages.
+pub fn select(scores: &[f32], first: usize, row: &Row, corpus: &Corpus, rules: &Rules, allowed: &[bool]) -> Selected {
+    let is_allowed = |passage: usize| allowed[usize::from(corpus.passages[passage].lang)];
+    let best = best(scores, first, rules.range_max, |passage| {
+        is_allowed(passage) && corpus.passages[passage].label != Some(row.label)
+    });
+
+    let mut found = Selected::default();
+    // What a window of this size would have held if answers were candidates.
+    let is_in_window = |answer: &Ranked| best.len() < rules.range_max || best.last().is_some_and(|last| answer < last);
+    let in_pool = |passage: &u32| (first..first + scores.len()).contains(&(*passage as usize));
+    let ranked = |passage: u32| Ranked { score: scores[passage as usize - first] + 0.0, passage };
+    let answers = corpus.answers(row.label).iter().copied().filter(in_pool).filter(|&p| is_allowed(p as usize));
+    found.excluded.answers = answers.map(ranked).filter(is_in_window).count() as u64;
+
+    let positives: Vec<Ranked> = row.positives.iter().copied().filter(in_pool).map(ranked).collect();
+    let lang = |passage: u32| corpus.passages[passage as usize].lang;
+    let least = |positives: &mut dyn Iterator<Item = &Ranked>| positives.map(|of| of.score).reduce(f32::min);
+    // Like is compared with like: a model that prefers one language must not hide the negatives in it.
+    let positive_score = |passage: u32| {
+        least(&mut positives.iter().filter(|of| lang(of.passage) == lang(passage)))
+            .or_else(|| least(&mut positives.iter()))
+            .expect("a pool has a positive of each of its rows")
+    };
+
+    let window = &best[best.len().min(rules.range_min - 1)..];
+    found.excluded.above = (best.len() - window.len()) as u64;
+    let mut qualified: Vec<(Ranked, f32)> = Vec::new();
+    for &candidate in window {
+        let positive = positive_score(candidate.passage);
+        match rules.excludes(candidate, positive, row, &mut found.excluded) {
+            Some(counter) => *counter += 1,
+            None => qualified.push((candidate, positive)),
+        }
+    }
+    if rules.sampling_strategy == Sampling::Random {
+        // The row's label would draw alike for rows of one answer; its first query is its own.
+        let draw = |of: &(Ranked, f32)| hash(&[rules.seed, row.queries.start as u64, u64::from(of.0.passage)]);
+        qualified.sort_by_key(draw);
+    }
+    qualified.truncate(rules.num_negatives);
+    qualified.sort_by_key(|of| of.0);
+    found.negatives = qualified.iter().map(|of| of.0.passage).collect();
+    found.scores = qualified.iter().map(|of| of.0.score).collect();
+    found.positive_scores = qualified.iter().map(|of| of.1).collect();
+    found
+}
+
+impl Rules {
+    /// The counter of the first rule that keeps `candidate` from being a negative of `row`.
+    fn excludes<'a>(
+        &self,
+        candidate: Ranked,
+        positive: f32,
+        row: &Row,
+        excluded: &'a mut Excluded,
+    ) -> Option<&'a mut u64> {
+        let score = candidate.score;
+        let is_above = |limit: Option<f32>| limit.is_some_and(|limit| score > limit);
+        if !self.replace && row.negatives.binary_search(&candidate.passage).is_ok() {
+            Some(&mut excluded.known)
+        } else if is_above(self.relative_margin.map(|margin| positive - margin * positive.abs())) {
+            Some(&mut excluded.relative_margin)
+        } else if is_above(self.absolute_margin.map(|margin| positive - margin)) {
+            Some(&mut excluded.absolute_margin)
+        } else if is_above(self.max_score) {
+            Some(&mut excluded.max_score)
+        } else if self.min_score.is_some_and(|min| score < min) {
+            Some(&mut excluded.min_score)
+        } else {
+            None
+        }
+    }
+}
+
+/// The best `n` passages that `is_candidate`, the best first.
+fn best(scores: &[f32], first: usize, n: usize, is_candidate: impl Fn(usize) -> bool) -> Vec<Ranked> {
+    let mut heap: BinaryHeap<Ranked> = BinaryHeap::with_capacity(n.min(scores.len()) + 1);
+    // A score below this one has no place among the best. An equal one has none either, as it comes later.
+    let mut threshold = f32::NEG_INFINITY;
+    for (stride, at) in scores.chunks(STRIDE).zip((first..).step_by(STRIDE)) {
+        // Counted, not searched, so that the loop runs in vectors: nearly every stride ends here.
+        if heap.len() == n && stride.iter().map(|&score| u32::from(score > threshold)).sum::<u32>() == 0 {
+            continue;
+        }
+        for (&score, passage) in stride.iter().zip(at..) {
+            if (heap.len() < n || score > threshold) && is_candidate(passage) {
+                // Negative zero is no less than zero.
+                heap.push(Ranked { score: score + 0.0, passage: passage as u32 });
+                if heap.len() > n {
+                    heap.pop();
+                }
+                threshold = heap.peek().map_or(threshold, |worst| worst.score);
+            }
+        }
+    }
+    heap.into_sorted_vec()
+}

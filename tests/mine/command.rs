@@ -1,0 +1,131 @@
+//! `hbt mine` through the binary.
+
+use crate::common::{Sandbox, fixture, groups, jsonl};
+use serde_json::{Value, json};
+
+const MINE: [&str; 7] = ["mine", "--data", "data.jsonl", "--output", "mined.jsonl", "--range-min", "2"];
+
+/// Negatives by language of a parallel row.
+fn negatives(row: &Value) -> Vec<(&str, Vec<&str>)> {
+    let by_lang = row["negatives"].as_object().unwrap().iter();
+    by_lang
+        .map(|(lang, of)| (lang.as_str(), of.as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect()))
+        .collect()
+}
+
+#[test]
+fn what_it_writes_is_the_data_with_negatives_and_can_be_trained_on() {
+    let sandbox = Sandbox::with_groups(30);
+    let bert = fixture("bert");
+    let margin = ["--model", &bert, "--relative-margin", "none", "--num-negatives", "3"];
+    let done = sandbox.hbt(&[&MINE[..], &margin].concat()).ok();
+    assert!(done.stdout.starts_with("270 negatives for 30 rows, from 90 passages in 3 languages\n"), "{}", done.stdout);
+    let mined = sandbox.read("mined.jsonl");
+    let data = groups(30, &["ar", "de", "en"]);
+    assert_eq!(mined.lines().count(), 30);
+    for (line, row) in mined.lines().zip(&data) {
+        let mut mined: Value = serde_json::from_str(line).unwrap();
+        for (lang, texts) in negatives(&mined) {
+            let of_lang =
+                |text: &&str| data.iter().filter(|other| *other != row).any(|other| other["positive"][lang] == **text);
+            assert!(texts.len() == 3 && texts.iter().all(of_lang), "{line}");
+        }
+        assert_eq!(negatives(&mined).len(), 3);
+        mined.as_object_mut().unwrap().remove("negatives");
+        assert_eq!(mined, *row);
+    }
+    let args = [
+        "train",
+        "--model",
+        &bert,
+        "--data",
+        "mined.jsonl",
+        "--out",
+        "run",
+        "--set",
+        "steps=2",
+        "--set",
+        "batch_size=4",
+        "--set",
+        "eval_task=none",
+    ];
+    sandbox.hbt(&args).ok();
+}
+
+#[test]
+fn threads_and_what_was_there_before_do_not_matter() {
+    let sandbox = Sandbox::with_groups(40);
+    let bert = fixture("bert");
+    sandbox.write("mined.jsonl", "old");
+    for more in [&["--languages", "all"][..], &["--sampling-strategy", "random", "--precision", "bf16"]] {
+        let mine = |threads: &str| {
+            let margin = ["--model", &bert, "--relative-margin", "none", "--set", threads];
+            sandbox.hbt(&[&MINE[..], &margin, more].concat()).ok();
+            sandbox.bytes("mined.jsonl")
+        };
+        assert_eq!(mine("threads=1"), mine("threads=2"));
+    }
+}
+
+/// A planted near-copy: what answers another group's question in the words of this one's answer.
+#[test]
+fn parallel_versions_of_an_answer_that_groups_share_are_never_mined() {
+    let sandbox = Sandbox::new();
+    let mut rows = groups(12, &["de", "en"]);
+    // Two questions, one English answer, two German versions of it.
+    rows[1]["positive"]["en"] = rows[0]["positive"]["en"].clone();
+    rows[1]["positive"]["de"] = json!(format!("{} .", rows[0]["positive"]["de"].as_str().unwrap()));
+    sandbox.write("data.jsonl", jsonl(&rows));
+    let bert = fixture("bert");
+    let every = ["--model", &bert, "--relative-margin", "none", "--num-negatives", "100", "--languages", "all"];
+    let args = [&MINE[..5], &every].concat();
+    sandbox.hbt(&[&args[..], &["--range-min", "1"]].concat()).ok();
+    let mined: Vec<Value> =
+        sandbox.read("mined.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (i, row) in mined.iter().enumerate() {
+        let found: Vec<&str> = negatives(row).into_iter().flat_map(|(_, texts)| texts).collect();
+        // 12 groups have 23 passages, one of which two groups share.
+        let expected: Vec<&str> = (0..12)
+            .filter(|&j| j != i && (j > 1 || i > 1))
+            .flat_map(|j| ["de", "en"].map(|lang| rows[j]["positive"][lang].as_str().unwrap()))
+            .collect();
+        let sorted = |mut texts: Vec<&str>| {
+            texts.sort_unstable();
+            texts.dedup();
+            texts.iter().map(|text| text.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted(found), sorted(expected), "row {i}");
+    }
+}
+
+#[test]
+fn errors_leave_nothing_behind() {
+    let sandbox = Sandbox::with_groups(5);
+    let bert = fixture("bert");
+    sandbox.write("scored.jsonl", "{\"query\": \"q\", \"pos\": [\"p\"], \"neg\": [\"n\"], \"neg_scores\": [1]}\n");
+    sandbox.write("blank.jsonl", "\n\n");
+    let before = sandbox.contents();
+    let cases: [(&[&str], &str); 7] = [
+        (&["--data", "data.jsonl", "--output", "data.jsonl"], "error: --output: is a file of the data itself"),
+        (&["--data", "data.jsonl", "--output", "no/mined.jsonl"], "error: cannot create no/mined.jsonl"),
+        (
+            &["--data", "data.jsonl", "--output", "m", "--range-max", "9"],
+            "error: --range-min: 10 is behind --range-max 9",
+        ),
+        (
+            &["--data", "data.jsonl", "--output", "m"],
+            "error: no negative was found among 15 passages, so nothing was written: ",
+        ),
+        (
+            &["--data", "data.jsonl", "--output", "m", "--languages", "fr"],
+            "error: --languages: no passage is in fr; the data has ar, de, en",
+        ),
+        (&["--data", "scored.jsonl", "--output", "m"], "error: scored.jsonl, line 1: neg_scores has a score"),
+        (&["--data", "blank.jsonl", "--output", "m"], "error: blank.jsonl: the file is empty"),
+    ];
+    for (args, expected) in cases {
+        let error = sandbox.hbt(&[&["mine", "--model", &bert], args].concat()).error();
+        assert!(error.starts_with(expected), "{error}");
+        assert!(sandbox.contents() == before, "{args:?}");
+    }
+}
