@@ -18,6 +18,8 @@ pub struct Batch {
     pub step: u64,
     /// What all rows have in common.
     pub kind: BatchKind,
+    /// The dataset that all rows are from, where a run has more than one and does not mix them.
+    pub dataset: Option<usize>,
     /// Number of queries, `batch_size`.
     pub n_queries: usize,
     /// Number of positives (as many as queries) and negatives.
@@ -97,6 +99,7 @@ impl Batch {
         Ok(Batch {
             step,
             kind: sampled.kind,
+            dataset: sampled.dataset,
             n_queries: queries.len(),
             n_passages: passages.len(),
             ids,

@@ -22,9 +22,9 @@ use crate::config::Config;
 use crate::data::batch::NegativeRules;
 use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
+use crate::data::datasets::Datasets;
 use crate::data::loader::load;
-use crate::data::sampler::{Sampler, SamplerConfig};
-use crate::data::shard::TokenCache;
+use crate::data::sampler::{Mixture, MixtureConfig, SamplerConfig};
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
@@ -53,7 +53,7 @@ pub struct Setup<'a> {
     /// The report on the model before the first step, where it is known already.
     pub before: Option<EvalReport>,
     /// Tokenized training data.
-    pub data: Arc<TokenCache>,
+    pub data: Arc<Datasets>,
     /// What to evaluate on, if anything.
     pub eval_set: Option<EvalSet>,
     /// The model's name in reports and on its card.
@@ -146,7 +146,12 @@ impl<'a, B: Backend> Trainer<'a, B> {
             batch_size: config.batch_size,
             seed: config.seed,
         };
-        let sampler = Sampler::new(setup.data.catalog(), &sampler_config)?;
+        let mixture_config = MixtureConfig {
+            sampling: config.dataset_sampling,
+            temperature: config.dataset_temperature,
+            batches: config.dataset_batches,
+        };
+        let sampler = Mixture::new(&setup.data.parts(), &sampler_config, &mixture_config)?;
         let total_steps = match (config.steps, config.epochs) {
             (Some(steps), _) => steps as u64,
             (None, epochs) => (epochs.unwrap_or(1.0) * sampler.steps_per_pass()).ceil().max(1.0) as u64,
@@ -185,7 +190,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if state.step > 0 && !state.complete {
             setup.run_dir.load_moments(backend, &specs, &mut optimizer, state.step)?;
         }
-        let batch_bounds = BatchBounds::new(&setup.data, config.batch_size, config.negatives_per_query);
+        let batch_bounds = BatchBounds::new(setup.data.caches(), config.batch_size, config.negatives_per_query);
         let bounds = StepBounds::new(&batch_bounds, config.chunk_tokens, encoder.config.vocab_size);
         let grads = Purpose::Gradients.during(|| {
             let mut grads = Gradients::new(backend, &encoder.weights)?;
@@ -201,7 +206,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         };
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
-        let batches = load(Arc::new(sampler), source, steps, rules)?;
+        let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
         let packer = Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything);
         let n_results = loss.n_results(config.batch_size) + optimizer.n_results();
         Ok(Trainer {
@@ -374,7 +379,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
 }
 
 /// The configured margin, of use only where the data has scores.
-fn teacher_margin(config: &Config, data: &TokenCache) -> Result<Option<f64>> {
+fn teacher_margin(config: &Config, data: &Datasets) -> Result<Option<f64>> {
     if config.teacher_margin.is_some() && data.n_scores() == 0 {
         let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
         return Err(Error::config("teacher_margin", message));

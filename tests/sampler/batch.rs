@@ -204,7 +204,8 @@ fn a_teacher_rejects_negatives() {
 fn load(texts: Texts, steps: Range<u64>) -> (Loader, Arc<Sampler>, Arc<Texts>) {
     let sampler = Arc::new(sampler(texts.catalog(), &config(BatchMode::Hybrid, 8)));
     let texts = Arc::new(texts);
-    (load_batches(sampler.clone(), texts.clone(), steps, ALL).unwrap(), sampler, texts)
+    let draw = sampler.clone();
+    (load_batches(move |step| draw.batch(step), texts.clone(), steps, ALL).unwrap(), sampler, texts)
 }
 
 #[test]
