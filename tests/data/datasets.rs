@@ -75,7 +75,7 @@ fn labels_are_joined_over_all_datasets() {
         texts
     };
     let (apart, together) = (by_text(all(&datasets)), by_text(together));
-    assert_eq!(apart.len(), 19);
+    assert_eq!(apart.len(), 18);
     let mut same: HashMap<u64, u64> = HashMap::new();
     for (apart, together) in apart.iter().zip(&together) {
         assert_eq!((&apart.0, &apart.1, &apart.2), (&together.0, &together.1, &together.2));

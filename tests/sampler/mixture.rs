@@ -175,7 +175,7 @@ fn mixed_batches_take_only_who_can_serve_them() {
     let mixing = mixing(DatasetSampling::Weights, DatasetBatches::Mixed);
     let mixture = mixture(&catalogs, &[1.0, 2.0, 1.0], &config(BatchMode::Hybrid, 12), &mixing).unwrap();
     let mut sequences = vec![Vec::new(); 3];
-    for step in 0..400 {
+    for step in 0..700 {
         let batch = mixture.batch(step);
         check_batch(&joint(&catalogs), &batch, 12);
         let rows = |dataset: usize| groups(&batch).iter().filter(|group| ranges[dataset].contains(group)).count();
@@ -251,7 +251,12 @@ fn refusals_name_the_dataset() {
     let mut apart = separate(&[100]);
     apart.languages = large.languages.clone();
     let message = refusal(&[large.clone(), apart.clone()], BatchMode::CrossLingual, DatasetBatches::Homogeneous);
-    assert!(message.starts_with("mode: dataset \"d1\": cross_lingual: "), "{message}");
+    // Of its own languages, not those of the others.
+    assert_eq!(
+        message,
+        "mode: dataset \"d1\": cross_lingual: cross-lingual batches need two languages, but all of the data is in \"l00\"; \
+         give parallel data, or set mode = \"monolingual\", or dataset_batches = \"mixed\", where others serve such batches"
+    );
     let message = refusal(&[apart.clone(), apart], BatchMode::CrossLingual, DatasetBatches::Mixed);
     assert!(message.starts_with("mode: cross_lingual: "), "{message}");
     for temperature in [0.5, f64::NAN, f64::INFINITY] {

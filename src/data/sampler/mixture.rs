@@ -211,6 +211,10 @@ pub(super) fn first_groups(parts: &[Part]) -> Vec<u64> {
 /// `error`, and which dataset it is about.
 fn about(part: &Part, error: Error) -> Error {
     match error {
+        Error::Config { key, message } if key == "mode" => {
+            let way_out = "or dataset_batches = \"mixed\", where others serve such batches";
+            Error::config(key, format!("dataset {:?}: {message}, {way_out}", part.name))
+        }
         Error::Config { key, message } => Error::config(key, format!("dataset {:?}: {message}", part.name)),
         other => other,
     }
