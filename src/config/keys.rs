@@ -101,7 +101,7 @@ keys! {
         ///
         /// The paper does not say which it trained on; its evaluation ranks sentences.
         passage_unit: PassageUnit = PassageUnit::Sentence, ANY;
-        /// Several sets of training data instead of data: a [[datasets]] table for each
+        /// Several sets of training data, where data names one
         datasets: Vec<Dataset> = Vec::new(), ANY;
         /// Share of each dataset: weights, weights times sizes (proportional, tempered), or one after the other
         dataset_sampling: DatasetSampling = DatasetSampling::Proportional, ANY;

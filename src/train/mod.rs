@@ -138,20 +138,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
             return Err(Error::config("best_metric", message));
         }
-        let sampler_config = SamplerConfig {
-            mode: config.mode,
-            alpha: config.alpha,
-            lang_sampling: config.lang_sampling,
-            lang_temperature: config.lang_temperature,
-            batch_size: config.batch_size,
-            seed: config.seed,
-        };
-        let mixture_config = MixtureConfig {
-            sampling: config.dataset_sampling,
-            temperature: config.dataset_temperature,
-            batches: config.dataset_batches,
-        };
-        let sampler = Mixture::new(&setup.data.parts(), &sampler_config, &mixture_config)?;
+        let sampler = sampler(config, &setup.data)?;
         let total_steps = match (config.steps, config.epochs) {
             (Some(steps), _) => steps as u64,
             (None, epochs) => (epochs.unwrap_or(1.0) * sampler.steps_per_pass()).ceil().max(1.0) as u64,
@@ -200,10 +187,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         grad_cache.reserve(backend, encoder, &bounds)?;
         let mut loss = InfoNce::new(backend, encoder.embedding_size(), config.temperature as f32, config.symmetric)?;
         Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;
-        let rules = NegativeRules {
-            per_query: config.negatives_per_query,
-            teacher_margin: teacher_margin(config, &setup.data)?,
-        };
+        let rules = negative_rules(config, &setup.data)?;
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
@@ -378,11 +362,29 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 }
 
-/// The configured margin, of use only where the data has scores.
-fn teacher_margin(config: &Config, data: &Datasets) -> Result<Option<f64>> {
+/// What draws the run's batches.
+fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
+    let sampler_config = SamplerConfig {
+        mode: config.mode,
+        alpha: config.alpha,
+        lang_sampling: config.lang_sampling,
+        lang_temperature: config.lang_temperature,
+        batch_size: config.batch_size,
+        seed: config.seed,
+    };
+    let mixture_config = MixtureConfig {
+        sampling: config.dataset_sampling,
+        temperature: config.dataset_temperature,
+        batches: config.dataset_batches,
+    };
+    Mixture::new(&data.parts(), &sampler_config, &mixture_config)
+}
+
+/// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.
+fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
     if config.teacher_margin.is_some() && data.n_scores() == 0 {
         let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
         return Err(Error::config("teacher_margin", message));
     }
-    Ok(config.teacher_margin)
+    Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
 }
