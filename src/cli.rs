@@ -141,15 +141,25 @@ pub struct InputArgs {
     #[arg(long, value_name = "DIR|ID")]
     pub model: Option<String>,
 
-    /// Training data: JSON Lines or SQuAD layout [default: built-in parallel questions]
+    /// Training data: JSON Lines or SQuAD layout; may be given often [default: built-in parallel questions]
     #[arg(long, value_name = "FILE|DIR")]
-    pub data: Option<String>,
+    pub data: Vec<String>,
 }
 
 impl InputArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        self.config.draft(&[("--model", "model", &self.model), ("--data", "data", &self.data)])
+        let mut draft = self.config.draft(&[("--model", "model", &self.model)])?;
+        match self.data.as_slice() {
+            [] => {}
+            [one] => _ = draft.option("--data", "data", one.as_str())?,
+            several => {
+                let table = |data: &String| toml::Table::from_iter([("data".to_owned(), data.as_str().into())]);
+                let tables: Vec<_> = several.iter().map(|data| toml::Value::Table(table(data))).collect();
+                draft.option("--data", "datasets", tables)?;
+            }
+        }
+        Ok(draft)
     }
 }
 

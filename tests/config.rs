@@ -50,6 +50,10 @@ const CHANGED: &[(&str, &str)] = &[
     ("data_format", r#""squad""#),
     ("split", r#""train""#),
     ("passage_unit", r#""paragraph""#),
+    ("datasets", r#"[{ name = "a", data = "b\"", split = "test", query_prefix = "", weight = 0.1 }, { data = "c" }]"#),
+    ("dataset_sampling", r#""round_robin""#),
+    ("dataset_temperature", "1"),
+    ("dataset_batches", r#""mixed""#),
     ("query_prefix", r#""Frage:\t\n""#),
     ("passage_prefix", r#""""#),
     ("query_max_len", "32"),
@@ -365,4 +369,75 @@ fn resume_reads_the_saved_configuration() {
     assert_eq!(resumed(&["--resume"]), Config { out: dir.path().to_owned(), ..saved.clone() });
     assert_eq!(resumed(&["--resume", "--set", "steps=30"]).steps, Some(30));
     assert_eq!(resumed(&[]).seed, Config::default().seed);
+}
+
+#[test]
+fn datasets_are_tables() {
+    let config = load(
+        "split = 'train'\ndataset_sampling = 'weights'\n[[datasets]]\nname = 'x'\ndata = 'a'\nweight = 2\n\
+         [[datasets]]\ndata = 'b'\nsplit = 'all'\nquery_prefix = 'query: '\npassage_prefix = 'none'",
+    )
+    .unwrap();
+    let [x, b] = config.datasets.as_slice() else { panic!("two") };
+    assert_eq!(*x, Dataset { name: Some("x".into()), weight: 2.0, ..Dataset::new("a") });
+    let expected = Dataset { split: Some(Split::All), query_prefix: Some("query: ".into()), ..Dataset::new("b") };
+    assert_eq!((b, b.label().as_str()), (&expected, "b"));
+    assert_eq!(load(&config.to_toml()).unwrap(), config);
+
+    let cases = [
+        ("[[datasets]]\nname = 'x'", "datasets: table 1 has no data; name a file or a directory; it must be a [[dat"),
+        (
+            "[[datasets]]\ndata = 'a'\n[[datasets]]\ndata = 'b'\nwieght = 2",
+            "table 2 has an unknown key \"wieght\"; did you mean weight?",
+        ),
+        ("[[datasets]]\ndata = 'a'\nalpha = 2", "table 1 has an unknown key \"alpha\"; there are name, data, "),
+        ("[[datasets]]\ndata = 'a'\nweight = 0", "table 1 has weight = 0, which must be a number above 0"),
+        (
+            "[[datasets]]\ndata = 'a'\nsplit = 'dev'",
+            "table 1 has split = \"dev\", which must be one of all, train, test",
+        ),
+        ("datasets = ['a']", "datasets: table 1 is no table"),
+        ("datasets = 'a'", "datasets: is no list of tables"),
+        ("[datasets]\ndata = 'a'", "write [[datasets]] with two brackets"),
+        ("[[datasets]]\ndata = 'a'\n[[datasets]]\ndata = 'a'", "datasets: two are called \"a\"; give each a name"),
+        ("data = 'c'\n[[datasets]]\ndata = 'a'", "data: datasets are given as well"),
+        ("dataset_temperature = 0.5", "dataset_temperature is 0.5; it must be a number of at least 1"),
+        (
+            "dataset_sampling = 'round_robin'\n[[datasets]]\ndata = 'a'\nweight = 2",
+            "dataset_sampling: is round_robin, which takes each as often, but \"a\" has a weight",
+        ),
+    ];
+    for (text, message) in cases {
+        let error = file_error(text);
+        assert!(error.starts_with("run.toml, line ") && error.contains(message), "{text:?} gives: {error}");
+    }
+}
+
+#[test]
+fn data_on_the_command_line_is_one_dataset_or_several() {
+    let (_dir, path) = file("[[datasets]]\ndata = 'of file'");
+    let config = |data: &[&str]| {
+        let data: Vec<&str> = data.iter().flat_map(|data| ["--data", data]).collect();
+        let Command::Train(args) = command(&[&["train", path.to_str().unwrap()], data.as_slice()].concat()) else {
+            panic!("not train")
+        };
+        let config = args.draft().unwrap().finish().unwrap();
+        (config.data, config.datasets)
+    };
+    assert_eq!(config(&[]), (None, vec![Dataset::new("of file")]));
+    assert_eq!(config(&["a"]), (Some("a".into()), vec![]));
+    assert_eq!(config(&["a", "b"]), (None, vec![Dataset::new("a"), Dataset::new("b")]));
+}
+
+#[test]
+fn idle_dataset_settings_are_warned_about() {
+    let warnings = |text: &str| load(text).unwrap().warnings().join("\n");
+    let two = "[[datasets]]\ndata = 'a'\n[[datasets]]\ndata = 'b'";
+    assert_eq!(warnings(two), "");
+    assert!(warnings("dataset_batches = 'mixed'").contains("dataset_batches has no effect"));
+    assert_eq!(warnings(&format!("dataset_batches = 'mixed'\n{two}")), "");
+    assert!(warnings(&format!("dataset_temperature = 2\n{two}")).contains("dataset_temperature has no effect"));
+    let seen = "evaluation uses texts that training has seen";
+    assert!(warnings(&format!("eval_data = 'b'\n{two}")).contains(seen));
+    assert_eq!(warnings(&format!("eval_data = 'b'\neval_split = 'test'\n{two}\nsplit = 'train'")), "");
 }

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cache;
+mod datasets;
 mod formats;
 mod labels;
 mod report;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod frequencies;
+mod mixture;
 mod passes;
 mod refusals;
 

@@ -11,7 +11,8 @@ pub mod train;
 
 use hbt::backend::{Backend, Cpu, Cuda, cuda};
 use hbt::cache::cache_dir;
-use hbt::config::{Config, Device, Draft, EvalTask, Precision};
+use hbt::config::{Config, Dataset, Device, Draft, EvalTask, Precision};
+use hbt::data::datasets::Datasets;
 use hbt::data::formats::{DataFormat, DataSource, Split};
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
@@ -26,7 +27,8 @@ use std::path::PathBuf;
 /// the built-in model on them has settings that suit the two.
 pub fn finish(mut draft: Draft) -> Result<Config> {
     let so_far = draft.so_far();
-    let (own_model, own_data) = (so_far.model.is_some(), so_far.data.is_some());
+    let own_model = so_far.model.is_some();
+    let own_data = so_far.data.is_some() || !so_far.datasets.is_empty();
     let own_eval_data = own_data || so_far.eval_data.is_some();
     if !own_data {
         draft.preset("built-in data", "split = 'train'")?;
@@ -113,25 +115,49 @@ pub fn model_name(config: &Config) -> String {
 }
 
 /// The configured training data.
-pub fn data_source(config: &Config) -> Result<DataSource> {
+pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
+    if !config.datasets.is_empty() {
+        return Ok(config.datasets.clone());
+    }
     let path = match &config.data {
         Some(path) => path.clone(),
         None => embedded::data(&cache_dir()?)?,
     };
-    Ok(DataSource { path, format: config.data_format, split: config.split, passage_unit: config.passage_unit })
+    Ok(vec![Dataset::new(path)])
 }
 
-/// The training data, its queries and passages tokenized as `kinds` says, now or in an earlier run.
-pub fn tokenized(config: &Config, tokenizer: &TextTokenizer, [query, passage]: &[TextKind; 2]) -> Result<TokenCache> {
+/// The training data, its queries and passages tokenized as `kinds` and the datasets say, now or in an earlier run.
+pub fn tokenized(config: &Config, tokenizer: &TextTokenizer, kinds: &[TextKind; 2]) -> Result<Datasets> {
+    let of = |dataset: &Dataset| {
+        let cache = tokenized_one(config, dataset, tokenizer, kinds)?;
+        Ok((dataset.label(), dataset.weight, cache))
+    };
+    let caches: Vec<_> = datasets(config)?.iter().map(of).collect::<Result<_>>()?;
+    Ok(Datasets::new(caches))
+}
+
+fn tokenized_one(
+    config: &Config,
+    dataset: &Dataset,
+    tokenizer: &TextTokenizer,
+    [query, passage]: &[TextKind; 2],
+) -> Result<TokenCache> {
+    let prefix = |own: &Option<String>, kind: &TextKind| own.as_ref().unwrap_or(&kind.prefix).clone();
     let spec = TokenizeSpec {
-        query_prefix: query.prefix.clone(),
-        passage_prefix: passage.prefix.clone(),
+        query_prefix: prefix(&dataset.query_prefix, query),
+        passage_prefix: prefix(&dataset.passage_prefix, passage),
         query_max_len: query.max_len,
         passage_max_len: passage.max_len,
     };
+    let source = DataSource {
+        path: dataset.data.clone(),
+        format: dataset.data_format.unwrap_or(config.data_format),
+        split: dataset.split.unwrap_or(config.split),
+        passage_unit: dataset.passage_unit.unwrap_or(config.passage_unit),
+    };
     let counter = Counter::new("tokenized", 0);
     let progress = |done, total| counter.set(done, total);
-    let cache = TokenCache::open_or_build(&data_source(config)?, tokenizer, &spec, &cache_dir()?, &progress)?;
+    let cache = TokenCache::open_or_build(&source, tokenizer, &spec, &cache_dir()?, &progress)?;
     if cache.was_built() {
         counter.finish(&format!("{} texts of {} groups", cache.n_texts(), cache.n_groups()));
     }
@@ -143,8 +169,13 @@ pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
     if config.eval_task == EvalTask::None {
         return Ok(None);
     }
-    let held_out = config.split == Split::Train && config.eval_split == Split::Test;
+    let is_one = config.datasets.is_empty();
+    let held_out = is_one && config.split == Split::Train && config.eval_split == Split::Test;
     if config.eval_task == EvalTask::Auto && config.eval_data.is_none() && !held_out {
+        if !is_one {
+            say("no evaluation: set eval_data");
+            return Ok(None);
+        }
         say("no evaluation: set eval_data, or split = \"train\" and eval_split = \"test\" for data that is divided");
         return Ok(None);
     }
@@ -153,6 +184,9 @@ pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
 
 /// The configured benchmark.
 pub fn eval_set(config: &Config) -> Result<EvalSet> {
+    if config.eval_data.is_none() && !config.datasets.is_empty() {
+        return Err(Error::config("eval_data", "is missing: with several datasets, name what to evaluate on"));
+    }
     let path = match config.eval_data.as_ref().or(config.data.as_ref()) {
         Some(path) => path.clone(),
         None => embedded::data(&cache_dir()?)?,

@@ -14,6 +14,12 @@ pub fn run(args: InputArgs) -> Result<()> {
     let dir = ModelDir::open(model_dir(&config)?)?;
     let tokenizer = TextTokenizer::from_file(&dir.tokenizer)?;
     let kinds = TextKind::of(&config, &dir);
-    let cache = tokenized(&config, &tokenizer, &kinds)?;
-    crate::print(&format!("{}\n", DataReport::new(&cache)))
+    let data = tokenized(&config, &tokenizer, &kinds)?;
+    for (number, cache) in data.caches().enumerate() {
+        if data.caches().len() > 1 {
+            crate::print(&format!("{}\n", data.name(number)))?;
+        }
+        crate::print(&format!("{}\n", DataReport::new(cache)))?;
+    }
+    Ok(())
 }

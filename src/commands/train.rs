@@ -40,7 +40,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let run_dir = RunDir::new(&config.out);
     if args.resume {
         let input = &args.run.input;
-        if !run_dir.config().exists() && input.config.config.is_none() && input.model.is_none() && input.data.is_none()
+        if !run_dir.config().exists() && input.config.config.is_none() && input.model.is_none() && input.data.is_empty()
         {
             let message = "holds no run to resume; check --out, or name a model and data to start one there";
             return Err(Error::file(run_dir.path(), message));

@@ -2,7 +2,7 @@
 
 pub use crate::backend::Pooling;
 pub use crate::data::formats::{DataFormat, PassageUnit, Split};
-pub use crate::data::sampler::{BatchMode, LangSampling};
+pub use crate::data::sampler::{BatchMode, DatasetBatches, DatasetSampling, LangSampling};
 pub use crate::eval::Metric;
 pub use crate::train::schedule::LrSchedule;
 

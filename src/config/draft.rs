@@ -130,7 +130,10 @@ impl Draft {
 
     /// The configuration, its keys checked against one another.
     pub fn finish(mut self) -> Result<Config> {
-        self.settle_length().and_then(|()| self.config.check()).map_err(|error| self.place(error))?;
+        self.settle_data()
+            .and_then(|()| self.settle_length())
+            .and_then(|()| self.config.check())
+            .map_err(|error| self.place(error))?;
         Ok(self.config)
     }
 
@@ -150,7 +153,10 @@ impl Draft {
             let place = Place::Line(path.to_owned(), line_of(key.span().start));
             if value.get_ref().is_table() {
                 let name = key.get_ref();
-                return Err(place.error(format!("keys stand by themselves, without tables; take away [{name}]")));
+                return Err(place.error(match name.as_str() {
+                    "datasets" => format!("write [[{name}]] with two brackets, once for each of them"),
+                    _ => format!("keys stand by themselves, without tables; take away [{name}]"),
+                }));
             }
             self.apply(key.get_ref(), rank, place, |_| value.into_inner())?;
         }
@@ -192,6 +198,24 @@ impl Draft {
         Ok(())
     }
 
+    /// Training data is `data` or `datasets`: the one given with higher rank wins.
+    fn settle_data(&mut self) -> Result<()> {
+        if self.config.data.is_none() || self.config.datasets.is_empty() {
+            return Ok(());
+        }
+        match self.origin("data").0.cmp(&self.origin("datasets").0) {
+            std::cmp::Ordering::Greater => self.config.datasets = Vec::new(),
+            std::cmp::Ordering::Less => self.config.data = None,
+            std::cmp::Ordering::Equal => {
+                return Err(Error::config(
+                    "data",
+                    "datasets are given as well; make it one of them, or keep one of the two",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn origin(&self, name: &str) -> &(Rank, Place) {
         let index = KEYS.iter().position(|key| key.name == name).expect("a name from the table of keys");
         &self.origins[index]
@@ -220,6 +244,9 @@ fn unknown_key(name: &str) -> String {
 }
 
 fn wrong_value(key: &Key, value: &Value) -> String {
+    if let Some(complaint) = (key.complaint)(value) {
+        return format!("{}: {complaint}; it must be {}", key.name, key.expects());
+    }
     let choices = (key.choices)();
     let near = value.as_str().and_then(|text| nearest(text, choices.iter().map(String::as_str)));
     let it = near.map_or("it".to_owned(), |near| format!("did you mean {near}? It"));

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use super::choices::*;
+use super::datasets::Dataset;
 use super::value::{ANY, Bounds, KeyType, above, at_least, below, between};
 
 /// One configuration key.
@@ -22,6 +23,7 @@ pub struct Key {
     pub(super) set: fn(&mut Config, &toml::Value) -> bool,
     /// The value as TOML.
     pub(super) get: fn(&Config) -> String,
+    pub(super) complaint: fn(&toml::Value) -> Option<String>,
     expects: fn() -> String,
 }
 
@@ -70,6 +72,7 @@ macro_rules! keys {
                     read.map(|value| config.$name = value).is_some()
                 },
                 get: |config| config.$name.write(),
+                complaint: <$type as KeyType>::complaint,
                 expects: || <$type as KeyType>::expects(&BOUNDS),
             }
         }, )+)+ ];
@@ -98,6 +101,14 @@ keys! {
         ///
         /// The paper does not say which it trained on; its evaluation ranks sentences.
         passage_unit: PassageUnit = PassageUnit::Sentence, ANY;
+        /// Several sets of training data, where data names one
+        datasets: Vec<Dataset> = Vec::new(), ANY;
+        /// Share of each dataset: weights, weights times sizes (proportional, tempered), or one after the other
+        dataset_sampling: DatasetSampling = DatasetSampling::Proportional, ANY;
+        /// For dataset_sampling = temperature: 1 is proportional to the sizes, larger is more even
+        dataset_temperature: f64 = 3.0, at_least(1.0);
+        /// Whether a batch is of one dataset (homogeneous) or of all of them (mixed)
+        dataset_batches: DatasetBatches = DatasetBatches::Homogeneous, ANY;
         /// Text put before every query, such as "query: "; none: as the model directory says
         query_prefix: Option<String> = None, ANY;
         /// Text put before every passage, such as "passage: "; none: as the model directory says

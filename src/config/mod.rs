@@ -5,6 +5,7 @@
 //! explains or corrects keys goes through it.
 
 mod choices;
+mod datasets;
 mod draft;
 mod keys;
 mod loss;
@@ -15,6 +16,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 pub use choices::*;
+pub use datasets::Dataset;
 pub use draft::{Assignment, Draft};
 pub use keys::{Config, KEYS, Key};
 
@@ -71,6 +73,7 @@ impl Config {
             }
         }
         self.check_loss()?;
+        self.check_datasets()?;
         if self.model.as_deref() == Some("") {
             return Err(Error::config("model", "is empty; give a directory or a hub id, or none for the built-in one"));
         }
@@ -83,6 +86,29 @@ impl Config {
             return Err(Error::config("patience", "stopping early needs evaluations on the way; set eval_steps"));
         }
         Ok(())
+    }
+
+    fn check_datasets(&self) -> Result<()> {
+        let names: Vec<String> = self.datasets.iter().map(Dataset::label).collect();
+        if let Some(i) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            let message = format!("two are called {:?}; give each a name of its own", names[i]);
+            return Err(Error::config("datasets", message));
+        }
+        let weighted = self.datasets.iter().find(|dataset| dataset.weight != 1.0);
+        if let Some(weighted) = weighted.filter(|_| self.dataset_sampling == DatasetSampling::RoundRobin) {
+            let message = format!(
+                "is round_robin, which takes each as often, but {:?} has a weight; take the weight away, or set it to weights",
+                weighted.label()
+            );
+            return Err(Error::config("dataset_sampling", message));
+        }
+        Ok(())
+    }
+
+    /// Data that is trained on, and the part of it.
+    fn trained_on(&self) -> impl Iterator<Item = (&Path, Split)> {
+        let several = self.datasets.iter().map(|of| (of.data.as_path(), of.split.unwrap_or(self.split)));
+        self.data.iter().map(|data| (data.as_path(), self.split)).chain(several)
     }
 
     /// Settings for training that work but are seldom meant, one line each.
@@ -108,15 +134,33 @@ impl Config {
                 self.lang_sampling
             ));
         }
-        let same_data = self.eval_data.is_none() || self.eval_data == self.data;
-        let same_part = self.split == Split::All || self.eval_split == Split::All || self.split == self.eval_split;
+        if self.datasets.len() < 2 {
+            let given = [
+                ("dataset_sampling", self.dataset_sampling != defaults.dataset_sampling),
+                ("dataset_batches", self.dataset_batches != defaults.dataset_batches),
+            ];
+            let idle = given.iter().filter(|(_, is_given)| *is_given);
+            warnings.extend(idle.map(|(key, _)| format!("{key} has no effect, since there is one dataset")));
+        }
+        if self.dataset_sampling != DatasetSampling::Temperature
+            && self.dataset_temperature != defaults.dataset_temperature
+        {
+            warnings.push(format!(
+                "dataset_temperature has no effect, since dataset_sampling is {}, not temperature",
+                self.dataset_sampling
+            ));
+        }
+        let is_evaluated_on = |data: &Path, split: Split| {
+            let same_data = self.eval_data.as_ref().map_or(self.datasets.is_empty(), |eval_data| eval_data == data);
+            same_data && (split == Split::All || self.eval_split == Split::All || split == self.eval_split)
+        };
         // Left to itself, training does not evaluate on undivided data.
         let is_evaluated = match self.eval_task {
             EvalTask::None => false,
             EvalTask::Auto => self.eval_data.is_some(),
             EvalTask::XquadR | EvalTask::Parallel => true,
         };
-        if is_evaluated && self.data.is_some() && same_data && same_part {
+        if is_evaluated && self.trained_on().any(|(data, split)| is_evaluated_on(data, split)) {
             warnings.push(
                 "evaluation uses texts that training has seen; set eval_data, or split = train and eval_split = test"
                     .to_owned(),

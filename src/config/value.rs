@@ -69,6 +69,10 @@ pub(super) trait KeyType: Sized {
     }
     /// `None` where the value has the wrong type, is out of bounds or is not among the choices.
     fn read(value: &Toml, bounds: &Bounds) -> Option<Self>;
+    /// What is wrong with a value that cannot be read, where more can be said than what it has to be.
+    fn complaint(_: &Toml) -> Option<String> {
+        None
+    }
     /// The value as TOML.
     fn write(&self) -> String;
 }
@@ -217,6 +221,8 @@ choice_types!(
     BatchMode,
     LangSampling,
     DataFormat,
+    DatasetBatches,
+    DatasetSampling,
     Split,
     PassageUnit,
     Pooling,

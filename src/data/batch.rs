@@ -5,6 +5,7 @@ use super::sampler::permutation::Permutation;
 use super::sampler::{BatchKind, Row, SampledBatch};
 use crate::random::{below, hash};
 use crate::{Error, Result};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// One batch in host memory.
@@ -18,6 +19,8 @@ pub struct Batch {
     pub step: u64,
     /// What all rows have in common.
     pub kind: BatchKind,
+    /// The dataset that all rows are from, where a run has more than one and does not mix them.
+    pub dataset: Option<usize>,
     /// Number of queries, `batch_size`.
     pub n_queries: usize,
     /// Number of positives (as many as queries) and negatives.
@@ -26,7 +29,7 @@ pub struct Batch {
     pub ids: Vec<i32>,
     /// Where the sequence at each place begins in `ids`, and where the last one ends: `(n_seqs + 1,)`.
     pub cu_seqlens: Vec<i32>,
-    /// The place of each sequence in the stream of tokens: `(n_seqs,)`.
+    /// The place of each sequence in the stream of tokens, where the longest comes first: `(n_seqs,)`.
     pub places: Vec<i32>,
     /// Equal for two sequences exactly when they say the same ([`TextSource::label`]), counted from 0 by first
     /// appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is of.
@@ -48,6 +51,14 @@ pub struct NegativeRules {
     /// Rejects negatives that a teacher scored higher than the row's positive less this margin (`None`: the teacher is
     /// not asked). A text without a score is not rejected, nor is any beside a positive without one.
     pub teacher_margin: Option<f64>,
+}
+
+/// The sequences in the order of the stream: longest first, so that chunks hold sequences of like lengths and the largest
+/// chunk comes first; equally long ones as they are numbered.
+fn longest_first(texts: &[&[u32]]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&seq| Reverse(texts[seq].len()));
+    order
 }
 
 /// A text that has its place in the batch.
@@ -97,6 +108,7 @@ impl Batch {
         Ok(Batch {
             step,
             kind: sampled.kind,
+            dataset: sampled.dataset,
             n_queries: queries.len(),
             n_passages: passages.len(),
             ids,
@@ -144,7 +156,7 @@ impl Stream {
         let mut cu_seqlens = Vec::with_capacity(texts.len() + 1);
         let mut places = vec![0; texts.len()];
         cu_seqlens.push(0);
-        for (place, seq) in (0..).zip(0..texts.len()) {
+        for (place, seq) in (0..).zip(longest_first(texts)) {
             places[seq] = place;
             ids.extend(texts[seq].iter().map(|&id| id as i32));
             cu_seqlens.push(ids.len() as i32);

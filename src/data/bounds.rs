@@ -20,11 +20,16 @@ pub struct BatchBounds {
 
 impl BatchBounds {
     /// Of batches of `batch_size` rows with at most `max_negatives` negatives each (`None`: all). No two rows of a batch
-    /// are of one group, so the groups with the most tokens, each at its longest, are the worst there can be.
-    pub fn new(data: &TokenCache, batch_size: usize, max_negatives: Option<usize>) -> Self {
-        let mut of_groups: Vec<usize> = Vec::with_capacity(data.n_groups() as usize);
+    /// are of one group of one dataset, so the groups with the most tokens, each at its longest, are the worst there can be.
+    pub fn new<'a>(
+        datasets: impl IntoIterator<Item = &'a TokenCache>,
+        batch_size: usize,
+        max_negatives: Option<usize>,
+    ) -> Self {
+        let mut of_groups: Vec<usize> = Vec::new();
         let (mut n_negatives, mut shortest, mut longest) = (0, usize::MAX, 0);
-        for group in 0..data.n_groups() {
+        let groups = datasets.into_iter().flat_map(|data| (0..data.n_groups()).map(move |group| (data, group)));
+        for (data, group) in groups {
             // Longest query, longest positive, and most tokens of the negatives in one language.
             let (mut tokens, mut negatives) = ([0usize; 3], Negatives::default());
             for info in data.group_texts(group).map(|text| data.text_info(text)) {

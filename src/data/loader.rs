@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, NegativeRules};
 use super::catalog::TextSource;
-use super::sampler::Sampler;
+use super::sampler::SampledBatch;
 use crate::ahead::Ahead;
 use crate::{Result, trace};
 use std::ops::Range;
@@ -15,12 +15,12 @@ const AHEAD: usize = 4;
 /// item.
 pub type Loader = Ahead<Result<Batch>>;
 
-/// Starts making the batches of `steps`; see [`Batch::pack`] for `rules`.
+/// Starts making the batches of `steps`, each of what `draw` gives for it; see [`Batch::pack`] for `rules`.
 ///
 /// # Errors
 /// When the system does not grant a thread.
 pub fn load(
-    sampler: Arc<Sampler>,
+    draw: impl Fn(u64) -> SampledBatch + Send + 'static,
     source: Arc<dyn TextSource>,
     steps: Range<u64>,
     rules: NegativeRules,
@@ -31,7 +31,7 @@ pub fn load(
             return None;
         }
         let _range = trace::phase("pack");
-        let batch = Batch::pack(step, &sampler.batch(step), &*source, rules);
+        let batch = Batch::pack(step, &draw(step), &*source, rules);
         has_failed = batch.is_err();
         Some(batch)
     });

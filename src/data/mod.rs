@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod bounds;
 pub mod catalog;
+pub mod datasets;
 pub mod formats;
 pub mod loader;
 pub mod prepare;

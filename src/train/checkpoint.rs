@@ -34,7 +34,7 @@ pub struct TrainingState {
     pub total_steps: u64,
     /// No step is left, because the last was done or because `patience` ran out.
     pub complete: bool,
-    /// What it trains on: [`TokenCache::key`](crate::data::shard::TokenCache::key).
+    /// What it trains on: [`Datasets::key`](crate::data::datasets::Datasets::key).
     pub data: String,
     /// Report on the model before the first step.
     pub before: Option<EvalReport>,

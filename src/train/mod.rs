@@ -23,9 +23,9 @@ use crate::config::Config;
 use crate::data::batch::NegativeRules;
 use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
+use crate::data::datasets::Datasets;
 use crate::data::loader::load;
-use crate::data::sampler::{Sampler, SamplerConfig};
-use crate::data::shard::TokenCache;
+use crate::data::sampler::{Mixture, MixtureConfig, SamplerConfig};
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
@@ -54,7 +54,7 @@ pub struct Setup<'a> {
     /// The report on the model before the first step, where it is known already.
     pub before: Option<EvalReport>,
     /// Tokenized training data.
-    pub data: Arc<TokenCache>,
+    pub data: Arc<Datasets>,
     /// What to evaluate on, if anything.
     pub eval_set: Option<EvalSet>,
     /// The model's name in reports and on its card.
@@ -139,15 +139,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
             return Err(Error::config("best_metric", message));
         }
-        let sampler_config = SamplerConfig {
-            mode: config.mode,
-            alpha: config.alpha,
-            lang_sampling: config.lang_sampling,
-            lang_temperature: config.lang_temperature,
-            batch_size: config.batch_size,
-            seed: config.seed,
-        };
-        let sampler = Sampler::new(setup.data.catalog(), &sampler_config)?;
+        let sampler = sampler(config, &setup.data)?;
         let total_steps = match (config.steps, config.epochs) {
             (Some(steps), _) => steps as u64,
             (None, epochs) => (epochs.unwrap_or(1.0) * sampler.steps_per_pass()).ceil().max(1.0) as u64,
@@ -189,7 +181,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if state.step > 0 && !state.complete {
             setup.run_dir.load_moments(backend, &specs, &mut optimizer, state.step)?;
         }
-        let batch_bounds = BatchBounds::new(&setup.data, config.batch_size, config.negatives_per_query);
+        let batch_bounds = BatchBounds::new(setup.data.caches(), config.batch_size, config.negatives_per_query);
         let bounds = StepBounds::new(&batch_bounds, config.chunk_tokens, encoder.config.vocab_size);
         let grads = Purpose::Gradients.during(|| {
             let mut grads = Gradients::new(backend, &encoder.weights)?;
@@ -203,13 +195,10 @@ impl<'a, B: Backend> Trainer<'a, B> {
             loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
         }
         Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;
-        let rules = NegativeRules {
-            per_query: config.negatives_per_query,
-            teacher_margin: teacher_margin(config, &setup.data)?,
-        };
+        let rules = negative_rules(config, &setup.data)?;
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
-        let batches = load(Arc::new(sampler), source, steps, rules)?;
+        let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
         let packer = Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything);
         let n_results = loss.n_results(config.batch_size) + optimizer.n_results();
         Ok(Trainer {
@@ -384,11 +373,29 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 }
 
-/// The configured margin, of use only where the data has scores.
-fn teacher_margin(config: &Config, data: &TokenCache) -> Result<Option<f64>> {
+/// What draws the run's batches.
+fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
+    let sampler_config = SamplerConfig {
+        mode: config.mode,
+        alpha: config.alpha,
+        lang_sampling: config.lang_sampling,
+        lang_temperature: config.lang_temperature,
+        batch_size: config.batch_size,
+        seed: config.seed,
+    };
+    let mixture_config = MixtureConfig {
+        sampling: config.dataset_sampling,
+        temperature: config.dataset_temperature,
+        batches: config.dataset_batches,
+    };
+    Mixture::new(&data.parts(), &sampler_config, &mixture_config)
+}
+
+/// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.
+fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
     if config.teacher_margin.is_some() && data.n_scores() == 0 {
         let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
         return Err(Error::config("teacher_margin", message));
     }
-    Ok(config.teacher_margin)
+    Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
 }

@@ -28,6 +28,9 @@ pub struct StepMetrics {
     /// The language of a monolingual batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lang: Option<String>,
+    /// The dataset of a batch that is of one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
     /// Learning rate of the update.
     pub learning_rate: f64,
     /// Norm of all gradients before clipping.

@@ -46,11 +46,13 @@ impl<B: Backend> Trainer<'_, B> {
             BatchKind::Monolingual(lang) => Some(self.setup.data.catalog().languages[usize::from(lang)].clone()),
             _ => None,
         };
+        let dataset = batch.dataset.map(|dataset| self.setup.data.name(dataset).to_owned());
         let metrics = StepMetrics {
             step,
             loss: report.loss,
             mode: batch.kind.mode().to_string(),
             lang,
+            dataset,
             learning_rate,
             grad_norm,
             positive_cosine: report.positive_cosine,

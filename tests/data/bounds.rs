@@ -14,7 +14,7 @@ use super::{open, write};
 fn bounds(rows: &str, batch_size: usize, max_negatives: Option<usize>) -> BatchBounds {
     let dir = TempDir::new().unwrap();
     let source = DataSource::new(write(dir.path(), "rows.jsonl", rows));
-    BatchBounds::new(&open(&source, &dir.path().join("cache")).unwrap(), batch_size, max_negatives)
+    BatchBounds::new([&open(&source, &dir.path().join("cache")).unwrap()], batch_size, max_negatives)
 }
 
 /// A text of `n` words is `<s> prefix w ... </s>`: `n + 3` tokens.
@@ -65,7 +65,7 @@ fn no_batch_exceeds_them() {
     };
     let sampler = Sampler::new(cache.catalog(), &config).unwrap();
     for max_negatives in [None, Some(0), Some(1)] {
-        let most = BatchBounds::new(&cache, batch_size, max_negatives);
+        let most = BatchBounds::new([&*cache], batch_size, max_negatives);
         let mut largest = [0, 0];
         for step in 0..300 {
             let rules = NegativeRules { per_query: max_negatives, teacher_margin: None };

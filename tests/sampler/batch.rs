@@ -201,10 +201,30 @@ fn a_teacher_rejects_negatives() {
     assert!(n_rejected > 500);
 }
 
+#[test]
+fn the_stream_has_the_longest_first() {
+    let texts = Texts::new(40, 3);
+    let sampler = sampler(texts.catalog(), &config(BatchMode::Hybrid, 8));
+    for step in 0..30 {
+        let batch = Batch::pack(step, &sampler.batch(step), &texts, ALL).unwrap();
+        let mut by_definition: Vec<usize> = (0..batch.n_seqs()).collect();
+        by_definition.sort_by_key(|&seq| (usize::MAX - batch.seq(seq).len(), seq));
+        let (mut found, mut ids) = (vec![usize::MAX; batch.n_seqs()], Vec::<i32>::new());
+        for (seq, &place) in batch.places.iter().enumerate() {
+            found[place as usize] = seq;
+        }
+        assert_eq!(found, by_definition);
+        assert_ne!(found, (0..batch.n_seqs()).collect::<Vec<_>>(), "lengths differ");
+        found.iter().for_each(|&seq| ids.extend(batch.seq(seq)));
+        assert_eq!(batch.ids, ids);
+    }
+}
+
 fn load(texts: Texts, steps: Range<u64>) -> (Loader, Arc<Sampler>, Arc<Texts>) {
     let sampler = Arc::new(sampler(texts.catalog(), &config(BatchMode::Hybrid, 8)));
     let texts = Arc::new(texts);
-    (load_batches(sampler.clone(), texts.clone(), steps, ALL).unwrap(), sampler, texts)
+    let draw = sampler.clone();
+    (load_batches(move |step| draw.batch(step), texts.clone(), steps, ALL).unwrap(), sampler, texts)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Every group of `expected` once in every stretch of `expected.len()` groups.
-fn check_passes(sequence: &[u64], expected: Range<u64>, what: &str) {
+pub fn check_passes(sequence: &[u64], expected: Range<u64>, what: &str) {
     let n = (expected.end - expected.start) as usize;
     assert!(sequence.len() >= 2 * n, "{what}: the test must see two passes");
     for (p, pass) in sequence.chunks_exact(n).enumerate() {

@@ -187,3 +187,48 @@ fn quiet_prints_the_result_only() {
     assert_eq!(done.stderr, "");
     assert!(done.stdout.contains("multilingual mAP"), "{}", done.stdout);
 }
+
+#[test]
+fn several_datasets_take_turns_or_mix() {
+    let sandbox = Sandbox::new();
+    let groups = crate::common::groups(24, &["de", "en"]);
+    sandbox.write("a.jsonl", crate::common::jsonl(&groups[..8]));
+    sandbox.write("b.jsonl", crate::common::jsonl(&groups[8..]));
+    sandbox.write("two.toml", "[[datasets]]\nname = 'first'\ndata = 'a.jsonl'\n[[datasets]]\ndata = 'b.jsonl'\n");
+    let bert = fixture("bert");
+    let drawn = |out: &str, more: &[&str]| -> Vec<String> {
+        let all = ["--model", &bert, "--out", out, "--set", "batch_size=4", "--set", "dataset_sampling=round_robin"];
+        sandbox.hbt(&[&["train"], more, all.as_slice()].concat()).ok();
+        let name = |line: &Value| line["dataset"].as_str().unwrap_or("-").to_owned();
+        metrics(&sandbox, out).iter().map(name).collect()
+    };
+    // 24 groups are six batches of four.
+    assert_eq!(drawn("tables", &["two.toml"]), ["first", "b.jsonl", "first", "b.jsonl", "first", "b.jsonl"]);
+    let typed = drawn("typed", &["--data", "a.jsonl", "--data", "b.jsonl"]);
+    assert_eq!(typed, ["a.jsonl", "b.jsonl", "a.jsonl", "b.jsonl", "a.jsonl", "b.jsonl"]);
+    assert_eq!(drawn("mixed", &["two.toml", "--set", "dataset_batches=mixed"]), ["-"; 6]);
+    let weights = |run: &str| std::fs::read(sandbox.path(&format!("{run}/last/model.safetensors"))).unwrap();
+    assert_eq!(weights("tables"), weights("typed"));
+    assert_ne!(weights("tables"), weights("mixed"));
+}
+
+#[test]
+fn a_teachers_margin_needs_scores() {
+    let sandbox = Sandbox::new();
+    let mut groups = crate::common::groups(12, &["de", "en"]);
+    sandbox.write("plain.jsonl", crate::common::jsonl(&groups));
+    for group in &mut groups {
+        group["negatives"] = serde_json::json!({"en": ["a long sentence", "bank"]});
+        group["neg_scores"] = serde_json::json!({"en": [0.5, 0.25]});
+        group["pos_scores"] = serde_json::json!({"de": [0.5], "en": [0.5]});
+    }
+    sandbox.write("scored.jsonl", crate::common::jsonl(&groups));
+    let bert = fixture("bert");
+    let with = |data: &str| {
+        let args = ["train", "--model", &bert, "--data", data, "--set", "steps=2", "--set", "batch_size=4"];
+        sandbox.hbt(&[&args[..], &["--set", "teacher_margin=0.1", "--set", "eval_task=none"]].concat())
+    };
+    with("scored.jsonl").ok();
+    let failed = with("plain.jsonl");
+    assert!(failed.stderr.contains("teacher_margin: the data has no scores of a teacher"), "{}", failed.stderr);
+}

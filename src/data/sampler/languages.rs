@@ -1,5 +1,6 @@
 //! How much each language weighs, and the languages that a row draws by these weights.
 
+use super::BatchKind;
 use super::config::{LangSampling, SamplerConfig};
 use crate::data::catalog::{Catalog, Class, LangId};
 use crate::random::{hash, unit};
@@ -37,15 +38,27 @@ impl LangWeights {
         self.common[lang as usize]
     }
 
+    /// Draws the languages of query and passage of a row in a batch of `kind`, which groups of this class can serve.
+    pub fn draw_langs(&self, kind: BatchKind, class: &Class, bits: u64) -> (LangId, LangId) {
+        match kind {
+            BatchKind::Monolingual(lang) => (lang, lang),
+            BatchKind::MixedMonolingual => {
+                let lang = self.draw_common(class, bits);
+                (lang, lang)
+            }
+            BatchKind::CrossLingual => self.draw_pair(class, bits),
+        }
+    }
+
     /// Draws among the languages in which groups of this class have both a query and a positive.
-    pub fn draw_common(&self, class: &Class, bits: u64) -> LangId {
+    fn draw_common(&self, class: &Class, bits: u64) -> LangId {
         let langs = class.query_langs.iter().filter(|lang| class.passage_langs.contains(lang));
         draw(langs.map(|&lang| (lang, self.common(lang))), bits)
     }
 
     /// Draws a query language and a different passage language among those that groups of this class have: the pair
     /// `(q, p)` with probability proportional to `query_weight[q] * passage_weight[p]`.
-    pub fn draw_pair(&self, class: &Class, bits: u64) -> (LangId, LangId) {
+    fn draw_pair(&self, class: &Class, bits: u64) -> (LangId, LangId) {
         let passage = |lang: LangId| self.passage[lang as usize];
         let total: f64 = class.passage_langs.iter().map(|&lang| passage(lang)).sum();
         // What is left for the passage once the query's language is taken.

@@ -16,18 +16,24 @@
 //! 4. **Row draws** (`languages.rs`). A row of a cross-lingual or mixed batch draws its languages among those its
 //!    group has.
 //!
+//! Where there is more than one dataset, a [`Mixture`] shares out the steps or the rows among them (`mixture.rs`,
+//! `mixed.rs`), again by turns that can be counted.
+//!
 //! Where streams have different sets (data that is parallel only in part), each set has passes of its own: a
 //! group that is in two sets comes once per pass of each of them.
 
 mod config;
 mod group_set;
 mod languages;
+mod mixed;
+mod mixture;
 mod passes;
 pub(super) mod permutation;
 mod refusal;
 mod turns;
 
 pub use config::{BatchMode, LangSampling, SamplerConfig};
+pub use mixture::{DatasetBatches, DatasetSampling, Mixture, MixtureConfig, Part};
 
 use crate::Result;
 use crate::data::catalog::{Catalog, Class, LangId};
@@ -77,6 +83,8 @@ pub struct Row {
 pub struct SampledBatch {
     /// What all rows have in common.
     pub kind: BatchKind,
+    /// The dataset that all rows are from, where a run has more than one and does not mix them.
+    pub dataset: Option<usize>,
     /// `batch_size` rows of as many different groups.
     pub rows: Vec<Row>,
 }
@@ -175,19 +183,13 @@ impl Sampler {
         let turn = self.turns.before(step, &set.serves);
         let groups = set.passes.batch(turn).into_iter().map(|index| set.groups.group(index));
         let rows = groups.zip(0..).map(|(group, row)| self.row(stream.kind, step, row, group)).collect();
-        SampledBatch { kind: stream.kind, rows }
+        SampledBatch { kind: stream.kind, dataset: None, rows }
     }
 
     fn row(&self, kind: BatchKind, step: u64, row: u64, group: u64) -> Row {
         let bits = |purpose: Use| hash(&[self.seed, purpose as u64, step, row]);
-        let (query_lang, passage_lang) = match kind {
-            BatchKind::Monolingual(lang) => (lang, lang),
-            BatchKind::MixedMonolingual => {
-                let lang = self.weights.draw_common(self.classes.class_of(group), bits(Use::Language));
-                (lang, lang)
-            }
-            BatchKind::CrossLingual => self.weights.draw_pair(self.classes.class_of(group), bits(Use::Language)),
-        };
+        let class = self.classes.class_of(group);
+        let (query_lang, passage_lang) = self.weights.draw_langs(kind, class, bits(Use::Language));
         Row { group, query_lang, passage_lang, pick: bits(Use::Pick) }
     }
 
@@ -211,6 +213,15 @@ fn has_lang(class: &Class, lang: LangId) -> bool {
     class.query_langs.contains(&lang) && class.passage_langs.contains(&lang)
 }
 
+/// Whether groups of this class can be in a batch of `kind`.
+fn serves(class: &Class, kind: BatchKind) -> bool {
+    match kind {
+        BatchKind::Monolingual(lang) => has_lang(class, lang),
+        BatchKind::MixedMonolingual => class.query_langs.iter().any(|&lang| has_lang(class, lang)),
+        BatchKind::CrossLingual => class.query_langs.iter().any(|q| class.passage_langs.iter().any(|p| p != q)),
+    }
+}
+
 /// Languages in which a monolingual batch can be drawn, ascending.
 fn monolingual_langs(catalog: &Catalog, config: &SamplerConfig) -> Result<Vec<LangId>> {
     let langs: Vec<LangId> = (0..catalog.languages.len() as LangId)
@@ -229,10 +240,7 @@ fn multilingual_groups(
     kind: BatchKind,
     config: &SamplerConfig,
 ) -> Result<GroupSet> {
-    let groups = classes.select(|class| match kind {
-        BatchKind::CrossLingual => class.query_langs.iter().any(|q| class.passage_langs.iter().any(|p| p != q)),
-        _ => class.query_langs.iter().any(|&lang| has_lang(class, lang)),
-    });
+    let groups = classes.select(|class| serves(class, kind));
     if groups.len() == 0 {
         return Err(refusal::no_groups(catalog, config, kind));
     }

@@ -15,35 +15,55 @@ use crate::random::hash;
 ///
 /// With fewer than two batches of groups there is no room for that, and little choice of order either: every pass
 /// then has the same order, in which any `batch_size` neighbours (the end joined to the start) are different.
+///
+/// Where batches are not of one size ([`Passes::of_stretches`]), nobody knows how many items of a pass the batch took
+/// that goes on into the next one. That pass then opens as if it had been as many as possible: of its first
+/// `2 * batch_size` items, those among the last `batch_size` of the pass before go behind the others.
 pub struct Passes {
     n: u64,
     batch_size: u64,
     key: u64,
+    /// Whether every batch has `batch_size` items.
+    is_even: bool,
 }
 
 impl Passes {
     /// Passes over `0..n` in batches of `batch_size <= n`, in the orders that belong to `key`.
     pub fn new(n: u64, batch_size: u64, key: u64) -> Self {
         assert!(0 < batch_size && batch_size <= n, "a batch of {batch_size} from {n} groups");
-        Passes { n, batch_size, key }
+        Passes { n, batch_size, key, is_even: true }
+    }
+
+    /// Passes over `0..n` for batches of at most `longest <= n` items; see [`Passes::stretch`].
+    pub fn of_stretches(n: u64, longest: u64, key: u64) -> Self {
+        Passes { is_even: false, ..Passes::new(n, longest, key) }
     }
 
     /// The items of one batch.
     pub fn batch(&self, number: u64) -> Vec<u64> {
-        let start = u128::from(number) * u128::from(self.batch_size);
+        self.stretch(u128::from(number) * u128::from(self.batch_size), self.batch_size)
+    }
+
+    /// `len <= batch_size` items of the sequence from place `start` on: all different.
+    pub fn stretch(&self, start: u128, len: u64) -> Vec<u64> {
         let offset = (start % u128::from(self.n)) as u64;
-        let here = self.batch_size.min(self.n - offset);
-        if self.n < 2 * self.batch_size {
+        let here = len.min(self.n - offset);
+        if self.n < self.batch_size + self.opening_len() {
             let order = self.order(0);
-            return (offset..offset + here).chain(0..self.batch_size - here).map(|place| order.item(place)).collect();
+            return (offset..offset + here).chain(0..len - here).map(|place| order.item(place)).collect();
         }
-        // At most number / 2: it fits.
+        // Less than the number of batches: it fits.
         let pass = (start / u128::from(self.n)) as u64;
         let mut items = self.items(pass, offset, here);
-        if here < self.batch_size {
-            items.extend(self.items(pass + 1, 0, self.batch_size - here));
+        if here < len {
+            items.extend(self.items(pass + 1, 0, len - here));
         }
         items
+    }
+
+    /// How many items of a pass may be reordered.
+    fn opening_len(&self) -> u64 {
+        if self.is_even { self.batch_size } else { 2 * self.batch_size }
     }
 
     fn order(&self, pass: u64) -> Permutation {
@@ -53,17 +73,20 @@ impl Passes {
     /// `len <= batch_size` items of a pass, from place `from`.
     fn items(&self, pass: u64, from: u64, len: u64) -> Vec<u64> {
         let order = self.order(pass);
-        let opening = if from < self.batch_size { self.opening(pass, &order) } else { Vec::new() };
+        let opening = if from < self.opening_len() { self.opening(pass, &order) } else { Vec::new() };
         (from..from + len)
             .map(|place| opening.get(place as usize).copied().unwrap_or_else(|| order.item(place)))
             .collect()
     }
 
-    /// The first `batch_size` items of a pass, those last that its first batch already took from the pass before.
+    /// The first items of a pass, those last that its first batch already took from the pass before.
     fn opening(&self, pass: u64, order: &Permutation) -> Vec<u64> {
-        let items = (0..self.batch_size).map(|place| order.item(place));
-        let taken = (u128::from(pass) * u128::from(self.n) % u128::from(self.batch_size)) as u64;
-        if taken == 0 {
+        let items = (0..self.opening_len()).map(|place| order.item(place));
+        let taken = match self.is_even {
+            true => (u128::from(pass) * u128::from(self.n) % u128::from(self.batch_size)) as u64,
+            false => self.batch_size,
+        };
+        if taken == 0 || pass == 0 {
             return items.collect();
         }
         let before = self.order(pass - 1);
@@ -109,6 +132,27 @@ mod tests {
             let fixed = first.iter().zip(pass(p)).filter(|(a, b)| **a == *b).count();
             // One item in expectation keeps its place; 8 or more has probability 1e-5.
             assert!(fixed < 8, "pass {p} keeps {fixed} of 100 places");
+        }
+    }
+
+    /// Any neighbours are different, wherever a batch of uneven length may begin and end.
+    #[test]
+    fn stretches_hold_nothing_twice() {
+        for longest in [1u64, 2, 3, 5, 8] {
+            for n in longest..=6 * longest + 1 {
+                let passes = Passes::of_stretches(n, longest, n + 1000 * longest);
+                let sequence: Vec<u64> = (0..20 * n).map(|place| passes.stretch(u128::from(place), 1)[0]).collect();
+                for (p, pass) in sequence.chunks_exact(n as usize).enumerate() {
+                    let mut sorted = pass.to_vec();
+                    sorted.sort_unstable();
+                    assert!(sorted.iter().copied().eq(0..n), "n = {n}, longest = {longest}, pass {p}: {pass:?}");
+                }
+                for (start, stretch) in sequence.windows(longest as usize).enumerate() {
+                    assert_eq!(passes.stretch(start as u128, longest), stretch);
+                    let distinct: std::collections::HashSet<_> = stretch.iter().collect();
+                    assert_eq!(distinct.len() as u64, longest, "n = {n}, from {start}: {stretch:?}");
+                }
+            }
         }
     }
 

@@ -2,15 +2,15 @@
 
 use super::{BatchKind, BatchMode, SamplerConfig};
 use crate::Error;
-use crate::data::catalog::Catalog;
+use crate::data::catalog::{Catalog, LangId};
 
 /// No group at all can serve a batch of `kind`.
 pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> Error {
     if catalog.n_groups() == 0 {
         return Error::config("data", "holds no group of a query and a positive; name a file that does");
     }
-    let lack = match (kind, catalog.languages.as_slice()) {
-        (BatchKind::CrossLingual, [only]) if only == "und" => {
+    let lack = match (kind, languages(catalog).as_slice()) {
+        (BatchKind::CrossLingual, ["und"]) => {
             "cross-lingual batches need two languages, but the data names none (query_lang, passage_lang)".to_owned()
         }
         (BatchKind::CrossLingual, [only]) => {
@@ -38,7 +38,7 @@ pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> 
 /// `n_groups` groups can serve a batch of `kind`: some, but fewer than a batch has rows.
 pub fn too_few_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind, n_groups: u64) -> Error {
     let (have, mut remedies) = match kind {
-        BatchKind::Monolingual(lang) if catalog.languages.len() > 1 => {
+        BatchKind::Monolingual(lang) if languages(catalog).len() > 1 => {
             let lang = &catalog.languages[lang as usize];
             let other = match config.mode {
                 BatchMode::Hybrid => BatchMode::CrossLingual,
@@ -60,4 +60,13 @@ pub fn too_few_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind
          twice in a batch; {remedies}"
     );
     Error::config("batch_size", message)
+}
+
+/// Languages that some group has; one of several datasets need not have all that the catalog names.
+fn languages(catalog: &Catalog) -> Vec<&str> {
+    let groups = || catalog.classes.iter().filter(|class| class.n_groups > 0);
+    let is_used =
+        |lang: &LangId| groups().any(|class| class.query_langs.contains(lang) || class.passage_langs.contains(lang));
+    let used = (0..catalog.languages.len() as LangId).filter(is_used);
+    used.map(|lang| catalog.languages[usize::from(lang)].as_str()).collect()
 }

@@ -17,7 +17,7 @@ const CHUNK: u64 = 64;
 /// is random. So frequencies are as good as integers allow over every chunk too (a run of 60 steps gets its share of
 /// each kind), and counting what came before an index takes a closed form a chunk and a look at one chunk, not at
 /// the whole block.
-struct Strata {
+pub(super) struct Strata {
     /// Where the slots of each outcome end; the slots of a block are `0..block_len`.
     ends: Vec<u64>,
     block_len: u64,
@@ -25,7 +25,7 @@ struct Strata {
 }
 
 impl Strata {
-    fn new(weights: &[f64], key: u64) -> Self {
+    pub(super) fn new(weights: &[f64], key: u64) -> Self {
         let block_len = BLOCK.max((16 * weights.len() as u64).next_power_of_two());
         let mut end = 0;
         let ends = apportion(weights, block_len)
@@ -57,13 +57,13 @@ impl Strata {
     }
 
     /// The outcome of an index.
-    fn outcome(&self, index: u64) -> usize {
+    pub(super) fn outcome(&self, index: u64) -> usize {
         let r = self.chunk_order(index / self.block_len).item(index % self.block_len / CHUNK);
         self.chunk(index - index % CHUNK, r)(index % CHUNK)
     }
 
     /// How many of the indices below `index` have an outcome for which `counted` holds.
-    fn before(&self, index: u64, counted: impl Fn(usize) -> bool) -> u64 {
+    pub(super) fn before(&self, index: u64, counted: impl Fn(usize) -> bool) -> u64 {
         let (block, chunk) = (index / self.block_len, index % self.block_len / CHUNK);
         let order = self.chunk_order(block);
         let whole_chunks = || (0..chunk).map(|c| order.item(c));

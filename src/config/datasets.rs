@@ -1,0 +1,124 @@
+//! The key `datasets`: a table for each dataset of a run that has more than one.
+
+use std::path::PathBuf;
+
+use toml::{Table, Value as Toml};
+
+use super::choices::*;
+use super::suggest::nearest_key;
+use super::value::{ANY, Bounds, KeyType, above};
+
+/// One table of `datasets`. What it leaves out is as the key of the same name says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// What messages and `metrics.jsonl` call it; none: its `data`
+    pub name: Option<String>,
+    /// A file or a directory
+    pub data: PathBuf,
+    /// Layout of the data
+    pub data_format: Option<DataFormat>,
+    /// Part of the data to train on
+    pub split: Option<Split>,
+    /// Passage of SQuAD-layout data
+    pub passage_unit: Option<PassageUnit>,
+    /// Text put before every query
+    pub query_prefix: Option<String>,
+    /// Text put before every passage
+    pub passage_prefix: Option<String>,
+    /// How much it counts, above 0; see [`DatasetSampling`]
+    pub weight: f64,
+}
+
+/// What a table may say.
+const FIELDS: [&str; 8] =
+    ["name", "data", "data_format", "split", "passage_unit", "query_prefix", "passage_prefix", "weight"];
+
+impl Dataset {
+    /// Everything at `data`, as the configuration's other keys say.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Dataset {
+            name: None,
+            data: data.into(),
+            data_format: None,
+            split: None,
+            passage_unit: None,
+            query_prefix: None,
+            passage_prefix: None,
+            weight: 1.0,
+        }
+    }
+
+    /// The name, given or not.
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.data.to_string_lossy().into_owned())
+    }
+
+    /// Reads a table; the error is what is wrong with it.
+    fn read(value: &Toml) -> Result<Self, String> {
+        let Some(table) = value.as_table() else { return Err("is no table".to_owned()) };
+        if let Some(unknown) = table.keys().find(|key| !FIELDS.contains(&key.as_str())) {
+            let near = nearest_key(unknown, FIELDS).filter(|near| FIELDS.contains(near));
+            let near = near.map_or(format!("there are {}", FIELDS.join(", ")), |near| format!("did you mean {near}?"));
+            return Err(format!("has an unknown key {unknown:?}; {near}"));
+        }
+        let data = field::<PathBuf>(table, "data", &ANY)?;
+        Ok(Dataset {
+            name: optional(table, "name")?,
+            data: data.ok_or("has no data; name a file or a directory")?,
+            data_format: optional(table, "data_format")?,
+            split: optional(table, "split")?,
+            passage_unit: optional(table, "passage_unit")?,
+            query_prefix: optional(table, "query_prefix")?,
+            passage_prefix: optional(table, "passage_prefix")?,
+            weight: field(table, "weight", &above(0.0))?.unwrap_or(1.0),
+        })
+    }
+
+    fn write(&self) -> String {
+        let fields = [
+            self.name.as_ref().map(|name| ("name", name.write())),
+            Some(("data", self.data.write())),
+            self.data_format.map(|format| ("data_format", format.write())),
+            self.split.map(|split| ("split", split.write())),
+            self.passage_unit.map(|unit| ("passage_unit", unit.write())),
+            self.query_prefix.as_ref().map(|prefix| ("query_prefix", prefix.write())),
+            self.passage_prefix.as_ref().map(|prefix| ("passage_prefix", prefix.write())),
+            Some(("weight", self.weight.write())),
+        ];
+        let fields: Vec<String> = fields.into_iter().flatten().map(|(key, value)| format!("{key} = {value}")).collect();
+        format!("{{ {} }}", fields.join(", "))
+    }
+}
+
+/// A field that may say "none", as the keys of the same names may.
+fn optional<T: KeyType>(table: &Table, key: &str) -> Result<Option<T>, String> {
+    field::<Option<T>>(table, key, &ANY).map(Option::flatten)
+}
+
+fn field<T: KeyType>(table: &Table, key: &str, bounds: &Bounds) -> Result<Option<T>, String> {
+    let Some(value) = table.get(key) else { return Ok(None) };
+    let wrong = || format!("has {key} = {value}, which must be {}", T::expects(bounds));
+    T::read(value, bounds).map(Some).ok_or_else(wrong)
+}
+
+fn read_all(value: &Toml) -> Result<Vec<Dataset>, String> {
+    let tables = value.as_array().ok_or("is no list of tables")?;
+    let read = |(i, table)| Dataset::read(table).map_err(|message| format!("table {} {message}", i + 1));
+    tables.iter().enumerate().map(read).collect()
+}
+
+impl KeyType for Vec<Dataset> {
+    fn expects(_: &Bounds) -> String {
+        "a [[datasets]] table for each, with data and what differs from the other keys".to_owned()
+    }
+    fn complaint(value: &Toml) -> Option<String> {
+        read_all(value).err()
+    }
+    fn read(value: &Toml, _: &Bounds) -> Option<Self> {
+        read_all(value).ok()
+    }
+    fn write(&self) -> String {
+        let tables: Vec<String> = self.iter().map(Dataset::write).collect();
+        format!("[{}]", tables.join(", "))
+    }
+}

@@ -1,0 +1,168 @@
+//! The datasets of a run as one source of texts.
+//!
+//! Languages, groups and texts are numbered on from dataset to dataset. With one dataset, all numbers are its own.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::catalog::{Catalog, Class, LangId, Role, TextSource};
+use super::sampler::Part;
+use super::shard::TokenCache;
+use super::union::Union;
+
+/// What a run trains on; see the [module](self).
+pub struct Datasets {
+    members: Vec<Member>,
+    catalog: Catalog,
+    /// Labels that are another's in truth, since another dataset has one of its texts.
+    joined: HashMap<u64, u64>,
+}
+
+struct Member {
+    name: String,
+    weight: f64,
+    cache: TokenCache,
+    /// Its groups, with languages as all datasets number them.
+    catalog: Catalog,
+    /// The dataset's own number of each language, if it has it.
+    own_langs: Vec<Option<LangId>>,
+    first_group: u64,
+    first_text: u64,
+}
+
+impl Datasets {
+    /// Of caches with their names and weights, at least one.
+    pub fn new(caches: Vec<(String, f64, TokenCache)>) -> Self {
+        assert!(!caches.is_empty(), "a run has a dataset");
+        let mut languages: Vec<String> =
+            caches.iter().flat_map(|(_, _, cache)| cache.catalog().languages.iter().cloned()).collect();
+        languages.sort();
+        languages.dedup();
+        let joined = if caches.len() > 1 { join_labels(&caches) } else { HashMap::new() };
+        let (mut first_group, mut first_text) = (0, 0);
+        let mut members = Vec::with_capacity(caches.len());
+        for (name, weight, cache) in caches {
+            let own_langs: Vec<_> = languages.iter().map(|lang| number_of(lang, cache.catalog())).collect();
+            let catalog = renumbered(cache.catalog(), &languages);
+            let (n_groups, n_texts) = (cache.n_groups(), cache.n_texts());
+            members.push(Member { name, weight, cache, catalog, own_langs, first_group, first_text });
+            first_group += n_groups;
+            first_text += n_texts;
+        }
+        let classes = members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect();
+        Datasets { members, catalog: Catalog { languages, classes }, joined }
+    }
+
+    /// What a sampler draws from.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let parts = self.members.iter();
+        parts.map(|of| Part { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
+    }
+
+    /// Each dataset's cache.
+    pub fn caches(&self) -> impl ExactSizeIterator<Item = &TokenCache> {
+        self.members.iter().map(|member| &member.cache)
+    }
+
+    /// What a dataset is called.
+    pub fn name(&self, dataset: usize) -> &str {
+        &self.members[dataset].name
+    }
+
+    /// A name for the content, in this order: [`TokenCache::key`] of one dataset.
+    pub fn key(&self) -> String {
+        let keys: Vec<String> = self.caches().map(TokenCache::key).collect();
+        match keys.as_slice() {
+            [one] => one.clone(),
+            all => format!("{:032x}", xxh3_128(all.concat().as_bytes())),
+        }
+    }
+
+    /// Texts that a teacher has scored.
+    pub fn n_scores(&self) -> u64 {
+        self.caches().map(TokenCache::n_scores).sum()
+    }
+
+    /// The dataset that a text is from, and its number there.
+    fn locate(&self, text: u64) -> (&Member, u64) {
+        let member = &self.members[self.members.partition_point(|member| member.first_text <= text) - 1];
+        (member, text - member.first_text)
+    }
+}
+
+impl TextSource for Datasets {
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn texts(&self, group: u64, role: Role, lang: LangId) -> std::ops::Range<u64> {
+        let member = &self.members[self.members.partition_point(|member| member.first_group <= group) - 1];
+        let Some(lang) = member.own_langs[usize::from(lang)] else { return 0..0 };
+        let texts = member.cache.texts(group - member.first_group, role, lang);
+        member.first_text + texts.start..member.first_text + texts.end
+    }
+
+    fn tokens(&self, text: u64) -> &[u32] {
+        let (member, text) = self.locate(text);
+        member.cache.tokens(text)
+    }
+
+    fn label(&self, text: u64) -> u64 {
+        let (member, text) = self.locate(text);
+        let label = member.cache.label(text);
+        *self.joined.get(&label).unwrap_or(&label)
+    }
+
+    fn teacher_score(&self, text: u64) -> Option<f32> {
+        let (member, text) = self.locate(text);
+        member.cache.teacher_score(text)
+    }
+}
+
+/// The number of a language in a catalog.
+fn number_of(lang: &String, catalog: &Catalog) -> Option<LangId> {
+    catalog.languages.binary_search(lang).ok().map(|number| number as LangId)
+}
+
+/// A catalog with its languages numbered as in `languages`, which has them all. Both are ascending, so the classes' lists
+/// stay so.
+fn renumbered(catalog: &Catalog, languages: &[String]) -> Catalog {
+    let number = |lang: &LangId| {
+        let name = &catalog.languages[usize::from(*lang)];
+        languages.binary_search(name).expect("languages of all datasets") as LangId
+    };
+    let class = |class: &Class| Class {
+        n_groups: class.n_groups,
+        query_langs: class.query_langs.iter().map(number).collect(),
+        passage_langs: class.passage_langs.iter().map(number).collect(),
+    };
+    Catalog { languages: languages.to_vec(), classes: catalog.classes.iter().map(class).collect() }
+}
+
+/// Labels of different datasets that have a query or a passage in common, each with the least of those that it is one
+/// with. Takes a sort of all texts' hashes, once a run; what stays is as large as what the datasets share.
+fn join_labels(caches: &[(String, f64, TokenCache)]) -> HashMap<u64, u64> {
+    let mut same = Vec::new();
+    for of_queries in [true, false] {
+        let mut texts: Vec<(u64, u64)> = Vec::new();
+        for (_, _, cache) in caches {
+            let infos = (0..cache.n_texts()).into_par_iter().map(|text| cache.text_info(text));
+            let wanted = infos.filter(|info| (info.role == Role::Query) == of_queries);
+            texts.par_extend(wanted.map(|info| (info.hash, info.label)));
+        }
+        texts.par_sort_unstable();
+        texts.dedup();
+        let pairs = texts.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+        same.extend(pairs.map(|pair| (pair[0].1, pair[1].1)));
+    }
+    let mut labels: Vec<u64> = same.iter().flat_map(|(a, b)| [*a, *b]).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    let number = |label: u64| labels.binary_search(&label).expect("listed above");
+    let mut union = Union::new(labels.len());
+    same.iter().for_each(|(a, b)| union.join(number(*a), number(*b)));
+    // The first of a set stands for it, which is the least.
+    (0..labels.len()).map(|i| (labels[i], labels[union.root(i)])).collect()
+}

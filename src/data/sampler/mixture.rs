@@ -1,0 +1,221 @@
+//! Batches from more than one dataset: whose turn a step is, or which rows of it are whose.
+//!
+//! Homogeneous batches: the steps are shared out among the datasets as a block of turns shares them among languages
+//! (`turns.rs`), and each dataset has a [`Sampler`] of its own, whose steps are the turns that the dataset has had. Mixed
+//! batches are in `mixed.rs`. Both are functions of (seed, step): how often a dataset was drawn before a step has a closed
+//! form.
+
+use super::mixed::Mixed;
+use super::turns::Strata;
+use super::{SampledBatch, Sampler, SamplerConfig};
+use crate::data::catalog::Catalog;
+use crate::random::hash;
+use crate::{Error, Result};
+
+crate::choices::choices! {
+    /// How often each dataset is drawn, by its weight `w` and the number `n` of its groups that can be drawn.
+    DatasetSampling {
+        /// In proportion to `w`.
+        Weights = "weights",
+        /// In proportion to `w n`.
+        Proportional = "proportional",
+        /// In proportion to `w n^(1/T)`: with T = 1 in proportion to the data, with a large T to the weights.
+        Temperature = "temperature",
+        /// One after the other.
+        RoundRobin = "round_robin",
+    }
+
+    /// Whether datasets meet in a batch.
+    DatasetBatches {
+        /// Every batch is of one dataset.
+        Homogeneous = "homogeneous",
+        /// Every batch has rows of all datasets that can serve its kind.
+        Mixed = "mixed",
+    }
+}
+
+/// How a run draws from its datasets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixtureConfig {
+    /// How often each is drawn.
+    pub sampling: DatasetSampling,
+    /// `T` of [`DatasetSampling::Temperature`], at least 1.
+    pub temperature: f64,
+    /// Whether they meet in a batch.
+    pub batches: DatasetBatches,
+}
+
+/// A dataset of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// What messages call it.
+    pub name: &'a str,
+    /// Its groups. All datasets of a run have the same languages, whether they use them or not.
+    pub catalog: &'a Catalog,
+    /// More than 0.
+    pub weight: f64,
+}
+
+/// Draws the batches of a run from its datasets. Groups are numbered on from dataset to dataset.
+pub struct Mixture {
+    how: How,
+    n_groups: u64,
+    batch_size: usize,
+}
+
+enum How {
+    One(Sampler),
+    Homogeneous(Homogeneous),
+    Mixed(Mixed),
+}
+
+/// Every dataset's own sampler, and whose turn each step is.
+struct Homogeneous {
+    shares: Shares,
+    samplers: Vec<Sampler>,
+    first_groups: Vec<u64>,
+}
+
+/// Seeds of the mixture itself, and of each dataset's sampler: apart from one another and from what a sampler uses.
+#[derive(Clone, Copy)]
+enum Use {
+    Shares = 101,
+    Dataset,
+}
+
+impl Mixture {
+    /// A run's batches from `parts`. From one dataset they are what its [`Sampler`] draws.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`], with the dataset's name; no dataset at all.
+    pub fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
+        mixing.check()?;
+        let how = match parts {
+            [] => return Err(Error::config("data", "is missing; name a dataset")),
+            [one] => How::One(Sampler::new(one.catalog, config)?),
+            _ if mixing.batches == DatasetBatches::Mixed => How::Mixed(Mixed::new(parts, config, mixing)?),
+            _ => How::Homogeneous(Homogeneous::new(parts, config, mixing)?),
+        };
+        let n_groups = match &how {
+            How::One(sampler) => sampler.n_groups(),
+            How::Homogeneous(all) => all.samplers.iter().map(Sampler::n_groups).sum(),
+            How::Mixed(mixed) => mixed.n_groups(),
+        };
+        Ok(Mixture { how, n_groups, batch_size: config.batch_size })
+    }
+
+    /// The batch of `step` (0 is the first). The same for every call, in whatever order the calls come.
+    pub fn batch(&self, step: u64) -> SampledBatch {
+        match &self.how {
+            How::One(sampler) => sampler.batch(step),
+            How::Homogeneous(all) => all.batch(step),
+            How::Mixed(mixed) => mixed.batch(step),
+        }
+    }
+
+    /// How many groups of all datasets can be drawn at all.
+    pub fn n_groups(&self) -> u64 {
+        self.n_groups
+    }
+
+    /// Steps in which as many rows are drawn as there are groups to draw, in all datasets: the length of an epoch.
+    pub fn steps_per_pass(&self) -> f64 {
+        self.n_groups as f64 / self.batch_size as f64
+    }
+}
+
+impl Homogeneous {
+    fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
+        let mut samplers = Vec::with_capacity(parts.len());
+        for (part, number) in parts.iter().zip(0..) {
+            let own = SamplerConfig { seed: hash(&[config.seed, Use::Dataset as u64, number]), ..config.clone() };
+            samplers.push(Sampler::new(part.catalog, &own).map_err(|error| about(part, error))?);
+        }
+        let weights = parts.iter().zip(&samplers).map(|(part, sampler)| mixing.weigh(part.weight, sampler.n_groups()));
+        let shares = Shares::new(&weights.collect::<Vec<_>>(), mixing, config.seed, 0);
+        Ok(Homogeneous { shares, samplers, first_groups: first_groups(parts) })
+    }
+
+    fn batch(&self, step: u64) -> SampledBatch {
+        let dataset = self.shares.outcome(step);
+        let mut batch = self.samplers[dataset].batch(self.shares.before(step, dataset));
+        batch.rows.iter_mut().for_each(|row| row.group += self.first_groups[dataset]);
+        SampledBatch { dataset: Some(dataset), ..batch }
+    }
+}
+
+impl MixtureConfig {
+    fn check(&self) -> Result<()> {
+        if (1.0..f64::INFINITY).contains(&self.temperature) {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is out of range; set it to 1 (in proportion to the datasets' sizes) or more (more even)",
+            self.temperature
+        );
+        Err(Error::config("dataset_temperature", message))
+    }
+
+    /// How much a dataset of `n_groups` groups to draw counts.
+    pub(super) fn weigh(&self, weight: f64, n_groups: u64) -> f64 {
+        match self.sampling {
+            DatasetSampling::Weights => weight,
+            DatasetSampling::Proportional => weight * n_groups as f64,
+            DatasetSampling::Temperature => weight * (n_groups as f64).powf(1.0 / self.temperature),
+            DatasetSampling::RoundRobin => 1.0,
+        }
+    }
+}
+
+/// One of a few outcomes for every index, as often as configured, and how often each came before.
+pub(super) enum Shares {
+    Drawn(Strata),
+    InTurn(u64),
+}
+
+impl Shares {
+    /// Shares in proportion to `weights`; `number` keeps the shares of one run apart.
+    pub(super) fn new(weights: &[f64], mixing: &MixtureConfig, seed: u64, number: u64) -> Self {
+        match mixing.sampling {
+            DatasetSampling::RoundRobin => Shares::InTurn(weights.len() as u64),
+            _ => Shares::Drawn(Strata::new(weights, hash(&[seed, Use::Shares as u64, number]))),
+        }
+    }
+
+    pub(super) fn outcome(&self, index: u64) -> usize {
+        match self {
+            Shares::Drawn(strata) => strata.outcome(index),
+            Shares::InTurn(n) => (index % n) as usize,
+        }
+    }
+
+    /// How many of the indices below `index` have this outcome.
+    pub(super) fn before(&self, index: u64, outcome: usize) -> u64 {
+        match self {
+            Shares::Drawn(strata) => strata.before(index, |other| other == outcome),
+            Shares::InTurn(n) => index / n + u64::from(index % n > outcome as u64),
+        }
+    }
+}
+
+/// The number of each dataset's first group.
+pub(super) fn first_groups(parts: &[Part]) -> Vec<u64> {
+    let mut next = 0;
+    let mut first = |part: &Part| {
+        next += part.catalog.n_groups();
+        next - part.catalog.n_groups()
+    };
+    parts.iter().map(&mut first).collect()
+}
+
+/// `error`, and which dataset it is about.
+fn about(part: &Part, error: Error) -> Error {
+    match error {
+        Error::Config { key, message } if key == "mode" => {
+            let way_out = "or dataset_batches = \"mixed\", where others serve such batches";
+            Error::config(key, format!("dataset {:?}: {message}, {way_out}", part.name))
+        }
+        Error::Config { key, message } => Error::config(key, format!("dataset {:?}: {message}", part.name)),
+        other => other,
+    }
+}

@@ -1,0 +1,142 @@
+//! Several datasets as one source of texts.
+
+use std::collections::HashMap;
+
+use hbt::data::batch::{Batch, NegativeRules};
+use hbt::data::catalog::{LangId, Role, TextSource};
+use hbt::data::datasets::Datasets;
+use hbt::data::formats::DataSource;
+use hbt::data::sampler::{
+    BatchMode, DatasetBatches, DatasetSampling, LangSampling, Mixture, MixtureConfig, SamplerConfig,
+};
+use hbt::data::shard::{TokenCache, TokenizeSpec};
+use tempfile::TempDir;
+
+use super::{spec, tokenizer, write};
+
+fn cache(rows: &str, spec: &TokenizeSpec) -> TokenCache {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows));
+    TokenCache::open_or_build(&source, &tokenizer(), spec, dir.path(), &|_, _| ()).unwrap()
+}
+
+/// Role, language, tokens and label of a text.
+type Known = (Role, String, Vec<u32>, u64);
+
+/// What every group of a source has, by its number.
+fn all(source: &dyn TextSource) -> Vec<Vec<Known>> {
+    let languages = &source.catalog().languages;
+    let of_group = |group: u64| {
+        let mut texts = Vec::new();
+        for role in [Role::Query, Role::Positive, Role::Negative] {
+            for (lang, name) in languages.iter().enumerate() {
+                let cell = source.texts(group, role, lang as LangId);
+                let text = |text| (role, name.clone(), source.tokens(text).to_vec(), source.label(text));
+                texts.extend(cell.map(text));
+            }
+        }
+        texts
+    };
+    (0..source.catalog().n_groups()).map(of_group).collect()
+}
+
+const A: &str = r#"{"id": "a0", "query": {"en": "w1"}, "positive": {"en": "w30", "de": "w11"}, "negatives": {"en": ["w40", "w50"]}}
+{"id": "a1", "query": {"en": "w2"}, "positive": {"en": "w12"}}
+{"id": "a2", "query": {"de": "w3"}, "positive": {"de": "w13"}}"#;
+
+/// Shares a positive with a0 and a question with a1; a0 has a negative that is a positive here.
+const B: &str = r#"{"id": "b0", "query": {"ar": "w4"}, "positive": {"en": "w30", "ar": "w14"}}
+{"id": "b1", "query": {"en": "w2"}, "positive": {"en": "w15"}}
+{"id": "b2", "query": {"en": "w5"}, "positive": {"zh": "w40"}, "negatives": {"zh": ["w13", "w50"]}}"#;
+
+#[test]
+fn numbers_go_on_from_dataset_to_dataset() {
+    let other = TokenizeSpec { query_prefix: "w7 w7 ".into(), ..spec() };
+    let (a, b) = (all(&cache(A, &spec())), all(&cache(B, &other)));
+    let datasets = Datasets::new(vec![("a".into(), 1.0, cache(A, &spec())), ("b".into(), 1.0, cache(B, &other))]);
+    assert_eq!(datasets.catalog().languages, ["ar", "de", "en", "zh"]);
+    assert_eq!((datasets.name(0), datasets.name(1)), ("a", "b"));
+    let without_labels = |mut groups: Vec<Vec<Known>>| {
+        groups.iter_mut().flatten().for_each(|text| text.3 = 0);
+        groups
+    };
+    assert_eq!(without_labels(all(&datasets)), without_labels([a.clone(), b].concat()));
+    // Alone, a dataset is its cache.
+    let alone = Datasets::new(vec![("a".into(), 1.0, cache(A, &spec()))]);
+    assert_eq!(all(&alone), a);
+    assert_eq!(alone.key(), cache(A, &spec()).key());
+    assert_ne!(datasets.key(), alone.key());
+}
+
+#[test]
+fn labels_are_joined_over_all_datasets() {
+    let datasets = Datasets::new(vec![("a".into(), 1.0, cache(A, &spec())), ("b".into(), 1.0, cache(B, &spec()))]);
+    // As if the groups of one file: what is the same there is the same here.
+    let together = all(&cache(&format!("{A}\n{B}"), &spec()));
+    let by_text = |groups: Vec<Vec<Known>>| {
+        let mut texts: Vec<_> = groups.into_iter().flatten().collect();
+        texts.sort();
+        texts
+    };
+    let (apart, together) = (by_text(all(&datasets)), by_text(together));
+    assert_eq!(apart.len(), 18);
+    let mut same: HashMap<u64, u64> = HashMap::new();
+    for (apart, together) in apart.iter().zip(&together) {
+        assert_eq!((&apart.0, &apart.1, &apart.2), (&together.0, &together.1, &together.2));
+        assert_eq!(*same.entry(apart.3).or_insert(together.3), together.3, "{apart:?}");
+    }
+    let mut labels: Vec<_> = same.values().collect();
+    labels.sort();
+    labels.dedup();
+    assert_eq!(labels.len(), same.len(), "two labels are one in truth");
+    // a0 with b0, a1 with b1, a2, b2, and one negative that is nobody's.
+    assert_eq!(labels.len(), 5);
+}
+
+#[test]
+fn batches_hold_what_their_rows_name() {
+    let rows = |from: usize, n: usize, lang: &str| -> String {
+        let row = |i: usize| {
+            format!("{{\"query\": {{\"{lang}\": \"w{i}\"}}, \"positive\": {{\"{lang}\": \"w{}\"}}}}\n", i + 40)
+        };
+        (from..from + n).map(row).collect()
+    };
+    let prefixed = |query: &str| TokenizeSpec { query_prefix: query.into(), passage_prefix: String::new(), ..spec() };
+    let datasets = Datasets::new(vec![
+        ("a".into(), 1.0, cache(&rows(0, 20, "en"), &prefixed("w90 "))),
+        ("b".into(), 3.0, cache(&rows(20, 20, "de"), &prefixed("w91 "))),
+    ]);
+    let config = SamplerConfig {
+        mode: BatchMode::MixedMonolingual,
+        alpha: 0.5,
+        lang_sampling: LangSampling::Uniform,
+        lang_temperature: 3.0,
+        batch_size: 8,
+        seed: 1,
+    };
+    for (batches, of_a) in [(DatasetBatches::Homogeneous, [0, 8]), (DatasetBatches::Mixed, [2, 2])] {
+        let mixing = MixtureConfig { sampling: DatasetSampling::Weights, temperature: 1.0, batches };
+        let mixture = Mixture::new(&datasets.parts(), &config, &mixing).unwrap();
+        let mut n_of_a = 0;
+        for step in 0..64 {
+            let batch = Batch::pack(step, &mixture.batch(step), &datasets, NegativeRules::default()).unwrap();
+            let mut here = 0;
+            for query in 0..8 {
+                let [_, prefix, word, _] = batch.seq(query)[..] else { panic!("{:?}", batch.seq(query)) };
+                let word = word - super::W0 as i32;
+                let is_a = word < 20;
+                assert_eq!(prefix - super::W0 as i32, if is_a { 90 } else { 91 });
+                assert_eq!(batch.seq(8 + query)[1] - super::W0 as i32, word + 40);
+                assert_eq!(
+                    datasets.catalog().languages[usize::from(batch.query_langs[query])],
+                    ["de", "en"][usize::from(is_a)]
+                );
+                here += usize::from(is_a);
+            }
+            assert!(of_a.contains(&here), "{here} rows of a in {batches} batches");
+            assert_eq!(batch.dataset, (batches == DatasetBatches::Homogeneous).then_some(usize::from(here == 0)));
+            n_of_a += here;
+        }
+        assert_eq!(n_of_a, 64 * 8 / 4);
+    }
+}
