@@ -17,7 +17,8 @@ fn texts(of: &[(&str, &str)]) -> Vec<Text> {
 }
 
 fn group(id: &str, queries: &[(&str, &str)], positives: &[(&str, &str)], negatives: &[(&str, &str)]) -> Group {
-    Group { id: id.into(), queries: texts(queries), positives: texts(positives), negatives: texts(negatives) }
+    let [queries, positives, negatives] = [queries, positives, negatives].map(texts);
+    Group { id: id.into(), queries, positives, negatives, ..Group::default() }
 }
 
 /// What is mined from `rows` when `embed` makes vectors of texts.

@@ -3,7 +3,7 @@
 use std::io::BufWriter;
 use std::path::Path;
 
-use super::{Job, data_source, finish, model_dir, on_device};
+use super::{Job, data_source, datasets, finish, model_dir, on_device};
 use hbt::backend::Backend;
 use hbt::cli::MineArgs;
 use hbt::config::Config;
@@ -18,7 +18,12 @@ pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let rules = Rules { seed: config.seed, ..args.rules() };
     rules.check()?;
-    let input = Input::open(&data_source(&config)?)?;
+    let datasets = datasets(&config)?;
+    let [dataset] = &datasets[..] else {
+        let message = format!("has {} datasets; mine each by itself, into a file of its own", datasets.len());
+        return Err(Error::config("datasets", message));
+    };
+    let input = Input::open(&data_source(&config, dataset))?;
     if input.files().any(|file| is_same(file, &args.output)) {
         return Err(Error::config("--output", "is a file of the data itself; name another one"));
     }

@@ -126,6 +126,16 @@ pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
     Ok(vec![Dataset::new(path)])
 }
 
+/// Where a dataset is, and how to read it.
+pub fn data_source(config: &Config, dataset: &Dataset) -> DataSource {
+    DataSource {
+        path: dataset.data.clone(),
+        format: dataset.data_format.unwrap_or(config.data_format),
+        split: dataset.split.unwrap_or(config.split),
+        passage_unit: dataset.passage_unit.unwrap_or(config.passage_unit),
+    }
+}
+
 /// The training data, its queries and passages tokenized as `kinds` and the datasets say, now or in an earlier run.
 pub fn tokenized(config: &Config, tokenizer: &TextTokenizer, kinds: &[TextKind; 2]) -> Result<Datasets> {
     let of = |dataset: &Dataset| {
@@ -149,12 +159,7 @@ fn tokenized_one(
         query_max_len: query.max_len,
         passage_max_len: passage.max_len,
     };
-    let source = DataSource {
-        path: dataset.data.clone(),
-        format: dataset.data_format.unwrap_or(config.data_format),
-        split: dataset.split.unwrap_or(config.split),
-        passage_unit: dataset.passage_unit.unwrap_or(config.passage_unit),
-    };
+    let source = data_source(config, dataset);
     let counter = Counter::new("tokenized", 0);
     let progress = |done, total| counter.set(done, total);
     let cache = TokenCache::open_or_build(&source, tokenizer, &spec, &cache_dir()?, &progress)?;

@@ -35,7 +35,7 @@ fn random_rows(state: &mut u64, n: usize) -> Vec<Group> {
         let queries = (0..n_queries).map(|_| text("query", 400)).collect();
         let positives = (0..1 + i % 3).map(|_| text("passage", 150)).collect();
         let negatives = (0..i % 4).map(|_| text("passage", 200)).collect();
-        rows.push(Group { id: format!("group {}", i - i % 5 % 2), queries, positives, negatives });
+        rows.push(Group { id: format!("group {}", i - i % 5 % 2), queries, positives, negatives, ..Group::default() });
     }
     rows
 }

@@ -9,10 +9,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Deserializer, Map, Value, json};
 
 use super::flat::{self, Place};
-use super::{Group, Text, parallel, parse_object};
-
-/// Scores that a teacher gave to a row's negatives, one each.
-const SCORES: [&str; 2] = ["neg_scores", "negative_scores"];
+use super::{Group, Text, parallel, parse_object, scores};
 
 /// A row, parallel or not, with `negatives` after those it has, or instead of them.
 ///
@@ -31,7 +28,7 @@ pub fn add_negatives(
     replace: bool,
 ) -> std::result::Result<String, String> {
     let row = parse_object(line)?;
-    if let Some(key) = flat::find(&row, &SCORES) {
+    if let Some(key) = flat::find(&row, &scores::NEGATIVE) {
         return Err(format!(
             "{key} has a score for every negative but none for mined ones; remove it from the data and score the \
              negatives again when they are mined"
@@ -44,7 +41,7 @@ pub fn add_negatives(
     }
 }
 
-/// A group as a parallel row. A language with one query or positive holds a string, others a list, as all negatives do.
+/// A group without scores as a parallel row. A language with one query or positive holds a string, others a list, as all negatives do.
 pub fn parallel_row(group: &Group) -> String {
     let lists = |texts: &[Text]| {
         let mut by_lang = Map::new();
@@ -60,7 +57,7 @@ pub fn parallel_row(group: &Group) -> String {
         }
         by_lang
     };
-    let Group { id, queries, positives, negatives } = group;
+    let Group { id, queries, positives, negatives, .. } = group;
     json!({"id": id, "query": by_lang(queries), "positive": by_lang(positives), "negatives": lists(negatives)})
         .to_string()
 }
