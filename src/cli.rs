@@ -336,7 +336,7 @@ impl EncodeArgs {
 /// Options of `hbt bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure, separated by commas; attention,train_step for example [default: everything]
+    /// What to measure, separated by commas; attention,train_step for example [default: all but info_nce_large]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub op: Vec<Op>,
 
