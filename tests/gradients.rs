@@ -376,21 +376,23 @@ fn a_step_is_the_same_on_any_number_of_threads<B: Backend>(backend: &B) {
     }
 }
 
-/// Runs every check on one backend, each as a test of its own.
+/// Runs every check on backends, each as a test of its own.
 macro_rules! check_backend {
-    ($module:ident: $backend:expr; $($check:ident)+) => {
+    ($module:ident: $backends:expr; $($check:ident)+) => {
         mod $module {
             $(
                 #[test]
                 fn $check() {
-                    super::$check(&$backend);
+                    for backend in $backends {
+                        super::$check(&backend);
+                    }
                 }
             )+
         }
     };
-    ($module:ident: $backend:expr) => {
+    ($module:ident of f32: $backends:expr) => {
         check_backend! {
-            $module: $backend;
+            $module: $backends;
             bert_with_mean_pooling
             bert_with_cls_pooling_and_a_dense_layer
             xlm_roberta_with_mean_pooling_and_a_dense_layer
@@ -400,19 +402,25 @@ macro_rules! check_backend {
             a_step_leaves_nothing_behind
             a_batch_of_three_equals_three_singles
             row_chunks_of_the_loss_equal_the_whole
-            a_step_is_the_same_on_any_number_of_threads
+        }
+    };
+    ($module:ident of bf16: $backends:expr) => {
+        check_backend! {
+            $module: $backends;
+            gradients_are_those_of_f32
+            chunked_steps_equal_unchunked_ones
+            dropout_changes_the_step
+            a_step_leaves_nothing_behind
+            a_batch_of_three_equals_three_singles
+            row_chunks_of_the_loss_equal_the_whole
         }
     };
 }
 
-check_backend!(cpu_f32: hbt::backend::Cpu::<f32>::new());
-check_backend! {
-    cpu_bf16: hbt::backend::Cpu::<half::bf16>::new();
-    gradients_are_those_of_f32
-    chunked_steps_equal_unchunked_ones
-    dropout_changes_the_step
-    a_step_leaves_nothing_behind
-    a_batch_of_three_equals_three_singles
-    row_chunks_of_the_loss_equal_the_whole
-    a_step_is_the_same_on_any_number_of_threads
-}
+check_backend!(cpu_f32 of f32: [hbt::backend::Cpu::<f32>::new()]);
+check_backend!(cpu_bf16 of bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
+check_backend!(cpu_f32_threads: [hbt::backend::Cpu::<f32>::new()]; a_step_is_the_same_on_any_number_of_threads);
+check_backend!(cpu_bf16_threads: [hbt::backend::Cpu::<half::bf16>::new()]; a_step_is_the_same_on_any_number_of_threads);
+// One order of the stand-in is enough: every operation has been through several.
+check_backend!(cuda_f32 of f32: crate::device::cuda::<f32>().take(1));
+check_backend!(cuda_bf16 of bf16: crate::device::cuda::<half::bf16>().take(1));
