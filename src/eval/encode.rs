@@ -85,6 +85,7 @@ impl<B: Backend> Retriever<B> {
     /// A directory that is incomplete or does not fit hbt, a pooling that nobody names, and no memory left.
     pub fn load(backend: B, path: &Path, config: &Config) -> Result<Self> {
         let dir = ModelDir::open(path)?;
+        check_head_size(&backend, &dir)?;
         let from_scratch = config.from_scratch.then_some(config.seed);
         // Each takes half a second and more, and a tokenizer is read by one thread.
         let (tokenizer, weights) = rayon::join(
@@ -244,6 +245,22 @@ impl<B: Backend> Retriever<B> {
 }
 
 /// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones.
+/// Before anything is loaded or written.
+fn check_head_size<B: Backend>(backend: &B, dir: &ModelDir) -> Result<()> {
+    let (hidden, heads) = (dir.config.hidden_size, dir.config.num_attention_heads);
+    if hidden / heads <= B::MAX_HEAD_SIZE {
+        return Ok(());
+    }
+    let message = format!(
+        "hidden_size {hidden} / num_attention_heads {heads} makes heads of {}, but {} computes heads of up to {}; set \
+         device = \"cpu\", or take another model",
+        hidden / heads,
+        backend.name(),
+        B::MAX_HEAD_SIZE
+    );
+    Err(Error::file(dir.transformer.join("config.json"), message))
+}
+
 fn load_weights<T>(
     dir: &ModelDir,
     from_scratch: Option<u64>,

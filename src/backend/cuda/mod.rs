@@ -108,6 +108,8 @@ impl<E: CudaElement> Backend for Cuda<E> {
     type Arrival = Arrival;
     type Readback = Readback;
 
+    const MAX_HEAD_SIZE: usize = attention::MAX_HEAD_SIZE;
+
     fn name(&self) -> String {
         let (major, minor) = self.device.context.capability;
         format!("cuda ({}, {}, sm_{major}{minor})", E::NAME, self.device.context.name)
