@@ -340,6 +340,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub op: Vec<Op>,
 
+    /// Where to measure [default: auto]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]))]
+    pub device: Option<String>,
+
     /// f32 or bf16 [default: both, one after the other]
     #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16"]), hide_possible_values = true)]
     pub precision: Option<String>,
@@ -356,7 +360,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
 
-    /// Configuration file and `--set`: precision, threads and device count here.
+    /// Configuration file and `--set`: device, precision and threads count here.
     #[command(flatten)]
     pub config: ConfigArgs,
 }
@@ -364,7 +368,7 @@ pub struct BenchArgs {
 impl BenchArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        self.config.draft(&[("--precision", "precision", &self.precision)])
+        self.config.draft(&[("--device", "device", &self.device), ("--precision", "precision", &self.precision)])
     }
 }
 

@@ -62,6 +62,29 @@ fn too_little_memory() {
     assert_says(&error, &["out of memory: ", " MiB for ", " are not to be had (", " MiB of the device are free); "]);
 }
 
+/// The kernels have heads of up to 256. Said before anything is loaded: the weights are still those of other heads.
+#[test]
+fn heads_that_are_too_large() {
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.copy_model("bert", "wide");
+    for (file, narrow, wide) in [
+        ("wide/config.json", "\"hidden_size\": 32", "\"hidden_size\": 516"),
+        ("wide/1_Pooling/config.json", "dimension\": 32", "dimension\": 516"),
+    ] {
+        let text = sandbox.read(file);
+        assert!(text.contains(narrow), "{file}: {text}");
+        sandbox.write(file, text.replace(narrow, wide));
+    }
+    let before = sandbox.contents();
+    for precision in ["f32", "bf16"] {
+        let args = [&train("wide", &["steps=2"])[..], &["--device", "cuda", "--precision", precision]].concat();
+        let error = Done::new(command(&sandbox, &args).output().unwrap()).error();
+        let heads = "wide/config.json: hidden_size 516 / num_attention_heads 2 makes heads of 258, but cuda (";
+        assert_says(&error, &[heads, ") computes heads of up to 256; set device = \"cpu\""]);
+        assert_eq!(sandbox.contents(), before);
+    }
+}
+
 /// Only the driver and what else is named, of the stand-in's libraries.
 fn with_libraries(names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
