@@ -106,8 +106,8 @@ pub const PYTORCH_STEPS: f64 = EMBEDDINGS / 0.05;
 pub type Alike = (f64, f64);
 
 /// The gradient of one parameter. All of a model's are off by a common factor, which is most of the difference in norm:
-/// the loss's slope in the logits changes by [`BF16_COSINE`] / temperature.
-pub const BF16_GRADIENT: Alike = (0.998, 0.04);
+/// the loss's slope in the logits changes by [`BF16_COSINE`] / temperature, and is stored rounded: [`BF16_SCORES`].
+pub const BF16_GRADIENT: Alike = (0.998, 0.04 + BF16_SCORES);
 /// The gradients of all parameters as one vector.
 pub const BF16_GRADIENTS: Alike = (0.999, 0.01);
 /// Embeddings have length 1 to f32's precision.
