@@ -1,6 +1,6 @@
 //! The whole loss over a batch's embeddings, forward and backward: as many passages as queries.
 
-use super::inputs::{host, near, samples, tensor};
+use super::inputs::{near, samples, tensor};
 use super::{Benchmark, Case, Op, Work};
 use crate::Result;
 use crate::backend::{Backend, Ints, Pairing, Tensor};
@@ -83,11 +83,11 @@ impl<B: Backend> Case for Loss<'_, B> {
     /// One way, the gradient of a query is `(sum_j softmax_j p_j - p_i) / (t n)`; both ways, the mean cosine must be right.
     fn check(&mut self) -> Result<()> {
         self.run()?;
-        let b = self.backend;
-        let (x, d) = (host(b, &self.embeddings)?, host(b, &self.d_embeddings)?);
+        // f32 here and of the gradient only what is looked at: the copies shall not be more than what is measured.
+        let x = self.embeddings.to_vec(self.backend)?;
         let (queries, passages) = x.split_at(self.n * D);
         let cosine = |i: usize, j: usize| -> f64 {
-            queries[i * D..][..D].iter().zip(&passages[j * D..][..D]).map(|(a, b)| a * b).sum()
+            queries[i * D..][..D].iter().zip(&passages[j * D..][..D]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
         };
         let positive = (0..self.n).map(|i| cosine(i, i)).sum::<f64>() / self.n as f64;
         let report = self.loss.report(self.n, 2 * self.n, &self.host_results);
@@ -99,9 +99,11 @@ impl<B: Backend> Case for Loss<'_, B> {
             let inv_t = 1.0 / f64::from(TEMPERATURE);
             let exps: Vec<f64> = (0..self.n).map(|j| (cosine(i, j) * inv_t).exp()).collect();
             let (total, scale) = (exps.iter().sum::<f64>(), inv_t / self.n as f64);
-            for (k, &got) in d[i * D..][..D].iter().enumerate() {
-                let mean: f64 = exps.iter().enumerate().map(|(j, e)| e / total * passages[j * D + k]).sum();
-                near::<B::E>("d_query", got, (mean - passages[i * D + k]) * scale, scale)?;
+            let d = self.d_embeddings.part_to_vec(self.backend, i * D..(i + 1) * D)?;
+            for (k, &got) in d.iter().enumerate() {
+                let passage = |j: usize| f64::from(passages[j * D + k]);
+                let mean: f64 = exps.iter().enumerate().map(|(j, e)| e / total * passage(j)).sum();
+                near::<B::E>("d_query", f64::from(got), (mean - passage(i)) * scale, scale)?;
             }
         }
         Ok(())
