@@ -194,8 +194,8 @@ mod tests {
         // Rows of 1,000 bytes: rows 0 to 3 are in the first page of 4,000, row 999 in the last one.
         assert_eq!(words.bytes(1000, 4000), 8000);
         assert_eq!(words.bytes(1000, 1000), 5000);
-        // A row of 3,000 bytes that begins at 3,000 is in two pages of 4,096; row 0 is in the first of them.
-        assert_eq!(words.bytes(3000, 4096), (3 + 1) * 4096);
+        // Rows 0 to 3 take the first 12,000 bytes, which are three pages; row 999 begins in one page and ends in the next.
+        assert_eq!(words.bytes(3000, 4096), (3 + 2) * 4096);
         // Half as many ids in half of the text: as many times more as the run is longer, but no more than there are.
         (words.n_at_half, words.n_seen, words.share_seen) = (2, 4, 0.1);
         assert_eq!(words.bytes(1000, 1000), 50_000);

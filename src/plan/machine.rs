@@ -127,11 +127,12 @@ const CONTEXT_BYTES: u64 = 600 << 20;
 /// Workspaces of products, partial sums, and what is left over in slabs. An estimate.
 pub const WORKSPACE_BYTES: u64 = 128 << 20;
 
-/// Rows and columns of the matrices that are multiplied, and bytes that are copied.
-const PRODUCT: usize = 1024;
-const COPY_ROWS: usize = 1 << 12;
+/// A product as steps have them, `(m, k) (k, n)`.
+const PRODUCT: [usize; 3] = [4096, 1536, 384];
+/// Elements that are copied: 128 MiB, more than most caches hold.
+const COPY: [usize; 2] = [1 << 12, 1 << 13];
 /// Time that each may take.
-const BUDGET: Duration = Duration::from_millis(80);
+const BUDGET: Duration = Duration::from_millis(100);
 
 impl Speed {
     /// Multiplies and copies for an instant.
@@ -139,18 +140,19 @@ impl Speed {
     /// # Errors
     /// When the device has no memory left.
     pub fn measure<B: Backend>(backend: &B) -> Result<Self> {
-        let values: Vec<B::E> = (0..PRODUCT * PRODUCT).map(|i| B::E::from_f32((i % 17) as f32 - 8.0)).collect();
-        let shape = [PRODUCT, PRODUCT];
-        let a = Tensor::<B, B::E>::from_slice(backend, &values, &shape)?;
-        let mut out = Tensor::zeros(backend, &shape)?;
+        let matrix = |rows: usize, columns: usize| {
+            let values: Vec<B::E> = (0..rows * columns).map(|i| B::E::from_f32((i % 17) as f32 - 8.0)).collect();
+            Tensor::<B, B::E>::from_slice(backend, &values, &[rows, columns])
+        };
+        let [m, n, k] = PRODUCT;
+        let (a, b, mut out) = (matrix(m, k)?, matrix(n, k)?, Tensor::zeros(backend, &[m, n])?);
         let product = best_of(backend, &mut || {
             let (trans_a, trans_b, bias, accumulate) = (false, true, None, false);
-            backend.gemm(Gemm { a: &a, trans_a, b: &a, trans_b, bias, out: &mut out, accumulate })
+            backend.gemm(Gemm { a: &a, trans_a, b: &b, trans_b, bias, out: &mut out, accumulate })
         })?;
-        let shape = [COPY_ROWS, COPY_ROWS];
-        let (from, mut to) = (Tensor::<B, f32>::zeros(backend, &shape)?, Tensor::zeros(backend, &shape)?);
+        let (from, mut to) = (Tensor::<B, f32>::zeros(backend, &COPY)?, Tensor::zeros(backend, &COPY)?);
         let copy = best_of(backend, &mut || backend.paste_rows(&from, &mut to, 0))?;
-        let flops = 2.0 * (PRODUCT as f64).powi(3);
+        let flops = 2.0 * (m * n * k) as f64;
         let bytes = (2 * from.len() * size_of::<f32>()) as f64;
         Ok(Speed { products: flops / product, memory: bytes / copy, is_measured: true })
     }

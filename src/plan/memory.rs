@@ -10,7 +10,7 @@ use half::bf16;
 /// What buffers on a GPU are multiples of.
 const GPU_GRANULARITY: usize = 256;
 /// The program, its threads, and small things.
-const PROGRAM_BYTES: u64 = 48 << 20;
+const PROGRAM_BYTES: u64 = 36 << 20;
 /// Memory of a tokenizer for each byte of its file: XLM-R's 9 MB become 300.
 const TOKENIZER_FACTOR: u64 = 33;
 /// Pages of memory that the system hands out by itself.

@@ -238,14 +238,14 @@ mod tests {
     fn numbers_are_short() {
         assert_eq!(
             ["0", "7", "12.3", "100", "1,234", "1,234,567"],
-            [0.0, 7.0, 12.34, 99.96, 1234.4, 1_234_567.0].map(|n| count(n)).each_ref().map(String::as_str)
+            [0.0, 7.0, 12.34, 99.96, 1234.4, 1_234_567.0].map(count).each_ref().map(String::as_str)
         );
         assert_eq!(
             ["0.00 ", "999 ", "1.00 k", "12.3 M", "123 G", "1.98 T"],
             [0.0, 999.0, 999.7, 12.34e6, 123.4e9, 1.98e12].map(si).each_ref().map(String::as_str)
         );
         assert_eq!(
-            ["12.0 ms", "100.0 seconds", "2.0 minutes", "2.0 hours", "120 hours"],
+            ["12.0 ms", "100 seconds", "2.0 minutes", "2.0 hours", "120 hours"],
             [0.012, 100.0, 120.0, 7200.0, 432_000.0].map(duration).each_ref().map(String::as_str)
         );
         assert_eq!((plural(1, "chunk"), plural(1200, "step")), ("1 chunk".to_owned(), "1,200 steps".to_owned()));

@@ -33,7 +33,7 @@ const SPECIAL_TOKENS: usize = 2;
 
 /// How tokens are counted.
 enum Counting {
-    Exact(TextTokenizer),
+    Exact(Box<TextTokenizer>),
     ByCharacters { vocab_size: usize },
 }
 
@@ -60,7 +60,7 @@ impl Sample {
     pub fn read(sources: &[(DataSource, TokenizeSpec)], tokenizer: &Path, vocab_size: usize) -> Result<Sample> {
         let len = std::fs::metadata(tokenizer).map_err(|e| Error::io("read", tokenizer, e))?.len();
         let counting = match len <= MOST_TOKENIZER_BYTES {
-            true => Counting::Exact(TextTokenizer::from_file(tokenizer)?),
+            true => Counting::Exact(TextTokenizer::from_file(tokenizer)?.into()),
             false => Counting::ByCharacters { vocab_size },
         };
         let mut sample = Sample {
