@@ -11,14 +11,17 @@ mod profile;
 pub mod report;
 mod results;
 pub mod schedule;
+mod stepper;
 mod word_table;
 
 pub use bounds::StepBounds;
+pub use feed::Slot;
 pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
+pub use stepper::{Stepper, dropout};
 
-use crate::backend::{Backend, Element, Purpose};
+use crate::backend::{Backend, Element};
 use crate::config::Config;
 use crate::data::batch::NegativeRules;
 use crate::data::bounds::BatchBounds;
@@ -29,8 +32,8 @@ use crate::data::sampler::{Mixture, MixtureConfig, SamplerConfig};
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
-use crate::loss::{InfoNce, LearnedTemperature};
-use crate::model::{Gradients, Keep, Packer, StepDropout, specs};
+use crate::loss::LearnedTemperature;
+use crate::model::{Keep, Packer, specs};
 use crate::progress::Counter;
 use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
@@ -119,10 +122,7 @@ struct Trainer<'a, B: Backend> {
     state: TrainingState,
     feed: Feed<B>,
     schedule: Schedule,
-    optimizer: Optimizer<B>,
-    loss: InfoNce<B>,
-    grad_cache: GradCache<B>,
-    grads: Gradients<B>,
+    stepper: Stepper<B>,
     /// The last step, as long as its results are not here
     pending: Option<Pending<B>>,
     /// Results on the host
@@ -140,10 +140,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             return Err(Error::config("best_metric", message));
         }
         let sampler = sampler(config, &setup.data)?;
-        let total_steps = match (config.steps, config.epochs) {
-            (Some(steps), _) => steps as u64,
-            (None, epochs) => (epochs.unwrap_or(1.0) * sampler.steps_per_pass()).ceil().max(1.0) as u64,
-        };
+        let total_steps = total_steps(config, sampler.steps_per_pass());
         let state = match &setup.state {
             Some(state) if state.data != setup.data.key() => {
                 let message =
@@ -166,51 +163,31 @@ impl<'a, B: Backend> Trainer<'a, B> {
             },
         };
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);
-        let optimizer_config = OptimizerConfig {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: config.weight_decay as f32,
-            max_grad_norm: config.max_grad_norm.unwrap_or(0.0) as f32,
-        };
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
-        let mut optimizer = Purpose::Optimizer.during(|| {
-            let master = if B::E::IS_F32 { None } else { Some(retriever.f32_weights()?) };
-            Optimizer::new(backend, &specs, &encoder.weights, master, optimizer_config)
-        })?;
-        if state.step > 0 && !state.complete {
-            setup.run_dir.load_moments(backend, &specs, &mut optimizer, state.step)?;
-        }
         let batch_bounds = BatchBounds::new(setup.data.caches(), config.batch_size, config.negatives_per_query);
-        let bounds = StepBounds::new(&batch_bounds, config.chunk_tokens, encoder.config.vocab_size);
-        let grads = Purpose::Gradients.during(|| {
-            let mut grads = Gradients::new(backend, &encoder.weights)?;
-            grads.reserve(backend, bounds.n_ids).map(|()| grads)
-        })?;
-        let mut grad_cache = GradCache::new(backend, encoder, config.kept_chunks)?;
-        grad_cache.reserve(backend, encoder, &bounds)?;
-        let loss_config = loss_config::loss_config(config, encoder.embedding_size())?;
-        let mut loss = InfoNce::new(backend, encoder.embedding_size(), loss_config)?;
-        if let Some(bits) = state.temperature {
-            loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
+        let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
+        let bounds = StepBounds::new(&batch_bounds, chunk_tokens, encoder.config.vocab_size);
+        let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
+        let mut stepper = Stepper::new(backend, encoder, &specs, master, config, &bounds)?;
+        if state.step > 0 && !state.complete {
+            setup.run_dir.load_moments(backend, &specs, &mut stepper.optimizer, state.step)?;
         }
-        Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;
+        if let Some(bits) = state.temperature {
+            stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
+        }
         let rules = negative_rules(config, &setup.data)?;
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
-        let packer = Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything);
-        let n_results = loss.n_results(config.batch_size) + optimizer.n_results();
+        let packer = Packer::new(&encoder.config, chunk_tokens, Keep::Everything);
+        let n_results = stepper.n_results(config.batch_size);
         Ok(Trainer {
             feed: Feed::start(backend, batches, packer, bounds.block_len, n_results)?,
             schedule: Schedule::new(config.lr_schedule, config.warmup_ratio, state.total_steps)?,
-            loss,
-            grad_cache,
-            grads,
+            stepper,
             retriever,
             setup,
             state,
-            optimizer,
             pending: None,
             results: Vec::new(),
             last_results: Instant::now(),
@@ -227,15 +204,6 @@ impl<'a, B: Backend> Trainer<'a, B> {
         batch
     }
 
-    /// Dropout of the step in hand: the model's own probabilities, or the configured one for all of them.
-    fn dropout(&self) -> Option<StepDropout> {
-        let (model, config) = (&self.retriever.encoder.config, self.setup.config);
-        let of = |own: f32| config.dropout.map_or(own, |p| p as f32);
-        let (hidden, attention) = (of(model.hidden_dropout_prob), of(model.attention_probs_dropout_prob));
-        let step = self.state.step as u32;
-        (hidden > 0.0 || attention > 0.0).then_some(StepDropout { seed: config.seed, step, hidden, attention })
-    }
-
     /// Asks for one update, and reports the one before it.
     fn step(&mut self, mut fed: Fed<B>, log: &mut Log) -> Result<()> {
         if self.state.temperature.is_some() {
@@ -244,15 +212,11 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         let start = Instant::now();
         let _range = trace::step(self.state.step + 1, fed.batch.n_tokens());
-        let dropout = self.dropout();
+        let dropout = dropout(self.setup.config, &self.retriever.encoder.config, self.state.step);
         let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         let (packed, results) = fed.begin(backend)?;
-        let ids = packed.unique_ids();
-        self.optimizer.begin_step(backend, &mut encoder.weights, &mut self.grads, ids)?;
-        let (loss, grads) = (&mut self.loss, &mut self.grads);
-        self.grad_cache.forward_backward(backend, encoder, packed, dropout, loss, grads, results)?;
-        self.optimizer.step(backend, &mut encoder.weights, grads, ids, learning_rate as f32, results)?;
+        self.stepper.step(backend, encoder, packed, dropout, learning_rate as f32, results)?;
         self.state.step += 1;
         // The device has work again: time to wait for what it did before.
         let done = self.pending.replace(Pending { fed, step: self.state.step, learning_rate, start });
@@ -268,7 +232,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     fn catch_up(&mut self) -> Result<()> {
         assert!(self.pending.is_none(), "a step's results come before what follows from it");
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
-        self.optimizer.catch_up(backend, &mut encoder.weights)
+        self.stepper.optimizer.catch_up(backend, &mut encoder.weights)
     }
 
     fn report(&mut self) -> Result<Option<EvalReport>> {
@@ -332,7 +296,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if gained {
             self.state.best = Some((step, value));
             self.state.without_gain = 0;
-            self.setup.run_dir.save_best(self.retriever, &self.optimizer, &self.card(&report))?;
+            self.setup.run_dir.save_best(self.retriever, &self.stepper.optimizer, &self.card(&report))?;
         } else {
             self.state.without_gain += 1;
         }
@@ -354,7 +318,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             Some((_, report)) => self.card(report),
             None => self.card_text(String::new()),
         };
-        self.setup.run_dir.save_last(self.retriever, &self.optimizer, &card, &self.state)
+        self.setup.run_dir.save_last(self.retriever, &self.stepper.optimizer, &card, &self.state)
     }
 
     /// The last evaluation and the last save.
@@ -373,8 +337,19 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 }
 
+/// Steps of a run on data that a pass takes `steps_per_pass` steps through.
+pub fn total_steps(config: &Config, steps_per_pass: f64) -> u64 {
+    match (config.steps, config.epochs) {
+        (Some(steps), _) => steps as u64,
+        (None, epochs) => (epochs.unwrap_or(1.0) * steps_per_pass).ceil().max(1.0) as u64,
+    }
+}
+
 /// What draws the run's batches.
-fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
+///
+/// # Errors
+/// Data that cannot serve them.
+pub fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
     let sampler_config = SamplerConfig {
         mode: config.mode,
         alpha: config.alpha,
@@ -392,7 +367,10 @@ fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
 }
 
 /// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.
-fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
+///
+/// # Errors
+/// When there are no scores, and a margin is set.
+pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
     if config.teacher_margin.is_some() && data.n_scores() == 0 {
         let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
         return Err(Error::config("teacher_margin", message));

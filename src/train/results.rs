@@ -32,10 +32,10 @@ impl<B: Backend> Trainer<'_, B> {
         self.retriever.backend.receive(pending.fed.results(), &mut self.results)?;
         let Pending { fed, step, learning_rate, start } = pending;
         let (batch, before) = (&fed.batch, std::mem::replace(&mut self.last_results, Instant::now()));
-        let (of_loss, of_update) = self.results.split_at(self.loss.n_results(batch.n_queries));
-        let report = self.loss.report(batch.n_queries, batch.n_seqs(), of_loss);
-        let grad_norm = self.optimizer.grad_norm(of_update);
-        let temperature = f64::from(self.loss.config.temperature);
+        let (of_loss, of_update) = self.results.split_at(self.stepper.loss.n_results(batch.n_queries));
+        let report = self.stepper.loss.report(batch.n_queries, batch.n_seqs(), of_loss);
+        let grad_norm = self.stepper.optimizer.grad_norm(of_update);
+        let temperature = f64::from(self.stepper.loss.config.temperature);
         self.learn_temperature(&report);
         for (what, value) in [("loss", report.loss), ("gradient", grad_norm)] {
             if !value.is_finite() {
@@ -75,7 +75,7 @@ impl<B: Backend> Trainer<'_, B> {
             let mut learned = LearnedTemperature::from_bits(*bits);
             learned.step(report.by_inv_temperature, rate);
             *bits = learned.to_bits();
-            self.loss.config.temperature = learned.temperature() as f32;
+            self.stepper.loss.config.temperature = learned.temperature() as f32;
         }
     }
 
