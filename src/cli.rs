@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::Result;
 use crate::bench::Op;
 use crate::config::{Assignment, Config, Draft};
+use crate::plan::Target;
 use crate::train::ProfileSteps;
 
 /// Fine-tune text encoders into retrievers that work within and across languages
@@ -41,6 +42,8 @@ pub enum Command {
     Encode(EncodeArgs),
     /// Find hard negatives for the data in the data, and write it with them
     Mine(MineArgs),
+    /// Say what a run will take before it begins: memory, time, and what to change if it does not fit
+    Plan(PlanArgs),
     /// Tokenize the data once and say what is in it
     Prepare(InputArgs),
     /// Print every configuration key with its meaning and value, as a TOML file to start from
@@ -60,7 +63,9 @@ impl Command {
             Command::Encode(args) => &args.trace,
             Command::Mine(args) => &args.trace,
             Command::Bench(args) => &args.trace,
-            Command::Compare(_) | Command::Prepare(_) | Command::Config(_) | Command::Info => return None,
+            Command::Compare(_) | Command::Plan(_) | Command::Prepare(_) | Command::Config(_) | Command::Info => {
+                return None;
+            }
         };
         trace.trace.as_deref()
     }
@@ -239,6 +244,33 @@ impl TrainArgs {
             draft.file(&saved)?.option("--resume", "out", found)?;
         }
         Ok(draft)
+    }
+}
+
+/// Options of `hbt plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Model, data and configuration.
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// this, a100-40gb, a100-80gb, h100-80gb, h200-141gb, l4, l40s, rtx3090 or rtx4090
+    #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This)]
+    pub target: Target,
+
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+
+    /// Device and precision.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+impl PlanArgs {
+    /// The configuration typed.
+    pub fn draft(&self) -> Result<Draft> {
+        self.compute.apply(self.input.draft()?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use crate::backend::cpu::has_fast_bf16;
 use crate::backend::cuda::{self, CudaProbe, probe};
 use crate::config::{Device, Precision};
+use crate::memory;
 
 /// What `device` stands for on this machine: `auto` is the first GPU if hbt can compute on it.
 pub fn resolve(device: Device) -> Device {
@@ -118,19 +119,19 @@ fn cpu_features() -> String {
     "those of the target".to_owned()
 }
 
+/// Threads that hbt computes with.
+pub fn n_threads() -> usize {
+    rayon::current_num_threads()
+}
+
 fn threads() -> String {
     let available = std::thread::available_parallelism().map_or_else(|_| "unknown".to_owned(), |n| n.to_string());
     format!("{} used, {available} available", rayon::current_num_threads())
 }
 
 fn memory() -> String {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let bytes = |name| {
-        let kib: u64 = value_of(&meminfo, name, ':')?.trim_end_matches("kB").trim().parse().ok()?;
-        Some(gib(kib * 1024))
-    };
-    match (bytes("MemTotal"), bytes("MemAvailable")) {
-        (Some(total), Some(available)) => format!("{total}, {available} available"),
+    match (memory::meminfo("MemTotal"), memory::available()) {
+        (Some(total), Some(available)) => format!("{}, {} available", gib(total), gib(available)),
         _ => "unknown".to_owned(),
     }
 }

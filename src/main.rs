@@ -36,6 +36,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Compare(args) => commands::compare::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Mine(args) => commands::mine::run(args),
+        Command::Plan(args) => commands::plan::run(args),
         Command::Prepare(args) => commands::prepare::run(args),
         Command::Config(args) => print(&commands::warned(args.draft()?.finish()?).to_toml()),
         Command::Bench(args) => commands::bench::run(args),

@@ -84,7 +84,7 @@ unsafe impl GlobalAlloc for Watching {
 }
 
 /// What `work` takes on a pool of `threads` threads.
-fn taken_in(threads: usize, work: impl FnOnce() + Send) -> Vec<(usize, String)> {
+pub fn taken_in(threads: usize, work: impl FnOnce() + Send) -> Vec<(usize, String)> {
     let taken: &'static Taken = Box::leak(Box::default());
     let start = move |_| WATCHER.set(Some(taken));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(start).build().unwrap();

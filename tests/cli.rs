@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-const COMMANDS: &[&str] = &["train", "eval", "compare", "encode", "mine", "prepare", "config", "bench", "info"];
+const COMMANDS: &[&str] = &["train", "eval", "compare", "encode", "mine", "plan", "prepare", "config", "bench", "info"];
 
 #[test]
 fn without_a_command_it_prints_help_and_fails() {

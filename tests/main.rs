@@ -15,6 +15,7 @@ mod loss;
 mod mine;
 mod model_io;
 mod ops;
+mod plan;
 mod pytorch;
 mod reference;
 mod sampler;

@@ -24,6 +24,7 @@ pub mod ops;
 pub mod packed;
 pub mod philox;
 mod purpose;
+pub mod tally;
 pub mod tensor;
 
 pub use cpu::Cpu;
@@ -33,6 +34,7 @@ pub use packed::{
     ATTENTION_ROWS, HostPairing, Ints, Packed, PackedBatch, PackedHost, Pairing, Segments, attention_work,
 };
 pub use purpose::Purpose;
+pub use tally::Tally;
 pub use tensor::{Element, Tensor, Value};
 
 use crate::Result;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 /// A part of what a run holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// The model.
     Weights,
@@ -11,10 +11,12 @@ pub enum Purpose {
     Optimizer,
     /// Gradients of the parameters.
     Gradients,
-    /// What a chunk keeps on its way through the model, and its integers.
+    /// What a chunk keeps on its way through the model.
     Activations,
     /// Embeddings and rows of scores.
     Loss,
+    /// The integers of batches.
+    Batches,
     /// Anything else.
     #[default]
     Other,
@@ -38,6 +40,11 @@ impl Purpose {
         work()
     }
 
+    /// What memory that is asked for on this thread is for at present.
+    pub(super) fn current() -> Self {
+        PURPOSE.get()
+    }
+
     /// The error that `bytes` are not to be had; `state` says how much there is, or is empty.
     pub(super) fn refused(bytes: usize, state: &str) -> crate::Error {
         let (what, remedy) = match PURPOSE.get() {
@@ -46,6 +53,7 @@ impl Purpose {
             Purpose::Gradients => ("the gradients", "take a smaller model"),
             Purpose::Activations => ("the activations of a chunk", "lower chunk_tokens"),
             Purpose::Loss => ("the embeddings and scores of a batch", "lower batch_size or negatives_per_query"),
+            Purpose::Batches => ("the tokens of batches", "lower batch_size"),
             Purpose::Other => ("a buffer", "lower chunk_tokens or batch_size"),
         };
         let mib = bytes.div_ceil(1 << 20);

@@ -1,8 +1,9 @@
 //! `hbt compare`
 
 use super::eval::evaluate;
+use super::plan::planned;
 use super::train::{holds_run, next_free, train_one};
-use super::{finish_for_training, settle_precision, training_eval_set};
+use super::{finish_for_training, model_dir, settle_precision, training_eval_set};
 use hbt::cli::RunArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;
@@ -38,6 +39,8 @@ pub fn run(args: RunArgs) -> Result<()> {
         config.out = next_free(&config.out, is_taken);
     }
     let config = settle_precision(config);
+    // What the plan decides is the same for all three.
+    let (config, _) = planned(config.clone(), &model_dir(&config)?, Some(&set))?;
     let before = evaluate(&config, &set)?;
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {

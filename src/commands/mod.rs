@@ -5,11 +5,13 @@ pub mod compare;
 pub mod encode;
 pub mod eval;
 pub mod mine;
+pub mod plan;
 pub mod prepare;
 pub mod trace;
 pub mod train;
 
-use hbt::backend::{Backend, Cpu, Cuda, cuda};
+use hbt::backend::cuda::{self, CudaDevice};
+use hbt::backend::{Backend, Cpu, Cuda};
 use hbt::cache::cache_dir;
 use hbt::config::{Config, Dataset, Device, Draft, EvalTask, Precision};
 use hbt::data::datasets::Datasets;
@@ -18,7 +20,7 @@ use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
-use hbt::model::hub;
+use hbt::model::{ModelDir, hub};
 use hbt::progress::{Counter, say};
 use hbt::{Error, Result, embedded, info};
 use std::path::PathBuf;
@@ -86,8 +88,7 @@ pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     }
     let is_f32 = config.precision == Precision::F32;
     if info::resolve(config.device) == Device::Cuda {
-        let why_not = |why| Error::config("device", format!("{why}, or set device = \"cpu\""));
-        let gpu = cuda::require(FIRST_GPU).map_err(why_not)?;
+        let gpu = first_gpu()?;
         cuda::prepare_kernels(&gpu, &|n| say(&format!("compiling {n} files of kernels for {}, once", gpu.name)))?;
         return if is_f32 {
             job.run(Cuda::<f32>::new(FIRST_GPU)?)
@@ -100,6 +101,10 @@ pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
 
 /// The one that CUDA_VISIBLE_DEVICES puts first.
 const FIRST_GPU: usize = 0;
+
+fn first_gpu() -> Result<CudaDevice> {
+    cuda::require(FIRST_GPU).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))
+}
 
 /// The configured model as a directory on this machine.
 pub fn model_dir(config: &Config) -> Result<PathBuf> {
@@ -146,19 +151,38 @@ pub fn tokenized(config: &Config, tokenizer: &TextTokenizer, kinds: &[TextKind; 
     Ok(Datasets::new(caches))
 }
 
-fn tokenized_one(
-    config: &Config,
-    dataset: &Dataset,
-    tokenizer: &TextTokenizer,
-    [query, passage]: &[TextKind; 2],
-) -> Result<TokenCache> {
+/// The training data, if all of it was tokenized in an earlier run.
+pub fn tokenized_before(config: &Config, dir: &ModelDir) -> Result<Option<Datasets>> {
+    let (kinds, tokenizer) = (TextKind::of(config, dir), TextTokenizer::hash_file(&dir.tokenizer)?);
+    let mut caches = Vec::new();
+    for dataset in datasets(config)? {
+        let spec = tokenize_spec(&dataset, &kinds);
+        let Some(cache) = TokenCache::find(&data_source(config, &dataset), tokenizer, &spec, &cache_dir()?)? else {
+            return Ok(None);
+        };
+        caches.push((dataset.label(), dataset.weight, cache));
+    }
+    Ok(Some(Datasets::new(caches)))
+}
+
+/// How a dataset's texts become tokens: as it says itself, else as all do.
+pub fn tokenize_spec(dataset: &Dataset, [query, passage]: &[TextKind; 2]) -> TokenizeSpec {
     let prefix = |own: &Option<String>, kind: &TextKind| own.as_ref().unwrap_or(&kind.prefix).clone();
-    let spec = TokenizeSpec {
+    TokenizeSpec {
         query_prefix: prefix(&dataset.query_prefix, query),
         passage_prefix: prefix(&dataset.passage_prefix, passage),
         query_max_len: query.max_len,
         passage_max_len: passage.max_len,
-    };
+    }
+}
+
+fn tokenized_one(
+    config: &Config,
+    dataset: &Dataset,
+    tokenizer: &TextTokenizer,
+    kinds: &[TextKind; 2],
+) -> Result<TokenCache> {
+    let spec = tokenize_spec(dataset, kinds);
     let source = data_source(config, dataset);
     let counter = Counter::new("tokenized", 0);
     let progress = |done, total| counter.set(done, total);

@@ -1,12 +1,12 @@
 //! `hbt train`
 
+use super::plan::planned;
 use super::trace::INTERRUPTED;
-use super::{
-    Job, finish_for_training, model_dir, model_name, on_device, settle_precision, tokenized, training_eval_set,
-};
+use super::{Job, finish_for_training, model_dir, model_name, on_device, settle_precision, training_eval_set};
 use hbt::backend::Backend;
 use hbt::cli::TrainArgs;
-use hbt::config::{Config, KEYS, Precision};
+use hbt::config::{Amount, Config, KEYS, Precision};
+use hbt::data::datasets::Datasets;
 use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
@@ -62,8 +62,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     handle_interrupts()?;
     let run_dir = RunDir::new(&config.out);
     let eval_set = training_eval_set(&config)?;
-    let job = TrainJob { profile_steps: args.profile_steps, ..TrainJob::new(&config, run_dir, eval_set, None)? };
-    let outcome = on_device(&config, job)?;
+    let job = TrainJob::new(config, run_dir, eval_set, None)?;
+    let config = job.config.clone();
+    let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ..job })?;
     print_outcome(&config, &outcome)?;
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
@@ -76,11 +77,13 @@ pub fn train_one(
     eval_set: Option<EvalSet>,
     before: Option<EvalReport>,
 ) -> Result<Outcome> {
-    on_device(config, TrainJob::new(config, run_dir, eval_set, before)?)
+    let job = TrainJob::new(config.clone(), run_dir, eval_set, before)?;
+    on_device(config, job)
 }
 
-struct TrainJob<'a> {
-    config: &'a Config,
+struct TrainJob {
+    config: Config,
+    data: Arc<Datasets>,
     run_dir: RunDir,
     dir: PathBuf,
     state: Option<hbt::train::checkpoint::TrainingState>,
@@ -89,34 +92,34 @@ struct TrainJob<'a> {
     profile_steps: Option<ProfileSteps>,
 }
 
-impl<'a> TrainJob<'a> {
-    fn new(config: &'a Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
+impl TrainJob {
+    /// The job as its plan settles it.
+    fn new(config: Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
         let state = run_dir.state()?;
-        let dir = if state.is_some() { run_dir.last() } else { model_dir(config)? };
+        let dir = if state.is_some() { run_dir.last() } else { model_dir(&config)? };
+        let (config, data) = planned(config, &dir, eval_set.as_ref())?;
         if let Some(state) = &state {
             say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
         }
-        Ok(TrainJob { config, run_dir, dir, state, eval_set, before, profile_steps: None })
+        Ok(TrainJob { config, data: Arc::new(data), run_dir, dir, state, eval_set, before, profile_steps: None })
     }
 }
 
-impl Job for TrainJob<'_> {
+impl Job for TrainJob {
     type Output = Outcome;
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {
-        let config = self.config;
+        let config = &self.config;
         // A run that goes on has its weights, however it began.
         let from_scratch = config.from_scratch && self.state.is_none();
         let mut retriever = Retriever::load(backend, &self.dir, &Config { from_scratch, ..config.clone() })?;
-        let kinds = [retriever.query.clone(), retriever.passage.clone()];
-        let data = Arc::new(tokenized(config, retriever.tokenizer()?, &kinds)?);
         say(&describe(config, &retriever, self.run_dir.path()));
         let setup = Setup {
             config,
             run_dir: self.run_dir,
             state: self.state,
             before: self.before,
-            data,
+            data: self.data,
             eval_set: self.eval_set,
             model_name: model_name(config),
             profile_steps: self.profile_steps,
@@ -151,7 +154,7 @@ pub fn holds_run(out: &Path) -> bool {
     RunDir::new(out).has_state()
 }
 
-/// Fails where the configuration would make the resumed run another run. `precision = auto` means the run's own.
+/// Fails where the configuration would make the resumed run another run. What is `auto` means the run's own.
 fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     let path = run_dir.config();
     if !path.exists() {
@@ -171,6 +174,12 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     }
     if config.precision == Precision::Auto {
         config.precision = saved.precision;
+    }
+    for (now, before) in [(&mut config.chunk_tokens, saved.chunk_tokens), (&mut config.kept_chunks, saved.kept_chunks)]
+    {
+        if *now == Amount::Auto {
+            *now = before;
+        }
     }
     for key in KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name)) {
         let (was, is) = (key.value_of(&saved), key.value_of(config));

@@ -6,6 +6,31 @@ pub use crate::data::sampler::{BatchMode, DatasetBatches, DatasetSampling, LangS
 pub use crate::eval::Metric;
 pub use crate::train::schedule::LrSchedule;
 
+/// A number, or the one that suits the machine: the plan of a run finds it before the run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// As the plan finds it.
+    Auto,
+    /// This one.
+    Of(usize),
+}
+
+impl Amount {
+    /// The number, where it is one.
+    pub fn or(self, otherwise: usize) -> usize {
+        match self {
+            Amount::Auto => otherwise,
+            Amount::Of(number) => number,
+        }
+    }
+}
+
+impl From<usize> for Amount {
+    fn from(number: usize) -> Self {
+        Amount::Of(number)
+    }
+}
+
 crate::choices::choices! {
     /// Where the encoder runs.
     Device {

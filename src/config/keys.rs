@@ -145,12 +145,12 @@ keys! {
         negatives_per_query: Option<usize> = None, at_least(0.0);
         /// A negative that a teacher scored above its positive less this is none; none: scores in the data are not used
         teacher_margin: Option<f64> = None, ANY;
-        /// Tokens embedded at once: sets the memory a step needs, not its result
+        /// Tokens embedded at once: sets the memory a step needs, not its result; auto: as many as fit and gain speed
         ///
         /// Ours.
-        chunk_tokens: usize = 8192, at_least(8.0);
-        /// Chunks of a batch whose activations are kept instead of being computed twice: memory for time
-        kept_chunks: usize = 1, at_least(1.0);
+        chunk_tokens: Amount = Amount::Of(Config::CHUNK_TOKENS), at_least(8.0);
+        /// Chunks of a batch whose activations are kept instead of being computed twice: memory for time; auto: all that fit
+        kept_chunks: Amount = Amount::Of(1), at_least(1.0);
     }
     "Optimization" {
         /// Training steps (batches); none: as epochs says

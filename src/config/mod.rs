@@ -28,6 +28,9 @@ impl Config {
     /// The same for passages.
     pub const PASSAGE_MAX_LEN: usize = 256;
 
+    /// Tokens embedded at once where nothing else is said.
+    pub const CHUNK_TOKENS: usize = 8192;
+
     /// Name of the saved configuration in a run directory.
     pub const FILE_NAME: &str = "config.toml";
 
@@ -64,10 +67,11 @@ impl Config {
             ("query_max_len", self.query_max_len.unwrap_or(Self::QUERY_MAX_LEN)),
             ("passage_max_len", self.passage_max_len.unwrap_or(Self::PASSAGE_MAX_LEN)),
         ] {
-            if length > self.chunk_tokens {
+            if let Amount::Of(chunk_tokens) = self.chunk_tokens
+                && length > chunk_tokens
+            {
                 let message = format!(
-                    "{} is less than {key} = {length}, so one text may not fit; raise it or lower {key}",
-                    self.chunk_tokens
+                    "{chunk_tokens} is less than {key} = {length}, so one text may not fit; raise it or lower {key}"
                 );
                 return Err(Error::config("chunk_tokens", message));
             }

@@ -115,6 +115,27 @@ impl KeyType for usize {
     }
 }
 
+impl KeyType for Amount {
+    fn expects(bounds: &Bounds) -> String {
+        format!("{}, or {AUTO}", usize::expects(bounds))
+    }
+    fn choices() -> Vec<String> {
+        vec![AUTO.to_owned()]
+    }
+    fn read(value: &Toml, bounds: &Bounds) -> Option<Self> {
+        match value.as_str() {
+            Some(AUTO) => Some(Amount::Auto),
+            _ => usize::read(value, bounds).map(Amount::Of),
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            Amount::Auto => quoted(AUTO),
+            Amount::Of(number) => number.write(),
+        }
+    }
+}
+
 impl KeyType for f64 {
     fn expects(bounds: &Bounds) -> String {
         format!("a number{bounds}")
@@ -172,6 +193,9 @@ impl<T: KeyType> KeyType for Vec<T> {
         format!("[{}]", self.iter().map(T::write).collect::<Vec<_>>().join(", "))
     }
 }
+
+/// What stands for a number that the plan of a run finds.
+const AUTO: &str = "auto";
 
 /// Written as "none" where unset, so that a saved configuration names every key.
 const NONE: &str = "none";

@@ -104,15 +104,29 @@ impl TokenCache {
         tokenizer.check_max_len("query_max_len", spec.query_max_len)?;
         tokenizer.check_max_len("passage_max_len", spec.passage_max_len)?;
         let data = &source.resolve()?;
-        let inputs = Inputs { data, tokenizer, spec };
-        let key = key(&inputs, source)?;
-        let path = cache_dir.join(format!("tokens-{key:032x}.cache"));
+        let key = key(data, source, tokenizer.content_hash(), spec)?;
+        let path = path_of(cache_dir, key);
         if let Some(cache) = open(&path, key, false)? {
             return Ok(cache);
         }
-        build::build(&inputs, key, &path, progress)?;
+        build::build(&Inputs { data, tokenizer, spec }, key, &path, progress)?;
         let cache = open(&path, key, true)?;
         cache.ok_or_else(|| Error::file(&path, "changed while it was written; free the disk of errors and try again"))
+    }
+
+    /// The cache that [`TokenCache::open_or_build`] would open rather than build, if it is there. Of the tokenizer only its
+    /// [hash](TextTokenizer::content_hash) is asked for, since reading it takes longer than all the rest.
+    ///
+    /// # Errors
+    /// Data that cannot be read.
+    pub fn find(
+        source: &DataSource,
+        tokenizer_hash: u128,
+        spec: &TokenizeSpec,
+        cache_dir: &Path,
+    ) -> Result<Option<TokenCache>> {
+        let key = key(&source.resolve()?, source, tokenizer_hash, spec)?;
+        open(&path_of(cache_dir, key), key, false)
     }
 
     /// The file.
@@ -204,6 +218,10 @@ impl TextSource for TokenCache {
     }
 }
 
+fn path_of(cache_dir: &Path, key: u128) -> PathBuf {
+    cache_dir.join(format!("tokens-{key:032x}.cache"))
+}
+
 /// The cache at `path`; `None` if there is none, or none that is whole.
 fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
     let file = match File::open(path) {
@@ -220,8 +238,8 @@ fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
 }
 
 /// Hash of all that the content of a cache depends on.
-fn key(inputs: &Inputs, source: &DataSource) -> Result<u128> {
-    let TokenizeSpec { query_prefix, passage_prefix, query_max_len, passage_max_len } = inputs.spec;
+fn key(data: &Resolved, source: &DataSource, tokenizer_hash: u128, spec: &TokenizeSpec) -> Result<u128> {
+    let TokenizeSpec { query_prefix, passage_prefix, query_max_len, passage_max_len } = spec;
     let mut hash = Xxh3::new();
     // Lengths go before contents, so that no two inputs run together into the same bytes.
     let mut add = |bytes: &[u8]| {
@@ -229,16 +247,15 @@ fn key(inputs: &Inputs, source: &DataSource) -> Result<u128> {
         hash.update(bytes);
     };
     let how = format!(
-        "version {VERSION}, {}, split {}, {}, tokenizer {:032x}, lengths {query_max_len} {passage_max_len}",
-        inputs.data.format(),
+        "version {VERSION}, {}, split {}, {}, tokenizer {tokenizer_hash:032x}, lengths {query_max_len} {passage_max_len}",
+        data.format(),
         source.split,
         source.passage_unit,
-        inputs.tokenizer.content_hash(),
     );
     for text in [&how, query_prefix, passage_prefix] {
         add(text.as_bytes());
     }
-    for (name, path) in inputs.data.files() {
+    for (name, path) in data.files() {
         add(name.as_bytes());
         let blocks = hash_blocks(path).map_err(|e| Error::io("read", path, e))?;
         add(bytemuck::cast_slice(&blocks));

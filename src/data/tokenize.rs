@@ -73,6 +73,14 @@ impl TextTokenizer {
         self.content_hash
     }
 
+    /// [`TextTokenizer::content_hash`] of a file, without making a tokenizer of it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn hash_file(path: &Path) -> Result<u128> {
+        fs::read(path).map(|bytes| xxh3_128(&bytes)).map_err(|e| Error::io("read", path, e))
+    }
+
     /// Number of token ids, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)

@@ -9,7 +9,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::model::{
     Activations, Encoder, EncoderParams, Keep, ModelDir, Packer, ParamSpec, Sequences, random_init, specs, weights,
 };
-use crate::{Error, Result, trace};
+use crate::{Error, Result, memory, trace};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 ///
 /// A constant, so that chunks depend on the texts alone; large enough that chunks of any usual size are full and of like
 /// lengths.
-const WINDOW: usize = 2048;
+pub(crate) const WINDOW: usize = 2048;
 
 /// How texts of one role are turned into tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl<B: Backend> Retriever<B> {
         tokenizer.check_max_len("passage_max_len", passage.max_len)?;
         let pooling = dir.pooling_or(config.pooling)?;
         let encoder = Encoder { config: dir.config.clone(), pooling, weights: weights? };
-        let (tokenizer, chunk_tokens) = (tokenizer.into(), config.chunk_tokens);
+        let (tokenizer, chunk_tokens) = (tokenizer.into(), config.chunk_tokens.or(Config::CHUNK_TOKENS));
         Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens, from_scratch })
     }
 
@@ -127,7 +127,9 @@ impl<B: Backend> Retriever<B> {
 
     /// Gives back the tokenizer's memory, 300 MB for a vocabulary of 250,000, until it is next asked for.
     pub fn release_tokenizer(&mut self) {
-        self.tokenizer.take();
+        if self.tokenizer.take().is_some() {
+            memory::trim();
+        }
     }
 
     /// The weights that were loaded, once more and not rounded: the masters of a training run.

@@ -97,6 +97,15 @@ impl ModelDir {
         })
     }
 
+    /// Size of the files that hold the weights, as far as they are there.
+    pub fn weights_bytes(&self) -> u64 {
+        let folders = [Some(&self.transformer), self.dense_dir.as_ref()].into_iter().flatten();
+        let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let weights = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "safetensors"));
+        // A hub model's files are links into its cache.
+        weights.filter_map(|file| std::fs::metadata(file.path()).ok()).map(|file| file.len()).sum()
+    }
+
     /// The pooling of the configuration where it names one, else the directory's.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! here, the device has read all of it and the thread may fill it again.
 
 use crate::ahead::Ahead;
-use crate::backend::{Backend, HostPairing, PackedBatch};
+use crate::backend::{Backend, HostPairing, PackedBatch, Purpose};
 use crate::data::batch::Batch;
 use crate::model::{Packer, Sequences};
 use crate::{Result, trace};
@@ -15,10 +15,25 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 const SLOTS: usize = 3;
 
 /// What a step's batch takes, on both sides, and room for its results.
-struct Slot<B: Backend> {
+pub struct Slot<B: Backend> {
     block: B::HostBlock,
     packed: PackedBatch<B>,
     results: B::Readback,
+}
+
+impl<B: Backend> Slot<B> {
+    /// All slots of a run whose batches take at most `block_len` integers, and whose steps have `n_results` results.
+    ///
+    /// # Errors
+    /// When there is no memory left.
+    pub fn all(backend: &B, block_len: usize, n_results: usize) -> Result<Vec<Self>> {
+        let slot = |_| {
+            let mut packed = PackedBatch::new(backend)?;
+            packed.reserve(backend, block_len)?;
+            Ok(Slot { block: backend.host_block(block_len)?, packed, results: backend.readback(n_results)? })
+        };
+        Purpose::Batches.during(|| (0..SLOTS).map(slot).collect())
+    }
 }
 
 /// A batch that the device has, or will have by the time it comes to it.
@@ -71,11 +86,7 @@ impl<B: Backend> Feed<B> {
         n_results: usize,
     ) -> Result<Self> {
         let (spare, slots) = channel();
-        for _ in 0..SLOTS {
-            let mut packed = PackedBatch::new(backend)?;
-            packed.reserve(backend, block_len)?;
-            let (block, results) = (backend.host_block(block_len)?, backend.readback(n_results)?);
-            let slot = Slot { block, packed, results };
+        for slot in Slot::all(backend, block_len, n_results)? {
             spare.send(slot).expect("its receiver is here");
         }
         let filled = batches.map_while(move |batch| fill(&mut packer, batch, &slots).transpose());

@@ -15,6 +15,7 @@ mod stepper;
 mod word_table;
 
 pub use bounds::StepBounds;
+pub use feed::Slot;
 pub use grad_cache::GradCache;
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
@@ -139,10 +140,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             return Err(Error::config("best_metric", message));
         }
         let sampler = sampler(config, &setup.data)?;
-        let total_steps = match (config.steps, config.epochs) {
-            (Some(steps), _) => steps as u64,
-            (None, epochs) => (epochs.unwrap_or(1.0) * sampler.steps_per_pass()).ceil().max(1.0) as u64,
-        };
+        let total_steps = total_steps(config, sampler.steps_per_pass());
         let state = match &setup.state {
             Some(state) if state.data != setup.data.key() => {
                 let message =
@@ -167,7 +165,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
         let batch_bounds = BatchBounds::new(setup.data.caches(), config.batch_size, config.negatives_per_query);
-        let bounds = StepBounds::new(&batch_bounds, config.chunk_tokens, encoder.config.vocab_size);
+        let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
+        let bounds = StepBounds::new(&batch_bounds, chunk_tokens, encoder.config.vocab_size);
         let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
         let mut stepper = Stepper::new(backend, encoder, &specs, master, config, &bounds)?;
         if state.step > 0 && !state.complete {
@@ -180,7 +179,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
-        let packer = Packer::new(&encoder.config, config.chunk_tokens, Keep::Everything);
+        let packer = Packer::new(&encoder.config, chunk_tokens, Keep::Everything);
         let n_results = stepper.n_results(config.batch_size);
         Ok(Trainer {
             feed: Feed::start(backend, batches, packer, bounds.block_len, n_results)?,
@@ -338,8 +337,19 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 }
 
+/// Steps of a run on data that a pass takes `steps_per_pass` steps through.
+pub fn total_steps(config: &Config, steps_per_pass: f64) -> u64 {
+    match (config.steps, config.epochs) {
+        (Some(steps), _) => steps as u64,
+        (None, epochs) => (epochs.unwrap_or(1.0) * steps_per_pass).ceil().max(1.0) as u64,
+    }
+}
+
 /// What draws the run's batches.
-fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
+///
+/// # Errors
+/// Data that cannot serve them.
+pub fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
     let sampler_config = SamplerConfig {
         mode: config.mode,
         alpha: config.alpha,
@@ -357,7 +367,10 @@ fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
 }
 
 /// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.
-fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
+///
+/// # Errors
+/// When there are no scores, and a margin is set.
+pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
     if config.teacher_margin.is_some() && data.n_scores() == 0 {
         let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
         return Err(Error::config("teacher_margin", message));

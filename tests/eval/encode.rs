@@ -14,7 +14,7 @@ use std::path::Path;
 const N_TEXTS: usize = 4500;
 
 fn retriever<E: CpuElement>() -> Retriever<Cpu<E>> {
-    let config = Config { chunk_tokens: 1000, query_max_len: Some(64), ..Config::default() };
+    let config = Config { chunk_tokens: 1000.into(), query_max_len: Some(64), ..Config::default() };
     Retriever::load(Cpu::<E>::new(), Path::new(&fixture("bert")), &config).unwrap()
 }
 

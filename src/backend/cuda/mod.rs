@@ -50,6 +50,14 @@ pub fn prepare_kernels(device: &CudaDevice, say: &dyn Fn(usize)) -> Result<()> {
     images::prepare(device.capability, say)
 }
 
+/// Bytes that are free on the GPU `ordinal`.
+///
+/// # Errors
+/// When the driver does not open it.
+pub fn free_memory(ordinal: usize) -> Result<u64> {
+    driver::Context::new(ordinal as i32)?.memory().map(|(free, _)| free as u64)
+}
+
 /// An element type that the kernels exist for: `f32` or `bf16`.
 pub trait CudaElement: Element {}
 impl CudaElement for f32 {}

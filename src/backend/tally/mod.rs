@@ -1,0 +1,344 @@
+//! A backend that computes nothing: it adds up the memory that it is asked for and the work that it is given. What a run
+//! will take is so read off the very code that will take it.
+
+mod ledger;
+
+pub use ledger::{Kind, Memory, Work};
+
+use super::ops::check_columns;
+use super::*;
+use ledger::Ledger;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Stands in for a device with element type `E`.
+#[derive(Clone, Debug)]
+pub struct Tally<E> {
+    ledger: Arc<Ledger>,
+    marker: PhantomData<E>,
+}
+
+/// Memory that is counted as long as it lives, and is not there.
+pub struct Counted<T> {
+    ledger: Arc<Ledger>,
+    purpose: Purpose,
+    taken: u64,
+    on_host: bool,
+    marker: PhantomData<T>,
+}
+
+/// A block that batches are laid out in: it is there, but what is never written to takes up no memory.
+pub struct CountedBlock {
+    block: Vec<i32>,
+    _counted: Counted<i32>,
+}
+
+impl<T> Counted<T> {
+    fn new(ledger: &Arc<Ledger>, len: usize, on_host: bool) -> Self {
+        let purpose = Purpose::current();
+        let taken = ledger.take(purpose, len * size_of::<T>(), on_host);
+        Counted { ledger: Arc::clone(ledger), purpose, taken, on_host, marker: PhantomData }
+    }
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        self.ledger.give_back(self.purpose, self.taken, self.on_host);
+    }
+}
+
+impl AsMut<[i32]> for CountedBlock {
+    fn as_mut(&mut self) -> &mut [i32] {
+        &mut self.block
+    }
+}
+
+/// Bytes in use.
+fn bytes<E: Element, T: Value>(x: &Tensor<Tally<E>, T>) -> usize {
+    x.len() * size_of::<T>()
+}
+
+/// Sum of the squares of the lengths of a chunk's sequences.
+fn squares<E: Element>(batch: &Packed<Tally<E>>) -> usize {
+    // A sequence has one entry for every so many rows.
+    let of_entry = |&len: &i32| (len as usize).pow(2) as f64 / (len as usize).div_ceil(ATTENTION_ROWS) as f64;
+    batch.work_lens.iter().map(of_entry).sum::<f64>() as usize
+}
+
+impl<E: Element> Tally<E> {
+    /// One that has been asked for nothing; its buffers take multiples of `granularity` bytes.
+    pub fn new(granularity: usize) -> Self {
+        Tally { ledger: Arc::new(Ledger::new(granularity)), marker: PhantomData }
+    }
+
+    /// What is held at present.
+    pub fn memory(&self) -> Memory {
+        self.ledger.memory()
+    }
+
+    /// All work since the last call, and how often each piece was done.
+    pub fn take_work(&self) -> Vec<(Work, u64)> {
+        self.ledger.take_work()
+    }
+
+    fn note(&self, kind: Kind, flops: usize, bytes: usize) -> Result<()> {
+        self.ledger.note(Work { kind, flops: flops as u64, bytes: bytes as u64 });
+        Ok(())
+    }
+
+    /// An operation that takes as long as its memory.
+    fn note_rows(&self, bytes: usize) -> Result<()> {
+        self.note(Kind::Rows, 0, bytes)
+    }
+
+    fn product<C: Value>(&self, args: Gemm<Self, C>) -> Result<()> {
+        let (m, n, k) = args.check();
+        let out = bytes(args.out) * if args.accumulate { 2 } else { 1 };
+        self.note(Kind::Product, 2 * m * n * k, bytes(args.a) + bytes(args.b) + out)
+    }
+
+    /// What AdamW goes through for each of `n` elements besides the gradient: weight, both moments, and a master where there
+    /// is one. Working weights beside a master are only written.
+    fn adamw_bytes(n: usize) -> usize {
+        let weight = if E::IS_F32 { 8 } else { 8 + size_of::<E>() };
+        n * (weight + 16)
+    }
+}
+
+/// Formulas of the operations are in [`Backend`]. What an operation reads or writes by rows counts as that many rows.
+impl<E: Element> Backend for Tally<E> {
+    type E = E;
+    type Buffer<T: Value> = Counted<T>;
+    type HostBlock = CountedBlock;
+    type Arrival = ();
+    type Readback = Counted<f32>;
+
+    fn name(&self) -> String {
+        format!("none ({})", E::NAME)
+    }
+
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        run().map(|()| Duration::ZERO)
+    }
+
+    fn flush_cache(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn alloc<T: Value>(&self, len: usize) -> Result<Counted<T>> {
+        Ok(Counted::new(&self.ledger, len, false))
+    }
+
+    fn upload<T: Value>(&self, _: &[T], _: &mut Counted<T>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Zeros.
+    fn download<T: Value>(&self, _: &Counted<T>, _: usize, to: &mut [T]) -> Result<()> {
+        to.fill(T::zeroed());
+        Ok(())
+    }
+
+    fn host_block(&self, len: usize) -> Result<CountedBlock> {
+        Ok(CountedBlock { block: vec![0; len], _counted: Counted::new(&self.ledger, len, true) })
+    }
+
+    fn feed(&self, _: &CountedBlock, _: usize, _: &mut Counted<i32>) -> Result<()> {
+        Ok(())
+    }
+
+    fn await_feed(&self, (): ()) -> Result<()> {
+        Ok(())
+    }
+
+    fn readback(&self, capacity: usize) -> Result<Counted<f32>> {
+        Ok(Counted::new(&self.ledger, capacity, true))
+    }
+
+    fn read_later(&self, _: &Tensor<Self, f32>, _: &mut Counted<f32>) -> Result<()> {
+        Ok(())
+    }
+
+    fn has_arrived(&self, _: &Counted<f32>) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Nothing.
+    fn receive(&self, _: &mut Counted<f32>, to: &mut Vec<f32>) -> Result<()> {
+        to.clear();
+        Ok(())
+    }
+
+    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
+        self.note_rows(bytes(x))
+    }
+
+    fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) -> Result<()> {
+        self.note_rows(bytes(x) + bytes(out))
+    }
+
+    fn copy_rows(&self, _: &Tensor<Self, f32>, _: usize, out: &mut Tensor<Self, f32>) -> Result<()> {
+        self.note_rows(2 * bytes(out))
+    }
+
+    fn paste_rows(&self, x: &Tensor<Self, f32>, _: &mut Tensor<Self, f32>, _: usize) -> Result<()> {
+        self.note_rows(2 * bytes(x))
+    }
+
+    fn gather_rows(&self, _: &Tensor<Self, f32>, _: Ints<Self>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        self.note_rows(2 * bytes(out))
+    }
+
+    fn gather_cast(&self, _: &Tensor<Self, f32>, _: Ints<Self>, out: &mut Tensor<Self, E>) -> Result<()> {
+        self.note_rows(out.len() * size_of::<f32>() + bytes(out))
+    }
+
+    fn scatter_rows(&self, x: &Tensor<Self, f32>, _: Ints<Self>, _: &mut Tensor<Self, f32>) -> Result<()> {
+        self.note_rows(2 * bytes(x))
+    }
+
+    fn copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        check_columns("copy_columns", x, out);
+        self.note_rows(2 * bytes(out))
+    }
+
+    fn add_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) -> Result<()> {
+        check_columns("add_columns", out, x);
+        self.note_rows(3 * bytes(x))
+    }
+
+    fn gemm(&self, args: Gemm<Self, E>) -> Result<()> {
+        self.product(args)
+    }
+
+    fn gemm_f32(&self, args: Gemm<Self, f32>) -> Result<()> {
+        self.product(args)
+    }
+
+    fn embedding_forward(&self, args: EmbeddingForward<Self>) -> Result<()> {
+        let (n, h) = args.check();
+        let tables = 2 * n * h * size_of::<E>();
+        self.note_rows(tables + bytes(args.sum) + bytes(args.out) + bytes(args.mean) + bytes(args.rstd))
+    }
+
+    fn embedding_backward(&self, args: EmbeddingBackward<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.d_out) + bytes(args.sum) + bytes(args.d_sum) + bytes(args.mean) + bytes(args.rstd))
+    }
+
+    fn segment_sum(&self, args: SegmentSum<Self>) -> Result<()> {
+        let (_, h) = args.check();
+        self.note_rows(bytes(args.x) + 2 * args.segments.rows().len() * h * size_of::<f32>())
+    }
+
+    fn residual_layer_norm_forward(&self, args: ResidualLayerNormForward<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(2 * bytes(args.x) + bytes(args.residual) + bytes(args.out) + bytes(args.mean) + bytes(args.rstd))
+    }
+
+    fn residual_layer_norm_backward(&self, args: ResidualLayerNormBackward<Self>) -> Result<()> {
+        args.check();
+        let out = bytes(args.d_residual) + bytes(args.d_x);
+        self.note_rows(bytes(args.d_out) + bytes(args.sum) + bytes(args.mean) + bytes(args.rstd) + out)
+    }
+
+    fn bias_gelu_forward(&self, args: BiasGeluForward<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.x) + bytes(args.out))
+    }
+
+    fn bias_gelu_backward(&self, args: BiasGeluBackward<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.x) + 2 * bytes(args.d) + bytes(args.out))
+    }
+
+    /// Two products.
+    fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
+        args.check();
+        let flops = 4 * args.out.row_len() * squares(&args.batch);
+        self.note(Kind::Attention, flops, bytes(args.qkv) + bytes(args.lse) + bytes(args.out))
+    }
+
+    /// Five products: the scores again, and the gradients of probabilities, query, key and value.
+    fn attention_backward(&self, args: AttentionBackward<Self>) -> Result<()> {
+        args.check();
+        let flops = 10 * args.out.row_len() * squares(&args.batch);
+        let saved = bytes(args.qkv) + bytes(args.lse) + bytes(args.out);
+        self.note(Kind::Attention, flops, saved + bytes(args.d_out) + bytes(args.d_qkv))
+    }
+
+    fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {
+        args.check();
+        let read = match args.pooling {
+            Pooling::Cls => args.out.len() * size_of::<E>(),
+            Pooling::Mean => bytes(args.x),
+        };
+        self.note_rows(read + bytes(args.out))
+    }
+
+    fn pool_backward(&self, args: PoolBackward<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.d_out) + bytes(args.d_x))
+    }
+
+    fn bias_tanh_forward(&self, x: &mut Tensor<Self, f32>, _: &Tensor<Self, E>) -> Result<()> {
+        self.note_rows(2 * bytes(x))
+    }
+
+    fn bias_tanh_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+        _: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        self.note_rows(bytes(y) + 2 * bytes(d))
+    }
+
+    fn l2_normalize_forward(
+        &self,
+        x: &Tensor<Self, f32>,
+        out: &mut Tensor<Self, f32>,
+        inv_norm: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        self.note_rows(bytes(x) + bytes(out) + bytes(inv_norm))
+    }
+
+    fn l2_normalize_backward(
+        &self,
+        y: &Tensor<Self, f32>,
+        inv_norm: &Tensor<Self, f32>,
+        d: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        self.note_rows(bytes(y) + bytes(inv_norm) + 2 * bytes(d))
+    }
+
+    fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.scores) + bytes(args.d_scores) + bytes(args.stats))
+    }
+
+    fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.scores) + 2 * bytes(args.state))
+    }
+
+    fn sum_of_squares(&self, x: &Tensor<Self, f32>, _: &mut Tensor<Self, f32>, _: usize) -> Result<()> {
+        self.note_rows(bytes(x))
+    }
+
+    fn adamw(&self, args: AdamW<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.grad) + Self::adamw_bytes(args.grad.len()))
+    }
+
+    fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {
+        args.check();
+        self.note_rows(bytes(args.grad) + Self::adamw_bytes(args.grad.len()))
+    }
+
+    fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()> {
+        args.check();
+        let rows = args.rows.map_or(args.weight.rows(), Ints::len);
+        self.note_rows(Self::adamw_bytes(rows * args.weight.row_len()))
+    }
+}

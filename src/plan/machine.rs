@@ -1,0 +1,168 @@
+//! The machines that a run can be planned for.
+
+use crate::Result;
+use crate::backend::{Backend, Element, Gemm, Tensor};
+use std::time::{Duration, Instant};
+
+crate::choices::choices! {
+    /// What a run is planned for.
+    Target {
+        /// The machine that the plan is made on, with the configured device.
+        This = "this",
+        /// NVIDIA A100, 40 GB.
+        A100Gb40 = "a100-40gb",
+        /// NVIDIA A100, 80 GB.
+        A100Gb80 = "a100-80gb",
+        /// NVIDIA H100 SXM, 80 GB.
+        H100Gb80 = "h100-80gb",
+        /// NVIDIA H200 SXM, 141 GB.
+        H200 = "h200-141gb",
+        /// NVIDIA L4, 24 GB.
+        L4 = "l4",
+        /// NVIDIA L40S, 48 GB.
+        L40s = "l40s",
+        /// NVIDIA GeForce RTX 3090, 24 GB.
+        Rtx3090 = "rtx3090",
+        /// NVIDIA GeForce RTX 4090, 24 GB.
+        Rtx4090 = "rtx4090",
+    }
+}
+
+/// What a machine is to a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    /// What reports call it.
+    pub name: String,
+    /// Whether it is a GPU.
+    pub is_gpu: bool,
+    /// Bytes that a run can have, if that is known.
+    pub memory: Option<u64>,
+    /// What its driver takes of that besides a run's buffers.
+    pub overhead: u64,
+    /// How fast it is, if that was asked for.
+    pub speed: Option<Speed>,
+}
+
+/// How fast a machine is at its best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speed {
+    /// FLOP/s of large products in the run's precision.
+    pub products: f64,
+    /// Bytes/s to and from memory.
+    pub memory: f64,
+    /// Whether that was measured, or is what the maker says.
+    pub is_measured: bool,
+}
+
+/// A GPU as its maker describes it.
+struct Gpu {
+    name: &'static str,
+    /// GiB
+    memory: f64,
+    /// GB/s
+    bandwidth: f64,
+    /// TFLOP/s of dense products in bf16 with sums in f32 (half of what is advertised "with sparsity"), and in f32 without
+    /// tensor cores: hbt does not use TF32.
+    bf16: f64,
+    f32: f64,
+}
+
+impl Target {
+    /// Makers' figures, from:
+    /// - A100: "NVIDIA A100 Tensor Core GPU" datasheet (SXM4): 312 and 19.5 TFLOP/s, 1,555 and 2,039 GB/s;
+    /// - H100: "NVIDIA H100 Tensor Core GPU" datasheet (SXM5): 1,979 TFLOP/s with sparsity, 67 TFLOP/s, 3.35 TB/s;
+    /// - H200: "NVIDIA H200 Tensor Core GPU" datasheet (SXM): as H100, with 4.8 TB/s;
+    /// - L4 and L40S: their datasheets: 242 with sparsity, 30.3 and 300 GB/s; 733 with sparsity, 91.6 and 864 GB/s;
+    /// - RTX 3090: "NVIDIA Ampere GA102 GPU Architecture", table 2: 71, 35.6, 936 GB/s;
+    /// - RTX 4090: "NVIDIA Ada GPU Architecture", appendix A: 165.2, 82.6, 1,008 GB/s.
+    fn gpu(self) -> Option<Gpu> {
+        let gpu = |name, memory, bandwidth, bf16, f32| Some(Gpu { name, memory, bandwidth, bf16, f32 });
+        match self {
+            Target::This => None,
+            Target::A100Gb40 => gpu("NVIDIA A100 40 GB", 40.0, 1555.0, 312.0, 19.5),
+            Target::A100Gb80 => gpu("NVIDIA A100 80 GB", 80.0, 2039.0, 312.0, 19.5),
+            Target::H100Gb80 => gpu("NVIDIA H100 80 GB", 80.0, 3350.0, 989.5, 67.0),
+            Target::H200 => gpu("NVIDIA H200 141 GB", 131.0, 4800.0, 989.5, 67.0),
+            Target::L4 => gpu("NVIDIA L4", 24.0, 300.0, 121.0, 30.3),
+            Target::L40s => gpu("NVIDIA L40S", 48.0, 864.0, 366.5, 91.6),
+            Target::Rtx3090 => gpu("NVIDIA GeForce RTX 3090", 24.0, 936.0, 71.0, 35.6),
+            Target::Rtx4090 => gpu("NVIDIA GeForce RTX 4090", 24.0, 1008.0, 165.2, 82.6),
+        }
+    }
+
+    /// The machine, for runs in f32 or bf16; `None` for the one that the plan is made on.
+    pub fn machine(self, is_f32: bool) -> Option<Machine> {
+        let Gpu { name, memory, bandwidth, bf16, f32 } = self.gpu()?;
+        let products = 1e12 * if is_f32 { f32 } else { bf16 };
+        Some(Machine {
+            name: name.to_owned(),
+            is_gpu: true,
+            memory: Some((memory * DRIVER_LEAVES * f64::from(1 << 30)) as u64),
+            overhead: CONTEXT_BYTES + WORKSPACE_BYTES,
+            speed: Some(Speed { products, memory: 1e9 * bandwidth, is_measured: false }),
+        })
+    }
+
+    /// The target whose maker's figures fit a GPU with this name and memory, where there is one.
+    pub fn of_name(name: &str, memory: u64) -> Option<Target> {
+        let target = match name {
+            _ if name.contains("A100") && memory < 60 << 30 => Target::A100Gb40,
+            _ if name.contains("A100") => Target::A100Gb80,
+            _ if name.contains("H100") && !name.contains("PCIe") => Target::H100Gb80,
+            _ if name.contains("H200") => Target::H200,
+            _ if name.contains("L40S") => Target::L40s,
+            _ if name.ends_with("L4") => Target::L4,
+            _ if name.contains("RTX 3090") => Target::Rtx3090,
+            _ if name.contains("RTX 4090") => Target::Rtx4090,
+            _ => return None,
+        };
+        Some(target)
+    }
+}
+
+/// Share of a GPU's memory that its driver does not keep to itself.
+const DRIVER_LEAVES: f64 = 0.98;
+/// What a process on a GPU takes before it asks for memory: context, and the code of kernels and libraries. An estimate.
+const CONTEXT_BYTES: u64 = 600 << 20;
+/// Workspaces of products, partial sums, and what is left over in slabs. An estimate.
+pub const WORKSPACE_BYTES: u64 = 128 << 20;
+
+/// A product as steps have them, `(m, k) (k, n)`.
+const PRODUCT: [usize; 3] = [4096, 1536, 384];
+/// Elements that are copied: 128 MiB, more than most caches hold.
+const COPY: [usize; 2] = [1 << 12, 1 << 13];
+/// Time that each may take.
+const BUDGET: Duration = Duration::from_millis(100);
+
+impl Speed {
+    /// Multiplies and copies for an instant.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn measure<B: Backend>(backend: &B) -> Result<Self> {
+        let matrix = |rows: usize, columns: usize| {
+            let values: Vec<B::E> = (0..rows * columns).map(|i| B::E::from_f32((i % 17) as f32 - 8.0)).collect();
+            Tensor::<B, B::E>::from_slice(backend, &values, &[rows, columns])
+        };
+        let [m, n, k] = PRODUCT;
+        let (a, b, mut out) = (matrix(m, k)?, matrix(n, k)?, Tensor::zeros(backend, &[m, n])?);
+        let product = best_of(backend, &mut || {
+            let (trans_a, trans_b, bias, accumulate) = (false, true, None, false);
+            backend.gemm(Gemm { a: &a, trans_a, b: &b, trans_b, bias, out: &mut out, accumulate })
+        })?;
+        let (from, mut to) = (Tensor::<B, f32>::zeros(backend, &COPY)?, Tensor::zeros(backend, &COPY)?);
+        let copy = best_of(backend, &mut || backend.paste_rows(&from, &mut to, 0))?;
+        let flops = 2.0 * (m * n * k) as f64;
+        let bytes = (2 * from.len() * size_of::<f32>()) as f64;
+        Ok(Speed { products: flops / product, memory: bytes / copy, is_measured: true })
+    }
+}
+
+/// Seconds.
+fn best_of<B: Backend>(backend: &B, run: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+    let (start, mut best) = (Instant::now(), f64::INFINITY);
+    while start.elapsed() < BUDGET {
+        best = best.min(backend.time(run)?.as_secs_f64());
+    }
+    Ok(best)
+}

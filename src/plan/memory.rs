@@ -1,0 +1,161 @@
+//! The memory of a run, item by item.
+
+use super::{Batches, Question, Rehearsal};
+use crate::Result;
+use crate::backend::{Element, Purpose};
+use crate::config::{Config, Precision};
+use crate::model::{ModelDir, specs};
+use half::bf16;
+
+/// What buffers on a GPU are multiples of.
+const GPU_GRANULARITY: usize = 256;
+/// The program, its threads, and small things.
+const PROGRAM_BYTES: u64 = 36 << 20;
+/// Memory of a tokenizer for each byte of its file: XLM-R's 9 MB become 300.
+const TOKENIZER_FACTOR: u64 = 33;
+/// Pages of memory that the system hands out by itself.
+const PAGE_BYTES: usize = 4096;
+/// Batches that wait between the loader and the step in hand.
+const WAITING_BATCHES: u64 = 8;
+
+/// A part of what a run holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What it is.
+    pub name: &'static str,
+    /// How much.
+    pub bytes: u64,
+    /// What it depends on.
+    pub note: String,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// In the order of reports.
+    pub items: Vec<Item>,
+}
+
+impl Needs {
+    /// Everything together.
+    pub fn total(&self) -> u64 {
+        self.items.iter().map(|item| item.bytes).sum()
+    }
+
+    /// The item that takes most.
+    pub fn largest(&self) -> &Item {
+        self.items.iter().max_by_key(|item| item.bytes).expect("a run holds something")
+    }
+
+    fn add(&mut self, name: &'static str, bytes: u64, note: impl Into<String>) {
+        self.items.push(Item { name, bytes, note: note.into() });
+    }
+}
+
+impl Needs {
+    /// What a run takes with the numbers of `config`, which has no `auto` left.
+    ///
+    /// # Errors
+    /// A configuration that does not fit the model.
+    pub fn new(question: &Question, batches: &Batches, config: &Config) -> Result<Self> {
+        match config.precision {
+            Precision::F32 => Self::of::<f32>(question, batches, config),
+            Precision::Auto | Precision::Bf16 => Self::of::<bf16>(question, batches, config),
+        }
+    }
+
+    fn of<E: Element>(question: &Question, batches: &Batches, config: &Config) -> Result<Self> {
+        let Question { model, machine, .. } = question;
+        let granularity = if machine.is_gpu { GPU_GRANULARITY } else { 1 };
+        let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
+        // A GPU gives all memory when it is asked for it, a processor when it is written to.
+        let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, machine.is_gpu);
+        let held = Rehearsal::<E>::new(config, model, &bounds, granularity)?;
+        let memory = held.memory();
+        let only_last = Config { kept_chunks: 1.into(), ..config.clone() };
+        let of_chunk = Rehearsal::<E>::new(&only_last, model, &bounds, granularity)?.memory().of(Purpose::Activations);
+
+        let mut needs = Needs::default();
+        needs.add("weights", memory.of(Purpose::Weights), format!("the model in {}", E::NAME));
+        let (optimizer, note) = optimizer::<E>(question, batches, memory.of(Purpose::Optimizer));
+        needs.add("optimizer", optimizer, note);
+        needs.add("gradients", memory.of(Purpose::Gradients), "of all parameters, and of a batch's words");
+        needs.add("activations", of_chunk, format!("of a chunk of {} tokens", bounds.chunk_tokens));
+        let kept = memory.of(Purpose::Activations) - of_chunk;
+        if kept > 0 {
+            let n = config.kept_chunks.or(1).min(bounds.n_chunks) - 1;
+            needs.add("kept chunks", kept, format!("{n} more, which are not computed twice"));
+        }
+        let note = format!("embeddings and rows of scores of {} texts", bounds.n_seqs);
+        needs.add("loss", memory.of(Purpose::Loss) + memory.of(Purpose::Other), note);
+        needs.batches(memory.of(Purpose::Batches), memory.host, machine.is_gpu, &bounds);
+        if let Some([n_queries, n_passages]) = question.eval_texts {
+            let on_device = held.evaluation(n_passages, chunk_tokens, granularity)?;
+            let dim = model.dense.map_or(model.config.hidden_size, |dense| dense.out_features);
+            let embeddings = ((n_queries + n_passages) * dim * size_of::<f32>()) as u64;
+            let on_host = if machine.is_gpu { 0 } else { tokenizer_bytes(model) + embeddings };
+            needs.add("evaluation", on_device + on_host, format!("{n_queries} queries, {n_passages} passages"));
+        }
+        if machine.is_gpu {
+            needs.add("CUDA", machine.overhead, "context, kernels and workspaces (an estimate)");
+        } else {
+            needs.add("program", PROGRAM_BYTES, "and its threads (an estimate)");
+            let reading = reading_bytes::<E>(config, model) + PROGRAM_BYTES;
+            let more = reading.saturating_sub(needs.total());
+            if more > 0 {
+                needs.add("reading the model", more, "more than all of the above, before the first step");
+            }
+        }
+        Ok(needs)
+    }
+
+    fn batches(&mut self, on_device: u64, on_host: u64, is_gpu: bool, bounds: &crate::train::StepBounds) {
+        let note = "token ids and what is sorted by them, of three batches";
+        // One that is laid out, and token ids of those that wait.
+        let at_hand =
+            size_of::<i32>() as u64 * (bounds.block_len as u64 + WAITING_BATCHES * bounds.block_len as u64 / 9);
+        let host = if is_gpu { 0 } else { on_host + at_hand };
+        self.add("batches", on_device + host, note);
+    }
+}
+
+/// The optimizer's memory, given all that it asks for. On a processor, rows of the word table's moments that no batch reads
+/// are never written to, and what is never written to is not there.
+fn optimizer<E: Element>(question: &Question, batches: &Batches, asked_for: u64) -> (u64, &'static str) {
+    let note = if E::IS_F32 { "AdamW's two moments" } else { "AdamW's two moments, and the weights in f32" };
+    if question.machine.is_gpu {
+        return (asked_for, note);
+    }
+    let model = &question.model.config;
+    let row_bytes = model.hidden_size * size_of::<f32>();
+    let (table, used) = ((model.vocab_size * row_bytes) as u64, batches.table_bytes(row_bytes, PAGE_BYTES));
+    let note = match E::IS_F32 {
+        true => "AdamW's two moments, of the words that the run reads",
+        false => "the weights in f32, and AdamW's two moments, of the words that the run reads",
+    };
+    (asked_for - 2 * (table - used.min(table)), note)
+}
+
+/// Most memory that a processor needs to read the model: parameter by parameter, first the working weights, beside which the
+/// tokenizer is read, then the masters. What has been read of the mapped files is counted, as the system counts it.
+fn reading_bytes<E: Element>(config: &Config, model: &ModelDir) -> u64 {
+    let lens: Vec<u64> = specs(&model.config, model.dense.as_ref()).iter().map(|spec| spec.len() as u64).collect();
+    let n_all: u64 = lens.iter().sum();
+    let file = if config.from_scratch { 0 } else { model.weights_bytes() };
+    let mapped = |n_read: u64| (file as f64 * n_read as f64 / n_all as f64) as u64;
+    let (element, wide) = (size_of::<E>() as u64, size_of::<f32>() as u64);
+    let (mut working, mut masters, mut n_read) = (0, 0, 0);
+    for len in lens {
+        // The values read, and those rounded; in f32 the one become the other.
+        let rounded = if E::IS_F32 { 0 } else { len * element };
+        working = working.max(n_read * element + mapped(n_read + len) + len * wide + rounded);
+        n_read += len;
+        masters = masters.max(n_read * wide + mapped(n_read) + len * wide);
+    }
+    let masters = if E::IS_F32 { 0 } else { n_all * element + masters };
+    masters.max(working + tokenizer_bytes(model))
+}
+
+fn tokenizer_bytes(model: &ModelDir) -> u64 {
+    TOKENIZER_FACTOR * std::fs::metadata(&model.tokenizer).map_or(0, |file| file.len())
+}

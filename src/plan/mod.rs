@@ -1,0 +1,258 @@
+//! What a run will take, before it is begun: its memory, the largest chunks that fit, the work and the time of a step, and
+//! what to change where it does not fit.
+//!
+//! Nothing here knows the size of a buffer or the arithmetic of an operation. A [`Rehearsal`] makes the run's buffers and
+//! takes some of its steps on a backend that only counts, [`Tally`](crate::backend::Tally).
+
+mod batches;
+mod machine;
+mod memory;
+mod rehearsal;
+pub mod report;
+mod sample;
+mod time;
+
+pub use batches::Batches;
+pub use machine::{Machine, Speed, Target, WORKSPACE_BYTES};
+pub use memory::{Item, Needs};
+pub use rehearsal::Rehearsal;
+pub use sample::Sample;
+pub use time::{Efficiency, StepTime};
+
+use crate::config::{Config, Precision};
+use crate::data::datasets::Datasets;
+use crate::model::ModelDir;
+use crate::{Error, Result};
+
+/// Share of a machine's memory that a plan fills.
+const FILLED: f64 = 0.9;
+/// A run is refused when it needs more than what is there by this factor: a plan may be wrong by 10 %, and a run that would
+/// have worked must not be refused.
+const TOO_MUCH: f64 = 1.1;
+/// Numbers of tokens that are tried are multiples of this.
+const TOKENS_STEP: usize = 256;
+/// Chunks that are no faster when they are larger: on a GPU each operation then takes several times as long as asking for
+/// it, and a processor has long run out of cache.
+const ENOUGH_TOKENS_GPU: usize = 16_384;
+const ENOUGH_TOKENS_CPU: usize = 8192;
+
+/// What a run trains on.
+#[derive(Clone, Copy)]
+pub enum Data<'a> {
+    /// Tokenized already.
+    Tokens(&'a Datasets),
+    /// Not yet.
+    Sample(&'a Sample),
+}
+
+/// What is to be planned.
+pub struct Question<'a> {
+    /// Of the run. Its precision has been settled.
+    pub config: &'a Config,
+    /// What it starts from.
+    pub model: &'a ModelDir,
+    /// What it trains on.
+    pub data: Data<'a>,
+    /// Queries and passages that it evaluates on, if it does.
+    pub eval_texts: Option<[usize; 2]>,
+    /// Where it runs.
+    pub machine: &'a Machine,
+}
+
+/// Whether a run fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// With room to spare.
+    Fits,
+    /// Perhaps.
+    Barely,
+    /// It does not.
+    DoesNot,
+    /// Nobody knows how much memory there is.
+    Unknown,
+}
+
+/// What a run takes.
+pub struct Plan {
+    /// With numbers for what was left to the plan.
+    pub config: Config,
+    /// The batches it is made of.
+    pub batches: Batches,
+    /// Memory.
+    pub needs: Needs,
+    /// Whether there is as much.
+    pub verdict: Verdict,
+    /// Most tokens of a chunk that fit, and whether that is all that a batch can have; `None` where not even the fewest fit.
+    pub most_chunk_tokens: Option<(usize, bool)>,
+    /// What to change where it does not fit: "lower chunk_tokens to 4096".
+    pub change: Option<String>,
+    /// Chunks of the largest batch looked at, and how many of them are computed twice.
+    pub chunks: [usize; 2],
+    /// Time, where the machine's speed is known.
+    pub time: Option<StepTime>,
+}
+
+impl Plan {
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// Data that cannot serve the configured batches, or a configuration that does not fit the model.
+    pub fn new(question: &Question) -> Result<Self> {
+        let batches = question.batches(question.config)?;
+        let most_chunk_tokens = question.most_chunk_tokens(&batches, question.config)?;
+        let config = question.settled(&batches, most_chunk_tokens)?;
+        let needs = Needs::new(question, &batches, &config)?;
+        let verdict = question.verdict(&needs);
+        let change = match verdict {
+            Verdict::DoesNot | Verdict::Barely => Some(question.change(&batches, &config)?),
+            Verdict::Fits | Verdict::Unknown => None,
+        };
+        let n_chunks = batches.n_chunks(config.chunk_tokens.or(Config::CHUNK_TOKENS));
+        let all_tokens = batches.bounds.n_tokens;
+        Ok(Plan {
+            chunks: [n_chunks, n_chunks.saturating_sub(config.kept_chunks.or(1))],
+            time: question.time(&batches, &config)?,
+            most_chunk_tokens: most_chunk_tokens.map(|most| (most, most >= all_tokens)),
+            config,
+            batches,
+            needs,
+            verdict,
+            change,
+        })
+    }
+
+    /// Refuses a run that cannot fit.
+    ///
+    /// # Errors
+    /// When it cannot: what takes most, and what to change.
+    pub fn require(&self, machine: &Machine) -> Result<()> {
+        let (Verdict::DoesNot, Some(change), Some(memory)) = (self.verdict, &self.change, machine.memory) else {
+            return Ok(());
+        };
+        let (total, largest) = (self.needs.total(), self.needs.largest());
+        Err(Error::other(format!(
+            "the run needs {}, and {} has {} left; most of it is {}, {} ({}): {change}",
+            report::gib(total),
+            machine.name,
+            report::gib(memory),
+            largest.name,
+            report::gib(largest.bytes),
+            largest.note,
+        )))
+    }
+}
+
+impl Question<'_> {
+    fn batches(&self, config: &Config) -> Result<Batches> {
+        let vocab_size = self.model.config.vocab_size;
+        match self.data {
+            Data::Tokens(data) => Batches::of_tokens(config, vocab_size, data),
+            Data::Sample(sample) => Batches::of_sample(config, vocab_size, sample),
+        }
+    }
+
+    fn verdict(&self, needs: &Needs) -> Verdict {
+        let Some(memory) = self.machine.memory else { return Verdict::Unknown };
+        let (total, memory) = (needs.total() as f64, memory as f64);
+        match total {
+            _ if total <= FILLED * memory => Verdict::Fits,
+            _ if total <= TOO_MUCH * memory => Verdict::Barely,
+            _ => Verdict::DoesNot,
+        }
+    }
+
+    /// Memory that may be filled; without limit where nobody knows it.
+    fn limit(&self) -> u64 {
+        self.machine.memory.map_or(u64::MAX, |memory| (FILLED * memory as f64) as u64)
+    }
+
+    fn needs(&self, batches: &Batches, config: &Config, chunk_tokens: usize, kept_chunks: usize) -> Result<u64> {
+        let config = Config { chunk_tokens: chunk_tokens.into(), kept_chunks: kept_chunks.into(), ..config.clone() };
+        Needs::new(self, batches, &config).map(|needs| needs.total())
+    }
+
+    /// The largest chunks that fit, of which only the last is kept; no larger than any batch.
+    fn most_chunk_tokens(&self, batches: &Batches, config: &Config) -> Result<Option<usize>> {
+        let fits =
+            |steps: usize| -> Result<bool> { Ok(self.needs(batches, config, steps * TOKENS_STEP, 1)? <= self.limit()) };
+        let least = batches.bounds.longest.div_ceil(TOKENS_STEP);
+        let (mut low, mut high) = (least, batches.bounds.n_tokens.div_ceil(TOKENS_STEP).max(least));
+        if !fits(low)? {
+            return Ok(None);
+        }
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            if fits(middle)? { low = middle } else { high = middle - 1 }
+        }
+        Ok(Some(low * TOKENS_STEP))
+    }
+
+    /// The configuration with numbers in place of `auto`.
+    fn settled(&self, batches: &Batches, most: Option<usize>) -> Result<Config> {
+        let enough = if self.machine.is_gpu { ENOUGH_TOKENS_GPU } else { ENOUGH_TOKENS_CPU };
+        let least = self.longest_text(batches).next_multiple_of(TOKENS_STEP);
+        let of_batch = batches.bounds.n_tokens.next_multiple_of(TOKENS_STEP);
+        let best = most.unwrap_or(least).min(enough).min(of_batch).max(least);
+        let chunk_tokens = self.config.chunk_tokens.or(best);
+        let kept_chunks = self.config.kept_chunks.or(self.most_kept_chunks(batches, chunk_tokens)?);
+        Ok(Config { chunk_tokens: chunk_tokens.into(), kept_chunks: kept_chunks.into(), ..self.config.clone() })
+    }
+
+    /// Tokens that a chunk has room for at least: a configuration's longest text.
+    fn longest_text(&self, batches: &Batches) -> usize {
+        let lengths = [self.config.query_max_len, self.config.passage_max_len];
+        lengths.into_iter().flatten().chain([batches.bounds.longest, Config::PASSAGE_MAX_LEN]).max().unwrap_or(0)
+    }
+
+    /// As many kept chunks as fit and as a batch has.
+    fn most_kept_chunks(&self, batches: &Batches, chunk_tokens: usize) -> Result<usize> {
+        let n_chunks = batches.n_chunks(chunk_tokens);
+        if n_chunks == 1 {
+            return Ok(1);
+        }
+        let [one, two] = [1, 2].map(|kept| self.needs(batches, self.config, chunk_tokens, kept));
+        let (one, two) = (one?, two?);
+        let more = self.limit().saturating_sub(one) / (two - one).max(1);
+        Ok(n_chunks.min(1 + usize::try_from(more).unwrap_or(usize::MAX - 1)))
+    }
+
+    /// The least change that makes the run fit.
+    fn change(&self, batches: &Batches, config: &Config) -> Result<String> {
+        let (chunk_tokens, kept) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.kept_chunks.or(1));
+        if kept > 1 && self.needs(batches, config, chunk_tokens, 1)? <= self.limit() {
+            return Ok(format!("lower kept_chunks to {}", self.most_kept_chunks(batches, chunk_tokens)?));
+        }
+        let least = self.longest_text(batches);
+        let below = |most: usize| (least..chunk_tokens).contains(&most);
+        if let Some(most) = self.most_chunk_tokens(batches, config)?.filter(|&most| below(most)) {
+            let kept = if kept > 1 { " and kept_chunks to 1" } else { "" };
+            return Ok(format!("lower chunk_tokens to {most}{kept}"));
+        }
+        let mut batch_size = config.batch_size / 2;
+        while batch_size >= 2 {
+            let smaller = Config { batch_size, kept_chunks: 1.into(), ..config.clone() };
+            let batches = self.batches(&smaller)?;
+            if let Some(most) = self.most_chunk_tokens(&batches, &smaller)?.filter(|&most| most >= least) {
+                let chunk = if below(most) { format!(" and chunk_tokens to {most}") } else { String::new() };
+                return Ok(format!("lower batch_size to {batch_size}{chunk}"));
+            }
+            batch_size /= 2;
+        }
+        let f32_helps = config.precision == Precision::F32 && self.machine.is_gpu;
+        Ok(format!(
+            "take a smaller model{}, or a machine with more memory",
+            if f32_helps { ", precision = \"bf16\"" } else { "" }
+        ))
+    }
+
+    fn time(&self, batches: &Batches, config: &Config) -> Result<Option<StepTime>> {
+        let Some(speed) = self.machine.speed else { return Ok(None) };
+        let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
+        let bounds = batches.step_bounds(chunk_tokens, self.model.config.vocab_size, true);
+        let work = match config.precision {
+            Precision::F32 => Rehearsal::<f32>::new(config, self.model, &bounds, 1)?.work(batches)?,
+            _ => Rehearsal::<half::bf16>::new(config, self.model, &bounds, 1)?.work(batches)?,
+        };
+        Ok(Some(StepTime::new(&work, speed, Efficiency::of(self.machine))))
+    }
+}

@@ -1,0 +1,154 @@
+//! What a plan says: whether a run fits, the largest chunks that do, and what to change.
+
+use super::{Setting, config, machine};
+use hbt::config::{Amount, Config};
+use hbt::plan::{Batches, Needs, Plan, Question, Verdict};
+
+const PLENTY: Option<u64> = Some(1 << 40);
+
+/// What a run with these numbers takes on a machine of that kind.
+fn total(setting: &Setting, config: &Config, is_gpu: bool, chunk_tokens: usize, kept_chunks: usize) -> u64 {
+    let machine = machine(is_gpu, PLENTY);
+    let config = Config { chunk_tokens: chunk_tokens.into(), kept_chunks: kept_chunks.into(), ..config.clone() };
+    let batches = Batches::of_tokens(&config, setting.model.config.vocab_size, &setting.data).unwrap();
+    Needs::new(&setting.question(&config, &machine), &batches, &config).unwrap().total()
+}
+
+#[test]
+fn a_run_with_room_to_spare_fits_and_its_time_follows_from_its_work() {
+    let setting = Setting::new();
+    let config = config(&["chunk_tokens=64"]);
+    let plan = setting.plan(&config, &machine(false, PLENTY));
+    assert_eq!((plan.verdict, plan.change.as_deref()), (Verdict::Fits, None));
+    assert_eq!(plan.config, config, "what is given stays");
+    let (most, is_all) = plan.most_chunk_tokens.unwrap();
+    assert!(is_all && most >= plan.batches.bounds.n_tokens);
+    assert_eq!(plan.chunks[1], plan.chunks[0] - 1);
+    assert_eq!(plan.needs.total(), total(&setting, &config, false, 64, 1));
+    let time = plan.time.unwrap();
+    assert!(time.seconds > time.flops / 1e12 && time.flops > 0.0 && time.bytes > 0.0);
+    let unknown = setting.plan(&config, &machine(false, None));
+    assert_eq!(unknown.verdict, Verdict::Unknown);
+    assert!(unknown.require(&machine(false, None)).is_ok());
+}
+
+/// On machines that have room for half of what a run with whole batches and everything kept would take.
+#[test]
+fn auto_fills_what_is_there_and_no_more() {
+    let setting = Setting::new();
+    let config = config(&["chunk_tokens=auto", "kept_chunks=auto"]);
+    for is_gpu in [false, true] {
+        let needed = |kept| total(&setting, &config, is_gpu, 256, kept);
+        for memory in [needed(1) * 10 / 9 + 100, needed(2) * 10 / 9 + 100, 1 << 40] {
+            let machine = machine(is_gpu, Some(memory));
+            let plan = setting.plan(&config, &machine);
+            assert_eq!(plan.verdict, Verdict::Fits, "{memory} {is_gpu}");
+            let (Amount::Of(chunk_tokens), Amount::Of(kept)) = (plan.config.chunk_tokens, plan.config.kept_chunks)
+            else {
+                panic!("auto is settled");
+            };
+            let limit = (0.9 * memory as f64) as u64;
+            assert!(plan.needs.total() <= limit);
+            let (most, is_all) = plan.most_chunk_tokens.unwrap();
+            assert!(is_all || total(&setting, &config, is_gpu, most + 256, 1) > limit, "{memory} {is_gpu}: {most}");
+            assert!(total(&setting, &config, is_gpu, most, 1) <= limit);
+            assert!(chunk_tokens <= most && kept >= 1);
+            let n_chunks = plan.batches.n_chunks(chunk_tokens);
+            assert!(kept == n_chunks || total(&setting, &config, is_gpu, chunk_tokens, kept + 1) > limit);
+        }
+    }
+}
+
+/// Following the advice makes the run fit.
+#[test]
+fn advice_is_the_least_change_that_helps() {
+    let setting = Setting::new();
+    let follow = |config: &Config, plan: &Plan, memory: u64| {
+        let machine = machine(true, Some(memory));
+        let error = plan.require(&machine).unwrap_err().to_string();
+        let change = plan.change.clone().unwrap();
+        assert!(error.ends_with(&format!(": {change}")) && error.contains("most of it is "), "{error}");
+        let mut changed = config.clone();
+        for part in change.trim_start_matches("lower ").split(" and ") {
+            let (key, value) = part.split_once(" to ").unwrap();
+            let value: usize = value.parse().unwrap();
+            match key {
+                "chunk_tokens" => changed.chunk_tokens = value.into(),
+                "kept_chunks" => changed.kept_chunks = value.into(),
+                "batch_size" => changed.batch_size = value,
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!(setting.plan(&changed, &machine).verdict, Verdict::Fits, "{change}");
+        change
+    };
+    let kept = config(&["chunk_tokens=256", "kept_chunks=50"]);
+    let memory = total(&setting, &kept, true, 256, 1) * 10 / 9 + 100;
+    let change = follow(&kept, &setting.plan(&kept, &machine(true, Some(memory))), memory);
+    assert_eq!(change, "lower kept_chunks to 1");
+
+    // Chunks of all tokens, where memory is for fewer.
+    let large = config(&["batch_size=60", "chunk_tokens=4096"]);
+    let memory = total(&setting, &large, true, 256, 1) * 10 / 9 + 100;
+    let plan = setting.plan(&large, &machine(true, Some(memory)));
+    assert_eq!(follow(&large, &plan, memory), "lower chunk_tokens to 256");
+
+    // The smallest chunks of large batches do not fit.
+    let batches = config(&["batch_size=60", "chunk_tokens=256"]);
+    let memory = total(&setting, &config(&["batch_size=4"]), true, 256, 1) * 10 / 9 + 100;
+    let plan = setting.plan(&batches, &machine(true, Some(memory)));
+    if plan.verdict == Verdict::DoesNot {
+        assert!(follow(&batches, &plan, memory).starts_with("lower batch_size to "));
+    }
+
+    let nothing = setting.plan(&batches, &machine(true, Some(1000)));
+    assert_eq!((nothing.verdict, nothing.most_chunk_tokens), (Verdict::DoesNot, None));
+    assert_eq!(nothing.change.unwrap(), "take a smaller model, precision = \"bf16\", or a machine with more memory");
+}
+
+#[test]
+fn only_what_cannot_fit_is_refused() {
+    let setting = Setting::new();
+    let config = config(&["chunk_tokens=256"]);
+    let needed = setting.plan(&config, &machine(false, PLENTY)).needs.total() as f64;
+    for (share, verdict) in
+        [(1.2, Verdict::Fits), (1.0, Verdict::Barely), (0.95, Verdict::Barely), (0.8, Verdict::DoesNot)]
+    {
+        let machine = machine(false, Some((share * needed) as u64));
+        let plan = setting.plan(&config, &machine);
+        assert_eq!(plan.verdict, verdict, "{share}");
+        assert_eq!(plan.require(&machine).is_err(), verdict == Verdict::DoesNot, "{share}");
+    }
+}
+
+/// Where all of the data is read and tokenized, a sample knows what the tokens know.
+#[test]
+fn a_sample_of_all_the_data_has_its_bounds() {
+    let setting = Setting::new();
+    let (config, machine) = (config(&["chunk_tokens=64"]), machine(true, PLENTY));
+    let exact = setting.plan(&config, &machine);
+    let sample = setting.sample();
+    let question = Question { data: hbt::plan::Data::Sample(&sample), ..setting.question(&config, &machine) };
+    let sampled = Plan::new(&question).unwrap();
+    assert_eq!(sampled.batches.bounds, exact.batches.bounds);
+    assert_eq!(sampled.batches.total_steps, exact.batches.total_steps);
+    assert_eq!(sampled.needs, exact.needs);
+    let ratio = sampled.batches.mean_tokens / exact.batches.mean_tokens;
+    assert!((ratio - 1.0).abs() < 0.05, "{ratio}");
+    assert!(sampled.batches.basis.contains("60 groups of about 60, tokenized"), "{}", sampled.batches.basis);
+}
+
+/// An evaluation adds to what a run takes, the more the more passages it ranks.
+#[test]
+fn evaluations_count() {
+    let setting = Setting::new();
+    let (config, machine) = (config(&[]), machine(true, PLENTY));
+    let with = |eval_texts| {
+        let plan = Plan::new(&Question { eval_texts, ..setting.question(&config, &machine) }).unwrap();
+        plan.needs.total()
+    };
+    let (none, few, many) = (with(None), with(Some([10, 10])), with(Some([10, 1_000_000])));
+    assert!(none < few && few < many);
+    // A million vectors of 32 numbers, and 16 rows of a million scores.
+    assert!(many - none >= 4 * 1_000_000 * (32 + 16), "{}", many - none);
+}
