@@ -368,9 +368,13 @@ impl EncodeArgs {
 /// Options of `hbt bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure, separated by commas; attention,train_step for example [default: everything]
+    /// What to measure, separated by commas; attention,train_step for example [default: all but info_nce_large]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub op: Vec<Op>,
+
+    /// Where to measure [default: auto]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]))]
+    pub device: Option<String>,
 
     /// f32 or bf16 [default: both, one after the other]
     #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16"]), hide_possible_values = true)]
@@ -388,7 +392,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
 
-    /// Configuration file and `--set`: precision, threads and device count here.
+    /// Configuration file and `--set`: device, precision and threads count here.
     #[command(flatten)]
     pub config: ConfigArgs,
 }
@@ -396,7 +400,7 @@ pub struct BenchArgs {
 impl BenchArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        self.config.draft(&[("--precision", "precision", &self.precision)])
+        self.config.draft(&[("--device", "device", &self.device), ("--precision", "precision", &self.precision)])
     }
 }
 

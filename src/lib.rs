@@ -8,9 +8,10 @@
 //! different languages otherwise (Elmahdy et al., arXiv 2408.10536). [`data::batch`] looks the texts' tokens up in the
 //! memory-mapped [`data::shard`] and packs them end to end: no padding, only the places where sequences begin.
 //!
-//! [`train::GradCache`] cuts the packed batch into chunks of a bounded number of tokens. [`model::Encoder`] turns each
-//! chunk into unit vectors; [`loss::InfoNce`] compares every query with every passage of the whole batch and gives
-//! the gradient at each vector; then every chunk is run once more and propagated back, its dropout masks drawn from a
+//! [`train::GradCache`] cuts the packed batch, longest texts first, into chunks of a bounded number of tokens.
+//! [`model::Encoder`] turns each chunk into unit vectors; [`loss::InfoNce`] compares every query with every passage of the
+//! whole batch that does not say the same, block by block of rows, and gives the gradient at each vector; then every chunk
+//! but those that were kept is run once more and propagated back, its dropout masks drawn from a
 //! counter and therefore the same. Each layer's backward stands beside its forward and is written by hand.
 //! [`train::Optimizer`] takes one AdamW step; word embeddings that the batch does not read get theirs when they are next
 //! read. Memory is set by the chunk, not by the batch.
@@ -37,9 +38,9 @@
 //! # Who may import whom
 //!
 //! Left may import right, never back: `commands -> cli -> config`; `commands -> bench, train, eval, mine`;
-//! `bench -> train, loss, model`; `train -> eval, loss, model, data`; `mine -> eval, data, backend`; `eval -> model, data`; `loss, model -> backend`. `train` and `eval::encode` read
-//! a [`config::Config`]; `cli` and `config` borrow from the others only the enums that
-//! their options and keys choose from. `data`,
+//! `bench -> train, loss, model`; `train -> eval, loss, model, data`; `mine -> eval, data, backend`; `eval -> model, data`;
+//! `loss, model -> backend`. `train` and `eval::encode` read a [`config::Config`]; `cli` and `config` borrow from the
+//! others only the enums that their options and keys choose from. `data`,
 //! `eval::metrics` and `train::schedule` know neither backend nor model. The backends' types are named only in
 //! `commands`, tests and benches. Unsafe code is allowed in `backend`, where files are mapped into memory, and where
 //! `trace` meets a profiler.

@@ -88,6 +88,7 @@ const CHANGED: &[(&str, &str)] = &[
     ("eval_task", r#""xquad-r""#),
     ("eval_data", r#""held out""#),
     ("eval_split", r#""test""#),
+    ("truncate_dim", "64"),
     ("eval_steps", "20"),
     ("best_metric", r#""rank_distance""#),
     ("patience", "3"),

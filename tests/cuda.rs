@@ -1,6 +1,8 @@
 //! `--device cuda`, the program as it is, on the stand-in (tests/simt) or, with `HBT_REQUIRE_CUDA=1`, on a GPU.
 
+mod bench;
 mod errors;
+mod memory;
 mod traffic;
 
 use crate::common::{Done, Sandbox, assert_same_run, fixture, metrics, run_contents, train};

@@ -171,8 +171,8 @@ fn check_gradients<B: Backend>(f: &Fixture<B>, symmetric: bool, chunk_tokens: us
     }
 }
 
-/// In f32 `tolerance` is relative, for losses, norms and parameters. In bf16 it is a share of the first loss and norm,
-/// for rounding does not shrink as they do, and parameters are not compared.
+/// `tolerance` is about losses and norms. In f32 it is relative, and parameters are compared too. In bf16 it is a share of
+/// the first loss and norm, for rounding does not shrink as they do, and parameters are not compared.
 fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
     let b = &f.backend;
     let mut loss = InfoNce::new(b, f.encoder.embedding_size(), loss_config(TEMPERATURE, false)).unwrap();
@@ -206,7 +206,7 @@ fn check_ten_steps<B: Backend>(f: &mut Fixture<B>, tolerance: f64) {
             // Adam turns the rounding noise of this zero gradient into steps.
             if !name.ends_with("key.bias") {
                 let error = relative_error(part, &f.expected[&format!("after10.{name}")]);
-                assert!(error < tolerance, "after10.{name}: {error:.2e}");
+                assert!(error < tolerance::PYTORCH, "after10.{name}: {error:.2e}");
             }
         }
     }
@@ -244,11 +244,11 @@ fn gradients_of_labse_with_its_dense_layer<B: Backend + Clone>(backend: &B) {
 }
 
 fn ten_steps_of_bert<B: Backend + Clone>(backend: &B) {
-    check_ten_steps(&mut bert(backend), tolerance::PYTORCH);
+    check_ten_steps(&mut bert(backend), tolerance::PYTORCH_STEPS);
 }
 
 fn ten_steps_of_xlm_r<B: Backend + Clone>(backend: &B) {
-    check_ten_steps(&mut xlmr(backend), tolerance::PYTORCH);
+    check_ten_steps(&mut xlmr(backend), tolerance::PYTORCH_STEPS);
 }
 
 fn check_bf16<B: Backend>(f: &Fixture<B>, model: &str, symmetric: bool) {
@@ -330,5 +330,6 @@ macro_rules! check_backend {
 
 check_backend!(cpu_f32 of f32: [hbt::backend::Cpu::<f32>::new()]);
 check_backend!(cpu_bf16 of bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
-check_backend!(cuda_f32 of f32: crate::device::cuda::<f32>());
-check_backend!(cuda_bf16 of bf16: crate::device::cuda::<half::bf16>());
+// One order of the stand-in is enough: every operation has been through several.
+check_backend!(cuda_f32 of f32: crate::device::cuda::<f32>().take(1));
+check_backend!(cuda_bf16 of bf16: crate::device::cuda::<half::bf16>().take(1));

@@ -53,6 +53,9 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// Values on their way to the host.
     type Readback: Send;
 
+    /// The largest head size that [`Backend::attention_forward`] and its backward take.
+    const MAX_HEAD_SIZE: usize;
+
     /// What the training report calls this device.
     fn name(&self) -> String;
 

@@ -2,10 +2,14 @@
 //! hbt can only get wrong by a bug.
 
 mod adamw;
+mod attention;
 mod info_nce;
+mod layer_norm;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
+pub use attention::{AttentionBackward, AttentionForward};
 pub use info_nce::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
+pub use layer_norm::{ResidualLayerNormBackward, ResidualLayerNormForward};
 
 use super::{Backend, Packed, Segments, Tensor, Value};
 
@@ -199,96 +203,6 @@ impl<B: Backend> SegmentSum<'_, B> {
     }
 }
 
-/// `x = residual + dropout(x + branch_bias)` in place, `out = LayerNorm(x) weight + bias`.
-pub struct ResidualLayerNormForward<'a, B: Backend> {
-    /// The batch.
-    pub batch: Packed<'a, B>,
-    /// `(T, H)` the branch before its bias; afterwards the sum, kept for backward.
-    pub x: &'a mut Tensor<B, B::E>,
-    /// `(H,)`
-    pub branch_bias: &'a Tensor<B, B::E>,
-    /// `(T, H)`
-    pub residual: &'a Tensor<B, B::E>,
-    /// `(H,)` LayerNorm weight.
-    pub weight: &'a Tensor<B, B::E>,
-    /// `(H,)` LayerNorm bias.
-    pub bias: &'a Tensor<B, B::E>,
-    /// Added to the variance.
-    pub eps: f32,
-    /// Applied to the branch.
-    pub dropout: Option<Dropout>,
-    /// `(T,)` kept for backward.
-    pub mean: &'a mut Tensor<B, f32>,
-    /// `(T,)` kept for backward.
-    pub rstd: &'a mut Tensor<B, f32>,
-    /// `(T, H)`
-    pub out: &'a mut Tensor<B, B::E>,
-}
-
-impl<B: Backend> ResidualLayerNormForward<'_, B> {
-    /// Panics on mismatched shapes; returns `(T, H)`.
-    pub fn check(&self) -> (usize, usize) {
-        let (n, h) = (self.batch.n_tokens(), self.weight.len());
-        for x in [&*self.x, self.residual, &*self.out] {
-            assert_eq!(x.shape(), [n, h], "residual_layer_norm_forward: shapes");
-        }
-        assert_eq!(
-            [self.branch_bias.len(), self.bias.len()],
-            [h, h],
-            "residual_layer_norm_forward: lengths of the biases"
-        );
-        assert_eq!([self.mean.len(), self.rstd.len()], [n, n], "residual_layer_norm_forward: lengths of mean and rstd");
-        (n, h)
-    }
-}
-
-/// Gradients of [`ResidualLayerNormForward`].
-pub struct ResidualLayerNormBackward<'a, B: Backend> {
-    /// The batch.
-    pub batch: Packed<'a, B>,
-    /// `(T, H)`
-    pub d_out: &'a Tensor<B, B::E>,
-    /// `(T, H)` the sum from forward.
-    pub sum: &'a Tensor<B, B::E>,
-    /// `(T,)` from forward.
-    pub mean: &'a Tensor<B, f32>,
-    /// `(T,)` from forward.
-    pub rstd: &'a Tensor<B, f32>,
-    /// `(H,)` LayerNorm weight.
-    pub weight: &'a Tensor<B, B::E>,
-    /// As in forward.
-    pub dropout: Option<Dropout>,
-    /// `(T, H)`
-    pub d_residual: &'a mut Tensor<B, B::E>,
-    /// `(T, H)` gradient of the branch.
-    pub d_x: &'a mut Tensor<B, B::E>,
-    /// `(H,)`, accumulates.
-    pub d_branch_bias: &'a mut Tensor<B, f32>,
-    /// `(H,)`, accumulates.
-    pub d_weight: &'a mut Tensor<B, f32>,
-    /// `(H,)`, accumulates.
-    pub d_bias: &'a mut Tensor<B, f32>,
-}
-
-impl<B: Backend> ResidualLayerNormBackward<'_, B> {
-    /// Panics on mismatched shapes; returns `(T, H)`.
-    pub fn check(&self) -> (usize, usize) {
-        let (n, h) = (self.batch.n_tokens(), self.weight.len());
-        for x in [self.d_out, self.sum, &*self.d_residual, &*self.d_x] {
-            assert_eq!(x.shape(), [n, h], "residual_layer_norm_backward: shapes");
-        }
-        assert_eq!(
-            [self.mean.len(), self.rstd.len()],
-            [n, n],
-            "residual_layer_norm_backward: lengths of mean and rstd"
-        );
-        for d in [&*self.d_branch_bias, &*self.d_weight, &*self.d_bias] {
-            assert_eq!(d.len(), h, "residual_layer_norm_backward: parameters' gradients");
-        }
-        (n, h)
-    }
-}
-
 /// `out = gelu(x + bias)`.
 pub struct BiasGeluForward<'a, B: Backend> {
     /// `(T, F)` before the bias; kept for backward.
@@ -332,78 +246,6 @@ impl<B: Backend> BiasGeluBackward<'_, B> {
         }
         assert_eq!(self.d_bias.len(), shape[1], "bias_gelu_backward: the bias's gradient");
         shape.into()
-    }
-}
-
-/// Self-attention within each sequence of a packed batch.
-pub struct AttentionForward<'a, B: Backend> {
-    /// The batch.
-    pub batch: Packed<'a, B>,
-    /// Heads; `H` is a multiple of it.
-    pub n_heads: usize,
-    /// `(T, 3 H)`: query, key and value of every token.
-    pub qkv: &'a Tensor<B, B::E>,
-    /// Applied to the softmax.
-    pub dropout: Option<Dropout>,
-    /// `(T, n_heads)` log-sum-exp of the scaled scores, kept for backward.
-    pub lse: &'a mut Tensor<B, f32>,
-    /// `(T, H)`
-    pub out: &'a mut Tensor<B, B::E>,
-}
-
-impl<B: Backend> AttentionForward<'_, B> {
-    /// Panics on mismatched shapes; returns the size of a head.
-    pub fn check(&self) -> usize {
-        check_attention(self.n_heads, self.qkv, &*self.out, &*self.lse, self.batch.n_tokens())
-    }
-}
-
-/// Panics on mismatched shapes of what both passes have; returns the size of a head.
-fn check_attention<B: Backend>(
-    n_heads: usize,
-    qkv: &Tensor<B, B::E>,
-    out: &Tensor<B, B::E>,
-    lse: &Tensor<B, f32>,
-    n_tokens: usize,
-) -> usize {
-    let hidden = out.row_len();
-    assert!(n_heads > 0 && hidden.is_multiple_of(n_heads), "attention: {n_heads} heads of a hidden size of {hidden}");
-    assert_eq!((qkv.rows(), qkv.row_len()), (n_tokens, 3 * hidden), "attention: shape of qkv");
-    assert_eq!(out.rows(), n_tokens, "attention: rows of the result");
-    assert_eq!((lse.rows(), lse.row_len()), (n_tokens, n_heads), "attention: shape of the log-sum-exp");
-    hidden / n_heads
-}
-
-/// Gradient of [`AttentionForward`].
-pub struct AttentionBackward<'a, B: Backend> {
-    /// The batch.
-    pub batch: Packed<'a, B>,
-    /// As in forward.
-    pub n_heads: usize,
-    /// `(T, 3 H)` from forward.
-    pub qkv: &'a Tensor<B, B::E>,
-    /// `(T, H)` result of forward.
-    pub out: &'a Tensor<B, B::E>,
-    /// `(T, n_heads)` from forward.
-    pub lse: &'a Tensor<B, f32>,
-    /// As in forward.
-    pub dropout: Option<Dropout>,
-    /// `(T, H)`
-    pub d_out: &'a Tensor<B, B::E>,
-    /// `(T, 3 H)`
-    pub d_qkv: &'a mut Tensor<B, B::E>,
-    /// `(3 H,)` gradient of the bias that made `qkv`, accumulates.
-    pub d_bias: &'a mut Tensor<B, f32>,
-}
-
-impl<B: Backend> AttentionBackward<'_, B> {
-    /// Panics on mismatched shapes; returns the size of a head.
-    pub fn check(&self) -> usize {
-        let head_size = check_attention(self.n_heads, self.qkv, self.out, self.lse, self.batch.n_tokens());
-        assert_eq!(self.d_out.shape(), self.out.shape(), "attention: shape of the result's gradient");
-        assert_eq!(self.d_qkv.shape(), self.qkv.shape(), "attention: shape of the gradient");
-        assert_eq!(self.d_bias.len(), self.qkv.row_len(), "attention: length of the bias gradient");
-        head_size
     }
 }
 

@@ -24,6 +24,7 @@ mod info_nce;
 mod inputs;
 mod l2_normalize;
 mod layer_norm;
+mod loss;
 mod model;
 mod passes;
 mod pooling;
@@ -58,6 +59,10 @@ crate::choices::choices! {
         L2Normalize = "l2_normalize",
         /// The loss of a block of scores.
         InfoNceRows = "info_nce_rows",
+        /// The whole loss of large batches.
+        InfoNce = "info_nce",
+        /// The same at 65,536 queries, which takes minutes on a processor.
+        InfoNceLarge = "info_nce_large",
         /// The optimizer's update.
         AdamW = "adamw",
         /// The norm of the gradients.
@@ -84,6 +89,8 @@ impl Op {
             Op::Pooling => pooling::benchmarks(),
             Op::L2Normalize => l2_normalize::benchmarks(),
             Op::InfoNceRows => info_nce::benchmarks(),
+            Op::InfoNce => loss::benchmarks(),
+            Op::InfoNceLarge => loss::large_benchmarks(),
             Op::AdamW => adamw::benchmarks(),
             Op::SumOfSquares => passes::sum_of_squares_benchmarks(),
             Op::Cast => passes::cast_benchmarks(),
@@ -92,9 +99,14 @@ impl Op {
         }
     }
 
-    /// True for what runs a whole model.
+    /// Those that are run where none is named: all that do not take minutes.
+    pub fn usual() -> Vec<Op> {
+        Op::ALL.iter().copied().filter(|op| *op != Op::InfoNceLarge).collect()
+    }
+
+    /// True for what is made of many operations.
     pub fn is_end_to_end(self) -> bool {
-        matches!(self, Op::TrainStep | Op::Encode)
+        matches!(self, Op::TrainStep | Op::Encode | Op::InfoNce | Op::InfoNceLarge)
     }
 }
 

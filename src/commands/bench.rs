@@ -19,7 +19,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
         Precision::Auto => vec![Precision::F32, Precision::Bf16],
         one => vec![one],
     };
-    let ops = if args.op.is_empty() { Op::ALL } else { &args.op };
+    let usual = Op::usual();
+    let ops = if args.op.is_empty() { &usual } else { &args.op };
     for precision in precisions {
         let config = Config { precision, ..config.clone() };
         on_device(&config, BenchJob { ops, repeat: args.repeat, json: args.json })?;

@@ -37,7 +37,7 @@ impl Job for EncodeJob<'_> {
             EncodeAs::Query => &retriever.query,
             EncodeAs::Passage => &retriever.passage,
         };
-        let mut sink = Sink::open(&self.args.output, self.args.format, retriever.encoder.embedding_size())?;
+        let mut sink = Sink::open(&self.args.output, self.args.format, retriever.embedding_size())?;
         let total = self.texts.len() as u64;
         let counter = Counter::new("embedded", total);
         let mut rest = &self.texts[..];

@@ -211,6 +211,8 @@ keys! {
         eval_data: Option<PathBuf> = None, ANY;
         /// Part of the evaluation data, where the data is divided
         eval_split: Split = Split::All, ANY;
+        /// Leading dimensions to evaluate and encode with, of a model that was trained with matryoshka_dims; none: all
+        truncate_dim: Option<usize> = None, at_least(1.0);
         /// Steps between evaluations; none: only before the first step and after the last
         eval_steps: Option<usize> = None, at_least(1.0);
         /// Figure that picks the best model and stops early

@@ -3,10 +3,12 @@
 use super::catalog::{LangId, Role, TextSource};
 use super::sampler::permutation::Permutation;
 use super::sampler::{BatchKind, Row, SampledBatch};
+use super::union::Union;
 use crate::random::{below, hash};
 use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::hash::Hash;
 
 /// One batch in host memory.
 ///
@@ -31,8 +33,9 @@ pub struct Batch {
     pub cu_seqlens: Vec<i32>,
     /// The place of each sequence in the stream of tokens, where the longest comes first: `(n_seqs,)`.
     pub places: Vec<i32>,
-    /// Equal for two sequences exactly when they say the same ([`TextSource::label`]), counted from 0 by first
-    /// appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is of.
+    /// Equal for two sequences exactly when they say the same: by the data ([`TextSource::label`]), or because their rows
+    /// have an equal query or passage here. Counted from 0 by first appearance: `(n_seqs,)`. A passage with a query's
+    /// label answers it, whichever row it is of.
     pub labels: Vec<i32>,
     /// For each query the range (first, end) of passages that it must not take as negatives, although their labels
     /// differ: those of its row that a teacher rejects. Empty where it rejects none: `(2 n_queries,)`.
@@ -114,7 +117,7 @@ impl Batch {
             ids,
             cu_seqlens,
             places,
-            labels: number(seqs().map(|seq| source.label(seq.text))),
+            labels: labels(source, &queries, &passages),
             rejected,
             query_langs: queries.iter().map(|seq| seq.lang).collect(),
             passage_langs: passages.iter().map(|seq| seq.lang).collect(),
@@ -172,11 +175,26 @@ fn teacher(source: &dyn TextSource, positive: u64, margin: Option<f64>) -> impl 
     move |negative| limit.is_some_and(|limit| score(negative).is_some_and(|score| score > limit))
 }
 
+/// Labels of queries and passages. Those with a label of the data in common have one here, and so have, beyond that, rows
+/// that meet with the same query or the same passage.
+fn labels(source: &dyn TextSource, queries: &[Chosen], passages: &[Chosen]) -> Vec<i32> {
+    let of_data: Vec<usize> = number(queries.iter().chain(passages).map(|seq| source.label(seq.text)));
+    let mut union = Union::new(of_data.len());
+    let (of_queries, of_passages) = of_data.split_at(queries.len());
+    for (seqs, labels) in [(queries, of_queries), (passages, of_passages)] {
+        let mut first_with = HashMap::new();
+        for (seq, label) in seqs.iter().zip(labels) {
+            union.join(*first_with.entry(source.text_hash(seq.text)).or_insert(*label), *label);
+        }
+    }
+    number(of_data.iter().map(|label| union.root(*label))).into_iter().map(|label| label as i32).collect()
+}
+
 /// Small numbers for large ones: equal for equal, counted by first appearance.
-fn number(labels: impl Iterator<Item = u64>) -> Vec<i32> {
+fn number<T: Eq + Hash>(labels: impl Iterator<Item = T>) -> Vec<usize> {
     let mut numbers = HashMap::new();
     let mut number = |label| {
-        let next = numbers.len() as i32;
+        let next = numbers.len();
         *numbers.entry(label).or_insert(next)
     };
     labels.map(&mut number).collect()

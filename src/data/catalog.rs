@@ -54,9 +54,11 @@ pub trait TextSource: Send + Sync {
     /// Token ids of a text, prefix and special tokens included, truncated to its role's maximum length.
     fn tokens(&self, text: u64) -> &[u32];
     /// The same number for whatever says the same: a query and the passages that answer it have one label in all
-    /// languages and in all groups that share a query or a positive, and so has a negative that is one of these
-    /// passages word for word. Any other negative has a label of its own text.
+    /// languages and in all groups that share half of their queries or positives, and so has a negative that is one of
+    /// these passages word for word. Any other negative has a label of its own text.
     fn label(&self, text: u64) -> u64;
+    /// 64-bit hash of the text itself: equal texts have equal hashes, whatever their group.
+    fn text_hash(&self, text: u64) -> u64;
     /// What the data says that a teacher gave a passage for its group's query, if it says so.
     fn teacher_score(&self, text: u64) -> Option<f32>;
 }

@@ -2,22 +2,16 @@
 //!
 //! Languages, groups and texts are numbered on from dataset to dataset. With one dataset, all numbers are its own.
 
-use std::collections::HashMap;
-
-use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::catalog::{Catalog, Class, LangId, Role, TextSource};
 use super::sampler::Part;
 use super::shard::TokenCache;
-use super::union::Union;
 
 /// What a run trains on; see the [module](self).
 pub struct Datasets {
     members: Vec<Member>,
     catalog: Catalog,
-    /// Labels that are another's in truth, since another dataset has one of its texts.
-    joined: HashMap<u64, u64>,
 }
 
 struct Member {
@@ -40,7 +34,6 @@ impl Datasets {
             caches.iter().flat_map(|(_, _, cache)| cache.catalog().languages.iter().cloned()).collect();
         languages.sort();
         languages.dedup();
-        let joined = if caches.len() > 1 { join_labels(&caches) } else { HashMap::new() };
         let (mut first_group, mut first_text) = (0, 0);
         let mut members = Vec::with_capacity(caches.len());
         for (name, weight, cache) in caches {
@@ -52,7 +45,7 @@ impl Datasets {
             first_text += n_texts;
         }
         let classes = members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect();
-        Datasets { members, catalog: Catalog { languages, classes }, joined }
+        Datasets { members, catalog: Catalog { languages, classes } }
     }
 
     /// What a sampler draws from.
@@ -111,8 +104,12 @@ impl TextSource for Datasets {
 
     fn label(&self, text: u64) -> u64 {
         let (member, text) = self.locate(text);
-        let label = member.cache.label(text);
-        *self.joined.get(&label).unwrap_or(&label)
+        member.cache.label(text)
+    }
+
+    fn text_hash(&self, text: u64) -> u64 {
+        let (member, text) = self.locate(text);
+        member.cache.text_hash(text)
     }
 
     fn teacher_score(&self, text: u64) -> Option<f32> {
@@ -139,30 +136,4 @@ fn renumbered(catalog: &Catalog, languages: &[String]) -> Catalog {
         passage_langs: class.passage_langs.iter().map(number).collect(),
     };
     Catalog { languages: languages.to_vec(), classes: catalog.classes.iter().map(class).collect() }
-}
-
-/// Labels of different datasets that have a query or a passage in common, each with the least of those that it is one
-/// with. Takes a sort of all texts' hashes, once a run; what stays is as large as what the datasets share.
-fn join_labels(caches: &[(String, f64, TokenCache)]) -> HashMap<u64, u64> {
-    let mut same = Vec::new();
-    for of_queries in [true, false] {
-        let mut texts: Vec<(u64, u64)> = Vec::new();
-        for (_, _, cache) in caches {
-            let infos = (0..cache.n_texts()).into_par_iter().map(|text| cache.text_info(text));
-            let wanted = infos.filter(|info| (info.role == Role::Query) == of_queries);
-            texts.par_extend(wanted.map(|info| (info.hash, info.label)));
-        }
-        texts.par_sort_unstable();
-        texts.dedup();
-        let pairs = texts.windows(2).filter(|pair| pair[0].0 == pair[1].0);
-        same.extend(pairs.map(|pair| (pair[0].1, pair[1].1)));
-    }
-    let mut labels: Vec<u64> = same.iter().flat_map(|(a, b)| [*a, *b]).collect();
-    labels.sort_unstable();
-    labels.dedup();
-    let number = |label: u64| labels.binary_search(&label).expect("listed above");
-    let mut union = Union::new(labels.len());
-    same.iter().for_each(|(a, b)| union.join(number(*a), number(*b)));
-    // The first of a set stands for it, which is the least.
-    (0..labels.len()).map(|i| (labels[i], labels[union.root(i)])).collect()
 }

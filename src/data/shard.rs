@@ -213,6 +213,10 @@ impl TextSource for TokenCache {
         self.file.texts()[text as usize].label
     }
 
+    fn text_hash(&self, text: u64) -> u64 {
+        self.file.texts()[text as usize].hash
+    }
+
     fn teacher_score(&self, text: u64) -> Option<f32> {
         Some(self.file.texts()[text as usize].score).filter(|score| !score.is_nan())
     }

@@ -73,6 +73,8 @@ pub struct Retriever<B: Backend> {
     /// How passages are read.
     pub passage: TextKind,
     chunk_tokens: usize,
+    /// Leading dimensions that embeddings are cut to
+    truncate_dim: Option<usize>,
     /// The seed of the weights, if they are random.
     from_scratch: Option<u64>,
 }
@@ -85,6 +87,7 @@ impl<B: Backend> Retriever<B> {
     /// A directory that is incomplete or does not fit hbt, a pooling that nobody names, and no memory left.
     pub fn load(backend: B, path: &Path, config: &Config) -> Result<Self> {
         let dir = ModelDir::open(path)?;
+        check_head_size(&backend, &dir)?;
         let from_scratch = config.from_scratch.then_some(config.seed);
         // Each takes half a second and more, and a tokenizer is read by one thread.
         let (tokenizer, weights) = rayon::join(
@@ -110,7 +113,17 @@ impl<B: Backend> Retriever<B> {
         let pooling = dir.pooling_or(config.pooling)?;
         let encoder = Encoder { config: dir.config.clone(), pooling, weights: weights? };
         let (tokenizer, chunk_tokens) = (tokenizer.into(), config.chunk_tokens.or(Config::CHUNK_TOKENS));
-        Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens, from_scratch })
+        let truncate_dim = config.truncate_dim;
+        if let Some(dim) = truncate_dim.filter(|&dim| dim > encoder.embedding_size()) {
+            let message = format!("is {dim}, but the model's embeddings have {} dimensions", encoder.embedding_size());
+            return Err(Error::config("truncate_dim", message));
+        }
+        Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens, truncate_dim, from_scratch })
+    }
+
+    /// Length of the embeddings that [`Retriever::encode`] gives.
+    pub fn embedding_size(&self) -> usize {
+        self.truncate_dim.unwrap_or(self.encoder.embedding_size())
     }
 
     /// The model's own tokenizer, read again if it was [released](Retriever::release_tokenizer).
@@ -151,7 +164,7 @@ impl<B: Backend> Retriever<B> {
         texts: &[S],
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Embeddings> {
-        let dim = self.encoder.embedding_size();
+        let dim = self.embedding_size();
         let mut values = Vec::with_capacity(texts.len() * dim);
         self.encode_windows(kind, texts, progress, &mut |window| {
             values.extend_from_slice(window.values());
@@ -207,7 +220,7 @@ impl<B: Backend> Retriever<B> {
         buffers: &mut Buffers<B>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embeddings> {
-        let dim = self.encoder.embedding_size();
+        let (all, dim) = (self.encoder.embedding_size(), self.embedding_size());
         let mut values = vec![0.0; tokens.len() * dim];
         // Longest first: the buffers get their full size at once, and the last chunks are short.
         let mut order: Vec<usize> = (0..tokens.len()).collect();
@@ -223,8 +236,12 @@ impl<B: Backend> Retriever<B> {
         for chunk in (0..batch.n_chunks()).map(|i| batch.chunk(i)) {
             self.encoder.forward(&self.backend, chunk, None, Keep::Embeddings, activations)?;
             let rows = activations.embeddings().to_vec(&self.backend)?;
-            for (row, &text) in rows.chunks_exact(dim).zip(&order[chunk.first_seq..]) {
-                values[text * dim..(text + 1) * dim].copy_from_slice(row);
+            for (row, &text) in rows.chunks_exact(all).zip(&order[chunk.first_seq..]) {
+                let value = &mut values[text * dim..(text + 1) * dim];
+                value.copy_from_slice(&row[..dim]);
+                if dim < all {
+                    normalize(value);
+                }
             }
             progress(chunk.first_seq + chunk.n_seqs());
         }
@@ -245,7 +262,29 @@ impl<B: Backend> Retriever<B> {
     }
 }
 
+/// To a length of 1; a row of zeros stays one.
+fn normalize(row: &mut [f32]) {
+    let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+    row.iter_mut().for_each(|v| *v /= norm);
+}
+
 /// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones.
+/// Before anything is loaded or written.
+fn check_head_size<B: Backend>(backend: &B, dir: &ModelDir) -> Result<()> {
+    let (hidden, heads) = (dir.config.hidden_size, dir.config.num_attention_heads);
+    if hidden / heads <= B::MAX_HEAD_SIZE {
+        return Ok(());
+    }
+    let message = format!(
+        "hidden_size {hidden} / num_attention_heads {heads} makes heads of {}, but {} computes heads of up to {}; set \
+         device = \"cpu\", or take another model",
+        hidden / heads,
+        backend.name(),
+        B::MAX_HEAD_SIZE
+    );
+    Err(Error::file(dir.transformer.join("config.json"), message))
+}
+
 fn load_weights<T>(
     dir: &ModelDir,
     from_scratch: Option<u64>,

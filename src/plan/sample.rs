@@ -225,6 +225,10 @@ impl TextSource for Sample {
         text
     }
 
+    fn text_hash(&self, text: u64) -> u64 {
+        text
+    }
+
     fn teacher_score(&self, _: u64) -> Option<f32> {
         None
     }

@@ -58,8 +58,44 @@ fn an_old_gpu() {
 
 #[test]
 fn too_little_memory() {
-    let error = refused(&[("SIMT_MEMORY", "34000000")], &[]);
+    let (sandbox, bert) = (Sandbox::with_groups(8), fixture("bert"));
+    let sets = ["--set", "query_max_len=24", "--set", "passage_max_len=24"];
+    let eval =
+        [&["eval", "--model", &bert, "--task", "parallel", "--data", "data.jsonl", "--device", "cuda"], &sets[..]];
+    let mut command = command(&sandbox, &eval.concat());
+    command.env("SIMT_MEMORY", "34000000");
+    let error = Done::new(command.output().unwrap()).error();
     assert_says(&error, &["out of memory: ", " MiB for ", " are not to be had (", " MiB of the device are free); "]);
+}
+
+/// A run is planned before anything is loaded.
+#[test]
+fn too_little_memory_for_training() {
+    let error = refused(&[("SIMT_MEMORY", "34000000")], &[]);
+    assert_says(&error, &["the run needs 0.1 GiB, and hbt simt stand-in", "has 0.0 GiB left; most of it is CUDA, "]);
+}
+
+/// The kernels have heads of up to 256. Said before anything is loaded: the weights are still those of other heads.
+#[test]
+fn heads_that_are_too_large() {
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.copy_model("bert", "wide");
+    for (file, narrow, wide) in [
+        ("wide/config.json", "\"hidden_size\": 32", "\"hidden_size\": 516"),
+        ("wide/1_Pooling/config.json", "dimension\": 32", "dimension\": 516"),
+    ] {
+        let text = sandbox.read(file);
+        assert!(text.contains(narrow), "{file}: {text}");
+        sandbox.write(file, text.replace(narrow, wide));
+    }
+    let before = sandbox.contents();
+    for precision in ["f32", "bf16"] {
+        let args = [&train("wide", &["steps=2"])[..], &["--device", "cuda", "--precision", precision]].concat();
+        let error = Done::new(command(&sandbox, &args).output().unwrap()).error();
+        let heads = "wide/config.json: hidden_size 516 / num_attention_heads 2 makes heads of 258, but cuda (";
+        assert_says(&error, &[heads, ") computes heads of up to 256; set device = \"cpu\""]);
+        assert_eq!(sandbox.contents(), before);
+    }
 }
 
 /// Only the driver and what else is named, of the stand-in's libraries.

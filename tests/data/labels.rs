@@ -67,14 +67,16 @@ fn the_order_of_the_data_does_not_matter() {
     assert_eq!(forward, backward);
 }
 
-/// Spreads over groups that share a query or a positive, one after the other, until no more are reached.
+/// Spreads over groups that share half of their queries or positives, one after the other, until no more are reached.
 #[test]
 fn agrees_with_a_plain_search() {
     let mut rows = String::new();
     for i in 0..400 {
         let row = serde_json::json!({
             "id": format!("g{i}"), "query": format!("w{} w{} w{}", i % 100, i * 7 % 90, i * i % 41),
-            "positive": [format!("w{} w{}", i * 13 % 97, i * 5 % 83), format!("w{} w9 w{}", i % 89, i % 31)],
+            "positive": [
+                format!("w{} w{}", i * 13 % 97, i * 5 % 83), format!("w{} w9 w{}", i % 89, i % 31), format!("w{}", i % 7),
+            ],
             "negatives": [format!("w{} w{}", (i + 1) * 13 % 97, (i + 1) * 5 % 83), format!("w{} w0", i % 50)],
         });
         rows += &format!("{row}\n");
@@ -92,7 +94,11 @@ fn agrees_with_a_plain_search() {
     };
     let (queries, positives): (Vec<_>, Vec<_>) =
         (0..n).map(|group| (texts(group, Role::Query), texts(group, Role::Positive))).unzip();
-    let share = |a: usize, b: usize| !queries[a].is_disjoint(&queries[b]) || !positives[a].is_disjoint(&positives[b]);
+    let are_like = |a: &HashSet<u64>, b: &HashSet<u64>| {
+        let n_shared = a.intersection(b).count();
+        n_shared > 0 && 2 * n_shared >= a.len().min(b.len())
+    };
+    let share = |a: usize, b: usize| are_like(&queries[a], &queries[b]) || are_like(&positives[a], &positives[b]);
     let mut component = vec![usize::MAX; n as usize];
     for first in 0..n as usize {
         let mut reached = if component[first] == usize::MAX { vec![first] } else { Vec::new() };
@@ -134,9 +140,9 @@ fn xquad_r_questions_on_one_sentence_are_joined() {
             }
         }
     }
-    assert!(sentences.values().all(|labels| labels.len() == 1), "a sentence under two labels");
     // Counted by a script of its own. English alone has 787 different answer sentences; Thai has 603, its sentences
-    // being longer, and joins most of the rest (719 without it).
-    assert_eq!(joined.len(), 489);
-    assert_eq!(joined.values().map(HashSet::len).max(), Some(15));
+    // being longer, so that some are the answers of several labels. Joined by any one text, 489 labels would be left.
+    assert!(sentences.values().any(|labels| labels.len() > 1));
+    assert_eq!(joined.len(), 789);
+    assert_eq!(joined.values().map(HashSet::len).max(), Some(12));
 }

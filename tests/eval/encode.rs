@@ -91,3 +91,21 @@ fn a_sink_that_fails_ends_it() {
     });
     assert_eq!((result.unwrap_err().to_string().as_str(), calls), ("full", 1));
 }
+
+/// As Matryoshka models are used: the first dimensions, brought to length 1 again.
+#[test]
+fn embeddings_are_cut_to_leading_dimensions() {
+    let (whole, texts) = (retriever::<f32>(), &texts()[..50]);
+    let config = Config { truncate_dim: Some(5), query_max_len: Some(64), ..Config::default() };
+    let cut = Retriever::load(Cpu::<f32>::new(), Path::new(&fixture("bert")), &config).unwrap();
+    for (whole, cut) in encode(&whole, texts).iter().zip(encode(&cut, texts)) {
+        let norm = whole[..5].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        assert_eq!(cut.len(), 5);
+        for (whole, cut) in whole.iter().zip(cut) {
+            assert!((f64::from(*whole) / norm - f64::from(cut)).abs() < 1e-6);
+        }
+    }
+    let config = Config { truncate_dim: Some(1000), ..config };
+    let error = Retriever::load(Cpu::<f32>::new(), Path::new(&fixture("bert")), &config).err().unwrap().to_string();
+    assert!(error.starts_with("truncate_dim: is 1000, but the model's embeddings have "), "{error}");
+}

@@ -22,7 +22,10 @@ pub fn gradients_are_those_of_f32<B: Backend>(backend: &B) {
                 };
                 for tiny in [plain(), plain().with_dropout()] {
                     let expected = tiny.step(&Cpu::<f32>::new(), &batch, usize::MAX, 1);
-                    let what = format!("{arch:?}, {n_layers} layers, dropout {}", tiny.dropout.is_some());
+                    let what = format!(
+                        "{arch:?}, {n_layers} layers, symmetric {symmetric}, dropout {}",
+                        tiny.dropout.is_some()
+                    );
                     tiny.assert_alike(&what, &tiny.step(backend, &batch, 20, 2), &expected);
                 }
             }

@@ -22,6 +22,8 @@ struct Texts {
     tokens: Vec<Vec<u32>>,
     /// What a teacher gave some of the texts.
     scores: HashMap<u64, f32>,
+    /// Of texts that are equal to others
+    hashes: HashMap<u64, u64>,
     /// Looking at this text panics, as a damaged cache would.
     broken: Option<u64>,
 }
@@ -35,6 +37,7 @@ impl Texts {
             cells: HashMap::new(),
             tokens: Vec::new(),
             scores: HashMap::new(),
+            hashes: HashMap::new(),
             broken: None,
         };
         for group in 0..n_groups {
@@ -69,6 +72,9 @@ impl TextSource for Texts {
         // Three groups in a row answer one another; negatives are on their own.
         let tokens = &self.tokens[text as usize];
         if tokens[1] == Role::Negative as u32 { text * 1000 + 7 } else { u64::from(tokens[0] / 3) }
+    }
+    fn text_hash(&self, text: u64) -> u64 {
+        self.hashes.get(&text).copied().unwrap_or(text)
     }
     fn teacher_score(&self, text: u64) -> Option<f32> {
         self.scores.get(&text).copied()
@@ -123,6 +129,30 @@ fn a_batch_holds_the_texts_of_its_rows() {
     }
     assert!(negatives > 300);
     assert!((0..2).all(|i| positives.iter().filter(|p| p.2 == i).count() > 30), "both positives of a cell are used");
+}
+
+/// One passage of two groups with different labels: where both rows meet, they say the same.
+#[test]
+fn rows_with_an_equal_text_have_one_label_in_their_batch() {
+    let mut texts = Texts::new(40, 3);
+    let sampled = sampler(texts.catalog(), &config(BatchMode::CrossLingual, 8)).batch(0);
+    let pack = |texts: &Texts| Batch::pack(0, &sampled, texts, ALL).unwrap();
+    let before = pack(&texts);
+    // The passages of a row, and of the next one with another label.
+    let first = 0;
+    let other = (1..8).find(|&row| before.labels[row] != before.labels[first]).unwrap();
+    for row in [first, other] {
+        let of = &sampled.rows[row];
+        texts.texts(of.group, Role::Positive, of.passage_lang).for_each(|text| _ = texts.hashes.insert(text, 77));
+    }
+    let after = pack(&texts);
+    let one = |label: i32| if label == before.labels[other] { before.labels[first] } else { label };
+    for i in 0..before.n_seqs() {
+        for j in 0..i {
+            let expected = one(before.labels[i]) == one(before.labels[j]);
+            assert_eq!(after.labels[i] == after.labels[j], expected, "{i} and {j}");
+        }
+    }
 }
 
 #[test]

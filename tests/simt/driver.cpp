@@ -202,6 +202,15 @@ API cuProfilerStop() {
 
 // ---- memory ----
 
+// How often memory was asked for; part of the report that SIMT_REPORT=1 asks for.
+static struct MemoryRequests {
+    std::atomic<u64> of_device{0}, of_host{0};
+
+    ~MemoryRequests() {
+        if (wants_report()) std::fprintf(stderr, "simt: memory requests: %llu of the device, %llu pinned\n", (unsigned long long)of_device, (unsigned long long)of_host);
+    }
+} memory_requests;
+
 API cuMemGetInfo_v2(size_t* free, size_t* total) {
     NEED_CONTEXT;
     NEED(free && total);
@@ -211,6 +220,7 @@ API cuMemGetInfo_v2(size_t* free, size_t* total) {
 API cuMemAlloc_v2(u64* out, size_t bytes) {
     NEED_CONTEXT;
     NEED(out && bytes > 0);
+    ++memory_requests.of_device;
     return device_allocate(out, bytes);
 }
 API cuMemFree_v2(u64 address) {
@@ -224,6 +234,7 @@ API cuMemFree_v2(u64 address) {
 API cuMemHostAlloc(void** out, size_t bytes, unsigned) {
     NEED_CONTEXT;
     NEED(out && bytes > 0);
+    ++memory_requests.of_host;
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return 2;
     std::memset(memory, 0xFF, bytes);

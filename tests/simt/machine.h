@@ -156,6 +156,8 @@ bool has_module(const char* module);
 u32 static_shared_of(const Kernel* kernel);
 void note_static_shared(const Kernel* kernel, u32 bytes);
 void add_counters(const char* name, const Counters& counters);
+// Whether SIMT_REPORT=1 asks for a report when the process ends.
+bool wants_report();
 Code current_device_context(void** out);
 
 // Checked accesses from inside collectives; `where` is for the message.

@@ -39,6 +39,11 @@ void Counters::add(const Counters& other) {
     for (size_t i = 0; i < sizeof(Counters) / sizeof(u64); ++i) mine[i] += theirs[i];
 }
 
+bool wants_report() {
+    const char* wanted = std::getenv("SIMT_REPORT");
+    return wanted && std::strcmp(wanted, "1") == 0;
+}
+
 struct Totals {
     std::mutex mutex;
     std::map<std::string, Counters> counters;
@@ -46,8 +51,7 @@ struct Totals {
 
     // The report that SIMT_REPORT=1 asks for, when the process ends.
     ~Totals() {
-        const char* wanted = std::getenv("SIMT_REPORT");
-        if (!wanted || std::strcmp(wanted, "1") != 0) return;
+        if (!wants_report()) return;
         std::fprintf(stderr, "simt: %-44s %9s %9s %12s %12s %12s %12s %12s %10s %9s\n", "kernel", "launches", "blocks", "read", "written", "sectors read",
                      "and written", "shared", "mma", "conflicts");
         for (const auto& [name, c] : counters) {

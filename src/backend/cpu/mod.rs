@@ -63,6 +63,8 @@ impl<E: CpuElement> Backend for Cpu<E> {
     type Arrival = ();
     type Readback = Vec<f32>;
 
+    const MAX_HEAD_SIZE: usize = usize::MAX;
+
     fn name(&self) -> String {
         format!("cpu ({}, {} threads)", E::NAME, rayon::current_num_threads())
     }

@@ -7,8 +7,8 @@
 use super::launch::{Grid, Scratch, args};
 use super::partials::add_partials_grid;
 use super::{Cuda, CudaElement};
+use crate::Result;
 use crate::backend::{AttentionBackward, AttentionForward};
-use crate::{Error, Result};
 use std::ops::Range;
 
 /// Rows of one entry of the work list, which a block of threads takes; `ITEM_ROWS` in kernels/.
@@ -17,7 +17,7 @@ const ITEM_ROWS: usize = 128;
 /// short sequences does not need memory for a sum each.
 const MAX_GROUPS: usize = 512;
 /// The largest head size of attention_any.cu: a lane has eight columns.
-const MAX_HEAD_SIZE: usize = 256;
+pub(super) const MAX_HEAD_SIZE: usize = 256;
 
 /// The kernels for one head size, as in `Shape` of kernels/attention.cuh.
 struct TensorCores {
@@ -121,13 +121,6 @@ fn parts(work_lens: &[i32]) -> [Part; 4] {
     [part(0..a, 128), part(a..b, 128), part(b..c, 64), part(c..work_lens.len(), 32)]
 }
 
-fn unsupported(head_size: usize) -> Error {
-    Error::other(format!(
-        "attention heads of size {head_size} (hidden_size / num_attention_heads): the CUDA backend supports up to \
-         {MAX_HEAD_SIZE}; use --device cpu"
-    ))
-}
-
 fn scale(head_size: usize) -> f32 {
     1.0 / (head_size as f32).sqrt()
 }
@@ -148,9 +141,7 @@ pub(super) fn forward<E: CudaElement>(cuda: &Cuda<E>, args: AttentionForward<Cud
         }
         return Ok(());
     }
-    if head_size > MAX_HEAD_SIZE {
-        return Err(unsupported(head_size));
-    }
+    assert!(head_size <= MAX_HEAD_SIZE, "attention: heads of {head_size}");
     let n_items = batch.work_lens.len();
     let n_groups = n_items.min(MAX_GROUPS);
     let grid = any_grid(n_groups * n_heads, batch.max_seqlen, head_size, 1);
@@ -174,10 +165,9 @@ pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: AttentionBackward<C
     let head_size = args.check();
     let sums = if let Some(kernels) = TensorCores::of::<E>(head_size) {
         backward_on_tensor_cores(cuda, &args, kernels)?
-    } else if head_size <= MAX_HEAD_SIZE {
-        backward_any(cuda, &args, head_size)?
     } else {
-        return Err(unsupported(head_size));
+        assert!(head_size <= MAX_HEAD_SIZE, "attention: heads of {head_size}");
+        backward_any(cuda, &args, head_size)?
     };
     let width = args.d_bias.len();
     let grid = add_partials_grid(width, 1);

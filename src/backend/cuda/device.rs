@@ -78,6 +78,10 @@ impl Device {
 
     /// Memory for `len` partial sums, until the next call.
     pub fn scratch(&self, len: usize) -> Result<Scratch> {
+        // How many sums there are depends on how a chunk's tokens fall into sequences. 32 MiB serve all chunks of usual sizes,
+        // so that no step asks for more.
+        const LEAST: usize = 1 << 23;
+        let len = len.max(LEAST);
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         if scratch.as_ref().is_none_or(|buffer| buffer.len() < len) {
             // The old one first: there may be no room for both.

@@ -31,8 +31,6 @@ struct State {
     slabs: Vec<(u64, usize)>,
     /// Free pieces by address.
     free: BTreeMap<u64, usize>,
-    /// How often the driver was asked.
-    n_requests: usize,
 }
 
 impl State {
@@ -73,11 +71,6 @@ impl Arena {
         Arc::new(Self { context: context.clone(), separate, state: Mutex::default() })
     }
 
-    /// How often memory was asked of the driver.
-    pub fn n_requests(&self) -> usize {
-        self.lock().n_requests
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +107,6 @@ impl Arena {
 
     fn ask(&self, bytes: usize) -> Result<u64> {
         self.context.bind()?;
-        self.lock().n_requests += 1;
         let mut address = 0;
         // SAFETY: writes one address.
         match unsafe { sys::cuMemAlloc_v2(&mut address, bytes) } {

@@ -93,11 +93,6 @@ impl<E: CudaElement> Cuda<E> {
         Ok(Cuda { device: Arc::new(Device::open(ordinal as i32, separate_memory)?), marker: PhantomData })
     }
 
-    /// How often memory has been asked of the driver. A training step asks never.
-    pub fn n_memory_requests(&self) -> usize {
-        self.device.arena.n_requests()
-    }
-
     /// f32 memory for partial sums, which the next call takes back; its content is undefined.
     fn scratch(&self, len: usize) -> Result<Scratch> {
         self.device.scratch(len)
@@ -115,6 +110,8 @@ impl<E: CudaElement> Backend for Cuda<E> {
     type HostBlock = Pinned<i32>;
     type Arrival = Arrival;
     type Readback = Readback;
+
+    const MAX_HEAD_SIZE: usize = attention::MAX_HEAD_SIZE;
 
     fn name(&self) -> String {
         let (major, minor) = self.device.context.capability;

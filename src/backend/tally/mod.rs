@@ -113,6 +113,8 @@ impl<E: Element> Backend for Tally<E> {
     type Arrival = ();
     type Readback = Counted<f32>;
 
+    const MAX_HEAD_SIZE: usize = usize::MAX;
+
     fn name(&self) -> String {
         format!("none ({})", E::NAME)
     }

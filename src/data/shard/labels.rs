@@ -1,18 +1,23 @@
 //! Which texts say the same, so that none of them is another's negative.
 //!
-//! Groups that share a positive answer each other's queries, in every language that they have, and so do groups that
-//! share a query: they are joined. Where two XQuAD-R questions have one answer sentence, the German version of that
-//! sentence answers both of them, although it is in one group's row only and its text is like neither.
+//! Groups that share positives answer each other's queries, in every language that they have, and so do groups that
+//! share queries: they are joined. Where two XQuAD-R questions have one answer sentence, the German version of that
+//! sentence answers both of them, although it is in one group's row only and its text is like neither. One text of many
+//! is no reason: the Thai versions of two sentences may be one that holds both. Groups are joined if they share half of
+//! the queries, or of the positives, of the one that has fewer. (Rows of a batch that meet with the same text are held
+//! to say the same there, whatever their groups.)
 //!
-//! A label is the least hash among the positives of the joined groups. It depends on the texts alone, not on where
-//! they are in the data, and no other group has that hash among its positives. A negative that is some group's positive
-//! word for word has that one's label; any other negative has its own hash, which is no group's label.
+//! A label is a hash of all positives of the joined groups: it depends on the texts alone, not on where they are in the
+//! data. A negative that is some group's positive word for word has that one's label; any other negative has its own hash.
+
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 
 use super::file::TextRecord;
 use crate::data::catalog::Role;
 use crate::data::union::Union;
+use crate::random;
 
 /// The labels of all texts.
 pub(super) struct Labels {
@@ -34,23 +39,23 @@ impl Labels {
             };
             let mut hashes: Vec<(u64, u32)> = (0..n_groups).into_par_iter().flat_map_iter(of_group).collect();
             hashes.par_sort_unstable();
+            hashes.dedup();
             hashes
         };
         let mut union = Union::new(n_groups);
-        let mut join = |hashes: &[(u64, u32)]| {
-            for pair in hashes.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-                union.join(pair[0].1 as usize, pair[1].1 as usize);
-            }
-        };
-        join(&hashes(Role::Query));
+        join_like(&mut union, &hashes(Role::Query));
         let positives = hashes(Role::Positive);
-        join(&positives);
-        let mut least = vec![u64::MAX; n_groups];
-        for &(hash, group) in &positives {
-            let root = union.root(group as usize);
-            least[root] = least[root].min(hash);
+        join_like(&mut union, &positives);
+        // Each text of joined groups once.
+        let mut texts: Vec<(usize, u64)> =
+            positives.iter().map(|&(hash, group)| (union.root(group as usize), hash)).collect();
+        texts.par_sort_unstable();
+        texts.dedup();
+        let mut of_roots = vec![0u64; n_groups];
+        for (root, hash) in texts {
+            of_roots[root] = random::hash(&[of_roots[root], hash]);
         }
-        let of_groups = (0..n_groups).map(|group| least[union.root(group)]).collect();
+        let of_groups = (0..n_groups).map(|group| of_roots[union.root(group)]).collect();
         Labels { of_groups, positives }
     }
 
@@ -62,5 +67,28 @@ impl Labels {
         let at = self.positives.partition_point(|(hash, _)| *hash < text.hash);
         let found = self.positives.get(at).filter(|(hash, _)| *hash == text.hash);
         found.map_or(text.hash, |(_, group)| self.of_groups[*group as usize])
+    }
+}
+
+/// Groups that one text is compared for pairwise; of more, neighbours are.
+const MOST_PAIRWISE: usize = 32;
+
+/// Joins groups that share half of the texts of the one with fewer. `texts` are hashes and groups, ascending, none twice.
+fn join_like(union: &mut Union, texts: &[(u64, u32)]) {
+    let mut n_texts: HashMap<u32, usize> = HashMap::new();
+    texts.iter().for_each(|(_, group)| *n_texts.entry(*group).or_default() += 1);
+    let mut pairs: Vec<(u32, u32)> = Vec::new();
+    for with_text in texts.chunk_by(|a, b| a.0 == b.0) {
+        let reach = if with_text.len() <= MOST_PAIRWISE { MOST_PAIRWISE } else { 1 };
+        for (i, (_, a)) in with_text.iter().enumerate() {
+            pairs.extend(with_text[i + 1..].iter().take(reach).map(|(_, b)| (*a, *b)));
+        }
+    }
+    pairs.par_sort_unstable();
+    for same in pairs.chunk_by(|a, b| a == b) {
+        let (a, b) = same[0];
+        if 2 * same.len() >= n_texts[&a].min(n_texts[&b]) {
+            union.join(a as usize, b as usize);
+        }
     }
 }

@@ -1,0 +1,111 @@
+//! The whole loss over a batch's embeddings, forward and backward: as many passages as queries.
+
+use super::inputs::{near, samples, tensor};
+use super::{Benchmark, Case, Op, Work};
+use crate::Result;
+use crate::backend::{Backend, Ints, Pairing, Tensor};
+use crate::loss::{InfoNce, LossConfig};
+
+/// Embedding size of the small encoders.
+const D: usize = 384;
+const TEMPERATURE: f32 = 0.02;
+/// Queries whose gradient is computed again.
+const SAMPLES: usize = 3;
+
+/// Batches of thousands.
+pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
+    vec![benchmark(4096, false), benchmark(4096, true), benchmark(16_384, false), benchmark(16_384, true)]
+}
+
+/// As large as anybody trains.
+pub fn large_benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
+    vec![benchmark(65_536, false)]
+}
+
+fn benchmark<B: Backend>(n: usize, symmetric: bool) -> Benchmark<B> {
+    let products = if symmetric { 4 } else { 3 };
+    let work = Work { flops: (products * 2 * n * n * D) as u64, tokens: 0, bytes: 0 };
+    let shape = format!("{}/{n}x{n}x{D}", if symmetric { "symmetric" } else { "one way" });
+    let op = if n > 16_384 { Op::InfoNceLarge } else { Op::InfoNce };
+    Benchmark::new(op, shape, work, move |b| Ok(Box::new(Loss::new(b, n, symmetric)?)))
+}
+
+struct Loss<'a, B: Backend> {
+    backend: &'a B,
+    loss: InfoNce<B>,
+    n: usize,
+    /// `(2 n, D)` queries, then passages: unit vectors
+    embeddings: Tensor<B, f32>,
+    d_embeddings: Tensor<B, f32>,
+    /// `(2 n,)` 0, 1, 2, ...
+    places: Tensor<B, i32>,
+    /// `(2 n,)` a query's is its positive's
+    labels: Tensor<B, i32>,
+    /// `(2 n,)` nothing is rejected
+    rejected: Tensor<B, i32>,
+    results: B::Readback,
+    host_results: Vec<f32>,
+}
+
+impl<'a, B: Backend> Loss<'a, B> {
+    fn new(backend: &'a B, n: usize, symmetric: bool) -> Result<Self> {
+        let config = LossConfig { symmetric, ..LossConfig::new(TEMPERATURE) };
+        let loss = InfoNce::new(backend, D, config)?;
+        let raw: Tensor<B, f32> = tensor(backend, &[2 * n, D], 1.0, 1)?;
+        let (mut embeddings, mut inv_norm) = (Tensor::zeros(backend, &[2 * n, D])?, Tensor::zeros(backend, &[2 * n])?);
+        backend.l2_normalize_forward(&raw, &mut embeddings, &mut inv_norm)?;
+        let ints = |numbers: Vec<i32>| Tensor::from_slice(backend, &numbers, &[numbers.len()]);
+        Ok(Loss {
+            backend,
+            n,
+            embeddings,
+            // The raw vectors are not needed any more.
+            d_embeddings: raw,
+            places: ints((0..2 * n as i32).collect())?,
+            labels: ints((0..2 * n as i32).map(|seq| seq % n as i32).collect())?,
+            rejected: ints(vec![0; 2 * n])?,
+            results: backend.readback(loss.n_results(n))?,
+            host_results: Vec::new(),
+            loss,
+        })
+    }
+}
+
+impl<B: Backend> Case for Loss<'_, B> {
+    fn run(&mut self) -> Result<()> {
+        let [places, labels, rejected] = [&self.places, &self.labels, &self.rejected].map(Ints::all);
+        let pairing = Pairing { n_queries: self.n, places, labels, rejected };
+        let Loss { backend, loss, embeddings, d_embeddings, results, .. } = self;
+        loss.forward_backward(*backend, embeddings, pairing, d_embeddings, results)?;
+        backend.receive(results, &mut self.host_results)
+    }
+
+    /// One way, the gradient of a query is `(sum_j softmax_j p_j - p_i) / (t n)`; both ways, the mean cosine must be right.
+    fn check(&mut self) -> Result<()> {
+        self.run()?;
+        // f32 here and of the gradient only what is looked at: the copies shall not be more than what is measured.
+        let x = self.embeddings.to_vec(self.backend)?;
+        let (queries, passages) = x.split_at(self.n * D);
+        let cosine = |i: usize, j: usize| -> f64 {
+            queries[i * D..][..D].iter().zip(&passages[j * D..][..D]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        let positive = (0..self.n).map(|i| cosine(i, i)).sum::<f64>() / self.n as f64;
+        let report = self.loss.report(self.n, 2 * self.n, &self.host_results);
+        near::<B::E>("positive cosine", report.positive_cosine, positive, 0.1)?;
+        if self.loss.config.symmetric {
+            return Ok(());
+        }
+        for i in samples(self.n, SAMPLES) {
+            let inv_t = 1.0 / f64::from(TEMPERATURE);
+            let exps: Vec<f64> = (0..self.n).map(|j| (cosine(i, j) * inv_t).exp()).collect();
+            let (total, scale) = (exps.iter().sum::<f64>(), inv_t / self.n as f64);
+            let d = self.d_embeddings.part_to_vec(self.backend, i * D..(i + 1) * D)?;
+            for (k, &got) in d.iter().enumerate() {
+                let passage = |j: usize| f64::from(passages[j * D + k]);
+                let mean: f64 = exps.iter().enumerate().map(|(j, e)| e / total * passage(j)).sum();
+                near::<B::E>("d_query", f64::from(got), (mean - passage(i)) * scale, scale)?;
+            }
+        }
+        Ok(())
+    }
+}

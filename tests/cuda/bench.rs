@@ -1,0 +1,31 @@
+//! Benchmarks on CUDA: the answer is checked, then timed by the device's events, with warm caches and with flushed ones.
+
+use crate::device;
+use half::bf16;
+use hbt::backend::Cuda;
+use hbt::backend::cuda::CudaElement;
+use hbt::bench::Op;
+use std::time::Duration;
+
+/// A product, and an update of rows of a table: small enough for the stand-in, where a ceiling takes half a minute.
+fn check<E: CudaElement>() {
+    let cuda: Cuda<E> = device::cuda().next().unwrap();
+    for (op, shape) in [(Op::Gemm, "nt/2600x384x384"), (Op::AdamW, "1500x384 after")] {
+        let benchmark = op.benchmarks::<Cuda<E>>().into_iter().find(|b| b.shape.starts_with(shape)).unwrap();
+        let time = benchmark.best_time(&cuda, Duration::ZERO).unwrap();
+        let cold = time.cold.expect("a device whose caches can be flushed");
+        for time in [time.warm, cold] {
+            assert!((Duration::from_micros(1)..Duration::from_secs(60)).contains(&time), "{op} {shape}: {time:?}");
+        }
+    }
+}
+
+#[test]
+fn in_f32() {
+    check::<f32>();
+}
+
+#[test]
+fn in_bf16() {
+    check::<bf16>();
+}
