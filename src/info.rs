@@ -144,6 +144,7 @@ fn value_of<'a>(text: &'a str, name: &str, separator: char) -> Option<&'a str> {
     })
 }
 
-fn gib(bytes: u64) -> String {
+/// `31.2 GiB`
+pub(crate) fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }

@@ -7,6 +7,7 @@
 mod batches;
 mod machine;
 mod memory;
+mod numbers;
 mod rehearsal;
 pub mod report;
 mod sample;
@@ -22,7 +23,7 @@ pub use time::{Efficiency, StepTime};
 use crate::config::{Config, Precision};
 use crate::data::datasets::Datasets;
 use crate::model::ModelDir;
-use crate::{Error, Result};
+use crate::{Error, Result, info};
 
 /// Share of a machine's memory that a plan fills.
 const FILLED: f64 = 0.9;
@@ -84,6 +85,8 @@ pub struct Plan {
     pub verdict: Verdict,
     /// Most tokens of a chunk that fit, and whether that is all that a batch can have; `None` where not even the fewest fit.
     pub most_chunk_tokens: Option<(usize, bool)>,
+    /// Kept chunks that fit, where more are computed twice than have to be.
+    pub more_kept_chunks: Option<usize>,
     /// What to change where it does not fit: "lower chunk_tokens to 4096".
     pub change: Option<String>,
     /// Chunks of the largest batch looked at, and how many of them are computed twice.
@@ -107,10 +110,16 @@ impl Plan {
             Verdict::DoesNot | Verdict::Barely => Some(question.change(&batches, &config)?),
             Verdict::Fits | Verdict::Unknown => None,
         };
-        let n_chunks = batches.n_chunks(config.chunk_tokens.or(Config::CHUNK_TOKENS));
+        let (chunk_tokens, kept_chunks) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.kept_chunks.or(1));
+        let n_chunks = batches.n_chunks(chunk_tokens);
+        let more_kept_chunks = match (verdict, n_chunks > kept_chunks) {
+            (Verdict::Fits, true) => Some(question.most_kept_chunks(&batches, chunk_tokens)?),
+            _ => None,
+        };
         let all_tokens = batches.bounds.n_tokens;
         Ok(Plan {
-            chunks: [n_chunks, n_chunks.saturating_sub(config.kept_chunks.or(1))],
+            chunks: [n_chunks, n_chunks.saturating_sub(kept_chunks)],
+            more_kept_chunks: more_kept_chunks.filter(|&more| more > kept_chunks),
             time: question.time(&batches, &config)?,
             most_chunk_tokens: most_chunk_tokens.map(|most| (most, most >= all_tokens)),
             config,
@@ -132,11 +141,11 @@ impl Plan {
         let (total, largest) = (self.needs.total(), self.needs.largest());
         Err(Error::other(format!(
             "the run needs {}, and {} has {} left; most of it is {}, {} ({}): {change}",
-            report::gib(total),
+            info::gib(total),
             machine.name,
-            report::gib(memory),
+            info::gib(memory),
             largest.name,
-            report::gib(largest.bytes),
+            info::gib(largest.bytes),
             largest.note,
         )))
     }

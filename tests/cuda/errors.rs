@@ -58,8 +58,21 @@ fn an_old_gpu() {
 
 #[test]
 fn too_little_memory() {
-    let error = refused(&[("SIMT_MEMORY", "34000000")], &[]);
+    let (sandbox, bert) = (Sandbox::with_groups(8), fixture("bert"));
+    let sets = ["--set", "query_max_len=24", "--set", "passage_max_len=24"];
+    let eval =
+        [&["eval", "--model", &bert, "--task", "parallel", "--data", "data.jsonl", "--device", "cuda"], &sets[..]];
+    let mut command = command(&sandbox, &eval.concat());
+    command.env("SIMT_MEMORY", "34000000");
+    let error = Done::new(command.output().unwrap()).error();
     assert_says(&error, &["out of memory: ", " MiB for ", " are not to be had (", " MiB of the device are free); "]);
+}
+
+/// A run is planned before anything is loaded.
+#[test]
+fn too_little_memory_for_training() {
+    let error = refused(&[("SIMT_MEMORY", "34000000")], &[]);
+    assert_says(&error, &["the run needs 0.1 GiB, and hbt simt stand-in", "has 0.0 GiB left; most of it is CUDA, "]);
 }
 
 /// The kernels have heads of up to 256. Said before anything is loaded: the weights are still those of other heads.

@@ -26,8 +26,8 @@ fn it_answers_before_and_after_the_data_is_tokenized() {
     {
         assert!(after.lines().any(|text| text.starts_with(line)), "{line}: {after}");
     }
-    assert!(after.contains("fits") && after.contains("Projected, not measured"), "{after}");
-    assert!(after.lines().all(|line| line.chars().count() <= 160), "{after}");
+    assert!(after.contains("fits") && after.contains("projected, not measured"), "{after}");
+    assert!(after.lines().all(|line| line.chars().count() <= 120), "{after}");
 }
 
 #[test]
