@@ -40,7 +40,7 @@ enum Counting {
 /// A text: its language and its tokens, which where they are estimated are all different ids.
 type Tokens = (LangId, Vec<u32>);
 
-/// Groups of the data; see the [module](self).
+/// Groups of the data, from which its sizes are told.
 pub struct Sample {
     /// Groups that all of the data has, estimated where not all was read.
     pub n_groups: f64,
