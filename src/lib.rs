@@ -31,19 +31,20 @@
 //! | [`eval`] | encoding, search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
+//! | [`plan`] | what a run will take, before it begins |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
-//! | [`embedded`], [`progress`], [`info`], [`cache`] | the built-in model and data; what is said on the way; `hbt info`; where caches are |
+//! | [`embedded`], [`progress`], [`info`], [`cache`], [`memory`] | the built-in model and data; what is said on the way; `hbt info`; where caches are; the system's memory |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
 //!
-//! Left may import right, never back: `commands -> cli -> config`; `commands -> bench, train, eval, mine`;
-//! `bench -> train, loss, model`; `train -> eval, loss, model, data`; `mine -> eval, data, backend`; `eval -> model, data`;
+//! Left may import right, never back: `commands -> cli -> config`; `commands -> plan, bench, train, eval, mine`;
+//! `plan -> train, eval, model, data`; `bench -> train, loss, model`; `train -> eval, loss, model, data`; `mine -> eval, data, backend`; `eval -> model, data`;
 //! `loss, model -> backend`. `train` and `eval::encode` read a [`config::Config`]; `cli` and `config` borrow from the
 //! others only the enums that their options and keys choose from. `data`,
 //! `eval::metrics` and `train::schedule` know neither backend nor model. The backends' types are named only in
-//! `commands`, tests and benches. Unsafe code is allowed in `backend`, where files are mapped into memory, and where
-//! `trace` meets a profiler.
+//! `commands`, tests and benches, but for the one that only counts, which is `plan`'s. Unsafe code is allowed in `backend`, where files are mapped into memory, where
+//! `memory` asks the C library, and where `trace` meets a profiler.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

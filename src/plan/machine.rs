@@ -132,7 +132,7 @@ const PRODUCT: [usize; 3] = [4096, 1536, 384];
 /// Elements that are copied: 128 MiB, more than most caches hold.
 const COPY: [usize; 2] = [1 << 12, 1 << 13];
 /// Time that each may take.
-const BUDGET: Duration = Duration::from_millis(100);
+const BUDGET: Duration = Duration::from_millis(150);
 
 impl Speed {
     /// Multiplies and copies for an instant.

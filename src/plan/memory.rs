@@ -11,8 +11,11 @@ use half::bf16;
 const GPU_GRANULARITY: usize = 256;
 /// The program, its threads, and small things.
 const PROGRAM_BYTES: u64 = 36 << 20;
-/// Memory of a tokenizer for each byte of its file: XLM-R's 9 MB become 300.
+/// Memory of a tokenizer for each byte of its file, and while it is read: XLM-R's 9 MB become 300, and 460 on the way.
 const TOKENIZER_FACTOR: u64 = 33;
+const READING_TOKENIZER_FACTOR: u64 = 50;
+/// Texts of an evaluation and their tokens, and what the C library keeps of buffers that came and went.
+const EVALUATION_BYTES: u64 = 48 << 20;
 /// Pages of memory that the system hands out by itself.
 const PAGE_BYTES: usize = 4096;
 /// Batches that wait between the loader and the step in hand.
@@ -50,9 +53,7 @@ impl Needs {
     fn add(&mut self, name: &'static str, bytes: u64, note: impl Into<String>) {
         self.items.push(Item { name, bytes, note: note.into() });
     }
-}
 
-impl Needs {
     /// What a run takes with the numbers of `config`, which has no `auto` left.
     ///
     /// # Errors
@@ -93,7 +94,8 @@ impl Needs {
             let on_device = held.evaluation(n_passages, chunk_tokens, granularity)?;
             let dim = model.dense.map_or(model.config.hidden_size, |dense| dense.out_features);
             let embeddings = ((n_queries + n_passages) * dim * size_of::<f32>()) as u64;
-            let on_host = if machine.is_gpu { 0 } else { tokenizer_bytes(model) + embeddings };
+            let tokenizer = READING_TOKENIZER_FACTOR * tokenizer_len(model);
+            let on_host = if machine.is_gpu { 0 } else { tokenizer + embeddings + EVALUATION_BYTES };
             needs.add("evaluation", on_device + on_host, format!("{n_queries} queries, {n_passages} passages"));
         }
         if machine.is_gpu {
@@ -153,9 +155,9 @@ fn reading_bytes<E: Element>(config: &Config, model: &ModelDir) -> u64 {
         masters = masters.max(n_read * wide + mapped(n_read) + len * wide);
     }
     let masters = if E::IS_F32 { 0 } else { n_all * element + masters };
-    masters.max(working + tokenizer_bytes(model))
+    masters.max(working + TOKENIZER_FACTOR * tokenizer_len(model))
 }
 
-fn tokenizer_bytes(model: &ModelDir) -> u64 {
-    TOKENIZER_FACTOR * std::fs::metadata(&model.tokenizer).map_or(0, |file| file.len())
+fn tokenizer_len(model: &ModelDir) -> u64 {
+    std::fs::metadata(&model.tokenizer).map_or(0, |file| file.len())
 }

@@ -40,7 +40,7 @@ enum Counting {
 /// A text: its language and its tokens, which where they are estimated are all different ids.
 type Tokens = (LangId, Vec<u32>);
 
-/// Groups of the data, from which its sizes are told.
+/// Groups of data that has not been tokenized: those that were read, and how many they stand for.
 pub struct Sample {
     /// Groups that all of the data has, estimated where not all was read.
     pub n_groups: f64,
