@@ -11,9 +11,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hbt::cli::{Cli, Command};
-use hbt::{Error, Result, info, progress};
+use hbt::{Error, Result, info, memory, progress};
 
 fn main() -> ExitCode {
+    memory::keep_no_large_buffers();
     let command = Cli::parse().command;
     let trace_file = command.trace_file().map(Path::to_owned);
     // Training ends in its own way.

@@ -15,7 +15,7 @@ const PROGRAM_BYTES: u64 = 36 << 20;
 const TOKENIZER_FACTOR: u64 = 33;
 const READING_TOKENIZER_FACTOR: u64 = 50;
 /// Texts of an evaluation and their tokens, and what the C library keeps of buffers that came and went.
-const EVALUATION_BYTES: u64 = 48 << 20;
+const EVALUATION_BYTES: u64 = 16 << 20;
 /// Pages of memory that the system hands out by itself.
 const PAGE_BYTES: usize = 4096;
 /// Batches that wait between the loader and the step in hand.
