@@ -172,11 +172,14 @@ fn planted<B: Backend>(config: LossConfig) -> Case {
 /// The same texts and parallel versions are no negatives, whoever brings them.
 fn false_negatives_are_left_out<B: Backend>(backend: &B) {
     for symmetric in [false, true] {
-        let configs = [
+        let mut configs = vec![
             base(symmetric),
             LossConfig { query_negatives: true, ..base(symmetric) },
             LossConfig { dimensions: vec![(D, 1.0), (4, 0.5)], ..base(symmetric) },
         ];
+        if symmetric {
+            configs.push(LossConfig { passage_negatives: true, ..base(true) });
+        }
         for config in configs {
             let queries = config.query_negatives;
             let case = planted::<B>(config);
