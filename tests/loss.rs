@@ -7,6 +7,7 @@ use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
 use hbt::backend::{Backend, Element, Ints, Pairing, Tally, Tensor};
 use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
+use std::panic::catch_unwind;
 
 const D: usize = 9;
 const TEMPERATURE: f32 = 0.1;
@@ -233,6 +234,14 @@ fn a_learned_temperature_follows_adam() {
     // Never below 0.01.
     (0..10_000).for_each(|_| learned.step(-1.0, 0.1));
     assert!((learned.temperature() - 0.01).abs() < 1e-12);
+}
+
+#[test]
+fn dimensions_come_largest_first() {
+    for wrong in [vec![(4, 1.0), (D, 1.0)], vec![(D, 1.0), (D, 0.5)], vec![(D + 1, 1.0)], vec![(0, 1.0)]] {
+        let config = LossConfig { dimensions: wrong, ..base(false) };
+        assert!(catch_unwind(|| InfoNce::new(&Tally::<f32>::new(1), D, config)).is_err());
+    }
 }
 
 /// A smaller batch could have more rows in a chunk than the largest one. On a backend that only counts, so at full size.

@@ -93,12 +93,14 @@ impl<B: Backend> InfoNce<B> {
     /// When the device has no memory left.
     ///
     /// # Panics
-    /// When `config` has dimensions that an embedding does not have.
+    /// When `config` has dimensions that an embedding does not have, or has them in another order than the largest first:
+    /// the cosines that are reported are those of the first.
     pub fn new(backend: &B, embedding_size: usize, mut config: LossConfig) -> Result<Self> {
         if config.dimensions.is_empty() {
             config.dimensions.push((embedding_size, 1.0));
         }
         assert!(config.dimensions.iter().all(|&(d, _)| (1..=embedding_size).contains(&d)), "info_nce: dimensions");
+        assert!(config.dimensions.is_sorted_by(|a, b| a.0 > b.0), "info_nce: largest dimensions first");
         Ok(Self {
             config,
             embedding_size,
