@@ -10,7 +10,8 @@ use super::report::{LossReport, RowSums};
 use crate::backend::{Backend, Pairing, Tensor};
 use crate::{Result, trace};
 
-/// Most scores held at once: 128 MiB of them, and as much again for their gradient.
+/// Most scores held at once, 128 MiB of them and at most as much again for their gradient, as long as that makes no fewer
+/// rows than [`ROWS_PER_CHUNK`] has: with more than 262,144 sequences it does, and memory grows with their number.
 const MOST_SCORES: usize = 1 << 25;
 /// Rows of scores held at once: enough for a matrix product at its full speed, and no more than serve it.
 const ROWS_PER_CHUNK: std::ops::RangeInclusive<usize> = 128..=1024;
