@@ -5,8 +5,9 @@ use crate::reference::difference::assert_along_directions;
 use crate::reference::info_nce::Loss;
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Element, Ints, Pairing, Tensor};
+use hbt::backend::{Backend, Element, Ints, Pairing, Tally, Tensor};
 use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
+use std::panic::catch_unwind;
 
 const D: usize = 9;
 const TEMPERATURE: f32 = 0.1;
@@ -172,11 +173,14 @@ fn planted<B: Backend>(config: LossConfig) -> Case {
 /// The same texts and parallel versions are no negatives, whoever brings them.
 fn false_negatives_are_left_out<B: Backend>(backend: &B) {
     for symmetric in [false, true] {
-        let configs = [
+        let mut configs = vec![
             base(symmetric),
             LossConfig { query_negatives: true, ..base(symmetric) },
             LossConfig { dimensions: vec![(D, 1.0), (4, 0.5)], ..base(symmetric) },
         ];
+        if symmetric {
+            configs.push(LossConfig { passage_negatives: true, ..base(true) });
+        }
         for config in configs {
             let queries = config.query_negatives;
             let case = planted::<B>(config);
@@ -230,6 +234,35 @@ fn a_learned_temperature_follows_adam() {
     // Never below 0.01.
     (0..10_000).for_each(|_| learned.step(-1.0, 0.1));
     assert!((learned.temperature() - 0.01).abs() < 1e-12);
+}
+
+#[test]
+fn dimensions_come_largest_first() {
+    for wrong in [vec![(4, 1.0), (D, 1.0)], vec![(D, 1.0), (D, 0.5)], vec![(D + 1, 1.0)], vec![(0, 1.0)]] {
+        let config = LossConfig { dimensions: wrong, ..base(false) };
+        assert!(catch_unwind(|| InfoNce::new(&Tally::<f32>::new(1), D, config)).is_err());
+    }
+}
+
+/// A smaller batch could have more rows in a chunk than the largest one. On a backend that only counts, so at full size.
+#[test]
+fn no_batch_needs_more_memory_than_was_reserved() {
+    let tally = Tally::<f32>::new(1);
+    for config in [base(false), base(true), LossConfig { query_negatives: true, ..base(true) }] {
+        let mut loss = InfoNce::new(&tally, D, config).unwrap();
+        loss.reserve(&tally, 50_000, 150_000).unwrap();
+        for n_seqs in [200_000, 150_000, 100_000] {
+            let matrix = || Tensor::<_, f32>::zeros(&tally, &[n_seqs, D]).unwrap();
+            let (embeddings, mut gradient) = (matrix(), matrix());
+            let numbers = ints(&tally, &vec![0; n_seqs]);
+            let mut results = tally.readback(0).unwrap();
+            let before = tally.memory();
+            let all = Ints::all(&numbers);
+            let pairing = Pairing { n_queries: 50_000, places: all, labels: all, rejected: all.part(0..100_000) };
+            loss.forward_backward(&tally, &embeddings, pairing, &mut gradient, &mut results).unwrap();
+            assert_eq!(tally.memory(), before, "{n_seqs} sequences");
+        }
+    }
 }
 
 /// Runs every check on backends, each as a test of its own.

@@ -225,7 +225,7 @@ keys! {
     "Run" {
         /// Run directory: configuration, metrics, checkpoint and models go there
         out: PathBuf = PathBuf::from("runs/train"), ANY;
-        /// Where the encoder runs; auto: the CPU, the only device of this version
+        /// Where the encoder runs; auto: the first GPU if hbt can compute on it, else the CPU
         device: Device = Device::Auto, ANY;
         /// Number type of activations and working weights; auto: bf16 where the processor is faster with it, else f32
         precision: Precision = Precision::Auto, ANY;

@@ -10,7 +10,8 @@ use super::report::{LossReport, RowSums};
 use crate::backend::{Backend, Pairing, Tensor};
 use crate::{Result, trace};
 
-/// Most scores held at once: 128 MiB of them, and as much again for their gradient.
+/// Most scores held at once, 128 MiB of them and at most as much again for their gradient, as long as that makes no fewer
+/// rows than [`ROWS_PER_CHUNK`] has: with more than 262,144 sequences it does, and memory grows with their number.
 const MOST_SCORES: usize = 1 << 25;
 /// Rows of scores held at once: enough for a matrix product at its full speed, and no more than serve it.
 const ROWS_PER_CHUNK: std::ops::RangeInclusive<usize> = 128..=1024;
@@ -93,12 +94,14 @@ impl<B: Backend> InfoNce<B> {
     /// When the device has no memory left.
     ///
     /// # Panics
-    /// When `config` has dimensions that an embedding does not have.
+    /// When `config` has dimensions that an embedding does not have, or has them in another order than the largest first:
+    /// the cosines that are reported are those of the first.
     pub fn new(backend: &B, embedding_size: usize, mut config: LossConfig) -> Result<Self> {
         if config.dimensions.is_empty() {
             config.dimensions.push((embedding_size, 1.0));
         }
         assert!(config.dimensions.iter().all(|&(d, _)| (1..=embedding_size).contains(&d)), "info_nce: dimensions");
+        assert!(config.dimensions.is_sorted_by(|a, b| a.0 > b.0), "info_nce: largest dimensions first");
         Ok(Self {
             config,
             embedding_size,
@@ -118,14 +121,17 @@ impl<B: Backend> InfoNce<B> {
         self
     }
 
-    /// Room for a batch of `n_queries` queries and `n_passages` passages.
+    /// Room for batches of up to `n_queries` queries and `n_passages` passages; chunks have no more rows than theirs from
+    /// then on.
     ///
     /// # Errors
     /// When the device has no memory left.
     pub fn reserve(&mut self, backend: &B, n_queries: usize, n_passages: usize) -> Result<()> {
         let n_seqs = n_queries + n_passages;
+        let rows = self.rows_per_chunk(n_queries, n_seqs);
+        // Smaller batches could do with more, but what goes by rows alone would have to grow for them.
+        self.most_rows = rows;
         for &(d, _) in &self.config.dimensions {
-            let rows = self.rows_per_chunk(n_queries, n_seqs);
             self.buffers.resize(backend, &self.config, n_queries, n_seqs, rows, d)?;
             if d < self.embedding_size {
                 self.narrow.resize(backend, n_seqs, d)?;

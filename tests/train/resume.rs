@@ -1,7 +1,8 @@
 //! Stopping on purpose, going on, and what a run directory that is taken says.
 
-use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, run_contents, train};
 use safetensors::SafeTensors;
+use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -91,6 +92,64 @@ fn pending_momentum_survives_an_interrupt() {
         }
         Done::new(command.output().unwrap()).ok();
         assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), precision);
+    }
+}
+
+/// What a run keeps besides weights and moments: a temperature of its own, and whose turn it is among datasets.
+#[cfg(unix)]
+#[test]
+fn options_with_something_to_remember_go_on_exactly() {
+    let bert = fixture("bert");
+    for (tables, sets) in [
+        (false, &["temperature_learning_rate=1e-2", "symmetric=true"][..]),
+        (false, &["matryoshka_dims=[32, 16, 8]", "matryoshka_weights=[1, 0.5, 0.25]"]),
+        (true, &["eval_data=data.jsonl", "temperature_learning_rate=1e-2"]),
+        (true, &["eval_data=data.jsonl", "dataset_batches=mixed", "matryoshka_dims=[16, 32]"]),
+    ] {
+        let sandboxes = [Sandbox::with_groups(20), Sandbox::with_groups(20)];
+        let mut args = train(&bert, &[&SETS[..], sets].concat());
+        if tables {
+            let groups = groups(20, &["ar", "de", "en"]);
+            for sandbox in &sandboxes {
+                sandbox.write("a.jsonl", jsonl(&groups[..8]));
+                sandbox.write("b.jsonl", jsonl(&groups[8..]));
+                sandbox.write("two.toml", "[[datasets]]\ndata = 'a.jsonl'\n[[datasets]]\ndata = 'b.jsonl'\n");
+            }
+            args.splice(3..5, ["two.toml"]);
+        }
+        let [undisturbed, sandbox] = &sandboxes;
+        undisturbed.hbt(&args).ok();
+        interrupted(sandbox.command(&args), "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
+        assert!(n_lines(&sandbox.path("run/metrics.jsonl")) < 24, "{sets:?}: the run was over");
+        sandbox.hbt(&["train", "--out", "run", "--resume"]).ok();
+        assert_same_run(&run_contents(undisturbed, "run"), &run_contents(sandbox, "run"), &format!("{sets:?}"));
+    }
+}
+
+/// How many chunks are kept is a matter of memory: a run may go on where there is less of it.
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_with_another_number_of_kept_chunks() {
+    let bert = fixture("bert");
+    let small = ["chunk_tokens=16", "query_max_len=16", "passage_max_len=16", "save_steps=100"];
+    for precision in ["precision=f32", "precision=bf16"] {
+        let sets = [&SETS[..], &small, &[precision]].concat();
+        let run = |sandbox: &Sandbox| {
+            let mut contents = run_contents(sandbox, "run");
+            contents.remove("config.toml");
+            contents
+        };
+        let undisturbed = Sandbox::with_groups(8);
+        undisturbed.hbt(&train(&bert, &sets)).ok();
+        let n_tokens = |line: &Value| line["tokens"].as_u64().unwrap();
+        assert!(metrics(&undisturbed, "run").iter().all(|line| n_tokens(line) > 3 * 16), "more than three chunks");
+
+        let sandbox = Sandbox::with_groups(8);
+        let command = sandbox.command(&train(&bert, &[&sets[..], &["kept_chunks=3"]].concat()));
+        interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
+        assert!(n_lines(&sandbox.path("run/metrics.jsonl")) < 24, "the run was over before it was interrupted");
+        sandbox.hbt(&["train", "--out", "run", "--resume", "--set", "kept_chunks=2"]).ok();
+        assert_same_run(&run(&undisturbed), &run(&sandbox), precision);
     }
 }
 
