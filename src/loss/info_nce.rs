@@ -54,6 +54,11 @@ impl LossConfig {
         }
     }
 
+    /// Columns of the scores of a batch of `n_queries` queries in `n_seqs` sequences.
+    pub(super) fn n_columns(&self, n_queries: usize, n_seqs: usize) -> usize {
+        if self.has_both_sides() { n_seqs } else { n_seqs - n_queries }
+    }
+
     /// Whether queries and passages are both candidates.
     pub(super) fn has_both_sides(&self) -> bool {
         self.query_negatives || self.passage_negatives
@@ -142,7 +147,8 @@ impl<B: Backend> InfoNce<B> {
 
     /// Rows of scores held at once for a batch of `n_queries` queries in `n_seqs` sequences.
     fn rows_per_chunk(&self, n_queries: usize, n_seqs: usize) -> usize {
-        let rows = (MOST_SCORES / n_seqs).clamp(*ROWS_PER_CHUNK.start(), *ROWS_PER_CHUNK.end());
+        let rows = (MOST_SCORES / self.config.n_columns(n_queries, n_seqs))
+            .clamp(*ROWS_PER_CHUNK.start(), *ROWS_PER_CHUNK.end());
         rows.min(self.most_rows).min(n_queries)
     }
 

@@ -50,7 +50,7 @@ impl<B: Backend> Buffers<B> {
         rows: usize,
         d: usize,
     ) -> Result<()> {
-        let n = if config.has_both_sides() { n_seqs } else { n_seqs - n_queries };
+        let n = config.n_columns(n_queries, n_seqs);
         self.candidates.resize_matrix(backend, n, d)?;
         self.d_candidates.resize_matrix(backend, n, d)?;
         self.resize_chunk(backend, rows)?;
