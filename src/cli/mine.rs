@@ -27,7 +27,7 @@ pub struct MineArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// The data with its negatives, as JSON Lines; a file with this name is replaced
+    /// Where the data goes with its negatives, as JSON Lines; - is standard output
     #[arg(long, value_name = "FILE.jsonl")]
     pub output: PathBuf,
 

@@ -1,16 +1,15 @@
 //! `hbt mine`
 
-use std::io::BufWriter;
 use std::path::Path;
 
+use super::output::{Output, is_stdout};
 use super::{Job, data_source, datasets, finish, model_dir, on_device};
 use hbt::backend::Backend;
 use hbt::cli::MineArgs;
 use hbt::config::Config;
 use hbt::eval::encode::Retriever;
 use hbt::mine::{Corpus, Input, Mined, Rules, mine};
-use hbt::model::fs::{persist, temporary_beside};
-use hbt::progress::Counter;
+use hbt::progress::{Counter, say};
 use hbt::{Error, Result};
 
 /// Mines, writes the data with its negatives, and prints a summary.
@@ -28,11 +27,15 @@ pub fn run(args: MineArgs) -> Result<()> {
         return Err(Error::config("--output", "is a file of the data itself; name another one"));
     }
     // Created first: an hour of mining must not end in a folder that takes no file.
-    let mut file = BufWriter::new(temporary_beside(&args.output)?);
+    let mut output = Output::open(&args.output)?;
     let corpus = input.corpus()?;
     let mined = on_device(&config, MineJob { config: &config, corpus: &corpus, rules: &rules })?;
-    input.write(&corpus, &mined, &rules, &mut file)?;
-    persist(file, &args.output)?;
+    input.write(&corpus, &mined, &rules, &mut |row| output.write(|out| writeln!(out, "{row}")))?;
+    output.finish()?;
+    if is_stdout(&args.output) {
+        say(mined.report.to_string().trim_end());
+        return Ok(());
+    }
     crate::print(&mined.report.to_string())
 }
 
