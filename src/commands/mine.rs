@@ -17,6 +17,8 @@ pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let rules = Rules { seed: config.seed, ..args.rules() };
     rules.check()?;
+    // Found out now, not after an hour.
+    Output::check(&args.output)?;
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
         let message = format!("has {} datasets; mine each by itself, into a file of its own", datasets.len());
@@ -26,10 +28,9 @@ pub fn run(args: MineArgs) -> Result<()> {
     if input.files().any(|file| is_same(file, &args.output)) {
         return Err(Error::config("--output", "is a file of the data itself; name another one"));
     }
-    // Created first: an hour of mining must not end in a folder that takes no file.
-    let mut output = Output::open(&args.output)?;
     let corpus = input.corpus()?;
     let mined = on_device(&config, MineJob { config: &config, corpus: &corpus, rules: &rules })?;
+    let mut output = Output::open(&args.output)?;
     input.write(&corpus, &mined, &rules, &mut |row| output.write(|out| writeln!(out, "{row}")))?;
     output.finish()?;
     if is_stdout(&args.output) {

@@ -21,6 +21,11 @@ impl Output {
         }
     }
 
+    /// Fails where [`open`](Self::open) does, and leaves nothing behind.
+    pub fn check(path: &Path) -> Result<()> {
+        if is_stdout(path) { Ok(()) } else { NewFile::check(path) }
+    }
+
     pub fn write(&mut self, f: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         match self {
             Output::File(file) => f(file).map_err(|e| Error::io("write", file.path(), e)),

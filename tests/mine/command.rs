@@ -2,6 +2,8 @@
 
 use crate::common::{Sandbox, fixture, groups, jsonl};
 use serde_json::{Value, json};
+use std::process::Stdio;
+use std::time::Duration;
 
 const MINE: [&str; 7] = ["mine", "--data", "data.jsonl", "--output", "mined.jsonl", "--range-min", "2"];
 
@@ -130,6 +132,21 @@ fn errors_leave_nothing_behind() {
 }
 
 #[test]
+fn an_output_that_cannot_be_written_is_refused_before_any_work() {
+    let sandbox = Sandbox::new();
+    sandbox.write("folder/file", "");
+    for (output, expected) in [
+        ("no/mined.jsonl", "error: no/mined.jsonl: there is no directory no; create it first"),
+        ("folder", "error: folder: is a directory; name a file in it"),
+        (".", "error: .: is a directory; name a file in it"),
+        ("folder/file/mined.jsonl", "error: cannot create folder/file/mined.jsonl: Not a directory"),
+    ] {
+        let error = sandbox.hbt(&["mine", "--model", "absent", "--data", "absent", "--output", output]).error();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
 fn rows_on_standard_output() {
     let sandbox = Sandbox::with_groups(30);
     let bert = fixture("bert");
@@ -157,4 +174,17 @@ fn links_are_followed() {
     std::os::unix::fs::symlink("data.jsonl", sandbox.path("link")).unwrap();
     let error = sandbox.hbt(&["mine", "--model", &bert, "--data", "data.jsonl", "--output", "link"]).error();
     assert!(error.starts_with("error: --output: is a file of the data itself"), "{error}");
+}
+
+#[test]
+fn a_killed_run_leaves_nothing() {
+    let sandbox = Sandbox::with_groups(20_000);
+    let bert = fixture("bert");
+    let before = sandbox.contents();
+    let mut command = sandbox.command(&[&MINE[..], &["--model", &bert]].concat());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().code(), None, "it was still at work");
+    assert!(sandbox.contents() == before, "{:?}", sandbox.contents().keys());
 }
