@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{ComputeArgs, InputArgs, TraceArgs};
+use super::{ComputeArgs, ConfigArgs, TraceArgs};
 use crate::Result;
 use crate::config::Draft;
 use crate::mine::{Languages, Rules, Sampling};
@@ -23,9 +23,17 @@ Every row comes out as it was, its negatives added under the name that its layou
 negative, negative_passages, or columns negative_1, negative_2, ...), in parallel rows by language. A SQuAD directory \
 becomes parallel rows. Training takes negatives in the language of the row's positive.")]
 pub struct MineArgs {
-    /// Model and data.
+    /// Configuration file and `--set`.
     #[command(flatten)]
-    pub input: InputArgs,
+    pub config: ConfigArgs,
+
+    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: Option<String>,
+
+    /// Data to mine: JSON Lines or SQuAD layout [default: built-in parallel questions]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub data: Option<String>,
 
     /// Where the data goes with its negatives, as JSON Lines; - is standard output
     #[arg(long, value_name = "FILE.jsonl")]
@@ -85,7 +93,7 @@ pub struct MineArgs {
 impl MineArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        self.compute.apply(self.input.draft()?)
+        self.compute.apply(self.config.draft(&[("--model", "model", &self.model), ("--data", "data", &self.data)])?)
     }
 
     /// The rules typed; the seed is the configuration's.

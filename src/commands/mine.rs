@@ -21,7 +21,8 @@ pub fn run(args: MineArgs) -> Result<()> {
     Output::check(&args.output)?;
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
-        let message = format!("has {} datasets; mine each by itself, into a file of its own", datasets.len());
+        let message =
+            format!("there are {}; mine each by itself, with --data and an --output of its own", datasets.len());
         return Err(Error::config("datasets", message));
     };
     let input = Input::open(&data_source(&config, dataset))?;

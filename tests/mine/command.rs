@@ -147,6 +147,24 @@ fn an_output_that_cannot_be_written_is_refused_before_any_work() {
 }
 
 #[test]
+fn data_is_mined_one_by_one() {
+    let sandbox = Sandbox::with_groups(30);
+    let bert = fixture("bert");
+    let twice = sandbox.hbt(&[&MINE[..], &["--data", "other.jsonl"]].concat());
+    assert_eq!(twice.code, Some(2));
+    assert!(
+        twice.stderr.contains("the argument '--data <FILE|DIR>' cannot be used multiple times"),
+        "{}",
+        twice.stderr
+    );
+    sandbox.write("two.toml", "[[datasets]]\ndata = \"data.jsonl\"\n[[datasets]]\ndata = \"other.jsonl\"\n");
+    let of_file = ["mine", "two.toml", "--model", &bert, "--relative-margin", "none", "--output", "mined.jsonl"];
+    let error = sandbox.hbt(&of_file).error();
+    assert_eq!(error, "error: datasets: there are 2; mine each by itself, with --data and an --output of its own");
+    sandbox.hbt(&[&of_file[..], &["--data", "data.jsonl"]].concat()).ok();
+}
+
+#[test]
 fn rows_on_standard_output() {
     let sandbox = Sandbox::with_groups(30);
     let bert = fixture("bert");
