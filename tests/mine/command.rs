@@ -206,3 +206,38 @@ fn a_killed_run_leaves_nothing() {
     assert_eq!(child.wait().unwrap().code(), None, "it was still at work");
     assert!(sandbox.contents() == before, "{:?}", sandbox.contents().keys());
 }
+
+#[test]
+fn numbers_that_are_none_are_told_what_to_be() {
+    let number = "write a number, such as 0.05, or none";
+    let whole = "write a whole number from 1 on, in digits only";
+    for (option, values, message) in [
+        ("--relative-margin", &["5%", "inf", "NaN", "1e39", "off"][..], number),
+        ("--absolute-margin", &["0,1"], number),
+        ("--max-score", &["high"], number),
+        ("--min-score", &["-"], number),
+        ("--num-negatives", &["0", "all", "-1"], whole),
+        ("--range-min", &["0", "1.5"], whole),
+        ("--range-max", &["1e3", "1_000", "4294967296"], whole),
+    ] {
+        for value in values {
+            let done = Sandbox::new().hbt(&["mine", "--output", "mined.jsonl", &format!("{option}={value}")]);
+            assert_eq!(done.code, Some(2), "{}", done.stderr);
+            let expected = format!("error: invalid value '{value}' for '{option} ");
+            assert!(done.stderr.starts_with(&expected) && done.stderr.contains(message), "{}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn limits_can_be_none() {
+    let sandbox = Sandbox::with_groups(30);
+    let bert = fixture("bert");
+    let mut args = [&MINE[..], &["--model", &bert]].concat();
+    for option in ["--relative-margin", "--absolute-margin", "--max-score", "--min-score"] {
+        args.extend([option, "none"]);
+    }
+    // Each row, of 30, has ranks 2 to 29.
+    let done = sandbox.hbt(&[&args[..], &["--num-negatives", "50"]].concat()).ok();
+    assert!(done.stdout.starts_with("2520 negatives for 30 rows"), "{}", done.stdout);
+}
