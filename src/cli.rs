@@ -2,7 +2,7 @@
 
 mod mine;
 
-pub use mine::{Margin, MineArgs};
+pub use mine::{Limit, MineArgs};
 
 use std::path::{Path, PathBuf};
 
@@ -381,7 +381,7 @@ pub struct BenchArgs {
     pub precision: Option<String>,
 
     /// Measure everything so often and keep the best, for machines with other work
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub repeat: u32,
 
     /// Print one JSON object a line instead of a table
@@ -402,6 +402,12 @@ impl BenchArgs {
     pub fn draft(&self) -> Result<Draft> {
         self.config.draft(&[("--device", "device", &self.device), ("--precision", "precision", &self.precision)])
     }
+}
+
+/// Parses how many of something, or which, from the first on.
+fn at_least_one(text: &str) -> std::result::Result<u32, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number.ok_or_else(|| "write a whole number from 1 on, in digits only".to_owned())
 }
 
 /// What the texts given to `hbt encode` are.
