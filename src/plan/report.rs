@@ -44,6 +44,9 @@ impl Report<'_> {
             self.model_name
         )?;
         writeln!(f, "data      {}", batches.basis)?;
+        if let Some(caution) = &batches.caution {
+            writeln!(f, "caution   by what was read of the data, hbt train may refuse it: {caution}")?;
+        }
         let (queries, texts) = (config.batch_size, batches.largest.n_seqs);
         let [mean, largest] = [batches.mean_tokens, batches.largest.n_tokens as f64].map(count);
         let most = count(batches.bounds.n_tokens as f64);
@@ -131,6 +134,7 @@ impl Report<'_> {
             "parameters": self.n_parameters(),
             "precision": config.precision.to_string(),
             "data": batches.basis,
+            "caution": batches.caution,
             "machine": {
                 "name": name,
                 "gpu": is_gpu,

@@ -28,7 +28,7 @@ use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::loader::load;
-use crate::data::sampler::{Mixture, MixtureConfig, SamplerConfig};
+use crate::data::sampler::{Mixture, MixtureConfig, Part, SamplerConfig};
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
@@ -139,7 +139,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
             return Err(Error::config("best_metric", message));
         }
-        let sampler = sampler(config, &setup.data)?;
+        let sampler = sampler(config, &setup.data.parts())?;
         let total_steps = total_steps(config, sampler.steps_per_pass());
         let state = match &setup.state {
             Some(state) if state.data != setup.data.key() => {
@@ -345,11 +345,11 @@ pub fn total_steps(config: &Config, steps_per_pass: f64) -> u64 {
     }
 }
 
-/// What draws the run's batches.
+/// What draws the run's batches from its datasets.
 ///
 /// # Errors
 /// Data that cannot serve them.
-pub fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
+pub fn sampler(config: &Config, datasets: &[Part]) -> Result<Mixture> {
     let sampler_config = SamplerConfig {
         mode: config.mode,
         alpha: config.alpha,
@@ -363,7 +363,7 @@ pub fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
         temperature: config.dataset_temperature,
         batches: config.dataset_batches,
     };
-    Mixture::new(&data.parts(), &sampler_config, &mixture_config)
+    Mixture::new(datasets, &sampler_config, &mixture_config)
 }
 
 /// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.

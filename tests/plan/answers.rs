@@ -1,6 +1,6 @@
 //! What a plan says: whether a run fits, the largest chunks that do, and what to change.
 
-use super::{Setting, config, machine};
+use super::{Setting, config, groups_of, machine};
 use hbt::config::{Amount, Config};
 use hbt::plan::{Batches, Needs, Plan, Question, Verdict};
 
@@ -133,9 +133,30 @@ fn a_sample_of_all_the_data_has_its_bounds() {
     assert_eq!(sampled.batches.bounds, exact.batches.bounds);
     assert_eq!(sampled.batches.total_steps, exact.batches.total_steps);
     assert_eq!(sampled.needs, exact.needs);
-    let ratio = sampled.batches.mean_tokens / exact.batches.mean_tokens;
-    assert!((ratio - 1.0).abs() < 0.05, "{ratio}");
-    assert!(sampled.batches.basis.contains("60 groups of about 60, tokenized"), "{}", sampled.batches.basis);
+    assert_eq!(sampled.batches.mean_tokens, exact.batches.mean_tokens);
+    assert!(sampled.batches.basis.contains("60 groups of 60, tokenized"), "{}", sampled.batches.basis);
+}
+
+/// What is not tokenized yet is drawn as it will be: by the mode, from each dataset by its size and weight.
+#[test]
+fn a_sample_draws_as_the_run_will() {
+    let (short, long) = (groups_of("short", 3000, &["de", "en"], 3), groups_of("long", 150, &["de", "en", "tr"], 20));
+    let setting = Setting::of(&[("short", &short), ("long", &long)]);
+    let (sample, machine) = (setting.sample(), machine(true, PLENTY));
+    for sets in [
+        &["alpha=0.3"][..],
+        &["dataset_sampling=weights", "mode=monolingual"],
+        &["dataset_sampling=round_robin", "dataset_batches=mixed"],
+        &["dataset_sampling=temperature", "mode=cross_lingual", "lang_sampling=proportional"],
+    ] {
+        let config = config(sets);
+        let exact = setting.plan(&config, &machine).batches;
+        let question = Question { data: hbt::plan::Data::Sample(&sample), ..setting.question(&config, &machine) };
+        let sampled = Plan::new(&question).unwrap().batches;
+        assert_eq!(sampled.total_steps, exact.total_steps, "{sets:?}");
+        let ratio = sampled.mean_tokens / exact.mean_tokens;
+        assert!((ratio - 1.0).abs() < 0.02, "{sets:?}: {} of {}", sampled.mean_tokens, exact.mean_tokens);
+    }
 }
 
 /// An evaluation adds to what a run takes, the more the more passages it ranks.
