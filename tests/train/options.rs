@@ -181,6 +181,36 @@ fn hard_negatives_join_the_passages() {
 }
 
 #[test]
+fn without_in_batch_negatives_there_have_to_be_others() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let args = train(&bert, &["steps=12", "eval_task=none", "in_batch_negatives=false"]);
+    let refused = "error: in_batch_negatives: is false, but the data has no hard negatives in its positives' languages";
+    assert!(sandbox.hbt(&args).error().starts_with(refused));
+    assert!(!sandbox.path("run").exists());
+    // The data is tokenized now, and a plan reads all of it.
+    let plan = ["plan", "--model", &bert, "--data", "data.jsonl", "--set", "batch_size=4"];
+    assert!(sandbox.hbt(&[&plan[..], &["--set", "in_batch_negatives=false"]].concat()).error().starts_with(refused));
+
+    let mut groups = crate::common::groups(12, &["ar", "de", "en"]);
+    groups[3]["negatives"] = serde_json::json!({"fr": ["rue"]});
+    sandbox.write("data.jsonl", crate::common::jsonl(&groups));
+    assert!(sandbox.hbt(&args).error().starts_with(refused), "a French passage joins no positive");
+    groups.iter_mut().for_each(|group| group["negatives"] = serde_json::json!({"en": ["old river", "a bank"]}));
+    sandbox.write("data.jsonl", crate::common::jsonl(&groups));
+    let done = sandbox.hbt(&args).ok();
+    assert!(
+        done.stderr.contains("warning: data.jsonl has no hard negatives in ar, de: where in_batch"),
+        "{}",
+        done.stderr
+    );
+    for line in metrics(&sandbox, "run") {
+        let learns = line["loss"].as_f64().unwrap() > 0.0;
+        assert_eq!(learns, !matches!(line["lang"].as_str(), Some("ar" | "de")), "{line}");
+    }
+}
+
+#[test]
 fn quiet_prints_the_result_only() {
     let sandbox = Sandbox::with_groups(12);
     let done = sandbox.hbt(&train(&fixture("bert"), &["steps=2", "--quiet"])).ok();

@@ -1,0 +1,42 @@
+//! What becomes of the data's negatives, and whether there are any where a run cannot do without.
+
+use crate::config::Config;
+use crate::data::batch::NegativeRules;
+use crate::data::datasets::Datasets;
+use crate::data::shard::TokenCache;
+use crate::{Error, Result};
+
+/// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.
+///
+/// # Errors
+/// When there are no scores, and a margin is set; when there are no negatives, and other queries' positives are none.
+pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
+    if config.teacher_margin.is_some() && data.n_scores() == 0 {
+        let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
+        return Err(Error::config("teacher_margin", message));
+    }
+    let has_negatives = |cache: &TokenCache| cache.passage_langs().into_values().any(|has_negatives| has_negatives);
+    if !config.in_batch_negatives && !data.caches().any(has_negatives) {
+        let message = "is false, but the data has no hard negatives in its positives' languages, so there is nothing to \
+                       learn from; add negatives (hbt mine finds some), or set it to true";
+        return Err(Error::config("in_batch_negatives", message));
+    }
+    Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
+}
+
+/// What [`negative_rules`] allows but is seldom meant, one line each.
+pub(super) fn warnings(config: &Config, data: &Datasets) -> Vec<String> {
+    if config.in_batch_negatives {
+        return Vec::new();
+    }
+    let warning = |(number, cache): (usize, &TokenCache)| {
+        let langs = cache.passage_langs().into_iter().filter(|(_, has_negatives)| !has_negatives);
+        let langs: Vec<&str> = langs.map(|(lang, _)| lang).collect();
+        let (name, langs) = (Some(data.name(number)).filter(|_| !langs.is_empty())?, langs.join(", "));
+        Some(format!(
+            "{name} has no hard negatives in {langs}: where in_batch_negatives is false, a batch with no passage in \
+             another language has nothing to learn from"
+        ))
+    };
+    data.caches().enumerate().filter_map(warning).collect()
+}
