@@ -146,18 +146,18 @@ impl Sample {
         let tokens_of = |group: &[Vec<Tokens>; 3]| {
             longest(&group[0]) + longest(&group[1]) + n_negatives(group) * longest(&group[2])
         };
-        let mut of_groups: Vec<usize> = self.groups.iter().map(tokens_of).collect();
-        of_groups.sort_unstable_by(|a, b| b.cmp(a));
         // Each group read stands for so many of the data.
         let copies = (self.n_groups / self.groups.len() as f64).ceil() as usize;
-        let of_rows = of_groups.iter().flat_map(|&tokens| std::iter::repeat_n(tokens, copies));
-        let n_tokens = of_rows.chain(std::iter::repeat(of_groups[0])).take(config.batch_size).sum();
+        let sum_of_largest = |mut of_groups: Vec<usize>| -> usize {
+            of_groups.sort_unstable_by(|a, b| b.cmp(a));
+            let of_rows = of_groups.iter().flat_map(|&number| std::iter::repeat_n(number, copies));
+            of_rows.chain(std::iter::repeat(of_groups[0])).take(config.batch_size).sum()
+        };
         let lens = || self.groups.iter().flatten().flatten().map(|(_, tokens)| tokens.len());
-        let most = self.groups.iter().map(n_negatives).max().unwrap_or(0);
         BatchBounds {
             n_queries: config.batch_size,
-            n_seqs: config.batch_size * (2 + most),
-            n_tokens,
+            n_seqs: 2 * config.batch_size + sum_of_largest(self.groups.iter().map(n_negatives).collect()),
+            n_tokens: sum_of_largest(self.groups.iter().map(tokens_of).collect()),
             shortest: lens().min().unwrap_or(1),
             longest: lens().max().unwrap_or(1),
         }

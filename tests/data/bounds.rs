@@ -44,8 +44,11 @@ fn by_hand() {
     assert_eq!(bounds(&rows, 1, Some(0)), most((1, 2), 6 + 9));
     assert_eq!(bounds(&rows, 2, Some(0)), most((2, 4), 6 + 9 + 5 + 5));
     // Of a's three English negatives, two are at most twice the longest.
-    assert_eq!(bounds(&rows, 2, Some(2)), most((2, 8), 6 + 9 + 2 * 7 + 5 + 5));
-    assert_eq!(bounds(&rows, 3, None), most((3, 15), 6 + 9 + (4 + 7 + 5) + 5 + 5 + 4 + 4));
+    assert_eq!(bounds(&rows, 2, Some(2)), most((2, 4 + 2), 6 + 9 + 2 * 7 + 5 + 5));
+    assert_eq!(bounds(&rows, 3, None), most((3, 6 + 3), 6 + 9 + (4 + 7 + 5) + 5 + 5 + 4 + 4));
+    // Most negatives and most tokens need not be the same groups'.
+    let more = [rows.as_str(), &row("d", "de", 1, 1, &[1, 1]), &row("e", "de", 6, 6, &[])].concat();
+    assert_eq!(bounds(&more, 2, None), most((2, 4 + 3 + 2), 6 + 9 + (4 + 7 + 5) + 9 + 9));
 }
 
 #[test]
@@ -75,6 +78,7 @@ fn no_batch_exceeds_them() {
             assert!(lens().all(|len| most.shortest <= len && len <= most.longest));
         }
         assert!(largest[0] <= most.n_seqs && largest[1] <= most.n_tokens, "{largest:?} in {most:?}");
-        assert!(2 * largest[1] > most.n_tokens, "a bound far off is none: {largest:?} in {most:?}");
+        let is_near = 2 * largest[1] > most.n_tokens && 2 * largest[0] > most.n_seqs;
+        assert!(is_near, "a bound far off is none: {largest:?} in {most:?}");
     }
 }
