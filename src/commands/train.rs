@@ -19,8 +19,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Keys that do not decide what a run computes, and may change when it is resumed.
-const FREE_KEYS: [&str; 5] = ["out", "threads", "log_steps", "save_steps", "device"];
+/// Keys that do not decide what a run computes, and may change when it is resumed. Kept chunks are those that are not
+/// computed twice: the same operations in the same order.
+const FREE_KEYS: [&str; 6] = ["out", "threads", "log_steps", "save_steps", "device", "kept_chunks"];
 
 /// Set by Ctrl-C.
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
