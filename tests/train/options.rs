@@ -243,6 +243,37 @@ fn several_datasets_take_turns_or_mix() {
 }
 
 #[test]
+fn the_prefixes_of_an_only_dataset_are_the_models() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let table = |prefix: &str| format!("[[datasets]]\ndata = 'data.jsonl'\nquery_prefix = '{prefix}'\n");
+    sandbox.write("one.toml", table("ask ") + "passage_prefix = 'a book '\n");
+    sandbox.write("two.toml", table("ask ") + &table("who ").replace("data.jsonl", "./data.jsonl"));
+    let run = |out: &str, more: &[&str]| {
+        let sets = ["steps=6", "batch_size=4", "learning_rate=1e-2", "eval_task=parallel", "eval_data=data.jsonl"];
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let args: Vec<&str> = ["train", "--model", &bert, "--out", out].into_iter().chain(sets).collect();
+        sandbox.hbt(&[&args[..], more].concat()).ok().stderr
+    };
+    let of_table = run("table", &["one.toml"]);
+    assert!(!of_table.contains("_prefix"), "{of_table}");
+    run("keys", &["--data", "data.jsonl", "--set", "query_prefix=ask ", "--set", "passage_prefix=a book "]);
+    run("plain", &["--data", "data.jsonl"]);
+    for file in ["eval.json", "last/model.safetensors", "last/config_sentence_transformers.json"] {
+        let bytes = |run: &str| sandbox.bytes(&format!("{run}/{file}"));
+        assert!(bytes("table") == bytes("keys"), "{file}");
+        assert!(bytes("table") != bytes("plain"), "{file}: the prefixes change nothing");
+    }
+    let prompts = &sandbox.json("table/last/config_sentence_transformers.json")["prompts"];
+    assert_eq!(prompts["query"], "ask ");
+
+    let of_two = run("two", &["two.toml", "--set", "query_prefix=who "]);
+    let expected = "warning: dataset \"data.jsonl\" has query_prefix \"ask \", but the model is evaluated and saved with \
+                    \"who \"; set query_prefix outside of the tables to change that\n";
+    assert!(of_two.contains(expected) && of_two.matches("_prefix \"").count() == 1, "{of_two}");
+}
+
+#[test]
 fn a_teachers_margin_needs_scores() {
     let sandbox = Sandbox::new();
     let mut groups = crate::common::groups(12, &["de", "en"]);
