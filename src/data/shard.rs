@@ -47,7 +47,7 @@ pub struct TokenCache {
     catalog: Catalog,
     n_rows: u64,
     n_skipped: u64,
-    n_scores: u64,
+    n_scores: [u64; 2],
     was_built: bool,
 }
 
@@ -85,7 +85,7 @@ struct Meta {
     classes: Vec<MetaClass>,
     n_rows: u64,
     n_skipped: u64,
-    n_scores: u64,
+    n_scores: [u64; 2],
 }
 
 impl TokenCache {
@@ -155,8 +155,8 @@ impl TokenCache {
         self.n_skipped
     }
 
-    /// Texts of the data that a teacher has scored.
-    pub fn n_scores(&self) -> u64 {
+    /// Positives and negatives that a teacher has scored.
+    pub fn n_scores(&self) -> [u64; 2] {
         self.n_scores
     }
 

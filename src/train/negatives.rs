@@ -6,14 +6,14 @@ use crate::data::datasets::Datasets;
 use crate::data::shard::TokenCache;
 use crate::{Error, Result};
 
-/// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.
+/// What becomes of the data's negatives. A teacher can be asked only where a dataset has its scores of positives and of
+/// negatives.
 ///
 /// # Errors
-/// When there are no scores, and a margin is set; when there are no negatives, and other queries' positives are none.
+/// When a margin is set and there are no such scores; when there are no negatives, and other queries' positives are none.
 pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
-    if config.teacher_margin.is_some() && data.n_scores() == 0 {
-        let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
-        return Err(Error::config("teacher_margin", message));
+    if config.teacher_margin.is_some() {
+        require_scores(data)?;
     }
     let has_negatives = |cache: &TokenCache| cache.passage_langs().into_values().any(|has_negatives| has_negatives);
     if !config.in_batch_negatives && !data.caches().any(has_negatives) {
@@ -22,6 +22,23 @@ pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules>
         return Err(Error::config("in_batch_negatives", message));
     }
     Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
+}
+
+fn require_scores(data: &Datasets) -> Result<()> {
+    let mut missing = [true; 2];
+    for [positives, negatives] in data.caches().map(TokenCache::n_scores) {
+        if positives > 0 && negatives > 0 {
+            return Ok(());
+        }
+        missing = [missing[0] && positives == 0, missing[1] && negatives == 0];
+    }
+    let what = match missing {
+        [true, true] => "scores of a teacher (pos_scores, neg_scores)",
+        [true, false] => "scores of positives (pos_scores) to compare those of negatives with",
+        [false, true] => "scores of negatives (neg_scores) to compare with those of positives",
+        [false, false] => "dataset with scores of positives and negatives (pos_scores, neg_scores)",
+    };
+    Err(Error::config("teacher_margin", format!("the data has no {what}; add them, or set it to none")))
 }
 
 /// What [`negative_rules`] allows but is seldom meant, one line each.

@@ -290,6 +290,15 @@ fn a_teachers_margin_needs_scores() {
         sandbox.hbt(&[&args[..], &["--set", "teacher_margin=0.1", "--set", "eval_task=none"]].concat())
     };
     with("scored.jsonl").ok();
-    let failed = with("plain.jsonl");
-    assert!(failed.stderr.contains("teacher_margin: the data has no scores of a teacher"), "{}", failed.stderr);
+    let refused = |data: &str| with(data).error();
+    let expected = "error: teacher_margin: the data has no scores of a teacher (pos_scores, neg_scores); add them, or";
+    assert!(refused("plain.jsonl").starts_with(expected));
+    for (key, expected) in [("pos_scores", "scores of positives (pos_scores)"), ("neg_scores", "scores of negatives (")]
+    {
+        let mut groups = groups.clone();
+        groups.iter_mut().for_each(|group| _ = group.as_object_mut().unwrap().remove(key));
+        sandbox.write("half.jsonl", crate::common::jsonl(&groups));
+        let error = refused("half.jsonl");
+        assert!(error.starts_with(&format!("error: teacher_margin: the data has no {expected}")), "{error}");
+    }
 }
