@@ -297,6 +297,7 @@ fn keys_are_checked_against_one_another() {
     assert!(error(&["passage_negatives=true"]).contains("set symmetric = true"));
     assert!(error(&["in_batch_negatives=false", "symmetric=true"]).contains("take symmetric away"));
     assert!(error(&["in_batch_negatives=false", "query_negatives=true"]).contains("take query_negatives away"));
+    assert!(error(&["in_batch_negatives=false", "negatives_per_query=0"]).contains("has no negative at all"));
     assert!(error(&["matryoshka_dims=[]"]).contains("a list of different numbers"));
     assert!(error(&["matryoshka_dims=[64, 64]"]).contains("a list of different numbers"));
     assert!(error(&["matryoshka_dims=[64, 0]"]).contains("a list in brackets, each a whole number of at least 1"));

@@ -5,7 +5,7 @@ use crate::reference::difference::assert_along_directions;
 use crate::reference::info_nce::Loss;
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Element, Ints, Pairing, Tensor};
+use hbt::backend::{Backend, Element, Ints, Pairing, Tally, Tensor};
 use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
 
 const D: usize = 9;
@@ -230,6 +230,27 @@ fn a_learned_temperature_follows_adam() {
     // Never below 0.01.
     (0..10_000).for_each(|_| learned.step(-1.0, 0.1));
     assert!((learned.temperature() - 0.01).abs() < 1e-12);
+}
+
+/// A smaller batch could have more rows in a chunk than the largest one. On a backend that only counts, so at full size.
+#[test]
+fn no_batch_needs_more_memory_than_was_reserved() {
+    let tally = Tally::<f32>::new(1);
+    for config in [base(false), base(true), LossConfig { query_negatives: true, ..base(true) }] {
+        let mut loss = InfoNce::new(&tally, D, config).unwrap();
+        loss.reserve(&tally, 50_000, 150_000).unwrap();
+        for n_seqs in [200_000, 150_000, 100_000] {
+            let matrix = || Tensor::<_, f32>::zeros(&tally, &[n_seqs, D]).unwrap();
+            let (embeddings, mut gradient) = (matrix(), matrix());
+            let numbers = ints(&tally, &vec![0; n_seqs]);
+            let mut results = tally.readback(0).unwrap();
+            let before = tally.memory();
+            let all = Ints::all(&numbers);
+            let pairing = Pairing { n_queries: 50_000, places: all, labels: all, rejected: all.part(0..100_000) };
+            loss.forward_backward(&tally, &embeddings, pairing, &mut gradient, &mut results).unwrap();
+            assert_eq!(tally.memory(), before, "{n_seqs} sequences");
+        }
+    }
 }
 
 /// Runs every check on backends, each as a test of its own.

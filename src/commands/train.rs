@@ -19,8 +19,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Keys that do not decide what a run computes, and may change when it is resumed.
-const FREE_KEYS: [&str; 5] = ["out", "threads", "log_steps", "save_steps", "device"];
+/// Keys that do not decide what a run computes, and may change when it is resumed. Kept chunks are those that are not
+/// computed twice: the same operations in the same order.
+const FREE_KEYS: [&str; 6] = ["out", "threads", "log_steps", "save_steps", "device", "kept_chunks"];
 
 /// Set by Ctrl-C.
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
@@ -114,6 +115,7 @@ impl Job for TrainJob {
         let from_scratch = config.from_scratch && self.state.is_none();
         let mut retriever = Retriever::load(backend, &self.dir, &Config { from_scratch, ..config.clone() })?;
         say(&describe(config, &retriever, self.run_dir.path()));
+        prefix_warnings(config, &retriever).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let setup = Setup {
             config,
             run_dir: self.run_dir,
@@ -147,6 +149,26 @@ fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -
         config.batch_size,
         out.display()
     )
+}
+
+/// Prefixes of datasets that whoever uses the saved model will not put before a text.
+fn prefix_warnings<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for dataset in &config.datasets {
+        for (key, own, saved) in [
+            ("query_prefix", &dataset.query_prefix, &retriever.query.prefix),
+            ("passage_prefix", &dataset.passage_prefix, &retriever.passage.prefix),
+        ] {
+            if let Some(own) = own.as_ref().filter(|own| *own != saved) {
+                let name = dataset.label();
+                warnings.push(format!(
+                    "dataset {name:?} has {key} {own:?}, but the model is evaluated and saved with {saved:?}; set \
+                     {key} outside of the tables to change that"
+                ));
+            }
+        }
+    }
+    warnings
 }
 
 /// Whether there is anything to lose or to resume: a run that ended before its first save has left nothing.

@@ -16,6 +16,10 @@ impl Config {
                 return Err(Error::config("in_batch_negatives", format!("is false, but {key} {message}")));
             }
         }
+        if !self.in_batch_negatives && self.negatives_per_query == Some(0) {
+            let message = "is 0 and in_batch_negatives is false, so a query has no negative at all; set one of the two";
+            return Err(Error::config("negatives_per_query", message));
+        }
         let Some(dims) = &self.matryoshka_dims else {
             return match &self.matryoshka_weights {
                 Some(_) => Err(Error::config("matryoshka_weights", "belongs to matryoshka_dims, which is not set")),

@@ -109,6 +109,17 @@ impl Config {
         Ok(())
     }
 
+    /// Texts put before queries and passages, where the configuration names them. The prefixes of an only dataset are those
+    /// of the run: what it trains with is what it evaluates and saves.
+    pub fn prefixes(&self) -> [Option<&String>; 2] {
+        let of_dataset = match self.datasets.as_slice() {
+            [one] => [&one.query_prefix, &one.passage_prefix].map(Option::as_ref),
+            _ => [None; 2],
+        };
+        let [query, passage] = of_dataset;
+        [query.or(self.query_prefix.as_ref()), passage.or(self.passage_prefix.as_ref())]
+    }
+
     /// Data that is trained on, and the part of it.
     fn trained_on(&self) -> impl Iterator<Item = (&Path, Split)> {
         let several = self.datasets.iter().map(|of| (of.data.as_path(), of.split.unwrap_or(self.split)));

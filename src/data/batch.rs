@@ -34,7 +34,7 @@ pub struct Batch {
     /// The place of each sequence in the stream of tokens, where the longest comes first: `(n_seqs,)`.
     pub places: Vec<i32>,
     /// Equal for two sequences exactly when they say the same: by the data ([`TextSource::label`]), or because their rows
-    /// have an equal query or passage here. Counted from 0 by first appearance: `(n_seqs,)`. A passage with a query's
+    /// have an equal text here, be it a query or a passage. Counted from 0 by first appearance: `(n_seqs,)`. A passage with a query's
     /// label answers it, whichever row it is of.
     pub labels: Vec<i32>,
     /// For each query the range (first, end) of passages that it must not take as negatives, although their labels
@@ -176,16 +176,14 @@ fn teacher(source: &dyn TextSource, positive: u64, margin: Option<f64>) -> impl 
 }
 
 /// Labels of queries and passages. Those with a label of the data in common have one here, and so have, beyond that, rows
-/// that meet with the same query or the same passage.
+/// that meet with the same text. It may be a query of one and a passage of the other: where duplicate questions are pairs,
+/// of A with B and of B with C, all three ask the same, and B is no negative of itself.
 fn labels(source: &dyn TextSource, queries: &[Chosen], passages: &[Chosen]) -> Vec<i32> {
     let of_data: Vec<usize> = number(queries.iter().chain(passages).map(|seq| source.label(seq.text)));
     let mut union = Union::new(of_data.len());
-    let (of_queries, of_passages) = of_data.split_at(queries.len());
-    for (seqs, labels) in [(queries, of_queries), (passages, of_passages)] {
-        let mut first_with = HashMap::new();
-        for (seq, label) in seqs.iter().zip(labels) {
-            union.join(*first_with.entry(source.text_hash(seq.text)).or_insert(*label), *label);
-        }
+    let mut first_with = HashMap::new();
+    for (seq, label) in queries.iter().chain(passages).zip(&of_data) {
+        union.join(*first_with.entry(source.text_hash(seq.text)).or_insert(*label), *label);
     }
     number(of_data.iter().map(|label| union.root(*label))).into_iter().map(|label| label as i32).collect()
 }

@@ -73,11 +73,6 @@ impl Datasets {
         }
     }
 
-    /// Texts that a teacher has scored.
-    pub fn n_scores(&self) -> u64 {
-        self.caches().map(TokenCache::n_scores).sum()
-    }
-
     /// The dataset that a text is from, and its number there.
     fn locate(&self, text: u64) -> (&Member, u64) {
         let member = &self.members[self.members.partition_point(|member| member.first_text <= text) - 1];

@@ -3,6 +3,10 @@
 //! Groups that share a text, be it a query or a positive, ask or answer the same, and so do all that are joined by a
 //! chain of such groups. In XQuAD-R several questions are answered by one sentence: its German version stands in another
 //! question's group, and is still the answer. A passage of a group with the same label is therefore never a negative.
+//!
+//! The labels of the token cache (`shard/labels.rs`) ask for more, half of the texts: they take groups out of each other's
+//! batches for good, where one careless join too many costs a chain of groups its negatives. Here it costs one candidate of
+//! the many that a search finds, and one too few makes a wrong negative.
 
 use std::collections::HashMap;
 

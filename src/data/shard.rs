@@ -10,6 +10,7 @@ mod file;
 mod labels;
 mod merge;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -46,7 +47,7 @@ pub struct TokenCache {
     catalog: Catalog,
     n_rows: u64,
     n_skipped: u64,
-    n_scores: u64,
+    n_scores: [u64; 2],
     was_built: bool,
 }
 
@@ -84,7 +85,7 @@ struct Meta {
     classes: Vec<MetaClass>,
     n_rows: u64,
     n_skipped: u64,
-    n_scores: u64,
+    n_scores: [u64; 2],
 }
 
 impl TokenCache {
@@ -154,8 +155,8 @@ impl TokenCache {
         self.n_skipped
     }
 
-    /// Texts of the data that a teacher has scored.
-    pub fn n_scores(&self) -> u64 {
+    /// Positives and negatives that a teacher has scored.
+    pub fn n_scores(&self) -> [u64; 2] {
         self.n_scores
     }
 
@@ -167,6 +168,17 @@ impl TokenCache {
     /// Number of groups.
     pub fn n_groups(&self) -> u64 {
         self.file.groups().len() as u64 - 1
+    }
+
+    /// Languages of the positives, and whether there are negatives in each.
+    pub fn passage_langs(&self) -> BTreeMap<&str, bool> {
+        let name = |lang: LangId| self.catalog.languages[usize::from(lang)].as_str();
+        let langs = self.catalog.classes.iter().flat_map(|class| &class.passage_langs);
+        let mut langs: BTreeMap<&str, bool> = langs.map(|&lang| (name(lang), false)).collect();
+        for text in self.file.texts().iter().filter(|text| text.role == Role::Negative as u16) {
+            langs.entry(name(text.lang)).and_modify(|has_negatives| *has_negatives = true);
+        }
+        langs
     }
 
     /// The id of a group in the data, or `FILE:LINE` where it has none.

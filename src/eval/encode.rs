@@ -32,18 +32,15 @@ pub struct TextKind {
 impl TextKind {
     /// Queries' and passages': the configuration's where it says so, else the model directory's.
     pub fn of(config: &Config, dir: &ModelDir) -> [TextKind; 2] {
-        let kind = |prefix: [&Option<String>; 2], max_len: [Option<usize>; 2], default: usize| TextKind {
-            prefix: prefix[0].as_ref().or(prefix[1].as_ref()).cloned().unwrap_or_default(),
+        let kind = |prefix: [Option<&String>; 2], max_len: [Option<usize>; 2], default: usize| TextKind {
+            prefix: prefix[0].or(prefix[1]).cloned().unwrap_or_default(),
             max_len: max_len[0].or(max_len[1]).unwrap_or(default).min(dir.max_seq_length),
         };
+        let [query, passage] = config.prefixes();
         [
+            kind([query, dir.query_prefix.as_ref()], [config.query_max_len, dir.query_max_len], Config::QUERY_MAX_LEN),
             kind(
-                [&config.query_prefix, &dir.query_prefix],
-                [config.query_max_len, dir.query_max_len],
-                Config::QUERY_MAX_LEN,
-            ),
-            kind(
-                [&config.passage_prefix, &dir.passage_prefix],
+                [passage, dir.passage_prefix.as_ref()],
                 [config.passage_max_len, dir.passage_max_len],
                 Config::PASSAGE_MAX_LEN,
             ),

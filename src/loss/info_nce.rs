@@ -118,14 +118,17 @@ impl<B: Backend> InfoNce<B> {
         self
     }
 
-    /// Room for a batch of `n_queries` queries and `n_passages` passages.
+    /// Room for batches of up to `n_queries` queries and `n_passages` passages; chunks have no more rows than theirs from
+    /// then on.
     ///
     /// # Errors
     /// When the device has no memory left.
     pub fn reserve(&mut self, backend: &B, n_queries: usize, n_passages: usize) -> Result<()> {
         let n_seqs = n_queries + n_passages;
+        let rows = self.rows_per_chunk(n_queries, n_seqs);
+        // Smaller batches could do with more, but what goes by rows alone would have to grow for them.
+        self.most_rows = rows;
         for &(d, _) in &self.config.dimensions {
-            let rows = self.rows_per_chunk(n_queries, n_seqs);
             self.buffers.resize(backend, &self.config, n_queries, n_seqs, rows, d)?;
             if d < self.embedding_size {
                 self.narrow.resize(backend, n_seqs, d)?;

@@ -6,6 +6,7 @@ pub mod checkpoint;
 mod feed;
 pub mod grad_cache;
 mod loss_config;
+mod negatives;
 pub mod optimizer;
 mod profile;
 pub mod report;
@@ -17,13 +18,13 @@ mod word_table;
 pub use bounds::StepBounds;
 pub use feed::Slot;
 pub use grad_cache::GradCache;
+pub use negatives::negative_rules;
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
 pub use stepper::{Stepper, dropout};
 
 use crate::backend::{Backend, Element};
 use crate::config::Config;
-use crate::data::batch::NegativeRules;
 use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
@@ -34,7 +35,7 @@ use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
 use crate::loss::LearnedTemperature;
 use crate::model::{Keep, Packer, specs};
-use crate::progress::Counter;
+use crate::progress::{Counter, say};
 use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
 use feed::{Fed, Feed};
@@ -176,6 +177,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
         }
         let rules = negative_rules(config, &setup.data)?;
+        negatives::warnings(config, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
@@ -364,16 +366,4 @@ pub fn sampler(config: &Config, datasets: &[Part]) -> Result<Mixture> {
         batches: config.dataset_batches,
     };
     Mixture::new(datasets, &sampler_config, &mixture_config)
-}
-
-/// What becomes of the data's negatives. A teacher can be asked only where the data has its scores.
-///
-/// # Errors
-/// When there are no scores, and a margin is set.
-pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
-    if config.teacher_margin.is_some() && data.n_scores() == 0 {
-        let message = "the data has no scores of a teacher (pos_scores, neg_scores); add them, or set it to none";
-        return Err(Error::config("teacher_margin", message));
-    }
-    Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
 }

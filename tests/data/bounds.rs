@@ -46,6 +46,9 @@ fn by_hand() {
     // Of a's three English negatives, two are at most twice the longest.
     assert_eq!(bounds(&rows, 2, Some(2)), most((2, 4 + 2), 6 + 9 + 2 * 7 + 5 + 5));
     assert_eq!(bounds(&rows, 3, None), most((3, 6 + 3), 6 + 9 + (4 + 7 + 5) + 5 + 5 + 4 + 4));
+    // Most negatives and most tokens need not be the same groups'.
+    let more = [rows.as_str(), &row("d", "de", 1, 1, &[1, 1]), &row("e", "de", 6, 6, &[])].concat();
+    assert_eq!(bounds(&more, 2, None), most((2, 4 + 3 + 2), 6 + 9 + (4 + 7 + 5) + 9 + 9));
 }
 
 #[test]

@@ -245,7 +245,21 @@ fn a_text_keeps_its_teachers_score() {
     let cache = open(&DataSource::new(write(dir.path(), "rows.jsonl", rows)), dir.path()).unwrap();
     let scores: Vec<Option<f32>> = (0..cache.n_texts()).map(|text| cache.teacher_score(text)).collect();
     assert_eq!(scores, [None, Some(0.5), Some(-1.0), None, None, None, Some(3.0)]);
-    assert_eq!(cache.n_scores(), 3);
+    assert_eq!(cache.n_scores(), [2, 1]);
+}
+
+/// The rows of a group may repeat a text, and not every one of them has a score.
+#[test]
+fn of_equal_texts_a_scored_one_is_kept() {
+    let dir = TempDir::new().unwrap();
+    let rows = "{\"id\": \"a\", \"query\": \"w1\", \"pos\": [\"w2\", \"w3\"], \"neg\": [\"w4\", \"w5\"]}\n\
+                {\"id\": \"a\", \"query\": \"w1\", \"pos\": [\"w3\", \"w2\"], \"neg\": [\"w4\"], \"pos_scores\": [0.5, 0.75], \"neg_scores\": [3]}\n\
+                {\"id\": \"a\", \"query\": \"w1\", \"pos\": [\"w2\"], \"neg\": [\"w4\"], \"pos_scores\": [1], \"neg_scores\": [4]}\n";
+    let cache = open(&DataSource::new(write(dir.path(), "rows.jsonl", rows)), dir.path()).unwrap();
+    let of = |text: u64| (cache.tokens(text)[2] - super::W0, cache.teacher_score(text));
+    let texts: Vec<_> = (1..cache.n_texts()).map(of).collect();
+    assert_eq!(texts, [(2, Some(0.75)), (3, Some(0.5)), (4, Some(3.0)), (5, None)], "as they first appear");
+    assert_eq!(cache.n_scores(), [2, 1]);
 }
 
 #[test]

@@ -131,28 +131,52 @@ fn a_batch_holds_the_texts_of_its_rows() {
     assert!((0..2).all(|i| positives.iter().filter(|p| p.2 == i).count() > 30), "both positives of a cell are used");
 }
 
-/// One passage of two groups with different labels: where both rows meet, they say the same.
+/// One text of two groups with different labels, as the query or the passage of each: where both rows meet, they say the
+/// same.
 #[test]
 fn rows_with_an_equal_text_have_one_label_in_their_batch() {
-    let mut texts = Texts::new(40, 3);
-    let sampled = sampler(texts.catalog(), &config(BatchMode::CrossLingual, 8)).batch(0);
-    let pack = |texts: &Texts| Batch::pack(0, &sampled, texts, ALL).unwrap();
-    let before = pack(&texts);
-    // The passages of a row, and of the next one with another label.
-    let first = 0;
-    let other = (1..8).find(|&row| before.labels[row] != before.labels[first]).unwrap();
-    for row in [first, other] {
-        let of = &sampled.rows[row];
-        texts.texts(of.group, Role::Positive, of.passage_lang).for_each(|text| _ = texts.hashes.insert(text, 77));
-    }
-    let after = pack(&texts);
-    let one = |label: i32| if label == before.labels[other] { before.labels[first] } else { label };
-    for i in 0..before.n_seqs() {
-        for j in 0..i {
-            let expected = one(before.labels[i]) == one(before.labels[j]);
-            assert_eq!(after.labels[i] == after.labels[j], expected, "{i} and {j}");
+    use Role::{Positive, Query};
+    for roles in [[Positive, Positive], [Query, Query], [Query, Positive], [Positive, Query]] {
+        let mut texts = Texts::new(40, 3);
+        let sampled = sampler(texts.catalog(), &config(BatchMode::CrossLingual, 8)).batch(0);
+        let pack = |texts: &Texts| Batch::pack(0, &sampled, texts, ALL).unwrap();
+        let before = pack(&texts);
+        // A row, and the next one with another label.
+        let first = 0;
+        let other = (1..8).find(|&row| before.labels[row] != before.labels[first]).unwrap();
+        for (row, role) in [first, other].into_iter().zip(roles) {
+            let of = &sampled.rows[row];
+            let lang = if role == Query { of.query_lang } else { of.passage_lang };
+            texts.texts(of.group, role, lang).for_each(|text| _ = texts.hashes.insert(text, 77));
+        }
+        let after = pack(&texts);
+        let one = |label: i32| if label == before.labels[other] { before.labels[first] } else { label };
+        for i in 0..before.n_seqs() {
+            for j in 0..i {
+                let expected = one(before.labels[i]) == one(before.labels[j]);
+                assert_eq!(after.labels[i] == after.labels[j], expected, "{roles:?}: {i} and {j}");
+            }
         }
     }
+}
+
+/// A negative that is another row's query word for word is a negative nevertheless, but not that query's.
+#[test]
+fn a_negative_that_is_a_query_says_what_the_query_does() {
+    let mut texts = Texts::new(40, 3);
+    let sampled = sampler(texts.catalog(), &config(BatchMode::Monolingual, 8)).batch(0);
+    let before = Batch::pack(0, &sampled, &texts, ALL).unwrap();
+    let negatives = |row: usize| texts.texts(sampled.rows[row].group, Role::Negative, sampled.rows[row].passage_lang);
+    let first = (0..8).find(|&row| !negatives(row).is_empty()).unwrap();
+    let other = (0..8).find(|&row| before.labels[row] != before.labels[first]).unwrap();
+    let negative = negatives(first).start;
+    let query = texts.texts(sampled.rows[other].group, Role::Query, sampled.rows[other].query_lang).start;
+    texts.hashes.extend([(negative, 77), (query, 77)]);
+    let after = Batch::pack(0, &sampled, &texts, ALL).unwrap();
+    let name = |text: u64| texts.tokens(text).iter().map(|&id| id as i32).collect::<Vec<_>>();
+    let seq = (0..after.n_seqs()).find(|&seq| after.seq(seq) == name(negative)).expect("all negatives are used");
+    assert_eq!(after.labels[seq], after.labels[other]);
+    assert_ne!(after.labels[seq], after.labels[first]);
 }
 
 #[test]

@@ -181,6 +181,36 @@ fn hard_negatives_join_the_passages() {
 }
 
 #[test]
+fn without_in_batch_negatives_there_have_to_be_others() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let args = train(&bert, &["steps=12", "eval_task=none", "in_batch_negatives=false"]);
+    let refused = "error: in_batch_negatives: is false, but the data has no hard negatives in its positives' languages";
+    assert!(sandbox.hbt(&args).error().starts_with(refused));
+    assert!(!sandbox.path("run").exists());
+    // The data is tokenized now, and a plan reads all of it.
+    let plan = ["plan", "--model", &bert, "--data", "data.jsonl", "--set", "batch_size=4"];
+    assert!(sandbox.hbt(&[&plan[..], &["--set", "in_batch_negatives=false"]].concat()).error().starts_with(refused));
+
+    let mut groups = crate::common::groups(12, &["ar", "de", "en"]);
+    groups[3]["negatives"] = serde_json::json!({"fr": ["rue"]});
+    sandbox.write("data.jsonl", crate::common::jsonl(&groups));
+    assert!(sandbox.hbt(&args).error().starts_with(refused), "a French passage joins no positive");
+    groups.iter_mut().for_each(|group| group["negatives"] = serde_json::json!({"en": ["old river", "a bank"]}));
+    sandbox.write("data.jsonl", crate::common::jsonl(&groups));
+    let done = sandbox.hbt(&args).ok();
+    assert!(
+        done.stderr.contains("warning: data.jsonl has no hard negatives in ar, de: where in_batch"),
+        "{}",
+        done.stderr
+    );
+    for line in metrics(&sandbox, "run") {
+        let learns = line["loss"].as_f64().unwrap() > 0.0;
+        assert_eq!(learns, !matches!(line["lang"].as_str(), Some("ar" | "de")), "{line}");
+    }
+}
+
+#[test]
 fn quiet_prints_the_result_only() {
     let sandbox = Sandbox::with_groups(12);
     let done = sandbox.hbt(&train(&fixture("bert"), &["steps=2", "--quiet"])).ok();
@@ -213,6 +243,37 @@ fn several_datasets_take_turns_or_mix() {
 }
 
 #[test]
+fn the_prefixes_of_an_only_dataset_are_the_models() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let table = |prefix: &str| format!("[[datasets]]\ndata = 'data.jsonl'\nquery_prefix = '{prefix}'\n");
+    sandbox.write("one.toml", table("ask ") + "passage_prefix = 'a book '\n");
+    sandbox.write("two.toml", table("ask ") + &table("who ").replace("data.jsonl", "./data.jsonl"));
+    let run = |out: &str, more: &[&str]| {
+        let sets = ["steps=6", "batch_size=4", "learning_rate=1e-2", "eval_task=parallel", "eval_data=data.jsonl"];
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let args: Vec<&str> = ["train", "--model", &bert, "--out", out].into_iter().chain(sets).collect();
+        sandbox.hbt(&[&args[..], more].concat()).ok().stderr
+    };
+    let of_table = run("table", &["one.toml"]);
+    assert!(!of_table.contains("_prefix"), "{of_table}");
+    run("keys", &["--data", "data.jsonl", "--set", "query_prefix=ask ", "--set", "passage_prefix=a book "]);
+    run("plain", &["--data", "data.jsonl"]);
+    for file in ["eval.json", "last/model.safetensors", "last/config_sentence_transformers.json"] {
+        let bytes = |run: &str| sandbox.bytes(&format!("{run}/{file}"));
+        assert!(bytes("table") == bytes("keys"), "{file}");
+        assert!(bytes("table") != bytes("plain"), "{file}: the prefixes change nothing");
+    }
+    let prompts = &sandbox.json("table/last/config_sentence_transformers.json")["prompts"];
+    assert_eq!(prompts["query"], "ask ");
+
+    let of_two = run("two", &["two.toml", "--set", "query_prefix=who "]);
+    let expected = "warning: dataset \"data.jsonl\" has query_prefix \"ask \", but the model is evaluated and saved with \
+                    \"who \"; set query_prefix outside of the tables to change that\n";
+    assert!(of_two.contains(expected) && of_two.matches("_prefix \"").count() == 1, "{of_two}");
+}
+
+#[test]
 fn a_teachers_margin_needs_scores() {
     let sandbox = Sandbox::new();
     let mut groups = crate::common::groups(12, &["de", "en"]);
@@ -229,6 +290,15 @@ fn a_teachers_margin_needs_scores() {
         sandbox.hbt(&[&args[..], &["--set", "teacher_margin=0.1", "--set", "eval_task=none"]].concat())
     };
     with("scored.jsonl").ok();
-    let failed = with("plain.jsonl");
-    assert!(failed.stderr.contains("teacher_margin: the data has no scores of a teacher"), "{}", failed.stderr);
+    let refused = |data: &str| with(data).error();
+    let expected = "error: teacher_margin: the data has no scores of a teacher (pos_scores, neg_scores); add them, or";
+    assert!(refused("plain.jsonl").starts_with(expected));
+    for (key, expected) in [("pos_scores", "scores of positives (pos_scores)"), ("neg_scores", "scores of negatives (")]
+    {
+        let mut groups = groups.clone();
+        groups.iter_mut().for_each(|group| _ = group.as_object_mut().unwrap().remove(key));
+        sandbox.write("half.jsonl", crate::common::jsonl(&groups));
+        let error = refused("half.jsonl");
+        assert!(error.starts_with(&format!("error: teacher_margin: the data has no {expected}")), "{error}");
+    }
 }

@@ -1,7 +1,8 @@
 //! Stopping on purpose, going on, and what a run directory that is taken says.
 
-use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, metrics, run_contents, train};
 use safetensors::SafeTensors;
+use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -91,6 +92,33 @@ fn pending_momentum_survives_an_interrupt() {
         }
         Done::new(command.output().unwrap()).ok();
         assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), precision);
+    }
+}
+
+/// How many chunks are kept is a matter of memory: a run may go on where there is less of it.
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_with_another_number_of_kept_chunks() {
+    let bert = fixture("bert");
+    let small = ["chunk_tokens=16", "query_max_len=16", "passage_max_len=16", "save_steps=100"];
+    for precision in ["precision=f32", "precision=bf16"] {
+        let sets = [&SETS[..], &small, &[precision]].concat();
+        let run = |sandbox: &Sandbox| {
+            let mut contents = run_contents(sandbox, "run");
+            contents.remove("config.toml");
+            contents
+        };
+        let undisturbed = Sandbox::with_groups(8);
+        undisturbed.hbt(&train(&bert, &sets)).ok();
+        let n_tokens = |line: &Value| line["tokens"].as_u64().unwrap();
+        assert!(metrics(&undisturbed, "run").iter().all(|line| n_tokens(line) > 3 * 16), "more than three chunks");
+
+        let sandbox = Sandbox::with_groups(8);
+        let command = sandbox.command(&train(&bert, &[&sets[..], &["kept_chunks=3"]].concat()));
+        interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
+        assert!(n_lines(&sandbox.path("run/metrics.jsonl")) < 24, "the run was over before it was interrupted");
+        sandbox.hbt(&["train", "--out", "run", "--resume", "--set", "kept_chunks=2"]).ok();
+        assert_same_run(&run(&undisturbed), &run(&sandbox), precision);
     }
 }
 

@@ -36,16 +36,8 @@ pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u
     let file = partial_file(dir).map_err(|e| Error::io("write", dir, e))?;
     let out = BlockWriter::new(file.as_file()).map_err(|e| Error::io("write", path, e))?;
     let texts = Spill::new(dir).map_err(|e| Error::io("write", dir, e))?;
-    let mut tokenized = Tokenized {
-        out,
-        n_words: 0,
-        texts,
-        n_texts: 0,
-        n_scores: 0,
-        rows: vec![],
-        languages: vec![],
-        lang_ids: HashMap::new(),
-    };
+    let mut tokenized =
+        Tokenized { out, n_words: 0, texts, n_texts: 0, rows: vec![], languages: vec![], lang_ids: HashMap::new() };
     let n_skipped = tokenized.read_all(inputs, path, progress)?;
     write_index(tokenized, dir, key, n_skipped).map_err(|e| Error::io("write", path, e))?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
@@ -62,8 +54,6 @@ pub(super) struct Tokenized<'a> {
     /// A [`TextRecord`] a text, in the order of the data, with provisional language ids.
     pub(super) texts: Spill,
     pub(super) n_texts: u64,
-    /// Texts that a teacher has scored.
-    pub(super) n_scores: u64,
     pub(super) rows: Vec<RowEntry>,
     /// In the order of their first texts, which is the order of the provisional ids.
     pub(super) languages: Vec<String>,
@@ -140,7 +130,6 @@ impl Tokenized<'_> {
             };
             let len = encoded.ids.len() as u32;
             let full_len = u32::try_from(encoded.full_len).unwrap_or(u32::MAX);
-            self.n_scores += u64::from(score.is_some());
             let (start, role, score) = (self.n_words, role as u16, score.unwrap_or(f32::NAN));
             self.texts.push(&TextRecord { start, hash, label: 0, len, full_len, role, lang, score })?;
             self.out.write_all(bytemuck::cast_slice(&encoded.ids))?;

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::data::catalog::LangId;
 
 /// Raise it with every change to the layout, or to what is written for the same data.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 const MAGIC: [u8; 8] = *b"hbttoken";
 const BYTE_ORDER: u32 = 0x0403_0201;
 const HEADER_LEN: usize = 4096;

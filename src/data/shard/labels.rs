@@ -5,7 +5,8 @@
 //! sentence answers both of them, although it is in one group's row only and its text is like neither. One text of many
 //! is no reason: the Thai versions of two sentences may be one that holds both. Groups are joined if they share half of
 //! the queries, or of the positives, of the one that has fewer. (Rows of a batch that meet with the same text are held
-//! to say the same there, whatever their groups.)
+//! to say the same there, whatever their groups. And `hbt mine` takes any shared text for a reason, see `data/same.rs`:
+//! it can spare candidates.)
 //!
 //! A label is a hash of all positives of the joined groups: it depends on the texts alone, not on where they are in the
 //! data. A negative that is some group's positive word for word has that one's label; any other negative has its own hash.

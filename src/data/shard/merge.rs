@@ -34,7 +34,7 @@ const SEPARATOR: LangId = LangId::MAX;
 
 /// Adds texts, groups, meta and checksums to the cache file, which is then whole.
 pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped: u64) -> io::Result<()> {
-    let Tokenized { mut out, n_words, texts, n_scores, rows, languages, .. } = tokenized;
+    let Tokenized { mut out, n_words, texts, rows, languages, .. } = tokenized;
     let texts = texts.finish()?;
     let rows = SortedRows::new(rows, bytemuck::cast_slice(&texts), &languages);
     let (groups, classes) = rows.number_groups();
@@ -43,12 +43,16 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped
 
     out.align(8)?;
     let mut records = Spill::new(dir)?;
-    let mut n_texts = 0;
+    let (mut n_texts, mut n_scores) = (0, [0; 2]);
     let mut of_group = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         rows.gather(group, &mut of_group);
         of_group.iter_mut().for_each(|text| text.label = labels.label(number, text));
         out.write_all(bytemuck::cast_slice(&of_group))?;
+        for (n_scores, role) in n_scores.iter_mut().zip([Role::Positive, Role::Negative]) {
+            let scored = of_group.iter().filter(|text| text.role == role as u16 && !text.score.is_nan());
+            *n_scores += scored.count() as u64;
+        }
         let (id_start, id_len) = rows.id(group);
         records.push(&GroupRecord { first_text: n_texts, id_start, id_len })?;
         n_texts += of_group.len() as u64;
@@ -153,7 +157,7 @@ impl<'a> SortedRows<'a> {
         }
     }
 
-    /// The texts of a group by role, language and appearance, each once.
+    /// The texts of a group by role, language and appearance, each once, with the first score that it has.
     fn gather(&self, group: &GroupEntry, texts: &mut Vec<TextRecord>) {
         texts.clear();
         for row in self.rows_of(group.run) {
@@ -162,7 +166,13 @@ impl<'a> SortedRows<'a> {
         }
         // `start` grows with appearance.
         texts.sort_unstable_by_key(|t| (t.role, t.lang, t.hash, t.start));
-        texts.dedup_by_key(|t| (t.role, t.lang, t.hash));
+        texts.dedup_by(|next, kept| {
+            let is_same = (next.role, next.lang, next.hash) == (kept.role, kept.lang, kept.hash);
+            if is_same && kept.score.is_nan() {
+                kept.score = next.score;
+            }
+            is_same
+        });
         texts.sort_unstable_by_key(|t| (t.role, t.lang, t.start));
     }
 }

@@ -1,0 +1,59 @@
+//! What becomes of the data's negatives, and whether there are any where a run cannot do without.
+
+use crate::config::Config;
+use crate::data::batch::NegativeRules;
+use crate::data::datasets::Datasets;
+use crate::data::shard::TokenCache;
+use crate::{Error, Result};
+
+/// What becomes of the data's negatives. A teacher can be asked only where a dataset has its scores of positives and of
+/// negatives.
+///
+/// # Errors
+/// When a margin is set and there are no such scores; when there are no negatives, and other queries' positives are none.
+pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
+    if config.teacher_margin.is_some() {
+        require_scores(data)?;
+    }
+    let has_negatives = |cache: &TokenCache| cache.passage_langs().into_values().any(|has_negatives| has_negatives);
+    if !config.in_batch_negatives && !data.caches().any(has_negatives) {
+        let message = "is false, but the data has no hard negatives in its positives' languages, so there is nothing to \
+                       learn from; add negatives (hbt mine finds some), or set it to true";
+        return Err(Error::config("in_batch_negatives", message));
+    }
+    Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
+}
+
+fn require_scores(data: &Datasets) -> Result<()> {
+    let mut missing = [true; 2];
+    for [positives, negatives] in data.caches().map(TokenCache::n_scores) {
+        if positives > 0 && negatives > 0 {
+            return Ok(());
+        }
+        missing = [missing[0] && positives == 0, missing[1] && negatives == 0];
+    }
+    let what = match missing {
+        [true, true] => "scores of a teacher (pos_scores, neg_scores)",
+        [true, false] => "scores of positives (pos_scores) to compare those of negatives with",
+        [false, true] => "scores of negatives (neg_scores) to compare with those of positives",
+        [false, false] => "dataset with scores of positives and negatives (pos_scores, neg_scores)",
+    };
+    Err(Error::config("teacher_margin", format!("the data has no {what}; add them, or set it to none")))
+}
+
+/// What [`negative_rules`] allows but is seldom meant, one line each.
+pub(super) fn warnings(config: &Config, data: &Datasets) -> Vec<String> {
+    if config.in_batch_negatives {
+        return Vec::new();
+    }
+    let warning = |(number, cache): (usize, &TokenCache)| {
+        let langs = cache.passage_langs().into_iter().filter(|(_, has_negatives)| !has_negatives);
+        let langs: Vec<&str> = langs.map(|(lang, _)| lang).collect();
+        let (name, langs) = (Some(data.name(number)).filter(|_| !langs.is_empty())?, langs.join(", "));
+        Some(format!(
+            "{name} has no hard negatives in {langs}: where in_batch_negatives is false, a batch with no passage in \
+             another language has nothing to learn from"
+        ))
+    };
+    data.caches().enumerate().filter_map(warning).collect()
+}
