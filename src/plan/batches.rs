@@ -60,7 +60,13 @@ impl Batches {
     /// other batches of this size either: which languages a group has may show in a part that was not read.
     pub fn of_sample(config: &Config, vocab_size: usize, sample: &Sample) -> Result<Self> {
         let (sampler, caution) = sampler_of_sample(config, sample)?;
+        // A teacher changes no number of texts.
         let rules = NegativeRules { per_query: config.negatives_per_query, teacher_margin: None };
+        let caution = match negative_rules(config, sample) {
+            Err(refusal) if sample.is_all() => return Err(refusal),
+            Err(refusal) => caution.or(Some(refusal.to_string())),
+            Ok(_) => caution,
+        };
         let bounds = sample.sizes(config.negatives_per_query).bounds(config.batch_size);
         let total_steps = total_steps(config, sampler.steps_per_pass());
         let draw = |step| Batch::pack(step, &sampler.batch(step), sample, rules);

@@ -18,7 +18,7 @@ mod word_table;
 pub use bounds::StepBounds;
 pub use feed::Slot;
 pub use grad_cache::GradCache;
-pub use negatives::negative_rules;
+pub use negatives::{Negatives, negative_rules};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
 pub use stepper::{Stepper, dropout};
@@ -176,7 +176,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if let Some(bits) = state.temperature {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
         }
-        let rules = negative_rules(config, &setup.data)?;
+        let rules = negative_rules(config, &*setup.data)?;
         negatives::warnings(config, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();

@@ -84,6 +84,8 @@ fn what_train_refuses_is_no_plan() {
     for (data, set, start) in [
         ("data.jsonl", "batch_size=41", "batch_size: 41 is more than the 40 groups"),
         ("en.jsonl", "mode=cross_lingual", "mode: cross_lingual: cross-lingual batches need two languages"),
+        ("data.jsonl", "teacher_margin=0.1", "teacher_margin: the data has no scores of a teacher"),
+        ("data.jsonl", "in_batch_negatives=false", "in_batch_negatives: is false, but the data has no hard negatives"),
         ("data.jsonl", "truncate_dim=33", "truncate_dim: is 33, but the model's embeddings have 32"),
     ] {
         let error = both(data, set);

@@ -10,6 +10,7 @@ use crate::data::sampler;
 use crate::data::shard::TokenizeSpec;
 use crate::data::tokenize::TextTokenizer;
 use crate::random::hash;
+use crate::train::Negatives;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -65,7 +66,6 @@ pub struct Sample {
     counts_tokens: bool,
     /// Whether all rows were read.
     is_all: bool,
-    has_scores: bool,
 }
 
 /// A dataset.
@@ -75,6 +75,10 @@ struct Member {
     catalog: Catalog,
     /// Of each class: its first number, and the groups at hand that have its texts.
     classes: Vec<(u64, Range<usize>)>,
+    /// Positives and negatives read that a teacher has scored.
+    n_scores: [u64; 2],
+    /// Whether any negative read is in a language of the positives.
+    has_negatives: bool,
 }
 
 impl Sample {
@@ -103,7 +107,6 @@ impl Sample {
             first_texts: Vec::new(),
             counts_tokens: matches!(counting, Counting::Exact(_)),
             is_all: parts.iter().all(|part| part.is_all),
-            has_scores: parts.iter().any(|part| part.has_scores),
         };
         for (source, part) in sources.iter().zip(parts) {
             sample.add(source, part, step, &counting)?;
@@ -142,8 +145,18 @@ impl Sample {
             next += n_groups;
         }
         let catalog = Catalog { languages: languages.clone(), classes };
+        let is_positives = |lang: &LangId| catalog.classes.iter().any(|class| class.passage_langs.contains(lang));
+        let negatives = part.groups.iter().flat_map(|group| &group.negatives);
+        let has_negatives = negatives.map(|text| number(&text.lang)).collect::<BTreeSet<_>>().iter().any(is_positives);
         self.catalog.classes.extend(catalog.classes.iter().cloned());
-        self.members.push(Member { name: source.name.clone(), weight: source.weight, catalog, classes: ranges });
+        self.members.push(Member {
+            name: source.name.clone(),
+            weight: source.weight,
+            catalog,
+            classes: ranges,
+            n_scores: part.n_scores,
+            has_negatives,
+        });
         Ok(())
     }
 
@@ -156,11 +169,6 @@ impl Sample {
     /// Whether all rows were read, so that nothing but lengths is estimated.
     pub fn is_all(&self) -> bool {
         self.is_all
-    }
-
-    /// Whether a teacher has scored any text of those that were read.
-    pub fn has_scores(&self) -> bool {
-        self.has_scores
     }
 
     /// About how large groups are of which a batch takes at most `max_negatives` negatives (`None`: all).
@@ -233,6 +241,16 @@ impl Counting {
                 Ok((0..len as u64).map(|i| ((first.wrapping_add(i)) % *vocab_size as u64) as u32).collect())
             }
         }
+    }
+}
+
+impl Negatives for Sample {
+    fn n_scores(&self) -> Vec<[u64; 2]> {
+        self.members.iter().map(|member| member.n_scores).collect()
+    }
+
+    fn has_negatives(&self) -> bool {
+        self.members.iter().any(|member| member.has_negatives)
     }
 }
 

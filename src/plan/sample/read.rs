@@ -15,8 +15,8 @@ pub(super) struct Part {
     pub is_all: bool,
     /// How many groups of the data each of these stands for; 1 where that is everything.
     pub copies: f64,
-    /// Whether a teacher has scored any of them.
-    pub has_scores: bool,
+    /// Positives and negatives that a teacher has scored.
+    pub n_scores: [u64; 2],
 }
 
 impl Part {
@@ -27,7 +27,7 @@ impl Part {
     pub fn read(source: &DataSource, most_bytes: u64) -> Result<Part> {
         let data = source.resolve()?;
         let most = if data.format() == DataFormat::Squad { MOST_BYTES_OF_FILES } else { most_bytes };
-        let mut part = Part { groups: Vec::new(), is_all: false, copies: 1.0, has_scores: false };
+        let mut part = Part { groups: Vec::new(), is_all: false, copies: 1.0, n_scores: [0; 2] };
         let mut by_id = HashMap::new();
         let (mut rows, mut n_bytes) = (data.rows()?, 0);
         while n_bytes < most {
@@ -48,7 +48,9 @@ impl Part {
     }
 
     fn add(&mut self, row: Group, by_id: &mut HashMap<String, usize>) {
-        self.has_scores |= !row.positive_scores.is_empty() || !row.negative_scores.is_empty();
+        for (n, scores) in self.n_scores.iter_mut().zip([&row.positive_scores, &row.negative_scores]) {
+            *n += scores.len() as u64;
+        }
         let Some(&at) = by_id.get(&row.id) else {
             by_id.insert(row.id.clone(), self.groups.len());
             self.groups.push(row);
