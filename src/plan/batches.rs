@@ -21,6 +21,8 @@ const MOST_KEPT_TOKENS: usize = 1 << 20;
 pub struct Batches {
     /// Steps of the run.
     pub total_steps: u64,
+    /// Whether there may be fewer, for want of groups.
+    pub is_at_most: bool,
     /// What no batch exceeds.
     pub bounds: BatchBounds,
     /// The largest numbers of the batches that were looked at.
@@ -71,7 +73,7 @@ impl Batches {
         let total_steps = total_steps(config, sampler.steps_per_pass());
         let draw = |step| Batch::pack(step, &sampler.batch(step), sample, rules);
         let batches = Self::look_at(total_steps, bounds, vocab_size, sample.to_string(), draw)?;
-        Ok(Batches { caution, ..batches })
+        Ok(Batches { caution, is_at_most: sample.is_at_most() && config.steps.is_none(), ..batches })
     }
 
     fn look_at(
@@ -86,6 +88,7 @@ impl Batches {
         let n = total_steps.min(MOST_BATCHES).min(affordable);
         let mut batches = Batches {
             total_steps,
+            is_at_most: false,
             bounds,
             largest: BatchBounds { shortest: bounds.longest, n_seqs: 0, n_tokens: 0, longest: 0, ..bounds },
             most_ids: 0,

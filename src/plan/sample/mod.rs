@@ -3,6 +3,7 @@
 
 mod read;
 
+use super::numbers::count;
 use crate::data::bounds::GroupSizes;
 use crate::data::catalog::{Catalog, Class, LangId, Role, TextSource};
 use crate::data::formats::{DataSource, Group, Text};
@@ -18,8 +19,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-/// Bytes of the data that are read, of a format that is read row by row.
-const MOST_BYTES: u64 = 4 << 20;
+/// Bytes of data that are read whole, of formats that are read row by row; all datasets together.
+const MOST_BYTES: u64 = 32 << 20;
 /// Texts that are taken from what was read: to be tokenized, or to have their characters counted.
 const MOST_TEXTS: [usize; 2] = [4096, 1 << 16];
 /// Tokenizer files up to this size are read: those of WordPiece are smaller, and quick. XLM-R's takes half a second.
@@ -66,6 +67,8 @@ pub struct Sample {
     counts_tokens: bool,
     /// Whether all rows were read.
     is_all: bool,
+    /// Whether there are no more groups than estimated, but perhaps fewer.
+    is_at_most: bool,
 }
 
 /// A dataset.
@@ -107,6 +110,7 @@ impl Sample {
             first_texts: Vec::new(),
             counts_tokens: matches!(counting, Counting::Exact(_)),
             is_all: parts.iter().all(|part| part.is_all),
+            is_at_most: parts.iter().any(|part| part.is_at_most),
         };
         for (source, part) in sources.iter().zip(parts) {
             sample.add(source, part, step, &counting)?;
@@ -169,6 +173,11 @@ impl Sample {
     /// Whether all rows were read, so that nothing but lengths is estimated.
     pub fn is_all(&self) -> bool {
         self.is_all
+    }
+
+    /// Whether the number of groups is the most that there can be, since rows that were not read may be of groups that were.
+    pub fn is_at_most(&self) -> bool {
+        self.is_at_most
     }
 
     /// About how large groups are of which a batch takes at most `max_negatives` negatives (`None`: all).
@@ -290,8 +299,12 @@ impl TextSource for Sample {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (n_read, n_groups) = (self.groups.len(), self.catalog.n_groups());
-        let about = if self.is_all { "" } else { "about " };
+        let about = match (self.is_all, self.is_at_most) {
+            (true, _) => "",
+            (false, true) => "at most ",
+            (false, false) => "about ",
+        };
+        let [n_read, n_groups] = [self.groups.len() as u64, self.catalog.n_groups()].map(|n| count(n as f64));
         let how = if self.counts_tokens { "tokenized" } else { "tokens estimated from their characters" };
         write!(f, "{n_read} groups of {about}{n_groups}, {how}; hbt prepare counts all")
     }
