@@ -11,38 +11,44 @@ use hbt::data::formats::DataSource;
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::model::ModelDir;
-use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed};
+use hbt::plan::{Data, Machine, Plan, Question, Sample, SampleSource, Speed};
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
-/// A tiny model, and 60 groups in three languages.
+/// A tiny model, and data before and after it is tokenized.
 struct Setting {
     _sandbox: Sandbox,
     model: ModelDir,
-    source: DataSource,
-    spec: TokenizeSpec,
+    sources: Vec<SampleSource>,
     data: Datasets,
 }
 
 impl Setting {
+    /// 60 groups in three languages.
     fn new() -> Self {
+        Self::of(&[("data", &groups(60, &["ar", "de", "en"]))])
+    }
+
+    /// Datasets by their names.
+    fn of(datasets: &[(&str, &[Value])]) -> Self {
         let sandbox = Sandbox::new();
-        sandbox.write("data.jsonl", jsonl(&groups(60, &["ar", "de", "en"])));
         let model = ModelDir::open(fixture("bert")).unwrap();
-        let source = DataSource::new(sandbox.path("data.jsonl"));
-        let spec = TokenizeSpec {
-            query_prefix: String::new(),
-            passage_prefix: String::new(),
-            query_max_len: 24,
-            passage_max_len: 24,
-        };
         let tokenizer = TextTokenizer::from_file(&model.tokenizer).unwrap();
-        let cache = TokenCache::open_or_build(&source, &tokenizer, &spec, &sandbox.path("cache"), &|_, _| ()).unwrap();
-        let data = Datasets::new(vec![("data".to_owned(), 1.0, cache)]);
-        Setting { _sandbox: sandbox, model, source, spec, data }
+        let (mut sources, mut caches) = (Vec::new(), Vec::new());
+        for (name, rows) in datasets {
+            let file = format!("{name}.jsonl");
+            sandbox.write(&file, jsonl(rows));
+            let source = sample_source(name, sandbox.path(&file));
+            let SampleSource { data, spec, .. } = &source;
+            let cache = TokenCache::open_or_build(data, &tokenizer, spec, &sandbox.path("cache"), &|_, _| ()).unwrap();
+            caches.push((source.name.clone(), source.weight, cache));
+            sources.push(source);
+        }
+        Setting { _sandbox: sandbox, model, sources, data: Datasets::new(caches) }
     }
 
     fn sample(&self) -> Sample {
-        let sources = [(self.source.clone(), self.spec.clone())];
-        Sample::read(&sources, &self.model.tokenizer, self.model.config.vocab_size).unwrap()
+        Sample::read(&self.sources, &self.model.tokenizer, self.model.config.vocab_size).unwrap()
     }
 
     fn question<'a>(&'a self, config: &'a Config, machine: &'a Machine) -> Question<'a> {
@@ -52,6 +58,27 @@ impl Setting {
     fn plan(&self, config: &Config, machine: &Machine) -> Plan {
         Plan::new(&self.question(config, machine)).unwrap()
     }
+}
+
+/// A dataset of weight 1 with texts of up to 24 tokens.
+fn sample_source(name: &str, path: impl Into<PathBuf>) -> SampleSource {
+    let [query_prefix, passage_prefix] = [String::new(), String::new()];
+    let spec = TokenizeSpec { query_prefix, passage_prefix, query_max_len: 24, passage_max_len: 24 };
+    SampleSource { name: name.to_owned(), weight: 1.0, data: DataSource::new(path), spec }
+}
+
+/// Groups with a query and a positive of about `n_words` words in each of `langs`; `name` keeps ids apart.
+fn groups_of(name: &str, n: usize, langs: &[&str], n_words: usize) -> Vec<Value> {
+    let text = |i: usize, lang: usize, role: usize| {
+        let n = n_words.max(2) - usize::from(n_words > 2 && (i + lang + role).is_multiple_of(3));
+        let word =
+            |w: usize| char::from(b'a' + ((i * 7 + lang * 5 + role * 11 + w * (i % 5 + 1)) % 26) as u8).to_string();
+        (0..n).map(word).collect::<Vec<_>>().join(" ")
+    };
+    let by_lang = |i: usize, role: usize| {
+        Value::Object(langs.iter().enumerate().map(|(l, code)| (code.to_string(), text(i, l, role).into())).collect())
+    };
+    (0..n).map(|i| json!({"id": format!("{name}{i}"), "query": by_lang(i, 0), "positive": by_lang(i, 1)})).collect()
 }
 
 /// Batches of 20 in f32, and what `sets` say.

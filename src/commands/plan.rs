@@ -6,14 +6,14 @@ use super::{
 };
 use hbt::backend::{Backend, cuda};
 use hbt::cli::PlanArgs;
-use hbt::config::{Amount, Config, Device, Precision};
+use hbt::config::{Amount, Config, Dataset, Device, Precision};
 use hbt::data::datasets::Datasets;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::EvalSet;
 use hbt::model::ModelDir;
 use hbt::plan::report::Report;
-use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES};
+use hbt::plan::{Data, Machine, Plan, Question, Sample, SampleSource, Speed, Target, WORKSPACE_BYTES};
 use hbt::progress::say;
 use hbt::{Result, info, memory};
 use std::path::Path;
@@ -81,10 +81,13 @@ fn eval_texts(set: Option<&EvalSet>) -> Option<[usize; 2]> {
 
 fn sample(config: &Config, model: &ModelDir) -> Result<Sample> {
     let kinds = TextKind::of(config, model);
-    let sources: Vec<_> = datasets(config)?
-        .iter()
-        .map(|dataset| (data_source(config, dataset), tokenize_spec(dataset, &kinds)))
-        .collect();
+    let source = |dataset: &Dataset| SampleSource {
+        name: dataset.label(),
+        weight: dataset.weight,
+        data: data_source(config, dataset),
+        spec: tokenize_spec(dataset, &kinds),
+    };
+    let sources: Vec<_> = datasets(config)?.iter().map(source).collect();
     Sample::read(&sources, &model.tokenizer, model.config.vocab_size)
 }
 

@@ -1,7 +1,8 @@
 //! How large a batch can become, so that memory for it can be had before the first step.
 
-use super::catalog::Role;
+use super::catalog::{LangId, Role};
 use super::shard::TokenCache;
+use std::collections::BTreeMap;
 
 /// What no batch of a run exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,65 +20,104 @@ pub struct BatchBounds {
 }
 
 impl BatchBounds {
-    /// Of batches of `batch_size` rows with at most `max_negatives` negatives each (`None`: all). No two rows of a batch
-    /// are of one group of one dataset, so the groups with the most tokens, each at its longest, are the worst there can be,
-    /// and likewise those with the most negatives.
+    /// Of batches of `batch_size` rows with at most `max_negatives` negatives each (`None`: all).
     pub fn new<'a>(
         datasets: impl IntoIterator<Item = &'a TokenCache>,
         batch_size: usize,
         max_negatives: Option<usize>,
     ) -> Self {
-        let (mut n_negatives, mut n_tokens): (Vec<usize>, Vec<usize>) = Default::default();
-        let (mut shortest, mut longest) = (usize::MAX, 0);
-        let groups = datasets.into_iter().flat_map(|data| (0..data.n_groups()).map(move |group| (data, group)));
-        for (data, group) in groups {
-            // Longest query, longest positive, and most tokens of the negatives in one language.
-            let (mut tokens, mut most_negatives, mut negatives) = ([0usize; 3], 0, Negatives::default());
-            for info in data.group_texts(group).map(|text| data.text_info(text)) {
-                let len = info.len as usize;
-                (shortest, longest) = (shortest.min(len), longest.max(len));
-                match info.role {
-                    Role::Query => tokens[0] = tokens[0].max(len),
-                    Role::Positive => tokens[1] = tokens[1].max(len),
-                    Role::Negative => {
-                        negatives.add(info.lang, len);
-                        let n = negatives.n.min(max_negatives.unwrap_or(usize::MAX));
-                        most_negatives = most_negatives.max(n);
-                        tokens[2] = tokens[2].max(negatives.tokens.min(n * negatives.longest));
-                    }
+        GroupSizes::new(datasets, max_negatives).bounds(batch_size)
+    }
+}
+
+/// How large the groups of some data are, and so how large batches of any number of rows can become.
+#[derive(Clone, Debug)]
+pub struct GroupSizes {
+    max_negatives: usize,
+    /// How many groups have so many tokens, each text at its longest.
+    by_tokens: BTreeMap<usize, u64>,
+    /// How many groups bring so many negatives at most.
+    by_negatives: BTreeMap<usize, u64>,
+    shortest: usize,
+    longest: usize,
+}
+
+impl GroupSizes {
+    /// Of tokenized data of which rows bring at most `max_negatives` negatives (`None`: all).
+    pub fn new<'a>(datasets: impl IntoIterator<Item = &'a TokenCache>, max_negatives: Option<usize>) -> Self {
+        let mut sizes = GroupSizes::none(max_negatives);
+        for data in datasets {
+            for group in 0..data.n_groups() {
+                let infos = data.group_texts(group).map(|text| data.text_info(text));
+                sizes.add(1, infos.map(|info| (info.role, info.lang, info.len as usize)));
+            }
+        }
+        sizes
+    }
+
+    /// Of no groups yet.
+    pub fn none(max_negatives: Option<usize>) -> Self {
+        let max_negatives = max_negatives.unwrap_or(usize::MAX);
+        let (by_tokens, by_negatives) = Default::default();
+        GroupSizes { max_negatives, by_tokens, by_negatives, shortest: usize::MAX, longest: 0 }
+    }
+
+    /// Adds `n` groups that have these texts: role, language and tokens, negatives language by language.
+    pub fn add(&mut self, n: u64, texts: impl Iterator<Item = (Role, LangId, usize)>) {
+        // Longest query, longest positive, and most tokens of the negatives in one language.
+        let (mut tokens, mut most_negatives, mut negatives) = ([0usize; 3], 0, Negatives::default());
+        for (role, lang, len) in texts {
+            (self.shortest, self.longest) = (self.shortest.min(len), self.longest.max(len));
+            match role {
+                Role::Query => tokens[0] = tokens[0].max(len),
+                Role::Positive => tokens[1] = tokens[1].max(len),
+                Role::Negative => {
+                    negatives.add(lang, len);
+                    let n = negatives.n.min(self.max_negatives);
+                    most_negatives = most_negatives.max(n);
+                    tokens[2] = tokens[2].max(negatives.tokens.min(n * negatives.longest));
                 }
             }
-            n_negatives.push(most_negatives);
-            n_tokens.push(tokens.iter().sum());
         }
+        *self.by_tokens.entry(tokens.iter().sum()).or_default() += n;
+        *self.by_negatives.entry(most_negatives).or_default() += n;
+    }
+
+    /// What no batch of `batch_size` rows exceeds. No two rows of a batch are of one group of one dataset, so the groups
+    /// with the most tokens, each at its longest, are the worst there can be, and likewise those with the most negatives.
+    pub fn bounds(&self, batch_size: usize) -> BatchBounds {
         BatchBounds {
             n_queries: batch_size,
-            n_seqs: 2 * batch_size + sum_of_largest(n_negatives, batch_size),
-            n_tokens: sum_of_largest(n_tokens, batch_size),
-            shortest: shortest.min(longest),
-            longest,
+            n_seqs: 2 * batch_size + sum_of_largest(&self.by_negatives, batch_size),
+            n_tokens: sum_of_largest(&self.by_tokens, batch_size),
+            shortest: self.shortest.min(self.longest),
+            longest: self.longest,
         }
     }
 }
 
-fn sum_of_largest(mut numbers: Vec<usize>, n: usize) -> usize {
-    if n < numbers.len() {
-        numbers.select_nth_unstable_by(n, |a, b| b.cmp(a));
-    }
-    numbers.iter().take(n).sum()
+/// The sum of the `n` largest of some numbers, given how often there is each.
+fn sum_of_largest(numbers: &BTreeMap<usize, u64>, n: usize) -> usize {
+    let mut left = n as u64;
+    let mut take = |(&number, &times): (&usize, &u64)| {
+        let times = times.min(left);
+        left -= times;
+        number * times as usize
+    };
+    numbers.iter().rev().map(&mut take).sum()
 }
 
 /// A group's negatives in one language; a group's texts come language by language.
 #[derive(Default)]
 struct Negatives {
-    lang: u16,
+    lang: LangId,
     n: usize,
     tokens: usize,
     longest: usize,
 }
 
 impl Negatives {
-    fn add(&mut self, lang: u16, len: usize) {
+    fn add(&mut self, lang: LangId, len: usize) {
         if lang != self.lang {
             *self = Negatives { lang, ..Negatives::default() };
         }

@@ -48,6 +48,20 @@ impl TextKind {
     }
 }
 
+/// Leading dimensions that embeddings of size `embedding_size` are cut to, if they are.
+///
+/// # Errors
+/// When they have fewer.
+pub(crate) fn truncate_dim(config: &Config, embedding_size: usize) -> Result<Option<usize>> {
+    match config.truncate_dim {
+        Some(dim) if dim > embedding_size => {
+            let message = format!("is {dim}, but the model's embeddings have {embedding_size} dimensions");
+            Err(Error::config("truncate_dim", message))
+        }
+        dim => Ok(dim),
+    }
+}
+
 /// What encoding keeps from window to window.
 struct Buffers<B: Backend> {
     packer: Packer,
@@ -110,11 +124,7 @@ impl<B: Backend> Retriever<B> {
         let pooling = dir.pooling_or(config.pooling)?;
         let encoder = Encoder { config: dir.config.clone(), pooling, weights: weights? };
         let (tokenizer, chunk_tokens) = (tokenizer.into(), config.chunk_tokens.or(Config::CHUNK_TOKENS));
-        let truncate_dim = config.truncate_dim;
-        if let Some(dim) = truncate_dim.filter(|&dim| dim > encoder.embedding_size()) {
-            let message = format!("is {dim}, but the model's embeddings have {} dimensions", encoder.embedding_size());
-            return Err(Error::config("truncate_dim", message));
-        }
+        let truncate_dim = truncate_dim(config, encoder.embedding_size())?;
         Ok(Self { backend, dir, encoder, tokenizer, query, passage, chunk_tokens, truncate_dim, from_scratch })
     }
 

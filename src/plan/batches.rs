@@ -1,13 +1,14 @@
 //! The batches of a run as a plan sees them: some of them, drawn as the run will draw them, and bounds on all.
 
 use super::Sample;
-use crate::Result;
 use crate::config::Config;
-use crate::data::batch::Batch;
+use crate::data::batch::{Batch, NegativeRules};
 use crate::data::bounds::BatchBounds;
 use crate::data::datasets::Datasets;
+use crate::data::sampler::{BatchMode, Mixture};
 use crate::model::Sequences;
 use crate::train::{StepBounds, negative_rules, sampler, total_steps};
+use crate::{Error, Result};
 
 /// Batches and tokens that are looked at: a fraction of a second.
 const MOST_BATCHES: u64 = 256;
@@ -20,6 +21,8 @@ const MOST_KEPT_TOKENS: usize = 1 << 20;
 pub struct Batches {
     /// Steps of the run.
     pub total_steps: u64,
+    /// Whether there may be fewer, for want of groups.
+    pub is_at_most: bool,
     /// What no batch exceeds.
     pub bounds: BatchBounds,
     /// The largest numbers of the batches that were looked at.
@@ -32,6 +35,8 @@ pub struct Batches {
     pub some: Vec<Batch>,
     /// What the data's lengths are based on.
     pub basis: String,
+    /// What the run itself may refuse, where that cannot be known yet.
+    pub caution: Option<String>,
     words: Words,
 }
 
@@ -41,7 +46,7 @@ impl Batches {
     /// # Errors
     /// Data that cannot serve the configured batches.
     pub fn of_tokens(config: &Config, vocab_size: usize, data: &Datasets) -> Result<Self> {
-        let sampler = sampler(config, data)?;
+        let sampler = sampler(config, &data.parts())?;
         let rules = negative_rules(config, data)?;
         let bounds = BatchBounds::new(data.caches(), config.batch_size, config.negatives_per_query);
         let total_steps = total_steps(config, sampler.steps_per_pass());
@@ -53,11 +58,22 @@ impl Batches {
     /// Of data that is not tokenized yet.
     ///
     /// # Errors
-    /// A batch with more tokens than can be counted.
+    /// Data that cannot serve the configured batches. Where not all of it was read, that is refused only if it can serve no
+    /// other batches of this size either: which languages a group has may show in a part that was not read.
     pub fn of_sample(config: &Config, vocab_size: usize, sample: &Sample) -> Result<Self> {
-        let total_steps = total_steps(config, sample.n_groups / config.batch_size as f64);
-        let bounds = sample.bounds(config);
-        Self::look_at(total_steps, bounds, vocab_size, sample.to_string(), |step| sample.batch(config, step))
+        let (sampler, caution) = sampler_of_sample(config, sample)?;
+        // A teacher changes no number of texts.
+        let rules = NegativeRules { per_query: config.negatives_per_query, teacher_margin: None };
+        let caution = match negative_rules(config, sample) {
+            Err(refusal) if sample.is_all() => return Err(refusal),
+            Err(refusal) => caution.or(Some(refusal.to_string())),
+            Ok(_) => caution,
+        };
+        let bounds = sample.sizes(config.negatives_per_query).bounds(config.batch_size);
+        let total_steps = total_steps(config, sampler.steps_per_pass());
+        let draw = |step| Batch::pack(step, &sampler.batch(step), sample, rules);
+        let batches = Self::look_at(total_steps, bounds, vocab_size, sample.to_string(), draw)?;
+        Ok(Batches { caution, is_at_most: sample.is_at_most() && config.steps.is_none(), ..batches })
     }
 
     fn look_at(
@@ -72,12 +88,14 @@ impl Batches {
         let n = total_steps.min(MOST_BATCHES).min(affordable);
         let mut batches = Batches {
             total_steps,
+            is_at_most: false,
             bounds,
             largest: BatchBounds { shortest: bounds.longest, n_seqs: 0, n_tokens: 0, longest: 0, ..bounds },
             most_ids: 0,
             mean_tokens: 0.0,
             some: Vec::new(),
             basis,
+            caution: None,
             words: Words::new(vocab_size),
         };
         let n_kept = (MOST_KEPT_TOKENS / first.n_tokens()).clamp(1, MOST_KEPT) as u64;
@@ -134,6 +152,25 @@ impl Batches {
     /// the system hands out memory in pages. An estimate where not all batches were looked at.
     pub fn table_bytes(&self, row_bytes: usize, page_bytes: usize) -> u64 {
         self.words.bytes(row_bytes, page_bytes)
+    }
+}
+
+/// What draws the run's batches, or such as the part of the data that was read can serve, and then why.
+fn sampler_of_sample(config: &Config, sample: &Sample) -> Result<(Mixture, Option<String>)> {
+    let parts = sample.parts();
+    let refusal = match sampler(config, &parts) {
+        Ok(sampler) => return Ok((sampler, None)),
+        Err(refusal) if sample.is_all() => return Err(refusal),
+        Err(refusal) => refusal,
+    };
+    let others = [BatchMode::MixedMonolingual, BatchMode::CrossLingual];
+    let served = others.into_iter().find_map(|mode| sampler(&Config { mode, ..config.clone() }, &parts).ok());
+    match (served, refusal) {
+        (Some(sampler), refusal) => Ok((sampler, Some(refusal.to_string()))),
+        (None, Error::Config { key, message }) => {
+            Err(Error::config(key, format!("{message} (estimated from a part of the data; hbt prepare counts all)")))
+        }
+        (None, other) => Err(other),
     }
 }
 

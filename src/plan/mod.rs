@@ -17,7 +17,7 @@ pub use batches::Batches;
 pub use machine::{Machine, Speed, Target, WORKSPACE_BYTES};
 pub use memory::{Item, Needs};
 pub use rehearsal::Rehearsal;
-pub use sample::Sample;
+pub use sample::{Sample, SampleSource};
 pub use time::{Efficiency, StepTime};
 
 use crate::config::{Config, Precision};

@@ -6,6 +6,7 @@ use crate::backend::tally::{Memory, Work};
 use crate::backend::{Backend, Element, HostPairing, PackedBatch, Pooling, Purpose, Tally, Tensor};
 use crate::config::Config;
 use crate::data::batch::Batch;
+use crate::eval::encode::truncate_dim;
 use crate::model::{Activations, Encoder, Keep, ModelDir, Packer, Sequences, specs};
 use crate::train::{Slot, StepBounds, Stepper, dropout};
 
@@ -31,6 +32,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         // What is pooled, or how, changes no size.
         let pooling = config.pooling.or(model.pooling).unwrap_or(Pooling::Mean);
         let encoder = Encoder { config: model.config.clone(), pooling, weights };
+        truncate_dim(config, encoder.embedding_size())?;
         let master = || match E::IS_F32 {
             true => Ok(None),
             false => specs.try_map(|spec| Tensor::zeros(&tally, &spec.shape)).map(Some),

@@ -44,6 +44,9 @@ impl Report<'_> {
             self.model_name
         )?;
         writeln!(f, "data      {}", batches.basis)?;
+        if let Some(caution) = &batches.caution {
+            writeln!(f, "caution   by what was read of the data, hbt train may refuse it: {caution}")?;
+        }
         let (queries, texts) = (config.batch_size, batches.largest.n_seqs);
         let [mean, largest] = [batches.mean_tokens, batches.largest.n_tokens as f64].map(count);
         let most = count(batches.bounds.n_tokens as f64);
@@ -98,13 +101,14 @@ impl Report<'_> {
             [products, attention, memory].map(|share| format!("{:.0} %", 100.0 * share));
         let source = if speed.is_measured { "measured a moment ago" } else { "published by the maker" };
         let n_steps = self.plan.batches.total_steps;
+        let at_most = if self.plan.batches.is_at_most { "at most " } else { "" };
         let tokens_per_second = count((self.plan.batches.mean_tokens / time.seconds).round());
         let (flops, bytes, n_operations) = (si(time.flops), si(time.bytes), count(time.n_operations.round()));
         writeln!(f, "\na step    {flops}FLOP in {n_operations} operations, which read and write at least {bytes}B")?;
         writeln!(f, "          about {}: {tokens_per_second} tokens/s", duration(time.seconds))?;
         writeln!(
             f,
-            "the run   {}: about {}, evaluation not counted",
+            "the run   {at_most}{}: about {}, evaluation not counted",
             plural(n_steps as usize, "step"),
             duration(time.seconds * n_steps as f64)
         )?;
@@ -131,6 +135,7 @@ impl Report<'_> {
             "parameters": self.n_parameters(),
             "precision": config.precision.to_string(),
             "data": batches.basis,
+            "caution": batches.caution,
             "machine": {
                 "name": name,
                 "gpu": is_gpu,
@@ -155,6 +160,7 @@ impl Report<'_> {
             "chunks": self.plan.chunks[0],
             "chunks_computed_twice": self.plan.chunks[1],
             "steps": batches.total_steps,
+            "steps_at_most": batches.is_at_most,
             "flops_per_step": time.map(|time| time.flops),
             "least_bytes_per_step": time.map(|time| time.bytes),
             "projected_seconds_per_step": time.map(|time| time.seconds),

@@ -18,7 +18,7 @@ mod word_table;
 pub use bounds::StepBounds;
 pub use feed::Slot;
 pub use grad_cache::GradCache;
-pub use negatives::negative_rules;
+pub use negatives::{Negatives, negative_rules};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use profile::ProfileSteps;
 pub use stepper::{Stepper, dropout};
@@ -29,7 +29,7 @@ use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::loader::load;
-use crate::data::sampler::{Mixture, MixtureConfig, SamplerConfig};
+use crate::data::sampler::{Mixture, MixtureConfig, Part, SamplerConfig};
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
@@ -140,7 +140,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
             return Err(Error::config("best_metric", message));
         }
-        let sampler = sampler(config, &setup.data)?;
+        let sampler = sampler(config, &setup.data.parts())?;
         sampler.notes().iter().for_each(|note| say(note));
         let total_steps = total_steps(config, sampler.steps_per_pass());
         let state = match &setup.state {
@@ -177,7 +177,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if let Some(bits) = state.temperature {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
         }
-        let rules = negative_rules(config, &setup.data)?;
+        let rules = negative_rules(config, &*setup.data)?;
         negatives::warnings(config, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
@@ -348,11 +348,11 @@ pub fn total_steps(config: &Config, steps_per_pass: f64) -> u64 {
     }
 }
 
-/// What draws the run's batches.
+/// What draws the run's batches from its datasets.
 ///
 /// # Errors
 /// Data that cannot serve them.
-pub fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
+pub fn sampler(config: &Config, datasets: &[Part]) -> Result<Mixture> {
     let sampler_config = SamplerConfig {
         mode: config.mode,
         alpha: config.alpha,
@@ -366,5 +366,5 @@ pub fn sampler(config: &Config, data: &Datasets) -> Result<Mixture> {
         temperature: config.dataset_temperature,
         batches: config.dataset_batches,
     };
-    Mixture::new(&data.parts(), &sampler_config, &mixture_config)
+    Mixture::new(datasets, &sampler_config, &mixture_config)
 }

@@ -6,17 +6,35 @@ use crate::data::datasets::Datasets;
 use crate::data::shard::TokenCache;
 use crate::{Error, Result};
 
+/// What is known of the negatives of some datasets.
+pub trait Negatives {
+    /// Of each dataset, how many positives and how many negatives a teacher has scored.
+    fn n_scores(&self) -> Vec<[u64; 2]>;
+
+    /// Whether any dataset has negatives in a language of its positives.
+    fn has_negatives(&self) -> bool;
+}
+
+impl Negatives for Datasets {
+    fn n_scores(&self) -> Vec<[u64; 2]> {
+        self.caches().map(TokenCache::n_scores).collect()
+    }
+
+    fn has_negatives(&self) -> bool {
+        self.caches().any(|cache| cache.passage_langs().into_values().any(|has_negatives| has_negatives))
+    }
+}
+
 /// What becomes of the data's negatives. A teacher can be asked only where a dataset has its scores of positives and of
 /// negatives.
 ///
 /// # Errors
 /// When a margin is set and there are no such scores; when there are no negatives, and other queries' positives are none.
-pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules> {
+pub fn negative_rules(config: &Config, data: &impl Negatives) -> Result<NegativeRules> {
     if config.teacher_margin.is_some() {
-        require_scores(data)?;
+        require_scores(&data.n_scores())?;
     }
-    let has_negatives = |cache: &TokenCache| cache.passage_langs().into_values().any(|has_negatives| has_negatives);
-    if !config.in_batch_negatives && !data.caches().any(has_negatives) {
+    if !config.in_batch_negatives && !data.has_negatives() {
         let message = "is false, but the data has no hard negatives in its positives' languages, so there is nothing to \
                        learn from; add negatives (hbt mine finds some), or set it to true";
         return Err(Error::config("in_batch_negatives", message));
@@ -24,9 +42,9 @@ pub fn negative_rules(config: &Config, data: &Datasets) -> Result<NegativeRules>
     Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
 }
 
-fn require_scores(data: &Datasets) -> Result<()> {
+fn require_scores(n_scores: &[[u64; 2]]) -> Result<()> {
     let mut missing = [true; 2];
-    for [positives, negatives] in data.caches().map(TokenCache::n_scores) {
+    for &[positives, negatives] in n_scores {
         if positives > 0 && negatives > 0 {
             return Ok(());
         }

@@ -1,8 +1,12 @@
 //! What a plan says: whether a run fits, the largest chunks that do, and what to change.
 
-use super::{Setting, config, machine};
+use super::{Setting, config, groups_of, machine, sample_source};
+use crate::common::{Sandbox, fixture, jsonl};
 use hbt::config::{Amount, Config};
-use hbt::plan::{Batches, Needs, Plan, Question, Verdict};
+use hbt::data::catalog::TextSource;
+use hbt::model::ModelDir;
+use hbt::plan::{Batches, Needs, Plan, Question, Sample, Verdict};
+use serde_json::{Value, json};
 
 const PLENTY: Option<u64> = Some(1 << 40);
 
@@ -133,9 +137,98 @@ fn a_sample_of_all_the_data_has_its_bounds() {
     assert_eq!(sampled.batches.bounds, exact.batches.bounds);
     assert_eq!(sampled.batches.total_steps, exact.batches.total_steps);
     assert_eq!(sampled.needs, exact.needs);
-    let ratio = sampled.batches.mean_tokens / exact.batches.mean_tokens;
-    assert!((ratio - 1.0).abs() < 0.05, "{ratio}");
-    assert!(sampled.batches.basis.contains("60 groups of about 60, tokenized"), "{}", sampled.batches.basis);
+    assert_eq!(sampled.batches.mean_tokens, exact.batches.mean_tokens);
+    assert!(sampled.batches.basis.contains("60 groups of 60, tokenized"), "{}", sampled.batches.basis);
+}
+
+/// What is not tokenized yet is drawn as it will be: by the mode, from each dataset by its size and weight.
+#[test]
+fn a_sample_draws_as_the_run_will() {
+    let (short, long) = (groups_of("short", 3000, &["de", "en"], 3), groups_of("long", 150, &["de", "en", "tr"], 20));
+    let setting = Setting::of(&[("short", &short), ("long", &long)]);
+    let (sample, machine) = (setting.sample(), machine(true, PLENTY));
+    for sets in [
+        &["alpha=0.3"][..],
+        &["dataset_sampling=weights", "mode=monolingual"],
+        &["dataset_sampling=round_robin", "dataset_batches=mixed"],
+        &["dataset_sampling=temperature", "mode=cross_lingual", "lang_sampling=proportional"],
+    ] {
+        let config = config(sets);
+        let exact = setting.plan(&config, &machine).batches;
+        let question = Question { data: hbt::plan::Data::Sample(&sample), ..setting.question(&config, &machine) };
+        let sampled = Plan::new(&question).unwrap().batches;
+        assert_eq!(sampled.total_steps, exact.total_steps, "{sets:?}");
+        let ratio = sampled.mean_tokens / exact.mean_tokens;
+        assert!((ratio - 1.0).abs() < 0.02, "{sets:?}: {} of {}", sampled.mean_tokens, exact.mean_tokens);
+    }
+}
+
+/// Data of which only pieces are read: what is estimated, and what cannot be known.
+#[test]
+fn pieces_of_large_data_stand_for_all_of_it() {
+    let (sandbox, model) = (Sandbox::new(), ModelDir::open(fixture("bert")).unwrap());
+    // 36 MB in two languages, sorted by them, in rows of 1 KB of German and 2 KB of English. The texts are cut soon.
+    let (padding, n) = ("x".repeat(900), 12_000);
+    let row = |i: usize, lang: &str, copies: usize, id: &str| {
+        let positive = format!("{lang} {i} {}", padding.repeat(copies));
+        let row =
+            json!({"query": format!("a b c {i}"), "query_lang": lang, "positive": positive, "passage_lang": lang});
+        let mut row = row.as_object().unwrap().clone();
+        if !id.is_empty() {
+            row.insert("id".to_owned(), format!("{id}{i}").into());
+        }
+        Value::Object(row)
+    };
+    let read = |id: &str| {
+        let rows = (0..n).map(|i| row(i, "de", 1, id)).chain((0..n).map(|i| row(i, "en", 2, id)));
+        sandbox.write("data.jsonl", jsonl(&rows.collect::<Vec<_>>()));
+        Sample::read(&[sample_source("data", sandbox.path("data.jsonl"))], &model.tokenizer, 1000).unwrap()
+    };
+    let batches = |sample: &Sample, sets: &[&str]| {
+        let sets = [sets, &["epochs=1"]].concat();
+        Batches::of_sample(&config(&sets), model.config.vocab_size, sample)
+    };
+
+    let unnamed = read("");
+    assert!(!unnamed.is_all() && !unnamed.is_at_most());
+    let steps = batches(&unnamed, &["mode=monolingual"]).unwrap().total_steps as f64;
+    assert!((steps / (2.0 * n as f64 / 20.0) - 1.0).abs() < 0.05, "{steps}");
+    // German rows are as many as English ones, which a look at the file's beginning would not show.
+    let share = |sample: &Sample, lang: usize| {
+        let catalog = sample.catalog();
+        catalog.classes[lang].n_groups as f64 / catalog.n_groups() as f64
+    };
+    assert!((share(&unnamed, 0) - 0.5).abs() < 0.05, "{:?}", unnamed.catalog());
+    let refused = batches(&unnamed, &["mode=monolingual", "batch_size=30000"]).err().unwrap().to_string();
+    assert!(refused.starts_with("batch_size: 30000 is more than the 1") && refused.contains("(estimated"), "{refused}");
+
+    // Nor are these rows refused for what others may have.
+    let crossed = batches(&unnamed, &["mode=cross_lingual"]).unwrap();
+    assert!(crossed.caution.unwrap().starts_with("mode: cross_lingual: cross-lingual batches need groups"));
+
+    // Each question is there in both languages, far apart: 12,000 groups, which nobody can tell from pieces.
+    let named = read("g");
+    assert!(named.is_at_most() && named.to_string().contains(" groups of at most "), "{named}");
+    let hybrid = batches(&named, &[]).unwrap();
+    assert!(hybrid.is_at_most && hybrid.total_steps >= n as u64 / 20, "{}", hybrid.total_steps);
+    let ten = Config { steps: Some(10), epochs: None, ..config(&[]) };
+    assert!(!Batches::of_sample(&ten, model.config.vocab_size, &named).unwrap().is_at_most);
+}
+
+/// What is small is read whole, so versions of a group are found wherever they are.
+#[test]
+fn groups_sorted_by_language_are_counted_once() {
+    let (sandbox, model) = (Sandbox::new(), ModelDir::open(fixture("bert")).unwrap());
+    let padding = "y".repeat(400);
+    let row = |(lang, i): (&&str, usize)| {
+        let positive = format!("{lang} {i} {padding}");
+        json!({"id": i.to_string(), "query": "a b", "query_lang": lang, "positive": positive, "passage_lang": lang})
+    };
+    let rows: Vec<_> =
+        ["ar", "de", "en", "tr"].iter().flat_map(|lang| (0..3000).map(move |i| (lang, i))).map(row).collect();
+    sandbox.write("data.jsonl", jsonl(&rows));
+    let sample = Sample::read(&[sample_source("data", sandbox.path("data.jsonl"))], &model.tokenizer, 1000).unwrap();
+    assert!(sample.is_all() && sample.catalog().n_groups() == 3000, "{sample}");
 }
 
 /// An evaluation adds to what a run takes, the more the more passages it ranks.

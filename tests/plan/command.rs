@@ -1,6 +1,6 @@
 //! `hbt plan`, and `hbt train` as far as it plans.
 
-use crate::common::{Sandbox, fixture, train};
+use crate::common::{Sandbox, fixture, groups, jsonl, train};
 use hbt::config::{Amount, Config};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ fn plan(sandbox: &Sandbox, more: &[&str]) -> String {
 fn it_answers_before_and_after_the_data_is_tokenized() {
     let sandbox = Sandbox::with_groups(40);
     let before = plan(&sandbox, &["--precision", "f32"]);
-    assert!(before.contains("40 groups of about 40, tokenized; hbt prepare counts all"), "{before}");
+    assert!(before.contains("40 groups of 40, tokenized; hbt prepare counts all"), "{before}");
     assert!(sandbox.contents().keys().eq(["data.jsonl"]), "a plan writes nothing");
     let model = fixture("bert");
     sandbox.hbt(&[&["prepare", "--model", &model, "--data", "data.jsonl"], &SETS[..]].concat()).ok();
@@ -66,6 +66,31 @@ fn what_cannot_be_planned_is_an_error() {
         [&["plan", "--model", &model, "--data", "data.jsonl"], &SETS[..], &["--set", "kept_chunks=many"]].concat();
     let error = sandbox.hbt(&all).error();
     assert!(error.contains("a whole number of at least 1, or auto"), "{error}");
+}
+
+/// A plan says what the run would say, before the data is tokenized and after.
+#[test]
+fn what_train_refuses_is_no_plan() {
+    let sandbox = Sandbox::with_groups(40);
+    sandbox.write("en.jsonl", jsonl(&groups(40, &["en"])));
+    let model = fixture("bert");
+    let both = |data: &str, set: &str| {
+        let args = |command| [&[command, "--model", &model, "--data", data], &SETS[..], &["--set", set]].concat();
+        let [before, train, after] = ["plan", "train", "plan"].map(|command| sandbox.hbt(&args(command)).error());
+        assert_eq!(before, train, "{set}");
+        assert_eq!(after, train, "{set}");
+        before
+    };
+    for (data, set, start) in [
+        ("data.jsonl", "batch_size=41", "batch_size: 41 is more than the 40 groups"),
+        ("en.jsonl", "mode=cross_lingual", "mode: cross_lingual: cross-lingual batches need two languages"),
+        ("data.jsonl", "teacher_margin=0.1", "teacher_margin: the data has no scores of a teacher"),
+        ("data.jsonl", "in_batch_negatives=false", "in_batch_negatives: is false, but the data has no hard negatives"),
+        ("data.jsonl", "truncate_dim=33", "truncate_dim: is 33, but the model's embeddings have 32"),
+    ] {
+        let error = both(data, set);
+        assert!(error.starts_with(&format!("error: {start}")), "{error}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! JSONL files, read line by line.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,23 @@ impl Lines {
         let parse: ParseRow =
             if parallel { |row, id| parallel::parse(row, id) } else { |row, id| flat::parse(row, id) };
         Lines { files: files.into_iter(), current: None, parse }
+    }
+
+    /// From the first line that begins behind byte `offset` of all files together. Lines are then numbered on from the byte
+    /// where the search began, so that none has the number of another.
+    pub(super) fn skip_to(&mut self, mut offset: u64) -> Result<()> {
+        for file in self.files.by_ref() {
+            let len = std::fs::metadata(&file.path).map_err(|e| Error::io("read", &file.path, e))?.len();
+            if offset < len {
+                let mut reader = open(&file.path)?;
+                let sought = reader.seek(SeekFrom::Start(offset)).and_then(|_| reader.skip_until(b'\n'));
+                sought.map_err(|e| Error::io("read", &file.path, e))?;
+                self.current = Some((file, reader, offset));
+                break;
+            }
+            offset -= len;
+        }
+        Ok(())
     }
 
     fn next_row(&mut self) -> Result<Option<Row>> {

@@ -55,11 +55,23 @@ impl Row {
         match &self.body {
             Body::Group(group) => Ok(group.clone()),
             Body::Line { number, bytes, parse } => {
-                let default_id = || format!("{}:{number}", self.file.name);
-                let group = parse_object(bytes).and_then(|row| parse(row, &default_id));
+                let group = parse_object(bytes).and_then(|row| parse(row, &|| self.place(*number)));
                 group.map_err(|message| Error::line(&self.file.path, *number, message))
             }
         }
+    }
+
+    /// Whether `id`, which parsing gave, is one that other rows may have too, and not only the place of this row.
+    pub fn is_named(&self, id: &str) -> bool {
+        match self.body {
+            Body::Group(_) => true,
+            Body::Line { number, .. } => id != self.place(number),
+        }
+    }
+
+    /// What a row without an id is called.
+    fn place(&self, number: u64) -> String {
+        format!("{}:{number}", self.file.name)
     }
 
     /// The row as the file has it, for a format that is read line by line.

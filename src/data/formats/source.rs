@@ -162,6 +162,18 @@ impl Resolved {
         self.n_bytes
     }
 
+    /// Starts reading in the middle: JSONL at the first row that begins behind byte `offset` of all files together, SQuAD,
+    /// which cannot be entered there, at the end. Errors in rows name no line that there is.
+    pub fn rows_behind(&self, offset: u64) -> Result<Rows> {
+        let n_skipped = Arc::default();
+        if self.format == DataFormat::Squad {
+            return Ok(Rows { rows: Box::new(std::iter::empty()), n_skipped });
+        }
+        let mut lines = Lines::new(self.files.clone(), self.format == DataFormat::Parallel);
+        lines.skip_to(offset)?;
+        Ok(Rows { rows: Box::new(lines), n_skipped })
+    }
+
     /// Starts reading. JSONL takes the memory of one line, SQuAD that of one file.
     pub fn rows(&self) -> Result<Rows> {
         let n_skipped = Arc::default();

@@ -1,0 +1,311 @@
+//! Lengths of data that has not been tokenized: all of it or a part is read, and its tokens are counted or, where reading
+//! the tokenizer would take longer than a plan may, estimated from the characters.
+
+mod read;
+
+use super::numbers::count;
+use crate::data::bounds::GroupSizes;
+use crate::data::catalog::{Catalog, Class, LangId, Role, TextSource};
+use crate::data::formats::{DataSource, Group, Text};
+use crate::data::sampler;
+use crate::data::shard::TokenizeSpec;
+use crate::data::tokenize::TextTokenizer;
+use crate::random::hash;
+use crate::train::Negatives;
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+/// Bytes of data that are read whole, of formats that are read row by row; all datasets together.
+const MOST_BYTES: u64 = 32 << 20;
+/// Texts that are taken from what was read: to be tokenized, or to have their characters counted.
+const MOST_TEXTS: [usize; 2] = [4096, 1 << 16];
+/// Tokenizer files up to this size are read: those of WordPiece are smaller, and quick. XLM-R's takes half a second.
+const MOST_TOKENIZER_BYTES: u64 = 4 << 20;
+
+/// Characters of a token: what XLM-R's vocabulary makes of XQuAD-R's questions, 3.2 (Arabic) to 4.3 (English), and of
+/// Chinese ones, whose characters are words.
+const CHARACTERS_PER_TOKEN: f64 = 3.8;
+const IDEOGRAPHS_PER_TOKEN: f64 = 1.4;
+/// Tokens that stand around a text.
+const SPECIAL_TOKENS: usize = 2;
+
+/// A dataset to take a sample of.
+pub struct SampleSource {
+    /// What messages call it.
+    pub name: String,
+    /// How much it counts.
+    pub weight: f64,
+    /// Where it is.
+    pub data: DataSource,
+    /// How its texts become tokens.
+    pub spec: TokenizeSpec,
+}
+
+/// How tokens are counted.
+enum Counting {
+    Exact(Box<TextTokenizer>),
+    ByCharacters { vocab_size: usize },
+}
+
+/// A text: its language and its tokens, which where they are estimated are all different ids.
+type Tokens = (LangId, Vec<u32>);
+
+/// Data that has not been tokenized, as a few of its groups that stand for all. What the [catalog](TextSource::catalog) says
+/// and what a sampler draws are numbers of all groups that there are, or are estimated to be; each has the texts of one of
+/// the few.
+pub struct Sample {
+    members: Vec<Member>,
+    catalog: Catalog,
+    /// By group and role; the texts of each role by language.
+    groups: Vec<[Vec<Tokens>; 3]>,
+    /// The first text of each group, as all texts are numbered.
+    first_texts: Vec<u64>,
+    counts_tokens: bool,
+    /// Whether all rows were read.
+    is_all: bool,
+    /// Whether there are no more groups than estimated, but perhaps fewer.
+    is_at_most: bool,
+}
+
+/// A dataset.
+struct Member {
+    name: String,
+    weight: f64,
+    catalog: Catalog,
+    /// Of each class: its first number, and the groups at hand that have its texts.
+    classes: Vec<(u64, Range<usize>)>,
+    /// Positives and negatives read that a teacher has scored.
+    n_scores: [u64; 2],
+    /// Whether any negative read is in a language of the positives.
+    has_negatives: bool,
+}
+
+impl Sample {
+    /// Reads each dataset or a part of it; `vocab_size` is the model's.
+    ///
+    /// # Errors
+    /// Data that is not there or cannot be read.
+    pub fn read(sources: &[SampleSource], tokenizer: &Path, vocab_size: usize) -> Result<Sample> {
+        let len = std::fs::metadata(tokenizer).map_err(|e| Error::io("read", tokenizer, e))?.len();
+        let counting = match len <= MOST_TOKENIZER_BYTES {
+            true => Counting::Exact(TextTokenizer::from_file(tokenizer)?.into()),
+            false => Counting::ByCharacters { vocab_size },
+        };
+        let of_each = MOST_BYTES / sources.len().max(1) as u64;
+        let parts: Vec<read::Part> =
+            sources.iter().map(|source| read::Part::read(&source.data, of_each)).collect::<Result<_>>()?;
+        let groups = || parts.iter().flat_map(|part| &part.groups);
+        let texts = || groups().flat_map(|group| [&group.queries, &group.positives, &group.negatives]).flatten();
+        let languages: BTreeSet<&str> = texts().map(|text| text.lang.as_str()).collect();
+        let languages: Vec<String> = languages.into_iter().map(str::to_owned).collect();
+        let step = texts().count().div_ceil(counting.most_texts()).max(1);
+        let mut sample = Sample {
+            members: Vec::new(),
+            catalog: Catalog { languages, classes: Vec::new() },
+            groups: Vec::new(),
+            first_texts: Vec::new(),
+            counts_tokens: matches!(counting, Counting::Exact(_)),
+            is_all: parts.iter().all(|part| part.is_all),
+            is_at_most: parts.iter().any(|part| part.is_at_most),
+        };
+        for (source, part) in sources.iter().zip(parts) {
+            sample.add(source, part, step, &counting)?;
+        }
+        let mut n = 0;
+        for group in &sample.groups {
+            sample.first_texts.push(n);
+            n += group.iter().map(|texts| texts.len() as u64).sum::<u64>();
+        }
+        Ok(sample)
+    }
+
+    /// Adds a dataset: its classes as all of its groups are numbered, and the texts of one group of `step`.
+    fn add(&mut self, source: &SampleSource, part: read::Part, step: usize, counting: &Counting) -> Result<()> {
+        let languages = &self.catalog.languages;
+        let number = |lang: &String| languages.binary_search(lang).expect("languages of all texts") as LangId;
+        let langs = |texts: &[Text]| -> Vec<LangId> {
+            texts.iter().map(|text| number(&text.lang)).collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        let mut by_signature: BTreeMap<[Vec<LangId>; 2], Vec<&Group>> = BTreeMap::new();
+        for group in &part.groups {
+            by_signature.entry([langs(&group.queries), langs(&group.positives)]).or_default().push(group);
+        }
+        let mut classes = Vec::with_capacity(by_signature.len());
+        let (mut next, mut ranges) = (self.catalog.n_groups(), Vec::with_capacity(by_signature.len()));
+        for ([query_langs, passage_langs], groups) in by_signature {
+            let n_groups =
+                if part.is_all { groups.len() as u64 } else { (groups.len() as f64 * part.copies).round() as u64 };
+            let first = self.groups.len();
+            let kept: Vec<&Group> = groups.into_iter().step_by(step).collect();
+            let tokens: Vec<Result<_>> =
+                kept.par_iter().map(|group| counting.group(group, &source.spec, &number)).collect();
+            self.groups.extend(tokens.into_iter().collect::<Result<Vec<_>>>()?);
+            ranges.push((next, first..self.groups.len()));
+            classes.push(Class { n_groups, query_langs, passage_langs });
+            next += n_groups;
+        }
+        let catalog = Catalog { languages: languages.clone(), classes };
+        let is_positives = |lang: &LangId| catalog.classes.iter().any(|class| class.passage_langs.contains(lang));
+        let negatives = part.groups.iter().flat_map(|group| &group.negatives);
+        let has_negatives = negatives.map(|text| number(&text.lang)).collect::<BTreeSet<_>>().iter().any(is_positives);
+        self.catalog.classes.extend(catalog.classes.iter().cloned());
+        self.members.push(Member {
+            name: source.name.clone(),
+            weight: source.weight,
+            catalog,
+            classes: ranges,
+            n_scores: part.n_scores,
+            has_negatives,
+        });
+        Ok(())
+    }
+
+    /// What a sampler draws from.
+    pub fn parts(&self) -> Vec<sampler::Part<'_>> {
+        let members = self.members.iter();
+        members.map(|of| sampler::Part { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
+    }
+
+    /// Whether all rows were read, so that nothing but lengths is estimated.
+    pub fn is_all(&self) -> bool {
+        self.is_all
+    }
+
+    /// Whether the number of groups is the most that there can be, since rows that were not read may be of groups that were.
+    pub fn is_at_most(&self) -> bool {
+        self.is_at_most
+    }
+
+    /// About how large groups are of which a batch takes at most `max_negatives` negatives (`None`: all).
+    pub fn sizes(&self, max_negatives: Option<usize>) -> GroupSizes {
+        let mut sizes = GroupSizes::none(max_negatives);
+        for (class, (_, at_hand)) in self.members.iter().flat_map(|of| of.catalog.classes.iter().zip(&of.classes)) {
+            // Of the groups of a class, the i-th of k at hand stands for those whose number times k / n is i.
+            let first = |i: usize| (i as u64 * class.n_groups).div_ceil(at_hand.len() as u64);
+            for (i, group) in self.groups[at_hand.clone()].iter().enumerate() {
+                let roles = [Role::Query, Role::Positive, Role::Negative].into_iter().zip(group);
+                let texts =
+                    roles.flat_map(|(role, texts)| texts.iter().map(move |(lang, ids)| (role, *lang, ids.len())));
+                sizes.add(first(i + 1) - first(i), texts);
+            }
+        }
+        sizes
+    }
+
+    /// The group at hand that has the texts of a group.
+    fn at_hand(&self, group: u64) -> usize {
+        let member = self.members.partition_point(|member| member.classes[0].0 <= group) - 1;
+        let Member { catalog, classes, .. } = &self.members[member];
+        let class = classes.partition_point(|(first, _)| *first <= group) - 1;
+        let (first, at_hand) = &classes[class];
+        at_hand.start + ((group - first) * at_hand.len() as u64 / catalog.classes[class].n_groups) as usize
+    }
+}
+
+impl Counting {
+    fn most_texts(&self) -> usize {
+        match self {
+            Counting::Exact(_) => MOST_TEXTS[0],
+            Counting::ByCharacters { .. } => MOST_TEXTS[1],
+        }
+    }
+
+    /// The texts of a group by role, by language, and in the order of the data, each once.
+    fn group(
+        &self,
+        group: &Group,
+        spec: &TokenizeSpec,
+        number: &impl Fn(&String) -> LangId,
+    ) -> Result<[Vec<Tokens>; 3]> {
+        let mut tokens: [Vec<Tokens>; 3] = Default::default();
+        for (role, texts) in [&group.queries, &group.positives, &group.negatives].into_iter().enumerate() {
+            let (prefix, max_len) = match role {
+                0 => (&spec.query_prefix, spec.query_max_len),
+                _ => (&spec.passage_prefix, spec.passage_max_len),
+            };
+            let mut seen = HashSet::new();
+            for Text { lang, text } in texts.iter().filter(|text| seen.insert(*text)) {
+                tokens[role].push((number(lang), self.tokens(prefix, text, max_len)?));
+            }
+            tokens[role].sort_by_key(|&(lang, _)| lang);
+        }
+        Ok(tokens)
+    }
+
+    fn tokens(&self, prefix: &str, text: &str, max_len: usize) -> Result<Vec<u32>> {
+        match self {
+            Counting::Exact(tokenizer) => Ok(tokenizer.encode(prefix, text, max_len)?.ids),
+            Counting::ByCharacters { vocab_size } => {
+                let is_ideograph = |c: char| matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}');
+                let n = prefix.chars().chain(text.chars()).count();
+                let n_ideographs = text.chars().filter(|&c| is_ideograph(c)).count();
+                let n_tokens =
+                    (n - n_ideographs) as f64 / CHARACTERS_PER_TOKEN + n_ideographs as f64 / IDEOGRAPHS_PER_TOKEN;
+                let len = (n_tokens.ceil() as usize + SPECIAL_TOKENS).min(max_len);
+                let first = hash(&[text.len() as u64, n as u64, u64::from(text.as_bytes()[text.len() / 2])]);
+                Ok((0..len as u64).map(|i| ((first.wrapping_add(i)) % *vocab_size as u64) as u32).collect())
+            }
+        }
+    }
+}
+
+impl Negatives for Sample {
+    fn n_scores(&self) -> Vec<[u64; 2]> {
+        self.members.iter().map(|member| member.n_scores).collect()
+    }
+
+    fn has_negatives(&self) -> bool {
+        self.members.iter().any(|member| member.has_negatives)
+    }
+}
+
+impl TextSource for Sample {
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn texts(&self, group: u64, role: Role, lang: LangId) -> Range<u64> {
+        let group = self.at_hand(group);
+        let roles = &self.groups[group];
+        let texts = &roles[role as usize];
+        let before: usize = roles[..role as usize].iter().map(Vec::len).sum();
+        let first = self.first_texts[group] + before as u64;
+        let place = |of: LangId| first + texts.partition_point(|&(lang, _)| lang < of) as u64;
+        place(lang)..place(lang + 1)
+    }
+
+    fn tokens(&self, text: u64) -> &[u32] {
+        let group = self.first_texts.partition_point(|&first| first <= text) - 1;
+        let at = (text - self.first_texts[group]) as usize;
+        &self.groups[group].iter().flatten().nth(at).expect("a text's number").1
+    }
+
+    fn label(&self, text: u64) -> u64 {
+        text
+    }
+
+    fn text_hash(&self, text: u64) -> u64 {
+        text
+    }
+
+    fn teacher_score(&self, _: u64) -> Option<f32> {
+        None
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = match (self.is_all, self.is_at_most) {
+            (true, _) => "",
+            (false, true) => "at most ",
+            (false, false) => "about ",
+        };
+        let [n_read, n_groups] = [self.groups.len() as u64, self.catalog.n_groups()].map(|n| count(n as f64));
+        let how = if self.counts_tokens { "tokenized" } else { "tokens estimated from their characters" };
+        write!(f, "{n_read} groups of {about}{n_groups}, {how}; hbt prepare counts all")
+    }
+}

@@ -1,0 +1,129 @@
+//! A dataset before it is tokenized: all of it where it is small, else pieces from all over it.
+
+use crate::data::formats::{DataFormat, DataSource, Group, Resolved, Row, Rows};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// Bytes that are read of a format that is read file by file; of the others the caller says it.
+const MOST_BYTES_OF_FILES: u64 = 64 << 20;
+/// Where not everything is read: in so many pieces, and so much less than where it is.
+const PIECES: u64 = 64;
+const SHARE_IN_PIECES: u64 = 8;
+
+/// What was read.
+pub(super) struct Part {
+    /// In the order of their first rows.
+    pub groups: Vec<Group>,
+    /// Whether that is everything.
+    pub is_all: bool,
+    /// How many groups of the data each of these stands for; 1 where that is everything.
+    pub copies: f64,
+    /// Whether that is the most there can be: rows that were not read may be other versions of groups that were.
+    pub is_at_most: bool,
+    /// Positives and negatives that a teacher has scored.
+    pub n_scores: [u64; 2],
+}
+
+/// Rows that follow one another.
+struct Piece {
+    rows: Vec<Row>,
+    n_bytes: u64,
+    is_last: bool,
+}
+
+impl Part {
+    /// Reads all of `source` if that is no more than `most_bytes` bytes, else pieces of it.
+    ///
+    /// # Errors
+    /// Data that is not there, cannot be read, or has no row.
+    pub fn read(source: &DataSource, most_bytes: u64) -> Result<Part> {
+        let data = source.resolve()?;
+        let most_bytes = if data.format() == DataFormat::Squad { MOST_BYTES_OF_FILES } else { most_bytes };
+        let mut part = Part { groups: Vec::new(), is_all: true, copies: 1.0, is_at_most: false, n_scores: [0; 2] };
+        let mut by_id = HashMap::new();
+        if data.format() == DataFormat::Squad || data.n_bytes() <= most_bytes {
+            let piece = Piece::read(data.rows()?, most_bytes)?;
+            part.is_all = piece.is_last;
+            part.add(&piece.rows, data.format() == DataFormat::Parallel, &mut by_id).map_or(Ok(()), Err)?;
+            part.copies = data.n_bytes() as f64 / piece.n_bytes.max(1) as f64;
+        } else {
+            part.add_pieces(&data, most_bytes / SHARE_IN_PIECES, &mut by_id)?;
+        }
+        if part.groups.is_empty() {
+            return Err(Error::file(data.path(), "no training row in this data; check the path and the split"));
+        }
+        match part.is_all {
+            true => (part.copies, part.is_at_most) = (1.0, false),
+            false => part.copies = part.copies.max(1.0),
+        }
+        Ok(part)
+    }
+
+    /// Reads about `n_bytes` bytes, spread over the data: it may be sorted, by language for example.
+    fn add_pieces(&mut self, data: &Resolved, n_bytes: u64, by_id: &mut HashMap<String, usize>) -> Result<()> {
+        self.is_all = false;
+        let mut n_read = 0;
+        for i in 0..PIECES {
+            let rows = if i == 0 { data.rows()? } else { data.rows_behind(data.n_bytes() / PIECES * i)? };
+            let piece = Piece::read(rows, n_bytes / PIECES)?;
+            n_read += piece.n_bytes;
+            // Which line of the file a row is, is known in the first piece only; of the others the run will say it.
+            let refused = self.add(&piece.rows, data.format() == DataFormat::Parallel, by_id);
+            refused.filter(|_| i == 0).map_or(Ok(()), Err)?;
+        }
+        self.copies = data.n_bytes() as f64 / n_read.max(1) as f64;
+        Ok(())
+    }
+
+    /// Adds rows; returns the first that is not as it has to be.
+    fn add(&mut self, rows: &[Row], has_all_versions: bool, by_id: &mut HashMap<String, usize>) -> Option<Error> {
+        let groups: Vec<Result<Group>> = rows.par_iter().map(Row::parse).collect();
+        let mut refused = None;
+        for (row, group) in rows.iter().zip(groups) {
+            match group {
+                Ok(group) => {
+                    let is_named = row.is_named(&group.id);
+                    let is_new = self.add_group(group, by_id);
+                    // A row with all versions is a whole group, as long as no other has the same id.
+                    self.is_at_most |= is_named && (!has_all_versions || !is_new);
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        refused
+    }
+
+    /// Adds a row to its group; returns whether the group is new.
+    fn add_group(&mut self, row: Group, by_id: &mut HashMap<String, usize>) -> bool {
+        for (n, scores) in self.n_scores.iter_mut().zip([&row.positive_scores, &row.negative_scores]) {
+            *n += scores.len() as u64;
+        }
+        let Some(&at) = by_id.get(&row.id) else {
+            by_id.insert(row.id.clone(), self.groups.len());
+            self.groups.push(row);
+            return true;
+        };
+        let group = &mut self.groups[at];
+        group.queries.extend(row.queries);
+        group.positives.extend(row.positives);
+        group.negatives.extend(row.negatives);
+        false
+    }
+}
+
+impl Piece {
+    /// Rows of about `most_bytes` bytes.
+    fn read(mut rows: Rows, most_bytes: u64) -> Result<Piece> {
+        let mut piece = Piece { rows: Vec::new(), n_bytes: 0, is_last: false };
+        while piece.n_bytes < most_bytes || piece.rows.is_empty() {
+            let Some(row) = rows.next().transpose()? else {
+                piece.is_last = true;
+                break;
+            };
+            piece.n_bytes += row.n_bytes();
+            piece.rows.push(row);
+        }
+        Ok(piece)
+    }
+}
