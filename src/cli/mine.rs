@@ -39,7 +39,7 @@ pub struct MineArgs {
     #[arg(long, value_name = "FILE.jsonl")]
     pub output: PathBuf,
 
-    /// Negatives a row, fewer where fewer qualify; with --languages same in each language
+    /// Negatives to find for each row, with --languages same in each language; fewer where fewer qualify
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     pub num_negatives: u32,
 
@@ -51,33 +51,34 @@ pub struct MineArgs {
     #[arg(long, value_name = "RANK", default_value_t = 100, value_parser = at_least_one)]
     pub range_max: u32,
 
-    /// Keep a negative if its score is at most positive - X |positive|: for X = 0.05 at most 95 % of a
-    /// positive score
+    /// Mine only what scores at most positive - X |positive|: for X = 0.05, at most 95 % of a positive
+    /// score
     #[arg(long, value_name = "X|none", default_value = "0.05", allow_negative_numbers = true)]
     pub relative_margin: Limit,
 
-    /// Keep a negative if its score is at most positive - X
+    /// Mine only what scores at most positive - X
     #[arg(long, value_name = "X|none", default_value = "none", allow_negative_numbers = true)]
     pub absolute_margin: Limit,
 
-    /// Keep a negative if its score is at most X
+    /// Mine only what scores at most X
     #[arg(long, value_name = "X|none", default_value = "none", allow_negative_numbers = true)]
     pub max_score: Limit,
 
-    /// Keep a negative if its score is at least X
+    /// Mine only what scores at least X
     #[arg(long, value_name = "X|none", default_value = "none", allow_negative_numbers = true)]
     pub min_score: Limit,
 
-    /// Where to look: same, in each language that the row has a positive in; all, in all languages
-    /// ranked together; or only some, such as en,de
+    /// Where to look: in each language that the row has a positive in (same), in all languages ranked
+    /// together (all), or in some ranked together, such as en,de
     #[arg(long, value_name = "same|all|LANG,...", default_value = "same")]
     pub languages: Languages,
 
-    /// Of the passages that qualify take those with the highest scores (top), or any, drawn by the seed (random)
+    /// Of the passages that qualify, take those with the highest scores (top) or any, drawn by the seed
+    /// (random)
     #[arg(long, value_name = "top|random", default_value = "top")]
     pub sampling_strategy: Sampling,
 
-    /// Take the mined negatives for those that the rows have, instead of adding to them
+    /// Put the mined negatives in the place of those that the rows have, instead of adding to them
     #[arg(long)]
     pub replace_negatives: bool,
 

@@ -157,6 +157,8 @@ fn data_is_mined_one_by_one() {
         "{}",
         twice.stderr
     );
+    let help = sandbox.hbt(&["mine", "--help"]).ok().stdout;
+    assert!(help.contains("Data to mine: ") && !help.contains("Training data"), "{help}");
     sandbox.write("two.toml", "[[datasets]]\ndata = \"data.jsonl\"\n[[datasets]]\ndata = \"other.jsonl\"\n");
     let of_file = ["mine", "two.toml", "--model", &bert, "--relative-margin", "none", "--output", "mined.jsonl"];
     let error = sandbox.hbt(&of_file).error();
