@@ -1,23 +1,26 @@
 //! The batches of a run as a plan sees them: some of them, drawn as the run will draw them, and bounds on all.
 
 use super::Sample;
+use super::looks::{Stratum, choose, most_rows, strata};
+use super::numbers::count;
+use super::words::Words;
 use crate::config::Config;
 use crate::data::batch::{Batch, NegativeRules};
-use crate::data::bounds::BatchBounds;
+use crate::data::bounds::{BatchBounds, GroupSizes};
+use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
-use crate::data::sampler::{BatchMode, Mixture};
+use crate::data::sampler::{BatchMode, Mixture, Part};
+use crate::data::shard::TokenCache;
 use crate::model::Sequences;
 use crate::train::{StepBounds, negative_rules, sampler, total_steps};
 use crate::{Error, Result};
 
-/// Batches and tokens that are looked at: a fraction of a second.
-const MOST_BATCHES: u64 = 256;
-const MOST_TOKENS: usize = 2 << 20;
-/// Batches that are kept, if they have no more than so many tokens.
-const MOST_KEPT: usize = 6;
-const MOST_KEPT_TOKENS: usize = 1 << 20;
+/// Rows of the smallest batches, and of those that show how long rows are.
+const FEWEST_ROWS: usize = 2;
+const ROWS_TO_BEGIN_WITH: usize = 64;
 
 /// What is known of the batches of a run.
+#[derive(Clone)]
 pub struct Batches {
     /// Steps of the run.
     pub total_steps: u64,
@@ -27,17 +30,25 @@ pub struct Batches {
     pub bounds: BatchBounds,
     /// The largest numbers of the batches that were looked at.
     pub largest: BatchBounds,
-    /// Different token ids of the batch that has most of them, among those looked at.
-    most_ids: usize,
     /// Mean number of tokens of a batch.
     pub mean_tokens: f64,
-    /// Some of the batches looked at. The first has the most tokens.
-    pub some: Vec<Batch>,
+    /// Batches that stand for all, and their weights: the sum of a number over them, each times its weight, is the mean of
+    /// that number over the steps of the run, but for [`Batches::scale`].
+    pub some: Vec<(Batch, f64)>,
+    /// How many times as large the run's batches are: 1 unless they are too large to be looked at.
+    pub scale: f64,
+    /// Tokens of all batches that were looked at.
+    pub n_looked_at: usize,
     /// What the data's lengths are based on.
     pub basis: String,
     /// What the run itself may refuse, where that cannot be known yet.
     pub caution: Option<String>,
+    /// Of the batch with the most tokens of those that were looked at; empty where none was.
+    cu_seqlens: Vec<i32>,
+    /// Different token ids of the batch that has most of them.
+    n_ids: usize,
     words: Words,
+    sizes: GroupSizes,
 }
 
 impl Batches {
@@ -46,13 +57,14 @@ impl Batches {
     /// # Errors
     /// Data that cannot serve the configured batches.
     pub fn of_tokens(config: &Config, vocab_size: usize, data: &Datasets) -> Result<Self> {
-        let sampler = sampler(config, &data.parts())?;
-        let rules = negative_rules(config, data)?;
-        let bounds = BatchBounds::new(data.caches(), config.batch_size, config.negatives_per_query);
-        let total_steps = total_steps(config, sampler.steps_per_pass());
-        let draw = |step| Batch::pack(step, &sampler.batch(step), data, rules);
-        let n_groups: u64 = data.caches().map(|cache| cache.n_groups()).sum();
-        Self::look_at(total_steps, bounds, vocab_size, format!("all {n_groups} groups, tokenized"), draw)
+        let n_groups: u64 = data.caches().map(TokenCache::n_groups).sum();
+        let source = Source {
+            texts: data,
+            parts: data.parts(),
+            rules: negative_rules(config, data)?,
+            sizes: GroupSizes::new(data.caches(), config.negatives_per_query),
+        };
+        source.look_at(config, vocab_size, format!("all {} groups, tokenized", count(n_groups as f64)))
     }
 
     /// Of data that is not tokenized yet.
@@ -61,76 +73,29 @@ impl Batches {
     /// Data that cannot serve the configured batches. Where not all of it was read, that is refused only if it can serve no
     /// other batches of this size either: which languages a group has may show in a part that was not read.
     pub fn of_sample(config: &Config, vocab_size: usize, sample: &Sample) -> Result<Self> {
-        let (sampler, caution) = sampler_of_sample(config, sample)?;
-        // A teacher changes no number of texts.
-        let rules = NegativeRules { per_query: config.negatives_per_query, teacher_margin: None };
-        let caution = match negative_rules(config, sample) {
-            Err(refusal) if sample.is_all() => return Err(refusal),
-            Err(refusal) => caution.or(Some(refusal.to_string())),
-            Ok(_) => caution,
+        let (served, refusal) = served(config, sample)?;
+        let refusal = match (refusal, negative_rules(config, sample)) {
+            (None, Err(refusal)) if sample.is_all() => return Err(refusal),
+            (refusal, Ok(_)) => refusal,
+            (refusal, Err(other)) => refusal.or(Some(other)),
         };
-        let bounds = sample.sizes(config.negatives_per_query).bounds(config.batch_size);
-        let total_steps = total_steps(config, sampler.steps_per_pass());
-        let draw = |step| Batch::pack(step, &sampler.batch(step), sample, rules);
-        let batches = Self::look_at(total_steps, bounds, vocab_size, sample.to_string(), draw)?;
-        Ok(Batches { caution, is_at_most: sample.is_at_most() && config.steps.is_none(), ..batches })
+        let source = Source {
+            texts: sample,
+            parts: sample.parts(),
+            // A teacher changes no number of texts.
+            rules: NegativeRules { per_query: config.negatives_per_query, teacher_margin: None },
+            sizes: sample.sizes(config.negatives_per_query),
+        };
+        let batches = source.look_at(&served, vocab_size, sample.to_string())?;
+        let is_at_most = sample.is_at_most() && config.steps.is_none();
+        Ok(Batches { is_at_most, caution: refusal.map(|refusal| refusal.to_string()), ..batches })
     }
 
-    fn look_at(
-        total_steps: u64,
-        bounds: BatchBounds,
-        vocab_size: usize,
-        basis: String,
-        draw: impl Fn(u64) -> Result<Batch>,
-    ) -> Result<Self> {
-        let first = draw(0)?;
-        let affordable = (MOST_TOKENS / first.n_tokens()).max(1) as u64;
-        let n = total_steps.min(MOST_BATCHES).min(affordable);
-        let mut batches = Batches {
-            total_steps,
-            is_at_most: false,
-            bounds,
-            largest: BatchBounds { shortest: bounds.longest, n_seqs: 0, n_tokens: 0, longest: 0, ..bounds },
-            most_ids: 0,
-            mean_tokens: 0.0,
-            some: Vec::new(),
-            basis,
-            caution: None,
-            words: Words::new(vocab_size),
-        };
-        let n_kept = (MOST_KEPT_TOKENS / first.n_tokens()).clamp(1, MOST_KEPT) as u64;
-        for i in 0..n {
-            // Spread over the run. The order of the kinds of batches is shuffled, so no kind is passed over.
-            let batch = draw(i * total_steps / n)?;
-            if i == n / 2 {
-                batches.words.n_at_half = batches.words.n_seen;
-            }
-            batches.add(batch, i.is_multiple_of(n.div_ceil(n_kept)));
-        }
-        batches.mean_tokens /= n as f64;
-        batches.words.share_seen = n as f64 / total_steps as f64;
-        Ok(batches)
-    }
-
-    fn add(&mut self, batch: Batch, keep: bool) {
-        let lens = || batch.cu_seqlens.windows(2).map(|w| (w[1] - w[0]) as usize);
-        let is_largest = batch.n_tokens() > self.largest.n_tokens;
-        let most = &mut self.largest;
-        most.n_seqs = most.n_seqs.max(batch.n_seqs());
-        most.n_tokens = most.n_tokens.max(batch.n_tokens());
-        most.shortest = most.shortest.min(lens().min().unwrap_or(0));
-        most.longest = most.longest.max(lens().max().unwrap_or(0));
-        self.most_ids = self.most_ids.max(self.words.add(&batch.ids));
-        self.mean_tokens += batch.n_tokens() as f64;
-        if is_largest && !keep && !self.some.is_empty() {
-            self.some[0] = batch;
-        } else if keep || is_largest {
-            self.some.push(batch);
-            let last = self.some.len() - 1;
-            if is_largest {
-                self.some.swap(0, last);
-            }
-        }
+    /// What is known of batches of another size without looking at any.
+    pub fn of_size(&self, batch_size: usize) -> Self {
+        let bounds = self.sizes.bounds(batch_size);
+        let (some, cu_seqlens) = Default::default();
+        Batches { bounds, largest: bounds, n_ids: bounds.n_tokens, some, cu_seqlens, ..self.clone() }
     }
 
     /// The largest step: of any there can be, or of those that were looked at.
@@ -139,13 +104,21 @@ impl Batches {
             return StepBounds::new(&self.bounds, chunk_tokens, vocab_size);
         }
         let bounds = StepBounds::new(&self.largest, chunk_tokens, vocab_size);
-        StepBounds { n_ids: self.most_ids, n_chunks: self.n_chunks(chunk_tokens), ..bounds }
+        StepBounds { n_ids: self.n_ids.min(bounds.n_ids), n_chunks: self.n_chunks(chunk_tokens), ..bounds }
     }
 
     /// Chunks of the largest batch that was looked at.
     pub fn n_chunks(&self, chunk_tokens: usize) -> usize {
-        let Batch { ids, cu_seqlens, .. } = &self.some[0];
-        Sequences { ids, cu_seqlens }.chunks(chunk_tokens).count()
+        let Some(&n_tokens) = self.cu_seqlens.last() else {
+            return StepBounds::new(&self.largest, chunk_tokens, usize::MAX).n_chunks;
+        };
+        let n_chunks = Sequences { ids: &[], cu_seqlens: &self.cu_seqlens }.chunks(chunk_tokens).count();
+        (n_chunks as f64 * self.largest.n_tokens as f64 / f64::from(n_tokens)).ceil() as usize
+    }
+
+    /// Different token ids of a batch `scale` times as large as one that has `n_ids`.
+    pub fn n_ids(&self, n_ids: usize) -> usize {
+        (n_ids as f64 * self.words.growth(self.scale)) as usize
     }
 
     /// Bytes of a table with a row of `row_bytes` for every token id that have been written to by the end of the run, where
@@ -155,90 +128,128 @@ impl Batches {
     }
 }
 
-/// What draws the run's batches, or such as the part of the data that was read can serve, and then why.
-fn sampler_of_sample(config: &Config, sample: &Sample) -> Result<(Mixture, Option<String>)> {
+/// What batches are drawn from.
+struct Source<'a> {
+    texts: &'a dyn TextSource,
+    parts: Vec<Part<'a>>,
+    rules: NegativeRules,
+    sizes: GroupSizes,
+}
+
+impl Source<'_> {
+    fn draw(&self, sampler: &Mixture, step: u64) -> Result<Batch> {
+        Batch::pack(step, &sampler.batch(step), self.texts, self.rules)
+    }
+
+    /// Draws some of the run's batches.
+    fn look_at(self, config: &Config, vocab_size: usize, basis: String) -> Result<Batches> {
+        let with = |batch_size| sampler(&Config { batch_size, ..config.clone() }, &self.parts);
+        let (batch_size, whole) = (config.batch_size, with(config.batch_size)?);
+        let total_steps = total_steps(config, whole.steps_per_pass());
+        // Whose turn a step is depends on no batch size.
+        let mut strata = strata(&with(FEWEST_ROWS)?, config.seed, total_steps);
+        let few = batch_size.min(ROWS_TO_BEGIN_WITH);
+        let sampler = with(few)?;
+        for stratum in &mut strata {
+            stratum.tokens_per_row = self.draw(&sampler, stratum.steps[0])?.n_tokens() as f64 / few as f64;
+        }
+        let rows = most_rows(&strata).min(batch_size);
+        let sampler = if rows < batch_size { with(rows)? } else { whole };
+        let looks = choose(&strata, rows);
+
+        let mut seen = Seen::new(vocab_size);
+        for (i, look) in looks.iter().enumerate() {
+            if i == looks.len() / 2 {
+                seen.words.is_half();
+            }
+            let batch = self.draw(&sampler, look.step)?;
+            seen.add(&batch);
+            strata[look.stratum].add(batch, look.is_kept);
+        }
+        let scale = batch_size as f64 / rows as f64;
+        seen.words.is_whole(looks.len() as f64 / (total_steps as f64 * scale));
+        let bounds = self.sizes.bounds(batch_size);
+        let largest = largest(&seen, &strata, scale, &bounds);
+        Ok(Batches {
+            total_steps,
+            is_at_most: false,
+            bounds,
+            largest,
+            mean_tokens: scale * strata.iter().map(|stratum| stratum.share * stratum.mean_tokens()).sum::<f64>(),
+            some: strata.into_iter().flat_map(Stratum::into_kept).collect(),
+            scale,
+            n_looked_at: seen.n_tokens,
+            basis,
+            caution: None,
+            cu_seqlens: seen.cu_seqlens,
+            n_ids: (seen.n_ids as f64 * seen.words.growth(scale)) as usize,
+            words: seen.words,
+            sizes: self.sizes,
+        })
+    }
+}
+
+/// The largest batches of a run, `scale` times as large as those seen. In large batches chance evens out: they are those of
+/// the stratum that has the largest.
+fn largest(seen: &Seen, strata: &[Stratum], scale: f64, bounds: &BatchBounds) -> BatchBounds {
+    let scaled = |number: usize| (number as f64 * scale).ceil() as usize;
+    let largest = BatchBounds { n_queries: bounds.n_queries, ..seen.largest };
+    if scale == 1.0 {
+        return largest;
+    }
+    let n_tokens = strata.iter().map(|stratum| scaled(stratum.mean_tokens().ceil() as usize)).max().unwrap_or(0);
+    BatchBounds {
+        n_seqs: scaled(largest.n_seqs).min(bounds.n_seqs),
+        n_tokens: n_tokens.min(bounds.n_tokens),
+        ..largest
+    }
+}
+
+/// The largest of the batches that were looked at, and what ids they have.
+struct Seen {
+    largest: BatchBounds,
+    cu_seqlens: Vec<i32>,
+    n_ids: usize,
+    words: Words,
+    n_tokens: usize,
+}
+
+impl Seen {
+    fn new(vocab_size: usize) -> Self {
+        let largest = BatchBounds { n_queries: 0, n_seqs: 0, n_tokens: 0, shortest: usize::MAX, longest: 0 };
+        Seen { largest, cu_seqlens: Vec::new(), n_ids: 0, words: Words::new(vocab_size), n_tokens: 0 }
+    }
+
+    fn add(&mut self, batch: &Batch) {
+        let lens = || batch.cu_seqlens.windows(2).map(|w| (w[1] - w[0]) as usize);
+        if batch.n_tokens() > self.largest.n_tokens {
+            self.cu_seqlens.clone_from(&batch.cu_seqlens);
+        }
+        let most = &mut self.largest;
+        most.n_seqs = most.n_seqs.max(batch.n_seqs());
+        most.n_tokens = most.n_tokens.max(batch.n_tokens());
+        most.shortest = most.shortest.min(lens().min().unwrap_or(0));
+        most.longest = most.longest.max(lens().max().unwrap_or(0));
+        self.n_ids = self.n_ids.max(self.words.add(&batch.ids));
+        self.n_tokens += batch.n_tokens();
+    }
+}
+
+/// The run's configuration, or one whose batches the part of the data that was read can serve, and then why.
+fn served(config: &Config, sample: &Sample) -> Result<(Config, Option<Error>)> {
     let parts = sample.parts();
     let refusal = match sampler(config, &parts) {
-        Ok(sampler) => return Ok((sampler, None)),
+        Ok(_) => return Ok((config.clone(), None)),
         Err(refusal) if sample.is_all() => return Err(refusal),
         Err(refusal) => refusal,
     };
     let others = [BatchMode::MixedMonolingual, BatchMode::CrossLingual];
-    let served = others.into_iter().find_map(|mode| sampler(&Config { mode, ..config.clone() }, &parts).ok());
-    match (served, refusal) {
-        (Some(sampler), refusal) => Ok((sampler, Some(refusal.to_string()))),
+    let other = others.into_iter().map(|mode| Config { mode, ..config.clone() });
+    match (other.into_iter().find(|other| sampler(other, &parts).is_ok()), refusal) {
+        (Some(other), refusal) => Ok((other, Some(refusal))),
         (None, Error::Config { key, message }) => {
             Err(Error::config(key, format!("{message} (estimated from a part of the data; hbt prepare counts all)")))
         }
         (None, other) => Err(other),
-    }
-}
-
-/// Which token ids the run uses.
-struct Words {
-    /// The last batch, counted from 1, that had each id; 0: none.
-    last_batch: Vec<u32>,
-    n_batches: u32,
-    n_seen: usize,
-    n_at_half: usize,
-    /// Share of the run's batches that were looked at.
-    share_seen: f64,
-}
-
-impl Words {
-    fn new(vocab_size: usize) -> Self {
-        Words { last_batch: vec![0; vocab_size], n_batches: 0, n_seen: 0, n_at_half: 0, share_seen: 1.0 }
-    }
-
-    /// Adds a batch; returns how many different ids it has. Ids that the model does not have are an error of the run.
-    fn add(&mut self, ids: &[i32]) -> usize {
-        self.n_batches += 1;
-        let mut n_ids = 0;
-        for &id in ids {
-            let Some(last) = self.last_batch.get_mut(id as usize) else { continue };
-            self.n_seen += usize::from(*last == 0);
-            n_ids += usize::from(*last != self.n_batches);
-            *last = self.n_batches;
-        }
-        n_ids
-    }
-
-    fn bytes(&self, row_bytes: usize, page_bytes: usize) -> u64 {
-        let (mut n_pages, mut next_page) = (0, 0);
-        for row in (0..self.last_batch.len()).filter(|&row| self.last_batch[row] > 0) {
-            let first = (row * row_bytes / page_bytes).max(next_page);
-            next_page = ((row + 1) * row_bytes).div_ceil(page_bytes);
-            n_pages += next_page.saturating_sub(first);
-        }
-        // The number of different words grows with a power of the length of a text (Heaps' law).
-        let power = if self.n_at_half > 0 { (self.n_seen as f64 / self.n_at_half as f64).log2() } else { 0.0 };
-        let growth = self.share_seen.powf(-power.clamp(0.0, 1.0));
-        let table = (self.last_batch.len() * row_bytes) as f64;
-        ((n_pages * page_bytes) as f64 * growth).min(table) as u64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Words;
-
-    #[test]
-    fn pages_are_counted_once_and_grow_with_the_run() {
-        let mut words = Words::new(1000);
-        assert_eq!(words.add(&[0, 1, 2, 1, 999]), 4);
-        assert_eq!(words.add(&[2, 3, 2000]), 2, "a new batch counts anew; ids that are not there do not count");
-        assert_eq!(words.n_seen, 5);
-        // Rows of 1,000 bytes: rows 0 to 3 are in the first page of 4,000, row 999 in the last one.
-        assert_eq!(words.bytes(1000, 4000), 8000);
-        assert_eq!(words.bytes(1000, 1000), 5000);
-        // Rows 0 to 3 take the first 12,000 bytes, which are three pages; row 999 begins in one page and ends in the next.
-        assert_eq!(words.bytes(3000, 4096), (3 + 2) * 4096);
-        // Half as many ids in half of the text: as many times more as the run is longer, but no more than there are.
-        (words.n_at_half, words.n_seen, words.share_seen) = (2, 4, 0.1);
-        assert_eq!(words.bytes(1000, 1000), 50_000);
-        words.share_seen = 0.001;
-        assert_eq!(words.bytes(1000, 1000), 1_000_000);
-        (words.n_at_half, words.n_seen) = (4, 4);
-        assert_eq!(words.bytes(1000, 1000), 5000, "what has stopped to grow stays");
     }
 }

@@ -5,6 +5,7 @@
 //! takes some of its steps on a backend that only counts, [`Tally`](crate::backend::Tally).
 
 mod batches;
+mod looks;
 mod machine;
 mod memory;
 mod numbers;
@@ -12,11 +13,12 @@ mod rehearsal;
 pub mod report;
 mod sample;
 mod time;
+mod words;
 
 pub use batches::Batches;
 pub use machine::{Machine, Speed, Target, WORKSPACE_BYTES};
 pub use memory::{Item, Needs};
-pub use rehearsal::Rehearsal;
+pub use rehearsal::{Held, Rehearsal};
 pub use sample::{Sample, SampleSource};
 pub use time::{Efficiency, StepTime};
 
@@ -240,7 +242,7 @@ impl Question<'_> {
         let mut batch_size = config.batch_size / 2;
         while batch_size >= 2 {
             let smaller = Config { batch_size, kept_chunks: 1.into(), ..config.clone() };
-            let batches = self.batches(&smaller)?;
+            let batches = batches.of_size(batch_size);
             if let Some(most) = self.most_chunk_tokens(&batches, &smaller)?.filter(|&most| most >= least) {
                 let chunk = if below(most) { format!(" and chunk_tokens to {most}") } else { String::new() };
                 return Ok(format!("lower batch_size to {batch_size}{chunk}"));

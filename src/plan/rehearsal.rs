@@ -3,20 +3,59 @@
 use super::Batches;
 use crate::Result;
 use crate::backend::tally::{Memory, Work};
-use crate::backend::{Backend, Element, HostPairing, PackedBatch, Pooling, Purpose, Tally, Tensor};
+use crate::backend::{Backend, Element, HostPairing, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, Tensor};
 use crate::config::Config;
 use crate::data::batch::Batch;
 use crate::eval::encode::truncate_dim;
-use crate::model::{Activations, Encoder, Keep, ModelDir, Packer, Sequences, specs};
+use crate::model::{Activations, Encoder, Gradients, Keep, ModelDir, Packer, Sequences, specs};
 use crate::train::{Slot, StepBounds, Stepper, dropout};
+use std::collections::BTreeMap;
 
-/// What a run holds, on paper.
+/// All that a run has on a device before its first step.
+pub struct Held<B: Backend> {
+    /// The model.
+    pub encoder: Encoder<B>,
+    /// The optimizer, and what steps work in.
+    pub stepper: Stepper<B>,
+    /// Batches on their way.
+    pub slots: Vec<Slot<B>>,
+}
+
+impl<B: Backend> Held<B> {
+    /// For steps within `bounds`.
+    ///
+    /// # Errors
+    /// A configuration that does not fit the model, and no memory left.
+    pub fn new(backend: &B, config: &Config, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
+        let specs = specs(&model.config, model.dense.as_ref());
+        let weights = Purpose::Weights.during(|| specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)))?;
+        // What is pooled, or how, changes no size.
+        let pooling = config.pooling.or(model.pooling).unwrap_or(Pooling::Mean);
+        let encoder = Encoder { config: model.config.clone(), pooling, weights };
+        truncate_dim(config, encoder.embedding_size())?;
+        let master = || match B::E::IS_F32 {
+            true => Ok(None),
+            false => specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)).map(Some),
+        };
+        let stepper = Stepper::new(backend, &encoder, &specs, master, config, bounds)?;
+        let slots = Slot::all(backend, bounds.block_len, stepper.n_results(bounds.n_queries))?;
+        Ok(Held { encoder, stepper, slots })
+    }
+}
+
+/// What a run holds and does, on paper.
 pub struct Rehearsal<'a, E: Element> {
     tally: Tally<E>,
     config: &'a Config,
-    encoder: Encoder<Tally<E>>,
-    stepper: Stepper<Tally<E>>,
-    _slots: Vec<Slot<Tally<E>>>,
+    held: Held<Tally<E>>,
+}
+
+/// The size of a step, as far as its loss and its update go by it.
+#[derive(Clone, Copy)]
+struct StepSize {
+    n_queries: usize,
+    n_seqs: usize,
+    n_ids: usize,
 }
 
 impl<'a, E: Element> Rehearsal<'a, E> {
@@ -27,19 +66,8 @@ impl<'a, E: Element> Rehearsal<'a, E> {
     /// A configuration that does not fit the model.
     pub fn new(config: &'a Config, model: &ModelDir, bounds: &StepBounds, granularity: usize) -> Result<Self> {
         let tally = Tally::<E>::new(granularity);
-        let specs = specs(&model.config, model.dense.as_ref());
-        let weights = Purpose::Weights.during(|| specs.try_map(|spec| Tensor::zeros(&tally, &spec.shape)))?;
-        // What is pooled, or how, changes no size.
-        let pooling = config.pooling.or(model.pooling).unwrap_or(Pooling::Mean);
-        let encoder = Encoder { config: model.config.clone(), pooling, weights };
-        truncate_dim(config, encoder.embedding_size())?;
-        let master = || match E::IS_F32 {
-            true => Ok(None),
-            false => specs.try_map(|spec| Tensor::zeros(&tally, &spec.shape)).map(Some),
-        };
-        let stepper = Stepper::new(&tally, &encoder, &specs, master, config, bounds)?;
-        let slots = Slot::all(&tally, bounds.block_len, stepper.n_results(bounds.n_queries))?;
-        Ok(Rehearsal { tally, config, encoder, stepper, _slots: slots })
+        let held = Held::new(&tally, config, model, bounds)?;
+        Ok(Rehearsal { tally, config, held })
     }
 
     /// What is held, by purpose.
@@ -50,46 +78,78 @@ impl<'a, E: Element> Rehearsal<'a, E> {
     /// What an evaluation holds besides: activations, the pool of passages, a block of scores.
     ///
     /// # Errors
-    /// None.
+    /// Whatever a backend may answer; this one has memory for everything.
     pub fn evaluation(&self, n_passages: usize, chunk_tokens: usize, granularity: usize) -> Result<u64> {
-        let tally = Tally::<E>::new(granularity);
-        let mut activations = Activations::new(&tally, &self.encoder)?;
+        let (tally, encoder) = (Tally::<E>::new(granularity), &self.held.encoder);
+        let mut activations = Activations::new(&tally, encoder)?;
         let n_seqs = chunk_tokens.min(crate::eval::encode::WINDOW);
-        activations.resize(&tally, &self.encoder.config, Keep::Embeddings, chunk_tokens, n_seqs)?;
+        activations.resize(&tally, &encoder.config, Keep::Embeddings, chunk_tokens, n_seqs)?;
         let encoding = tally.memory().on_device();
         drop(activations);
-        let shape = [n_passages, self.encoder.embedding_size()];
+        let shape = [n_passages, encoder.embedding_size()];
         let pool = crate::eval::search::Pool::new(&tally, Tensor::zeros(&tally, &shape)?)?;
         let searching = tally.memory().on_device();
         drop(pool);
         Ok(encoding.max(searching))
     }
 
-    /// Mean work of a step, and how often each piece of it is done: that of the batches which are at hand.
+    /// Mean work of a step, and how often each piece of it is done.
     ///
     /// # Errors
     /// Token ids that the model does not have.
     pub fn work(&mut self, batches: &Batches) -> Result<Vec<(Work, f64)>> {
         let chunk_tokens = self.config.chunk_tokens.or(Config::CHUNK_TOKENS);
-        let mut packer = Packer::new(&self.encoder.config, chunk_tokens, Keep::Everything);
+        let mut packer = Packer::new(&self.held.encoder.config, chunk_tokens, Keep::Everything);
         // From the second step on, word embeddings catch up.
-        self.step(&mut packer, &batches.some[0])?;
+        self.step(&mut packer, &batches.some[0].0)?;
         self.tally.take_work();
-        for batch in &batches.some {
-            self.step(&mut packer, batch)?;
+        let mut mean = BTreeMap::new();
+        let mut add = |work: Vec<(Work, u64)>, weight: f64| {
+            work.into_iter().for_each(|(work, times)| *mean.entry(work).or_insert(0.0) += weight * times as f64);
+        };
+        for (batch, weight) in &batches.some {
+            let (scale, part) = (batches.scale, self.step(&mut packer, batch)?);
+            add(self.tally.take_work(), weight * scale);
+            if scale != 1.0 {
+                // The encoder's work is as many times more. The loss's grows with the square, and there is one update.
+                let scaled = |n: usize| (n as f64 * scale).round() as usize;
+                let [n_queries, n_seqs] = [part.n_queries, part.n_seqs].map(scaled);
+                let whole = StepSize { n_queries, n_seqs, n_ids: batches.n_ids(part.n_ids) };
+                add(self.loss_and_update(part)?, -weight * scale);
+                add(self.loss_and_update(whole)?, *weight);
+            }
         }
-        let n = batches.some.len() as f64;
-        Ok(self.tally.take_work().into_iter().map(|(work, times)| (work, times as f64 / n)).collect())
+        // What was added and taken away again leaves rounding.
+        Ok(mean.into_iter().filter(|(_, times)| *times > 1e-9).collect())
     }
 
-    fn step(&mut self, packer: &mut Packer, batch: &Batch) -> Result<()> {
+    fn step(&mut self, packer: &mut Packer, batch: &Batch) -> Result<StepSize> {
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
         let Batch { n_queries, places, labels, rejected, .. } = batch;
         let pairing = HostPairing { n_queries: *n_queries, places, labels, rejected };
         let mut packed = PackedBatch::new(&self.tally)?;
         packed.upload(&self.tally, packer.pack_pairs(sequences, &pairing)?)?;
         let mut results = self.tally.readback(0)?;
-        let dropout = dropout(self.config, &self.encoder.config, batch.step);
-        self.stepper.step(&self.tally, &mut self.encoder, &packed, dropout, 1.0, &mut results)
+        let Held { encoder, stepper, .. } = &mut self.held;
+        let dropout = dropout(self.config, &encoder.config, batch.step);
+        stepper.step(&self.tally, encoder, &packed, dropout, 1.0, &mut results)?;
+        Ok(StepSize { n_queries: *n_queries, n_seqs: batch.n_seqs(), n_ids: packed.unique_ids().len() })
+    }
+
+    /// The part of a step's work that is not the encoder's.
+    fn loss_and_update(&mut self, size: StepSize) -> Result<Vec<(Work, u64)>> {
+        let StepSize { n_queries, n_seqs, n_ids } = size;
+        let (tally, Held { encoder, stepper, .. }) = (&self.tally, &mut self.held);
+        let numbers = Tensor::zeros(tally, &[n_seqs.max(2 * n_queries).max(n_ids)])?;
+        let some = |n: usize| Ints::new(&numbers, 0..n);
+        let embeddings = Tensor::zeros(tally, &[n_seqs, encoder.embedding_size()])?;
+        let mut d_embeddings = Tensor::zeros(tally, embeddings.shape())?;
+        let (mut results, mut grads) = (tally.readback(0)?, Gradients::new(tally, &encoder.weights)?);
+        tally.take_work();
+        stepper.optimizer.begin_step(tally, &mut encoder.weights, &mut grads, some(n_ids))?;
+        let pairing = Pairing { n_queries, places: some(n_seqs), labels: some(n_seqs), rejected: some(2 * n_queries) };
+        stepper.loss.forward_backward(tally, &embeddings, pairing, &mut d_embeddings, &mut results)?;
+        stepper.optimizer.step(tally, &mut encoder.weights, &grads, some(n_ids), 1.0, &mut results)?;
+        Ok(tally.take_work())
     }
 }

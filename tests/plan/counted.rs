@@ -1,39 +1,20 @@
 //! Memory that the counting backend sees against what the processor's allocates, and work against formulas by hand.
 
-use super::{Setting, config};
+use super::{Setting, config, groups_of};
 use crate::allocations::taken_in;
 use crate::common::fixture;
 use hbt::backend::cpu::CpuElement;
 use hbt::backend::tally::{Kind, Work};
-use hbt::backend::{Backend, Cpu, Element, HostPairing, PackedBatch, Pooling, Purpose, Tally, Tensor};
+use hbt::backend::{Backend, Cpu, HostPairing, PackedBatch, Purpose, Tally};
 use hbt::config::Config;
+use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::bounds::BatchBounds;
-use hbt::model::{Encoder, Keep, ModelDir, Packer, Sequences, specs};
-use hbt::plan::{Batches, Rehearsal};
-use hbt::train::{Slot, StepBounds, Stepper};
+use hbt::model::{Keep, ModelConfig, ModelDir, Packer, Sequences};
+use hbt::plan::{Batches, Held, Rehearsal};
+use hbt::train::{StepBounds, negative_rules, sampler};
 use std::sync::Mutex;
 
 const MOST: BatchBounds = BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900, shortest: 3, longest: 24 };
-
-/// All that a trainer has on `backend` before its first step.
-struct Held<B: Backend> {
-    encoder: Encoder<B>,
-    stepper: Stepper<B>,
-    slots: Vec<Slot<B>>,
-}
-
-fn held<B: Backend>(backend: &B, model: &ModelDir, config: &Config, bounds: &StepBounds) -> Held<B> {
-    let specs = specs(&model.config, model.dense.as_ref());
-    let weights = specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)).unwrap();
-    let encoder = Encoder { config: model.config.clone(), pooling: Pooling::Mean, weights };
-    let master = || match B::E::IS_F32 {
-        true => Ok(None),
-        false => specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)).map(Some),
-    };
-    let stepper = Stepper::new(backend, &encoder, &specs, master, config, bounds).unwrap();
-    let slots = Slot::all(backend, bounds.block_len, stepper.n_results(bounds.n_queries)).unwrap();
-    Held { encoder, stepper, slots }
-}
 
 fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
     let model = ModelDir::open(fixture(model)).unwrap();
@@ -42,7 +23,7 @@ fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
     let planned = Rehearsal::<E>::new(&config, &model, &bounds, 1).unwrap().memory();
     // Kept until everything has been counted.
     let kept = Mutex::new(None);
-    let blocks = taken_in(1, || *kept.lock().unwrap() = Some(held(&Cpu::<E>::new(), &model, &config, &bounds)));
+    let blocks = taken_in(1, || *kept.lock().unwrap() = Some(Held::new(&Cpu::<E>::new(), &config, &model, &bounds)));
     // Not the lists that say how long a tensor is.
     let ours = blocks.into_iter().filter(|(_, place)| place.contains("backend/cpu/mod.rs"));
     let (tensors, others): (Vec<_>, Vec<_>) = ours.partition(|(_, place)| place.contains("backend/tensor.rs"));
@@ -90,7 +71,7 @@ fn work_of_a_step_is_what_formulas_say() {
         let most = BatchBounds { n_queries: 2, n_seqs: 4, n_tokens, shortest: 3, longest: 140 };
         let bounds = StepBounds::new(&most, chunk_tokens, model.config.vocab_size);
         let tally = Tally::<f32>::new(1);
-        let Held { mut encoder, mut stepper, slots: _slots } = held(&tally, &model, &config, &bounds);
+        let Held { mut encoder, mut stepper, slots: _slots } = Held::new(&tally, &config, &model, &bounds).unwrap();
         let mut packer = Packer::new(&model.config, chunk_tokens, Keep::Everything);
         let host = packer.pack_pairs(Sequences { ids: &ids, cu_seqlens: &cu_seqlens }, &pairing).unwrap();
         let mut batch = PackedBatch::new(&tally).unwrap();
@@ -128,23 +109,101 @@ fn work_of_a_step_is_what_formulas_say() {
     assert_eq!(times as usize, 2 * layers);
 }
 
-/// A rehearsal's mean step is that of the batches it is shown.
+/// Multiplications and additions of a step on `batch`, cut into chunks of which all but the last run forward twice.
+fn flops(model: &ModelConfig, batch: &Batch, chunk_tokens: usize) -> f64 {
+    let (h, f, layers) = (model.hidden_size, model.intermediate_size, model.num_hidden_layers);
+    let Batch { ids, cu_seqlens, n_queries, n_passages, .. } = batch;
+    let chunks: Vec<_> = Sequences { ids, cu_seqlens }.chunks(chunk_tokens).collect();
+    let mut flops = (6 * n_queries * n_passages * h) as f64;
+    for (i, chunk) in chunks.iter().enumerate() {
+        let lens = cu_seqlens[chunk.start..=chunk.end].windows(2).map(|w| (w[1] - w[0]) as usize);
+        let (tokens, squares) = lens.fold((0, 0), |(sum, squares), len| (sum + len, squares + len * len));
+        let again = usize::from(i + 1 < chunks.len());
+        flops += ((6 + 2 * again) * layers * (4 * h * h + 2 * h * f) * tokens) as f64;
+        flops += ((14 + 4 * again) * layers * h * squares) as f64;
+    }
+    flops
+}
+
+/// A plan's mean step, and the mean over all batches of the run: tokens, multiplications and additions.
+fn means(setting: &Setting, config: &Config, chunk_tokens: usize) -> (Batches, [f64; 2], [f64; 2]) {
+    let model = &setting.model;
+    let batches = Batches::of_tokens(config, model.config.vocab_size, &setting.data).unwrap();
+    let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, true);
+    let work = Rehearsal::<f32>::new(config, model, &bounds, 1).unwrap().work(&batches).unwrap();
+    let planned = [batches.mean_tokens, work.iter().map(|(work, times)| work.flops as f64 * times).sum()];
+    let sampler = sampler(config, &setting.data.parts()).unwrap();
+    let rules = negative_rules(config, &setting.data).unwrap();
+    let mut all = [0.0; 2];
+    for step in 0..batches.total_steps {
+        let batch = Batch::pack(step, &sampler.batch(step), &setting.data, rules).unwrap();
+        all[0] += batch.n_tokens() as f64 / batches.total_steps as f64;
+        all[1] += flops(&model.config, &batch, chunk_tokens) / batches.total_steps as f64;
+    }
+    (batches, planned, all)
+}
+
+#[track_caller]
+fn assert_near(planned: [f64; 2], all: [f64; 2], tolerance: f64, what: &str) {
+    for (planned, all) in planned.into_iter().zip(all) {
+        assert!((planned / all - 1.0).abs() < tolerance, "{what}: {planned} planned, {all} in truth");
+    }
+}
+
+/// From few batches a plan knows the mean over all, though datasets and kinds of batches are nothing like one another.
 #[test]
-fn a_rehearsal_takes_the_steps_of_the_run() {
+fn planned_work_is_the_mean_over_the_run() {
+    let (short, long) = (groups_of("short", 2000, &["de", "en"], 3), groups_of("long", 300, &["de", "en", "tr"], 20));
+    let setting = Setting::of(&[("short", &short), ("long", &long)]);
+    for sets in [
+        &["alpha=0.3"][..],
+        &["dataset_sampling=weights", "mode=monolingual"],
+        &["dataset_sampling=round_robin"],
+        &["dataset_sampling=round_robin", "dataset_batches=mixed"],
+        &["dataset_sampling=temperature", "mode=cross_lingual", "batch_size=100"],
+    ] {
+        let config = config(&[sets, &["epochs=12", "chunk_tokens=256"]].concat());
+        let (batches, planned, all) = means(&setting, &config, 256);
+        assert!(
+            batches.total_steps > 250 && batches.some.len() <= 40,
+            "{} of {}",
+            batches.some.len(),
+            batches.total_steps
+        );
+        assert_eq!(batches.scale, 1.0);
+        assert_near(planned, all, 0.02, &format!("{sets:?}"));
+    }
+}
+
+/// Where a run is short, all of it is looked at.
+#[test]
+fn planned_tokens_of_a_short_run_are_those_of_the_run() {
     let setting = Setting::new();
     let config = config(&["chunk_tokens=64"]);
-    let vocab_size = setting.model.config.vocab_size;
-    let batches = Batches::of_tokens(&config, vocab_size, &setting.data).unwrap();
+    let (batches, planned, all) = means(&setting, &config, 64);
     assert_eq!(batches.total_steps, 6, "60 groups in batches of 20, twice");
-    let bounds = batches.step_bounds(64, vocab_size, true);
-    let work = Rehearsal::<f32>::new(&config, &setting.model, &bounds, 1).unwrap().work(&batches).unwrap();
-    let products = work.iter().filter(|(work, _)| work.kind == Kind::Attention).map(|(_, times)| times).sum::<f64>();
-    // Each chunk's two layers run forward and back, and all but the last chunk's forward once more.
-    let n_chunks: usize = batches
-        .some
-        .iter()
-        .map(|batch| Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens }.chunks(64).count())
-        .sum();
-    let (n_chunks, n_batches) = (n_chunks as f64, batches.some.len() as f64);
-    assert!((products - 2.0 * (3.0 * n_chunks - n_batches) / n_batches).abs() < 1e-9, "{products}");
+    assert!((planned[0] - all[0]).abs() < 1e-9 && batches.n_looked_at as f64 == 6.0 * all[0]);
+    assert_near(planned, all, 1e-9, "a short run");
+}
+
+/// Of batches with very many tokens, parts are looked at, and few of them.
+#[test]
+fn huge_batches_are_planned_by_their_parts() {
+    let setting = Setting::of(&[("data", &groups_of("g", 30_000, &["de", "en"], 20))]);
+    let config = config(&["batch_size=25000", "epochs=12", "chunk_tokens=8192"]);
+    let (batches, planned, all) = means(&setting, &config, 8192);
+    let n_kept: usize = batches.some.iter().map(|(batch, _)| batch.n_tokens()).sum();
+    assert!(batches.scale > 1.9 && all[0] * batches.total_steps as f64 > 10e6, "{} {}", batches.scale, all[0]);
+    assert!(batches.n_looked_at < 3 << 20 && n_kept < 3 << 19, "{} {n_kept}", batches.n_looked_at);
+    assert_near(planned, all, 0.01, "huge batches");
+    let sampler = sampler(&config, &setting.data.parts()).unwrap();
+    let batch = Batch::pack(0, &sampler.batch(0), &setting.data, NegativeRules::default()).unwrap();
+    let n_chunks = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens }.chunks(8192).count();
+    assert!(batches.n_chunks(8192).abs_diff(n_chunks) <= 3, "{} of {n_chunks}", batches.n_chunks(8192));
+    assert!((batches.largest.n_tokens as f64 / batch.n_tokens() as f64 - 1.0).abs() < 0.02);
+    // Smaller ones are known without looking at any.
+    let smaller = batches.of_size(100);
+    let config = Config { batch_size: 100, ..config };
+    let exact = Batches::of_tokens(&config, setting.model.config.vocab_size, &setting.data).unwrap();
+    assert_eq!((smaller.bounds, smaller.some.len()), (exact.bounds, 0));
 }
