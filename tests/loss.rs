@@ -265,6 +265,20 @@ fn no_batch_needs_more_memory_than_was_reserved() {
     }
 }
 
+/// The bound that README gives, with the gradient of the embeddings, of 192 MiB, counted too; the matrix of all scores alone
+/// would be 16 GiB.
+#[test]
+fn sixty_five_thousand_queries_take_less_than_a_gigabyte_besides_their_embeddings() {
+    let tally = Tally::<f32>::new(1);
+    let (n, d) = (1 << 16, 384);
+    for symmetric in [false, true] {
+        let mut loss = InfoNce::new(&tally, d, base(symmetric)).unwrap();
+        loss.reserve(&tally, n, n).unwrap();
+        let bytes = tally.memory().on_device() + (2 * n * d * size_of::<f32>()) as u64;
+        assert!((600 << 20..1_000_000_000).contains(&bytes), "symmetric: {symmetric}: {bytes} bytes");
+    }
+}
+
 /// Runs every check on backends, each as a test of its own.
 macro_rules! check_backend {
     ($($module:ident: $backends:expr;)+) => { $(
