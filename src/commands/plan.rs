@@ -68,6 +68,9 @@ pub fn planned(config: Config, dir: &Path, eval_set: Option<&EvalSet>) -> Result
     };
     let plan = Plan::new(&question)?;
     plan.require(&machine)?;
+    if let Some(warning) = plan.warning(&machine) {
+        say(&format!("warning: {warning}"));
+    }
     if [config.chunk_tokens, config.kept_chunks].contains(&Amount::Auto) {
         let [chunk_tokens, kept_chunks] = [plan.config.chunk_tokens.or(0), plan.config.kept_chunks.or(0)];
         say(&format!("chunk_tokens = {chunk_tokens}, kept_chunks = {kept_chunks} by plan"));
