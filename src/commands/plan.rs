@@ -99,8 +99,7 @@ fn this_machine(config: &Config, with_speed: bool) -> Result<Machine> {
     let is_gpu = info::resolve(config.device) == Device::Cuda;
     let (name, memory, overhead, published) = if is_gpu {
         let gpu = first_gpu()?;
-        let known =
-            Target::of_name(&gpu.name, gpu.memory).and_then(|gpu| gpu.machine(config.precision == Precision::F32));
+        let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(config.precision == Precision::F32));
         (gpu.name, Some(cuda::free_memory(FIRST_GPU)?), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
     } else {
         let name = format!("this machine's processor ({}, {} threads)", info::cpu_model(), info::n_threads());
