@@ -233,10 +233,7 @@ pub struct TrainArgs {
 impl TrainArgs {
     /// The configuration typed. With `--resume` and no file, the run directory's saved configuration is the file.
     pub fn draft(&self) -> Result<Draft> {
-        let mut draft = self.run.draft()?;
-        if self.from_scratch {
-            draft.option("--from-scratch", "from_scratch", true)?;
-        }
+        let mut draft = from_scratch(self.from_scratch, self.run.draft()?)?;
         let saved = draft.so_far().out.join(Config::FILE_NAME);
         if self.resume && self.run.input.config.config.is_none() && saved.exists() {
             // The directory may have been moved since; the run goes on where it was found.
@@ -247,15 +244,27 @@ impl TrainArgs {
     }
 }
 
-/// Options of `hbt plan`.
+/// `draft`, and what `--from-scratch` adds to it.
+fn from_scratch(is_given: bool, mut draft: Draft) -> Result<Draft> {
+    if is_given {
+        draft.option("--from-scratch", "from_scratch", true)?;
+    }
+    Ok(draft)
+}
+
+/// Options of `hbt plan`: those of `hbt train` that change what a run takes.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Model, data and configuration.
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// Machine to plan for: this, a100-40gb, a100-80gb, h100-80gb, h200-141gb, l4, l40s, rtx3090 or rtx4090
-    #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This)]
+    /// Start from random weights, as the run would
+    #[arg(long)]
+    pub from_scratch: bool,
+
+    /// The machine that the run is planned for.
+    #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This, help = Target::names())]
     pub target: Target,
 
     /// Print JSON instead of tables
@@ -270,7 +279,7 @@ pub struct PlanArgs {
 impl PlanArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        self.compute.apply(self.input.draft()?)
+        from_scratch(self.from_scratch, self.compute.apply(self.input.draft()?)?)
     }
 }
 

@@ -68,6 +68,9 @@ pub fn planned(config: Config, dir: &Path, eval_set: Option<&EvalSet>) -> Result
     };
     let plan = Plan::new(&question)?;
     plan.require(&machine)?;
+    if let Some(warning) = plan.warning(&machine) {
+        say(&format!("warning: {warning}"));
+    }
     if [config.chunk_tokens, config.kept_chunks].contains(&Amount::Auto) {
         let [chunk_tokens, kept_chunks] = [plan.config.chunk_tokens.or(0), plan.config.kept_chunks.or(0)];
         say(&format!("chunk_tokens = {chunk_tokens}, kept_chunks = {kept_chunks} by plan"));
@@ -96,8 +99,7 @@ fn this_machine(config: &Config, with_speed: bool) -> Result<Machine> {
     let is_gpu = info::resolve(config.device) == Device::Cuda;
     let (name, memory, overhead, published) = if is_gpu {
         let gpu = first_gpu()?;
-        let known =
-            Target::of_name(&gpu.name, gpu.memory).and_then(|gpu| gpu.machine(config.precision == Precision::F32));
+        let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(config.precision == Precision::F32));
         (gpu.name, Some(cuda::free_memory(FIRST_GPU)?), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
     } else {
         let name = format!("this machine's processor ({}, {} threads)", info::cpu_model(), info::n_threads());

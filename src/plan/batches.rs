@@ -16,7 +16,7 @@ use crate::train::{StepBounds, negative_rules, sampler, total_steps};
 use crate::{Error, Result};
 
 /// Rows of the smallest batches, and of those that show how long rows are.
-const FEWEST_ROWS: usize = 2;
+pub(super) const FEWEST_ROWS: usize = 2;
 const ROWS_TO_BEGIN_WITH: usize = 64;
 
 /// What is known of the batches of a run.

@@ -57,8 +57,10 @@ pub struct Speed {
 /// A GPU as its maker describes it.
 struct Gpu {
     name: &'static str,
-    /// GiB
-    memory: f64,
+    /// What its driver calls it.
+    driver_name: &'static str,
+    /// MiB, as `nvidia-smi` reports them: without what error correction takes, where that is not memory of its own.
+    memory: u32,
     /// GB/s
     bandwidth: f64,
     /// TFLOP/s of dense products in bf16 with sums in f32 (half of what is advertised "with sparsity"), and in f32 without
@@ -76,51 +78,48 @@ impl Target {
     /// - RTX 3090: "NVIDIA Ampere GA102 GPU Architecture", table 2: 71, 35.6, 936 GB/s;
     /// - RTX 4090: "NVIDIA Ada GPU Architecture", appendix A: 165.2, 82.6, 1,008 GB/s.
     fn gpu(self) -> Option<Gpu> {
-        let gpu = |name, memory, bandwidth, bf16, f32| Some(Gpu { name, memory, bandwidth, bf16, f32 });
+        let gpu = |name, driver_name, memory, bandwidth, bf16, f32| {
+            Some(Gpu { name, driver_name, memory, bandwidth, bf16, f32 })
+        };
         match self {
             Target::This => None,
-            Target::A100Gb40 => gpu("NVIDIA A100 40 GB", 40.0, 1555.0, 312.0, 19.5),
-            Target::A100Gb80 => gpu("NVIDIA A100 80 GB", 80.0, 2039.0, 312.0, 19.5),
-            Target::H100Gb80 => gpu("NVIDIA H100 80 GB", 80.0, 3350.0, 989.5, 67.0),
-            Target::H200 => gpu("NVIDIA H200 141 GB", 131.0, 4800.0, 989.5, 67.0),
-            Target::L4 => gpu("NVIDIA L4", 24.0, 300.0, 121.0, 30.3),
-            Target::L40s => gpu("NVIDIA L40S", 48.0, 864.0, 366.5, 91.6),
-            Target::Rtx3090 => gpu("NVIDIA GeForce RTX 3090", 24.0, 936.0, 71.0, 35.6),
-            Target::Rtx4090 => gpu("NVIDIA GeForce RTX 4090", 24.0, 1008.0, 165.2, 82.6),
+            Target::A100Gb40 => gpu("NVIDIA A100 40 GB", "NVIDIA A100-SXM4-40GB", 40_960, 1555.0, 312.0, 19.5),
+            Target::A100Gb80 => gpu("NVIDIA A100 80 GB", "NVIDIA A100-SXM4-80GB", 81_920, 2039.0, 312.0, 19.5),
+            Target::H100Gb80 => gpu("NVIDIA H100 80 GB", "NVIDIA H100 80GB HBM3", 81_559, 3350.0, 989.5, 67.0),
+            Target::H200 => gpu("NVIDIA H200 141 GB", "NVIDIA H200", 143_771, 4800.0, 989.5, 67.0),
+            Target::L4 => gpu("NVIDIA L4", "NVIDIA L4", 23_034, 300.0, 121.0, 30.3),
+            Target::L40s => gpu("NVIDIA L40S", "NVIDIA L40S", 46_068, 864.0, 366.5, 91.6),
+            Target::Rtx3090 => gpu("NVIDIA RTX 3090", "NVIDIA GeForce RTX 3090", 24_576, 936.0, 71.0, 35.6),
+            Target::Rtx4090 => gpu("NVIDIA RTX 4090", "NVIDIA GeForce RTX 4090", 24_564, 1008.0, 165.2, 82.6),
         }
     }
 
     /// The machine, for runs in f32 or bf16; `None` for the one that the plan is made on.
     pub fn machine(self, is_f32: bool) -> Option<Machine> {
-        let Gpu { name, memory, bandwidth, bf16, f32 } = self.gpu()?;
+        let Gpu { name, memory, bandwidth, bf16, f32, .. } = self.gpu()?;
         let products = 1e12 * if is_f32 { f32 } else { bf16 };
         Some(Machine {
             name: name.to_owned(),
             is_gpu: true,
-            memory: Some((memory * DRIVER_LEAVES * f64::from(1 << 30)) as u64),
+            memory: Some((f64::from(memory) * DRIVER_LEAVES * f64::from(1 << 20)) as u64),
             overhead: CONTEXT_BYTES + WORKSPACE_BYTES,
             speed: Some(Speed { products, memory: 1e9 * bandwidth, is_measured: false }),
         })
     }
 
-    /// The target whose maker's figures fit a GPU with this name and memory, where there is one.
-    pub fn of_name(name: &str, memory: u64) -> Option<Target> {
-        let target = match name {
-            _ if name.contains("A100") && memory < 60 << 30 => Target::A100Gb40,
-            _ if name.contains("A100") => Target::A100Gb80,
-            _ if name.contains("H100") && !name.contains("PCIe") => Target::H100Gb80,
-            _ if name.contains("H200") => Target::H200,
-            _ if name.contains("L40S") => Target::L40s,
-            _ if name.ends_with("L4") => Target::L4,
-            _ if name.contains("RTX 3090") => Target::Rtx3090,
-            _ if name.contains("RTX 4090") => Target::Rtx4090,
-            _ => return None,
-        };
-        Some(target)
+    /// The target whose maker's figures hold for the GPU that its driver calls `name`, where there is one. Figures of
+    /// another model with a name like it do not: a laptop's, a smaller or a larger edition, a part of a GPU (MIG).
+    pub fn of_name(name: &str) -> Option<Target> {
+        Target::ALL.iter().copied().find(|target| target.gpu().is_some_and(|gpu| gpu.driver_name == name))
+    }
+
+    /// All there are, for help.
+    pub fn names() -> String {
+        Target::ALL.iter().map(Target::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Share of a GPU's memory that its driver does not keep to itself.
+/// Share of that memory that the driver does not keep to itself: `cudaMemGetInfo` reports 97.9 % (L4) to 99 % (A100) of it.
 const DRIVER_LEAVES: f64 = 0.98;
 /// What a process on a GPU takes before it asks for memory: context, and the code of kernels and libraries. An estimate.
 const CONTEXT_BYTES: u64 = 600 << 20;
@@ -165,4 +164,46 @@ fn best_of<B: Backend>(backend: &B, run: &mut dyn FnMut() -> Result<()>) -> Resu
         best = best.min(backend.time(run)?.as_secs_f64());
     }
     Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_hold_for_the_very_gpu() {
+        for (name, target) in [
+            ("NVIDIA A100-SXM4-40GB", Some(Target::A100Gb40)),
+            ("NVIDIA A100-SXM4-80GB", Some(Target::A100Gb80)),
+            ("NVIDIA H100 80GB HBM3", Some(Target::H100Gb80)),
+            ("NVIDIA H200", Some(Target::H200)),
+            ("NVIDIA L4", Some(Target::L4)),
+            ("NVIDIA L40S", Some(Target::L40s)),
+            ("NVIDIA GeForce RTX 3090", Some(Target::Rtx3090)),
+            ("NVIDIA GeForce RTX 4090", Some(Target::Rtx4090)),
+            ("NVIDIA A100 80GB PCIe", None),
+            ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", None),
+            ("NVIDIA H100 PCIe", None),
+            ("NVIDIA H100 NVL", None),
+            ("NVIDIA GH200 480GB", None),
+            ("NVIDIA L40", None),
+            ("NVIDIA GeForce RTX 3090 Ti", None),
+            ("NVIDIA GeForce RTX 4090 D", None),
+            ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ] {
+            assert_eq!(Target::of_name(name), target, "{name}");
+        }
+    }
+
+    /// What `torch.cuda` says that there is in all, in GiB: of an A100 79.15, an H100 79.10, an L4 22.03, an RTX 4090 23.64.
+    #[test]
+    fn memory_is_what_runs_can_have() {
+        for (target, gib) in
+            [(Target::A100Gb80, 79.15), (Target::H100Gb80, 79.10), (Target::L4, 22.03), (Target::Rtx4090, 23.64)]
+        {
+            let memory = target.machine(false).unwrap().memory.unwrap() as f64 / f64::from(1 << 30);
+            assert!((0.985..1.002).contains(&(memory / gib)), "{target}: {memory}");
+        }
+        assert_eq!(Target::This.machine(true), None);
+    }
 }

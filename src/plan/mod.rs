@@ -16,6 +16,7 @@ mod time;
 mod words;
 
 pub use batches::Batches;
+use batches::FEWEST_ROWS;
 pub use machine::{Machine, Speed, Target, WORKSPACE_BYTES};
 pub use memory::{Item, Needs};
 pub use rehearsal::{Held, Rehearsal};
@@ -132,6 +133,15 @@ impl Plan {
         })
     }
 
+    /// What to say of a run that may not fit.
+    pub fn warning(&self, machine: &Machine) -> Option<String> {
+        let (Verdict::Barely, Some(change), Some(memory)) = (self.verdict, &self.change, machine.memory) else {
+            return None;
+        };
+        let (needs, left) = (info::gib(self.needs.total()), info::gib(memory));
+        Some(format!("the run needs about {needs}, and {} has {left} left: it may not fit; {change}", machine.name))
+    }
+
     /// Refuses a run that cannot fit.
     ///
     /// # Errors
@@ -229,29 +239,64 @@ impl Question<'_> {
 
     /// The least change that makes the run fit.
     fn change(&self, batches: &Batches, config: &Config) -> Result<String> {
+        let smaller = self.smaller(batches, config)?;
+        let Some([n_queries, n_passages]) = self.eval_texts else {
+            return smaller.map_or_else(|| self.last_resort(batches, config), Ok);
+        };
+        let evaluate_less = format!(
+            "evaluate on fewer than {n_queries} queries and {n_passages} passages (another eval_data, or eval_task = \"none\")"
+        );
+        let without = Question { eval_texts: None, ..*self };
+        let suffices = Needs::new(self, batches, config)?.largest().name == "evaluation"
+            && Needs::new(&without, batches, config)?.total() <= self.limit();
+        match smaller {
+            Some(change) if suffices && change.contains("batch_size") => Ok(format!("{change}, or {evaluate_less}")),
+            Some(change) => Ok(change),
+            None if suffices => Ok(evaluate_less),
+            None => match without.smaller(batches, config)? {
+                Some(change) => Ok(format!("{change}, and {evaluate_less}")),
+                None => without.last_resort(batches, config),
+            },
+        }
+    }
+
+    /// The least of the numbers that memory goes by that has to be lower.
+    fn smaller(&self, batches: &Batches, config: &Config) -> Result<Option<String>> {
         let (chunk_tokens, kept) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.kept_chunks.or(1));
         if kept > 1 && self.needs(batches, config, chunk_tokens, 1)? <= self.limit() {
-            return Ok(format!("lower kept_chunks to {}", self.most_kept_chunks(batches, chunk_tokens)?));
+            return Ok(Some(format!("lower kept_chunks to {}", self.most_kept_chunks(batches, chunk_tokens)?)));
         }
         let least = self.longest_text(batches);
         let below = |most: usize| (least..chunk_tokens).contains(&most);
         if let Some(most) = self.most_chunk_tokens(batches, config)?.filter(|&most| below(most)) {
             let kept = if kept > 1 { " and kept_chunks to 1" } else { "" };
-            return Ok(format!("lower chunk_tokens to {most}{kept}"));
+            return Ok(Some(format!("lower chunk_tokens to {most}{kept}")));
         }
         let mut batch_size = config.batch_size / 2;
-        while batch_size >= 2 {
-            let smaller = Config { batch_size, kept_chunks: 1.into(), ..config.clone() };
+        while batch_size >= FEWEST_ROWS {
             let batches = batches.of_size(batch_size);
-            if let Some(most) = self.most_chunk_tokens(&batches, &smaller)?.filter(|&most| most >= least) {
+            if let Some(most) = self.most_chunk_tokens(&batches, config)?.filter(|&most| most >= least) {
                 let chunk = if below(most) { format!(" and chunk_tokens to {most}") } else { String::new() };
-                return Ok(format!("lower batch_size to {batch_size}{chunk}"));
+                let kept = if kept > 1 { " and kept_chunks to 1" } else { "" };
+                return Ok(Some(format!("lower batch_size to {batch_size}{chunk}{kept}")));
             }
             batch_size /= 2;
         }
+        Ok(None)
+    }
+
+    /// What to change where no batch is small enough.
+    fn last_resort(&self, batches: &Batches, config: &Config) -> Result<String> {
+        let (batches, chunk_tokens) = (batches.of_size(FEWEST_ROWS), self.longest_text(batches).into());
+        let smallest = Config { batch_size: FEWEST_ROWS, chunk_tokens, kept_chunks: 1.into(), ..config.clone() };
+        let needs = Needs::new(self, &batches, &smallest)?;
+        let largest = needs.largest();
+        // Then they are all that does not fit.
+        let are_activations = largest.name == "activations" && needs.total() - largest.bytes <= self.limit();
         let f32_helps = config.precision == Precision::F32 && self.machine.is_gpu;
         Ok(format!(
-            "take a smaller model{}, or a machine with more memory",
+            "take {}{}, or a machine with more memory",
+            if are_activations { "shorter texts (query_max_len, passage_max_len)" } else { "a smaller model" },
             if f32_helps { ", precision = \"bf16\"" } else { "" }
         ))
     }

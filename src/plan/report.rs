@@ -1,7 +1,7 @@
 //! A plan in words and numbers.
 
 use super::numbers::{count, duration, mib, plural, si};
-use super::{Efficiency, Item, Machine, Plan, Question, StepTime, Verdict};
+use super::{Batches, Efficiency, Item, Machine, Plan, Question, StepTime, Verdict};
 use crate::config::{Amount, Config};
 use crate::model::specs;
 use serde_json::{Value, json};
@@ -125,46 +125,77 @@ impl Report<'_> {
         specs(&model.config, model.dense.as_ref()).iter().map(|spec| spec.len()).sum()
     }
 
-    /// The same for programs. Bytes and seconds.
+    /// The same for programs: bytes, seconds, and shares of 1. What the text does not mention is null.
     pub fn to_json(&self) -> Value {
-        let Plan { config, batches, needs, time, .. } = self.plan;
-        let Machine { name, is_gpu, memory, speed, .. } = self.question.machine;
+        let Plan { config, batches, needs, verdict, change, most_chunk_tokens, .. } = self.plan;
+        let model = &self.question.model.config;
         let items = needs.items.iter().map(|item| json!({"item": item.name, "bytes": item.bytes, "note": item.note}));
+        let Config { chunk_tokens, kept_chunks, .. } = self.question.config;
+        let auto = [("chunk_tokens", chunk_tokens), ("kept_chunks", kept_chunks)];
         json!({
             "model": self.model_name,
+            "layers": model.num_hidden_layers,
+            "hidden_size": model.hidden_size,
             "parameters": self.n_parameters(),
             "precision": config.precision.to_string(),
             "data": batches.basis,
             "caution": batches.caution,
-            "machine": {
-                "name": name,
-                "gpu": is_gpu,
-                "memory": memory,
-                "flops_per_second": speed.map(|speed| speed.products),
-                "bytes_per_second": speed.map(|speed| speed.memory),
-                "measured": speed.map(|speed| speed.is_measured),
-            },
+            "machine": self.machine_to_json(),
             "memory": items.collect::<Vec<_>>(),
             "total": needs.total(),
-            "fits": match self.plan.verdict {
+            "fits": match verdict {
                 Verdict::Fits => Some(true),
                 Verdict::DoesNot => Some(false),
                 Verdict::Barely | Verdict::Unknown => None,
             },
-            "change": self.plan.change,
+            "change": change,
             "batch_size": config.batch_size,
+            "texts_per_step": batches.largest.n_seqs,
             "tokens_per_step": batches.mean_tokens,
+            "most_tokens_seen": batches.largest.n_tokens,
+            "tokens_at_most": batches.bounds.n_tokens,
+            "longest_text": batches.bounds.longest,
             "chunk_tokens": config.chunk_tokens.or(Config::CHUNK_TOKENS),
             "kept_chunks": config.kept_chunks.or(1),
-            "most_chunk_tokens": self.plan.most_chunk_tokens.map(|(most, _)| most),
+            "auto": auto.iter().filter(|(_, given)| **given == Amount::Auto).map(|(key, _)| key).collect::<Vec<_>>(),
+            "most_chunk_tokens": match most_chunk_tokens {
+                None => Value::Null,
+                Some((_, true)) => "any".into(),
+                Some((most, false)) => json!(most),
+            },
+            "most_kept_chunks": self.plan.more_kept_chunks,
             "chunks": self.plan.chunks[0],
             "chunks_computed_twice": self.plan.chunks[1],
             "steps": batches.total_steps,
             "steps_at_most": batches.is_at_most,
-            "flops_per_step": time.map(|time| time.flops),
-            "least_bytes_per_step": time.map(|time| time.bytes),
-            "projected_seconds_per_step": time.map(|time| time.seconds),
-            "projected_seconds": time.map(|time| time.seconds * batches.total_steps as f64),
+            "projected": self.projection_to_json(),
         })
+    }
+
+    fn machine_to_json(&self) -> Value {
+        let Machine { name, is_gpu, memory, speed, .. } = self.question.machine;
+        json!({
+            "name": name,
+            "gpu": is_gpu,
+            "memory": memory,
+            "flops_per_second": speed.map(|speed| speed.products),
+            "bytes_per_second": speed.map(|speed| speed.memory),
+            "measured": speed.map(|speed| speed.is_measured),
+        })
+    }
+
+    fn projection_to_json(&self) -> Option<Value> {
+        let StepTime { flops, bytes, n_operations, seconds } = self.plan.time?;
+        let Efficiency { products, attention, memory, launch } = Efficiency::of(self.question.machine);
+        let Batches { mean_tokens, total_steps, .. } = self.plan.batches;
+        Some(json!({
+            "flops_per_step": flops,
+            "least_bytes_per_step": bytes,
+            "operations_per_step": n_operations,
+            "seconds_per_step": seconds,
+            "tokens_per_second": mean_tokens / seconds,
+            "seconds": seconds * total_steps as f64,
+            "efficiency": {"products": products, "attention": attention, "memory": memory, "launch_seconds": launch},
+        }))
     }
 }

@@ -110,6 +110,34 @@ fn advice_is_the_least_change_that_helps() {
     assert_eq!(nothing.change.unwrap(), "take a smaller model, precision = \"bf16\", or a machine with more memory");
 }
 
+/// Where evaluations take most, smaller batches are not all that is said, and where no batch is small enough, nothing of them.
+#[test]
+fn advice_is_about_what_takes_most() {
+    let setting = Setting::new();
+    let config = config(&["batch_size=60", "chunk_tokens=256"]);
+    let needs = |config: &Config, eval_texts| {
+        let machine = machine(true, PLENTY);
+        let question = Question { eval_texts, ..setting.question(config, &machine) };
+        Plan::new(&question).unwrap().needs
+    };
+    let change = |eval_texts, memory| {
+        let machine = machine(true, Some(memory));
+        let question = Question { eval_texts: Some(eval_texts), ..setting.question(&config, &machine) };
+        Plan::new(&question).unwrap().change.unwrap()
+    };
+    let less = |n: usize| {
+        format!("evaluate on fewer than 10 queries and {n} passages (another eval_data, or eval_task = \"none\")")
+    };
+    // Room for the run and half of its evaluation.
+    let (few, many) = ([10, 100_000], [10, 1_000_000]);
+    let half = (needs(&config, None).total() + needs(&config, Some(many)).total()) / 2;
+    assert_eq!(change(many, half), less(1_000_000));
+    // Room for all but the difference that half of a batch makes.
+    let smaller = needs(&Config { batch_size: 30, ..config.clone() }, Some(few));
+    assert_eq!(smaller.largest().name, "evaluation");
+    assert_eq!(change(few, smaller.total() * 10 / 9 + 100), format!("lower batch_size to 30, or {}", less(100_000)));
+}
+
 #[test]
 fn only_what_cannot_fit_is_refused() {
     let setting = Setting::new();
@@ -122,6 +150,11 @@ fn only_what_cannot_fit_is_refused() {
         let plan = setting.plan(&config, &machine);
         assert_eq!(plan.verdict, verdict, "{share}");
         assert_eq!(plan.require(&machine).is_err(), verdict == Verdict::DoesNot, "{share}");
+        let (warning, change) = (plan.warning(&machine), plan.change);
+        assert_eq!(warning.is_some(), verdict == Verdict::Barely, "{share}");
+        if let Some(warning) = warning {
+            assert!(warning.contains("it may not fit") && warning.ends_with(&change.unwrap()), "{warning}");
+        }
     }
 }
 

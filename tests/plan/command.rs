@@ -7,8 +7,11 @@ use serde_json::Value;
 const SETS: [&str; 6] = ["--set", "batch_size=8", "--set", "query_max_len=24", "--set", "passage_max_len=24"];
 
 fn plan(sandbox: &Sandbox, more: &[&str]) -> String {
-    let model = fixture("bert");
-    let args = [&["plan", "--model", &model, "--data", "data.jsonl"], &SETS[..], more].concat();
+    plan_of(sandbox, &fixture("bert"), more)
+}
+
+fn plan_of(sandbox: &Sandbox, model: &str, more: &[&str]) -> String {
+    let args = [&["plan", "--model", model, "--data", "data.jsonl"], &SETS[..], more].concat();
     sandbox.hbt(&args).ok().stdout
 }
 
@@ -33,24 +36,168 @@ fn it_answers_before_and_after_the_data_is_tokenized() {
 #[test]
 fn json_says_the_same() {
     let sandbox = Sandbox::with_groups(40);
-    let text = plan(&sandbox, &["--json", "--for", "a100-80gb", "--set", "steps=10"]);
-    let json: Value = serde_json::from_str(&text).unwrap();
+    let of_model = |model: &str, more: &[&str]| {
+        let json: Value = serde_json::from_str(&plan_of(&sandbox, model, &[&["--json"], more].concat())).unwrap();
+        assert_eq!(plan_of(&sandbox, model, more), text_of(&json), "{more:?}");
+        json
+    };
+    let bert = fixture("bert");
+    let say_the_same = |more: &[&str]| of_model(&bert, more);
+    let json = say_the_same(&["--for", "a100-80gb", "--set", "steps=10"]);
     let bytes = |value: &Value| value.as_u64().unwrap();
     let items = json["memory"].as_array().unwrap();
     assert_eq!(items.iter().map(|item| bytes(&item["bytes"])).sum::<u64>(), bytes(&json["total"]));
-    assert_eq!(json["fits"], true);
+    assert_eq!((&json["fits"], &json["most_chunk_tokens"]), (&Value::from(true), &Value::from("any")));
     assert_eq!(json["precision"], "bf16", "auto is what the GPU is fast with");
     assert_eq!((bytes(&json["steps"]), bytes(&json["batch_size"])), (10, 8));
     let machine = &json["machine"];
     assert_eq!((machine["gpu"].as_bool(), machine["measured"].as_bool()), (Some(true), Some(false)));
     assert_eq!(machine["flops_per_second"], 312e12);
-    let seconds = |key: &str| json[key].as_f64().unwrap();
-    assert!((seconds("projected_seconds") - 10.0 * seconds("projected_seconds_per_step")).abs() < 1e-9);
-    let [small, large] = ["rtx4090", "h200-141gb"].map(|name| {
-        let json: Value = serde_json::from_str(&plan(&sandbox, &["--json", "--for", name])).unwrap();
-        bytes(&json["machine"]["memory"])
-    });
+    let projected = |key: &str| json["projected"][key].as_f64().unwrap();
+    assert!((projected("seconds") - 10.0 * projected("seconds_per_step")).abs() < 1e-9);
+    let [small, large] =
+        ["rtx4090", "h200-141gb"].map(|name| bytes(&say_the_same(&["--for", name])["machine"]["memory"]));
     assert!(small < large);
+    let json = say_the_same(&["--for", "l4", "--set", "chunk_tokens=24", "--set", "kept_chunks=2"]);
+    assert_eq!(json["most_kept_chunks"], json["chunks"], "all of them can be kept");
+    assert_eq!(say_the_same(&["--for", "l4", "--set", "kept_chunks=auto"])["auto"], serde_json::json!(["kept_chunks"]));
+
+    sandbox.copy_model("bert", "huge");
+    let config =
+        sandbox.read("huge/config.json").replace("\"intermediate_size\": 64", "\"intermediate_size\": 9000000");
+    sandbox.write("huge/config.json", config);
+    let json = of_model("huge", &["--for", "l4", "--from-scratch"]);
+    assert_eq!((&json["fits"], &json["most_chunk_tokens"]), (&Value::from(false), &Value::Null));
+    assert!(json["change"].as_str().unwrap().starts_with("take a smaller model"), "{}", json["change"]);
+}
+
+/// With commas; one decimal where it has fewer than three digits, unless it is whole.
+fn count(number: f64) -> String {
+    if number < 99.95 && number.fract() != 0.0 {
+        return format!("{number:.1}");
+    }
+    let digits = format!("{number:.0}").into_bytes();
+    let groups: Vec<_> = digits.rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
+    groups.join(",")
+}
+
+/// Three digits, and the letter of a power of 1000.
+fn si(number: f64) -> String {
+    let power = (0..6).find(|&power| number < 999.5 * 1000f64.powi(power)).unwrap();
+    let number = number / 1000f64.powi(power);
+    let decimals = if number < 9.995 { 2 } else { usize::from(number < 99.95) };
+    format!("{number:.decimals$} {}", ["", "k", "M", "G", "T", "P"][power as usize])
+}
+
+fn duration(seconds: f64) -> String {
+    let units =
+        [(1.0, 1e3, "ms"), (120.0, 1.0, "seconds"), (7200.0, 1.0 / 60.0, "minutes"), (1e99, 1.0 / 3600.0, "hours")];
+    let (_, factor, unit) = units.into_iter().find(|(end, ..)| seconds < *end).unwrap();
+    let value = seconds * factor;
+    format!("{value:.*} {unit}", usize::from(value < 99.95))
+}
+
+/// What a plan prints, made of nothing but its JSON.
+fn text_of(json: &Value) -> String {
+    let number = |value: &Value| value.as_f64().unwrap();
+    let of = |key: &str| count(number(&json[key]));
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let mib = |value: &Value| count(number(value) / 1048576.0);
+    let mut lines = vec![
+        format!(
+            "model     {}: {} layers, hidden size {}, {} million parameters, in {}",
+            word(&json["model"]),
+            json["layers"],
+            json["hidden_size"],
+            count(number(&json["parameters"]) / 1e6),
+            word(&json["precision"])
+        ),
+        format!("data      {}", word(&json["data"])),
+        format!(
+            "batches   {} queries, {} texts; {} tokens on average, {} seen, {} at most",
+            json["batch_size"],
+            json["texts_per_step"],
+            of("tokens_per_step"),
+            of("most_tokens_seen"),
+            of("tokens_at_most")
+        ),
+        format!("machine   {}", word(&json["machine"]["name"])),
+        String::new(),
+        format!("{:<18}{:>10}", "memory", "MiB"),
+    ];
+    for item in json["memory"].as_array().unwrap() {
+        lines.push(format!("{:<18}{:>10}   {}", word(&item["item"]), mib(&item["bytes"]), word(&item["note"])));
+    }
+    let fits = match json["fits"].as_bool() {
+        Some(true) => ": it fits",
+        Some(false) => ": it does not fit",
+        None => ": it may not fit, for a plan is right to about 10 %",
+    };
+    let available = mib(&json["machine"]["memory"]);
+    lines.push(format!("{:<18}{:>10}   of {available} available{fits}", "total", mib(&json["total"])));
+    lines.push(String::new());
+    lines.extend(text_of_chunks(json));
+    if let Some(change) = json["change"].as_str() {
+        lines.push(format!("to make it fit: {change}"));
+    }
+    lines.push(String::new());
+    lines.extend(text_of_time(json));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn text_of_chunks(json: &Value) -> Vec<String> {
+    let [n, twice] = ["chunks", "chunks_computed_twice"].map(|key| json[key].as_u64().unwrap());
+    let none_or = |n: u64| if n == 0 { "none".to_owned() } else { count(n as f64) };
+    let auto = |key: &str| if json["auto"].as_array().unwrap().contains(&key.into()) { " (auto)" } else { "" };
+    let found = ["chunk_tokens", "kept_chunks"].map(|key| format!("{key} = {}{}", json[key], auto(key)));
+    let chunks = format!("{} chunk{}", count(n as f64), if n == 1 { "" } else { "s" });
+    let mut lines = vec![found.join(", "), format!("  a batch is {chunks}, {} of them computed twice", none_or(twice))];
+    if let Some(kept) = json["most_kept_chunks"].as_u64() {
+        let left = none_or(n - kept);
+        lines.push(format!("  kept_chunks = {kept} fits too: then {left} are computed twice, and steps are faster"));
+    }
+    lines.push(match &json["most_chunk_tokens"] {
+        Value::Null => format!("  not even chunks of the longest text fit, {} tokens", json["longest_text"]),
+        Value::String(any) if any == "any" => "  chunks of any size fit, with one of them kept".to_owned(),
+        most => format!("  the largest chunk_tokens that fits, with one chunk kept: {most}"),
+    });
+    lines
+}
+
+fn text_of_time(json: &Value) -> Vec<String> {
+    let (machine, projected) = (&json["machine"], &json["projected"]);
+    let of = |key: &str| projected[key].as_f64().unwrap();
+    let percent = |key: &str| format!("{:.0} %", 100.0 * projected["efficiency"][key].as_f64().unwrap());
+    let per_second = |key: &str| si(machine[key].as_f64().unwrap());
+    let source =
+        if machine["measured"].as_bool().unwrap() { "measured a moment ago" } else { "published by the maker" };
+    let steps = count(json["steps"].as_f64().unwrap());
+    let at_most = if json["steps_at_most"].as_bool().unwrap() { "at most " } else { "" };
+    vec![
+        format!(
+            "a step    {}FLOP in {} operations, which read and write at least {}B",
+            si(of("flops_per_step")),
+            count(of("operations_per_step").round()),
+            si(of("least_bytes_per_step"))
+        ),
+        format!(
+            "          about {}: {} tokens/s",
+            duration(of("seconds_per_step")),
+            count(of("tokens_per_second").round())
+        ),
+        format!("the run   {at_most}{steps} steps: about {}, evaluation not counted", duration(of("seconds"))),
+        format!(
+            "          projected, not measured: products at {} and attention at {} of {}FLOP/s,",
+            percent("products"),
+            percent("attention"),
+            per_second("flops_per_second")
+        ),
+        format!(
+            "          everything at no more than {} of {}B/s (both {source})",
+            percent("memory"),
+            per_second("bytes_per_second")
+        ),
+    ]
 }
 
 #[test]
@@ -59,6 +206,7 @@ fn what_cannot_be_planned_is_an_error() {
     let done = sandbox.hbt(&["plan", "--for", "tpu"]);
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("use one of this, a100-40gb"), "{}", done.stderr);
+    assert!(sandbox.hbt(&["plan", "--help"]).ok().stdout.contains("this, a100-40gb, a100-80gb, h100-80gb, h200-141gb"));
     let model = fixture("bert");
     let error = sandbox.hbt(&["plan", "--model", &model, "--data", "gone.jsonl"]).error();
     assert!(error.contains("gone.jsonl"), "{error}");

@@ -5,7 +5,7 @@ use crate::allocations::taken_in;
 use crate::common::fixture;
 use hbt::backend::cpu::CpuElement;
 use hbt::backend::tally::{Kind, Work};
-use hbt::backend::{Backend, Cpu, HostPairing, PackedBatch, Purpose, Tally};
+use hbt::backend::{AdamWCatchUp, Backend, Cpu, Element, HostPairing, Ints, PackedBatch, Purpose, Tally, Tensor};
 use hbt::config::Config;
 use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::bounds::BatchBounds;
@@ -107,6 +107,36 @@ fn work_of_a_step_is_what_formulas_say() {
     let adamw = Work { kind: Kind::Rows, flops: 0, bytes: (7 * h * f * size_of::<f32>()) as u64 };
     let times = once.iter().find(|(work, _)| *work == adamw).map_or(0, |(_, times)| *times);
     assert_eq!(times as usize, 2 * layers);
+}
+
+/// Rows that catch up: their weights are read and written, and their moments, which stay as they are, read.
+#[test]
+fn catching_up_writes_no_moments() {
+    fn bytes<E: Element>() -> u64 {
+        let tally = Tally::<E>::new(1);
+        let f32s = |shape: &[usize]| Tensor::<Tally<E>, f32>::zeros(&tally, shape).unwrap();
+        let i32s = |n: usize| Tensor::<Tally<E>, i32>::zeros(&tally, &[n]).unwrap();
+        let (mut weight, mut master) = (Tensor::zeros(&tally, &[10, 4]).unwrap(), f32s(&[10, 4]));
+        let (m, v, history, decays) = (f32s(&[10, 4]), f32s(&[10, 4]), f32s(&[1, 3]), f32s(&[5, 2]));
+        let (touched, mut current, rows) = (i32s(10), i32s(10), i32s(3));
+        let args = AdamWCatchUp {
+            weight: &mut weight,
+            master: (!E::IS_F32).then_some(&mut master),
+            m: &m,
+            v: &v,
+            touched: &touched,
+            current: &mut current,
+            rows: Some(Ints::all(&rows)),
+            history: &history,
+            update: 1,
+            decays: &decays,
+            eps: 1e-8,
+        };
+        tally.take_work();
+        tally.adamw_catch_up(args).unwrap();
+        tally.take_work()[0].0.bytes
+    }
+    assert_eq!((bytes::<f32>(), bytes::<half::bf16>()), (12 * (4 + 4 + 4 + 4), 12 * (2 + 4 + 4 + 4 + 4)));
 }
 
 /// Multiplications and additions of a step on `batch`, cut into chunks of which all but the last run forward twice.

@@ -97,11 +97,20 @@ impl<E: Element> Tally<E> {
         self.note(Kind::Product, 2 * m * n * k, bytes(args.a) + bytes(args.b) + out)
     }
 
-    /// What AdamW goes through for each of `n` elements besides the gradient: weight, both moments, and a master where there
-    /// is one. Working weights beside a master are only written.
-    fn adamw_bytes(n: usize) -> usize {
-        let weight = if E::IS_F32 { 8 } else { 8 + size_of::<E>() };
-        n * (weight + 16)
+    /// What an update of `n` weights reads and writes of them: the weight, or the master where there is one, and then the
+    /// working weight is only written.
+    fn weight_bytes(n: usize) -> usize {
+        n * (2 * size_of::<f32>() + if E::IS_F32 { 0 } else { size_of::<E>() })
+    }
+
+    /// One pass over both moments of `n` weights.
+    fn moment_bytes(n: usize) -> usize {
+        n * 2 * size_of::<f32>()
+    }
+
+    /// AdamW of `n` weights: their gradient is read, the rest read and written.
+    fn note_adamw(&self, n: usize) -> Result<()> {
+        self.note_rows(n * size_of::<f32>() + Self::weight_bytes(n) + 2 * Self::moment_bytes(n))
     }
 }
 
@@ -330,17 +339,17 @@ impl<E: Element> Backend for Tally<E> {
 
     fn adamw(&self, args: AdamW<Self>) -> Result<()> {
         args.check();
-        self.note_rows(bytes(args.grad) + Self::adamw_bytes(args.grad.len()))
+        self.note_adamw(args.grad.len())
     }
 
     fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {
         args.check();
-        self.note_rows(bytes(args.grad) + Self::adamw_bytes(args.grad.len()))
+        self.note_adamw(args.grad.len())
     }
 
     fn adamw_catch_up(&self, args: AdamWCatchUp<Self>) -> Result<()> {
         args.check();
-        let rows = args.rows.map_or(args.weight.rows(), Ints::len);
-        self.note_rows(Self::adamw_bytes(rows * args.weight.row_len()))
+        let n = args.rows.map_or(args.weight.rows(), Ints::len) * args.weight.row_len();
+        self.note_rows(Self::weight_bytes(n) + Self::moment_bytes(n))
     }
 }
