@@ -2,7 +2,7 @@
 
 mod mine;
 
-pub use mine::{Margin, MineArgs};
+pub use mine::{Limit, MineArgs};
 
 use std::path::{Path, PathBuf};
 
@@ -20,9 +20,9 @@ use crate::train::ProfileSteps;
 #[command(name = "hbt", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
 Quick start (works offline):
-  hbt train                         fine-tune the built-in encoder on the built-in questions
-  hbt compare                       see what hybrid batches gain over the two other kinds
-  hbt train --model DIR --data DIR  fine-tune your model on your data")]
+  hbt train                          fine-tune the built-in encoder on the built-in questions
+  hbt compare                        see what hybrid batches gain over the two other kinds
+  hbt train --model DIR --data FILE  fine-tune your model on your data")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -40,7 +40,7 @@ pub enum Command {
     Compare(RunArgs),
     /// Turn texts into embeddings
     Encode(EncodeArgs),
-    /// Find hard negatives for the data in the data, and write it with them
+    /// Write the data with hard negatives: passages of its own that a model takes for the answer
     Mine(MineArgs),
     /// Say what a run will take before it begins: memory, time, and what to change if it does not fit
     Plan(PlanArgs),
@@ -50,7 +50,7 @@ pub enum Command {
     Config(RunArgs),
     /// Measure how much of this machine's speed hbt uses, operation by operation
     Bench(BenchArgs),
-    /// Print what belongs into a bug report: version, processor, memory, devices
+    /// Print what belongs in a bug report: version, processor, memory, devices
     Info,
 }
 
@@ -74,7 +74,7 @@ impl Command {
 /// Where a command writes what it spent its time on.
 #[derive(Debug, Default, Args)]
 pub struct TraceArgs {
-    /// Write what took how long, by step, phase, layer and operation, for ui.perfetto.dev
+    /// Write a trace for ui.perfetto.dev: what took how long, by step, phase, layer and operation
     #[arg(long, value_name = "FILE.json")]
     pub trace: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ pub struct ConfigArgs {
     #[arg(value_name = "CONFIG.toml")]
     pub config: Option<PathBuf>,
 
-    /// Set any configuration key; may be given often. `hbt config` lists the keys
+    /// Set any configuration key (`hbt config` lists them), as in --set batch_size=64; may be repeated
     #[arg(long, value_name = "KEY=VALUE", display_order = 100)]
     pub set: Vec<Assignment>,
 }
@@ -113,7 +113,7 @@ impl ConfigArgs {
 /// Where and in which numbers a command computes.
 #[derive(Debug, Default, Args)]
 pub struct ComputeArgs {
-    /// Where the encoder runs [default: auto]
+    /// Where the encoder runs [default: auto, a GPU if there is one]
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]))]
     pub device: Option<String>,
 
@@ -146,7 +146,7 @@ pub struct InputArgs {
     #[arg(long, value_name = "DIR|ID")]
     pub model: Option<String>,
 
-    /// Training data: JSON Lines or SQuAD layout; may be given often [default: built-in parallel questions]
+    /// Training data: JSON Lines or SQuAD layout; may be repeated [default: built-in parallel questions]
     #[arg(long, value_name = "FILE|DIR")]
     pub data: Vec<String>,
 }
@@ -175,7 +175,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// Run directory for models, metrics and checkpoints [default: runs/train or runs/compare]
+    /// Run directory for models, metrics and checkpoints [default: runs/train; of compare: runs/compare]
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
 
@@ -213,11 +213,11 @@ pub struct TrainArgs {
     #[arg(long)]
     pub from_scratch: bool,
 
-    /// Go on with the run in the run directory where it was stopped
+    /// Go on where the run in the run directory was stopped
     #[arg(long)]
     pub resume: bool,
 
-    /// Print the result only
+    /// Print only the result
     #[arg(long, short)]
     pub quiet: bool,
 
@@ -225,7 +225,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
 
-    /// Profile steps A to B - 1, the first step being 1: only these are in a trace or told to nsys and ncu
+    /// Trace, or show to nsys and ncu, only steps A to B - 1, the first step being 1
     #[arg(long, value_name = "A..B")]
     pub profile_steps: Option<ProfileSteps>,
 }
@@ -264,7 +264,7 @@ pub struct PlanArgs {
     pub from_scratch: bool,
 
     /// The machine that the run is planned for.
-    #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This, help = Target::names())]
+    #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This, help = targets())]
     pub target: Target,
 
     /// Print JSON instead of tables
@@ -274,6 +274,10 @@ pub struct PlanArgs {
     /// Device and precision.
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+fn targets() -> String {
+    format!("Machine to plan for: {}", Target::names())
 }
 
 impl PlanArgs {
@@ -302,7 +306,7 @@ pub struct EvalArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(["all", "train", "test"]))]
     pub split: Option<String>,
 
-    /// Also write the result as JSON
+    /// Also write the result into this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
@@ -338,11 +342,11 @@ pub struct EncodeArgs {
     #[arg(long, value_name = "DIR|ID")]
     pub model: Option<String>,
 
-    /// Texts: one a line, or JSON Lines with a field "text"; - is standard input
+    /// Texts: one on each line, or JSON Lines with a field "text"; - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub input: PathBuf,
 
-    /// Where the embeddings go; - is standard output
+    /// Where the embeddings go; - is standard output, jsonl only
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
 
@@ -350,7 +354,7 @@ pub struct EncodeArgs {
     #[arg(long = "as", value_name = "KIND", value_enum, default_value_t = EncodeAs::Passage, hide_possible_values = true)]
     pub encode_as: EncodeAs,
 
-    /// npy: one float32 array, a row a text; jsonl: {"text", "embedding"} a line [default: by the output's name, else jsonl]
+    /// npy: one float32 array, a row for each text; jsonl: {"text", "embedding"} on each line [default: npy for an output called .npy, else jsonl]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub format: Option<EncodeFormat>,
 
@@ -377,11 +381,11 @@ impl EncodeArgs {
 /// Options of `hbt bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure, separated by commas; attention,train_step for example [default: all but info_nce_large]
+    /// What to measure, such as attention,train_step; an unknown one lists them all [default: all but info_nce_large]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub op: Vec<Op>,
 
-    /// Where to measure [default: auto]
+    /// Where to measure [default: auto, a GPU if there is one]
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]))]
     pub device: Option<String>,
 
@@ -389,8 +393,8 @@ pub struct BenchArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16"]), hide_possible_values = true)]
     pub precision: Option<String>,
 
-    /// Measure everything so often and keep the best, for machines with other work
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Measure everything N times and keep the best, for machines with other work
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub repeat: u32,
 
     /// Print one JSON object a line instead of a table
@@ -411,6 +415,12 @@ impl BenchArgs {
     pub fn draft(&self) -> Result<Draft> {
         self.config.draft(&[("--device", "device", &self.device), ("--precision", "precision", &self.precision)])
     }
+}
+
+/// Parses how many of something, or which, from the first on.
+fn at_least_one(text: &str) -> std::result::Result<u32, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number.ok_or_else(|| "write a whole number from 1 on, in digits only".to_owned())
 }
 
 /// What the texts given to `hbt encode` are.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Has the C library give buffers of 4 MiB and more back to the system as soon as they are freed. By itself it moves that bound
+/// Has the C library give buffers of 1 MiB and more back to the system as soon as they are freed. By itself it moves that bound
 /// up to 32 MiB with every large buffer that comes and goes, and keeps what is below it, a heap for each thread: runs of the
 /// same work then differ by half in what they take.
 ///
@@ -18,7 +18,7 @@ pub fn keep_no_large_buffers() {
             safe fn mallopt(param: c_int, value: c_int) -> c_int;
         }
         const M_MMAP_THRESHOLD: c_int = -3;
-        mallopt(M_MMAP_THRESHOLD, 4 << 20);
+        mallopt(M_MMAP_THRESHOLD, 1 << 20);
     }
 }
 

@@ -161,6 +161,12 @@ pub fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+/// Makes a named pipe. Where one lies, [`Sandbox::contents`] would wait for ever.
+#[cfg(unix)]
+pub fn fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 /// `hbt train` on `data.jsonl` into `run`, with 4 queries a step and a temperature that suits tiny models, then `more`.
 pub fn train<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["train", "--model", model, "--data", "data.jsonl", "--out", "run"];

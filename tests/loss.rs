@@ -7,6 +7,7 @@ use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
 use hbt::backend::{Backend, Element, Ints, Pairing, Tally, Tensor};
 use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
+use std::panic::catch_unwind;
 
 const D: usize = 9;
 const TEMPERATURE: f32 = 0.1;
@@ -172,11 +173,14 @@ fn planted<B: Backend>(config: LossConfig) -> Case {
 /// The same texts and parallel versions are no negatives, whoever brings them.
 fn false_negatives_are_left_out<B: Backend>(backend: &B) {
     for symmetric in [false, true] {
-        let configs = [
+        let mut configs = vec![
             base(symmetric),
             LossConfig { query_negatives: true, ..base(symmetric) },
             LossConfig { dimensions: vec![(D, 1.0), (4, 0.5)], ..base(symmetric) },
         ];
+        if symmetric {
+            configs.push(LossConfig { passage_negatives: true, ..base(true) });
+        }
         for config in configs {
             let queries = config.query_negatives;
             let case = planted::<B>(config);
@@ -232,6 +236,14 @@ fn a_learned_temperature_follows_adam() {
     assert!((learned.temperature() - 0.01).abs() < 1e-12);
 }
 
+#[test]
+fn dimensions_come_largest_first() {
+    for wrong in [vec![(4, 1.0), (D, 1.0)], vec![(D, 1.0), (D, 0.5)], vec![(D + 1, 1.0)], vec![(0, 1.0)]] {
+        let config = LossConfig { dimensions: wrong, ..base(false) };
+        assert!(catch_unwind(|| InfoNce::new(&Tally::<f32>::new(1), D, config)).is_err());
+    }
+}
+
 /// A smaller batch could have more rows in a chunk than the largest one. On a backend that only counts, so at full size.
 #[test]
 fn no_batch_needs_more_memory_than_was_reserved() {
@@ -250,6 +262,20 @@ fn no_batch_needs_more_memory_than_was_reserved() {
             loss.forward_backward(&tally, &embeddings, pairing, &mut gradient, &mut results).unwrap();
             assert_eq!(tally.memory(), before, "{n_seqs} sequences");
         }
+    }
+}
+
+/// The bound that README gives, with the gradient of the embeddings, of 192 MiB, counted too; the matrix of all scores alone
+/// would be 16 GiB.
+#[test]
+fn sixty_five_thousand_queries_take_less_than_a_gigabyte_besides_their_embeddings() {
+    let tally = Tally::<f32>::new(1);
+    let (n, d) = (1 << 16, 384);
+    for symmetric in [false, true] {
+        let mut loss = InfoNce::new(&tally, d, base(symmetric)).unwrap();
+        loss.reserve(&tally, n, n).unwrap();
+        let bytes = tally.memory().on_device() + (2 * n * d * size_of::<f32>()) as u64;
+        assert!((600 << 20..1_000_000_000).contains(&bytes), "symmetric: {symmetric}: {bytes} bytes");
     }
 }
 

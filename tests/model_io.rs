@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod hub;
+mod new_file;
 mod read;
 mod tiny;
 mod write;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{ComputeArgs, InputArgs, TraceArgs};
+use super::{ComputeArgs, ConfigArgs, TraceArgs, at_least_one};
 use crate::Result;
 use crate::config::Draft;
 use crate::mine::{Languages, Rules, Sampling};
@@ -23,53 +23,62 @@ Every row comes out as it was, its negatives added under the name that its layou
 negative, negative_passages, or columns negative_1, negative_2, ...), in parallel rows by language. A SQuAD directory \
 becomes parallel rows. Training takes negatives in the language of the row's positive.")]
 pub struct MineArgs {
-    /// Model and data.
+    /// Configuration file and `--set`.
     #[command(flatten)]
-    pub input: InputArgs,
+    pub config: ConfigArgs,
 
-    /// The data with its negatives, as JSON Lines; a file with this name is replaced
+    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: Option<String>,
+
+    /// Data to mine: JSON Lines or SQuAD layout [default: built-in parallel questions]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub data: Option<String>,
+
+    /// Where the data goes with its negatives, as JSON Lines; - is standard output
     #[arg(long, value_name = "FILE.jsonl")]
     pub output: PathBuf,
 
-    /// Negatives a row, fewer where fewer qualify; with --languages same in each language
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive())]
+    /// Negatives to find for each row, with --languages same in each language; fewer where fewer qualify
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     pub num_negatives: u32,
 
     /// Best rank to mine, 1 being the best passage that does not hold the answer
-    #[arg(long, value_name = "RANK", default_value_t = 10, value_parser = positive())]
+    #[arg(long, value_name = "RANK", default_value_t = 10, value_parser = at_least_one)]
     pub range_min: u32,
 
     /// Worst rank to mine
-    #[arg(long, value_name = "RANK", default_value_t = 100, value_parser = positive())]
+    #[arg(long, value_name = "RANK", default_value_t = 100, value_parser = at_least_one)]
     pub range_max: u32,
 
-    /// Keep a negative if its score is at most positive - X |positive|: for X = 0.05 at most 95 % of a
-    /// positive score; none asks for nothing
+    /// Mine only what scores at most positive - X |positive|: for X = 0.05, at most 95 % of a positive
+    /// score
     #[arg(long, value_name = "X|none", default_value = "0.05", allow_negative_numbers = true)]
-    pub relative_margin: Margin,
+    pub relative_margin: Limit,
 
-    /// Keep a negative if its score is at most positive - X
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub absolute_margin: Option<f32>,
+    /// Mine only what scores at most positive - X
+    #[arg(long, value_name = "X|none", default_value = "none", allow_negative_numbers = true)]
+    pub absolute_margin: Limit,
 
-    /// Keep a negative if its score is at most X
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub max_score: Option<f32>,
+    /// Mine only what scores at most X
+    #[arg(long, value_name = "X|none", default_value = "none", allow_negative_numbers = true)]
+    pub max_score: Limit,
 
-    /// Keep a negative if its score is at least X
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub min_score: Option<f32>,
+    /// Mine only what scores at least X
+    #[arg(long, value_name = "X|none", default_value = "none", allow_negative_numbers = true)]
+    pub min_score: Limit,
 
-    /// Where to look: same, in each language that the row has a positive in; all, in all languages
-    /// ranked together; or only some, such as en,de
+    /// Where to look: in each language that the row has a positive in (same), in all languages ranked
+    /// together (all), or in some ranked together, such as en,de
     #[arg(long, value_name = "same|all|LANG,...", default_value = "same")]
     pub languages: Languages,
 
-    /// Of the passages that qualify take those with the highest scores (top), or any, drawn by the seed (random)
+    /// Of the passages that qualify, take those with the highest scores (top) or any, drawn by the seed
+    /// (random)
     #[arg(long, value_name = "top|random", default_value = "top")]
     pub sampling_strategy: Sampling,
 
-    /// Take the mined negatives for those that the rows have, instead of adding to them
+    /// Put the mined negatives in the place of those that the rows have, instead of adding to them
     #[arg(long)]
     pub replace_negatives: bool,
 
@@ -85,7 +94,7 @@ pub struct MineArgs {
 impl MineArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
-        self.compute.apply(self.input.draft()?)
+        self.compute.apply(self.config.draft(&[("--model", "model", &self.model), ("--data", "data", &self.data)])?)
     }
 
     /// The rules typed; the seed is the configuration's.
@@ -95,9 +104,9 @@ impl MineArgs {
             range_min: self.range_min as usize,
             range_max: self.range_max as usize,
             relative_margin: self.relative_margin.0,
-            absolute_margin: self.absolute_margin,
-            max_score: self.max_score,
-            min_score: self.min_score,
+            absolute_margin: self.absolute_margin.0,
+            max_score: self.max_score.0,
+            min_score: self.min_score.0,
             languages: self.languages.clone(),
             sampling_strategy: self.sampling_strategy,
             replace: self.replace_negatives,
@@ -106,22 +115,18 @@ impl MineArgs {
     }
 }
 
-/// A margin that can be switched off.
+/// A margin or bound of scores, which can be switched off.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Margin(pub Option<f32>);
+pub struct Limit(pub Option<f32>);
 
-impl FromStr for Margin {
+impl FromStr for Limit {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "none" => Ok(Margin(None)),
-            number => number.parse().map(|margin| Margin(Some(margin))).map_err(|_| "not a number, nor none".into()),
+        match text.parse::<f32>() {
+            _ if text == "none" => Ok(Limit(None)),
+            Ok(number) if number.is_finite() => Ok(Limit(Some(number))),
+            _ => Err("write a number, such as 0.05, or none".to_owned()),
         }
     }
-}
-
-/// Whole numbers from 1 on.
-fn positive() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
 }

@@ -1,5 +1,6 @@
 //! `hbt encode`
 
+use super::output::{Output, is_stdout};
 use super::{Job, finish, model_dir, on_device};
 use hbt::backend::Backend;
 use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
@@ -8,12 +9,10 @@ use hbt::data::formats::parse_object;
 use hbt::eval::Embeddings;
 use hbt::eval::encode::Retriever;
 use hbt::eval::npy::NpyWriter;
-use hbt::model::fs::{persist, temporary_beside};
 use hbt::progress::Counter;
 use hbt::{Error, Result};
-use std::io::{self, BufRead, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use std::io::{self, BufRead, Write};
+use std::path::Path;
 
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
@@ -52,48 +51,41 @@ impl Job for EncodeJob<'_> {
     }
 }
 
-/// Where embeddings go. A file gets its name only when it is complete.
+/// Where embeddings go.
 enum Sink {
     Npy(NpyWriter),
-    JsonlFile(BufWriter<NamedTempFile>, PathBuf),
-    JsonlStdout(BufWriter<io::Stdout>),
+    Jsonl(Output),
 }
 
 impl Sink {
     fn open(output: &Path, format: Option<EncodeFormat>, dim: usize) -> Result<Self> {
-        let is_stdout = output == Path::new("-");
         let by_name =
             if output.extension().is_some_and(|e| e == "npy") { EncodeFormat::Npy } else { EncodeFormat::Jsonl };
         match format.unwrap_or(by_name) {
-            EncodeFormat::Npy if is_stdout => {
+            EncodeFormat::Npy if is_stdout(output) => {
                 Err(Error::config("--format", "npy needs a file to go to; add --output FILE.npy"))
             }
             EncodeFormat::Npy => NpyWriter::create(output, dim).map(Sink::Npy),
-            EncodeFormat::Jsonl if is_stdout => Ok(Sink::JsonlStdout(BufWriter::new(io::stdout()))),
-            EncodeFormat::Jsonl => Ok(Sink::JsonlFile(BufWriter::new(temporary_beside(output)?), output.to_owned())),
+            EncodeFormat::Jsonl => Output::open(output).map(Sink::Jsonl),
         }
     }
 
     fn write(&mut self, texts: &[String], embeddings: &Embeddings) -> Result<()> {
         match self {
             Sink::Npy(writer) => writer.write_rows(embeddings.values()),
-            Sink::JsonlFile(file, path) => {
-                write_jsonl(file, texts, embeddings).map_err(|e| Error::io("write", &*path, e))
-            }
-            Sink::JsonlStdout(out) => write_jsonl(out, texts, embeddings).map_err(crate::stdout_error),
+            Sink::Jsonl(output) => output.write(|out| write_jsonl(out, texts, embeddings)),
         }
     }
 
     fn finish(self) -> Result<()> {
         match self {
             Sink::Npy(writer) => writer.finish(),
-            Sink::JsonlFile(file, path) => persist(file, &path),
-            Sink::JsonlStdout(mut out) => out.flush().map_err(crate::stdout_error),
+            Sink::Jsonl(output) => output.finish(),
         }
     }
 }
 
-fn write_jsonl(out: &mut impl Write, texts: &[String], embeddings: &Embeddings) -> io::Result<()> {
+fn write_jsonl(out: &mut dyn Write, texts: &[String], embeddings: &Embeddings) -> io::Result<()> {
     #[derive(serde::Serialize)]
     struct Line<'a> {
         text: &'a str,

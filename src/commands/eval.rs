@@ -7,26 +7,23 @@ use hbt::config::Config;
 use hbt::eval::EvalReport;
 use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::EvalSet;
+use hbt::model::fs::{NewFile, write_file_atomic};
 use hbt::progress::Counter;
 use hbt::{Error, Result};
 
 /// Evaluates, prints the table, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
-    // Found out now, not after an hour.
-    let folder = args.json.as_deref().and_then(|path| path.parent()).filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Error::config("--json", format!("there is no directory {}; create it first", folder.display())));
-    }
-    if let Some(path) = args.json.as_deref().filter(|path| path.is_dir()) {
-        return Err(Error::config("--json", format!("{} is a directory; name a file in it", path.display())));
+    if let Some(path) = &args.json {
+        // Found out now, not after an hour.
+        NewFile::check(path)?;
     }
     let set = eval_set(&config)?;
     let report = evaluate(&config, &set)?;
     crate::print(&format!("{report}\n"))?;
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report).map_err(|e| Error::other(e.to_string()))?;
-        hbt::model::fs::write_file_atomic(path, format!("{text}\n").as_bytes())?;
+        write_file_atomic(path, format!("{text}\n").as_bytes())?;
     }
     Ok(())
 }

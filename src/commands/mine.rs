@@ -1,16 +1,15 @@
 //! `hbt mine`
 
-use std::io::BufWriter;
 use std::path::Path;
 
+use super::output::{Output, is_stdout};
 use super::{Job, data_source, datasets, finish, model_dir, on_device};
 use hbt::backend::Backend;
 use hbt::cli::MineArgs;
 use hbt::config::Config;
 use hbt::eval::encode::Retriever;
 use hbt::mine::{Corpus, Input, Mined, Rules, mine};
-use hbt::model::fs::{persist, temporary_beside};
-use hbt::progress::Counter;
+use hbt::progress::{Counter, say};
 use hbt::{Error, Result};
 
 /// Mines, writes the data with its negatives, and prints a summary.
@@ -18,21 +17,27 @@ pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let rules = Rules { seed: config.seed, ..args.rules() };
     rules.check()?;
+    // Found out now, not after an hour.
+    Output::check(&args.output)?;
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
-        let message = format!("has {} datasets; mine each by itself, into a file of its own", datasets.len());
+        let message =
+            format!("there are {}; mine each by itself, with --data and an --output of its own", datasets.len());
         return Err(Error::config("datasets", message));
     };
     let input = Input::open(&data_source(&config, dataset))?;
     if input.files().any(|file| is_same(file, &args.output)) {
         return Err(Error::config("--output", "is a file of the data itself; name another one"));
     }
-    // Created first: an hour of mining must not end in a folder that takes no file.
-    let mut file = BufWriter::new(temporary_beside(&args.output)?);
     let corpus = input.corpus()?;
     let mined = on_device(&config, MineJob { config: &config, corpus: &corpus, rules: &rules })?;
-    input.write(&corpus, &mined, &rules, &mut file)?;
-    persist(file, &args.output)?;
+    let mut output = Output::open(&args.output)?;
+    input.write(&corpus, &mined, &rules, &mut |row| output.write(|out| writeln!(out, "{row}")))?;
+    output.finish()?;
+    if is_stdout(&args.output) {
+        say(mined.report.to_string().trim_end());
+        return Ok(());
+    }
     crate::print(&mined.report.to_string())
 }
 

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod encode;
 pub mod eval;
 pub mod mine;
+mod output;
 pub mod plan;
 pub mod prepare;
 pub mod trace;

@@ -1,18 +1,16 @@
 //! `--trace`, and the profiler that started hbt: what records the ranges of a command, and where they go.
 
-use hbt::model::fs::temporary_beside;
+use hbt::model::fs::NewFile;
 use hbt::progress::say;
 use hbt::{Error, Result, trace};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use tempfile::NamedTempFile;
 
 /// What a shell gives a process that Ctrl-C ended: `hbt train && upload` must not go on after it.
 pub const INTERRUPTED: u8 = 130;
 
 /// The trace's file until it is written, which happens once: at the end, or wherever the command ends early.
-static TRACE: Mutex<Option<(NamedTempFile, PathBuf)>> = Mutex::new(None);
+static TRACE: Mutex<Option<NewFile>> = Mutex::new(None);
 
 /// Runs a command, and writes its ranges to `file` when it ends: with a result, an error, a panic or by Ctrl-C. Whatever
 /// is not in a command's own hands then, `ends_at_once` upon Ctrl-C.
@@ -45,24 +43,18 @@ pub fn interrupted() -> ! {
 
 /// Refuses a file that cannot be written, before any work is done for it.
 fn open(path: &Path) -> Result<()> {
-    if path.exists() && !path.is_file() {
-        return Err(Error::config("--trace", format!("{} is no file; name one that can be replaced", path.display())));
-    }
-    *TRACE.lock().unwrap_or_else(PoisonError::into_inner) = Some((temporary_beside(path)?, path.to_owned()));
+    *TRACE.lock().unwrap_or_else(PoisonError::into_inner) = Some(NewFile::create(path)?);
     trace::record();
     Ok(())
 }
 
 /// Gives the trace its name, unless that has been done.
 fn write() -> Result<()> {
-    let Some((file, path)) = TRACE.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+    let Some(mut file) = TRACE.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
     trace::set_active(false);
-    let failed = |e| Error::io("write", &path, e);
-    let mut file = BufWriter::with_capacity(1 << 20, file);
-    let written = trace::write_chrome_trace(&mut file).and_then(|written| file.flush().map(|()| written));
-    let written = written.map_err(failed)?;
-    let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.persist(&path).map_err(|e| failed(e.error))?;
+    let path = file.path().to_owned();
+    let written = trace::write_chrome_trace(&mut file).map_err(|e| Error::io("write", &path, e))?;
+    file.persist()?;
     let left_out = match written.left_out {
         0 => String::new(),
         n => format!("; {n} later ones are left out: choose steps with --profile-steps"),

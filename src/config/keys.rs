@@ -103,7 +103,7 @@ keys! {
         passage_unit: PassageUnit = PassageUnit::Sentence, ANY;
         /// Several sets of training data, where data names one
         datasets: Vec<Dataset> = Vec::new(), ANY;
-        /// Share of each dataset: weights, weights times sizes (proportional, tempered), or one after the other
+        /// Share of each dataset: by weights, by weights times sizes (temperature: evened out), or in turn (round_robin)
         dataset_sampling: DatasetSampling = DatasetSampling::Proportional, ANY;
         /// For dataset_sampling = temperature: 1 is proportional to the sizes, larger is more even
         dataset_temperature: f64 = 3.0, at_least(1.0);
@@ -143,7 +143,7 @@ keys! {
         batch_size: usize = 100, at_least(2.0);
         /// Hard negatives used for each query; none: as many as the data gives
         negatives_per_query: Option<usize> = None, at_least(0.0);
-        /// A negative that a teacher scored above its positive less this is none; none: scores in the data are not used
+        /// Leave out negatives that a teacher scored above their positive's score less this; none: its scores are not used
         teacher_margin: Option<f64> = None, ANY;
         /// Tokens embedded at once: sets the memory a step needs, not its result; auto: as many as fit and gain speed
         ///
@@ -225,7 +225,7 @@ keys! {
     "Run" {
         /// Run directory: configuration, metrics, checkpoint and models go there
         out: PathBuf = PathBuf::from("runs/train"), ANY;
-        /// Where the encoder runs; auto: the CPU, the only device of this version
+        /// Where the encoder runs; auto: the first GPU if hbt can compute on it, else the CPU
         device: Device = Device::Auto, ANY;
         /// Number type of activations and working weights; auto: bf16 where the processor is faster with it, else f32
         precision: Precision = Precision::Auto, ANY;

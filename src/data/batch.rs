@@ -37,8 +37,8 @@ pub struct Batch {
     /// have an equal text here, be it a query or a passage. Counted from 0 by first appearance: `(n_seqs,)`. A passage with a query's
     /// label answers it, whichever row it is of.
     pub labels: Vec<i32>,
-    /// For each query the range (first, end) of passages that it must not take as negatives, although their labels
-    /// differ: those of its row that a teacher rejects. Empty where it rejects none: `(2 n_queries,)`.
+    /// For each query the range (first, end) of passages that it and its positive must not take as negatives, although their
+    /// labels differ: those of its row that a teacher rejects. Empty where it rejects none: `(2 n_queries,)`.
     pub rejected: Vec<i32>,
     /// Language of each query: `(n_queries,)`.
     pub query_langs: Vec<LangId>,

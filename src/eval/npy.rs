@@ -3,11 +3,10 @@
 //! Format 1.0: magic, version, a header of fixed length, then the values, little-endian and row-major. The number of rows is
 //! known only at the end of a stream, so the header is padded generously and written again when it is.
 
-use crate::model::fs::temporary_beside;
+use crate::model::fs::NewFile;
 use crate::{Error, Result};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
 /// Bytes before the values. The format asks for a multiple of 64; 128 hold any shape.
 const HEADER_LEN: usize = 128;
@@ -15,22 +14,19 @@ const HEADER_LEN: usize = 128;
 /// Writes an `.npy` file row by row. Nothing appears under the final name until [`NpyWriter::finish`]; a writer that
 /// is dropped before leaves nothing behind.
 pub struct NpyWriter {
-    path: PathBuf,
     dim: usize,
     n_rows: u64,
-    file: BufWriter<NamedTempFile>,
+    file: NewFile,
 }
 
 impl NpyWriter {
     /// Starts a file of rows of `dim` values.
     ///
     /// # Errors
-    /// When no file can be created in the folder of `path`.
+    /// As [`NewFile::create`].
     pub fn create(path: impl AsRef<Path>, dim: usize) -> Result<Self> {
-        let path = path.as_ref().to_owned();
-        let file = temporary_beside(&path)?;
-        let mut writer = Self { dim, n_rows: 0, file: BufWriter::with_capacity(1 << 16, file), path };
-        writer.on_file("write", |file| file.write_all(&header(0, dim)))?;
+        let mut writer = Self { dim, n_rows: 0, file: NewFile::create(path.as_ref())? };
+        writer.write(|file| file.write_all(&header(0, dim)))?;
         Ok(writer)
     }
 
@@ -41,32 +37,24 @@ impl NpyWriter {
     pub fn write_rows(&mut self, rows: &[f32]) -> Result<()> {
         assert!(rows.len().is_multiple_of(self.dim), "{} values are no rows of {}", rows.len(), self.dim);
         self.n_rows += (rows.len() / self.dim) as u64;
-        self.on_file("write", |file| rows.iter().try_for_each(|x| file.write_all(&x.to_le_bytes())))
+        self.write(|file| rows.iter().try_for_each(|x| file.write_all(&x.to_le_bytes())))
     }
 
     /// Completes the file and gives it its name, replacing a file that had it.
     ///
     /// # Errors
-    /// When the file cannot be completed, synced or renamed; the old file is then untouched.
+    /// As [`NewFile::persist`].
     pub fn finish(mut self) -> Result<()> {
         let header = header(self.n_rows, self.dim);
-        self.on_file("write", |file| {
+        self.write(|file| {
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(&header)?;
-            file.flush()?;
-            file.get_ref().as_file().sync_all()
+            file.write_all(&header)
         })?;
-        let file = self.file.into_inner().map_err(|e| Error::io("write", &self.path, e.into_error()))?;
-        file.persist(&self.path).map_err(|e| Error::io("write", &self.path, e.error))?;
-        Ok(())
+        self.file.persist()
     }
 
-    fn on_file<T>(
-        &mut self,
-        action: &'static str,
-        f: impl FnOnce(&mut BufWriter<NamedTempFile>) -> io::Result<T>,
-    ) -> Result<T> {
-        f(&mut self.file).map_err(|e| Error::io(action, &self.path, e))
+    fn write(&mut self, f: impl FnOnce(&mut NewFile) -> io::Result<()>) -> Result<()> {
+        f(&mut self.file).map_err(|e| Error::io("write", self.file.path(), e))
     }
 }
 

@@ -10,7 +10,8 @@ use super::report::{LossReport, RowSums};
 use crate::backend::{Backend, Pairing, Tensor};
 use crate::{Result, trace};
 
-/// Most scores held at once: 128 MiB of them, and as much again for their gradient.
+/// Most scores held at once, 128 MiB of them and at most as much again for their gradient, as long as that makes no fewer
+/// rows than [`ROWS_PER_CHUNK`] has: with more than 262,144 sequences it does, and memory grows with their number.
 const MOST_SCORES: usize = 1 << 25;
 /// Rows of scores held at once: enough for a matrix product at its full speed, and no more than serve it.
 const ROWS_PER_CHUNK: std::ops::RangeInclusive<usize> = 128..=1024;
@@ -53,6 +54,11 @@ impl LossConfig {
         }
     }
 
+    /// Columns of the scores of a batch of `n_queries` queries in `n_seqs` sequences.
+    pub(super) fn n_columns(&self, n_queries: usize, n_seqs: usize) -> usize {
+        if self.has_both_sides() { n_seqs } else { n_seqs - n_queries }
+    }
+
     /// Whether queries and passages are both candidates.
     pub(super) fn has_both_sides(&self) -> bool {
         self.query_negatives || self.passage_negatives
@@ -93,12 +99,14 @@ impl<B: Backend> InfoNce<B> {
     /// When the device has no memory left.
     ///
     /// # Panics
-    /// When `config` has dimensions that an embedding does not have.
+    /// When `config` has dimensions that an embedding does not have, or has them in another order than the largest first:
+    /// the cosines that are reported are those of the first.
     pub fn new(backend: &B, embedding_size: usize, mut config: LossConfig) -> Result<Self> {
         if config.dimensions.is_empty() {
             config.dimensions.push((embedding_size, 1.0));
         }
         assert!(config.dimensions.iter().all(|&(d, _)| (1..=embedding_size).contains(&d)), "info_nce: dimensions");
+        assert!(config.dimensions.is_sorted_by(|a, b| a.0 > b.0), "info_nce: largest dimensions first");
         Ok(Self {
             config,
             embedding_size,
@@ -139,7 +147,8 @@ impl<B: Backend> InfoNce<B> {
 
     /// Rows of scores held at once for a batch of `n_queries` queries in `n_seqs` sequences.
     fn rows_per_chunk(&self, n_queries: usize, n_seqs: usize) -> usize {
-        let rows = (MOST_SCORES / n_seqs).clamp(*ROWS_PER_CHUNK.start(), *ROWS_PER_CHUNK.end());
+        let rows = (MOST_SCORES / self.config.n_columns(n_queries, n_seqs))
+            .clamp(*ROWS_PER_CHUNK.start(), *ROWS_PER_CHUNK.end());
         rows.min(self.most_rows).min(n_queries)
     }
 

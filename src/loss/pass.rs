@@ -50,7 +50,7 @@ impl<B: Backend> Buffers<B> {
         rows: usize,
         d: usize,
     ) -> Result<()> {
-        let n = if config.has_both_sides() { n_seqs } else { n_seqs - n_queries };
+        let n = config.n_columns(n_queries, n_seqs);
         self.candidates.resize_matrix(backend, n, d)?;
         self.d_candidates.resize_matrix(backend, n, d)?;
         self.resize_chunk(backend, rows)?;
@@ -185,13 +185,12 @@ impl<B: Backend> Pass<'_, B> {
 
     fn candidates(&self, direction: &Direction, chunk: &Chunk) -> Candidates<'_, B> {
         let Pairing { n_queries, labels, rejected, .. } = self.pairing;
-        // A teacher judges queries' candidates.
-        let rejected = (direction.first_seq == 0).then_some(rejected);
         Candidates {
             first_positive: direction.first_positive + chunk.start,
             row_labels: labels.part(self.seqs(direction, chunk)),
             column_labels: labels.part(self.first_candidate()..labels.len()),
-            rejected: rejected.map(|rejected| rejected.part(2 * chunk.start..2 * chunk.end)),
+            // What a teacher holds to answer the query as well as the positive does is no negative of either.
+            rejected: Some(rejected.part(2 * chunk.start..2 * chunk.end)),
             first_passage: n_queries - self.first_candidate(),
             skipped: direction.skipped.clone(),
             false_negative_margin: self.config.false_negative_margin.unwrap_or(f32::INFINITY),

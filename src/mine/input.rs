@@ -1,7 +1,5 @@
 //! The data, read twice: to learn what there is to mine, and to write it again with its negatives.
 
-use std::io::Write;
-
 use super::{Corpus, Mined, Rules};
 use crate::data::formats::{DataFormat, DataSource, Group, Resolved, Text, add_negatives, parallel_row};
 use crate::{Error, Result};
@@ -44,13 +42,18 @@ impl Input {
         }))
     }
 
-    /// Writes every row with its negatives, one JSON object a line; `corpus` is this input's.
+    /// Hands every row with its negatives to `write`, as one line of JSON; `corpus` is this input's.
     ///
     /// # Errors
-    /// When something cannot be read or written, or the data has changed since it was read.
-    pub fn write(&self, corpus: &Corpus, mined: &Mined, rules: &Rules, out: &mut impl Write) -> Result<()> {
+    /// Those of `write`, and when something cannot be read or the data has changed since it was read.
+    pub fn write(
+        &self,
+        corpus: &Corpus,
+        mined: &Mined,
+        rules: &Rules,
+        write: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
         let mut rows = mined.negatives.iter().map(|row| row.iter().map(|&p| corpus.text(p)).collect::<Vec<Text>>());
-        let mut write = |line: &str| writeln!(out, "{line}").map_err(|e| Error::io("write", "the mined rows", e));
         let has_changed = || Error::file(self.data.path(), "changed while it was mined; run the command again");
         if let Some(groups) = &self.squad {
             for (group, negatives) in groups.iter().zip(rows) {

@@ -221,9 +221,10 @@ impl<'a, B: Backend> Mining<'a, B> {
         let report = &self.mined.report;
         if report.n_negatives == 0 {
             return Err(Error::other(format!(
-                "no negative was found among {} passages, so nothing was written: {}; lower --range-min or the margins",
+                "no negative was found among {} passages, so nothing was written: {}; {}",
                 self.corpus.passages.len(),
                 report.excluded_in_words(),
+                report.remedy(),
             )));
         }
         Ok(self.mined)

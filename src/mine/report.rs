@@ -89,19 +89,47 @@ impl MineReport {
 
     /// How many passages each rule has excluded, those that excluded none left out.
     pub fn excluded_in_words(&self) -> String {
-        let Excluded { answers, above, known, relative_margin, absolute_margin, max_score, min_score } = self.excluded;
-        let rules = [
-            (answers, "hold the answer"),
-            (above, "rank above --range-min"),
-            (known, "are negatives already"),
-            (relative_margin, "within --relative-margin"),
-            (absolute_margin, "within --absolute-margin"),
-            (max_score, "above --max-score"),
-            (min_score, "below --min-score"),
-        ];
-        let words: Vec<String> = rules.iter().filter(|(n, _)| *n > 0).map(|(n, rule)| format!("{n} {rule}")).collect();
+        let words: Vec<String> =
+            self.by_rule().iter().filter(|rule| rule.n > 0).map(|rule| format!("{} {}", rule.n, rule.what)).collect();
         if words.is_empty() { "no rank lies in the window".to_owned() } else { words.join(", ") }
     }
+
+    /// What to change so that the rule that excluded most excludes less.
+    pub fn remedy(&self) -> &'static str {
+        // Passages that hold the answer have no rank; no rule keeps others out.
+        let [answers, rules @ ..] = self.by_rule();
+        // Of equal ones the first.
+        rules.into_iter().filter(|rule| rule.n > 0).rev().max_by_key(|rule| rule.n).unwrap_or(answers).remedy
+    }
+
+    /// In the order in which the rules are asked.
+    fn by_rule(&self) -> [Rule; 7] {
+        let Excluded { answers, above, known, relative_margin, absolute_margin, max_score, min_score } = self.excluded;
+        [
+            (answers, "hold the answer", "the data needs passages that answer other questions"),
+            (above, "rank above --range-min", "lower --range-min"),
+            (
+                known,
+                "are negatives already",
+                "raise --range-max, or take others in their place with --replace-negatives",
+            ),
+            (relative_margin, "within --relative-margin", "lower --relative-margin"),
+            (absolute_margin, "within --absolute-margin", "lower --absolute-margin"),
+            (max_score, "above --max-score", "raise --max-score"),
+            (min_score, "below --min-score", "lower --min-score"),
+        ]
+        .map(|(n, what, remedy)| Rule { n, what, remedy })
+    }
+}
+
+/// What a rule did.
+struct Rule {
+    /// Passages that it has excluded.
+    n: u64,
+    /// What is said of them.
+    what: &'static str,
+    /// How to have fewer of them.
+    remedy: &'static str,
 }
 
 impl fmt::Display for MineReport {

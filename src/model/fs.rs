@@ -2,27 +2,126 @@
 //!
 //! New content is written beside its target under a temporary name (`.NAME.hbt-tmp`), synced to the disk, and then
 //! takes the target's name in one step. The name is fixed, so whatever a killed run left is removed by the next save.
-//! One process may write to a target at a time.
+//! One process may write to a target at a time; a [file](NewFile) that another one is writing is refused.
 
 use crate::{Error, Result};
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Replaces the file `path` by one that holds `bytes`: at every instant it is either the old or the new file.
 ///
 /// # Errors
-/// When the file cannot be written; `path` is then as it was.
+/// As [`NewFile`]; `path` is then as it was.
 pub fn write_file_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temp = sibling(path, "hbt-tmp")?;
-    let _guard = RemoveOnDrop(&temp);
-    remove(&temp)?;
-    write_file(&temp, |file| file.write_all(bytes))?;
-    sync(&temp)?;
-    fs::rename(&temp, path).map_err(|e| Error::io("write", path, e))?;
-    sync_directory(parent(path))
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
+    file.persist()
+}
+
+/// A file that gets its name, and replaces one that had it, when it is complete; for content that is written little by
+/// little. A link stays a link: what it leads to is replaced. Dropped before it is complete, it leaves nothing behind.
+pub struct NewFile {
+    file: io::BufWriter<File>,
+    temp: RemoveOnDrop,
+    target: PathBuf,
+}
+
+impl NewFile {
+    /// Begins a file that will be `path`, with the permissions of an ordinary new file.
+    ///
+    /// # Errors
+    /// When `path` is a directory, a pipe or a device, its folder is not there or takes no file, or another process is
+    /// writing to it.
+    pub fn create(path: &Path) -> Result<Self> {
+        let target = replaceable(path)?;
+        let temp = sibling(&target, "hbt-tmp")?;
+        // A file that is written is locked; one that a killed process left is not.
+        let is_in_use = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        let in_use = || Err(Error::file(path, "is being written by another process; wait for it or name another file"));
+        if File::open(&temp).is_ok_and(|left| is_in_use(&left)) {
+            return in_use();
+        }
+        remove(&temp)?;
+        let file = File::create_new(&temp).map_err(|e| Error::io("create", path, e))?;
+        if is_in_use(&file) {
+            return in_use();
+        }
+        Ok(NewFile { file: io::BufWriter::with_capacity(1 << 20, file), temp: RemoveOnDrop(temp), target })
+    }
+
+    /// Fails where [`create`](Self::create) does, so that hours of work do not end there.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn check(path: &Path) -> Result<()> {
+        Self::create(path).map(drop)
+    }
+
+    /// What will have been written.
+    pub fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives the complete file its name.
+    ///
+    /// # Errors
+    /// When the file cannot be completed, synced or renamed; the old file is then untouched.
+    pub fn persist(self) -> Result<()> {
+        let NewFile { file, mut temp, target } = self;
+        let failed = |e| Error::io("write", &target, e);
+        let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        // Still locked.
+        fs::rename(&temp.0, &target).map_err(failed)?;
+        // The name is the next writer's.
+        temp.0.clear();
+        sync_directory(parent(&target))
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for NewFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// The file that `path` is or leads to, or will be.
+fn replaceable(path: &Path) -> Result<PathBuf> {
+    if path == Path::new("-") {
+        return Err(Error::file(path, "does not mean standard output here; name a file, ./- for one of this name"));
+    }
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err(Error::file(path, "is a directory; name a file in it")),
+        Ok(meta) if !meta.is_file() => {
+            let message =
+                "is a pipe or device, and only files are replaced; name a file, or - where that means standard output";
+            return Err(Error::file(path, message));
+        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("create", path, e)),
+        _ => {}
+    }
+    // Ends: the system has followed these links.
+    let mut target = path.to_owned();
+    while let Ok(to) = fs::read_link(&target) {
+        target = parent(&target).join(to);
+    }
+    let folder = parent(&target);
+    if !folder.is_dir() {
+        return Err(Error::file(path, format!("there is no directory {}; create it first", folder.display())));
+    }
+    Ok(target)
 }
 
 /// Replaces the directory `target` by one that `fill` writes into the empty directory it is given.
@@ -47,7 +146,7 @@ pub fn replace_directory(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
     let temp = sibling(target, "hbt-tmp")?;
     // Runs after a failure, and after an exchange, when the old content has this name.
-    let _guard = RemoveOnDrop(&temp);
+    let _guard = RemoveOnDrop(temp.clone());
     remove(&temp)?;
     fs::create_dir(&temp).map_err(|e| Error::io("create", &temp, e))?;
     fill(&temp)?;
@@ -85,30 +184,6 @@ pub fn write_file(path: &Path, write: impl FnOnce(&mut io::BufWriter<File>) -> i
         file.flush()
     };
     run().map_err(|e| Error::io("write", path, e))
-}
-
-/// A temporary file beside `path`, with the permissions of an ordinary new file instead of the owner's only, for content
-/// that is written little by little and then persisted as `path`. Dropped before, it leaves nothing behind.
-///
-/// # Errors
-/// When the folder of `path` is not there or takes no file.
-pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-    let mut builder = tempfile::Builder::new();
-    let file = builder.prefix(".hbt-").suffix(".part").make_in(parent(path), create);
-    file.map_err(|e| Error::io("create", path, e))
-}
-
-/// Gives a [temporary file](temporary_beside) that is complete the name `path`, replacing a file that had it.
-///
-/// # Errors
-/// When the file cannot be completed, synced or renamed; the old file is then untouched.
-pub fn persist(file: io::BufWriter<NamedTempFile>, path: &Path) -> Result<()> {
-    let failed = |e| Error::io("write", path, e);
-    let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
 }
 
 /// Gives the complete directory `temp` the name `target`; the old one, if any, is then `temp` or gone.
@@ -199,12 +274,12 @@ fn sync_directory(directory: &Path) -> Result<()> {
 }
 
 /// Removes a temporary file or directory when a save ends, well or not.
-struct RemoveOnDrop<'a>(&'a Path);
+struct RemoveOnDrop(PathBuf);
 
-impl Drop for RemoveOnDrop<'_> {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next save, which reports it if it still cannot.
-        let _ = remove(self.0);
+        let _ = remove(&self.0);
     }
 }
 

@@ -14,8 +14,6 @@ const PROGRAM_BYTES: u64 = 36 << 20;
 /// Memory of a tokenizer for each byte of its file, and while it is read: XLM-R's 9 MB become 300, and 460 on the way.
 const TOKENIZER_FACTOR: u64 = 33;
 const READING_TOKENIZER_FACTOR: u64 = 50;
-/// Texts of an evaluation and their tokens, and what the C library keeps of buffers that came and went.
-const EVALUATION_BYTES: u64 = 16 << 20;
 /// Pages of memory that the system hands out by itself.
 const PAGE_BYTES: usize = 4096;
 /// Batches that wait between the loader and the step in hand.
@@ -95,7 +93,7 @@ impl Needs {
             let dim = model.dense.map_or(model.config.hidden_size, |dense| dense.out_features);
             let embeddings = ((n_queries + n_passages) * dim * size_of::<f32>()) as u64;
             let tokenizer = READING_TOKENIZER_FACTOR * tokenizer_len(model);
-            let on_host = if machine.is_gpu { 0 } else { tokenizer + embeddings + EVALUATION_BYTES };
+            let on_host = if machine.is_gpu { 0 } else { tokenizer + embeddings };
             needs.add("evaluation", on_device + on_host, format!("{n_queries} queries, {n_passages} passages"));
         }
         if machine.is_gpu {

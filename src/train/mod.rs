@@ -141,6 +141,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             return Err(Error::config("best_metric", message));
         }
         let sampler = sampler(config, &setup.data.parts())?;
+        sampler.notes().iter().for_each(|note| say(note));
         let total_steps = total_steps(config, sampler.steps_per_pass());
         let state = match &setup.state {
             Some(state) if state.data != setup.data.key() => {

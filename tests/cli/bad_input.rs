@@ -45,13 +45,14 @@ fn missing_files() {
     refused(&sandbox, &["eval", "--model", "data.jsonl", "--data", "data.jsonl"], &["data.jsonl: is a file"]);
     refused(&sandbox, &["eval", "--model", "no/such", "--data", "data.jsonl"], &["no/such: no such directory, and "]);
     let json = ["eval", "--model", &bert, "--data", "data.jsonl", "--json", "absent/out.json"];
-    assert_eq!(refused(&sandbox, &json, &[]), "error: --json: there is no directory absent; create it first");
+    let no_directory = |file| format!("error: {file}: there is no directory absent; create it first");
+    assert_eq!(refused(&sandbox, &json, &[]), no_directory("absent/out.json"));
     let output = ["encode", "--model", &bert, "--input", "data.jsonl", "--output", "absent/out.npy"];
     refused(&sandbox, &output, &["data.jsonl, line 1: no text: expected a field \"text\""]);
     sandbox.write("texts.txt", "old river\n");
     for out in ["absent/out.npy", "absent/out.jsonl"] {
         let output = ["encode", "--model", &bert, "--input", "texts.txt", "--output", out];
-        refused(&sandbox, &output, &[&format!("cannot create {out}: "), "; check the path"]);
+        assert_eq!(refused(&sandbox, &output, &[]), no_directory(out));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `hbt encode`: against sentence-transformers, and in all its forms.
 
-use crate::common::{Done, Sandbox, fixture};
+use crate::common::{Done, Sandbox, fifo, fixture};
 use serde_json::Value;
 use std::io::Write;
 use std::process::Stdio;
@@ -229,4 +229,25 @@ fn bad_texts_are_named() {
     assert_eq!(npy, "error: --format: npy needs a file to go to; add --output FILE.npy");
     assert!(sandbox.contents().is_empty(), "{:?}", sandbox.contents().keys());
     assert_eq!(fed(&sandbox, &["encode", "--model", &bert], b"").ok().stdout, "");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_stays_a_pipe_and_a_link_a_link() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let sandbox = Sandbox::new();
+    let bert = fixture("bert");
+    fifo(&sandbox.path("pipe"));
+    std::fs::create_dir(sandbox.path("disk")).unwrap();
+    symlink("disk/vectors", sandbox.path("link")).unwrap();
+    for format in ["jsonl", "npy"] {
+        let encode = |output| {
+            fed(&sandbox, &["encode", "--model", &bert, "--format", format, "--output", output], b"old river\n")
+        };
+        let error = encode("pipe").error();
+        assert!(error.starts_with("error: pipe: is a pipe or device, and only files are replaced; "), "{error}");
+        assert!(sandbox.path("pipe").metadata().unwrap().file_type().is_fifo());
+        encode("link").ok();
+        assert!(sandbox.path("link").is_symlink() && sandbox.path("disk/vectors").is_file());
+    }
 }

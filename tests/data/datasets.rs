@@ -5,7 +5,8 @@ use hbt::data::catalog::{LangId, Role, TextSource};
 use hbt::data::datasets::Datasets;
 use hbt::data::formats::DataSource;
 use hbt::data::sampler::{
-    BatchMode, DatasetBatches, DatasetSampling, LangSampling, Mixture, MixtureConfig, SamplerConfig,
+    BatchKind, BatchMode, DatasetBatches, DatasetSampling, LangSampling, Mixture, MixtureConfig, Row, SampledBatch,
+    SamplerConfig,
 };
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use tempfile::TempDir;
@@ -77,6 +78,52 @@ fn groups_that_two_datasets_have_are_one() {
     labels.sort();
     labels.dedup();
     assert!(labels.len() > 1);
+}
+
+/// Where datasets are different, a label of one means nothing in the other, but an equal text joins rows that meet.
+#[test]
+fn rows_of_two_datasets_with_an_equal_text_say_the_same() {
+    let datasets = Datasets::new(vec![("a".into(), 1.0, cache(A, &spec())), ("b".into(), 1.0, cache(B, &spec()))]);
+    let languages = &datasets.catalog().languages;
+    let lang = |code: &str| languages.iter().position(|lang| lang == code).unwrap() as LangId;
+    let ids: Vec<&str> = datasets.caches().flat_map(|cache| (0..cache.n_groups()).map(|i| cache.group_id(i))).collect();
+    let row = |id: &str, query: &str, passage: &str| Row {
+        group: ids.iter().position(|of| *of == id).unwrap() as u64,
+        query_lang: lang(query),
+        passage_lang: lang(passage),
+        pick: 0,
+    };
+    // Each sequence as its dataset's row, with the word that it is where that is a negative; by label.
+    let joined = |rows: &[Row], names: &[&'static str]| -> Vec<Vec<&str>> {
+        let sampled = SampledBatch { kind: BatchKind::CrossLingual, dataset: None, rows: rows.to_vec() };
+        let batch = Batch::pack(0, &sampled, &datasets, NegativeRules::default()).unwrap();
+        assert_eq!(batch.n_seqs(), names.len());
+        let of_label =
+            |label| names.iter().zip(&batch.labels).filter(move |(_, of)| **of == label).map(|(name, _)| *name);
+        let labels = 0..=*batch.labels.iter().max().unwrap();
+        labels.map(|label| of_label(label).collect()).collect()
+    };
+    let rows = [
+        row("a0", "en", "en"),
+        row("a1", "en", "en"),
+        row("b0", "ar", "en"),
+        row("b1", "en", "en"),
+        row("b2", "en", "zh"),
+    ];
+    let names = ["a0", "a1", "b0", "b1", "b2"];
+    let negatives = ["a0 w40", "a0 w50", "b2 w13", "b2 w50"];
+    assert_eq!(
+        joined(&rows, &[&names[..], &names, &negatives].concat()),
+        [
+            vec!["a0", "b0", "a0", "b0"],
+            vec!["a1", "b1", "a1", "b1"],
+            vec!["b2", "b2", "a0 w40"],
+            vec!["a0 w50", "b2 w50"],
+            vec!["b2 w13"],
+        ]
+    );
+    // The answer that a0 and b0 share is not among these texts.
+    assert_eq!(joined(&[row("a0", "en", "de"), row("b0", "ar", "ar")], &["a0", "b0", "a0", "b0"]).len(), 2);
 }
 
 #[test]

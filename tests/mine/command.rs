@@ -2,6 +2,8 @@
 
 use crate::common::{Sandbox, fixture, groups, jsonl};
 use serde_json::{Value, json};
+use std::process::Stdio;
+use std::time::Duration;
 
 const MINE: [&str; 7] = ["mine", "--data", "data.jsonl", "--output", "mined.jsonl", "--range-min", "2"];
 
@@ -105,9 +107,8 @@ fn errors_leave_nothing_behind() {
     sandbox.write("scored.jsonl", "{\"query\": \"q\", \"pos\": [\"p\"], \"neg\": [\"n\"], \"neg_scores\": [1]}\n");
     sandbox.write("blank.jsonl", "\n\n");
     let before = sandbox.contents();
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--data", "data.jsonl", "--output", "data.jsonl"], "error: --output: is a file of the data itself"),
-        (&["--data", "data.jsonl", "--output", "no/mined.jsonl"], "error: cannot create no/mined.jsonl"),
         (
             &["--data", "data.jsonl", "--output", "m", "--range-max", "9"],
             "error: --range-min: 10 is behind --range-max 9",
@@ -128,4 +129,117 @@ fn errors_leave_nothing_behind() {
         assert!(error.starts_with(expected), "{error}");
         assert!(sandbox.contents() == before, "{args:?}");
     }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_any_work() {
+    let sandbox = Sandbox::new();
+    sandbox.write("folder/file", "");
+    for (output, expected) in [
+        ("no/mined.jsonl", "error: no/mined.jsonl: there is no directory no; create it first"),
+        ("folder", "error: folder: is a directory; name a file in it"),
+        (".", "error: .: is a directory; name a file in it"),
+        ("folder/file/mined.jsonl", "error: cannot create folder/file/mined.jsonl: Not a directory"),
+    ] {
+        let error = sandbox.hbt(&["mine", "--model", "absent", "--data", "absent", "--output", output]).error();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn data_is_mined_one_by_one() {
+    let sandbox = Sandbox::with_groups(30);
+    let bert = fixture("bert");
+    let twice = sandbox.hbt(&[&MINE[..], &["--data", "other.jsonl"]].concat());
+    assert_eq!(twice.code, Some(2));
+    assert!(
+        twice.stderr.contains("the argument '--data <FILE|DIR>' cannot be used multiple times"),
+        "{}",
+        twice.stderr
+    );
+    let help = sandbox.hbt(&["mine", "--help"]).ok().stdout;
+    assert!(help.contains("Data to mine: ") && !help.contains("Training data"), "{help}");
+    sandbox.write("two.toml", "[[datasets]]\ndata = \"data.jsonl\"\n[[datasets]]\ndata = \"other.jsonl\"\n");
+    let of_file = ["mine", "two.toml", "--model", &bert, "--relative-margin", "none", "--output", "mined.jsonl"];
+    let error = sandbox.hbt(&of_file).error();
+    assert_eq!(error, "error: datasets: there are 2; mine each by itself, with --data and an --output of its own");
+    sandbox.hbt(&[&of_file[..], &["--data", "data.jsonl"]].concat()).ok();
+}
+
+#[test]
+fn rows_on_standard_output() {
+    let sandbox = Sandbox::with_groups(30);
+    let bert = fixture("bert");
+    let mine = |output| {
+        let args = ["mine", "--model", &bert, "--data", "data.jsonl", "--relative-margin", "none", "--output", output];
+        sandbox.hbt(&args).ok()
+    };
+    let (file, stream) = (mine("mined.jsonl"), mine("-"));
+    assert_eq!(stream.stdout, sandbox.read("mined.jsonl"));
+    assert!(stream.stderr.ends_with(&file.stdout), "the summary: {}", stream.stderr);
+    assert_eq!(sandbox.contents().keys().collect::<Vec<_>>(), ["data.jsonl", "mined.jsonl"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed() {
+    let sandbox = Sandbox::with_groups(30);
+    let bert = fixture("bert");
+    sandbox.write("disk/rows", "old");
+    std::os::unix::fs::symlink("disk/rows", sandbox.path("mined.jsonl")).unwrap();
+    sandbox.hbt(&[&MINE[..], &["--model", &bert, "--relative-margin", "none"]].concat()).ok();
+    assert!(sandbox.path("mined.jsonl").is_symlink());
+    assert_eq!(sandbox.read("disk/rows").lines().count(), 30);
+    // The data, by another name.
+    std::os::unix::fs::symlink("data.jsonl", sandbox.path("link")).unwrap();
+    let error = sandbox.hbt(&["mine", "--model", &bert, "--data", "data.jsonl", "--output", "link"]).error();
+    assert!(error.starts_with("error: --output: is a file of the data itself"), "{error}");
+}
+
+#[test]
+fn a_killed_run_leaves_nothing() {
+    let sandbox = Sandbox::with_groups(20_000);
+    let bert = fixture("bert");
+    let before = sandbox.contents();
+    let mut command = sandbox.command(&[&MINE[..], &["--model", &bert]].concat());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().code(), None, "it was still at work");
+    assert!(sandbox.contents() == before, "{:?}", sandbox.contents().keys());
+}
+
+#[test]
+fn numbers_that_are_none_are_told_what_to_be() {
+    let number = "write a number, such as 0.05, or none";
+    let whole = "write a whole number from 1 on, in digits only";
+    for (option, values, message) in [
+        ("--relative-margin", &["5%", "inf", "NaN", "1e39", "off"][..], number),
+        ("--absolute-margin", &["0,1"], number),
+        ("--max-score", &["high"], number),
+        ("--min-score", &["-"], number),
+        ("--num-negatives", &["0", "all", "-1"], whole),
+        ("--range-min", &["0", "1.5"], whole),
+        ("--range-max", &["1e3", "1_000", "4294967296"], whole),
+    ] {
+        for value in values {
+            let done = Sandbox::new().hbt(&["mine", "--output", "mined.jsonl", &format!("{option}={value}")]);
+            assert_eq!(done.code, Some(2), "{}", done.stderr);
+            let expected = format!("error: invalid value '{value}' for '{option} ");
+            assert!(done.stderr.starts_with(&expected) && done.stderr.contains(message), "{}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn limits_can_be_none() {
+    let sandbox = Sandbox::with_groups(30);
+    let bert = fixture("bert");
+    let mut args = [&MINE[..], &["--model", &bert]].concat();
+    for option in ["--relative-margin", "--absolute-margin", "--max-score", "--min-score"] {
+        args.extend([option, "none"]);
+    }
+    // Each row, of 30, has ranks 2 to 29.
+    let done = sandbox.hbt(&[&args[..], &["--num-negatives", "50"]].concat()).ok();
+    assert!(done.stdout.starts_with("2520 negatives for 30 rows"), "{}", done.stdout);
 }

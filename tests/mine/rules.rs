@@ -159,10 +159,6 @@ fn rules_that_nothing_satisfies_are_errors() {
             Rules { languages: Languages::Only(vec!["fr".into()]), ..all() },
             "--languages: no passage is in fr; the data has en",
         ),
-        (
-            Rules { range_min: 2, ..all() },
-            "no negative was found among 2 passages, so nothing was written: 2 hold the answer, 2 rank above --range-min",
-        ),
     ];
     for (rules, expected) in cases {
         let message = mined(&rows, &rules, embed).err().unwrap().to_string();
@@ -175,4 +171,41 @@ fn rules_that_nothing_satisfies_are_errors() {
     let none = hbt::eval::Embeddings::new(1, vec![]);
     let error = hbt::mine::mine_embedded(&hbt::backend::Cpu::<f32>::new(), &empty, &all(), &none, &none).unwrap_err();
     assert!(error.to_string().starts_with("no row in this data"), "{error}");
+}
+
+#[test]
+fn the_rule_that_excluded_most_is_the_one_to_change() {
+    let rows = rows(&["a 8", "b 7", "c 6", "d 5"]);
+    let margin = |value| Rules { relative_margin: Some(value), ..all() };
+    // Each row has three ranks; of twelve, the rules exclude so many.
+    for (rules, excluded, remedy) in [
+        (Rules { range_min: 4, ..all() }, "12 rank above --range-min", "lower --range-min"),
+        (margin(0.5), "12 within --relative-margin", "lower --relative-margin"),
+        (Rules { absolute_margin: Some(4.0), ..all() }, "12 within --absolute-margin", "lower --absolute-margin"),
+        (Rules { max_score: Some(1.0), ..all() }, "12 above --max-score", "raise --max-score"),
+        (Rules { min_score: Some(9.0), ..all() }, "12 below --min-score", "lower --min-score"),
+        // Of the last two ranks, 6 5, 6 5, 7 5 and 7 6, the margin excludes what is above 8, 7, 6 and 5.
+        (
+            Rules { range_min: 2, min_score: Some(9.0), ..margin(0.0) },
+            "4 rank above --range-min, 3 within --relative-margin, 5 below --min-score",
+            "lower --min-score",
+        ),
+        (
+            Rules { range_min: 3, max_score: Some(4.0), ..all() },
+            "8 rank above --range-min, 4 above --max-score",
+            "lower --range-min",
+        ),
+    ] {
+        let message = mined(&rows, &rules, embed).err().unwrap().to_string();
+        let begin = "no negative was found among 4 passages, so nothing was written: 4 hold the answer";
+        assert_eq!(message, format!("{begin}, {excluded}; {remedy}"));
+    }
+    let known: Vec<_> = [("a 8", "b 7"), ("b 7", "a 8")]
+        .into_iter()
+        .map(|(own, other)| group(own, &[("en", &format!("what is {own}?"))], &[("en", own)], &[("en", other)]))
+        .collect();
+    let message = mined(&known, &all(), embed).err().unwrap().to_string();
+    assert!(message.contains("2 are negatives already; raise --range-max, or take others"), "{message}");
+    let alone = mined(&rows[..1], &all(), embed).err().unwrap().to_string();
+    assert!(alone.ends_with(": 1 hold the answer; the data needs passages that answer other questions"), "{alone}");
 }

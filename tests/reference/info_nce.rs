@@ -106,9 +106,10 @@ impl Loss {
             let positive = cosine(row, if row < b { row + b } else { row - b }) - self.margin;
             candidates.iter().map(|&j| ((cosine(row, j) - positive) / self.temperature).exp()).sum::<f64>().ln_1p()
         };
+        // By a teacher, for the i-th query and its positive.
+        let rejected = |i: usize| self.rejected[2 * i] as usize + b..self.rejected[2 * i + 1] as usize + b;
         let mut total = 0.0;
         for i in 0..b {
-            let rejected = self.rejected[2 * i] as usize + b..self.rejected[2 * i + 1] as usize + b;
             let counts = |&j: &usize| {
                 let is_candidate = match j {
                     j if j == i || j == i + b => false,
@@ -116,7 +117,7 @@ impl Loss {
                     j if j < 2 * b => self.in_batch_negatives,
                     _ => true,
                 };
-                is_candidate && !is_false(i, j) && !rejected.contains(&j)
+                is_candidate && !is_false(i, j) && !rejected(i).contains(&j)
             };
             total += loss(i, (0..s).filter(counts).collect());
         }
@@ -128,7 +129,7 @@ impl Loss {
                 j if j == i || j + b == i => false,
                 j if j < b && both_sides => !is_false(i, j),
                 j if j < b => !is_false(j, i),
-                _ => self.passage_negatives && !is_false(i, j),
+                _ => self.passage_negatives && !is_false(i, j) && !rejected(i - b).contains(&j),
             };
             total += loss(i, (0..s).filter(counts).collect());
         }

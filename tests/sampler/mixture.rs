@@ -230,6 +230,37 @@ fn far_steps_cost_no_more_than_the_first() {
     }
 }
 
+/// Among datasets for hybrid batches, one in a single language and one whose groups all cross.
+#[test]
+fn a_dataset_gives_the_only_kind_of_batches_that_it_can() {
+    let languages = |mut catalog: Catalog| {
+        catalog.languages = vec!["de".to_owned(), "en".to_owned()];
+        catalog
+    };
+    let catalogs =
+        [parallel(200, 2), catalog(vec![class(80, &[1], &[1])]), catalog(vec![class(60, &[0], &[1])])].map(languages);
+    let mixing = mixing(DatasetSampling::Weights, DatasetBatches::Homogeneous);
+    let hybrid = SamplerConfig { alpha: 0.25, ..config(BatchMode::Hybrid, 12) };
+    let mixture = mixture(&catalogs, &[2.0, 1.0, 1.0], &hybrid, &mixing).unwrap();
+    assert_eq!(
+        mixture.notes(),
+        [
+            "dataset \"d1\" has no pairs across languages: its batches are all monolingual",
+            "dataset \"d2\" has no pairs in one language: its batches are all cross_lingual",
+        ]
+    );
+    let mut kinds = [[0; 2]; 3];
+    for step in 0..2 * BLOCK {
+        let batch = mixture.batch(step);
+        if step < 500 {
+            check_batch(&joint(&catalogs), &batch, 12);
+        }
+        kinds[batch.dataset.unwrap()][usize::from(batch.kind == BatchKind::CrossLingual)] += 1;
+    }
+    let n = BLOCK / 2;
+    assert_eq!(kinds, [[n / 2, n / 2 * 3], [n, 0], [0, n]]);
+}
+
 #[test]
 fn refusals_name_the_dataset() {
     let refusal = |catalogs: &[Catalog], mode: BatchMode, batches: DatasetBatches| {
@@ -257,6 +288,10 @@ fn refusals_name_the_dataset() {
         "mode: dataset \"d1\": cross_lingual: cross-lingual batches need two languages, but all of the data is in \"l00\"; \
          give parallel data, or set mode = \"monolingual\", or dataset_batches = \"mixed\", where others serve such batches"
     );
+    // Hybrid, but with an alpha that asks for one kind alone.
+    let alone = SamplerConfig { alpha: 0.0, ..config(BatchMode::Hybrid, 20) };
+    let homogeneous = mixing(DatasetSampling::Weights, DatasetBatches::Homogeneous);
+    assert!(mixture(&[large.clone(), apart.clone()], &[1.0; 2], &alone, &homogeneous).is_err());
     let message = refusal(&[apart.clone(), apart], BatchMode::CrossLingual, DatasetBatches::Mixed);
     assert!(message.starts_with("mode: cross_lingual: "), "{message}");
     for temperature in [0.5, f64::NAN, f64::INFINITY] {

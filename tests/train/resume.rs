@@ -1,6 +1,6 @@
 //! Stopping on purpose, going on, and what a run directory that is taken says.
 
-use crate::common::{Done, Sandbox, assert_same_run, fixture, metrics, run_contents, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, run_contents, train};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::Path;
@@ -92,6 +92,37 @@ fn pending_momentum_survives_an_interrupt() {
         }
         Done::new(command.output().unwrap()).ok();
         assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), precision);
+    }
+}
+
+/// What a run keeps besides weights and moments: a temperature of its own, and whose turn it is among datasets.
+#[cfg(unix)]
+#[test]
+fn options_with_something_to_remember_go_on_exactly() {
+    let bert = fixture("bert");
+    for (tables, sets) in [
+        (false, &["temperature_learning_rate=1e-2", "symmetric=true"][..]),
+        (false, &["matryoshka_dims=[32, 16, 8]", "matryoshka_weights=[1, 0.5, 0.25]"]),
+        (true, &["eval_data=data.jsonl", "temperature_learning_rate=1e-2"]),
+        (true, &["eval_data=data.jsonl", "dataset_batches=mixed", "matryoshka_dims=[16, 32]"]),
+    ] {
+        let sandboxes = [Sandbox::with_groups(20), Sandbox::with_groups(20)];
+        let mut args = train(&bert, &[&SETS[..], sets].concat());
+        if tables {
+            let groups = groups(20, &["ar", "de", "en"]);
+            for sandbox in &sandboxes {
+                sandbox.write("a.jsonl", jsonl(&groups[..8]));
+                sandbox.write("b.jsonl", jsonl(&groups[8..]));
+                sandbox.write("two.toml", "[[datasets]]\ndata = 'a.jsonl'\n[[datasets]]\ndata = 'b.jsonl'\n");
+            }
+            args.splice(3..5, ["two.toml"]);
+        }
+        let [undisturbed, sandbox] = &sandboxes;
+        undisturbed.hbt(&args).ok();
+        interrupted(sandbox.command(&args), "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
+        assert!(n_lines(&sandbox.path("run/metrics.jsonl")) < 24, "{sets:?}: the run was over");
+        sandbox.hbt(&["train", "--out", "run", "--resume"]).ok();
+        assert_same_run(&run_contents(undisturbed, "run"), &run_contents(sandbox, "run"), &format!("{sets:?}"));
     }
 }
 

@@ -12,7 +12,8 @@ pub struct HostPairing<'a> {
     pub places: &'a [i32],
     /// `(S,)` Sequences that say the same have the same label, as a query and its answers have.
     pub labels: &'a [i32],
-    /// `(2 B,)` for each query the first passage that it must not take for a negative, and the end of those.
+    /// `(2 B,)` for each query the first passage that it must not take for a negative, and the end of those. Its positive
+    /// must not either.
     pub rejected: &'a [i32],
 }
 

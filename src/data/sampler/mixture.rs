@@ -1,13 +1,13 @@
 //! Batches from more than one dataset: whose turn a step is, or which rows of it are whose.
 //!
 //! Homogeneous batches: the steps are shared out among the datasets as a block of turns shares them among languages
-//! (`turns.rs`), and each dataset has a [`Sampler`] of its own, whose steps are the turns that the dataset has had. Mixed
-//! batches are in `mixed.rs`. Both are functions of (seed, step): how often a dataset was drawn before a step has a closed
+//! (`turns.rs`), and each dataset has a [`Sampler`] of its own, whose steps are the turns that the dataset has had. A dataset
+//! that can serve only one of the two kinds of hybrid batches gives batches of that kind. Mixed batches are in `mixed.rs`. Both are functions of (seed, step): how often a dataset was drawn before a step has a closed
 //! form.
 
 use super::mixed::Mixed;
 use super::turns::Strata;
-use super::{SampledBatch, Sampler, SamplerConfig};
+use super::{BatchKind, BatchMode, SampledBatch, Sampler, SamplerConfig, serves};
 use crate::data::catalog::Catalog;
 use crate::random::hash;
 use crate::{Error, Result};
@@ -61,6 +61,7 @@ pub struct Mixture {
     how: How,
     n_groups: u64,
     batch_size: usize,
+    notes: Vec<String>,
 }
 
 enum How {
@@ -90,18 +91,19 @@ impl Mixture {
     /// As [`Sampler::new`], with the dataset's name; no dataset at all.
     pub fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
         mixing.check()?;
+        let mut notes = Vec::new();
         let how = match parts {
             [] => return Err(Error::config("data", "is missing; name a dataset")),
             [one] => How::One(Sampler::new(one.catalog, config)?),
             _ if mixing.batches == DatasetBatches::Mixed => How::Mixed(Mixed::new(parts, config, mixing)?),
-            _ => How::Homogeneous(Homogeneous::new(parts, config, mixing)?),
+            _ => How::Homogeneous(Homogeneous::new(parts, config, mixing, &mut notes)?),
         };
         let n_groups = match &how {
             How::One(sampler) => sampler.n_groups(),
             How::Homogeneous(all) => all.samplers.iter().map(Sampler::n_groups).sum(),
             How::Mixed(mixed) => mixed.n_groups(),
         };
-        Ok(Mixture { how, n_groups, batch_size: config.batch_size })
+        Ok(Mixture { how, n_groups, batch_size: config.batch_size, notes })
     }
 
     /// The batch of `step` (0 is the first). The same for every call, in whatever order the calls come.
@@ -111,6 +113,11 @@ impl Mixture {
             How::Homogeneous(all) => all.batch(step),
             How::Mixed(mixed) => mixed.batch(step),
         }
+    }
+
+    /// What is drawn otherwise than the configuration says, one line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How many groups of all datasets can be drawn at all.
@@ -125,10 +132,15 @@ impl Mixture {
 }
 
 impl Homogeneous {
-    fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
+    fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig, notes: &mut Vec<String>) -> Result<Self> {
         let mut samplers = Vec::with_capacity(parts.len());
         for (part, number) in parts.iter().zip(0..) {
-            let own = SamplerConfig { seed: hash(&[config.seed, Use::Dataset as u64, number]), ..config.clone() };
+            let seed = hash(&[config.seed, Use::Dataset as u64, number]);
+            let mut own = SamplerConfig { seed, ..config.clone() };
+            if let Some((mode, lack)) = only_mode(part.catalog, config) {
+                notes.push(format!("dataset {:?} has no {lack}: its batches are all {mode}", part.name));
+                own.mode = mode;
+            }
             samplers.push(Sampler::new(part.catalog, &own).map_err(|error| about(part, error))?);
         }
         let weights = parts.iter().zip(&samplers).map(|(part, sampler)| mixing.weigh(part.weight, sampler.n_groups()));
@@ -141,6 +153,18 @@ impl Homogeneous {
         let mut batch = self.samplers[dataset].batch(self.shares.before(step, dataset));
         batch.rows.iter_mut().for_each(|row| row.group += self.first_groups[dataset]);
         SampledBatch { dataset: Some(dataset), ..batch }
+    }
+}
+
+/// The mode in which a dataset serves hybrid batches of which it can serve one kind only, and what it lacks for the other.
+fn only_mode(catalog: &Catalog, config: &SamplerConfig) -> Option<(BatchMode, &'static str)> {
+    // An alpha of 0 or 1 asks for one kind and no other.
+    let is_hybrid = config.mode == BatchMode::Hybrid && config.alpha > 0.0 && config.alpha < 1.0;
+    let can = |kind| catalog.classes.iter().any(|class| class.n_groups > 0 && serves(class, kind));
+    match [BatchKind::MixedMonolingual, BatchKind::CrossLingual].map(can) {
+        [true, false] if is_hybrid => Some((BatchMode::Monolingual, "pairs across languages")),
+        [false, true] if is_hybrid => Some((BatchMode::CrossLingual, "pairs in one language")),
+        _ => None,
     }
 }
 

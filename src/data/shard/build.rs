@@ -1,5 +1,7 @@
 //! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and what is large goes to disk as
-//! it comes. In memory stay about 50 bytes a row, and 16 bytes a positive.
+//! it comes. In memory stay about 50 bytes a row. While groups are compared (`labels.rs`) there are, besides, 16 bytes a
+//! query or 32 a positive, whichever is more, up to 60 a group, and 8 for each text that a pair of groups shares (of more
+//! than 32 groups with one text, neighbours alone are pairs).
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -1,0 +1,48 @@
+//! `--output`: a file, or standard output.
+
+use hbt::model::fs::NewFile;
+use hbt::{Error, Result};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// Where `--output` leads.
+pub enum Output {
+    /// Gets its name when it is complete.
+    File(NewFile),
+    /// What is called `-`.
+    Stdout(BufWriter<io::Stdout>),
+}
+
+impl Output {
+    pub fn open(path: &Path) -> Result<Self> {
+        match is_stdout(path) {
+            true => Ok(Output::Stdout(BufWriter::new(io::stdout()))),
+            false => NewFile::create(path).map(Output::File),
+        }
+    }
+
+    /// Fails where [`open`](Self::open) does, and leaves nothing behind.
+    pub fn check(path: &Path) -> Result<()> {
+        if is_stdout(path) { Ok(()) } else { NewFile::check(path) }
+    }
+
+    pub fn write(&mut self, f: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+        match self {
+            Output::File(file) => f(file).map_err(|e| Error::io("write", file.path(), e)),
+            Output::Stdout(out) => f(out).map_err(crate::stdout_error),
+        }
+    }
+
+    /// Completes what has been written.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Output::File(file) => file.persist(),
+            Output::Stdout(mut out) => out.flush().map_err(crate::stdout_error),
+        }
+    }
+}
+
+/// Whether `path` is `-`.
+pub fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
