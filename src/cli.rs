@@ -264,7 +264,7 @@ pub struct PlanArgs {
     pub from_scratch: bool,
 
     /// The machine that the run is planned for.
-    #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This, help = Target::names())]
+    #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This, help = targets())]
     pub target: Target,
 
     /// Print JSON instead of tables
@@ -274,6 +274,10 @@ pub struct PlanArgs {
     /// Device and precision.
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+fn targets() -> String {
+    format!("Machine to plan for: {}", Target::names())
 }
 
 impl PlanArgs {

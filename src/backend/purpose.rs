@@ -13,7 +13,9 @@ pub enum Purpose {
     Gradients,
     /// What a chunk keeps on its way through the model.
     Activations,
-    /// Embeddings and rows of scores.
+    /// Embeddings of a batch, and their gradients.
+    Cache,
+    /// Rows of scores.
     Loss,
     /// The integers of batches.
     Batches,
@@ -52,7 +54,8 @@ impl Purpose {
             Purpose::Optimizer => ("the optimizer's state", "take a smaller model"),
             Purpose::Gradients => ("the gradients", "take a smaller model"),
             Purpose::Activations => ("the activations of a chunk", "lower chunk_tokens"),
-            Purpose::Loss => ("the embeddings and scores of a batch", "lower batch_size or negatives_per_query"),
+            Purpose::Cache => ("the embeddings of a batch", "lower batch_size or negatives_per_query"),
+            Purpose::Loss => ("the scores of a batch", "lower batch_size or negatives_per_query"),
             Purpose::Batches => ("the tokens of batches", "lower batch_size"),
             Purpose::Other => ("a buffer", "lower chunk_tokens or batch_size"),
         };

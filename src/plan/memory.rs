@@ -85,8 +85,9 @@ impl Needs {
             let n = config.kept_chunks.or(1).min(bounds.n_chunks) - 1;
             needs.add("kept chunks", kept, format!("{n} more, which are not computed twice"));
         }
-        let note = format!("embeddings and rows of scores of {} texts", bounds.n_seqs);
-        needs.add("loss", memory.of(Purpose::Loss) + memory.of(Purpose::Other), note);
+        let note = format!("embeddings of {} texts, and their gradients", bounds.n_seqs);
+        needs.add("cache", memory.of(Purpose::Cache), note);
+        needs.add("loss", memory.of(Purpose::Loss) + memory.of(Purpose::Other), "rows of scores, and what serves them");
         needs.batches(memory.of(Purpose::Batches), memory.host, machine.is_gpu, &bounds);
         if let Some([n_queries, n_passages]) = question.eval_texts {
             let on_device = held.evaluation(n_passages, chunk_tokens, granularity)?;

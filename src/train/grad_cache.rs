@@ -51,7 +51,7 @@ impl<B: Backend> GradCache<B> {
             kept.into_iter()
                 .try_for_each(|saved| saved.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))
         })?;
-        Purpose::Loss.during(|| {
+        Purpose::Cache.during(|| {
             self.embeddings.resize_rows(backend, n_seqs)?;
             self.d_embeddings.resize_rows(backend, n_seqs)?;
             self.d_chunk.resize_rows(backend, chunk_seqs)

@@ -25,7 +25,8 @@ fn it_answers_before_and_after_the_data_is_tokenized() {
     sandbox.hbt(&[&["prepare", "--model", &model, "--data", "data.jsonl"], &SETS[..]].concat()).ok();
     let after = plan(&sandbox, &["--precision", "f32"]);
     assert!(after.contains("all 40 groups, tokenized"), "{after}");
-    for line in ["weights", "optimizer", "gradients", "activations", "loss", "batches", "total", "chunk_tokens = 8192"]
+    for line in
+        ["weights", "optimizer", "gradients", "activations", "cache", "loss", "batches", "total", "chunk_tokens = 8192"]
     {
         assert!(after.lines().any(|text| text.starts_with(line)), "{line}: {after}");
     }

@@ -31,6 +31,9 @@ fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
     let what = format!("{} {sets:?} in chunks of {chunk_tokens}", E::NAME);
     assert_eq!(planned.on_device(), bytes(tensors), "{what}: {planned:?}");
     assert_eq!(planned.host, bytes(others), "{what}");
+    // Two rows for each text of a batch and one for each of a chunk, of 32 dimensions, but for a model that has others.
+    let (rows, dim) = (2 * bounds.n_seqs + bounds.chunk_seqs, model.dense.map_or(32, |dense| dense.out_features));
+    assert_eq!(planned.of(Purpose::Cache), (rows * dim * size_of::<f32>()) as u64, "{what}");
     assert!(planned.of(Purpose::Other) == 0, "{what}: memory that no report names: {planned:?}");
 }
 
