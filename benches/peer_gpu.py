@@ -14,18 +14,23 @@ The loss is forward and backward at temperature 0.02, products in bf16: F.cross_
 above that row by row in chunks of 2,048, as cached losses do it.
 
 Prints a line of JSON for each measurement: the best and the mean of a few runs by the device's events, and the memory that
-PyTorch's tensors took at most. The first runs, which choose kernels, are not timed.
+PyTorch's tensors took at most. The first runs, which choose kernels, are not timed. Where there is no PyTorch or no GPU, the exit
+code is 3.
 """
 
 import argparse
 import gc
 import json
+import sys
 import time
 
-import torch
-from torch import nn
-from torch.nn import functional as F
-
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+except ImportError as error:
+    print(f"no PyTorch in {sys.executable}: {error}", file=sys.stderr)
+    sys.exit(3)
 try:
     from flash_attn import flash_attn_varlen_qkvpacked_func
 except ImportError:

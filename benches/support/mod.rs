@@ -99,6 +99,13 @@ impl<'a, B: Backend> Gauge<'a, B> {
         let ceilings = self.0.measure(Duration::ZERO).unwrap();
         let judge = |time| ceilings.judge(benchmark.work, time);
         let (measured, cold) = (judge(time.warm), time.cold.map(judge));
-        Row { op: benchmark.op, dtype: <B::E as Element>::NAME, shape: benchmark.shape.clone(), measured, cold, memory: None }
+        Row {
+            op: benchmark.op,
+            dtype: <B::E as Element>::NAME,
+            shape: benchmark.shape.clone(),
+            measured,
+            cold,
+            memory: None,
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::device;
 use half::bf16;
-use hbt::backend::{Backend, Cuda};
 use hbt::backend::cuda::CudaElement;
+use hbt::backend::{Backend, Cuda};
 use hbt::bench::Op;
 use std::time::Duration;
 
