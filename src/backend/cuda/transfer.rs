@@ -1,10 +1,10 @@
 //! Copies that nobody waits for: out of pinned memory on a stream of their own, and back to it.
 
+use super::api::driver as sys;
 use super::driver::{Context, Event, check};
 use super::{Cuda, CudaElement, DeviceBuffer, Tensor};
 use crate::Result;
 use crate::backend::Value;
-use cudarc::driver::sys;
 use std::sync::Arc;
 
 /// Host memory that the device can read and write by itself.
