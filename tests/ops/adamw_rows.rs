@@ -5,7 +5,9 @@ use super::support::{Random, assert_close, ints, read, tensor};
 use crate::reference::adamw::{Parameter, adamw as reference, sum_of_squares};
 use crate::tolerance;
 use hbt::backend::cpu::CpuElement;
-use hbt::backend::{AdamW, AdamWParameter, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Cpu, Element, Ints, Tensor, momentum_decays};
+use hbt::backend::{
+    AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, Backend, Cpu, Element, Ints, Tensor, momentum_decays,
+};
 
 /// Rows for several tasks of 16.
 const ROWS: usize = 75;

@@ -64,17 +64,8 @@ pub(super) fn step<E: CudaElement>(cuda: &Cuda<E>, args: AdamW<Cuda<E>>) -> Resu
     for parameters in parameters.chunks(MOST_PARAMETERS) {
         let list = AdamWList::new(parameters, &step);
         let n_squares = grad_squares.len();
-        let args = args![
-            Arg::of_struct(&list),
-            grad_squares,
-            beta1,
-            beta2,
-            eps,
-            rate,
-            inv_sqrt_c2,
-            max_grad_norm,
-            n_squares
-        ];
+        let args =
+            args![Arg::of_struct(&list), grad_squares, beta1, beta2, eps, rate, inv_sqrt_c2, max_grad_norm, n_squares];
         cuda.launch("adamw", "adamw", Grid::new(list.blocks.n_blocks(), THREADS), args)?;
     }
     Ok(())

@@ -215,8 +215,7 @@ impl<E: CudaElement> Cuda<E> {
             kernel.shared_bytes.store(grid.shared_bytes, Relaxed);
         }
         // The driver copies what they point to, and writes nothing.
-        let mut parameters: Vec<*mut c_void> =
-            args.iter().map(|arg| arg.bytes().as_ptr().cast_mut().cast()).collect();
+        let mut parameters: Vec<*mut c_void> = args.iter().map(|arg| arg.bytes().as_ptr().cast_mut().cast()).collect();
         // SAFETY: the arguments have the sizes of the kernel's parameters, as just checked (drivers before CUDA 12.4 cannot
         // tell, but launch the same kernels), and come in the order and with the types that kernels/ gives, as the tests of
         // each operation see. The operation's check() sized the buffers, which live on until work queued later uses them.

@@ -63,10 +63,8 @@ impl TensorList {
     ) -> impl Iterator<Item = (usize, TensorList)> {
         (0..xs.len()).step_by(MOST_TENSORS).map(move |first| {
             let part = || xs.clone().skip(first).take(MOST_TENSORS);
-            let mut list = TensorList {
-                x: [0; MOST_TENSORS],
-                blocks: TensorBlocks::new(part().map(Tensor::len), LIST_SPAN),
-            };
+            let mut list =
+                TensorList { x: [0; MOST_TENSORS], blocks: TensorBlocks::new(part().map(Tensor::len), LIST_SPAN) };
             list.x.iter_mut().zip(part()).for_each(|(address, x)| *address = x.buffer().address());
             (first, list)
         })
