@@ -2,6 +2,7 @@
 
 mod bench;
 mod errors;
+mod launches;
 mod memory;
 mod traffic;
 

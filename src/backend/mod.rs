@@ -106,6 +106,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// `x = 0`
     fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()>;
+    /// `x = 0` for every `x` of `xs`, at once.
+    fn zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) -> Result<()>;
     /// `out = x` in the working type.
     fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, Self::E>) -> Result<()>;
     /// `out[i] = x[start + i]` for every row of `out`.
@@ -183,9 +185,9 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// The softmax of the columns of a matrix that comes in blocks of rows; see [`InfoNceColumns`].
     fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()>;
 
-    /// `out[slot] = sum x^2`.
-    fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()>;
-    /// One AdamW update of one parameter; see [`AdamW`].
+    /// `out[i] = sum xs[i]^2`; `out` has as many elements as there are `xs`.
+    fn sum_of_squares(&self, xs: &[&Tensor<Self, f32>], out: &mut Tensor<Self, f32>) -> Result<()>;
+    /// One AdamW update of whole parameters; see [`AdamW`].
     fn adamw(&self, args: AdamW<Self>) -> Result<()>;
     /// One AdamW update of the rows of a table that have a gradient; see [`AdamWRows`].
     fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()>;
