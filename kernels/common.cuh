@@ -104,6 +104,6 @@ template <int N, class T> __device__ inline void store_global(T* to, const Vecto
         store_vector(to, x);
     }
 #else
-    simt::store(to, &x, sizeof(x));
+    simt::store_global(to, &x, sizeof(x));
 #endif
 }
