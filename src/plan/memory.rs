@@ -8,7 +8,7 @@ use crate::model::{ModelDir, specs};
 use half::bf16;
 
 /// What buffers on a GPU are multiples of.
-const GPU_GRANULARITY: usize = 256;
+pub const GPU_GRANULARITY: usize = 256;
 /// The program, its threads, and small things.
 const PROGRAM_BYTES: u64 = 36 << 20;
 /// Memory of a tokenizer for each byte of its file, and while it is read: XLM-R's 9 MB become 300, and 460 on the way.

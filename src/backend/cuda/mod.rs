@@ -136,6 +136,10 @@ impl<E: CudaElement> Backend for Cuda<E> {
         driver::profiler(on).map(|()| true)
     }
 
+    fn memory_use(&self) -> Result<Option<MemoryUse>> {
+        self.device.arena.memory_use().map(Some)
+    }
+
     fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let mut buffer = DeviceBuffer::new(&self.device.arena, len)?;
         buffer.zero(&self.device.compute, len)?;
