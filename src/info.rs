@@ -49,6 +49,7 @@ pub fn report() -> String {
     let (precision, why) = auto_precision(device);
     lines.push(("device", format!("auto is {device}")));
     lines.push(("precision", format!("auto is {precision}: {why}")));
+    let usable = cuda::require(0);
     match probe() {
         CudaProbe::NoDriver => lines.push(("cuda", "no CUDA driver found".to_owned())),
         CudaProbe::Refused(reason) => lines.push(("cuda", format!("the driver refused to work: {reason}"))),
@@ -59,12 +60,12 @@ pub fn report() -> String {
                 let memory = gib(gpu.memory);
                 lines.push(("gpu", format!("{ordinal}: {}, {memory}, sm_{sm_major}{sm_minor}", gpu.name)));
             }
-            if let Err(why) = cuda::require(0) {
+            if let Err(why) = &usable {
                 lines.push(("gpu", format!("cannot be used: {why}")));
             }
         }
     }
-    lines.push(("kernels", cuda::kernels_origin()));
+    lines.extend(cuda::libraries(usable.is_ok().then_some(0)));
     lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
 }
 

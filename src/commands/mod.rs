@@ -11,7 +11,7 @@ pub mod prepare;
 pub mod trace;
 pub mod train;
 
-use hbt::backend::cuda::{self, CudaDevice};
+use hbt::backend::cuda::{self, CudaDevice, CudaElement, Progress};
 use hbt::backend::{Backend, Cpu, Cuda};
 use hbt::cache::cache_dir;
 use hbt::config::{Config, Dataset, Device, Draft, EvalTask, Precision};
@@ -89,15 +89,19 @@ pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     }
     let is_f32 = config.precision == Precision::F32;
     if info::resolve(config.device) == Device::Cuda {
-        let gpu = first_gpu()?;
-        cuda::prepare_kernels(&gpu, &|n| say(&format!("compiling {n} files of kernels for {}, once", gpu.name)))?;
-        return if is_f32 {
-            job.run(Cuda::<f32>::new(FIRST_GPU)?)
-        } else {
-            job.run(Cuda::<half::bf16>::new(FIRST_GPU)?)
-        };
+        first_gpu()?;
+        return if is_f32 { job.run(prepared::<f32>()?) } else { job.run(prepared::<half::bf16>()?) };
     }
     if is_f32 { job.run(Cpu::<f32>::new()) } else { job.run(Cpu::<half::bf16>::new()) }
+}
+
+/// The first GPU with its kernels.
+fn prepared<E: CudaElement>() -> Result<Cuda<E>> {
+    let cuda = Cuda::new(FIRST_GPU)?;
+    cuda.prepare(&|Progress { file, done, total, time }| {
+        say(&format!("compiled kernels/{file}, {done} of {total}, once, in {:.1} s", time.as_secs_f64()));
+    })?;
+    Ok(cuda)
 }
 
 /// The one that CUDA_VISIBLE_DEVICES puts first.

@@ -2,7 +2,7 @@
 
 use super::driver::{Context, Module, Stream};
 use super::gemm::Blas;
-use super::images;
+use super::images::{self, Images, Progress};
 use super::launch::{Kernel, Scratch};
 use super::memory::{Arena, DeviceBuffer};
 use super::probe::require;
@@ -18,6 +18,7 @@ pub(super) struct Device {
     /// Dropped in this order: what uses a thing before the thing.
     kernels: Mutex<HashMap<KernelName, Arc<Kernel>>>,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    images: Images,
     scratch: Mutex<Option<DeviceBuffer<f32>>>,
     /// What fills the caches in benchmarks.
     filler: Mutex<Option<DeviceBuffer<u8>>>,
@@ -41,6 +42,7 @@ impl Device {
         Ok(Device {
             kernels: Mutex::default(),
             modules: Mutex::default(),
+            images: Images::new(&context),
             scratch: Mutex::default(),
             filler: Mutex::default(),
             blas: Mutex::new(Blas::new(&context, &arena)?),
@@ -65,9 +67,16 @@ impl Device {
         }
         let full_name = suffix.map_or(name.to_owned(), |suffix| format!("{name}_{suffix}"));
         let function = self.module(module)?.function(&full_name)?;
-        let kernel = Arc::new(Kernel::new(function, &self.context));
+        let kernel = Arc::new(Kernel::new(function));
         kernels.insert((module, name, suffix), kernel.clone());
         Ok(kernel)
+    }
+
+    /// Compiles what has to be, side by side, and loads all files.
+    pub fn prepare(&self, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+        let names = images::names();
+        self.images.prepare(&names, say)?;
+        names.into_iter().try_for_each(|name| self.module(name).map(drop))
     }
 
     fn module(&self, name: &'static str) -> Result<Arc<Module>> {
@@ -75,7 +84,7 @@ impl Device {
         if let Some(module) = modules.get(name) {
             return Ok(module.clone());
         }
-        let module = Arc::new(images::load(&self.context, name)?);
+        let module = Arc::new(self.images.load(name)?);
         modules.insert(name, module.clone());
         Ok(module)
     }

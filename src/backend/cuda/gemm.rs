@@ -7,14 +7,16 @@
 //! tokens differs from chunk to chunk, so plans are made for it rounded up, where it is not a leading dimension: the
 //! product itself has the exact size, and the same sizes always take the same algorithm.
 
+use super::api::cublaslt::{self, CublasLt, HeuristicResult};
+use super::api::{Opened, Status};
 use super::driver::{Context, Stream};
 use super::memory::{Arena, DeviceBuffer};
 use super::{Cuda, CudaElement};
 use crate::backend::{Backend, Gemm, Tensor, Value};
 use crate::{Error, Result};
-use cudarc::cublaslt::{result, sys};
+use cudarc::cublaslt::sys;
 use std::collections::HashMap;
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::sync::{Arc, PoisonError};
 use sys::cublasLtMatmulDescAttributes_t as DescAttribute;
 use sys::cublasLtMatmulPreferenceAttributes_t as PrefAttribute;
@@ -73,6 +75,7 @@ fn rounded(n: usize) -> usize {
 /// cuBLASLt with its plans.
 pub(super) struct Blas {
     plans: HashMap<Shape, Plan>,
+    lt: &'static Opened<CublasLt>,
     handle: sys::cublasLtHandle_t,
     workspace: DeviceBuffer<u8>,
 }
@@ -81,24 +84,25 @@ pub(super) struct Blas {
 unsafe impl Send for Blas {}
 
 struct Plan {
+    lt: &'static CublasLt,
     desc: sys::cublasLtMatmulDesc_t,
     /// Of cuBLASLt's A, B and D, which are our `b`, `a` and `out`.
     layouts: [sys::cublasLtMatrixLayout_t; 3],
     algo: sys::cublasLtMatmulAlgo_t,
 }
 
-fn check<T>(answer: std::result::Result<T, result::CublasError>, doing: &str) -> Result<T> {
-    answer.map_err(|error| Error::other(format!("cuda: cuBLASLt: {doing} failed: {error}")))
-}
-
 impl Blas {
     pub fn new(context: &Arc<Context>, arena: &Arc<Arena>) -> Result<Self> {
+        let lt = cublaslt::get().expect("the device was found fit for use").map_err(Error::other)?;
         context.bind()?;
         // What NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before.
         let bytes = if context.capability >= (9, 0) { 32 << 20 } else { 4 << 20 };
         let workspace = DeviceBuffer::new(arena, bytes)?;
-        let handle = check(result::create_handle(), "starting")?;
-        Ok(Blas { plans: HashMap::new(), handle, workspace })
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: writes one handle, destroyed when this value is dropped.
+        let status = unsafe { lt.cublasLtCreate(&mut handle) };
+        status.ok().map_err(|status| failed(lt, status, "starting"))?;
+        Ok(Blas { plans: HashMap::new(), lt, handle, workspace })
     }
 
     /// Queues a product of that shape.
@@ -110,19 +114,14 @@ impl Blas {
             return Ok(());
         }
         // An algorithm found for the rounded size may not take this one; from now on it has its own.
-        check(self.run_planned(stream, shape, shape, operands), &format!("the product {shape:?}"))
+        self.run_planned(stream, shape, shape, operands)
+            .map_err(|status| failed(self.lt, status, &format!("the product {shape:?}")))
     }
 
     /// The product with the plan `key`, which is made if it is not there.
-    fn run_planned(
-        &mut self,
-        stream: &Stream,
-        key: Shape,
-        shape: Shape,
-        operands: Operands,
-    ) -> std::result::Result<(), result::CublasError> {
+    fn run_planned(&mut self, stream: &Stream, key: Shape, shape: Shape, operands: Operands) -> Answer<()> {
         if !self.plans.contains_key(&key) {
-            let plan = Plan::new(self.handle, key, self.workspace.len())?;
+            let plan = Plan::new(self.lt, self.handle, key, self.workspace.len())?;
             self.plans.insert(key, plan);
         }
         let plan = &self.plans[&key];
@@ -133,16 +132,16 @@ impl Blas {
         let (one, beta) = (1.0f32, if shape.accumulate { 1.0f32 } else { 0.0 });
         let [layout_a, layout_b, layout_d] = plan.layouts;
         // SAFETY: the layouts have the sizes of the tensors, which `Gemm::check` compared; scalars are read at the call.
-        unsafe {
-            result::matmul(
+        let status = unsafe {
+            self.lt.cublasLtMatmul(
                 self.handle,
                 plan.desc,
                 (&raw const one).cast(),
-                (&raw const beta).cast(),
                 operands.b as *const c_void,
                 layout_a,
                 operands.a as *const c_void,
                 layout_b,
+                (&raw const beta).cast(),
                 operands.out as *const c_void,
                 layout_d,
                 operands.out as *mut c_void,
@@ -150,10 +149,18 @@ impl Blas {
                 &plan.algo,
                 self.workspace.address() as *mut c_void,
                 self.workspace.len(),
-                stream.raw().cast(),
+                stream.raw(),
             )
-        }
+        };
+        status.ok()
     }
+}
+
+/// What cuBLASLt gives, or its reason for not giving it.
+type Answer<T> = std::result::Result<T, Status>;
+
+fn failed(lt: &CublasLt, status: Status, doing: &str) -> Error {
+    Error::other(format!("cuda: cuBLASLt: {doing} failed: {}", lt.name(status)))
 }
 
 /// Addresses of our `a`, `b`, `bias` (or 0) and `out`.
@@ -169,23 +176,22 @@ impl Drop for Blas {
     fn drop(&mut self) {
         self.plans.clear();
         // SAFETY: created in `new`.
-        let _ = unsafe { result::destroy_handle(self.handle) };
+        let _ = unsafe { self.lt.cublasLtDestroy(self.handle) };
     }
 }
 
 impl Plan {
-    fn new(
-        handle: sys::cublasLtHandle_t,
-        shape: Shape,
-        workspace: usize,
-    ) -> std::result::Result<Self, result::CublasError> {
-        let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let desc = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
-        let mut plan =
-            Plan { desc, layouts: [std::ptr::null_mut(); 3], algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] } };
+    fn new(lt: &'static CublasLt, handle: sys::cublasLtHandle_t, shape: Shape, workspace: usize) -> Answer<Self> {
+        let (compute, scale) = (sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType_t::CUDA_R_32F);
+        let mut desc = std::ptr::null_mut();
+        // SAFETY: writes one handle, destroyed when this value is dropped.
+        unsafe { lt.cublasLtMatmulDescCreate(&mut desc, compute, scale) }.ok()?;
+        let (layouts, algo) = ([std::ptr::null_mut(); 3], HeuristicResult::EMPTY.algo);
+        let mut plan = Plan { lt, desc, layouts, algo };
         let types = [shape.input, shape.input, shape.output];
         for ((layout, (rows, columns)), ty) in plan.layouts.iter_mut().zip(extents(shape)).zip(types) {
-            *layout = result::create_matrix_layout(ty.raw(), rows, columns, rows as i64)?;
+            // SAFETY: as above.
+            unsafe { lt.cublasLtMatrixLayoutCreate(layout, ty.raw(), rows, columns, rows as i64) }.ok()?;
         }
         plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(shape.trans_b))?;
         plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(shape.trans_a))?;
@@ -198,13 +204,13 @@ impl Plan {
     }
 
     /// Gives the layouts the exact sizes.
-    fn resize(&self, shape: Shape) -> std::result::Result<(), result::CublasError> {
+    fn resize(&self, shape: Shape) -> Answer<()> {
         for (&layout, (rows, columns)) in self.layouts.iter().zip(extents(shape)) {
             let set = |attribute, value: u64| {
+                let bytes = size_of::<u64>();
                 // SAFETY: the attribute is 64 bits.
-                unsafe {
-                    result::set_matrix_layout_attribute(layout, attribute, (&raw const value).cast(), size_of::<u64>())
-                }
+                unsafe { self.lt.cublasLtMatrixLayoutSetAttribute(layout, attribute, (&raw const value).cast(), bytes) }
+                    .ok()
             };
             set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_ROWS, rows)?;
             set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_COLS, columns)?;
@@ -213,26 +219,25 @@ impl Plan {
     }
 
     /// The attribute has to be as large as `T`.
-    fn set_desc<T: Copy>(&self, attribute: DescAttribute, value: &T) -> std::result::Result<(), result::CublasError> {
+    fn set_desc<T: Copy>(&self, attribute: DescAttribute, value: &T) -> Answer<()> {
+        let (value, bytes) = ((&raw const *value).cast(), size_of::<T>());
         // SAFETY: `value` is readable for its own size; the callers pass the attribute's type.
-        unsafe { result::set_matmul_desc_attribute(self.desc, attribute, (&raw const *value).cast(), size_of::<T>()) }
+        unsafe { self.lt.cublasLtMatmulDescSetAttribute(self.desc, attribute, value, bytes) }.ok()
     }
 
-    fn choose(
-        &self,
-        handle: sys::cublasLtHandle_t,
-        workspace: usize,
-    ) -> std::result::Result<sys::cublasLtMatmulAlgo_t, result::CublasError> {
+    fn choose(&self, handle: sys::cublasLtHandle_t, workspace: usize) -> Answer<sys::cublasLtMatmulAlgo_t> {
         // Partial products may be added up in f32 only, in an order that does not depend on time.
         let reductions = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
-        let [a, b, d] = self.layouts;
-        // SAFETY: all handles live; both attributes have the sizes of the values given.
+        let (mut results, mut found) = ([HeuristicResult::EMPTY], 0);
+        let ([a, b, d], wanted) = (self.layouts, results.len() as c_int);
+        let mut preference = std::ptr::null_mut();
+        // SAFETY: all handles live; both attributes have the sizes of the values given; there is room for what is wanted.
         unsafe {
-            let preference = result::create_matmul_pref()?;
+            self.lt.cublasLtMatmulPreferenceCreate(&mut preference).ok()?;
             let set = |attribute, value: *const c_void, size| {
-                result::set_matmul_pref_attribute(preference, attribute, value, size)
+                self.lt.cublasLtMatmulPreferenceSetAttribute(preference, attribute, value, size).ok()
             };
-            let found = set(
+            let answer = set(
                 PrefAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                 (&raw const workspace).cast(),
                 size_of::<usize>(),
@@ -244,10 +249,21 @@ impl Plan {
                     size_of::<u32>(),
                 )
             })
-            .and_then(|()| result::get_matmul_algo_heuristic(handle, self.desc, a, b, d, d, preference));
-            result::destroy_matmul_pref(preference)?;
-            found.map(|found| found.algo)
+            .and_then(|()| {
+                let (lt, results) = (self.lt, results.as_mut_ptr());
+                lt.cublasLtMatmulAlgoGetHeuristic(
+                    handle, self.desc, a, b, d, d, preference, wanted, results, &mut found,
+                )
+                .ok()
+            });
+            self.lt.cublasLtMatmulPreferenceDestroy(preference).ok()?;
+            answer?;
         }
+        let [result] = results;
+        if found == 0 {
+            return Err(cublaslt::NOT_SUPPORTED);
+        }
+        result.state.ok().map(|()| result.algo)
     }
 }
 
@@ -265,10 +281,10 @@ impl Drop for Plan {
         unsafe {
             for layout in self.layouts {
                 if !layout.is_null() {
-                    let _ = result::destroy_matrix_layout(layout);
+                    let _ = self.lt.cublasLtMatrixLayoutDestroy(layout);
                 }
             }
-            let _ = result::destroy_matmul_desc(self.desc);
+            let _ = self.lt.cublasLtMatmulDescDestroy(self.desc);
         }
     }
 }

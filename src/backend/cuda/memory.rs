@@ -4,10 +4,10 @@
 //! Pieces go back at once, though queued work may still use them: whatever is queued later on the compute stream runs
 //! later, and copies on another stream wait for an event of the compute stream first.
 
+use super::api::driver as sys;
 use super::driver::{Context, Stream, check};
 use crate::Result;
 use crate::backend::{Purpose, Value};
-use cudarc::driver::sys;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,7 +110,7 @@ impl Arena {
         let mut address = 0;
         // SAFETY: writes one address.
         match unsafe { sys::cuMemAlloc_v2(&mut address, bytes) } {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            sys::OUT_OF_MEMORY => {
                 let (free, total) = self.context.memory().unwrap_or_default();
                 let state = format!(" ({} of {} MiB of the device are free)", free >> 20, total >> 20);
                 Err(Purpose::refused(bytes, &state))

@@ -8,6 +8,7 @@
 
 mod adamw;
 mod adamw_rows;
+mod api;
 mod attention;
 mod device;
 mod driver;
@@ -25,8 +26,9 @@ mod probe;
 mod rows;
 mod transfer;
 
+pub use images::Progress;
 pub use memory::DeviceBuffer;
-pub use probe::{CudaDevice, CudaProbe, probe, require};
+pub use probe::{CudaDevice, CudaProbe, libraries, probe, require};
 
 use super::*;
 use device::Device;
@@ -36,19 +38,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use transfer::{Arrival, Pinned, Readback};
-
-/// Where this build's kernels come from, in words.
-pub fn kernels_origin() -> String {
-    images::origin()
-}
-
-/// Makes ready the kernels for `device` that this build does not hold; `say` hears how many files have to be compiled.
-///
-/// # Errors
-/// There is no NVRTC, or it does not know this GPU.
-pub fn prepare_kernels(device: &CudaDevice, say: &dyn Fn(usize)) -> Result<()> {
-    images::prepare(device.capability, say)
-}
 
 /// Bytes that are free on the GPU `ordinal`.
 ///
@@ -87,6 +76,15 @@ impl<E: CudaElement> Cuda<E> {
     /// As [`Cuda::new`].
     pub fn with_separate_memory(ordinal: usize) -> Result<Self> {
         Self::open(ordinal, true)
+    }
+
+    /// Makes ready the kernels that this build does not hold in a form that the driver takes, and loads all, so that nothing
+    /// of that happens in the middle of other work; `say` hears of every file that was compiled.
+    ///
+    /// # Errors
+    /// There is no way to kernels that the driver takes.
+    pub fn prepare(&self, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+        self.device.prepare(say)
     }
 
     fn open(ordinal: usize, separate_memory: bool) -> Result<Self> {

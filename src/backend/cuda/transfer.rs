@@ -1,11 +1,11 @@
 //! Copies that nobody waits for: out of pinned memory, and back to it. The device reads no other memory of the host's: a
 //! copy from pageable memory may wait for the stream, or read its source long after the call, as the driver likes.
 
+use super::api::driver as sys;
 use super::driver::{Context, Event, Stream, check};
 use super::{Cuda, CudaElement, DeviceBuffer, Tensor};
 use crate::Result;
 use crate::backend::Value;
-use cudarc::driver::sys;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
