@@ -195,6 +195,22 @@ Code wait_event(void* handle, void* event_handle) {
     return stream->error;
 }
 
+static bool has_work_locked(const Stream& stream) {
+    return stream.busy || std::any_of(stream.queue.begin(), stream.queue.end(), [](const Op& op) { return bool(op.run); });
+}
+
+bool has_work(const std::shared_ptr<Stream>& stream) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return has_work_locked(*stream);
+}
+
+bool thread_has_work() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return std::any_of(streams.begin(), streams.end(), [](const auto& entry) {
+        return entry.second->owner == std::this_thread::get_id() && has_work_locked(*entry.second);
+    });
+}
+
 Code drain(const std::shared_ptr<Stream>& stream) {
     std::unique_lock<std::mutex> lock(mutex);
     if (stream == default_stream()) drain_owned(lock, true);

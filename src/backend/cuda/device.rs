@@ -6,6 +6,7 @@ use super::images::{self, Images, Progress};
 use super::launch::{Kernel, Scratch};
 use super::memory::{Arena, DeviceBuffer};
 use super::probe::require;
+use super::transfer::Staging;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,8 @@ pub(super) struct Device {
     /// What fills the caches in benchmarks.
     filler: Mutex<Option<DeviceBuffer<u8>>>,
     pub blas: Mutex<Blas>,
+    /// What uploads go through.
+    pub staging: Mutex<Staging>,
     /// The stream of all kernels and products.
     pub compute: Stream,
     /// The stream of batches on their way to the device.
@@ -43,6 +46,7 @@ impl Device {
             scratch: Mutex::default(),
             filler: Mutex::default(),
             blas: Mutex::new(Blas::new(&context, &arena)?),
+            staging: Mutex::new(Staging::new(&context)?),
             compute,
             copies,
             arena,

@@ -147,7 +147,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut DeviceBuffer<T>) -> Result<()> {
-        to.upload(&self.device.compute, from)
+        self.upload_staged(from, to)
     }
 
     fn download<T: Value>(&self, from: &DeviceBuffer<T>, start: usize, to: &mut [T]) -> Result<()> {
