@@ -4,6 +4,7 @@ mod bench;
 mod contexts;
 mod errors;
 mod memory;
+mod products;
 mod traffic;
 mod waits;
 
