@@ -3,6 +3,7 @@
 mod bench;
 mod contexts;
 mod errors;
+mod launches;
 mod memory;
 mod products;
 mod traffic;

@@ -114,6 +114,13 @@ Code fits(const char* call, u64 device, size_t bytes) {
     return refuse(INVALID_VALUE, "%s: %zu bytes from %s are not all of one live allocation", call, bytes, describe_address(device).c_str());
 }
 
+// Copies and memsets are in the report beside kernels: each is something that the host asks a stream for.
+void count_call(const char* call) {
+    Counters counters = {};
+    counters.launches = 1;
+    add_counters(call, counters);
+}
+
 // A copy checks its device ranges again when it runs, as the memory may be gone by then.
 std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vector<u64> device) {
     return [=] {
@@ -343,6 +350,7 @@ API cuMemcpyHtoDAsync_v2(u64 to, const void* from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     NEED(from);
     TRY(fits("cuMemcpyHtoDAsync", to, bytes));
+    count_call("cuMemcpyHtoDAsync");
     void* device = reinterpret_cast<void*>(to);
     if (is_pinned(from, bytes)) return submit(stream, copying(device, from, bytes, {to}), {to, reinterpret_cast<u64>(from)});
     ++host_calls.to_device;
@@ -363,6 +371,7 @@ API cuMemcpyDtoHAsync_v2(void* to, u64 from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     NEED(to);
     TRY(fits("cuMemcpyDtoHAsync", from, bytes));
+    count_call("cuMemcpyDtoHAsync");
     const bool is_late = is_pinned(to, bytes) || pageable() == LATE;
     if (!is_pinned(to, bytes)) ++host_calls.to_host;
     // What the copy will bring is not there yet.
@@ -375,6 +384,7 @@ API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     TRY(fits("cuMemcpyDtoDAsync", to, bytes));
     TRY(fits("cuMemcpyDtoDAsync", from, bytes));
+    count_call("cuMemcpyDtoDAsync");
     if (to < from + bytes && from < to + bytes) return refuse(INVALID_VALUE, "cuMemcpyDtoDAsync: the ranges overlap");
     return submit(stream, copying(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes, {to, from}), {to, from});
 }
@@ -403,6 +413,7 @@ API cuMemcpy2DAsync_v2(const Copy2D* copy, void* stream) {
     const size_t from_bytes = (c.height - 1) * c.from_pitch + c.width, to_bytes = (c.height - 1) * c.to_pitch + c.width;
     TRY(fits("cuMemcpy2DAsync", c.from_device, from_bytes));
     TRY(fits("cuMemcpy2DAsync", c.to_device, to_bytes));
+    count_call("cuMemcpy2DAsync");
     return submit(stream, [=] {
         if (!device_range_valid(c.from_device, from_bytes) || !device_range_valid(c.to_device, to_bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of a matrix ran after its memory was freed");
         for (size_t i = 0; i < c.height; ++i) std::memcpy(reinterpret_cast<void*>(c.to_device + i * c.to_pitch), reinterpret_cast<const void*>(c.from_device + i * c.from_pitch), c.width);
@@ -416,6 +427,7 @@ API cuMemsetD8Async(u64 to, unsigned char value, size_t count, void* stream) {
     NEED_CONTEXT;
     if (count == 0) return OK;
     TRY(fits("cuMemsetD8Async", to, count));
+    count_call("cuMemsetD8Async");
     return submit(stream, [=] {
         if (!device_range_valid(to, count)) return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count);
         std::memset(reinterpret_cast<void*>(to), value, count);
