@@ -5,6 +5,7 @@ mod contexts;
 mod errors;
 mod launches;
 mod memory;
+mod products;
 mod traffic;
 mod waits;
 

@@ -388,6 +388,38 @@ API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void* stream) {
     if (to < from + bytes && from < to + bytes) return refuse(INVALID_VALUE, "cuMemcpyDtoDAsync: the ranges overlap");
     return submit(stream, copying(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes, {to, from}), {to, from});
 }
+// CUDA_MEMCPY2D of cuda.h.
+struct Copy2D {
+    size_t from_x, from_y;
+    u32 from_type;
+    const void* from_host;
+    u64 from_device;
+    void* from_array;
+    size_t from_pitch, to_x, to_y;
+    u32 to_type;
+    void* to_host;
+    u64 to_device;
+    void* to_array;
+    size_t to_pitch, width, height;
+};
+API cuMemcpy2DAsync_v2(const Copy2D* copy, void* stream) {
+    NEED_CONTEXT;
+    NEED(copy);
+    constexpr u32 DEVICE = 2;
+    const Copy2D c = *copy;
+    if (c.from_type != DEVICE || c.to_type != DEVICE || c.from_x || c.from_y || c.to_x || c.to_y) return refuse(INVALID_VALUE, "cuMemcpy2DAsync: only whole matrices on the device");
+    if (c.width == 0 || c.height == 0) return OK;
+    if (c.from_pitch < c.width || c.to_pitch < c.width) return refuse(INVALID_VALUE, "cuMemcpy2DAsync: lines of %zu bytes, closer together than that", c.width);
+    const size_t from_bytes = (c.height - 1) * c.from_pitch + c.width, to_bytes = (c.height - 1) * c.to_pitch + c.width;
+    TRY(fits("cuMemcpy2DAsync", c.from_device, from_bytes));
+    TRY(fits("cuMemcpy2DAsync", c.to_device, to_bytes));
+    count_call("cuMemcpy2DAsync");
+    return submit(stream, [=] {
+        if (!device_range_valid(c.from_device, from_bytes) || !device_range_valid(c.to_device, to_bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of a matrix ran after its memory was freed");
+        for (size_t i = 0; i < c.height; ++i) std::memcpy(reinterpret_cast<void*>(c.to_device + i * c.to_pitch), reinterpret_cast<const void*>(c.from_device + i * c.from_pitch), c.width);
+        return OK;
+    }, {c.from_device, c.to_device});
+}
 API cuMemcpyHtoD_v2(u64 to, const void* from, size_t bytes) { return cuMemcpyHtoDAsync_v2(to, from, bytes, nullptr); }
 API cuMemcpyDtoH_v2(void* to, u64 from, size_t bytes) { return cuMemcpyDtoHAsync_v2(to, from, bytes, nullptr); }
 API cuMemcpyDtoD_v2(u64 to, u64 from, size_t bytes) { return cuMemcpyDtoDAsync_v2(to, from, bytes, nullptr); }

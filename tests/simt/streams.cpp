@@ -3,6 +3,7 @@
 #include "streams.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -28,7 +29,12 @@ Random& draws() {
     return random;
 }
 
-double now() { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+std::atomic<u64> pretended_nanoseconds{0};
+
+double now() {
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration<double, std::milli>(since).count() + double(pretended_nanoseconds) * 1e-6;
+}
 
 std::shared_ptr<Stream> default_stream() {
     static thread_local const std::shared_ptr<Stream> stream = [] {
@@ -194,6 +200,8 @@ Code wait_event(void* handle, void* event_handle) {
     if (stream == default_stream()) drain_locked(lock, stream);
     return stream->error;
 }
+
+void pretend(double milliseconds) { pretended_nanoseconds += u64(milliseconds * 1e6); }
 
 static bool has_work_locked(const Stream& stream) {
     return stream.busy || std::any_of(stream.queue.begin(), stream.queue.end(), [](const Op& op) { return bool(op.run); });

@@ -1,7 +1,7 @@
 //! What all operations of one device share.
 
 use super::driver::{Context, Module, Stream};
-use super::gemm::Blas;
+use super::gemm::{Blas, timing_is_wanted};
 use super::images::{self, Images, Progress};
 use super::launch::{Kernel, Scratch};
 use super::memory::{Arena, DeviceBuffer};
@@ -45,7 +45,7 @@ impl Device {
             images: Images::new(&context),
             scratch: Mutex::default(),
             filler: Mutex::default(),
-            blas: Mutex::new(Blas::new(&context, &arena)?),
+            blas: Mutex::new(Blas::new(&context, &arena, timing_is_wanted(separate_memory)?)?),
             staging: Mutex::new(Staging::new(&context)?),
             compute,
             copies,

@@ -33,7 +33,8 @@ pub struct Choices {
 }
 
 /// The file's first line.
-const TITLE: &str = "hbt: cuBLASLt's fastest algorithm for each product on this machine (microseconds; those of its own first choice)";
+const TITLE: &str =
+    "hbt: cuBLASLt's fastest algorithm for each product on this machine (microseconds; those of its own first choice)";
 
 impl Choices {
     /// Those that are in the cache; none where there is no cache. `stem` is a file's name, and tells apart what `scope`, one
