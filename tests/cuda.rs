@@ -1,6 +1,7 @@
 //! `--device cuda`, the program as it is, on the stand-in (tests/simt) or, with `HBT_REQUIRE_CUDA=1`, on a GPU.
 
 mod bench;
+mod drivers;
 mod errors;
 mod memory;
 mod traffic;

@@ -1,5 +1,7 @@
 // NVRTC, as far as a first use of the kernels goes. Nothing is compiled: the "cubin" names the file, whose kernels g++ has
-// compiled into the stand-in. What the real one would refuse is refused: unknown headers, options, architectures.
+// compiled into the stand-in. What the real one would refuse is refused: unknown headers, options, architectures. Built
+// twice, as SIMT_MAJOR 12 and 13, which write images of two formats.
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -7,6 +9,8 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#include "images.h"
 
 namespace {
 
@@ -44,6 +48,16 @@ bool includes_known(Program& program, const std::string& file, const std::string
     return true;
 }
 
+// Part of the report that SIMT_REPORT=1 asks for.
+struct Compiled {
+    std::atomic<int> files{0};
+
+    ~Compiled() {
+        const char* wanted = std::getenv("SIMT_REPORT");
+        if (wanted && std::strcmp(wanted, "1") == 0) std::fprintf(stderr, "simt: NVRTC %d compiled %d files\n", SIMT_MAJOR, int(files));
+    }
+} compiled;
+
 std::string stem(const std::string& name) {
     const size_t slash = name.find_last_of('/'), start = slash == std::string::npos ? 0 : slash + 1;
     return name.substr(start, name.find_last_of('.') - start);
@@ -55,7 +69,7 @@ std::string stem(const std::string& name) {
 
 API nvrtcVersion(int* major, int* minor) {
     // One that never was: what hbt keeps of our "cubins" in its cache must not be taken for a real one's.
-    *major = 12;
+    *major = SIMT_MAJOR;
     *minor = 99;
     return SUCCESS;
 }
@@ -102,14 +116,22 @@ API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
     }
     std::set<std::string> seen;
     if (!includes_known(*program, program->name, program->source, seen)) return COMPILATION;
-    if (std::getenv("SIMT_NVRTC_FAILS")) {
+    const char* failing = std::getenv("SIMT_NVRTC_FAILS");
+    if (failing && (std::strcmp(failing, "1") == 0 || std::atoi(failing) == SIMT_MAJOR)) {
         program->log = program->name + "(1): error: SIMT_NVRTC_FAILS is set\n1 error detected in the compilation of \"" + program->name + "\".\n";
         return COMPILATION;
     }
     program->log = "";
-    program->ptx = "// SIMT ptx of " + stem(program->name) + "\n.version 8.7\n";
+    const std::string target = arch.substr(arch.find('_') + 1), kernels = "SIMT kernels of " + stem(program->name) + "\n";
+    program->ptx = "//\n// " + kernels + ".version " + (SIMT_MAJOR == 12 ? "8.8" : "9.0") + "\n.target sm_" + target + "\n";
     // A virtual architecture gives PTX alone.
-    if (arch.substr(0, 3) == "sm_") program->cubin = "SIMT cubin of " + stem(program->name) + "\n";
+    if (arch.substr(0, 3) == "sm_") {
+        simt::Elf elf = {{0x7F, 'E', 'L', 'F'}, 2, 1, 1, SIMT_MAJOR == 12 ? simt::Elf::CUDA_12 : simt::Elf::CUDA_13, SIMT_MAJOR == 12 ? uint8_t(7) : uint8_t(8), {}, 2, 190, 1, 0, 0, 0, 0, {}};
+        elf.flags = uint32_t(std::atoi(target.c_str())) << (SIMT_MAJOR == 12 ? 0 : 8);
+        program->cubin = std::string(reinterpret_cast<const char*>(&elf), sizeof elf) + kernels;
+        program->cubin.push_back(0);
+    }
+    ++compiled.files;
     return SUCCESS;
 }
 API nvrtcGetProgramLogSize(Program* program, size_t* out) {
