@@ -13,6 +13,8 @@
 // The same for a kernel that has to leave registers for `min_blocks` blocks on a multiprocessor.
 #define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...)                                                                   \
     extern "C" __global__ void __launch_bounds__(max_threads, min_blocks) name(__VA_ARGS__)
+// A struct among a kernel's parameters that is read where it lies: the compiler need not copy it to index its arrays.
+#define GRID_CONSTANT __grid_constant__
 // An array in the block's shared memory. Holds garbage until it is written.
 #define SHARED(T, name, count) __shared__ T name[count]
 // The block's dynamic shared memory, aligned to 128 bytes: `most` bytes, a constant, or, where a third argument says how
@@ -102,6 +104,6 @@ template <int N, class T> __device__ inline void store_global(T* to, const Vecto
         store_vector(to, x);
     }
 #else
-    simt::store(to, &x, sizeof(x));
+    simt::store_global(to, &x, sizeof(x));
 #endif
 }

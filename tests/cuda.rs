@@ -3,6 +3,7 @@
 mod bench;
 mod drivers;
 mod errors;
+mod launches;
 mod memory;
 mod traffic;
 

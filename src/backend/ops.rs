@@ -6,7 +6,7 @@ mod attention;
 mod info_nce;
 mod layer_norm;
 
-pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
+pub use adamw::{AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, momentum_decays};
 pub use attention::{AttentionBackward, AttentionForward};
 pub use info_nce::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
 pub use layer_norm::{ResidualLayerNormBackward, ResidualLayerNormForward};

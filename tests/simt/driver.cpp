@@ -65,6 +65,13 @@ Code fits(const char* call, u64 device, size_t bytes) {
     return refuse(INVALID_VALUE, "%s: %zu bytes from %s are not all of one live allocation", call, bytes, describe_address(device).c_str());
 }
 
+// Copies and memsets are in the report beside kernels: each is something that the host asks a stream for.
+void count_call(const char* call) {
+    Counters counters = {};
+    counters.launches = 1;
+    add_counters(call, counters);
+}
+
 // A copy checks its device ranges again when it runs, as the memory may be gone by then.
 std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vector<u64> device) {
     return [=] {
@@ -273,6 +280,7 @@ API cuMemcpyHtoDAsync_v2(u64 to, const void* from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     NEED(from);
     TRY(fits("cuMemcpyHtoDAsync", to, bytes));
+    count_call("cuMemcpyHtoDAsync");
     void* device = reinterpret_cast<void*>(to);
     if (is_pinned(from, bytes)) return submit(stream, copying(device, from, bytes, {to}), {to, reinterpret_cast<u64>(from)});
     // Pageable memory is staged before the call returns.
@@ -284,6 +292,7 @@ API cuMemcpyDtoHAsync_v2(void* to, u64 from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     NEED(to);
     TRY(fits("cuMemcpyDtoHAsync", from, bytes));
+    count_call("cuMemcpyDtoHAsync");
     const bool late = is_pinned(to, bytes);
     // What the copy will bring is not there yet.
     std::memset(to, 0xFF, bytes);
@@ -295,6 +304,7 @@ API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     TRY(fits("cuMemcpyDtoDAsync", to, bytes));
     TRY(fits("cuMemcpyDtoDAsync", from, bytes));
+    count_call("cuMemcpyDtoDAsync");
     if (to < from + bytes && from < to + bytes) return refuse(INVALID_VALUE, "cuMemcpyDtoDAsync: the ranges overlap");
     return submit(stream, copying(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes, {to, from}), {to, from});
 }
@@ -305,6 +315,7 @@ API cuMemsetD8Async(u64 to, unsigned char value, size_t count, void* stream) {
     NEED_CONTEXT;
     if (count == 0) return OK;
     TRY(fits("cuMemsetD8Async", to, count));
+    count_call("cuMemsetD8Async");
     return submit(stream, [=] {
         if (!device_range_valid(to, count)) return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count);
         std::memset(reinterpret_cast<void*>(to), value, count);

@@ -19,6 +19,8 @@ pub struct Counters {
     pub mma: u64,
     pub ldmatrix: u64,
     pub ldmatrix_conflicts: u64,
+    pub load_sectors: u64,
+    pub store_sectors: u64,
 }
 
 /// A handle of the driver's.

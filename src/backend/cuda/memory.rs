@@ -7,7 +7,7 @@
 use super::api::driver as sys;
 use super::driver::{Context, Stream, check};
 use crate::Result;
-use crate::backend::{Purpose, Value};
+use crate::backend::{MemoryUse, Purpose, Value};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,9 @@ struct State {
     slabs: Vec<(u64, usize)>,
     /// Free pieces by address.
     free: BTreeMap<u64, usize>,
+    /// Bytes of all pieces that are taken, and the most of them since somebody asked.
+    held: u64,
+    peak: u64,
 }
 
 impl State {
@@ -75,12 +78,28 @@ impl Arena {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is taken. The peak is counted anew from here on.
+    pub fn memory_use(&self) -> Result<MemoryUse> {
+        let (free, total) = self.context.memory()?;
+        let mut state = self.lock();
+        let (held, slabs) = (state.held, state.slabs.iter().map(|&(_, len)| len as u64).sum());
+        let peak = std::mem::replace(&mut state.peak, held);
+        let reserved = if self.separate { held } else { slabs };
+        Ok(MemoryUse { held, peak, reserved, in_use: (total - free) as u64 })
+    }
+
     /// `bytes`, or a little more: the address.
     fn take(&self, bytes: usize) -> Result<u64> {
-        if self.separate {
-            return self.ask(bytes);
-        }
-        let bytes = bytes.next_multiple_of(ALIGNMENT);
+        // Where nothing but the buffer's own bytes may be touched, it has no others.
+        let address = if self.separate { self.ask(bytes)? } else { self.piece(bytes.next_multiple_of(ALIGNMENT))? };
+        let mut state = self.lock();
+        state.held += bytes.next_multiple_of(ALIGNMENT) as u64;
+        state.peak = state.peak.max(state.held);
+        Ok(address)
+    }
+
+    /// A piece of a slab.
+    fn piece(&self, bytes: usize) -> Result<u64> {
         if let Some(address) = self.lock().take(bytes) {
             return Ok(address);
         }
@@ -98,8 +117,10 @@ impl Arena {
     }
 
     fn give(&self, address: u64, bytes: usize) {
+        let bytes = bytes.next_multiple_of(ALIGNMENT);
+        self.lock().held -= bytes as u64;
         if !self.separate {
-            return self.lock().give(address, bytes.next_multiple_of(ALIGNMENT));
+            return self.lock().give(address, bytes);
         }
         // SAFETY: `ask` gave it, and it is given back once.
         let _ = self.context.bind().map(|()| unsafe { sys::cuMemFree_v2(address) });

@@ -24,6 +24,7 @@ mod partials;
 mod pooling;
 mod probe;
 mod rows;
+mod tensor_list;
 mod transfer;
 
 pub use images::Progress;
@@ -135,6 +136,10 @@ impl<E: CudaElement> Backend for Cuda<E> {
         driver::profiler(on).map(|()| true)
     }
 
+    fn memory_use(&self) -> Result<Option<MemoryUse>> {
+        self.device.arena.memory_use().map(Some)
+    }
+
     fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let mut buffer = DeviceBuffer::new(&self.device.arena, len)?;
         buffer.zero(&self.device.compute, len)?;
@@ -185,6 +190,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
 
     // rustfmt leaves the rows as they are.
     traced_ops! {
+        zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) => rows::zero_all(self, xs)?;
         cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) => rows::cast(self, x, out)?;
         copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) => {
             let (width, n) = (out.row_len(), out.len());
@@ -233,7 +239,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
         ) => pooling::l2_normalize_forward(self, x, out, inv_norm)?;
         l2_normalize_backward(&self, y: &Tensor<Self, f32>, inv_norm: &Tensor<Self, f32>, d: &mut Tensor<Self, f32>) =>
             pooling::l2_normalize_backward(self, y, inv_norm, d)?;
-        sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) =>
-            adamw::sum_of_squares(self, x, out, slot)?;
+        sum_of_squares(&self, xs: &[&Tensor<Self, f32>], out: &mut Tensor<Self, f32>) =>
+            adamw::sum_of_squares(self, xs, out)?;
     }
 }
