@@ -101,6 +101,50 @@ fn libraries_of_one_major_version() {
     assert_says(&error, &["pip install nvidia-cublas, "]);
 }
 
+/// Nothing is compiled when the first step has begun, and nothing that the run does not use before.
+#[test]
+fn what_a_run_needs_is_compiled_before_it_begins() {
+    if nvcc().is_some() {
+        return;
+    }
+    let compiled = |sandbox: &Sandbox, args: &[&str]| {
+        let done = hbt(sandbox, args, 12080, &[("SIMT_REPORT", "1")]).ok();
+        let files: Vec<String> =
+            done.stderr.lines().filter(|line| line.starts_with("compiled kernels/")).map(str::to_owned).collect();
+        let (_, count) = done.stderr.split_once("simt: NVRTC 12 compiled ").unwrap();
+        let count: usize = count.split(' ').next().unwrap().parse().unwrap();
+        let (before, _) = done.stderr.split_once("step 1").unwrap_or((&done.stderr, ""));
+        assert!(files.iter().all(|line| before.contains(line.as_str())), "{}", done.stderr);
+        (files, count, done.stderr)
+    };
+    // Heads of 16, and of 32, which have kernels of their own in bf16.
+    for (precision, width, attention) in [("f32", 32, "any"), ("bf16", 32, "any"), ("bf16", 64, "forward")] {
+        let sandbox = Sandbox::with_groups(8);
+        sandbox.copy_model("bert", "model");
+        for (file, name) in [("config.json", "hidden_size\""), ("1_Pooling/config.json", "word_embedding_dimension\"")]
+        {
+            let file = format!("model/{file}");
+            let text = sandbox.read(&file);
+            assert!(text.contains(&format!("{name}: 32")), "{text}");
+            sandbox.write(&file, text.replace(&format!("{name}: 32"), &format!("{name}: {width}")));
+        }
+        let sets = ["steps=2", "dropout=0.1", "symmetric=true", "from_scratch=true", "log_steps=1"];
+        let device = ["--device", "cuda", "--precision", precision];
+        let (files, count, said) = compiled(&sandbox, &[&train("model", &sets)[..], &device[..]].concat());
+        // And the smallest program there is, to see whether the driver takes what NVRTC makes.
+        assert_eq!(count, files.len() + 1, "{said}");
+        assert!(said.contains(&format!("compiled kernels/attention_{attention}.cu")), "{files:?}");
+        let others =
+            if attention == "any" { ["attention_forward", "attention_backward_long"] } else { ["attention_any"; 2] };
+        assert!(others.iter().all(|other| !said.contains(&format!("kernels/{other}.cu"))), "{files:?}");
+        // Evaluation finds all it needs in the cache.
+        let eval = ["eval", "--model", "run/last", "--task", "parallel", "--data", "data.jsonl"];
+        let sets = ["--set", "query_max_len=24", "--set", "passage_max_len=24"];
+        let (files, count, said) = compiled(&sandbox, &[&eval[..], &sets[..], &device[..]].concat());
+        assert_eq!((files.len(), count), (0, 0), "{said}");
+    }
+}
+
 /// What is neither code that this driver takes nor can be made so, ends with all that was tried.
 #[test]
 fn kernels_come_by_the_next_way_where_one_is_refused() {

@@ -17,6 +17,8 @@ struct Function {
 };
 struct Module {
     std::string name;
+    // Those that it has, each with a blank before and after; all of the file's, if there are none.
+    std::string kernels;
     std::map<std::string, Function> functions;
 };
 
@@ -32,10 +34,14 @@ namespace {
 u32 driver_version() { return u32(setting("SIMT_DRIVER_VERSION", 12080)); }
 u32 device() { return u32(capability(false) * 10 + capability(true)); }
 
-// What kernels an image has: the file they are from, or none for all of them.
-std::string named(const char* text) {
+// What kernels an image has: the file they are from, or none for all of them, and which of that file.
+void find_kernels(const char* text, Module& module) {
     const char* mark = std::strstr(text, "SIMT kernels of ");
-    return mark ? std::string(mark + 16, std::strcspn(mark + 16, "\n")) : "";
+    if (!mark) return;
+    mark += 16;
+    const size_t name = std::strcspn(mark, ":\n"), line = std::strcspn(mark, "\n");
+    module.name = std::string(mark, name);
+    if (name < line) module.kernels = std::string(mark + name + 1, line - name - 1) + " ";
 }
 
 // The newest PTX that a driver knows, as 87 for 8.7 (PTX ISA, release notes).
@@ -45,7 +51,7 @@ u32 newest_ptx() {
     return minor <= 5 ? 80 + minor : minor == 6 ? 85 : 79 + minor;
 }
 
-Code load_ptx(const char* text, std::string& name) {
+Code load_ptx(const char* text, Module& module) {
     // Compiled for the device by the driver.
     unsigned major = 0, minor = 0, target = 0;
     const char *version = std::strstr(text, ".version"), *architecture = std::strstr(text, ".target");
@@ -54,24 +60,24 @@ Code load_ptx(const char* text, std::string& name) {
     }
     if (major * 10 + minor > newest_ptx()) return refuse(Code(222), "PTX %u.%u is newer than this driver, which is for CUDA %u", major, minor, driver_version());
     if (target > device()) return refuse(Code(209), "PTX for sm_%u", target);
-    name = named(text);
+    find_kernels(text, module);
     return OK;
 }
 
 // Code runs on GPUs of its major architecture, from its minor one on.
 bool runs_here(u32 architecture) { return architecture / 10 == device() / 10 && architecture <= device(); }
 
-Code load_elf(const char* bytes, std::string& name) {
+Code load_elf(const char* bytes, Module& module) {
     Elf elf;
     std::memcpy(&elf, bytes, sizeof elf);
     if (elf.machine != 190) return refuse(Code(200), "an ELF file that is not CUDA's");
     if (elf.os == Elf::CUDA_13 && driver_version() < 13000) return refuse(Code(200), "a cubin of CUDA 13's format for a driver of CUDA %u", driver_version());
     if (!runs_here(elf.architecture())) return refuse(Code(209), "a cubin for sm_%u", elf.architecture());
-    name = named(bytes + sizeof elf);
+    find_kernels(bytes + sizeof elf, module);
     return OK;
 }
 
-Code load_fat_binary(const char* bytes, std::string& name) {
+Code load_fat_binary(const char* bytes, Module& module) {
     FatBinary header;
     std::memcpy(&header, bytes, sizeof header);
     if (header.version != 1 || header.header_bytes != sizeof header) return refuse(Code(200), "a fat binary's header is damaged");
@@ -90,10 +96,10 @@ Code load_fat_binary(const char* bytes, std::string& name) {
         if (entry.kind == FatEntry::PTX && !(entry.flags & (FatEntry::ZSTD | FatEntry::LZ4))) ptx = content;
         at = content + entry.bytes;
     }
-    if (code && std::memcmp(code, "\x7F" "ELF", 4) == 0) return load_elf(code, name);
+    if (code && std::memcmp(code, "\x7F" "ELF", 4) == 0) return load_elf(code, module);
     // Compressed: its format is not seen.
     if (code) return OK;
-    return ptx ? load_ptx(ptx, name) : refuse(Code(209), "a fat binary without code for sm_%u", device());
+    return ptx ? load_ptx(ptx, module) : refuse(Code(209), "a fat binary without code for sm_%u", device());
 }
 
 }  // namespace
@@ -102,18 +108,19 @@ API cuModuleLoadData(void** out, const void* image) {
     NEED_CONTEXT;
     NEED(out && image);
     const char* bytes = static_cast<const char*>(image);
-    std::string name;
+    Module module;
     if (std::memcmp(bytes, "\x7F" "ELF", 4) == 0) {
-        TRY(load_elf(bytes, name));
+        TRY(load_elf(bytes, module));
     } else if (std::memcmp(bytes, &FatBinary::MAGIC, 4) == 0) {
-        TRY(load_fat_binary(bytes, name));
+        TRY(load_fat_binary(bytes, module));
     } else if (std::strncmp(bytes, "//", 2) == 0 || std::isspace(bytes[0])) {
-        TRY(load_ptx(bytes, name));
+        TRY(load_ptx(bytes, module));
     } else {
         return refuse(Code(200), "cuModuleLoadData: neither a fat binary, nor ELF, nor PTX");
     }
+    const std::string& name = module.name;
     if (!name.empty() && name != "probe" && !has_module(name.c_str())) return refuse(Code(200), "the stand-in was built without kernels/%s.cu", name.c_str());
-    *out = new Module{name, {}};
+    *out = new Module(module);
     return OK;
 }
 API cuModuleLoadDataEx(void** out, const void* image, unsigned, int*, void**) { return cuModuleLoadData(out, image); }
@@ -129,7 +136,7 @@ API cuModuleGetFunction(void** out, void* handle, const char* name) {
     NEED(out && handle && name);
     Module& module = *static_cast<Module*>(handle);
     const Kernel* kernel = find_kernel(module.name.c_str(), name);
-    if (!kernel) return 500;
+    if (!kernel || (!module.kernels.empty() && module.kernels.find(" " + std::string(name) + " ") == std::string::npos)) return 500;
     static std::mutex mutex;
     const std::lock_guard<std::mutex> lock(mutex);
     *out = &module.functions.emplace(name, Function{kernel, SHARED_WITHOUT_OPT_IN}).first->second;

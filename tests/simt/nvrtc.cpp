@@ -1,10 +1,15 @@
 // NVRTC, as far as a first use of the kernels goes. Nothing is compiled: the "cubin" names the file, whose kernels g++ has
-// compiled into the stand-in. What the real one would refuse is refused: unknown headers, options, architectures. Built
+// compiled into the stand-in: those of them that g++'s preprocessor, given the same definitions, leaves in the source.
+// What the real one would refuse is refused: unknown headers, options, architectures. Built
 // twice, as SIMT_MAJOR 12 and 13, which write images of two formats.
+#include <stdlib.h>
+
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <regex>
 #include <set>
 #include <string>
@@ -58,6 +63,41 @@ struct Compiled {
     }
 } compiled;
 
+// A directory that goes with what is in it.
+struct Folder {
+    std::filesystem::path path = std::filesystem::temp_directory_path() / "hbt-simt-nvrtc-XXXXXX";
+    Folder() {
+        std::string name = path.string();
+        if (mkdtemp(name.data())) path = name;
+    }
+    ~Folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path, ignored);
+    }
+};
+
+// The names of the kernels that a compiler sees which is given these definitions, with a blank before each.
+std::string kernels_of(const Program& program, const std::string& definitions) {
+    const Folder folder;
+    for (const auto& [name, text] : program.headers) std::ofstream(folder.path / name) << text;
+    std::ofstream(folder.path / "source.cpp") << program.source;
+    const char* compiler = std::getenv("CXX");
+    const std::string command = std::string(compiler ? compiler : "g++") + " -E -P -std=c++17 -D__CUDACC__" + definitions + " " + (folder.path / "source.cpp").string();
+    std::string text, names;
+    FILE* const pipe = popen(command.c_str(), "r");
+    char buffer[4096];
+    for (size_t n; pipe && (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, n);
+    if (!pipe || pclose(pipe) != 0) return "";
+    const std::string mark = "__launch_bounds__(";
+    for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at)) {
+        at += mark.size();
+        for (int depth = 1; depth > 0; ++at) depth += (text[at] == '(') - (text[at] == ')');
+        at = text.find_first_not_of(" \n", at);
+        names += " " + text.substr(at, text.find('(', at) - at);
+    }
+    return names;
+}
+
 std::string stem(const std::string& name) {
     const size_t slash = name.find_last_of('/'), start = slash == std::string::npos ? 0 : slash + 1;
     return name.substr(start, name.find_last_of('.') - start);
@@ -93,7 +133,7 @@ API nvrtcCreateProgram(Program** out, const char* source, const char* name, int 
 }
 API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
     if (!program) return INVALID_PROGRAM;
-    std::string arch;
+    std::string arch, definitions;
     static const char* const known[] = {"--std=c++17", "-std=c++17", "--fmad=false", "-fmad=false", "--device-as-default-execution-space", "-default-device", "--generate-line-info", "-lineinfo"};
     for (int i = 0; i < n; ++i) {
         const std::string option = options[i];
@@ -107,7 +147,8 @@ API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
             }
             continue;
         }
-        bool found = key == "--define-macro" || key.substr(0, 2) == "-D" || key == "--maxrregcount" || key == "--use_fast_math=false";
+        if (key.substr(0, 2) == "-D") definitions += " " + option;
+        bool found = key.substr(0, 2) == "-D" || key == "--maxrregcount" || key == "--use_fast_math=false";
         for (const char* other : known) found = found || option == other;
         if (!found) {
             program->log = "nvrtc: error: unrecognized option " + option + " found\n";
@@ -122,7 +163,7 @@ API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
         return COMPILATION;
     }
     program->log = "";
-    const std::string target = arch.substr(arch.find('_') + 1), kernels = "SIMT kernels of " + stem(program->name) + "\n";
+    const std::string target = arch.substr(arch.find('_') + 1), kernels = "SIMT kernels of " + stem(program->name) + ":" + kernels_of(*program, definitions) + "\n";
     program->ptx = "//\n// " + kernels + ".version " + (SIMT_MAJOR == 12 ? "8.8" : "9.0") + "\n.target sm_" + target + "\n";
     // A virtual architecture gives PTX alone.
     if (arch.substr(0, 3) == "sm_") {
