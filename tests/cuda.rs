@@ -2,6 +2,7 @@
 
 mod bench;
 mod contexts;
+mod drivers;
 mod errors;
 mod launches;
 mod memory;

@@ -31,14 +31,15 @@ impl StandIn {
             if is_real() {
                 return StandIn { library: None };
             }
-            let folder = built();
+            let version = std::env::var("SIMT_DRIVER_VERSION").ok().map(|version| version.parse().unwrap());
+            let folder = version.map_or_else(built, built_for);
             let load = |name: &str| {
                 // SAFETY: a library of this project. Once loaded, it answers to its name wherever that is looked for.
                 unsafe { Library::new(folder.join(name)) }.unwrap_or_else(|e| panic!("{name} of the stand-in: {e}"))
             };
             let library = load("libcuda.so");
             // They stay for as long as the process runs.
-            std::mem::forget((load("libcublasLt.so"), load("libnvrtc.so")));
+            std::mem::forget((load("libcublasLt.so.12"), load("libnvrtc.so.12")));
             StandIn { library: Some(library) }
         })
     }
@@ -80,6 +81,12 @@ pub fn built() -> PathBuf {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "tests/simt/build: {said}{}", String::from_utf8_lossy(&output.stdout));
     folder
+}
+
+/// As [`built`], with the functions of the driver for that version of CUDA, as 12080 for 12.8.
+pub fn built_for(version: u32) -> PathBuf {
+    let before = [12040, 12080].into_iter().find(|&newer| version < newer);
+    before.map_or_else(built, |newer| built().join(format!("before-{newer}")))
 }
 
 /// A fresh device under each of the stand-in's orders, which reads what is uploaded as late as it may.

@@ -1,4 +1,5 @@
-// cuBLASLt, as far as hbt calls it: one matrix product, strict about what the real one refuses or leaves undefined.
+// cuBLASLt, as far as hbt calls it: one matrix product, strict about what the real one refuses or leaves undefined. Built
+// twice, as SIMT_MAJOR 12 and 13; the latter works with drivers for CUDA 13 only.
 //
 // An algorithm remembers what it was chosen for: types, transposes, epilogue, alignments and workspace. Using it for
 // anything else is refused, as the real library may do; for another size, if the seed says so. Algorithm n adds up n + 1
@@ -10,6 +11,8 @@
 #include "streams.h"
 
 using namespace simt;
+
+extern "C" int cuDriverGetVersion(int* out);
 
 namespace {
 
@@ -224,12 +227,15 @@ template <class T> Status set(T& field, const void* from, size_t bytes, const ch
 #define NEED(condition) \
     if (!(condition)) return no(BAD_VALUE, std::string(__func__) + ": a null argument")
 
-API size_t cublasLtGetVersion() { return 120800; }
-API size_t cublasLtGetCudartVersion() { return 12080; }
+API size_t cublasLtGetVersion() { return SIMT_MAJOR == 12 ? 120901 : 130002; }
+API size_t cublasLtGetCudartVersion() { return SIMT_MAJOR == 12 ? 12090 : 13000; }
 API Status cublasLtCreate(Handle** out) {
     void* context = nullptr;
     NEED(out);
     if (current_device_context(&context) != OK || !context) return no(NOT_INITIALIZED, "no context is current on the calling thread");
+    int driver = 0;
+    cuDriverGetVersion(&driver);
+    if (driver / 1000 < SIMT_MAJOR) return no(NOT_INITIALIZED, "the driver is older than this library");
     *out = new Handle;
     return SUCCESS;
 }

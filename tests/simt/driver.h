@@ -18,6 +18,8 @@ struct CurrentContext {
 Code need_context(const char* call);
 
 u64 setting(const char* name, u64 otherwise);
+// The status that SIMT_STATUS=FUNCTION=STATUS asks for, at the first call of that function; else OK.
+int asked_for(const char* function);
 // Compute capability: major or minor.
 int capability(bool minor);
 // Shared memory that a block may have at most, static and dynamic together.
@@ -27,7 +29,8 @@ constexpr u32 SHARED_WITHOUT_OPT_IN = 48 * 1024;
 }  // namespace simt
 
 #define API extern "C" __attribute__((visibility("default"))) int
-#define NEED_INIT \
+#define NEED_INIT                                      \
+    if (const int asked = asked_for(__func__)) return asked; \
     if (!initialized) return 3
 #define NEED_CONTEXT \
     NEED_INIT;       \

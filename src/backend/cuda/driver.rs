@@ -232,14 +232,18 @@ impl Module {
         Ok(code.ok().map(|()| Self { context: context.clone(), module }))
     }
 
-    pub fn function(self: &Arc<Self>, name: &str) -> Result<Function> {
+    /// The kernel of that name, if the module has it.
+    pub fn function(self: &Arc<Self>, name: &str) -> Result<Option<Function>> {
         self.context.bind()?;
         let c_name = CString::new(name).expect("kernels' names have no zero byte");
         let mut function = ptr::null_mut();
         // SAFETY: the module lives.
         let code = unsafe { sys::cuModuleGetFunction(&mut function, self.module, c_name.as_ptr()) };
+        if code == sys::NOT_FOUND {
+            return Ok(None);
+        }
         check(code, &format!("looking up the kernel {name}"))?;
-        Ok(Function { _module: self.clone(), function, name: name.to_owned() })
+        Ok(Some(Function { _module: self.clone(), function, name: name.to_owned() }))
     }
 }
 

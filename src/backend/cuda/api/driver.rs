@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 pub use sys::{CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmodule, CUstream};
 
 pub const OUT_OF_MEMORY: Status = Status(2);
+pub const NOT_FOUND: Status = Status(500);
 pub const NOT_READY: Status = Status(600);
 
 /// Makes every function of the table a free one, for whoever has called [`load`].

@@ -19,14 +19,14 @@ pub enum Form {
 /// source says so, and nowhere else: the stand-in and every GPU then compute the same.
 const OPTIONS: [&str; 2] = ["--std=c++17", "--fmad=false"];
 
-/// All options, for a GPU of that compute capability. The kernels use nothing newer than sm_80, so its PTX serves every GPU.
-pub fn options(form: Form, (major, minor): (u32, u32)) -> Vec<String> {
+/// All options, for some instances of a file's templates and a GPU of that compute capability. The kernels use nothing newer than sm_80, so its PTX serves every GPU.
+pub fn options(form: Form, (major, minor): (u32, u32), instances: &[String]) -> Vec<String> {
     let architecture = match form {
         Form::Cubin => format!("sm_{major}{minor}"),
         Form::Ptx => "compute_80".to_owned(),
     };
     let architecture = format!("--gpu-architecture={architecture}");
-    OPTIONS.into_iter().map(str::to_owned).chain([architecture]).collect()
+    OPTIONS.into_iter().map(str::to_owned).chain([architecture]).chain(instances.iter().cloned()).collect()
 }
 
 /// The image; or why there is none, in NVRTC's words.

@@ -17,7 +17,6 @@ use nvrtc::Nvrtc;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -135,12 +134,12 @@ impl Images {
         Images { context: context.clone(), ways: Way::all(), first: OnceLock::new() }
     }
 
-    /// Loads the kernels of kernels/`name`.cu.
-    pub fn load(&self, name: &str) -> Result<Module> {
+    /// Loads these instances, at least, of kernels/`name`.cu.
+    pub fn load(&self, name: &str, instances: &[String]) -> Result<Module> {
         let source = source(name);
         let mut refusals = Vec::new();
         for &way in &self.ways[self.first_way()?..] {
-            match self.load_by(way, source)? {
+            match self.load_by(way, source, instances)? {
                 Ok(module) => return Ok(module),
                 Err(why) => refusals.push(format!("{way}: {why}")),
             }
@@ -149,15 +148,18 @@ impl Images {
     }
 
     /// Compiles, side by side, those of the files that have to be and are not in the cache.
-    pub fn prepare(&self, names: &[&str], say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+    pub fn prepare(&self, names: &[&str], instances: &[String], say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
         let Way::Compiled(nvrtc, form) = self.ways[self.first_way()?] else { return Ok(()) };
-        let missing: Vec<&Source> =
-            names.iter().map(|name| source(name)).filter(|source| self.kept(source, nvrtc, form).is_none()).collect();
+        let options = self.options(form, instances);
+        let is_missing = |source: &&Source| {
+            kept::path(source, &options, nvrtc.version).is_none_or(|path| kept::read(&path).is_none())
+        };
+        let missing: Vec<&Source> = names.iter().map(|name| source(name)).filter(is_missing).collect();
         let (done, total) = (AtomicUsize::new(0), missing.len());
         missing.into_par_iter().for_each(|source| {
             let start = Instant::now();
             // An error comes again when the file is loaded, with what else was tried.
-            let _ = self.compiled(source, nvrtc, form);
+            let _ = compiled(source, nvrtc, form, &options);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             say(Progress { file: source.name, done, total, time: start.elapsed() });
         });
@@ -173,7 +175,7 @@ impl Images {
         let mut refusals = Vec::new();
         for (i, &way) in self.ways.iter().enumerate() {
             let probe = if let Way::Compiled(..) = way { &PROBE } else { smallest.expect("there are kernels") };
-            match self.load_by(way, probe)? {
+            match self.load_by(way, probe, &[])? {
                 Ok(_) => return Ok(*self.first.get_or_init(|| i)),
                 Err(why) => refusals.push(format!("{way}: {why}")),
             }
@@ -182,21 +184,24 @@ impl Images {
     }
 
     /// The module, or why there is none this way. An error is one that no other image would mend.
-    fn load_by(&self, way: Way, source: &Source) -> Result<std::result::Result<Module, String>> {
+    fn load_by(&self, way: Way, source: &Source, instances: &[String]) -> Result<std::result::Result<Module, String>> {
         let (nvrtc, form) = match (way, &source.embedded) {
             (Way::EmbeddedCode, Some(embedded)) => return self.taken(source, embedded.fat_binary),
             (Way::EmbeddedPtx, Some(embedded)) => return self.taken(source, embedded.ptx.as_bytes()),
             (Way::Compiled(nvrtc, form), _) => (nvrtc, form),
             (_, None) => return Ok(Err("there is none".to_owned())),
         };
-        if let Some(image) = self.kept(source, nvrtc, form) {
+        let options = self.options(form, instances);
+        if let Some(path) = kept::path(source, &options, nvrtc.version)
+            && let Some(image) = kept::read(&path)
+        {
             if let Ok(module) = self.taken(source, &image)? {
                 return Ok(Ok(module));
             }
             // Another driver's, or damaged in a way that its hash does not tell. Compiled anew, it may do.
-            self.path(source, nvrtc, form).iter().for_each(|path| kept::remove(path));
+            kept::remove(&path);
         }
-        match self.compiled(source, nvrtc, form) {
+        match compiled(source, nvrtc, form, &options) {
             Ok(image) => self.taken(source, &image),
             Err(why) => Ok(Err(why)),
         }
@@ -214,23 +219,8 @@ impl Images {
         }
     }
 
-    /// Where the image of a file is kept, if there is a cache.
-    fn path(&self, source: &Source, nvrtc: &Opened<Nvrtc>, form: Form) -> Option<PathBuf> {
-        kept::path(source, &compiler::options(form, self.context.capability), nvrtc.version)
-    }
-
-    fn kept(&self, source: &Source, nvrtc: &Opened<Nvrtc>, form: Form) -> Option<Vec<u8>> {
-        kept::read(&self.path(source, nvrtc, form)?)
-    }
-
-    /// Compiles a file and keeps the image.
-    fn compiled(&self, source: &Source, nvrtc: &Opened<Nvrtc>, form: Form) -> std::result::Result<Vec<u8>, String> {
-        let image = compiler::compile(nvrtc, source, form, &compiler::options(form, self.context.capability))?;
-        // A cache that cannot be written costs time, not the run.
-        if let Some(path) = self.path(source, nvrtc, form) {
-            let _ = kept::keep(&path, &image);
-        }
-        Ok(image)
+    fn options(&self, form: Form, instances: &[String]) -> Vec<String> {
+        compiler::options(form, self.context.capability, instances)
     }
 
     /// The error when no way serves.
@@ -251,6 +241,21 @@ impl Images {
             pip("nvidia-cuda-nvrtc")
         ))
     }
+}
+
+/// Compiles a file and keeps the image.
+fn compiled(
+    source: &Source,
+    nvrtc: &Opened<Nvrtc>,
+    form: Form,
+    options: &[String],
+) -> std::result::Result<Vec<u8>, String> {
+    let image = compiler::compile(nvrtc, source, form, options)?;
+    // A cache that cannot be written costs time, not the run.
+    if let Some(path) = kept::path(source, options, nvrtc.version) {
+        let _ = kept::keep(&path, &image);
+    }
+    Ok(image)
 }
 
 /// The files of kernels/.
