@@ -4,13 +4,14 @@
 //! instruction set that the processor may have. Multiplications and additions are never contracted, so the
 //! instruction set does not change a result.
 
+use super::instructions::arch;
 use crate::backend::Element;
 
-/// Runs `f` compiled for the best instruction set of this processor (AVX-512, AVX2 or the baseline). `f` has to be a
+/// Runs `f` compiled for the [instructions](super::Instructions) that this process uses. `f` has to be a
 /// closure marked `#[inline(always)]`: one that is not inlined stays compiled for the baseline.
 #[inline(always)]
 pub fn simd<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+    arch().dispatch(f)
 }
 
 /// One AVX-512 register of f32, whatever the processor: the accumulators of a sum, so that all processors group it alike,
