@@ -88,6 +88,7 @@ struct Registration {
     Kernel kernel;
     template <class... A> Registration(const char* module, const char* name, int max_threads, void (*body)(A...)) {
         using T = Trampoline<A...>;
+        static_assert(T::signature.bytes <= 4096, "drivers before CUDA 12.1's take 4 KiB of parameters");
         kernel = Kernel{module, name, max_threads, int(sizeof...(A)), T::signature.params, T::signature.bytes,
                         T::call, reinterpret_cast<void (*)()>(body), nullptr};
         register_kernel(&kernel);
@@ -113,6 +114,8 @@ inline unsigned char* dynamic_shared(size_t most) { return dynamic_shared(most, 
 // One access of `bytes` (4, 8 or 16, and so is the alignment) at the memory side; the other side is a local variable.
 void load(void* local, const void* from, size_t bytes);
 void store(void* to, const void* local, size_t bytes);
+// As `store`, by one instruction, to global memory: one of a vector that is written otherwise may be taken apart.
+void store_global(void* to, const void* local, size_t bytes);
 
 enum class Shuffle { Index, Xor, Up, Down };
 u64 shuffle(Shuffle kind, u32 mask, u64 value, u32 arg, int width, Site site);
@@ -149,6 +152,7 @@ template <class T> inline T shuffled(Shuffle kind, u32 mask, T value, u32 arg, i
     static void name(__VA_ARGS__);                                                                   \
     static ::simt::Registration name##_registration(SIMT_MODULE, #name, max_threads, &name);         \
     static void name(__VA_ARGS__)
+#define GRID_CONSTANT
 #define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) KERNEL(name, max_threads, __VA_ARGS__)
 #define SHARED(T, name, count)                                                                       \
     static ::simt::SharedSlot name##_slot;                                                           \

@@ -4,10 +4,10 @@
 //! Pieces go back at once, though queued work may still use them: whatever is queued later on the compute stream runs
 //! later, and copies on another stream wait for an event of the compute stream first.
 
+use super::api::driver as sys;
 use super::driver::{Context, Stream, check};
 use crate::Result;
 use crate::backend::{MemoryUse, Purpose, Value};
-use cudarc::driver::sys;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -131,7 +131,7 @@ impl Arena {
         let mut address = 0;
         // SAFETY: writes one address.
         match unsafe { sys::cuMemAlloc_v2(&mut address, bytes) } {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            sys::OUT_OF_MEMORY => {
                 let (free, total) = self.context.memory().unwrap_or_default();
                 let state = format!(" ({} of {} MiB of the device are free)", free >> 20, total >> 20);
                 Err(Purpose::refused(bytes, &state))
@@ -185,19 +185,6 @@ impl<T: Value> DeviceBuffer<T> {
         // SAFETY: within the buffer.
         let code = unsafe { sys::cuMemsetD8Async(self.address, 0, len * size_of::<T>(), stream.raw()) };
         check(code, "clearing memory")
-    }
-
-    /// Copies from pageable memory, which may be changed when this returns.
-    pub(super) fn upload(&mut self, stream: &Stream, from: &[T]) -> Result<()> {
-        assert!(from.len() <= self.len, "upload: {} values into {}", from.len(), self.len);
-        if from.is_empty() {
-            return Ok(());
-        }
-        stream.context.bind()?;
-        // SAFETY: within both. The driver has read pageable memory when the call returns.
-        let code =
-            unsafe { sys::cuMemcpyHtoDAsync_v2(self.address, from.as_ptr().cast(), size_of_val(from), stream.raw()) };
-        check(code, "copying to the device")
     }
 
     /// Copies elements from `start` on to the host, when all work queued before is done.
