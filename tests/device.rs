@@ -4,6 +4,7 @@
 use hbt::backend::Cuda;
 use hbt::backend::cuda::CudaElement;
 use libloading::{Library, Symbol};
+use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -52,6 +53,16 @@ impl StandIn {
         self.library.as_ref().map(|library| unsafe { library.get(name.as_bytes()) }.unwrap())
     }
 
+    /// How copies between the device and pageable memory go for the calling thread: `late`, as where the device reads such
+    /// memory by itself when the copy's turn comes, `sync`, or `staged`.
+    pub fn set_pageable(&self, mode: &CStr) {
+        // SAFETY: its type in tests/simt.
+        if let Some(set) = unsafe { self.function::<unsafe extern "C" fn(*const c_char)>("simt_set_pageable") } {
+            // SAFETY: copies the text.
+            unsafe { set(mode.as_ptr()) };
+        }
+    }
+
     /// The order for launches of the calling thread.
     pub fn set_seed(&self, seed: u64) {
         // SAFETY: its type in tests/simt.
@@ -78,10 +89,11 @@ pub fn built_for(version: u32) -> PathBuf {
     before.map_or_else(built, |newer| built().join(format!("before-{newer}")))
 }
 
-/// A fresh device under each of the stand-in's orders.
+/// A fresh device under each of the stand-in's orders, which reads what is uploaded as late as it may.
 pub fn cuda<E: CudaElement>() -> impl Iterator<Item = Cuda<E>> {
     SEEDS.into_iter().map(|seed| {
         StandIn::get().set_seed(seed);
+        StandIn::get().set_pageable(c"late");
         Cuda::with_separate_memory(0).expect("a CUDA device")
     })
 }

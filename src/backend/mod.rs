@@ -99,7 +99,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// Zeroed memory for `len` elements. On the CPU, what is never written to takes up no memory.
     fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;
-    /// Copies host values to the first `from.len()` elements.
+    /// Copies host values to the first `from.len()` elements, behind the work that the device has; `from` may change when this
+    /// returns, which waits for nothing as long as a step's uploads take less than a few MiB.
     fn upload<T: Value>(&self, from: &[T], to: &mut Self::Buffer<T>) -> Result<()>;
     /// Copies `to.len()` elements from `start` on to the host.
     fn download<T: Value>(&self, from: &Self::Buffer<T>, start: usize, to: &mut [T]) -> Result<()>;

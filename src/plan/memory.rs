@@ -90,7 +90,7 @@ impl Needs {
         needs.add("loss", memory.of(Purpose::Loss) + memory.of(Purpose::Other), "rows of scores, and what serves them");
         needs.batches(memory.of(Purpose::Batches), memory.host, machine.is_gpu, &bounds);
         if let Some([n_queries, n_passages]) = question.eval_texts {
-            let on_device = held.evaluation(n_passages, chunk_tokens, granularity)?;
+            let on_device = held.evaluation(n_passages, chunk_tokens, granularity, machine.is_gpu)?;
             let dim = model.dense.map_or(model.config.hidden_size, |dense| dense.out_features);
             let embeddings = ((n_queries + n_passages) * dim * size_of::<f32>()) as u64;
             let tokenizer = READING_TOKENIZER_FACTOR * tokenizer_len(model);

@@ -1,11 +1,12 @@
 //! What all operations of one device share.
 
 use super::driver::{Context, Module, Stream};
-use super::gemm::Blas;
+use super::gemm::{Blas, timing_is_wanted};
 use super::images::{self, Images, Progress};
 use super::launch::{Kernel, Scratch};
 use super::memory::{Arena, DeviceBuffer};
 use super::probe::require;
+use super::transfer::Staging;
 use super::workload::{Instances, Kernels};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ pub(super) struct Device {
     /// What fills the caches in benchmarks.
     filler: Mutex<Option<DeviceBuffer<u8>>>,
     pub blas: Mutex<Blas>,
+    /// What uploads go through.
+    pub staging: Mutex<Staging>,
     /// The stream of all kernels and products.
     pub compute: Stream,
     /// The stream of batches on their way to the device.
@@ -47,7 +50,8 @@ impl Device {
             instances: OnceLock::new(),
             scratch: Mutex::default(),
             filler: Mutex::default(),
-            blas: Mutex::new(Blas::new(&context, &arena)?),
+            blas: Mutex::new(Blas::new(&context, &arena, timing_is_wanted(separate_memory)?)?),
+            staging: Mutex::new(Staging::new(&context)?),
             compute,
             copies,
             arena,

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::ffi::{CString, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Turns a driver's answer into an error that says what hbt was doing.
 pub(super) fn check(status: Status, doing: &str) -> Result<()> {
@@ -26,6 +27,8 @@ pub(super) fn profiler(on: bool) -> Result<()> {
 /// A device with its primary context.
 pub(super) struct Context {
     context: sys::CUcontext,
+    /// Tells it from all others that this process opens, also from one that is gone and had the same handle.
+    id: u64,
     device: sys::CUdevice,
     /// Such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
@@ -40,9 +43,12 @@ unsafe impl Send for Context {}
 // SAFETY: as above; the driver locks its own state.
 unsafe impl Sync for Context {}
 
+/// The last [`Context::id`].
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
-    /// The context that is bound to this thread.
-    static BOUND: Cell<sys::CUcontext> = const { Cell::new(ptr::null_mut()) };
+    /// The context that was last bound to this thread, which may be gone; 0 for none.
+    static BOUND: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Context {
@@ -61,17 +67,18 @@ impl Context {
         let mut context = ptr::null_mut();
         // SAFETY: `device` is a device; the context is given back when this value is dropped.
         check(unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, device) }, "opening the device")?;
-        Ok(Arc::new(Self { context, device, name, capability, max_shared_bytes }))
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Arc::new(Self { context, id, device, name, capability, max_shared_bytes }))
     }
 
     /// Makes this the calling thread's context.
     pub fn bind(&self) -> Result<()> {
-        if BOUND.get() == self.context {
+        if BOUND.get() == self.id {
             return Ok(());
         }
         // SAFETY: the context lives as long as `self`.
         check(unsafe { sys::cuCtxSetCurrent(self.context) }, "binding the context")?;
-        BOUND.set(self.context);
+        BOUND.set(self.id);
         Ok(())
     }
 
@@ -87,9 +94,6 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        if BOUND.get() == self.context {
-            BOUND.set(ptr::null_mut());
-        }
         // SAFETY: retained once in `new`. An error here has nobody to go to.
         let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
     }

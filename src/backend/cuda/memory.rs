@@ -187,19 +187,6 @@ impl<T: Value> DeviceBuffer<T> {
         check(code, "clearing memory")
     }
 
-    /// Copies from pageable memory, which may be changed when this returns.
-    pub(super) fn upload(&mut self, stream: &Stream, from: &[T]) -> Result<()> {
-        assert!(from.len() <= self.len, "upload: {} values into {}", from.len(), self.len);
-        if from.is_empty() {
-            return Ok(());
-        }
-        stream.context.bind()?;
-        // SAFETY: within both. The driver has read pageable memory when the call returns.
-        let code =
-            unsafe { sys::cuMemcpyHtoDAsync_v2(self.address, from.as_ptr().cast(), size_of_val(from), stream.raw()) };
-        check(code, "copying to the device")
-    }
-
     /// Copies elements from `start` on to the host, when all work queued before is done.
     pub(super) fn download(&self, stream: &Stream, start: usize, to: &mut [T]) -> Result<()> {
         assert!(start + to.len() <= self.len, "download: {} elements from {start} of {}", to.len(), self.len);

@@ -63,7 +63,9 @@ pub struct Cuda<E> {
 }
 
 impl<E: CudaElement> Cuda<E> {
-    /// The GPU `ordinal`, in the driver's order.
+    /// The GPU `ordinal`, in the driver's order. The first time that a machine computes a product of a shape, it times
+    /// cuBLASLt's algorithms and keeps the choice in the cache, from where every later run has it;
+    /// `HBT_CUBLASLT_TUNE=off` takes what cuBLASLt's heuristic names first.
     ///
     /// # Errors
     /// No driver, no such GPU, one older than sm_80, no cuBLASLt.
@@ -72,7 +74,7 @@ impl<E: CudaElement> Cuda<E> {
         Self::open(ordinal, separate)
     }
 
-    /// As [`Cuda::new`], with every buffer taken from the driver, so that a checker of memory accesses (compute-sanitizer,
+    /// As [`Cuda::new`], with every buffer taken from the driver and nothing timed, so that a checker of memory accesses (compute-sanitizer,
     /// the tests' stand-in) sees where each one ends. The environment variable `HBT_CUDA_MEMORY=separate` does the same.
     ///
     /// # Errors
@@ -149,7 +151,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut DeviceBuffer<T>) -> Result<()> {
-        to.upload(&self.device.compute, from)
+        self.upload_staged(from, to)
     }
 
     fn download<T: Value>(&self, from: &DeviceBuffer<T>, start: usize, to: &mut [T]) -> Result<()> {

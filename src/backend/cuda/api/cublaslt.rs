@@ -80,6 +80,16 @@ super::functions! {
             results: *mut HeuristicResult,
             found: *mut c_int
         ) -> Status;
+        cublasLtMatmulAlgoCheck(
+            handle: cublasLtHandle_t,
+            desc: cublasLtMatmulDesc_t,
+            a: cublasLtMatrixLayout_t,
+            b: cublasLtMatrixLayout_t,
+            c: cublasLtMatrixLayout_t,
+            d: cublasLtMatrixLayout_t,
+            algo: *const cublasLtMatmulAlgo_t,
+            result: *mut HeuristicResult
+        ) -> Status;
         cublasLtMatmul(
             handle: cublasLtHandle_t,
             desc: cublasLtMatmulDesc_t,

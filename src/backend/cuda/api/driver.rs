@@ -1,7 +1,7 @@
 //! The driver's functions, as free functions under their own names.
 
 use super::{Status, text};
-use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute};
+use cudarc::driver::sys::{self, CUDA_MEMCPY2D, CUdevice_attribute, CUfunction_attribute};
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -60,6 +60,7 @@ driver_functions! {
     cuMemcpyHtoDAsync_v2(to: CUdeviceptr, from: *const c_void, bytes: usize, stream: CUstream);
     cuMemcpyDtoHAsync_v2(to: *mut c_void, from: CUdeviceptr, bytes: usize, stream: CUstream);
     cuMemcpyDtoDAsync_v2(to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream);
+    cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUstream);
     cuMemsetD8Async(address: CUdeviceptr, value: c_uchar, bytes: usize, stream: CUstream);
     cuStreamCreate(stream: *mut CUstream, flags: c_uint);
     cuStreamDestroy_v2(stream: CUstream);
