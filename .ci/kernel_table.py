@@ -1,34 +1,31 @@
 """Compiles every kernel with nvcc as build.rs does, and says what each takes of a multiprocessor.
 
-It is an error if a kernel spills registers or keeps variables in local memory, if attention on tensor cores does without
-their instructions, or if kernels/RESOURCES.md is not what this nvcc, of the version that made that file, says. Run by
-.ci/kernels, which finds the programs.
+It is an error if a kernel spills registers, keeps variables in local memory or takes a store of 16 bytes apart, if attention
+on tensor cores does without their instructions, or if kernels/RESOURCES.md is not what this nvcc, of the version that made
+that file, says. Run by .ci/kernels, which finds the programs.
 """
 
 import argparse
 import difflib
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Tuple
 
-ROOT = Path(__file__).resolve().parent.parent
-KERNELS = ROOT / "kernels"
+import sass
+from sources import KERNELS, ROOT, Failure, run, rust_array
+
+BUILD = ROOT / "build.rs"
 TABLE = KERNELS / "RESOURCES.md"
 # Architectures of the table, with the bytes of shared memory of a multiprocessor (CUDA programming guide, table
 # "technical specifications per compute capability").
 SHARED_BYTES = {80: 164 << 10, 90: 228 << 10}
-# Tensor cores, their loads from shared memory, and copies to shared memory that bypass registers.
-INSTRUCTIONS = ["HMMA", "LDSM", "LDGSTS"]
+# Tensor cores, their loads from shared memory, and copies of 16 bytes to shared memory that bypass registers.
+INSTRUCTIONS = {"HMMA": [], "LDSM": [], "LDGSTS": ["128"]}
 ON_TENSOR_CORES = re.compile(r"attention_(forward|backward)_\d+_\w+")
-
-
-class Failure(Exception):
-    """What is wrong with the kernels, one line each."""
 
 
 class Use(NamedTuple):
@@ -53,24 +50,9 @@ class Compiled(NamedTuple):
     architecture: int
     kernels: List[Kernel]
     uses: Dict[str, Use]
-    cubin: Path
+    # Instructions that read and that write 16 bytes of global memory, by kernel.
+    wide: Dict[str, Tuple[int, int]]
     faults: List[str]
-
-
-def run(*command):
-    """What the command prints."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        raise Failure(f"{' '.join(map(str, command))}:\n{done.stdout}")
-    return done.stdout
-
-
-def constant_of_build_rs(name):
-    """The words of an array in build.rs: it and this file compile alike because this is where they agree."""
-    match = re.search(rf"^const {name}: \[[^=]*\] = \[(.*?)\];", (ROOT / "build.rs").read_text(), re.M | re.S)
-    if not match:
-        raise Failure(f"build.rs has no array {name} any more; tell {Path(__file__).name} where it went")
-    return [word.strip(' "\n') for word in match[1].split(",") if word.strip()]
 
 
 def parse_ptx(text):
@@ -110,32 +92,37 @@ def parse_log(text, file, architecture):
     return uses, faults
 
 
-def compile_file(nvcc, options, file, architecture, folder):
-    """Compiles one file for one architecture."""
+def compile_file(programs, options, file, architecture, folder):
+    """Compiles one file for one architecture, and looks through its code."""
     place = Path(folder) / f"{file.stem}_{architecture}"
     place.mkdir()
     cubin = place / "kernels.cubin"
     # The PTX, which has what the source says of a kernel, is one of the files on the way.
     to = ["-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v", "--keep", "--keep-dir", place, "-o", cubin]
-    log = run(nvcc, *options, *to, file)
+    log = run(programs.nvcc, *options, *to, file)
     kernels = parse_ptx((place / f"{file.stem}.ptx").read_text())
     uses, faults = parse_log(log, file, architecture)
-    if uses.keys() != {kernel.name for kernel in kernels}:
+    code = sass.parse(run(programs.cuobjdump, "-sass", cubin))
+    if not uses.keys() == code.keys() == {kernel.name for kernel in kernels}:
         raise Failure(f"{file.name}: its PTX and its code for sm_{architecture} have different kernels")
-    return Compiled(file, architecture, kernels, uses, cubin, faults)
+    for name, instructions in code.items():
+        wrong = sass.faults(name, instructions) + without_tensor_cores(name, instructions)
+        faults += [f"{file.name}: {name} on sm_{architecture}: {fault}" for fault in wrong]
+    wide = {name: (sass.wide(i, "LDG", "LDGSTS"), sass.wide(i, "STG")) for name, i in code.items()}
+    return Compiled(file, architecture, kernels, uses, wide, faults)
 
 
-def without_tensor_cores(cuobjdump, compiled):
-    """Complaints about attention kernels that lack one of INSTRUCTIONS."""
-    faults = []
-    if not any(ON_TENSOR_CORES.fullmatch(kernel.name) for kernel in compiled.kernels):
-        return faults
-    for part in run(cuobjdump, "-sass", compiled.cubin).split("Function : ")[1:]:
-        name = re.match(r"\w+", part)[0]
-        missing = [word for word in INSTRUCTIONS if not re.search(rf"\b{word}\b", part)]
-        if ON_TENSOR_CORES.fullmatch(name) and missing:
-            faults.append(f"{compiled.file.name}: {name} on sm_{compiled.architecture} has no {', '.join(missing)}")
-    return faults
+def without_tensor_cores(name, instructions):
+    """A complaint if an attention kernel lacks one of INSTRUCTIONS."""
+    if not ON_TENSOR_CORES.fullmatch(name):
+        return []
+    codes = [instruction.code.split(".") for instruction in instructions]
+    missing = [
+        ".".join([word, *how])
+        for word, how in INSTRUCTIONS.items()
+        if not any(code[0] == word and set(how) <= set(code) for code in codes)
+    ]
+    return [f"no {', '.join(missing)}"] if missing else []
 
 
 def round_up(n, unit):
@@ -159,15 +146,16 @@ def table(modules, version):
         "# What the kernels take of a multiprocessor",
         "",
         f"Made by `.ci/kernels --write` with nvcc {version}; `.ci/run` checks it, and that no kernel spills registers or has",
-        "variables in local memory, on any architecture that build.rs compiles for.",
+        "variables in local memory or takes a store of 16 bytes apart, on any architecture that build.rs compiles for.",
         "",
         "Threads are the most that a block is launched with, and dynamic shared memory is the most that a launch asks for, both",
         "as the source says; static and dynamic shared memory are in bytes a block. Warps are those that are resident on a",
-        "multiprocessor by the rules of the CUDA occupancy calculator, of 64.",
+        "multiprocessor by the rules of the CUDA occupancy calculator, of 64. Loads and stores are the instructions in sm_80's code",
+        "that move 16 bytes of global memory each, by way of registers or, for loads, straight to shared memory.",
     ]
     for file, compiled in modules.items():
         head = ["kernel", "threads", *(f"registers sm_{a}" for a in architectures), "static", "dynamic"]
-        head += [f"warps sm_{a}" for a in architectures]
+        head += [f"warps sm_{a}" for a in architectures] + ["loads", "stores"]
         text += ["", f"## {file.name}", "", f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
         for name, threads, dynamic in compiled[architectures[0]].kernels:
             uses = [compiled[a].uses[name] for a in architectures]
@@ -178,18 +166,19 @@ def table(modules, version):
             ]
             row = [threads, *(use.registers for use in uses), static, dynamic]
             cells = [f"{n:,}" for n in row] + [f"{n} ({n / 64:.0%})" for n in warps]
+            cells += [str(n) for n in compiled[architectures[0]].wide[name]]
             text.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(text) + "\n"
 
 
-def check(nvcc, cuobjdump, write):
-    version = re.search(r"release [\d.]+, V([\d.]+)", run(nvcc, "--version"))[1]
-    known = run(nvcc, "--list-gpu-code").split()
-    wanted = [int(a) for a in constant_of_build_rs("ARCHITECTURES")]
+def check(programs, write):
+    version = re.search(r"release [\d.]+, V([\d.]+)", run(programs.nvcc, "--version"))[1]
+    known = run(programs.nvcc, "--list-gpu-code").split()
+    wanted = [int(a) for a in rust_array("ARCHITECTURES", BUILD)]
     architectures = [a for a in wanted if f"sm_{a}" in known]
     if not set(SHARED_BYTES) <= set(architectures):
         raise Failure(f"nvcc {version} is too old or too new: it does not know both sm_80 and sm_90")
-    options = constant_of_build_rs("OPTIONS")
+    options = rust_array("OPTIONS", BUILD)
     print(f"nvcc {version}, {' '.join(options)}, for {' '.join(f'sm_{a}' for a in architectures)}", flush=True)
 
     files = sorted(KERNELS.glob("*.cu"))
@@ -198,12 +187,10 @@ def check(nvcc, cuobjdump, write):
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         # Those of attention take longest: first, so that none is left alone at the end.
         jobs = [(file, a) for file in sorted(files, key=lambda file: -file.stat().st_size) for a in architectures]
-        for compiled in pool.map(lambda job: compile_file(nvcc, options, *job, folder), jobs):
+        for compiled in pool.map(lambda job: compile_file(programs, options, *job, folder), jobs):
             modules[compiled.file][compiled.architecture] = compiled
             faults += compiled.faults
-            if compiled.architecture in SHARED_BYTES:
-                faults += without_tensor_cores(cuobjdump, compiled)
-                n_attention += sum(bool(ON_TENSOR_CORES.fullmatch(kernel.name)) for kernel in compiled.kernels)
+            n_attention += sum(bool(ON_TENSOR_CORES.fullmatch(kernel.name)) for kernel in compiled.kernels)
     text = table(modules, version)
     print(text)
     if n_attention == 0:
@@ -235,7 +222,7 @@ def main():
     # cuobjdump calls the nvdisasm that it finds.
     os.environ["PATH"] = f"{arguments.cuobjdump.parent}{os.pathsep}{os.environ['PATH']}"
     try:
-        check(arguments.nvcc, arguments.cuobjdump, arguments.write)
+        check(arguments, arguments.write)
     except Failure as failure:
         sys.exit(str(failure))
 

@@ -84,7 +84,7 @@ __device__ inline void write_rows(bf16* to, i64 stride, Tile<Width> from, int fi
 #pragma unroll
     for (int i = lane; i < Rows * from.PIECES; i += WARP) {
         const int row = first + i / from.PIECES, piece = i % from.PIECES;
-        if (row < end) store_vector(to + row * stride + piece * 8, load_vector<8>(from.piece(row, piece)));
+        if (row < end) store_global(to + row * stride + piece * 8, load_vector<8>(from.piece(row, piece)));
     }
 }
 

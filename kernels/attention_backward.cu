@@ -95,12 +95,14 @@ __device__ inline void load_item(const Share<Head, Length>& my, const Problem& p
     copy_tile<Length, THREADS>(my.k, from + hidden, 3 * hidden, item.len, my.thread);
     copy_tile<Length, THREADS>(my.v, from + 2 * hidden, 3 * hidden, item.len, my.thread);
     cp_async_commit();
+    // All that is read is on its way before any of it is waited for.
+    static_assert(THREADS >= Length, "a thread takes one row's log-sum-exp");
+    const float lse = my.thread < item.len ? problem.lse[i64(item.start + my.thread) * problem.n_heads + head] : infinity();
+    const i32 global_row =
+        problem.drops() ? KeepWords::global_row<WARPS>(problem, item, 0, item.len, my.warp, my.lane) : 0;
     load_d_out<Length, THREADS>(my.d_out, my.rows.delta, problem, item.start, item.len, my.thread);
-    for (int i = my.thread; i < Length; i += THREADS) {
-        const i64 at = i64(item.start + i) * problem.n_heads + head;
-        my.rows.lse2[i] = i < item.len ? problem.lse[at] * LOG2_E : infinity();
-    }
-    if (problem.drops()) my.keep.template draw<Length / 32, WARPS>(problem, item, 0, item.len, 0, my.warp, my.lane);
+    if (my.thread < Length) my.rows.lse2[my.thread] = lse * LOG2_E;
+    if (problem.drops()) my.keep.template draw<Length / 32, WARPS>(problem, global_row, item.len, 0, my.warp, my.lane);
     cp_async_wait<0>();
 }
 
@@ -174,9 +176,15 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
     BACKWARD(head, up_to_64, backward_short<head, 64>)                                                                          \
     BACKWARD(head, up_to_128, backward_short<head, 128>)
 
+#if WANTS_HEAD(32)
 BACKWARD_OF_HEAD(32)
+#endif
+#if WANTS_HEAD(64)
 BACKWARD_OF_HEAD(64)
+#endif
+#if WANTS_HEAD(128)
 BACKWARD_OF_HEAD(128)
+#endif
 
 // d_bias (width) += the rows (width) of partial sums that the kernels above left.
 KERNEL(attention_backward_bias, PARTIAL_THREADS, float* __restrict__ d_bias, const float* __restrict__ scratch, i64 n_delta,

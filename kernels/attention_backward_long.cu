@@ -73,19 +73,25 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
         };
         copy_tile<ITEM_ROWS, S::THREADS>(q, from + item.first * 3 * hidden, 3 * hidden, left, threadIdx.x);
         fetch(0);
-        load_d_out<ITEM_ROWS, S::THREADS>(d_out, row_delta, problem, first_token, left, threadIdx.x);
-        __syncthreads();
-
+        // All that is read is on its way before any of it is waited for.
         float lse2[S::M][2], delta_of[S::M][2], d_q[S::M][Head / 8][4];
+        const auto row_of = [&](int m, int half) { return q_row + 16 * m + 8 * half + lane / 4; };
+        const auto place_of = [&](int m, int half) { return (first_token + row_of(m, half)) * problem.n_heads + head; };
 #pragma unroll
         for (int m = 0; m < S::M; ++m) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const int row = q_row + 16 * m + 8 * half + lane / 4;
-                const i64 at = (first_token + row) * problem.n_heads + head;
-                lse2[m][half] = row < left ? problem.lse[at] * LOG2_E : infinity();
-                delta_of[m][half] = row_delta[row];
-                if (row < left && lane % 4 == 0) delta[at] = delta_of[m][half];
+                lse2[m][half] = row_of(m, half) < left ? problem.lse[place_of(m, half)] * LOG2_E : infinity();
+            }
+        }
+        load_d_out<ITEM_ROWS, S::THREADS>(d_out, row_delta, problem, first_token, left, threadIdx.x);
+        __syncthreads();
+#pragma unroll
+        for (int m = 0; m < S::M; ++m) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                delta_of[m][half] = row_delta[row_of(m, half)];
+                if (row_of(m, half) < left && lane % 4 == 0) delta[place_of(m, half)] = delta_of[m][half];
             }
 #pragma unroll
             for (int n = 0; n < Head / 8; ++n) d_q[m][n][0] = d_q[m][n][1] = d_q[m][n][2] = d_q[m][n][3] = 0.0f;
@@ -144,6 +150,11 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
             return RowScalars{scalars + turn % 2 * 2 * TURN, scalars + turn % 2 * 2 * TURN + TURN};
         };
         const auto keep_of = [&](int turn) { return KeepWords{words + turn % 2 * TURN * WORDS, TURN}; };
+        // What of a turn comes by way of registers, while the turn before is worked on.
+        struct Incoming {
+            float lse, delta;
+            i32 global_row;
+        };
         const auto fetch = [&](int turn) {
             const int first = turn * TURN, left = item.len - first, thread = my_thread();
             const i64 token = item.start + first;
@@ -151,21 +162,34 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
             copy_tile<TURN, S::THREADS>(q_of(turn), from + first * 3 * hidden, 3 * hidden, left, thread);
             copy_tile<TURN, S::THREADS>(d_out_of(turn), problem.d_out + token * hidden + head * Head, hidden, left, thread);
             cp_async_commit();
-            if (thread < TURN) {
+            Incoming incoming{infinity(), 0.0f, 0};
+            if (thread < TURN && thread < left) {
                 const i64 at = (token + thread) * problem.n_heads + head;
-                rows_of(turn).lse2[thread] = thread < left ? problem.lse[at] * LOG2_E : infinity();
-                rows_of(turn).delta[thread] = thread < left ? delta[at] : 0.0f;
+                incoming.lse = problem.lse[at];
+                incoming.delta = delta[at];
             }
             if (problem.drops()) {
-                const KeepWords keep = keep_of(turn);
-                keep.draw<WORDS, S::WARPS>(problem, item, first, first + TURN, item.first / 128, thread / WARP,
-                                           thread % WARP);
+                incoming.global_row =
+                    KeepWords::global_row<S::WARPS>(problem, item, first, first + TURN, thread / WARP, thread % WARP);
+            }
+            return incoming;
+        };
+        const auto settle = [&](int turn, const Incoming& incoming) {
+            const int thread = my_thread();
+            if (thread < TURN) {
+                rows_of(turn).lse2[thread] = incoming.lse * LOG2_E;
+                rows_of(turn).delta[thread] = incoming.delta;
+            }
+            if (problem.drops()) {
+                keep_of(turn).template draw<WORDS, S::WARPS>(problem, incoming.global_row, TURN, item.first / 128, thread / WARP,
+                                                             thread % WARP);
             }
         };
         const bf16* keys = from + item.first * 3 * hidden + hidden;
         copy_tile<ITEM_ROWS, S::THREADS>(k, keys, 3 * hidden, item.len - item.first, my_thread());
         copy_tile<ITEM_ROWS, S::THREADS>(v, keys + hidden, 3 * hidden, item.len - item.first, my_thread());
-        fetch(0);
+        Incoming incoming = fetch(0);
+        settle(0, incoming);
 
         KeyGradients<Head, S::M> gradients;
         gradients.clear();
@@ -173,7 +197,8 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
             cp_async_wait<0>();
             // What arrived is there for all, and all are done with what the next turn overwrites.
             __syncthreads();
-            if ((turn + 1) * TURN < item.len) fetch(turn + 1);
+            const bool more = (turn + 1) * TURN < item.len;
+            if (more) incoming = fetch(turn + 1);
 #pragma unroll 1
             for (int query = 0; query < TURN; query += 16) {
                 const int thread = my_thread(), row = thread / WARP * S::WARP_ROWS;
@@ -182,6 +207,7 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
                 take_queries(gradients, d_s, problem, rows, keep_of(turn).words + row / 32 * TURN + query, k, v, row, q_of(turn),
                              d_out_of(turn), query, item.len - item.first - row, thread % WARP);
             }
+            if (more) settle(turn + 1, incoming);
         }
         const int thread = my_thread(), lane = thread % WARP, warp = thread / WARP, row = warp * S::WARP_ROWS;
         float* sums = all_sums + warp * 3 * Head;
@@ -203,6 +229,12 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
     BACKWARD(head, queries, backward_queries<head>)                                                                             \
     BACKWARD(head, keys, backward_keys<head>)
 
+#if WANTS_HEAD(32)
 BACKWARD_OF_HEAD(32)
+#endif
+#if WANTS_HEAD(64)
 BACKWARD_OF_HEAD(64)
+#endif
+#if WANTS_HEAD(128)
 BACKWARD_OF_HEAD(128)
+#endif

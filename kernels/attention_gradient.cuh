@@ -41,19 +41,29 @@ struct KeepWords {
     u32* words;
     int stride;
 
-    // For the queries `first` .. `end` of the sequence, which come `Warps` warps to the block, and 32 Words keys.
+    // The i-th row of a warp's turn, as `draw` takes them: two rows a warp at a time.
+    template <int Warps> static __device__ int row_of(int turn, int half, int warp) { return 2 * (Warps * turn + warp) + half; }
+
+    // What the rows of up to 32 Warps queries from `first` on are called by dropout: of the lane's row among the warp's.
+    template <int Warps> static __device__ i32 global_row(const Problem& problem, const Item& item, int first, int end, int warp, int lane) {
+        const int query = first + row_of<Warps>(lane / 2, lane % 2, warp);
+        return query < end && query < item.len ? problem.global_rows[item.start + query] : 0;
+    }
+
+    // For the queries `first` .. `end` of the sequence, at most 32 Warps, and 32 Words keys. `global_row` is what the function
+    // of that name gave the lane.
     template <int Words, int Warps>
-    __device__ void draw(const Problem& problem, const Item& item, int first, int end, int block, int warp, int lane) const {
+    __device__ void draw(const Problem& problem, i32 global_row, int n_queries, int block, int warp, int lane) const {
         const u32 threshold = problem.dropout.threshold, head = problem.head();
-        for (int i = 2 * warp; first + i < end; i += 2 * Warps) {
-            const int query = first + i + lane / 16;
-            const i32 global_row = query < item.len ? problem.global_rows[item.start + query] : 0;
-            const PhiloxWords random = dropout_words(problem.dropout, global_row, head, block * 16 + lane % 16);
+        for (int turn = 0; row_of<Warps>(turn, 0, warp) < n_queries; ++turn) {
+            const i32 mine = __shfl_sync(ALL_LANES, global_row, 2 * turn + lane / 16);
+            const PhiloxWords random = dropout_words(problem.dropout, mine, head, block * 16 + lane % 16);
+            const int i = row_of<Warps>(turn, lane / 16, warp);
 #pragma unroll
             for (int w = 0; w < Words; ++w) {
                 const u32 even = __ballot_sync(ALL_LANES, (random.w[w] & 0xFFFF) >= threshold) >> (lane & 16);
                 const u32 odd = __ballot_sync(ALL_LANES, (random.w[w] >> 16) >= threshold) >> (lane & 16);
-                if (lane % 16 == w) words[w * stride + i + lane / 16] = (even & 0xFFFF) | odd << 16;
+                if (lane % 16 == w) words[w * stride + i] = (even & 0xFFFF) | odd << 16;
             }
         }
     }

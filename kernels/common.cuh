@@ -26,6 +26,26 @@
 #include "simt.h"
 #endif
 
+// Which instances of the templates a file declares, at its end: all of them, unless NVRTC, which compiles on first use
+// and takes its time, is told what a run computes with (src/backend/cuda/workload.rs): -DHBT_TYPE=16 or 32, the bits of
+// an element; -DHBT_HEAD=64, the head size; -DHBT_WIDTH=768, the hidden size. Whatever else is asked for then, such as a
+// kernel that is missing here, takes a compilation of the whole file.
+#ifndef HBT_TYPE
+#define HBT_TYPE 0
+#endif
+#ifndef HBT_HEAD
+#define HBT_HEAD 0
+#endif
+#ifndef HBT_WIDTH
+#define HBT_WIDTH 0
+#endif
+#define WANTS_F32 (HBT_TYPE == 0 || HBT_TYPE == 32)
+#define WANTS_BF16 (HBT_TYPE == 0 || HBT_TYPE == 16)
+#define WANTS_HEAD(size) (HBT_HEAD == 0 || HBT_HEAD == (size))
+// Even widths above `above`, up to `most`; and all that no such kernel takes.
+#define WANTS_WIDTH(above, most) (HBT_WIDTH == 0 || (HBT_WIDTH > (above) && HBT_WIDTH <= (most) && HBT_WIDTH % 2 == 0))
+#define WANTS_ANY_WIDTH(most) (HBT_WIDTH == 0 || HBT_WIDTH > (most) || HBT_WIDTH % 2 != 0)
+
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -104,6 +124,6 @@ template <int N, class T> __device__ inline void store_global(T* to, const Vecto
         store_vector(to, x);
     }
 #else
-    simt::store(to, &x, sizeof(x));
+    simt::store_global(to, &x, sizeof(x));
 #endif
 }

@@ -35,7 +35,7 @@ macro_rules! check_backend {
     ($module:ident: $backends:expr) => {
         check_backend! {
             $module: $backends;
-            transfer: feed read_later;
+            transfer: upload feed read_later;
             rows: zero zero_all cast copy_rows paste_rows gather_rows gather_cast scatter_rows copy_columns add_columns segment_sum segment_sum_by_itself;
             gemm: gemm gemm_f32;
             embedding: embedding;

@@ -40,6 +40,19 @@ pub use tensor::{Element, Tensor, Value};
 use crate::Result;
 use std::time::Duration;
 
+/// Memory of a device, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// What buffers hold now.
+    pub held: u64,
+    /// The most that they held at a time.
+    pub peak: u64,
+    /// What was taken from the driver for them, and is not given back before the end.
+    pub reserved: u64,
+    /// What all processes have of the device: buffers, contexts, and the code of kernels.
+    pub in_use: u64,
+}
+
 /// A device with an element type. See the module documentation for the conventions.
 pub trait Backend: Sized + Send + Sync + 'static {
     /// Element type of activations and working weights.
@@ -76,9 +89,18 @@ pub trait Backend: Sized + Send + Sync + 'static {
         Ok(false)
     }
 
+    /// What this process's buffers take of the device, where the device counts that. The peak is the one since the last call.
+    ///
+    /// # Errors
+    /// When the device does not answer.
+    fn memory_use(&self) -> Result<Option<MemoryUse>> {
+        Ok(None)
+    }
+
     /// Zeroed memory for `len` elements. On the CPU, what is never written to takes up no memory.
     fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;
-    /// Copies host values to the first `from.len()` elements.
+    /// Copies host values to the first `from.len()` elements, behind the work that the device has; `from` may change when this
+    /// returns, which waits for nothing as long as a step's uploads take less than a few MiB.
     fn upload<T: Value>(&self, from: &[T], to: &mut Self::Buffer<T>) -> Result<()>;
     /// Copies `to.len()` elements from `start` on to the host.
     fn download<T: Value>(&self, from: &Self::Buffer<T>, start: usize, to: &mut [T]) -> Result<()>;

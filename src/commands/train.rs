@@ -2,8 +2,11 @@
 
 use super::plan::planned;
 use super::trace::INTERRUPTED;
-use super::{Job, finish_for_training, model_dir, model_name, on_device, settle_precision, training_eval_set};
+use super::{
+    Job, finish_for_training, model_dir, model_name, on_device, settle_precision, training_eval_set, workload_of,
+};
 use hbt::backend::Backend;
+use hbt::backend::cuda::Workload;
 use hbt::cli::TrainArgs;
 use hbt::config::{Amount, Config, KEYS, Precision};
 use hbt::data::datasets::Datasets;
@@ -116,6 +119,10 @@ impl TrainJob {
 
 impl Job for TrainJob {
     type Output = Outcome;
+
+    fn workload(&self) -> Result<Option<Workload>> {
+        workload_of(&self.dir, true)
+    }
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {
         let config = &self.config;

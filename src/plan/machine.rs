@@ -139,7 +139,7 @@ impl Target {
 const DRIVER_LEAVES: f64 = 0.98;
 /// What a process on a GPU takes before it asks for memory: context, and the code of kernels and libraries. An estimate.
 const CONTEXT_BYTES: u64 = 600 << 20;
-/// Workspaces of products, partial sums, and what is left over in slabs. An estimate.
+/// The workspace of products and that of partial sums, 32 MiB each, and what is left over in slabs. An estimate.
 pub const WORKSPACE_BYTES: u64 = 96 << 20;
 
 /// What is measured with: a product as steps have them, `(m, k) (k, n)`, and a copy of some rows of [`ROW`] elements.

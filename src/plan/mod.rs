@@ -18,7 +18,7 @@ mod words;
 pub use batches::Batches;
 use batches::FEWEST_ROWS;
 pub use machine::{Machine, Measured, Speed, Target, WORKSPACE_BYTES};
-pub use memory::{Item, Needs};
+pub use memory::{GPU_GRANULARITY, Item, Needs};
 pub use rehearsal::{Held, Rehearsal};
 pub use sample::{Sample, SampleSource};
 pub use time::{Efficiency, StepTime};

@@ -1,5 +1,5 @@
-//! Bytes and tensor-core operations of kernels at the shapes of training, as the stand-in counts them, against the least
-//! that the shape allows. `cargo test --release cuda::traffic -- --nocapture` prints the README's table.
+//! Bytes, sectors and tensor-core operations of kernels at the shapes of training, as the stand-in counts them, against the
+//! least that the shape allows. `cargo test --release cuda::traffic -- --nocapture` prints the README's table.
 
 use crate::device::{self, StandIn};
 use crate::simt::driver::Counters;
@@ -26,12 +26,18 @@ fn most(shape: &str) -> f64 {
     if shape.contains("xquad") || shape.contains("updates") {
         // Lengths of all kinds leave tiles half empty; a row that catches up reads a line of the history for each update.
         1.6
-    } else if shape.contains("backward") && shape.contains("dropout") {
-        // Eight lanes ask for the number of one row, which dropout is keyed by.
-        1.2
     } else {
         1.15
     }
+}
+
+/// Bytes of the sectors that memory moves, each instruction of a warp by itself.
+const SECTOR: u64 = 32;
+
+/// How many times the least bytes the sectors may hold that the instructions touch. A row's log-sum-exp, mean or number has
+/// most of a sector to itself; everything else comes in whole ones, so a vector's store that is taken apart shows.
+fn most_sectors(shape: &str) -> f64 {
+    most(shape) + 0.05
 }
 
 /// Every benchmark of `op` in bf16.
@@ -54,10 +60,13 @@ fn check(op: Op) {
             flops => format!("{:.2}", (counters.mma * MMA) as f64 / flops as f64),
         };
         let [mib, least_mib] = [bytes, least].map(|bytes| bytes as f64 / f64::from(1 << 20));
+        let moved = (counters.load_sectors + counters.store_sectors) * SECTOR;
+        let sectors = moved as f64 / least as f64;
         let (name, shape) = (benchmark.op, &benchmark.shape);
-        println!("| {name} {shape} | {least_mib:.1} | {mib:.1} | {share:.3} | {products} |");
+        println!("| {name} {shape} | {least_mib:.1} | {mib:.1} | {share:.3} | {sectors:.3} | {products} |");
         // Lengths of all kinds leave tiles half empty, and dropout reads each row's number.
         assert!((1.0..most(shape)).contains(&share), "{name} {shape}: {share} times the least bytes");
+        assert!(sectors < most_sectors(shape), "{name} {shape}: sectors of {sectors} times the least bytes");
     }
 }
 

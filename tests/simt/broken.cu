@@ -250,6 +250,17 @@ PAIR(partial_mma)
 // For memory that is freed, null or the host's, as the test passes it; and for fresh memory.
 KERNEL(copy, THREADS, float* out, const float* in, i64) { out[global_index()] = in[global_index()]; }
 
+// The same by vectors of 16 bytes, each written by one instruction or as the compiler likes; and from far apart.
+KERNEL(copy_whole_vectors, THREADS, float* out, const float* in, i64 n) {
+    if (global_index() < n / 4) store_global(out + 4 * global_index(), load_vector<4>(in + 4 * global_index()));
+}
+KERNEL(copy_vectors, THREADS, float* out, const float* in, i64 n) {
+    if (global_index() < n / 4) store_vector(out + 4 * global_index(), load_vector<4>(in + 4 * global_index()));
+}
+KERNEL(copy_scattered, THREADS, float* out, const float* in, i64 n) {
+    out[global_index()] = in[(global_index() * 8 + global_index() / (n / 8)) % n];
+}
+
 // One product of known numbers: A (16 x 16) and B (16 x 8), row-major bf16, by ldmatrix; D (16 x 8) in f32.
 KERNEL(product, 32, float* out, const bf16* a, const bf16* b) {
     DYNAMIC_SHARED(bytes);

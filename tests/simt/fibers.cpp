@@ -111,6 +111,7 @@ Machine::Machine() {
     shared_lo = static_cast<unsigned char*>(shared);
     shared_valid = shared_lo + SHARED_ARENA;
     shared_cells = reinterpret_cast<Cell*>(shared_lo + 2 * SHARED_ARENA);
+    instructions = new_instructions();
 }
 
 void become(Machine& m, u32 thread) {

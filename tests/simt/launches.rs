@@ -175,6 +175,28 @@ fn counters_count_what_a_kernel_asks_for() {
 }
 
 #[test]
+fn sectors_are_counted_by_the_instruction() {
+    let Some(driver) = Driver::new() else { return };
+    const SECTORS: u64 = N as u64 * 4 / 32;
+    // A vector that is not stored whole takes four instructions, each of which touches every sector; of floats that are 32
+    // bytes apart, each is one of a sector that the instruction wants nothing else of.
+    for (kernel, loads, stores) in [
+        ("copy_whole_vectors", SECTORS, SECTORS),
+        ("copy_vectors", SECTORS, 4 * SECTORS),
+        ("copy_scattered", N as u64, SECTORS),
+    ] {
+        for seed in SEEDS {
+            driver.stand_in().set_seed(seed);
+            let before = driver.counters(kernel);
+            run(&driver, kernel).unwrap();
+            let after = driver.counters(kernel);
+            let counted = [after.load_sectors - before.load_sectors, after.store_sectors - before.store_sectors];
+            assert_eq!(counted, [loads, stores], "{kernel}, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn launches_beyond_the_limits() {
     let Some(driver) = Driver::new() else { return };
     let (stream, out) = (driver.stream(), driver.allocate(N * 4));

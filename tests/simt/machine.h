@@ -42,6 +42,9 @@ inline u64 make_stamp(u32 serial, u32 thread, u64 kind, u32 tick) {
 // What a launch costs; one per kernel, summed over its launches. The order is known to tests/simt.rs.
 struct Counters {
     u64 launches, blocks, global_read, global_written, sectors_read, sectors_written, shared_read, shared_written, mma, ldmatrix, ldmatrix_conflicts;
+    // 32-byte sectors that each instruction of a warp touches, added up over the instructions (sectors.cpp); sectors_read and
+    // sectors_written have each once a block.
+    u64 load_sectors, store_sectors;
     void add(const Counters& other);
 };
 
@@ -103,6 +106,12 @@ struct Random {
 
 constexpr size_t STACK_BYTES = 64 * 1024 + 320, SHARED_ARENA = 320 * 1024;
 
+// Of whose lanes some are still to come (sectors.cpp).
+struct Instructions;
+Instructions* new_instructions();
+// One lane's part in an instruction that accesses device memory; a source access that is several has so many parts.
+void note_instruction(struct Machine& m, uintptr_t address, bool write, const void* where, u32 part);
+
 struct Machine {
     // Hot: read by every access.
     uintptr_t stack_lo;
@@ -130,6 +139,7 @@ struct Machine {
     const Launch* launch;
     u64 launch_number;
     Dim3 block_index;
+    Instructions* instructions;
     Random random;
     u32 static_shared, shared_used, dynamic_offset;
     std::vector<SlotPlace> slots;
@@ -141,6 +151,8 @@ struct Machine {
 extern thread_local Machine* machine __attribute__((tls_model("initial-exec")));
 extern thread_local u64 schedule_seed;
 extern thread_local std::string last_error;
+// The seed of the calling thread, for whoever is in another library.
+u64 thread_seed();
 
 // Ends the running launch: says what went wrong where, and leaves for the thread that launched.
 [[noreturn]] __attribute__((format(printf, 3, 4))) void fail(Code code, const char* check, const char* format, ...);

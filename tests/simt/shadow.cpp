@@ -11,6 +11,9 @@ namespace simt {
 
 namespace {
 
+// The most that a compiler is sure to write by one instruction, unless it is told how.
+constexpr size_t WORD = 4;
+
 // Whether what `stamp` (of this block) stands for is ordered before anything the running thread does now.
 inline bool ordered_thread(const Machine& m, u64 stamp) {
     const u32 thread = thread_of(stamp), tick = tick_of(stamp);
@@ -125,8 +128,8 @@ inline __attribute__((always_inline)) bool all_valid(const u8* valid, size_t byt
     return true;
 }
 
-// Inlined into each hook, where the size is known.
-template <bool Write> inline __attribute__((always_inline)) void access(Machine& m, uintptr_t address, size_t bytes, size_t align, const void* where) {
+// Inlined into each hook, where the size is known. The compilers may carry it out by instructions of `unit` bytes each.
+template <bool Write> inline __attribute__((always_inline)) void access(Machine& m, uintptr_t address, size_t bytes, size_t align, const void* where, size_t unit) {
     if (on_device(address)) {
         if (address % align) misaligned(address, bytes, Write, where);
         if (address % PAGE + bytes > *device_valid(address)) out_of_range(address, bytes, Write, where);
@@ -136,6 +139,7 @@ template <bool Write> inline __attribute__((always_inline)) void access(Machine&
             (Write ? sector.write : sector.read) = m.serial;
             ++(Write ? m.counters.sectors_written : m.counters.sectors_read);
         }
+        for (size_t at = 0; at < bytes; at += unit) note_instruction(m, address + at, Write, where, u32(at / unit));
         touch_cells<Write, false>(m, device_cells(address), address, bytes, where);
         return;
     }
@@ -157,11 +161,11 @@ inline bool ignored(const Machine* m, uintptr_t address) {
     return !m || !m->launch || address - m->stack_lo < STACK_BYTES * MAX_THREADS;
 }
 
-template <bool Write> inline __attribute__((always_inline)) void hook(void* pointer, size_t bytes, size_t align, const void* where) {
+template <bool Write> inline __attribute__((always_inline)) void hook(void* pointer, size_t bytes, size_t align, const void* where, size_t unit) {
     Machine* m = machine;
     const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     if (ignored(m, address)) return;
-    access<Write>(*m, address, bytes, align, where);
+    access<Write>(*m, address, bytes, align, where, unit);
 }
 
 template <bool Write> void hook_range(void* pointer, size_t bytes, const void* where) {
@@ -169,7 +173,7 @@ template <bool Write> void hook_range(void* pointer, size_t bytes, const void* w
     uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     while (bytes > 0) {
         const size_t left = SECTOR - address % SECTOR, piece = bytes < left ? bytes : left;
-        hook<Write>(reinterpret_cast<void*>(address), piece, 1, where);
+        hook<Write>(reinterpret_cast<void*>(address), piece, 1, where, piece);
         address += piece;
         bytes -= piece;
     }
@@ -179,18 +183,18 @@ template <bool Write> void hook_range(void* pointer, size_t bytes, const void* w
 
 void check_access(const void* address, size_t bytes, bool write, const void* where) {
     if (write) {
-        access<true>(*machine, reinterpret_cast<uintptr_t>(address), bytes, bytes, where);
+        access<true>(*machine, reinterpret_cast<uintptr_t>(address), bytes, bytes, where, bytes);
     } else {
-        access<false>(*machine, reinterpret_cast<uintptr_t>(address), bytes, bytes, where);
+        access<false>(*machine, reinterpret_cast<uintptr_t>(address), bytes, bytes, where, bytes);
     }
 }
 
 void load(void* local, const void* from, size_t bytes) {
     const void* where = __builtin_return_address(0);
     if (bytes == 16) {
-        hook<false>(const_cast<void*>(from), 16, 16, where);
+        hook<false>(const_cast<void*>(from), 16, 16, where, 16);
     } else {
-        hook<false>(const_cast<void*>(from), bytes, bytes, where);
+        hook<false>(const_cast<void*>(from), bytes, bytes, where, bytes);
     }
     std::memcpy(local, from, bytes);
 }
@@ -198,10 +202,15 @@ void load(void* local, const void* from, size_t bytes) {
 void store(void* to, const void* local, size_t bytes) {
     const void* where = __builtin_return_address(0);
     if (bytes == 16) {
-        hook<true>(to, 16, 16, where);
+        hook<true>(to, 16, 16, where, WORD);
     } else {
-        hook<true>(to, bytes, bytes, where);
+        hook<true>(to, bytes, bytes, where, bytes < WORD ? bytes : WORD);
     }
+    std::memcpy(to, local, bytes);
+}
+
+void store_global(void* to, const void* local, size_t bytes) {
+    hook<true>(to, bytes, bytes, __builtin_return_address(0), bytes);
     std::memcpy(to, local, bytes);
 }
 
@@ -263,10 +272,10 @@ void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 #define SIMT_HOOKS(n)                                                                         \
-    void __tsan_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE); }              \
-    void __tsan_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE); }              \
-    void __tsan_volatile_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE); }     \
-    void __tsan_volatile_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE); }     \
+    void __tsan_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE, n); }              \
+    void __tsan_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE, n); }              \
+    void __tsan_volatile_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE, n); }     \
+    void __tsan_volatile_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE, n); }     \
     void __tsan_unaligned_read##n(void* p) { hook_range<false>(p, n, WHERE); }               \
     void __tsan_unaligned_write##n(void* p) { hook_range<true>(p, n, WHERE); }
 SIMT_HOOKS(1)

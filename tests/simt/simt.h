@@ -114,6 +114,8 @@ inline unsigned char* dynamic_shared(size_t most) { return dynamic_shared(most, 
 // One access of `bytes` (4, 8 or 16, and so is the alignment) at the memory side; the other side is a local variable.
 void load(void* local, const void* from, size_t bytes);
 void store(void* to, const void* local, size_t bytes);
+// As `store`, by one instruction, to global memory: one of a vector that is written otherwise may be taken apart.
+void store_global(void* to, const void* local, size_t bytes);
 
 enum class Shuffle { Index, Xor, Up, Down };
 u64 shuffle(Shuffle kind, u32 mask, u64 value, u32 arg, int width, Site site);

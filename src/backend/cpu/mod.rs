@@ -10,6 +10,7 @@ mod embedding;
 mod gelu;
 mod gemm;
 mod info_nce;
+mod instructions;
 mod layer_norm;
 pub mod math;
 mod pooling;
@@ -19,6 +20,7 @@ mod split;
 
 pub use element::CpuElement;
 pub use gemm::has_fast_bf16;
+pub use instructions::Instructions;
 
 use super::ops::check_columns;
 use super::*;

@@ -171,10 +171,10 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub fn new(function: Function, context: &super::driver::Context) -> Self {
+    pub fn new(function: Function) -> Self {
         /// What every launch may ask for.
         const WITHOUT_ASKING: usize = 48 << 10;
-        let parameter_sizes = function.parameter_sizes(context);
+        let parameter_sizes = function.parameter_sizes();
         Kernel { function, parameter_sizes, shared_bytes: WITHOUT_ASKING.into() }
     }
 }
