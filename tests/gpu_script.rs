@@ -35,10 +35,12 @@ fn told<'a>(results: &'a Value, part: &str) -> [&'a str; 2] {
     [result, says]
 }
 
+/// The best of what was measured several times, as the tables have it.
 #[track_caller]
 fn measured<'a>(results: &'a Value, op: &str, shape: &str) -> &'a Value {
     let rows = results["measurements"].as_array().unwrap();
-    let found = rows.iter().find(|row| row["op"] == op && row["shape"] == shape && row["peer"].is_null());
+    let of_kind = rows.iter().filter(|row| row["op"] == op && row["shape"] == shape && row["peer"].is_null());
+    let found = of_kind.min_by(|a, b| a["seconds"].as_f64().unwrap().total_cmp(&b["seconds"].as_f64().unwrap()));
     found.unwrap_or_else(|| panic!("no {op} {shape}: {results}"))
 }
 
@@ -69,7 +71,7 @@ fn a_tiny_run_fills_both_files() {
         }
     }
     let [_, says] = told(&results, "device tests");
-    assert!(says.starts_with("ok. ") && !says.starts_with("ok. 0 passed"), "{says}");
+    assert!(says.starts_with("ok. 3 passed; 0 failed"), "{says}");
     let tables = sandbox.read("results/results.md");
     for shape in ["tiny 8 texts", "tiny 8 texts dropout"] {
         let row = measured(&results, "train_step", shape);
@@ -110,7 +112,7 @@ fn what_fails_or_hangs_is_told_and_the_rest_goes_on() {
         &format!(
             r#"case "$*" in
                 --version) echo "hbt 9.9" ;;
-                info) printf 'a "quote", a \\\\ and a\ttab\n' ;;
+                info) printf 'a "quote", a \\ and a\ttab\n' ;;
                 *16384*) echo said before >&2; echo "error: no memory; lower | this" >&2; exit 1 ;;
                 *65536*) sleep 600; echo never ;;
                 *xlm-r-base*) echo '{row}' ;;
