@@ -20,10 +20,14 @@ pub fn resolve(device: Device) -> Device {
 pub fn auto_precision(device: Device) -> (Precision, &'static str) {
     if device == Device::Cuda {
         (Precision::Bf16, "tensor cores multiply it several times as fast as f32")
-    } else if has_fast_bf16() {
+    } else if has_fast_bf16() && Instructions::fastest() == Instructions::Avx512Bf16 {
         (Precision::Bf16, "this processor multiplies it twice as fast as f32 (AVX512-BF16)")
-    } else if Instructions::of_processor() == Instructions::Avx512Bf16 {
+    } else if has_fast_bf16() {
+        (Precision::Bf16, "HBT_CPU asks for AVX512-BF16, at half the speed of f32 on this processor")
+    } else if Instructions::fastest() == Instructions::Avx512Bf16 {
         (Precision::F32, "this processor's AVX512-BF16, without which bf16 gains nothing, is left unused (HBT_CPU)")
+    } else if Instructions::of_processor() == Instructions::Avx512Bf16 {
+        (Precision::F32, "this processor multiplies bf16 at half the speed of f32 (AVX512-BF16)")
     } else {
         (Precision::F32, "this processor has no AVX512-BF16, without which bf16 gains nothing")
     }
@@ -125,11 +129,11 @@ fn cpu_features() -> String {
 
 /// Those that hbt computes with.
 fn instructions() -> String {
-    let (chosen, best) = (Instructions::chosen(), Instructions::of_processor());
-    if chosen == best {
-        format!("{best}, the best of this processor (HBT_CPU holds hbt to less)")
+    let (chosen, fastest) = (Instructions::chosen(), Instructions::fastest());
+    if chosen == fastest {
+        format!("{chosen}, this processor's fastest (HBT_CPU picks others)")
     } else {
-        format!("{chosen}, as HBT_CPU asks; this processor has {best}")
+        format!("{chosen}, as HBT_CPU says; this processor's fastest are {fastest}")
     }
 }
 

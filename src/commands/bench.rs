@@ -1,6 +1,7 @@
 //! `hbt bench`
 
 use super::{Job, finish, on_device};
+use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Element, Tally};
 use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
 use hbt::cli::BenchArgs;
@@ -33,6 +34,10 @@ struct BenchJob<'a> {
 
 impl Job for BenchJob<'_> {
     type Output = ();
+
+    fn kernels(&self) -> Result<Kernels> {
+        Ok(if self.args.op.is_empty() { Kernels::All } else { Kernels::AsUsed })
+    }
 
     /// Results come last, because the ceilings are the best of the whole time.
     fn run<B: Backend>(self, backend: B) -> Result<()> {

@@ -1,9 +1,9 @@
 //! `hbt encode`
 
 use super::output::{Output, is_stdout};
-use super::{Job, finish, model_dir, on_device, workload_of};
+use super::{Job, finish, kernels_of, model_dir, on_device};
 use hbt::backend::Backend;
-use hbt::backend::cuda::Workload;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
 use hbt::config::Config;
 use hbt::data::formats::parse_object;
@@ -31,8 +31,8 @@ struct EncodeJob<'a> {
 impl Job for EncodeJob<'_> {
     type Output = ();
 
-    fn workload(&self) -> Result<Option<Workload>> {
-        workload_of(&model_dir(self.config)?, false)
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&model_dir(self.config)?, false)
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<()> {

@@ -1,8 +1,8 @@
 //! `hbt eval`
 
-use super::{Job, eval_set, finish, model_dir, model_name, on_device, workload_of};
+use super::{Job, eval_set, finish, kernels_of, model_dir, model_name, on_device};
 use hbt::backend::Backend;
-use hbt::backend::cuda::Workload;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::EvalArgs;
 use hbt::config::Config;
 use hbt::eval::EvalReport;
@@ -42,8 +42,8 @@ struct EvalJob<'a> {
 impl Job for EvalJob<'_> {
     type Output = EvalReport;
 
-    fn workload(&self) -> Result<Option<Workload>> {
-        workload_of(&model_dir(self.config)?, false)
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&model_dir(self.config)?, false)
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<EvalReport> {

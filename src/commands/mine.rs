@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::output::{Output, is_stdout};
-use super::{Job, data_source, datasets, finish, model_dir, on_device, workload_of};
+use super::{Job, data_source, datasets, finish, kernels_of, model_dir, on_device};
 use hbt::backend::Backend;
-use hbt::backend::cuda::Workload;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::MineArgs;
 use hbt::config::Config;
 use hbt::eval::encode::Retriever;
@@ -55,8 +55,8 @@ struct MineJob<'a> {
 impl Job for MineJob<'_> {
     type Output = Mined;
 
-    fn workload(&self) -> Result<Option<Workload>> {
-        workload_of(&model_dir(self.config)?, false)
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&model_dir(self.config)?, false)
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Mined> {

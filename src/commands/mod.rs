@@ -11,7 +11,7 @@ pub mod prepare;
 pub mod trace;
 pub mod train;
 
-use hbt::backend::cuda::{self, CudaDevice, CudaElement, Progress, Workload};
+use hbt::backend::cuda::{self, CudaDevice, CudaElement, Kernels, Progress, Workload};
 use hbt::backend::{Backend, Cpu, Cuda};
 use hbt::cache::cache_dir;
 use hbt::config::{Config, Dataset, Device, Draft, EvalTask, Precision};
@@ -67,13 +67,11 @@ pub fn warned(config: Config) -> Config {
 pub trait Job {
     /// What it gives.
     type Output;
-    /// What it computes with, where that is known before; else it may be anything.
+    /// The kernels that it takes on a GPU.
     ///
     /// # Errors
     /// A model directory that cannot be read.
-    fn workload(&self) -> Result<Option<Workload>> {
-        Ok(None)
-    }
+    fn kernels(&self) -> Result<Kernels>;
     /// Does it.
     fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
 }
@@ -97,16 +95,16 @@ pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     let is_f32 = config.precision == Precision::F32;
     if info::resolve(config.device) == Device::Cuda {
         first_gpu()?;
-        let workload = job.workload()?;
-        return if is_f32 { job.run(prepared::<f32>(workload)?) } else { job.run(prepared::<half::bf16>(workload)?) };
+        let kernels = job.kernels()?;
+        return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
     }
     if is_f32 { job.run(Cpu::<f32>::new()) } else { job.run(Cpu::<half::bf16>::new()) }
 }
 
-/// The first GPU with the kernels of `workload`, or with all.
-fn prepared<E: CudaElement>(workload: Option<Workload>) -> Result<Cuda<E>> {
+/// The first GPU with these kernels.
+fn prepared<E: CudaElement>(kernels: Kernels) -> Result<Cuda<E>> {
     let cuda = Cuda::new(FIRST_GPU)?;
-    cuda.prepare(workload, &|Progress { file, done, total, time }| {
+    cuda.prepare(kernels, &|Progress { file, done, total, time }| {
         say(&format!("compiled kernels/{file}, {done} of {total}, once, in {:.1} s", time.as_secs_f64()));
     })?;
     Ok(cuda)
@@ -119,11 +117,11 @@ fn first_gpu() -> Result<CudaDevice> {
     cuda::require(FIRST_GPU).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))
 }
 
-/// What the model in `dir` computes with.
-pub fn workload_of(dir: &Path, trains: bool) -> Result<Option<Workload>> {
+/// The kernels that the model in `dir` takes.
+pub fn kernels_of(dir: &Path, trains: bool) -> Result<Kernels> {
     let config = ModelDir::open(dir)?.config;
     let head_size = config.hidden_size / config.num_attention_heads;
-    Ok(Some(Workload { head_size, width: config.hidden_size, trains }))
+    Ok(Kernels::Of(Workload { head_size, width: config.hidden_size, trains }))
 }
 
 /// The configured model as a directory on this machine.

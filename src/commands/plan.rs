@@ -4,7 +4,8 @@ use super::{
     FIRST_GPU, Job, data_source, datasets, finish, first_gpu, model_dir, model_name, on_device, tokenize_spec,
     tokenized, tokenized_before, training_eval_set,
 };
-use hbt::backend::{Backend, cuda};
+use hbt::backend::Backend;
+use hbt::backend::cuda::{self, Kernels};
 use hbt::cli::PlanArgs;
 use hbt::config::{Amount, Config, Dataset, Device, Precision};
 use hbt::data::datasets::Datasets;
@@ -119,6 +120,10 @@ struct Measure {
 
 impl Job for Measure {
     type Output = Speed;
+
+    fn kernels(&self) -> Result<Kernels> {
+        Ok(Kernels::AsUsed)
+    }
 
     fn run<B: Backend>(self, backend: B) -> Result<Speed> {
         Speed::measure(&backend, self.is_gpu)

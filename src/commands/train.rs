@@ -3,10 +3,10 @@
 use super::plan::planned;
 use super::trace::INTERRUPTED;
 use super::{
-    Job, finish_for_training, model_dir, model_name, on_device, settle_precision, training_eval_set, workload_of,
+    Job, finish_for_training, kernels_of, model_dir, model_name, on_device, settle_precision, training_eval_set,
 };
 use hbt::backend::Backend;
-use hbt::backend::cuda::Workload;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::TrainArgs;
 use hbt::config::{Amount, Config, KEYS, Precision};
 use hbt::data::datasets::Datasets;
@@ -120,8 +120,8 @@ impl TrainJob {
 impl Job for TrainJob {
     type Output = Outcome;
 
-    fn workload(&self) -> Result<Option<Workload>> {
-        workload_of(&self.dir, true)
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&self.dir, true)
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {

@@ -30,6 +30,9 @@ fn narrow_xlmr_base(sandbox: &Sandbox) {
         config[key] = 0.1.into();
     }
     sandbox.write("model/config.json", config.to_string());
+    let mut pooling = sandbox.json("model/1_Pooling/config.json");
+    pooling["word_embedding_dimension"] = 128.into();
+    sandbox.write("model/1_Pooling/config.json", pooling.to_string());
 }
 
 /// What a run of so many steps asks for.

@@ -49,23 +49,21 @@ fn a_run_keeps_the_chunks_that_fit() {
     let (sandbox, bert) = (Sandbox::new(), fixture("bert"));
     sandbox.write("data.jsonl", jsonl(&uneven_groups()));
     let sets = ["steps=2", "eval_task=none", "dropout=0.1", "chunk_tokens=100", "query_max_len=64"];
-    let sets = [&sets[..], &["passage_max_len=64", "--precision", "bf16"]].concat();
+    let sets = [&sets[..], &["passage_max_len=64", "precision=bf16"]].concat();
     let planned = |kept: &str| -> u64 {
-        let mut args = train(&bert, &[&sets[..], &[kept, "--json"]].concat());
-        // `--for` a GPU: its memory does not matter here.
-        args[0] = "plan";
-        let out = args.iter().position(|arg| *arg == "--out").unwrap();
-        args.drain(out..out + 2);
-        let precision = args.iter().position(|arg| *arg == "--precision").unwrap();
-        args.drain(precision..precision + 2);
-        args.extend(["--set", "precision=bf16", "--for", "l4"]);
-        let done = sandbox.hbt(&args).ok();
-        let plan: Value = serde_json::from_str(&done.stdout).unwrap();
+        // The sets alone: a plan is for no run directory. What a GPU has makes no difference here.
+        let of_run = train(&bert, &[&sets[..], &[kept]].concat());
+        let sets = of_run.iter().skip_while(|arg| **arg != "--set");
+        let args: Vec<&str> = ["plan", "--model", &bert, "--data", "data.jsonl", "--json", "--for", "l4"]
+            .into_iter()
+            .chain(sets.copied())
+            .collect();
+        let plan: Value = serde_json::from_str(&sandbox.hbt(&args).ok().stdout).unwrap();
         let overhead = plan["memory"].as_array().unwrap().iter().find(|item| item["item"] == "CUDA").unwrap();
         plan["total"].as_u64().unwrap() - overhead["bytes"].as_u64().unwrap()
     };
     let run = |out: &str, memory: u64| {
-        let mut args = train(&bert, &[&sets[..], &["--device", "cuda"]].concat());
+        let mut args = train(&bert, &[&sets[..], &["device=cuda"]].concat());
         *args.iter_mut().find(|arg| **arg == "run").unwrap() = out;
         let mut command = super::command(&sandbox, &args, 1);
         command.env("SIMT_MEMORY", memory.to_string());

@@ -7,7 +7,7 @@ use super::launch::{Kernel, Scratch};
 use super::memory::{Arena, DeviceBuffer};
 use super::probe::require;
 use super::transfer::Staging;
-use super::workload::{Instances, Workload};
+use super::workload::{Instances, Kernels};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -84,12 +84,17 @@ impl Device {
     }
 
     /// Compiles what has to be, side by side, and loads it.
-    pub fn prepare(&self, workload: Option<Workload>, is_f32: bool, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+    pub fn prepare(&self, kernels: Kernels, is_f32: bool, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
         let mut names = images::names();
-        if let Some(workload) = workload {
-            names.retain(|name| workload.needs(name, is_f32));
-        }
-        let instances = self.instances.get_or_init(|| workload.map(|w| w.instances(is_f32)).unwrap_or_default());
+        let instances = match kernels {
+            Kernels::Of(workload) => {
+                names.retain(|name| workload.needs(name, is_f32));
+                workload.instances(is_f32)
+            }
+            Kernels::All => Instances::new(),
+            Kernels::AsUsed => return Ok(()),
+        };
+        let instances = self.instances.get_or_init(|| instances);
         self.images.prepare(&names, instances, say)?;
         names.into_iter().try_for_each(|name| self.module(name, false).map(drop))
     }

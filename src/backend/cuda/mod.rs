@@ -31,7 +31,7 @@ mod workload;
 pub use images::Progress;
 pub use memory::DeviceBuffer;
 pub use probe::{CudaDevice, CudaProbe, libraries, probe, require};
-pub use workload::Workload;
+pub use workload::{Kernels, Workload};
 
 use super::*;
 use device::Device;
@@ -83,13 +83,13 @@ impl<E: CudaElement> Cuda<E> {
         Self::open(ordinal, true)
     }
 
-    /// Makes ready the kernels of `workload`, or all there are, and loads them, so that nothing of that happens in the middle
+    /// Makes ready the kernels that will be launched, and loads them, so that nothing of that happens in the middle
     /// of other work; `say` hears of every file that had to be compiled. To be called before anything is computed.
     ///
     /// # Errors
     /// There is no way to kernels that the driver takes.
-    pub fn prepare(&self, workload: Option<Workload>, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
-        self.device.prepare(workload, E::IS_F32, say)
+    pub fn prepare(&self, kernels: Kernels, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+        self.device.prepare(kernels, E::IS_F32, say)
     }
 
     fn open(ordinal: usize, separate_memory: bool) -> Result<Self> {

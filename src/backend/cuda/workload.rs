@@ -14,6 +14,17 @@ pub struct Workload {
     pub trains: bool,
 }
 
+/// What is known of the kernels that a program will launch, before it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// Those of a run.
+    Of(Workload),
+    /// It may be any.
+    All,
+    /// It will be few, and no time is lost if they are compiled when they are used.
+    AsUsed,
+}
+
 /// The instances that a file is compiled with, as definitions for the compiler; none means all.
 pub(super) type Instances = Vec<String>;
 

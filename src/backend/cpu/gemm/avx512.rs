@@ -20,7 +20,8 @@ const ROWS: usize = 8;
 const VECTORS: usize = 3;
 /// Columns of a kernel call.
 const COLUMNS: usize = 16 * VECTORS;
-const SHAPE: Shape = Shape { rows: ROWS, columns: COLUMNS, block: 256, tile: (8, 8), packed_tile: (16, 16), strip: 2 };
+const SHAPE: Shape =
+    Shape { rows: ROWS, columns: COLUMNS, block: 256, span: usize::MAX, tile: (8, 8), packed_tile: (16, 16), strip: 2 };
 
 /// True when this processor has the instructions.
 pub fn available() -> bool {

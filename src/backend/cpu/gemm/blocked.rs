@@ -43,6 +43,9 @@ pub struct Shape {
     pub columns: usize,
     /// Most lanes along `k` in one block: a panel of `b` then stays close while the rows of a tile go by.
     pub block: usize,
+    /// Elements of `k` after which an f32 result is written, and added to from then on. `b` packed for so many of them stays
+    /// in the caches while the tiles go by; for the sum over all tokens that a weight's gradient is it would not.
+    pub span: usize,
     /// Panels of rows and of columns in a tile whose `a` is read in place: the tile's block of `b` fits the second-level
     /// cache.
     pub tile: (usize, usize),
@@ -166,12 +169,29 @@ unsafe impl<C: Send> Send for Output<C> {}
 unsafe impl<C: Send> Sync for Output<C> {}
 
 /// `out = start + a b`, summed in f32 and rounded once. Panics on sizes that do not fit.
-#[allow(unsafe_code)]
 pub fn multiply<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>, a: Matrix<K::In>, b: Matrix<K::In>) {
     super::check(out, start, &a, &b);
     if out.is_empty() {
         return;
     }
+    let (k, span) = (a.columns, if C::IS_F32 { kernel.shape().span } else { usize::MAX });
+    let mut first = 0usize;
+    loop {
+        let part = first..k.min(first.saturating_add(span));
+        let start = if first == 0 { start } else { Start::Out };
+        let a = Matrix { data: &a.data[part.start * a.column_stride..], columns: part.len(), ..a };
+        let b = Matrix { data: &b.data[part.start * b.row_stride..], rows: part.len(), ..b };
+        multiply_part(kernel, out, start, a, b);
+        first = part.end;
+        if first == k {
+            break;
+        }
+    }
+}
+
+/// [`multiply`] by all of `k` at once.
+#[allow(unsafe_code)]
+fn multiply_part<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>, a: Matrix<K::In>, b: Matrix<K::In>) {
     let plan = Plan::new(kernel, &a, b.columns);
     let parallel = plan.m * plan.n * a.columns > SERIAL;
     let mut buffer = PACKED_B.take();

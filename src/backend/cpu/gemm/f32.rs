@@ -18,6 +18,8 @@ const MOST_ROWS: usize = 8;
 const MOST_COLUMNS: usize = 48;
 /// Rows along `k` that are fetched ahead of use: the stride from one to the next is longer than processors look ahead.
 const AHEAD: usize = 16;
+/// Of these, so many are packed at once: panels lie a power of two apart, or nearly, and caches hold few lines of such.
+const GROUP: usize = 8;
 
 /// `out = start + a b` on all threads.
 pub fn multiply<C: Element>(out: &mut [C], start: Start<C>, a: Matrix<f32>, b: Matrix<f32>) {
@@ -51,7 +53,15 @@ impl WithSimd for ShapeOf {
         };
         // Tiles of about 64 x 384 and 128 x 768 elements.
         let panels = |r: usize, c: usize| (r / rows, c / columns);
-        Shape { rows, columns, block: 256, tile: panels(64, 384), packed_tile: panels(128, 768), strip: 192 / columns }
+        Shape {
+            rows,
+            columns,
+            block: 256,
+            span: 1024,
+            tile: panels(64, 384),
+            packed_tile: panels(128, 768),
+            strip: 192 / columns,
+        }
     }
 }
 
@@ -112,11 +122,18 @@ impl Lanes<'_> {
         let panels = out.len() / panel_len;
         let whole = panels.min((self.n - first) / N);
         if self.stride == 1 {
-            for (at, k) in k.clone().enumerate() {
-                let row = &self.data[first + k * self.k_stride..][..whole * N];
-                prefetch(row.as_ptr().wrapping_add(AHEAD * self.k_stride), row.len());
-                for (panel, lanes) in row.as_chunks::<N>().0.iter().enumerate() {
-                    out[panel * panel_len + at] = *lanes;
+            for at in (0..k.len()).step_by(GROUP) {
+                let n = GROUP.min(k.len() - at);
+                let mut rows: [&[[f32; N]]; GROUP] = [&[]; GROUP];
+                for (i, rows) in rows.iter_mut().enumerate().take(n) {
+                    let row = &self.data[first + (k.start + at + i) * self.k_stride..][..whole * N];
+                    prefetch(row.as_ptr().wrapping_add(AHEAD * self.k_stride), row.len());
+                    *rows = row.as_chunks().0;
+                }
+                for panel in 0..whole {
+                    for (out, row) in out[panel * panel_len + at..][..n].iter_mut().zip(&rows) {
+                        *out = row[panel];
+                    }
                 }
             }
         } else {
@@ -137,10 +154,10 @@ impl Lanes<'_> {
     /// One whole panel whose lanes each lie in one piece: lane by lane, some steps of `k` at once.
     #[inline(always)]
     fn gather<const N: usize>(self, first: usize, k: Range<usize>, out: &mut [[f32; N]]) {
-        for (from, out) in k.clone().step_by(8).zip(out[..k.len()].chunks_mut(8)) {
+        for (from, out) in k.clone().step_by(GROUP).zip(out[..k.len()].chunks_mut(GROUP)) {
             let lane = |i: usize| &self.data[(first + i) * self.stride + from * self.k_stride..];
-            if let (Ok(out), 1) = (<&mut [[f32; N]; 8]>::try_from(&mut *out), self.k_stride) {
-                let lanes: [&[f32; 8]; N] = from_fn(|i| lane(i).first_chunk().expect("inside the operand"));
+            if let (Ok(out), 1) = (<&mut [[f32; N]; GROUP]>::try_from(&mut *out), self.k_stride) {
+                let lanes: [&[f32; GROUP]; N] = from_fn(|i| lane(i).first_chunk().expect("inside the operand"));
                 *out = from_fn(|s| from_fn(|i| lanes[i][s]));
             } else {
                 for (s, out) in out.iter_mut().enumerate() {
@@ -154,9 +171,9 @@ impl Lanes<'_> {
 /// Fetches `len` elements.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn prefetch(from: *const f32, len: usize) {
+fn prefetch<T>(from: *const T, len: usize) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..len).step_by(16) {
+    for at in (0..len).step_by(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch may name any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast()) };
@@ -204,6 +221,13 @@ impl<C: Element> Call<C> {
         let mut buffer = MaybeUninit::<[Line; MOST_ROWS * MOST_COLUMNS / 16]>::uninit();
         let one_block = target.is_first_block && target.is_last_block;
         let sums: *mut f32 = if one_block { buffer.as_mut_ptr().cast() } else { target.partial };
+        // What is wanted at the end is on its way meanwhile.
+        if target.is_last_block {
+            (0..rows.n).for_each(|i| prefetch(target.out.wrapping_add(i * target.stride), target.columns));
+        }
+        if !target.is_first_block {
+            prefetch(target.partial, H * columns);
+        }
         // SAFETY: the promise of `Kernel::call`; `sums` holds `H` rows of `columns`, and a vector of pulp's is as many f32
         // in a row.
         unsafe {

@@ -83,7 +83,8 @@ fn multiply_bf16<C: Element>(out: &mut [C], start: Start<C>, a: Matrix<bf16>, b:
     portable::multiply(out, start, a, b);
 }
 
-/// True when bf16 products run on instructions made for them, at twice the speed of f32.
+/// True when bf16 products run on instructions made for them; [`Instructions::fastest`] are such only where that is twice as
+/// fast as f32.
 pub fn has_fast_bf16() -> bool {
     Instructions::chosen() == Instructions::Avx512Bf16
 }

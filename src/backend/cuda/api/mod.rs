@@ -107,6 +107,7 @@ impl<T> Toolkit<T> {
         (self.names)(major).iter().find_map(|name| {
             // SAFETY: a library of NVIDIA's, which does nothing when it is opened but to set itself up.
             let library = unsafe { Library::new(name) }.ok()?;
+            // One that is of no use stays open too: what it takes of memory is what was read of it.
             let library: &'static Library = Box::leak(Box::new(library));
             let functions = match (self.functions)(library) {
                 Ok(functions) => functions,
@@ -123,10 +124,11 @@ impl<T> Toolkit<T> {
 /// The oldest major version of the toolkit whose libraries are used.
 pub const OLDEST_TOOLKIT: u32 = 12;
 
-/// Majors of the toolkit whose libraries work with that driver, the best first: its own and, as a driver serves older
-/// programs, older ones. Never newer ones.
-fn majors(driver_version: i32) -> impl Iterator<Item = u32> {
-    (OLDEST_TOOLKIT..=driver_version.unsigned_abs() / 1000).rev()
+/// Majors of the toolkit whose libraries work with the driver, the best first: its own and, as a driver serves older
+/// programs, older ones. Never newer ones. None without a driver.
+fn majors() -> impl Iterator<Item = u32> {
+    let version = driver::load().ok().and_then(|()| driver::version().ok()).unwrap_or_default();
+    (OLDEST_TOOLKIT..=version.unsigned_abs() / 1000).rev()
 }
 
 /// The file that is mapped at `address`.

@@ -38,7 +38,7 @@ impl Nvrtc {
     }
 }
 
-/// Those of the majors that go with this driver, which is loaded, the best first. One that lacks a function is none.
+/// Those of the majors that go with this driver, the best first. One that lacks a function is none.
 pub fn all() -> &'static [Opened<Nvrtc>] {
     static FOUND: OnceLock<Vec<Opened<Nvrtc>>> = OnceLock::new();
     let toolkit = Toolkit {
@@ -58,8 +58,5 @@ pub fn all() -> &'static [Opened<Nvrtc>] {
         },
         address: |table| table.nvrtcVersion as usize,
     };
-    FOUND.get_or_init(|| {
-        let Ok(version) = super::driver::version() else { return Vec::new() };
-        majors(version).filter_map(|major| toolkit.open(major)).filter_map(Result::ok).collect()
-    })
+    FOUND.get_or_init(|| majors().filter_map(|major| toolkit.open(major)).filter_map(Result::ok).collect())
 }

@@ -159,9 +159,10 @@ impl Images {
         missing.into_par_iter().for_each(|source| {
             let start = Instant::now();
             // An error comes again when the file is loaded, with what else was tried.
-            let _ = compiled(source, nvrtc, form, &options);
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            say(Progress { file: source.name, done, total, time: start.elapsed() });
+            if compiled(source, nvrtc, form, &options).is_ok() {
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                say(Progress { file: source.name, done, total, time: start.elapsed() });
+            }
         });
         Ok(())
     }
@@ -228,7 +229,7 @@ impl Images {
         let (name, (major, minor)) = (&self.context.name, self.context.capability);
         let driver = sys::version().unwrap_or_default();
         let tried = if nvrtc::all().is_empty() {
-            let none = "NVRTC: not there".to_owned();
+            let none = "NVRTC: none for this driver".to_owned();
             Cow::Owned(refusals.iter().cloned().chain([none]).collect::<Vec<_>>())
         } else {
             Cow::Borrowed(refusals)
@@ -271,7 +272,7 @@ fn source(name: &str) -> &'static Source {
 pub(super) fn origin() -> String {
     match COMPILER {
         Some(compiler) => format!("compiled by {compiler}, and PTX for later GPUs"),
-        None if nvrtc::all().is_empty() => {
+        None if sys::load().is_ok() && nvrtc::all().is_empty() => {
             "built without nvcc, and there is no NVRTC to compile them on first use".to_owned()
         }
         None => "built without nvcc: NVRTC compiles them on first use, and they are kept in the cache".to_owned(),
