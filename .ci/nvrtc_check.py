@@ -16,9 +16,10 @@ from pathlib import Path
 import sass
 from sources import KERNELS, ROOT, Failure, run, rust_array
 
-# Architectures that all files are compiled for.
-ALL = [80, 90]
-# Those that a small file is compiled for as well, as far as a library knows them: a cubin of each can be had.
+# Architectures that every file is compiled for: one by each library in turn, as most of the time goes to what comes before
+# the architecture has a say.
+ARCHITECTURES = [80, 90]
+# A small file is compiled by each library for all that it knows from the oldest of them on: code for each can be had.
 SMALL = "rows.cu"
 
 
@@ -95,16 +96,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, prog=".ci/nvrtc")
     parser.add_argument("--cuobjdump", required=True, type=Path)
     parser.add_argument("libraries", nargs="+", metavar="LIBRARY", help="path of a libnvrtc.so")
+    parser.add_argument("--only", metavar="FILE", help="of kernels/")
     arguments = parser.parse_args()
     # cuobjdump calls the nvdisasm that it finds.
     os.environ["PATH"] = f"{arguments.cuobjdump.parent}{os.pathsep}{os.environ['PATH']}"
     options = rust_array("OPTIONS", ROOT / "src/backend/cuda")
     jobs = []
-    for library in arguments.libraries:
-        known = set(Nvrtc(library).architectures())
-        for file in KERNELS.glob("*.cu"):
-            wanted = set(ALL) | (known if file.name == SMALL else set())
-            jobs += [(library, file, a, options, arguments.cuobjdump) for a in sorted(wanted) if a >= min(ALL)]
+    for i, library in enumerate(arguments.libraries):
+        known = [a for a in Nvrtc(library).architectures() if a >= min(ARCHITECTURES)]
+        for file in KERNELS.glob(arguments.only or "*.cu"):
+            wanted = known if file.name == SMALL else [ARCHITECTURES[i % len(ARCHITECTURES)]]
+            jobs += [(library, file, a, options, arguments.cuobjdump) for a in wanted]
     jobs.sort(key=lambda job: -job[1].stat().st_size)
     faults = []
     with multiprocessing.Pool(os.cpu_count()) as pool:
