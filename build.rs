@@ -1,5 +1,6 @@
 //! Embeds the CUDA kernels: their sources always, and fat binaries of them where nvcc is found (`CUDA_HOME`,
-//! `CUDA_PATH`, `PATH`), for the architectures below as far as that nvcc knows them, and PTX for those to come.
+//! `CUDA_PATH`, `PATH`; 12.0 or newer), for the architectures below as far as that nvcc knows them, and PTX for those to
+//! come and for drivers that refuse the code.
 //! Neither nvcc nor a GPU is needed to build: without nvcc, NVRTC compiles the sources on first use.
 
 use std::fmt::Write as _;
@@ -9,7 +10,7 @@ use std::{env, fs, thread};
 
 /// Compute capabilities that get code of their own. Read by .ci/kernel_table.py too.
 const ARCHITECTURES: [u32; 6] = [80, 86, 89, 90, 100, 120];
-/// What nvcc is told, as src/backend/cuda/images.rs tells NVRTC. Read by .ci/kernel_table.py too.
+/// What nvcc is told, as src/backend/cuda/images/compiler.rs tells NVRTC. Read by .ci/kernel_table.py too.
 const OPTIONS: [&str; 3] = ["-std=c++17", "-O3", "--fmad=false"];
 
 fn main() {
@@ -45,19 +46,23 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The constants that src/backend/cuda/images.rs includes.
-fn table(headers: &[PathBuf], modules: &[PathBuf], images: Option<&[PathBuf]>, nvcc: Option<&Nvcc>) -> String {
+/// The constants that src/backend/cuda/images/mod.rs includes.
+fn table(headers: &[PathBuf], modules: &[PathBuf], images: Option<&[Images]>, nvcc: Option<&Nvcc>) -> String {
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     let mut text =
         String::from("/// Headers that kernels include: name and text.\nconst HEADERS: &[(&str, &str)] = &[\n");
     for path in headers {
         writeln!(text, "    ({:?}, include_str!({path:?})),", name(path)).unwrap();
     }
-    text.push_str("];\n/// Kernels: name and text of the file, and its fat binary if nvcc was found.\n");
-    text.push_str("const MODULES: &[(&str, &str, Option<&[u8]>)] = &[\n");
+    text.push_str("];\n/// Kernels, with images if nvcc was found.\nconst MODULES: &[Source] = &[\n");
     for (i, path) in modules.iter().enumerate() {
-        let image = images.map_or("None".to_owned(), |images| format!("Some(include_bytes!({:?}))", images[i]));
-        writeln!(text, "    ({:?}, include_str!({path:?}), {image}),", name(path)).unwrap();
+        let embedded = images.map_or("None".to_owned(), |images| {
+            let Images { fat_binary, ptx } = &images[i];
+            let ptx = format!("concat!(include_str!({ptx:?}), \"\\0\")");
+            format!("Some(Embedded {{ fat_binary: include_aligned!({fat_binary:?}), ptx: {ptx} }})")
+        });
+        let name = name(path);
+        writeln!(text, "    Source {{ name: {name:?}, text: include_str!({path:?}), embedded: {embedded} }},").unwrap();
     }
     let compiler = images.and(nvcc).map(|nvcc| {
         let architectures: Vec<String> = nvcc.architectures.iter().map(|a| format!("sm_{a}")).collect();
@@ -65,6 +70,14 @@ fn table(headers: &[PathBuf], modules: &[PathBuf], images: Option<&[PathBuf]>, n
     });
     writeln!(text, "];\n/// What compiled the fat binaries.\nconst COMPILER: Option<&str> = {compiler:?};").unwrap();
     text
+}
+
+/// What nvcc makes of a module.
+struct Images {
+    /// Code for each of the architectures.
+    fat_binary: PathBuf,
+    /// For the oldest architecture.
+    ptx: PathBuf,
 }
 
 struct Nvcc {
@@ -89,27 +102,35 @@ impl Nvcc {
         (!architectures.is_empty()).then_some(Nvcc { path, version, architectures })
     }
 
-    /// The fat binary of each module.
-    fn compile_all(&self, modules: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, String> {
+    /// The images of each module.
+    fn compile_all(&self, modules: &[PathBuf], out: &Path) -> Result<Vec<Images>, String> {
         thread::scope(|scope| {
             let jobs: Vec<_> = modules.iter().map(|module| scope.spawn(|| self.compile(module, out))).collect();
             jobs.into_iter().map(|job| job.join().expect("compiling does not panic")).collect()
         })
     }
 
-    fn compile(&self, module: &Path, out: &Path) -> Result<PathBuf, String> {
-        let image = out.join(module.file_name().unwrap()).with_extension("fatbin");
-        let mut command = Command::new(&self.path);
-        command.args(OPTIONS).args(["--fatbin", "--compress-mode=size"]);
-        for architecture in &self.architectures {
-            command.arg(format!("-gencode=arch=compute_{architecture},code=sm_{architecture}"));
-        }
-        // The kernels use nothing newer than sm_80, so its PTX runs on every GPU that has no code here.
+    fn compile(&self, module: &Path, out: &Path) -> Result<Images, String> {
+        let out = out.join(module.file_name().unwrap());
+        let images = Images { fat_binary: out.with_extension("fatbin"), ptx: out.with_extension("ptx") };
+        // As nvcc 13 compresses it by itself, drivers before CUDA 12.4 would refuse all of it.
+        let mut options = vec!["--fatbin".to_owned(), "--no-compress".to_owned()];
+        options.extend(self.architectures.iter().map(|a| format!("-gencode=arch=compute_{a},code=sm_{a}")));
+        self.run(module, &options, &images.fat_binary)?;
+        // Beside the fat binary, not in it: a driver that refuses the code's format refuses all that is in one file with
+        // it. The kernels use nothing newer than sm_80, so its PTX runs on every GPU that has no code here.
         let oldest = self.architectures[0];
-        command.arg(format!("-gencode=arch=compute_{oldest},code=compute_{oldest}"));
-        let output = command.arg("-o").arg(&image).arg(module).output().map_err(|e| e.to_string())?;
+        self.run(module, &["--ptx".to_owned(), format!("-arch=compute_{oldest}")], &images.ptx)?;
+        Ok(images)
+    }
+
+    /// Compiles a module into a file.
+    fn run(&self, module: &Path, options: &[String], to: &Path) -> Result<(), String> {
+        let mut command = Command::new(&self.path);
+        command.args(OPTIONS).args(options).arg("-o").arg(to).arg(module);
+        let output = command.output().map_err(|e| e.to_string())?;
         if output.status.success() {
-            return Ok(image);
+            return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let first = said.lines().find(|line| line.contains("error") || line.contains("fatal")).unwrap_or("no message");

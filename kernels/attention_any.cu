@@ -373,5 +373,9 @@ __device__ inline void backward_keys(E* d_qkv, const float* delta, float* partia
         backward_##name(d_qkv, scratch, scratch + n_delta, problem, work, cu_seqlens, n_items, n_groups);                       \
     }
 
+#if WANTS_F32
 ANY(float, f32)
+#endif
+#if WANTS_BF16
 ANY(bf16, bf16)
+#endif

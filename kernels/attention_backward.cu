@@ -176,9 +176,15 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
     BACKWARD(head, up_to_64, backward_short<head, 64>)                                                                          \
     BACKWARD(head, up_to_128, backward_short<head, 128>)
 
+#if WANTS_HEAD(32)
 BACKWARD_OF_HEAD(32)
+#endif
+#if WANTS_HEAD(64)
 BACKWARD_OF_HEAD(64)
+#endif
+#if WANTS_HEAD(128)
 BACKWARD_OF_HEAD(128)
+#endif
 
 // d_bias (width) += the rows (width) of partial sums that the kernels above left.
 KERNEL(attention_backward_bias, PARTIAL_THREADS, float* __restrict__ d_bias, const float* __restrict__ scratch, i64 n_delta,

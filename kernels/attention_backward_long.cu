@@ -229,6 +229,12 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
     BACKWARD(head, queries, backward_queries<head>)                                                                             \
     BACKWARD(head, keys, backward_keys<head>)
 
+#if WANTS_HEAD(32)
 BACKWARD_OF_HEAD(32)
+#endif
+#if WANTS_HEAD(64)
 BACKWARD_OF_HEAD(64)
+#endif
+#if WANTS_HEAD(128)
 BACKWARD_OF_HEAD(128)
+#endif

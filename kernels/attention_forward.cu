@@ -230,6 +230,12 @@ __device__ inline void forward_long(bf16* out, float* lse, const bf16* qkv, cons
     FORWARD(head, up_to_128, short_blocks, (forward_short<head, 128>))                                                                        \
     FORWARD(head, long, long_blocks, forward_long<head>)
 
+#if WANTS_HEAD(32)
 FORWARD_OF_HEAD(32, 4, 3)
+#endif
+#if WANTS_HEAD(64)
 FORWARD_OF_HEAD(64, 3, 2)
+#endif
+#if WANTS_HEAD(128)
 FORWARD_OF_HEAD(128, 1, 1)
+#endif

@@ -13,6 +13,8 @@
 // The same for a kernel that has to leave registers for `min_blocks` blocks on a multiprocessor.
 #define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...)                                                                   \
     extern "C" __global__ void __launch_bounds__(max_threads, min_blocks) name(__VA_ARGS__)
+// A struct among a kernel's parameters that is read where it lies: the compiler need not copy it to index its arrays.
+#define GRID_CONSTANT __grid_constant__
 // An array in the block's shared memory. Holds garbage until it is written.
 #define SHARED(T, name, count) __shared__ T name[count]
 // The block's dynamic shared memory, aligned to 128 bytes: `most` bytes, a constant, or, where a third argument says how
@@ -23,6 +25,26 @@
 #else
 #include "simt.h"
 #endif
+
+// Which instances of the templates a file declares, at its end: all of them, unless NVRTC, which compiles on first use
+// and takes its time, is told what a run computes with (src/backend/cuda/workload.rs): -DHBT_TYPE=16 or 32, the bits of
+// an element; -DHBT_HEAD=64, the head size; -DHBT_WIDTH=768, the hidden size. Whatever else is asked for then, such as a
+// kernel that is missing here, takes a compilation of the whole file.
+#ifndef HBT_TYPE
+#define HBT_TYPE 0
+#endif
+#ifndef HBT_HEAD
+#define HBT_HEAD 0
+#endif
+#ifndef HBT_WIDTH
+#define HBT_WIDTH 0
+#endif
+#define WANTS_F32 (HBT_TYPE == 0 || HBT_TYPE == 32)
+#define WANTS_BF16 (HBT_TYPE == 0 || HBT_TYPE == 16)
+#define WANTS_HEAD(size) (HBT_HEAD == 0 || HBT_HEAD == (size))
+// Even widths above `above`, up to `most`; and all that no such kernel takes.
+#define WANTS_WIDTH(above, most) (HBT_WIDTH == 0 || (HBT_WIDTH > (above) && HBT_WIDTH <= (most) && HBT_WIDTH % 2 == 0))
+#define WANTS_ANY_WIDTH(most) (HBT_WIDTH == 0 || HBT_WIDTH > (most) || HBT_WIDTH % 2 != 0)
 
 typedef unsigned short u16;
 typedef unsigned int u32;

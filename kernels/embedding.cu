@@ -153,26 +153,46 @@ __device__ inline void backward_any(E* d_sum, float* partials, const E* d_out, c
            i64 rows_per_block, i64 n_rows, i64 width) {                                                                       \
         call(d_sum, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width);           \
     }
+#if WANTS_F32 && WANTS_WIDTH(0, 256)
 FORWARD(256, _f32, float, 2, (forward<float, 1>))
-FORWARD(512, _f32, float, 2, (forward<float, 2>))
-FORWARD(768, _f32, float, 2, (forward<float, 3>))
-FORWARD(1024, _f32, float, 1, (forward<float, 4>))
-FORWARD(any, _f32, float, 8, (forward_any<float>))
-FORWARD(256, _bf16, bf16, 8, (forward<bf16, 1>))
-FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
-FORWARD(768, _bf16, bf16, 4, (forward<bf16, 3>))
-FORWARD(1024, _bf16, bf16, 3, (forward<bf16, 4>))
-FORWARD(any, _bf16, bf16, 8, (forward_any<bf16>))
 BACKWARD(256, _f32, float, 2, (backward<float, 1>))
-BACKWARD(512, _f32, float, 2, (backward<float, 2>))
-BACKWARD(768, _f32, float, 2, (backward<float, 3>))
-BACKWARD(1024, _f32, float, 1, (backward<float, 4>))
-BACKWARD(any, _f32, float, 8, (backward_any<float>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(0, 256)
+FORWARD(256, _bf16, bf16, 8, (forward<bf16, 1>))
 BACKWARD(256, _bf16, bf16, 6, (backward<bf16, 1>))
+#endif
+#if WANTS_F32 && WANTS_WIDTH(256, 512)
+FORWARD(512, _f32, float, 2, (forward<float, 2>))
+BACKWARD(512, _f32, float, 2, (backward<float, 2>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(256, 512)
+FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
 BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2>))
+#endif
+#if WANTS_F32 && WANTS_WIDTH(512, 768)
+FORWARD(768, _f32, float, 2, (forward<float, 3>))
+BACKWARD(768, _f32, float, 2, (backward<float, 3>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(512, 768)
+FORWARD(768, _bf16, bf16, 4, (forward<bf16, 3>))
 BACKWARD(768, _bf16, bf16, 3, (backward<bf16, 3>))
+#endif
+#if WANTS_F32 && WANTS_WIDTH(768, 1024)
+FORWARD(1024, _f32, float, 1, (forward<float, 4>))
+BACKWARD(1024, _f32, float, 1, (backward<float, 4>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(768, 1024)
+FORWARD(1024, _bf16, bf16, 3, (forward<bf16, 4>))
 BACKWARD(1024, _bf16, bf16, 3, (backward<bf16, 4>))
+#endif
+#if WANTS_F32 && WANTS_ANY_WIDTH(1024)
+FORWARD(any, _f32, float, 8, (forward_any<float>))
+BACKWARD(any, _f32, float, 8, (backward_any<float>))
+#endif
+#if WANTS_BF16 && WANTS_ANY_WIDTH(1024)
+FORWARD(any, _bf16, bf16, 8, (forward_any<bf16>))
 BACKWARD(any, _bf16, bf16, 8, (backward_any<bf16>))
+#endif
 
 // Adds to d_weight and d_bias (H,) the sums in partials (n, 2, H). Twice as many blocks as it takes to have one for
 // PARTIAL_COLUMNS columns.
@@ -195,14 +215,30 @@ KERNEL(embedding_backward_sums, PARTIAL_THREADS, float* d_weight, float* d_bias,
         i32* heads = reinterpret_cast<i32*>(partials + 2 * ((n_tokens + PIECE - 1) / PIECE) * width);                         \
         store_pieces<E, N>(partials, heads, x, order, starts, n_segments, n_tokens, width);                                   \
     }
+#if WANTS_F32
 SEGMENT_SUM(_f32, float, Lanes<float>::n)
+#endif
+#if WANTS_BF16
 SEGMENT_SUM(_bf16, bf16, Lanes<bf16>::n)
+#endif
+#if WANTS_F32
 SEGMENT_SUM(_scalar_f32, float, 1)
+#endif
+#if WANTS_BF16
 SEGMENT_SUM(_scalar_bf16, bf16, 1)
+#endif
+#if WANTS_F32
 SEGMENT_PIECES(_f32, float, Lanes<float>::n)
+#endif
+#if WANTS_BF16
 SEGMENT_PIECES(_bf16, bf16, Lanes<bf16>::n)
+#endif
+#if WANTS_F32
 SEGMENT_PIECES(_scalar_f32, float, 1)
+#endif
+#if WANTS_BF16
 SEGMENT_PIECES(_scalar_bf16, bf16, 1)
+#endif
 
 // out += what segment_sum_pieces left in partials. As many blocks a window as it takes to have one for PARTIAL_COLUMNS columns.
 KERNEL(segment_sum_long, PARTIAL_THREADS, float* out, const float* partials, const i32* starts, const i32* rows, i64 n_tokens,

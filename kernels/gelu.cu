@@ -141,8 +141,12 @@ __device__ inline void backward(E* d, E* out, float* partials, const E* x, const
            i64 width) {                                                                                                       \
         forward<E, 1>(out, x, bias, rows_per_block, n_rows, width);                                                           \
     }
+#if WANTS_F32
 BIAS_GELU_FORWARD(_f32, float)
+#endif
+#if WANTS_BF16
 BIAS_GELU_FORWARD(_bf16, bf16)
+#endif
 
 // d (T, F) *= gelu'(x + bias); out (T, F) = gelu(x + bias) again; partials (row blocks, F): sums of the new d over each
 // block's rows. Launched as the forward.
@@ -155,8 +159,12 @@ BIAS_GELU_FORWARD(_bf16, bf16)
            i64 rows_per_block, i64 n_rows, i64 width) {                                                                       \
         backward<E, 1>(d, out, partials, x, bias, rows_per_block, n_rows, width);                                             \
     }
+#if WANTS_F32
 BIAS_GELU_BACKWARD(_f32, float)
+#endif
+#if WANTS_BF16
 BIAS_GELU_BACKWARD(_bf16, bf16)
+#endif
 
 // d_bias (F,) += the sum of the rows of partials (n, F). One block for PARTIAL_COLUMNS columns.
 KERNEL(bias_gelu_backward_bias, PARTIAL_THREADS, float* d_bias, const float* partials, i64 n_partials, i64 width) {

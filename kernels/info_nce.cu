@@ -189,18 +189,26 @@ __device__ inline void info_nce(float* stats, E* d_scores, const float* scores, 
                                            n, m);                                                                         \
     }
 
+#if WANTS_F32
 INFO_NCE(f32, float, rows, false, 256)
 INFO_NCE(f32, float, rows, false, 512)
 INFO_NCE(f32, float, rows, false, 1024)
+#endif
+#if WANTS_BF16
 INFO_NCE(bf16, bf16, rows, false, 256)
 INFO_NCE(bf16, bf16, rows, false, 512)
 INFO_NCE(bf16, bf16, rows, false, 1024)
+#endif
+#if WANTS_F32
 INFO_NCE(f32, float, both, true, 256)
 INFO_NCE(f32, float, both, true, 512)
 INFO_NCE(f32, float, both, true, 1024)
+#endif
+#if WANTS_BF16
 INFO_NCE(bf16, bf16, both, true, 256)
 INFO_NCE(bf16, bf16, both, true, 512)
 INFO_NCE(bf16, bf16, both, true, 1024)
+#endif
 
 // Rows that a block of info_nce_columns reads at a time: one a warp, each lane a column.
 constexpr int ROWS_AT_ONCE = 8;

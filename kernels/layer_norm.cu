@@ -187,27 +187,47 @@ __device__ inline void backward_any(E* d_residual, E* d_x, float* partials, cons
            Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                                      \
         call(d_residual, d_x, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width); \
     }
+// Three steps of bf16 and four of f32 fill the registers that their blocks have, so that their backward is not ahead.
+#if WANTS_F32 && WANTS_WIDTH(0, 256)
 FORWARD(256, _f32, float, 2, (forward<float, 1>))
-FORWARD(512, _f32, float, 2, (forward<float, 2>))
-FORWARD(768, _f32, float, 2, (forward<float, 3>))
-FORWARD(1024, _f32, float, 1, (forward<float, 4>))
-FORWARD(any, _f32, float, 8, (forward_any<float>))
-FORWARD(256, _bf16, bf16, 8, (forward<bf16, 1>))
-FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
-FORWARD(768, _bf16, bf16, 4, (forward<bf16, 3>))
-FORWARD(1024, _bf16, bf16, 3, (forward<bf16, 4>))
-FORWARD(any, _bf16, bf16, 8, (forward_any<bf16>))
-// Three steps of bf16 and four of f32 fill the registers that their blocks have.
 BACKWARD(256, _f32, float, 2, (backward<float, 1, true>))
-BACKWARD(512, _f32, float, 2, (backward<float, 2, true>))
-BACKWARD(768, _f32, float, 2, (backward<float, 3, true>))
-BACKWARD(1024, _f32, float, 1, (backward<float, 4, false>))
-BACKWARD(any, _f32, float, 8, (backward_any<float>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(0, 256)
+FORWARD(256, _bf16, bf16, 8, (forward<bf16, 1>))
 BACKWARD(256, _bf16, bf16, 6, (backward<bf16, 1, true>))
+#endif
+#if WANTS_F32 && WANTS_WIDTH(256, 512)
+FORWARD(512, _f32, float, 2, (forward<float, 2>))
+BACKWARD(512, _f32, float, 2, (backward<float, 2, true>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(256, 512)
+FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
 BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2, true>))
+#endif
+#if WANTS_F32 && WANTS_WIDTH(512, 768)
+FORWARD(768, _f32, float, 2, (forward<float, 3>))
+BACKWARD(768, _f32, float, 2, (backward<float, 3, true>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(512, 768)
+FORWARD(768, _bf16, bf16, 4, (forward<bf16, 3>))
 BACKWARD(768, _bf16, bf16, 3, (backward<bf16, 3, false>))
+#endif
+#if WANTS_F32 && WANTS_WIDTH(768, 1024)
+FORWARD(1024, _f32, float, 1, (forward<float, 4>))
+BACKWARD(1024, _f32, float, 1, (backward<float, 4, false>))
+#endif
+#if WANTS_BF16 && WANTS_WIDTH(768, 1024)
+FORWARD(1024, _bf16, bf16, 3, (forward<bf16, 4>))
 BACKWARD(1024, _bf16, bf16, 2, (backward<bf16, 4, true>))
+#endif
+#if WANTS_F32 && WANTS_ANY_WIDTH(1024)
+FORWARD(any, _f32, float, 8, (forward_any<float>))
+BACKWARD(any, _f32, float, 8, (backward_any<float>))
+#endif
+#if WANTS_BF16 && WANTS_ANY_WIDTH(1024)
+FORWARD(any, _bf16, bf16, 8, (forward_any<bf16>))
 BACKWARD(any, _bf16, bf16, 8, (backward_any<bf16>))
+#endif
 
 // Adds to d_branch_bias, d_weight and d_bias (H,) the sums in partials (n, 3, H). Three times as many blocks as it takes to
 // have one for PARTIAL_COLUMNS columns.

@@ -154,8 +154,12 @@ __device__ inline void pool_backward_few(E* d_x, const float* d_out, const i32* 
         }                                                                                                                 \
     }
 
+#if WANTS_F32
 POOL(f32, float)
+#endif
+#if WANTS_BF16
 POOL(bf16, bf16)
+#endif
 
 // x (rows, width) = tanh(x + bias), a thread for N columns of a row; bias (width,).
 template <class E, int N> __device__ inline void bias_tanh(float* x, const E* bias, i64 rows, i64 width) {
@@ -178,8 +182,12 @@ template <class E, int N> __device__ inline void bias_tanh(float* x, const E* bi
         }                                                                                                                 \
     }
 
+#if WANTS_F32
 BIAS_TANH(f32, float)
+#endif
+#if WANTS_BF16
 BIAS_TANH(bf16, bf16)
+#endif
 
 // d (rows, width) *= 1 - y^2, and the sums of its columns over `rows_per_block` rows into a row of partials.
 template <int N>

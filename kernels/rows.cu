@@ -1,11 +1,28 @@
-// Casts, and copies of some rows.
+// Zeros, casts, and copies of some rows.
 #include "reduce.cuh"
+#include "tensor_list.cuh"
 
 constexpr int THREADS = 256;
 // Elements that a thread of a cast has.
 constexpr int CAST = 4;
 // Rows that a block of a copy has: one a warp.
 constexpr int ROWS = THREADS / WARP;
+
+// Every tensor of the list = 0.
+KERNEL(zero_all, LIST_THREADS, GRID_CONSTANT const TensorList list) {
+    const u32 t = tensor_of_block(list.blocks);
+    float* const x = list.x[t];
+    const i64 n = list.blocks.len[t];
+#pragma unroll
+    for (int step = 0; step < LIST_SPAN; step += 4 * LIST_THREADS) {
+        const i64 first = i64(blockIdx.x - list.blocks.first[t]) * LIST_SPAN + step + 4 * threadIdx.x;
+        if (first + 4 <= n) {
+            store_global(x + first, Vector<float, 4>{});
+        } else {
+            for (i64 i = first; i < n; ++i) x[i] = 0.0f;
+        }
+    }
+}
 
 // out (n,) = x (n,) rounded. Launched with n / CAST threads, rounded up.
 template <class E> __device__ inline void cast(E* out, const float* x, i64 n) {

@@ -381,9 +381,13 @@ impl EncodeArgs {
 /// Options of `hbt bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure, such as attention,train_step; an unknown one lists them all [default: all but info_nce_large]
+    /// What to measure, such as attention,train_step; an unknown one lists them all [default: all]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub op: Vec<Op>,
+
+    /// Only sizes whose names contain one of these, such as xlm-r-base; an unknown one lists them all [default: those that do not take minutes]
+    #[arg(long, value_name = "TEXT,...", value_delimiter = ',')]
+    pub shape: Vec<String>,
 
     /// Where to measure [default: auto, a GPU if there is one]
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]))]
@@ -396,6 +400,10 @@ pub struct BenchArgs {
     /// Measure everything N times and keep the best, for machines with other work
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub repeat: u32,
+
+    /// Do not measure what this machine can do, and print no shares of it
+    #[arg(long)]
+    pub no_ceilings: bool,
 
     /// Print one JSON object a line instead of a table
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::backend::cpu::has_fast_bf16;
+use crate::backend::cpu::{Instructions, has_fast_bf16};
 use crate::backend::cuda::{self, CudaProbe, probe};
 use crate::config::{Device, Precision};
 use crate::memory;
@@ -20,8 +20,14 @@ pub fn resolve(device: Device) -> Device {
 pub fn auto_precision(device: Device) -> (Precision, &'static str) {
     if device == Device::Cuda {
         (Precision::Bf16, "tensor cores multiply it several times as fast as f32")
-    } else if has_fast_bf16() {
+    } else if has_fast_bf16() && Instructions::fastest() == Instructions::Avx512Bf16 {
         (Precision::Bf16, "this processor multiplies it twice as fast as f32 (AVX512-BF16)")
+    } else if has_fast_bf16() {
+        (Precision::Bf16, "HBT_CPU asks for AVX512-BF16, at half the speed of f32 on this processor")
+    } else if Instructions::fastest() == Instructions::Avx512Bf16 {
+        (Precision::F32, "this processor's AVX512-BF16, without which bf16 gains nothing, is left unused (HBT_CPU)")
+    } else if Instructions::of_processor() == Instructions::Avx512Bf16 {
+        (Precision::F32, "this processor multiplies bf16 at half the speed of f32 (AVX512-BF16)")
     } else {
         (Precision::F32, "this processor has no AVX512-BF16, without which bf16 gains nothing")
     }
@@ -42,6 +48,7 @@ pub fn report() -> String {
         ("system", system()),
         ("cpu", cpu_model()),
         ("cpu features", cpu_features()),
+        ("instructions", instructions()),
         ("threads", threads()),
         ("memory", memory()),
     ];
@@ -49,6 +56,7 @@ pub fn report() -> String {
     let (precision, why) = auto_precision(device);
     lines.push(("device", format!("auto is {device}")));
     lines.push(("precision", format!("auto is {precision}: {why}")));
+    let usable = cuda::require(0);
     match probe() {
         CudaProbe::NoDriver => lines.push(("cuda", "no CUDA driver found".to_owned())),
         CudaProbe::Refused(reason) => lines.push(("cuda", format!("the driver refused to work: {reason}"))),
@@ -59,12 +67,12 @@ pub fn report() -> String {
                 let memory = gib(gpu.memory);
                 lines.push(("gpu", format!("{ordinal}: {}, {memory}, sm_{sm_major}{sm_minor}", gpu.name)));
             }
-            if let Err(why) = cuda::require(0) {
+            if let Err(why) = &usable {
                 lines.push(("gpu", format!("cannot be used: {why}")));
             }
         }
     }
-    lines.push(("kernels", cuda::kernels_origin()));
+    lines.extend(cuda::libraries(usable.is_ok().then_some(0)));
     lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
 }
 
@@ -98,7 +106,7 @@ pub fn cpu_model() -> String {
     value_of(&cpuinfo, "model name", ':').unwrap_or("unknown").to_owned()
 }
 
-/// Those of the instruction sets that the CPU kernels and `gemm` look for.
+/// Those of the instruction sets that the CPU kernels look for.
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> String {
     let features = [
@@ -117,6 +125,16 @@ fn cpu_features() -> String {
 #[cfg(not(target_arch = "x86_64"))]
 fn cpu_features() -> String {
     "those of the target".to_owned()
+}
+
+/// Those that hbt computes with.
+fn instructions() -> String {
+    let (chosen, fastest) = (Instructions::chosen(), Instructions::fastest());
+    if chosen == fastest {
+        format!("{chosen}, this processor's fastest (HBT_CPU picks others)")
+    } else {
+        format!("{chosen}, as HBT_CPU says; this processor's fastest are {fastest}")
+    }
 }
 
 /// Threads that hbt computes with.

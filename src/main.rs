@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use hbt::backend::cpu::Instructions;
 use hbt::cli::{Cli, Command};
 use hbt::{Error, Result, info, memory, progress};
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
+    Instructions::check()?;
     match command {
         Command::Train(args) => return commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),

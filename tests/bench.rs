@@ -3,7 +3,7 @@
 use half::bf16;
 use hbt::backend::Cpu;
 use hbt::backend::cpu::CpuElement;
-use hbt::bench::{Bound, Ceilings, Op, Work};
+use hbt::bench::{Bound, Ceilings, Measured, Op, Work};
 use std::time::Duration;
 
 fn work<E: CpuElement>(op: Op, shape: &str) -> Work {
@@ -62,14 +62,46 @@ fn a_training_step_counts_six_operations_a_weight_and_token() {
     assert_eq!(encode, Work { flops: 4 * 10_616_832 * tokens + 12 * 4 * 384 * squares, bytes: 0, tokens });
 }
 
+/// 12 and 24 layers; hidden sizes 768 and 1024, and four times as much between; texts of 128 tokens.
+#[test]
+fn shapes_that_gpus_train_count_as_much() {
+    for (name, layers, hidden, tokens) in
+        [("xlm-r-base 64", 12, 768, 8192), ("xlm-r-large 64", 24, 1024, 8192), ("xlm-r-base 256", 12, 768, 32_768)]
+    {
+        let a_token = layers * (6 * 12 * hidden * hidden + 12 * 128 * hidden);
+        assert_eq!(work::<bf16>(Op::TrainStep, name), Work { flops: tokens * a_token, bytes: 0, tokens }, "{name}");
+    }
+    // Three products; a fourth where the columns' softmax needs all scores first.
+    let product = 2 * 65_536u64.pow(2) * 768;
+    assert_eq!(work::<bf16>(Op::InfoNce, "one way/65536x65536x768").flops, 3 * product);
+    assert_eq!(work::<bf16>(Op::InfoNce, "symmetric/16384x16384x768").flops, 4 * product / 16);
+}
+
+#[test]
+fn what_takes_minutes_is_measured_only_when_it_is_named() {
+    let named = |op: Op, names: &[&str]| -> Vec<String> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let all = op.benchmarks::<Cpu<f32>>().into_iter();
+        all.filter(|benchmark| benchmark.is_named(&names)).map(|benchmark| benchmark.shape).collect()
+    };
+    assert_eq!(named(Op::TrainStep, &[]), ["minilm-l6 64 texts", "multilingual-e5-small 64 texts"]);
+    let both = ["xlm-r-large 64 texts", "xlm-r-large 64 texts dropout"];
+    assert_eq!(named(Op::TrainStep, &["xlm-r-large 64"]), both);
+    assert_eq!(named(Op::TrainStep, &["minilm-l6 64"]), ["minilm-l6 64 texts", "minilm-l6 64 texts dropout"]);
+    assert!(named(Op::InfoNce, &[]).iter().all(|shape| shape.ends_with("x384") && !shape.contains("65536")));
+    assert_eq!(named(Op::InfoNce, &["65536x768", "64x64"]).len(), 3);
+}
+
 #[test]
 fn the_share_is_of_the_ceiling_that_allows_the_longer_time() {
     let ceilings = Ceilings { gemm: 400e9, copy: 50e9 };
     let second = Duration::from_secs(1);
     let arithmetic = ceilings.judge(Work { flops: 100_000_000_000, bytes: 5_000_000_000, tokens: 0 }, second);
-    assert_eq!((arithmetic.bound, arithmetic.share, arithmetic.rate()), (Bound::Gemm, 0.25, 100.0));
+    assert_eq!((arithmetic.bound, arithmetic.share, arithmetic.rate()), (Bound::Gemm, Some(0.25), 100.0));
     let memory = ceilings.judge(Work { flops: 10_000_000_000, bytes: 5_000_000_000, tokens: 700 }, 2 * second);
-    assert_eq!((memory.bound, memory.share, memory.rate()), (Bound::Copy, 0.05, 2.5));
+    assert_eq!((memory.bound, memory.share, memory.rate()), (Bound::Copy, Some(0.05), 2.5));
+    let alone = Measured::alone(Work { flops: 0, bytes: 5_000_000_000, tokens: 0 }, second);
+    assert_eq!((alone.bound, alone.share, alone.rate()), (Bound::Copy, None, 5.0));
     assert_eq!((memory.tokens_per_second(), arithmetic.tokens_per_second()), (Some(350.0), None));
 }
 

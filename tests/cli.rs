@@ -9,10 +9,11 @@ mod pipes;
 mod precision;
 mod prepare;
 
+use crate::common::program;
 use std::process::{Command, Output};
 
 fn hbt(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hbt")).args(args).output().unwrap()
+    Command::new(program()).args(args).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

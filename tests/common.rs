@@ -19,9 +19,25 @@ pub struct Done {
     pub stderr: String,
 }
 
+/// `HBT_TEST_ROOT`: a folder with the program and `tests/fixtures`, where these tests run on another machine than the one
+/// that built them (`benches/gpu.sh`).
+fn packed() -> Option<PathBuf> {
+    std::env::var_os("HBT_TEST_ROOT").map(PathBuf::from)
+}
+
+/// The program.
+pub fn program() -> PathBuf {
+    packed().map_or_else(|| env!("CARGO_BIN_EXE_hbt").into(), |folder| folder.join("hbt"))
+}
+
+/// Where the fixtures are.
+pub fn fixtures() -> PathBuf {
+    packed().unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join("tests/fixtures")
+}
+
 /// A model directory among the fixtures: bert, xlmr, labse or st54; 2 layers, hidden size 32.
 pub fn fixture(name: &str) -> String {
-    format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+    fixtures().join(name).into_os_string().into_string().expect("a path in UTF-8")
 }
 
 /// Parallel groups that a tiny model can learn by heart: short strings of letters, other ones in every language.
@@ -90,7 +106,7 @@ impl Sandbox {
 
     /// `hbt` with these arguments, in this directory.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hbt"));
+        let mut command = Command::new(program());
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("HBT_CACHE", self.path("cache")).env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", self.path("hub"));
         // What a test expects of `auto` is the processor's, whatever GPU is there.

@@ -1,9 +1,14 @@
 //! `--device cuda`, the program as it is, on the stand-in (tests/simt) or, with `HBT_REQUIRE_CUDA=1`, on a GPU.
 
 mod bench;
+mod contexts;
+mod drivers;
 mod errors;
+mod launches;
 mod memory;
+mod products;
 mod traffic;
+mod waits;
 
 use crate::common::{Done, Sandbox, assert_same_run, fixture, metrics, run_contents, train};
 use crate::device;
@@ -16,6 +21,8 @@ fn command(sandbox: &Sandbox, args: &[&str], seed: u64) -> Command {
     let mut command = sandbox.command(args);
     if !device::is_real() {
         command.env("LD_LIBRARY_PATH", device::built()).env("SIMT_SEED", seed.to_string());
+        // As where the device reads all memory by itself.
+        command.env("SIMT_PAGEABLE", "late");
     }
     command.env_remove("CUDA_VISIBLE_DEVICES").env("HBT_CUDA_MEMORY", "separate");
     command

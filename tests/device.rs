@@ -4,6 +4,7 @@
 use hbt::backend::Cuda;
 use hbt::backend::cuda::CudaElement;
 use libloading::{Library, Symbol};
+use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -30,14 +31,15 @@ impl StandIn {
             if is_real() {
                 return StandIn { library: None };
             }
-            let folder = built();
+            let version = std::env::var("SIMT_DRIVER_VERSION").ok().map(|version| version.parse().unwrap());
+            let folder = version.map_or_else(built, built_for);
             let load = |name: &str| {
                 // SAFETY: a library of this project. Once loaded, it answers to its name wherever that is looked for.
                 unsafe { Library::new(folder.join(name)) }.unwrap_or_else(|e| panic!("{name} of the stand-in: {e}"))
             };
             let library = load("libcuda.so");
             // They stay for as long as the process runs.
-            std::mem::forget((load("libcublasLt.so"), load("libnvrtc.so")));
+            std::mem::forget((load("libcublasLt.so.12"), load("libnvrtc.so.12")));
             StandIn { library: Some(library) }
         })
     }
@@ -49,6 +51,16 @@ impl StandIn {
     pub unsafe fn function<F>(&self, name: &str) -> Option<Symbol<'_, F>> {
         // SAFETY: the caller's promise.
         self.library.as_ref().map(|library| unsafe { library.get(name.as_bytes()) }.unwrap())
+    }
+
+    /// How copies between the device and pageable memory go for the calling thread: `late`, as where the device reads such
+    /// memory by itself when the copy's turn comes, `sync`, or `staged`.
+    pub fn set_pageable(&self, mode: &CStr) {
+        // SAFETY: its type in tests/simt.
+        if let Some(set) = unsafe { self.function::<unsafe extern "C" fn(*const c_char)>("simt_set_pageable") } {
+            // SAFETY: copies the text.
+            unsafe { set(mode.as_ptr()) };
+        }
     }
 
     /// The order for launches of the calling thread.
@@ -71,10 +83,17 @@ pub fn built() -> PathBuf {
     folder
 }
 
-/// A fresh device under each of the stand-in's orders.
+/// As [`built`], with the functions of the driver for that version of CUDA, as 12080 for 12.8.
+pub fn built_for(version: u32) -> PathBuf {
+    let before = [12040, 12080].into_iter().find(|&newer| version < newer);
+    before.map_or_else(built, |newer| built().join(format!("before-{newer}")))
+}
+
+/// A fresh device under each of the stand-in's orders, which reads what is uploaded as late as it may.
 pub fn cuda<E: CudaElement>() -> impl Iterator<Item = Cuda<E>> {
     SEEDS.into_iter().map(|seed| {
         StandIn::get().set_seed(seed);
+        StandIn::get().set_pageable(c"late");
         Cuda::with_separate_memory(0).expect("a CUDA device")
     })
 }

@@ -10,6 +10,8 @@ mod data;
 mod device;
 mod eval;
 mod gemm_bf16;
+#[cfg(unix)]
+mod gpu_script;
 mod gradients;
 mod loss;
 mod mine;

@@ -1,6 +1,7 @@
 //! Against PyTorch: embeddings, loss, every gradient, and parameters after ten AdamW steps, from `fixtures/`; on every
 //! backend.
 
+use crate::common::fixtures;
 use crate::ops::support::{assert_alike, loss_config, pack_pairs, receive};
 use crate::reference::info_nce::distinct_labels;
 use crate::tolerance;
@@ -10,13 +11,9 @@ use hbt::model::{DenseSpec, Encoder, EncoderParams, Gradients, ModelConfig, Para
 use hbt::train::{GradCache, Optimizer, OptimizerConfig};
 use safetensors::SafeTensors;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 type Arrays = HashMap<String, Vec<f32>>;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
 
 /// Every tensor of a file as f32, names without a `bert.`-like prefix.
 fn read(path: &Path) -> Arrays {

@@ -40,6 +40,19 @@ pub use tensor::{Element, Tensor, Value};
 use crate::Result;
 use std::time::Duration;
 
+/// Memory of a device, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// What buffers hold now.
+    pub held: u64,
+    /// The most that they held at a time.
+    pub peak: u64,
+    /// What was taken from the driver for them, and is not given back before the end.
+    pub reserved: u64,
+    /// What all processes have of the device: buffers, contexts, and the code of kernels.
+    pub in_use: u64,
+}
+
 /// A device with an element type. See the module documentation for the conventions.
 pub trait Backend: Sized + Send + Sync + 'static {
     /// Element type of activations and working weights.
@@ -76,9 +89,18 @@ pub trait Backend: Sized + Send + Sync + 'static {
         Ok(false)
     }
 
+    /// What this process's buffers take of the device, where the device counts that. The peak is the one since the last call.
+    ///
+    /// # Errors
+    /// When the device does not answer.
+    fn memory_use(&self) -> Result<Option<MemoryUse>> {
+        Ok(None)
+    }
+
     /// Zeroed memory for `len` elements. On the CPU, what is never written to takes up no memory.
     fn alloc<T: Value>(&self, len: usize) -> Result<Self::Buffer<T>>;
-    /// Copies host values to the first `from.len()` elements.
+    /// Copies host values to the first `from.len()` elements, behind the work that the device has; `from` may change when this
+    /// returns, which waits for nothing as long as a step's uploads take less than a few MiB.
     fn upload<T: Value>(&self, from: &[T], to: &mut Self::Buffer<T>) -> Result<()>;
     /// Copies `to.len()` elements from `start` on to the host.
     fn download<T: Value>(&self, from: &Self::Buffer<T>, start: usize, to: &mut [T]) -> Result<()>;
@@ -106,6 +128,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// `x = 0`
     fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()>;
+    /// `x = 0` for every `x` of `xs`, at once.
+    fn zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) -> Result<()>;
     /// `out = x` in the working type.
     fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, Self::E>) -> Result<()>;
     /// `out[i] = x[start + i]` for every row of `out`.
@@ -183,9 +207,9 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// The softmax of the columns of a matrix that comes in blocks of rows; see [`InfoNceColumns`].
     fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()>;
 
-    /// `out[slot] = sum x^2`.
-    fn sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) -> Result<()>;
-    /// One AdamW update of one parameter; see [`AdamW`].
+    /// `out[i] = sum xs[i]^2`; `out` has as many elements as there are `xs`.
+    fn sum_of_squares(&self, xs: &[&Tensor<Self, f32>], out: &mut Tensor<Self, f32>) -> Result<()>;
+    /// One AdamW update of whole parameters; see [`AdamW`].
     fn adamw(&self, args: AdamW<Self>) -> Result<()>;
     /// One AdamW update of the rows of a table that have a gradient; see [`AdamWRows`].
     fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()>;

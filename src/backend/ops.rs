@@ -6,12 +6,13 @@ mod attention;
 mod info_nce;
 mod layer_norm;
 
-pub use adamw::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, momentum_decays};
+pub use adamw::{AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, momentum_decays};
 pub use attention::{AttentionBackward, AttentionForward};
 pub use info_nce::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
 pub use layer_norm::{ResidualLayerNormBackward, ResidualLayerNormForward};
 
 use super::{Backend, Packed, Segments, Tensor, Value};
+use std::any::TypeId;
 
 /// Panics unless all have this shape.
 pub(super) fn check_shapes<'a, B: Backend, T: Value>(
@@ -71,7 +72,7 @@ pub struct Gemm<'a, B: Backend, C: Value> {
     pub b: &'a Tensor<B, B::E>,
     /// Use the transpose of `b`.
     pub trans_b: bool,
-    /// `(n,)`, added to every row.
+    /// `(n,)`, added to every row. Only where `out` has the working type.
     pub bias: Option<&'a Tensor<B, B::E>>,
     /// `(m, n)`
     pub out: &'a mut Tensor<B, C>,
@@ -90,6 +91,8 @@ impl<B: Backend, C: Value> Gemm<'_, B, C> {
         assert_eq!((self.out.rows(), self.out.row_len()), (m, n), "gemm: shape of the result");
         if let Some(bias) = self.bias {
             assert_eq!(bias.len(), n, "gemm: length of the bias");
+            // cuBLASLt takes a bias of the result's type only.
+            assert_eq!(TypeId::of::<C>(), TypeId::of::<B::E>(), "gemm: a bias of another type than the result");
             assert!(!self.accumulate, "gemm: bias and accumulate exclude each other");
         }
         (m, n, k)

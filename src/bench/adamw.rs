@@ -4,7 +4,9 @@
 use super::inputs::{HIDDEN, SMALL_VOCABULARY, host, near, passes, samples, tensor, within};
 use super::{Benchmark, Case, Op};
 use crate::Result;
-use crate::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays};
+use crate::backend::{
+    AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays,
+};
 
 /// Elements that are computed again.
 const SAMPLES: usize = 1000;
@@ -59,16 +61,15 @@ impl<'a, B: Backend> Dense<'a, B> {
 
 impl<B: Backend> Case for Dense<'_, B> {
     fn run(&mut self) -> Result<()> {
-        self.backend.adamw(AdamW {
+        let table = AdamWParameter {
             weight: &mut self.weight,
             master: self.master.as_mut(),
             grad: &self.grad,
             m: &mut self.m,
             v: &mut self.v,
-            grad_squares: &self.grad_squares,
-            step: STEP,
             weight_decay: DECAY,
-        })
+        };
+        self.backend.adamw(AdamW { parameters: vec![table], grad_squares: &self.grad_squares, step: STEP })
     }
 
     /// The first update, from moments of zero: `m / c1 = g` and `v / c2 = g^2`.

@@ -27,7 +27,7 @@ impl Ceilings {
         let (gemm, copy) = (work.flops as f64 / self.gemm, work.bytes as f64 / self.copy);
         let seconds = time.as_secs_f64();
         let bound = if gemm >= copy { Bound::Gemm } else { Bound::Copy };
-        Measured { work, seconds, bound, share: gemm.max(copy) / seconds }
+        Measured { work, seconds, bound, share: Some(gemm.max(copy) / seconds) }
     }
 }
 

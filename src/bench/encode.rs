@@ -5,7 +5,7 @@ use super::inputs::{HIDDEN, cu_seqlens, xquad_lengths, zipf_token_ids};
 use super::model::{MULTILINGUAL_E5_SMALL, ModelShape};
 use super::{Benchmark, Case, Op, Work};
 use crate::backend::{Backend, Element, PackedBatch};
-use crate::model::{Activations, Encoder, Keep, Packer, Sequences};
+use crate::model::{Activations, Encoder, Keep, Packer, Reading, Sequences};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -34,6 +34,7 @@ struct Encode<'a, B: Backend> {
     backend: &'a B,
     encoder: Encoder<B>,
     activations: Activations<B>,
+    reading: Reading<B, ()>,
     packer: Packer,
     batch: PackedBatch<B>,
     ids: Vec<i32>,
@@ -48,6 +49,7 @@ impl<'a, B: Backend> Encode<'a, B> {
         Ok(Encode {
             backend,
             activations: Activations::new(backend, &encoder)?,
+            reading: Reading::new(backend, lengths.len() * HIDDEN)?,
             packer: Packer::new(&encoder.config, CHUNK_TOKENS, Keep::Embeddings),
             batch: PackedBatch::new(backend)?,
             encoder,
@@ -62,9 +64,13 @@ impl<'a, B: Backend> Encode<'a, B> {
         let (backend, acts) = (self.backend, &mut self.activations);
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens[range.start..=range.end] };
         self.batch.upload(backend, self.packer.pack(sequences)?)?;
-        for chunk in (0..self.batch.n_chunks()).map(|i| self.batch.chunk(i)) {
-            self.encoder.forward(backend, chunk, None, Keep::Embeddings, acts)?;
-            out.extend(acts.embeddings().to_vec(backend)?);
+        let n_chunks = self.batch.n_chunks();
+        for i in 0..n_chunks {
+            self.encoder.forward(backend, self.batch.chunk(i), None, Keep::Embeddings, acts)?;
+            self.reading.ask(backend, acts.embeddings(), ())?;
+            while let Some(((), values)) = self.reading.next(backend, i + 1 == n_chunks)? {
+                out.extend(values);
+            }
         }
         Ok(())
     }

@@ -6,35 +6,34 @@ use crate::Result;
 use crate::backend::{Backend, Ints, Pairing, Tensor};
 use crate::loss::{InfoNce, LossConfig};
 
-/// Embedding size of the small encoders.
-const D: usize = 384;
+/// Embedding sizes of the small encoders and of the base ones.
+const SMALL: usize = 384;
+const BASE: usize = 768;
 const TEMPERATURE: f32 = 0.02;
 /// Queries whose gradient is computed again.
 const SAMPLES: usize = 3;
 
-/// Batches of thousands.
+/// Batches of thousands; only when named, as large as anybody trains, which takes minutes on a processor, and one for trying out.
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    vec![benchmark(4096, false), benchmark(4096, true), benchmark(16_384, false), benchmark(16_384, true)]
+    let usual = [4096, 16_384].into_iter().flat_map(|n| [benchmark(n, SMALL, false), benchmark(n, SMALL, true)]);
+    let large = [(65_536, SMALL, false), (16_384, BASE, false), (16_384, BASE, true), (65_536, BASE, false)];
+    let others = large.into_iter().chain([(64, 32, false), (64, 32, true)]);
+    usual.chain(others.map(|(n, d, symmetric)| benchmark(n, d, symmetric).only_when_named())).collect()
 }
 
-/// As large as anybody trains.
-pub fn large_benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    vec![benchmark(65_536, false)]
-}
-
-fn benchmark<B: Backend>(n: usize, symmetric: bool) -> Benchmark<B> {
+fn benchmark<B: Backend>(n: usize, d: usize, symmetric: bool) -> Benchmark<B> {
     let products = if symmetric { 4 } else { 3 };
-    let work = Work { flops: (products * 2 * n * n * D) as u64, tokens: 0, bytes: 0 };
-    let shape = format!("{}/{n}x{n}x{D}", if symmetric { "symmetric" } else { "one way" });
-    let op = if n > 16_384 { Op::InfoNceLarge } else { Op::InfoNce };
-    Benchmark::new(op, shape, work, move |b| Ok(Box::new(Loss::new(b, n, symmetric)?)))
+    let work = Work { flops: (products * 2 * n * n * d) as u64, tokens: 0, bytes: 0 };
+    let shape = format!("{}/{n}x{n}x{d}", if symmetric { "symmetric" } else { "one way" });
+    Benchmark::new(Op::InfoNce, shape, work, move |b| Ok(Box::new(Loss::new(b, n, d, symmetric)?)))
 }
 
 struct Loss<'a, B: Backend> {
     backend: &'a B,
     loss: InfoNce<B>,
     n: usize,
-    /// `(2 n, D)` queries, then passages: unit vectors
+    d: usize,
+    /// `(2 n, d)` queries, then passages: unit vectors
     embeddings: Tensor<B, f32>,
     d_embeddings: Tensor<B, f32>,
     /// `(2 n,)` 0, 1, 2, ...
@@ -48,16 +47,17 @@ struct Loss<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Loss<'a, B> {
-    fn new(backend: &'a B, n: usize, symmetric: bool) -> Result<Self> {
+    fn new(backend: &'a B, n: usize, d: usize, symmetric: bool) -> Result<Self> {
         let config = LossConfig { symmetric, ..LossConfig::new(TEMPERATURE) };
-        let loss = InfoNce::new(backend, D, config)?;
-        let raw: Tensor<B, f32> = tensor(backend, &[2 * n, D], 1.0, 1)?;
-        let (mut embeddings, mut inv_norm) = (Tensor::zeros(backend, &[2 * n, D])?, Tensor::zeros(backend, &[2 * n])?);
+        let loss = InfoNce::new(backend, d, config)?;
+        let raw: Tensor<B, f32> = tensor(backend, &[2 * n, d], 1.0, 1)?;
+        let (mut embeddings, mut inv_norm) = (Tensor::zeros(backend, &[2 * n, d])?, Tensor::zeros(backend, &[2 * n])?);
         backend.l2_normalize_forward(&raw, &mut embeddings, &mut inv_norm)?;
         let ints = |numbers: Vec<i32>| Tensor::from_slice(backend, &numbers, &[numbers.len()]);
         Ok(Loss {
             backend,
             n,
+            d,
             embeddings,
             // The raw vectors are not needed any more.
             d_embeddings: raw,
@@ -85,9 +85,10 @@ impl<B: Backend> Case for Loss<'_, B> {
         self.run()?;
         // f32 here and of the gradient only what is looked at: the copies shall not be more than what is measured.
         let x = self.embeddings.to_vec(self.backend)?;
-        let (queries, passages) = x.split_at(self.n * D);
+        let d = self.d;
+        let (queries, passages) = x.split_at(self.n * d);
         let cosine = |i: usize, j: usize| -> f64 {
-            queries[i * D..][..D].iter().zip(&passages[j * D..][..D]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+            queries[i * d..][..d].iter().zip(&passages[j * d..][..d]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
         };
         let positive = (0..self.n).map(|i| cosine(i, i)).sum::<f64>() / self.n as f64;
         let report = self.loss.report(self.n, 2 * self.n, &self.host_results);
@@ -99,9 +100,9 @@ impl<B: Backend> Case for Loss<'_, B> {
             let inv_t = 1.0 / f64::from(TEMPERATURE);
             let exps: Vec<f64> = (0..self.n).map(|j| (cosine(i, j) * inv_t).exp()).collect();
             let (total, scale) = (exps.iter().sum::<f64>(), inv_t / self.n as f64);
-            let d = self.d_embeddings.part_to_vec(self.backend, i * D..(i + 1) * D)?;
-            for (k, &got) in d.iter().enumerate() {
-                let passage = |j: usize| f64::from(passages[j * D + k]);
+            let d_query = self.d_embeddings.part_to_vec(self.backend, i * d..(i + 1) * d)?;
+            for (k, &got) in d_query.iter().enumerate() {
+                let passage = |j: usize| f64::from(passages[j * d + k]);
                 let mean: f64 = exps.iter().enumerate().map(|(j, e)| e / total * passage(j)).sum();
                 near::<B::E>("d_query", f64::from(got), (mean - passage(i)) * scale, scale)?;
             }

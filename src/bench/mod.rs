@@ -61,8 +61,6 @@ crate::choices::choices! {
         InfoNceRows = "info_nce_rows",
         /// The whole loss of large batches.
         InfoNce = "info_nce",
-        /// The same at 65,536 queries, which takes minutes on a processor.
-        InfoNceLarge = "info_nce_large",
         /// The optimizer's update.
         AdamW = "adamw",
         /// The norm of the gradients.
@@ -77,7 +75,7 @@ crate::choices::choices! {
 }
 
 impl Op {
-    /// The benchmarks of this operation, none of them built yet.
+    /// The benchmarks of this operation, none of them built yet, those that are not [usual](Benchmark::is_usual) among them.
     pub fn benchmarks<B: Backend>(self) -> Vec<Benchmark<B>> {
         match self {
             Op::Gemm => gemm::benchmarks(),
@@ -90,7 +88,6 @@ impl Op {
             Op::L2Normalize => l2_normalize::benchmarks(),
             Op::InfoNceRows => info_nce::benchmarks(),
             Op::InfoNce => loss::benchmarks(),
-            Op::InfoNceLarge => loss::large_benchmarks(),
             Op::AdamW => adamw::benchmarks(),
             Op::SumOfSquares => passes::sum_of_squares_benchmarks(),
             Op::Cast => passes::cast_benchmarks(),
@@ -99,14 +96,9 @@ impl Op {
         }
     }
 
-    /// Those that are run where none is named: all that do not take minutes.
-    pub fn usual() -> Vec<Op> {
-        Op::ALL.iter().copied().filter(|op| *op != Op::InfoNceLarge).collect()
-    }
-
     /// True for what is made of many operations.
     pub fn is_end_to_end(self) -> bool {
-        matches!(self, Op::TrainStep | Op::Encode | Op::InfoNce | Op::InfoNceLarge)
+        matches!(self, Op::TrainStep | Op::Encode | Op::InfoNce)
     }
 }
 
@@ -155,6 +147,8 @@ pub struct Benchmark<B: Backend> {
     pub shape: String,
     /// What one run has to do at least.
     pub work: Work,
+    /// Whether it is run where no shape is named: what takes minutes on a processor is not.
+    pub is_usual: bool,
     build: Box<Build<B>>,
 }
 
@@ -165,7 +159,24 @@ impl<B: Backend> Benchmark<B> {
         work: Work,
         build: impl for<'a> Fn(&'a B) -> Result<Box<dyn Case + 'a>> + 'static,
     ) -> Self {
-        Benchmark { op, shape: shape.into(), work, build: Box::new(build) }
+        Benchmark { op, shape: shape.into(), work, is_usual: true, build: Box::new(build) }
+    }
+
+    fn only_when_named(self) -> Self {
+        Benchmark { is_usual: false, ..self }
+    }
+
+    /// Whether it is among those that `names` ask for: with a part of its shape, or, where nothing is named, by being usual.
+    pub fn is_named(&self, names: &[String]) -> bool {
+        if names.is_empty() { self.is_usual } else { names.iter().any(|name| self.shape.contains(name.as_str())) }
+    }
+
+    /// Allocates the inputs, and checks nothing.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn built<'a>(&self, backend: &'a B) -> Result<Box<dyn Case + 'a>> {
+        (self.build)(backend)
     }
 
     /// Allocates the inputs and checks the answer.
@@ -173,7 +184,7 @@ impl<B: Backend> Benchmark<B> {
     /// # Errors
     /// When the device has no memory left, or the answer is wrong.
     pub fn checked<'a>(&self, backend: &'a B) -> Result<Box<dyn Case + 'a>> {
-        let mut case = (self.build)(backend)?;
+        let mut case = self.built(backend)?;
         case.check().map_err(|e| Error::other(format!("{} {}: {e}", self.op, self.shape)))?;
         Ok(case)
     }
@@ -261,6 +272,27 @@ pub struct Measured {
     pub seconds: f64,
     /// The ceiling that [`Measured::share`] refers to.
     pub bound: Bound,
-    /// Least time that the ceilings allow over the measured time.
-    pub share: f64,
+    /// Least time that the ceilings allow over the measured time, where ceilings were measured.
+    pub share: Option<f64>,
+}
+
+impl Measured {
+    /// `work` done in `time`, where nobody knows what the machine can do.
+    pub fn alone(work: Work, time: Duration) -> Self {
+        let bound = if work.flops > 0 { Bound::Gemm } else { Bound::Copy };
+        Measured { work, seconds: time.as_secs_f64(), bound, share: None }
+    }
+}
+
+/// Memory of a device that a benchmark took, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryTaken {
+    /// Most that its buffers held at a time, the backend's workspaces that it was the first to need among them.
+    pub peak: u64,
+    /// What its buffers hold by count, as `hbt plan` counts those of a run.
+    pub planned: u64,
+    /// What the process has of the device for buffers of any kind.
+    pub reserved: u64,
+    /// What is in use of the device, by whatever process: `reserved`, contexts and the code of kernels.
+    pub in_use: u64,
 }

@@ -7,35 +7,74 @@ use crate::model::{Arch, Encoder, EncoderParams, ModelConfig, ParamSpec, random_
 
 const SEED: u64 = 1;
 
-/// A transformer's sizes; hidden size 384 with 12 heads in all of them.
+/// A transformer's sizes.
 #[derive(Clone, Copy)]
 pub struct ModelShape {
     pub name: &'static str,
-    pub layers: usize,
+    arch: Arch,
+    layers: usize,
+    hidden: usize,
+    heads: usize,
+    feed_forward: usize,
     pub vocabulary: usize,
 }
 
 /// sentence-transformers' all-MiniLM-L6.
-pub const MINILM_L6: ModelShape = ModelShape { name: "minilm-l6", layers: 6, vocabulary: SMALL_VOCABULARY };
+pub const MINILM_L6: ModelShape = ModelShape {
+    name: "minilm-l6",
+    arch: Arch::Bert,
+    layers: 6,
+    hidden: HIDDEN,
+    heads: HEADS,
+    feed_forward: FEED_FORWARD,
+    vocabulary: SMALL_VOCABULARY,
+};
 /// intfloat's multilingual-e5-small.
 pub const MULTILINGUAL_E5_SMALL: ModelShape =
-    ModelShape { name: "multilingual-e5-small", layers: 12, vocabulary: LARGE_VOCABULARY };
+    ModelShape { name: "multilingual-e5-small", layers: 12, vocabulary: LARGE_VOCABULARY, ..MINILM_L6 };
+/// XLM-RoBERTa base (Conneau et al., arXiv 1911.02116), 278 million parameters.
+pub const XLM_R_BASE: ModelShape = ModelShape {
+    name: "xlm-r-base",
+    arch: Arch::XlmRoberta,
+    layers: 12,
+    hidden: 768,
+    heads: 12,
+    feed_forward: 3072,
+    vocabulary: 250_002,
+};
+/// XLM-RoBERTa large, 560 million parameters.
+pub const XLM_R_LARGE: ModelShape =
+    ModelShape { name: "xlm-r-large", layers: 24, hidden: 1024, heads: 16, feed_forward: 4096, ..XLM_R_BASE };
+/// Nobody's: for trying out what runs benchmarks, where a real model would take too long.
+pub const TINY: ModelShape = ModelShape {
+    name: "tiny",
+    arch: Arch::XlmRoberta,
+    layers: 2,
+    hidden: 64,
+    heads: 2,
+    feed_forward: 128,
+    vocabulary: 1000,
+};
 
 impl ModelShape {
     fn config(&self) -> ModelConfig {
+        let (max_position_embeddings, type_vocab_size, layer_norm_eps, pad_token_id) = match self.arch {
+            Arch::Bert => (512, 2, 1e-12, 0),
+            Arch::XlmRoberta => (514, 1, 1e-5, 1),
+        };
         ModelConfig {
-            arch: Arch::Bert,
+            arch: self.arch,
             vocab_size: self.vocabulary,
-            hidden_size: HIDDEN,
+            hidden_size: self.hidden,
             num_hidden_layers: self.layers,
-            num_attention_heads: HEADS,
-            intermediate_size: FEED_FORWARD,
-            max_position_embeddings: 512,
-            type_vocab_size: 2,
-            layer_norm_eps: 1e-12,
+            num_attention_heads: self.heads,
+            intermediate_size: self.feed_forward,
+            max_position_embeddings,
+            type_vocab_size,
+            layer_norm_eps,
             hidden_dropout_prob: 0.1,
             attention_probs_dropout_prob: 0.1,
-            pad_token_id: 0,
+            pad_token_id,
             initializer_range: 0.02,
         }
     }
@@ -44,10 +83,10 @@ impl ModelShape {
     /// layers a token, and the attention's two products. A training step does three times as much, the second run of
     /// what backward did not keep not counted.
     pub fn forward_flops(&self, lengths: &[usize]) -> u64 {
-        let weights = 4 * HIDDEN * HIDDEN + 2 * HIDDEN * FEED_FORWARD;
+        let weights = 4 * self.hidden * self.hidden + 2 * self.hidden * self.feed_forward;
         let n_tokens: usize = lengths.iter().sum();
         let squares: usize = lengths.iter().map(|n| n * n).sum();
-        (self.layers * (2 * weights * n_tokens + 4 * HIDDEN * squares)) as u64
+        (self.layers * (2 * weights * n_tokens + 4 * self.hidden * squares)) as u64
     }
 
     /// Random weights.

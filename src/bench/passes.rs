@@ -23,7 +23,7 @@ struct SumOfSquares<'a, B: Backend> {
 
 impl<B: Backend> Case for SumOfSquares<'_, B> {
     fn run(&mut self) -> Result<()> {
-        self.backend.sum_of_squares(&self.x, &mut self.out, 0)
+        self.backend.sum_of_squares(&[&self.x], &mut self.out)
     }
 
     fn check(&mut self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A result as a line of a table and as JSON.
 
-use super::{Bound, Ceilings, Measured, Op};
+use super::{Bound, Ceilings, Measured, MemoryTaken, Op};
 use serde::Serialize;
 use std::fmt;
 
@@ -17,6 +17,8 @@ pub struct Row {
     pub measured: Measured,
     /// How fast it was with its inputs in no cache, where that was measured.
     pub cold: Option<Measured>,
+    /// What it took of the device's memory, where that was counted.
+    pub memory: Option<MemoryTaken>,
 }
 
 /// The heads of the columns of [`Row`]'s lines.
@@ -56,21 +58,17 @@ impl fmt::Display for Bound {
 }
 
 impl fmt::Display for Measured {
-    /// Best time, rate, share of which ceiling, tokens/s.
+    /// Best time, rate, share of which ceiling if one is known, tokens/s.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (time, unit) = match self.seconds {
             s if s < 1e-3 => (s * 1e6, "us"),
             s if s < 1.0 => (s * 1e3, "ms"),
             s => (s, "s"),
         };
-        let share = 100.0 * self.share;
-        write!(
-            f,
-            "{time:>7.1} {unit:<2}  {:>5.0} {:<7} {share:>4.0} % {}",
-            self.rate(),
-            self.bound.unit(),
-            self.bound
-        )?;
+        write!(f, "{time:>7.1} {unit:<2}  {:>5.0} {:<7}", self.rate(), self.bound.unit())?;
+        if let Some(share) = self.share {
+            write!(f, " {:>4.0} % {}", 100.0 * share, self.bound)?;
+        }
         match self.tokens_per_second() {
             Some(tokens) => write!(f, "  {tokens:.0} tokens/s"),
             None => Ok(()),
@@ -81,10 +79,14 @@ impl fmt::Display for Measured {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<20}{:<6}{:<33}{}", self.op, self.dtype, self.shape, self.measured)?;
-        match self.cold {
-            Some(cold) => write!(f, "; from memory {cold}"),
-            None => Ok(()),
+        if let Some(cold) = self.cold {
+            write!(f, "; from memory {cold}")?;
         }
+        if let Some(MemoryTaken { peak, planned, .. }) = self.memory {
+            let [peak, planned] = [peak, planned].map(|bytes| bytes.div_ceil(1 << 20));
+            write!(f, "; {peak} MiB at most, {planned} by plan")?;
+        }
+        Ok(())
     }
 }
 
@@ -103,15 +105,20 @@ struct JsonRow<'a> {
     gflop_per_s: f64,
     gb_per_s: f64,
     tokens_per_s: Option<f64>,
-    share: f64,
+    share: Option<f64>,
     of: String,
     cold_seconds: Option<f64>,
+    peak_bytes: Option<u64>,
+    planned_bytes: Option<u64>,
+    reserved_bytes: Option<u64>,
+    in_use_bytes: Option<u64>,
 }
 
 impl Row {
     /// One JSON object on one line: op, dtype, shape, the best seconds, rates, and the share of the ceiling named in
     /// `of`. A rate of what is not counted is 0; `tokens_per_s` is null where no whole texts are handled,
-    /// `cold_seconds` where caches are not flushed.
+    /// `cold_seconds` where caches are not flushed, `share` where no ceilings were measured, and the fields of
+    /// [`MemoryTaken`] where memory is not counted.
     pub fn to_json(&self) -> String {
         let Measured { work, seconds, bound, share } = self.measured;
         let row = JsonRow {
@@ -125,6 +132,10 @@ impl Row {
             share,
             of: bound.to_string(),
             cold_seconds: self.cold.map(|cold| cold.seconds),
+            peak_bytes: self.memory.map(|memory| memory.peak),
+            planned_bytes: self.memory.map(|memory| memory.planned),
+            reserved_bytes: self.memory.map(|memory| memory.reserved),
+            in_use_bytes: self.memory.map(|memory| memory.in_use),
         };
         serde_json::to_string(&row).expect("numbers and text are JSON")
     }

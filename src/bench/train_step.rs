@@ -1,7 +1,7 @@
 //! Whole training steps: forward, in-batch loss, backward, clipping and AdamW, on random token ids.
 
 use super::inputs::{cu_seqlens, token_ids, xquad_lengths, zipf_token_ids};
-use super::model::{MINILM_L6, MULTILINGUAL_E5_SMALL, ModelShape, Trainable};
+use super::model::{MINILM_L6, MULTILINGUAL_E5_SMALL, ModelShape, TINY, Trainable, XLM_R_BASE, XLM_R_LARGE};
 use super::{Benchmark, Case, Op, Work};
 use crate::backend::{Backend, HostPairing, PackedBatch};
 use crate::loss::{InfoNce, LossConfig};
@@ -10,8 +10,13 @@ use crate::train::optimizer::OptimizerConfig;
 use crate::train::{GradCache, Optimizer};
 use crate::{Error, Result};
 
-/// As many passages: each query's positive.
-const N_QUERIES: usize = 32;
+/// Half of the texts are queries, the other half each query's positive.
+const N_TEXTS: usize = 64;
+/// As a GPU is given them: four chunks, and all of them kept.
+const MANY_TEXTS: usize = 256;
+const TINY_TEXTS: usize = 8;
+const TEXT_TOKENS: usize = 128;
+const DROPOUT: f32 = 0.1;
 const TEMPERATURE: f32 = 0.05;
 const LEARNING_RATE: f32 = 5e-4;
 const CHUNK_TOKENS: usize = 8192;
@@ -29,18 +34,49 @@ struct Shape {
     zipf: bool,
 }
 
+impl Shape {
+    /// Texts of 128 tokens.
+    fn equal(model: ModelShape, n_texts: usize, dropout: f32) -> Self {
+        Shape { model, lengths: vec![TEXT_TOKENS; n_texts], dropout, zipf: false }
+    }
+
+    fn n_tokens(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    fn n_queries(&self) -> usize {
+        self.lengths.len() / 2
+    }
+
+    fn benchmark<B: Backend>(self, suffix: &str) -> Benchmark<B> {
+        let flops = 3 * self.model.forward_flops(&self.lengths);
+        let work = Work { flops, tokens: self.n_tokens() as u64, bytes: 0 };
+        let name = format!("{} {} texts{suffix}", self.model.name, self.lengths.len());
+        Benchmark::new(Op::TrainStep, name, work, move |b| Ok(Box::new(TrainStep::new(b, self.clone())?)))
+    }
+}
+
+/// Two that a processor takes seconds for, and those that [`Benchmark::only_when_named`] are: more of what GPUs train, with
+/// and without dropout, and one for trying out.
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    let minilm = Shape { model: MINILM_L6, lengths: vec![128; 2 * N_QUERIES], dropout: 0.0, zipf: false };
-    let lengths = xquad_lengths(N_QUERIES, N_QUERIES);
-    let e5 = Shape { model: MULTILINGUAL_E5_SMALL, lengths, dropout: 0.1, zipf: true };
-    let benchmark = |shape: Shape| {
-        let n_tokens: usize = shape.lengths.iter().sum();
-        let flops = 3 * shape.model.forward_flops(&shape.lengths);
-        let work = Work { flops, tokens: n_tokens as u64, bytes: 0 };
-        let name = format!("{} {} texts", shape.model.name, shape.lengths.len());
-        Benchmark::new(Op::TrainStep, name, work, move |b| Ok(Box::new(TrainStep::new(b, shape.clone())?)))
+    let e5 = Shape {
+        model: MULTILINGUAL_E5_SMALL,
+        lengths: xquad_lengths(N_TEXTS / 2, N_TEXTS / 2),
+        dropout: DROPOUT,
+        zipf: true,
     };
-    vec![benchmark(minilm), benchmark(e5)]
+    let mut all = vec![Shape::equal(MINILM_L6, N_TEXTS, 0.0).benchmark(""), e5.benchmark("")];
+    let large = [MINILM_L6, XLM_R_BASE, XLM_R_LARGE];
+    let sizes = large.into_iter().flat_map(|model| [(model, N_TEXTS), (model, MANY_TEXTS)]).chain([(TINY, TINY_TEXTS)]);
+    for (model, n_texts) in sizes {
+        for (dropout, suffix) in [(0.0, ""), (DROPOUT, " dropout")] {
+            let benchmark = Shape::equal(model, n_texts, dropout).benchmark(suffix).only_when_named();
+            if all.iter().all(|usual| usual.shape != benchmark.shape) {
+                all.push(benchmark);
+            }
+        }
+    }
+    all
 }
 
 struct TrainStep<'a, B: Backend> {
@@ -59,7 +95,6 @@ struct TrainStep<'a, B: Backend> {
     cu_seqlens: Vec<i32>,
     /// Counts batches.
     step: u32,
-    last_loss: f64,
 }
 
 impl<'a, B: Backend> TrainStep<'a, B> {
@@ -69,21 +104,25 @@ impl<'a, B: Backend> TrainStep<'a, B> {
         let loss = InfoNce::new(backend, encoder.embedding_size(), LossConfig::new(TEMPERATURE))?;
         Ok(TrainStep {
             backend,
-            results: backend.readback(loss.n_results(N_QUERIES) + optimizer.n_results())?,
+            results: backend.readback(loss.n_results(shape.n_queries()) + optimizer.n_results())?,
             host_results: Vec::new(),
             optimizer,
             loss,
-            grad_cache: GradCache::new(backend, &encoder, 1)?,
+            grad_cache: GradCache::new(backend, &encoder, shape.n_tokens().div_ceil(CHUNK_TOKENS))?,
             packer: Packer::new(&encoder.config, CHUNK_TOKENS, Keep::Everything),
             batch: PackedBatch::new(backend)?,
             gradients: Gradients::new(backend, &encoder.weights)?,
             ids: Vec::new(),
             cu_seqlens: cu_seqlens(&shape.lengths),
             step: 0,
-            last_loss: f64::NAN,
             shape,
             encoder,
         })
+    }
+
+    fn last_loss(&self) -> f64 {
+        let (n_queries, n_texts) = (self.shape.n_queries(), self.shape.lengths.len());
+        self.loss.report(n_queries, n_texts, &self.host_results[..self.loss.n_results(n_queries)]).loss
     }
 }
 
@@ -92,8 +131,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
     fn reset(&mut self) -> Result<()> {
         self.step += 1;
         let draw = if self.shape.zipf { zipf_token_ids } else { token_ids };
-        let n_tokens = self.shape.lengths.iter().sum();
-        self.ids = draw(n_tokens, self.shape.model.vocabulary, u64::from(self.step));
+        self.ids = draw(self.shape.n_tokens(), self.shape.model.vocabulary, u64::from(self.step));
         Ok(())
     }
 
@@ -102,13 +140,14 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         let dropout = (p > 0.0).then_some(StepDropout { seed: 1, step: self.step, hidden: p, attention: p });
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
         let (backend, gradients) = (self.backend, &mut self.gradients);
-        let numbers = || 0..self.shape.lengths.len() as i32;
+        let (n_queries, n_texts) = (self.shape.n_queries(), self.shape.lengths.len());
+        let numbers = || 0..n_texts as i32;
         let pairing = HostPairing {
-            n_queries: N_QUERIES,
+            n_queries,
             places: &numbers().collect::<Vec<_>>(),
             // No passage but its own says the same as a query.
-            labels: &numbers().map(|seq| seq % N_QUERIES as i32).collect::<Vec<_>>(),
-            rejected: &[0; 2 * N_QUERIES],
+            labels: &numbers().map(|seq| seq % n_queries as i32).collect::<Vec<_>>(),
+            rejected: &vec![0; n_texts],
         };
         self.batch.upload(backend, self.packer.pack_pairs(sequences, &pairing)?)?;
         let ids = self.batch.unique_ids();
@@ -123,19 +162,16 @@ impl<B: Backend> Case for TrainStep<'_, B> {
             &mut self.results,
         )?;
         self.optimizer.step(backend, &mut self.encoder.weights, gradients, ids, LEARNING_RATE, &mut self.results)?;
-        backend.receive(&mut self.results, &mut self.host_results)?;
-        let of_loss = &self.host_results[..self.loss.n_results(N_QUERIES)];
-        self.last_loss = self.loss.report(N_QUERIES, self.shape.lengths.len(), of_loss).loss;
-        Ok(())
+        backend.receive(&mut self.results, &mut self.host_results)
     }
 
     /// The loss of random weights is near that of guessing, and falls on a batch that was just trained on.
     fn check(&mut self) -> Result<()> {
         self.reset()?;
         self.run()?;
-        let first = self.last_loss;
+        let first = self.last_loss();
         self.run()?;
-        let (second, guess) = (self.last_loss, (N_QUERIES as f64).ln());
+        let (second, guess) = (self.last_loss(), (self.shape.n_queries() as f64).ln());
         if (first - guess).abs() < 0.1 && second < first - 0.02 {
             return Ok(());
         }

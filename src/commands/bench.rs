@@ -1,12 +1,14 @@
 //! `hbt bench`
 
 use super::{Job, finish, on_device};
-use hbt::backend::{Backend, Element};
-use hbt::bench::{Benchmark, BestTime, CeilingMeter, Op, Row, table_head};
+use hbt::backend::cuda::Kernels;
+use hbt::backend::{Backend, Element, Tally};
+use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
+use hbt::plan::GPU_GRANULARITY;
 use hbt::progress::say;
-use hbt::{Result, info};
+use hbt::{Error, Result, info};
 use std::time::Duration;
 
 /// Time for each benchmark and, at first, for each ceiling; inputs and the check of the answer not counted.
@@ -19,54 +21,108 @@ pub fn run(args: BenchArgs) -> Result<()> {
         Precision::Auto => vec![Precision::F32, Precision::Bf16],
         one => vec![one],
     };
-    let usual = Op::usual();
-    let ops = if args.op.is_empty() { &usual } else { &args.op };
     for precision in precisions {
         let config = Config { precision, ..config.clone() };
-        on_device(&config, BenchJob { ops, repeat: args.repeat, json: args.json })?;
+        on_device(&config, BenchJob { args: &args })?;
     }
     Ok(())
 }
 
 struct BenchJob<'a> {
-    ops: &'a [Op],
-    repeat: u32,
-    json: bool,
+    args: &'a BenchArgs,
 }
 
 impl Job for BenchJob<'_> {
     type Output = ();
 
+    fn kernels(&self) -> Result<Kernels> {
+        Ok(if self.args.op.is_empty() { Kernels::All } else { Kernels::AsUsed })
+    }
+
     /// Results come last, because the ceilings are the best of the whole time.
     fn run<B: Backend>(self, backend: B) -> Result<()> {
-        say(&format!("measuring what {} can do", backend.name()));
-        let mut ceilings = CeilingMeter::new(&backend)?;
-        let mut best = ceilings.measure(BUDGET)?;
-        let benchmarks: Vec<Benchmark<B>> = self.ops.iter().flat_map(|op| op.benchmarks()).collect();
-        let mut times = vec![None; benchmarks.len()];
+        let args = self.args;
+        let benchmarks = self.benchmarks::<B>()?;
+        let on_paper = self.benchmarks::<Tally<B::E>>()?;
+        let mut ceilings = match args.no_ceilings {
+            true => None,
+            false => {
+                say(&format!("measuring what {} can do", backend.name()));
+                Some(CeilingMeter::new(&backend)?)
+            }
+        };
+        let mut best = measure(&mut ceilings, BUDGET)?;
+        let mut taken = vec![None; benchmarks.len()];
         let mut last = None;
-        for _ in 0..self.repeat {
-            for (benchmark, time) in benchmarks.iter().zip(&mut times) {
+        for _ in 0..args.repeat {
+            for ((benchmark, on_paper), taken) in benchmarks.iter().zip(&on_paper).zip(&mut taken) {
                 if last.replace(benchmark.op) != Some(benchmark.op) {
-                    best = ceilings.measure(Duration::ZERO)?;
+                    best = measure(&mut ceilings, Duration::ZERO)?;
                 }
+                let before = backend.memory_use()?;
                 let new = benchmark.best_time(&backend, BUDGET)?;
-                let time = time.insert(time.map_or(new, |old: BestTime| old.min(new)));
+                let after = backend.memory_use()?;
+                let (time, memory) = taken.unwrap_or((new, None));
+                let time = BestTime::min(time, new);
+                let memory = match (memory, before.zip(after)) {
+                    (None, Some((before, after))) if benchmark.op.is_end_to_end() => Some(MemoryTaken {
+                        peak: after.peak - before.held,
+                        planned: planned(on_paper)?,
+                        reserved: after.reserved,
+                        in_use: after.in_use,
+                    }),
+                    (memory, _) => memory,
+                };
+                *taken = Some((time, memory));
                 let name = format!("{} {} {}", benchmark.op, B::E::NAME, benchmark.shape);
-                say(&format!("{name}: {}", best.judge(benchmark.work, time.warm)));
+                say(&format!("{name}: {}", judge(best, benchmark.work, time.warm)));
             }
         }
-        let mut out = match self.json {
-            true => String::new(),
-            false => format!("{}, {}\nceilings: {best}\n{}\n", info::cpu_model(), backend.name(), table_head()),
-        };
-        for (benchmark, &time) in benchmarks.into_iter().zip(&times) {
-            let time = time.expect("measured at least once");
-            let judge = |time| best.judge(benchmark.work, time);
+        let mut out = String::new();
+        if !args.json {
+            out += &format!("{}, {}\n", info::cpu_model(), backend.name());
+            out += &best.map_or(String::new(), |best| format!("ceilings: {best}\n"));
+            out += &format!("{}\n", table_head());
+        }
+        for (benchmark, taken) in benchmarks.into_iter().zip(taken) {
+            let (time, memory) = taken.expect("measured at least once");
+            let judge = |time| judge(best, benchmark.work, time);
             let (measured, cold) = (judge(time.warm), time.cold.map(judge));
-            let row = Row { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold };
-            out += &format!("{}\n", if self.json { row.to_json() } else { row.to_string() });
+            let row = Row { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold, memory };
+            out += &format!("{}\n", if args.json { row.to_json() } else { row.to_string() });
         }
         crate::print(&out)
     }
+}
+
+impl BenchJob<'_> {
+    /// Those asked for.
+    fn benchmarks<B: Backend>(&self) -> Result<Vec<Benchmark<B>>> {
+        let ops = if self.args.op.is_empty() { Op::ALL } else { &self.args.op };
+        let all: Vec<Benchmark<B>> = ops.iter().flat_map(|op| op.benchmarks()).collect();
+        let shapes = &self.args.shape;
+        if let Some(unknown) = shapes.iter().find(|name| !all.iter().any(|b| b.shape.contains(name.as_str()))) {
+            let known: Vec<&str> = all.iter().map(|benchmark| benchmark.shape.as_str()).collect();
+            let known = known.join(", ");
+            return Err(Error::other(format!("--shape: no size has {unknown:?} in its name; they are {known}")));
+        }
+        Ok(all.into_iter().filter(|benchmark| benchmark.is_named(shapes)).collect())
+    }
+}
+
+fn measure<B: Backend>(ceilings: &mut Option<CeilingMeter<B>>, budget: Duration) -> Result<Option<Ceilings>> {
+    ceilings.as_mut().map(|ceilings| ceilings.measure(budget)).transpose()
+}
+
+fn judge(ceilings: Option<Ceilings>, work: Work, time: Duration) -> Measured {
+    ceilings.map_or_else(|| Measured::alone(work, time), |ceilings| ceilings.judge(work, time))
+}
+
+/// Bytes of the buffers that a benchmark makes, counted on a device that has none.
+fn planned<E: Element>(benchmark: &Benchmark<Tally<E>>) -> Result<u64> {
+    let tally = Tally::<E>::new(GPU_GRANULARITY);
+    let mut case = benchmark.built(&tally)?;
+    case.reset()?;
+    case.run()?;
+    Ok(tally.memory().on_device())
 }

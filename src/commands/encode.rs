@@ -1,8 +1,9 @@
 //! `hbt encode`
 
 use super::output::{Output, is_stdout};
-use super::{Job, finish, model_dir, on_device};
+use super::{Job, finish, kernels_of, model_dir, on_device};
 use hbt::backend::Backend;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
 use hbt::config::Config;
 use hbt::data::formats::parse_object;
@@ -29,6 +30,10 @@ struct EncodeJob<'a> {
 
 impl Job for EncodeJob<'_> {
     type Output = ();
+
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&model_dir(self.config)?, false)
+    }
 
     fn run<B: Backend>(self, backend: B) -> Result<()> {
         let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;

@@ -1,7 +1,8 @@
 //! `hbt eval`
 
-use super::{Job, eval_set, finish, model_dir, model_name, on_device};
+use super::{Job, eval_set, finish, kernels_of, model_dir, model_name, on_device};
 use hbt::backend::Backend;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::EvalArgs;
 use hbt::config::Config;
 use hbt::eval::EvalReport;
@@ -40,6 +41,10 @@ struct EvalJob<'a> {
 
 impl Job for EvalJob<'_> {
     type Output = EvalReport;
+
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&model_dir(self.config)?, false)
+    }
 
     fn run<B: Backend>(self, backend: B) -> Result<EvalReport> {
         let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::output::{Output, is_stdout};
-use super::{Job, data_source, datasets, finish, model_dir, on_device};
+use super::{Job, data_source, datasets, finish, kernels_of, model_dir, on_device};
 use hbt::backend::Backend;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::MineArgs;
 use hbt::config::Config;
 use hbt::eval::encode::Retriever;
@@ -53,6 +54,10 @@ struct MineJob<'a> {
 
 impl Job for MineJob<'_> {
     type Output = Mined;
+
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&model_dir(self.config)?, false)
+    }
 
     fn run<B: Backend>(self, backend: B) -> Result<Mined> {
         let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;

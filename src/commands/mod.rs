@@ -11,7 +11,7 @@ pub mod prepare;
 pub mod trace;
 pub mod train;
 
-use hbt::backend::cuda::{self, CudaDevice};
+use hbt::backend::cuda::{self, CudaDevice, CudaElement, Kernels, Progress, Workload};
 use hbt::backend::{Backend, Cpu, Cuda};
 use hbt::cache::cache_dir;
 use hbt::config::{Config, Dataset, Device, Draft, EvalTask, Precision};
@@ -24,7 +24,7 @@ use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
 use hbt::model::{ModelDir, hub};
 use hbt::progress::{Counter, say};
 use hbt::{Error, Result, embedded, info};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The finished configuration. Built-in questions are trained on and measured on by their parts, whatever the model;
 /// the built-in model on them has settings that suit the two.
@@ -67,6 +67,11 @@ pub fn warned(config: Config) -> Config {
 pub trait Job {
     /// What it gives.
     type Output;
+    /// The kernels that it takes on a GPU.
+    ///
+    /// # Errors
+    /// A model directory that cannot be read.
+    fn kernels(&self) -> Result<Kernels>;
     /// Does it.
     fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
 }
@@ -89,15 +94,20 @@ pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     }
     let is_f32 = config.precision == Precision::F32;
     if info::resolve(config.device) == Device::Cuda {
-        let gpu = first_gpu()?;
-        cuda::prepare_kernels(&gpu, &|n| say(&format!("compiling {n} files of kernels for {}, once", gpu.name)))?;
-        return if is_f32 {
-            job.run(Cuda::<f32>::new(FIRST_GPU)?)
-        } else {
-            job.run(Cuda::<half::bf16>::new(FIRST_GPU)?)
-        };
+        first_gpu()?;
+        let kernels = job.kernels()?;
+        return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
     }
     if is_f32 { job.run(Cpu::<f32>::new()) } else { job.run(Cpu::<half::bf16>::new()) }
+}
+
+/// The first GPU with these kernels.
+fn prepared<E: CudaElement>(kernels: Kernels) -> Result<Cuda<E>> {
+    let cuda = Cuda::new(FIRST_GPU)?;
+    cuda.prepare(kernels, &|Progress { file, done, total, time }| {
+        say(&format!("compiled kernels/{file}, {done} of {total}, once, in {:.1} s", time.as_secs_f64()));
+    })?;
+    Ok(cuda)
 }
 
 /// The one that CUDA_VISIBLE_DEVICES puts first.
@@ -105,6 +115,13 @@ const FIRST_GPU: usize = 0;
 
 fn first_gpu() -> Result<CudaDevice> {
     cuda::require(FIRST_GPU).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))
+}
+
+/// The kernels that the model in `dir` takes.
+pub fn kernels_of(dir: &Path, trains: bool) -> Result<Kernels> {
+    let config = ModelDir::open(dir)?.config;
+    let head_size = config.hidden_size / config.num_attention_heads;
+    Ok(Kernels::Of(Workload { head_size, width: config.hidden_size, trains }))
 }
 
 /// The configured model as a directory on this machine.

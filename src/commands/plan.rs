@@ -4,7 +4,8 @@ use super::{
     FIRST_GPU, Job, data_source, datasets, finish, first_gpu, model_dir, model_name, on_device, tokenize_spec,
     tokenized, tokenized_before, training_eval_set,
 };
-use hbt::backend::{Backend, cuda};
+use hbt::backend::Backend;
+use hbt::backend::cuda::{self, Kernels};
 use hbt::cli::PlanArgs;
 use hbt::config::{Amount, Config, Dataset, Device, Precision};
 use hbt::data::datasets::Datasets;
@@ -71,8 +72,8 @@ pub fn planned(config: Config, dir: &Path, eval_set: Option<&EvalSet>) -> Result
     if let Some(warning) = plan.warning(&machine) {
         say(&format!("warning: {warning}"));
     }
-    if [config.chunk_tokens, config.kept_chunks].contains(&Amount::Auto) {
-        let [chunk_tokens, kept_chunks] = [plan.config.chunk_tokens.or(0), plan.config.kept_chunks.or(0)];
+    if config.chunk_tokens == Amount::Auto || question.keeps_what_fits() {
+        let (chunk_tokens, kept_chunks) = (plan.config.chunk_tokens.or(0), plan.config.n_kept_chunks());
         say(&format!("chunk_tokens = {chunk_tokens}, kept_chunks = {kept_chunks} by plan"));
     }
     Ok((plan.config, data))
@@ -108,17 +109,23 @@ fn this_machine(config: &Config, with_speed: bool) -> Result<Machine> {
     let speed = match published {
         _ if !with_speed => None,
         Some(speed) => Some(speed),
-        None => Some(on_device(config, Measure)?),
+        None => Some(on_device(config, Measure { is_gpu })?),
     };
     Ok(Machine { name, is_gpu, memory, overhead, speed })
 }
 
-struct Measure;
+struct Measure {
+    is_gpu: bool,
+}
 
 impl Job for Measure {
     type Output = Speed;
 
+    fn kernels(&self) -> Result<Kernels> {
+        Ok(Kernels::AsUsed)
+    }
+
     fn run<B: Backend>(self, backend: B) -> Result<Speed> {
-        Speed::measure(&backend)
+        Speed::measure(&backend, self.is_gpu)
     }
 }

@@ -2,8 +2,11 @@
 
 use super::plan::planned;
 use super::trace::INTERRUPTED;
-use super::{Job, finish_for_training, model_dir, model_name, on_device, settle_precision, training_eval_set};
+use super::{
+    Job, finish_for_training, kernels_of, model_dir, model_name, on_device, settle_precision, training_eval_set,
+};
 use hbt::backend::Backend;
+use hbt::backend::cuda::Kernels;
 use hbt::cli::TrainArgs;
 use hbt::config::{Amount, Config, KEYS, Precision};
 use hbt::data::datasets::Datasets;
@@ -84,6 +87,8 @@ pub fn train_one(
 
 struct TrainJob {
     config: Config,
+    /// What the run directory says: as `config`, but what was left to the device is left to the one that resumes the run.
+    saved_config: Config,
     data: Arc<Datasets>,
     run_dir: RunDir,
     dir: PathBuf,
@@ -98,16 +103,26 @@ impl TrainJob {
     fn new(config: Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
         let state = run_dir.state()?;
         let dir = if state.is_some() { run_dir.last() } else { model_dir(&config)? };
+        let kept_by_default = config.kept_chunks.is_none();
         let (config, data) = planned(config, &dir, eval_set.as_ref())?;
+        let mut saved_config = config.clone();
+        if kept_by_default {
+            saved_config.kept_chunks = None;
+        }
         if let Some(state) = &state {
             say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
         }
-        Ok(TrainJob { config, data: Arc::new(data), run_dir, dir, state, eval_set, before, profile_steps: None })
+        let data = Arc::new(data);
+        Ok(TrainJob { config, saved_config, data, run_dir, dir, state, eval_set, before, profile_steps: None })
     }
 }
 
 impl Job for TrainJob {
     type Output = Outcome;
+
+    fn kernels(&self) -> Result<Kernels> {
+        kernels_of(&self.dir, true)
+    }
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {
         let config = &self.config;
@@ -118,6 +133,7 @@ impl Job for TrainJob {
         prefix_warnings(config, &retriever).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let setup = Setup {
             config,
+            saved_config: &self.saved_config,
             run_dir: self.run_dir,
             state: self.state,
             before: self.before,
@@ -197,11 +213,11 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     if config.precision == Precision::Auto {
         config.precision = saved.precision;
     }
-    for (now, before) in [(&mut config.chunk_tokens, saved.chunk_tokens), (&mut config.kept_chunks, saved.kept_chunks)]
-    {
-        if *now == Amount::Auto {
-            *now = before;
-        }
+    if config.chunk_tokens == Amount::Auto {
+        config.chunk_tokens = saved.chunk_tokens;
+    }
+    if config.kept_chunks == Some(Amount::Auto) {
+        config.kept_chunks = saved.kept_chunks;
     }
     for key in KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name)) {
         let (was, is) = (key.value_of(&saved), key.value_of(config));

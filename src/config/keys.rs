@@ -149,8 +149,10 @@ keys! {
         ///
         /// Ours.
         chunk_tokens: Amount = Amount::Of(Config::CHUNK_TOKENS), at_least(8.0);
-        /// Chunks of a batch whose activations are kept instead of being computed twice: memory for time; auto: all that fit
-        kept_chunks: Amount = Amount::Of(1), at_least(1.0);
+        /// Chunks of a batch that are kept, not computed twice: memory for time; auto: all that fit; none: auto on a GPU, else 1
+        ///
+        /// Ours: a GPU's memory has no other use during a run, a processor's may have.
+        kept_chunks: Option<Amount> = None, at_least(1.0);
     }
     "Optimization" {
         /// Training steps (batches); none: as epochs says

@@ -34,6 +34,11 @@ impl Config {
     /// Name of the saved configuration in a run directory.
     pub const FILE_NAME: &str = "config.toml";
 
+    /// Chunks that are kept: the number, where there is one. A plan puts it there before a run begins.
+    pub fn n_kept_chunks(&self) -> usize {
+        self.kept_chunks.map_or(1, |kept| kept.or(1))
+    }
+
     /// Reads a configuration from one file and nothing else, such as the one saved in a run directory.
     pub fn load(path: &Path) -> Result<Config> {
         let mut draft = Draft::new();

@@ -7,10 +7,13 @@ use crate::backend::{Backend, Element, PackedBatch, Purpose, Tensor};
 use crate::config::Config;
 use crate::data::tokenize::TextTokenizer;
 use crate::model::{
-    Activations, Encoder, EncoderParams, Keep, ModelDir, Packer, ParamSpec, Sequences, random_init, specs, weights,
+    Activations, Encoder, EncoderParams, Keep, ModelDir, Packer, ParamSpec, Reading, Sequences, random_init, specs,
+    weights,
 };
 use crate::{Error, Result, memory, trace};
 use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -63,10 +66,32 @@ pub(crate) fn truncate_dim(config: &Config, embedding_size: usize) -> Result<Opt
 }
 
 /// What encoding keeps from window to window.
-struct Buffers<B: Backend> {
+struct Encoding<'a, B: Backend> {
     packer: Packer,
     batch: PackedBatch<B>,
     activations: Activations<B>,
+    reading: Reading<B, Chunk>,
+    /// Those whose embeddings are not all here, in order
+    windows: VecDeque<Window>,
+    progress: &'a mut (dyn FnMut(usize) + Send),
+    sink: &'a mut (dyn FnMut(Embeddings) -> Result<()> + Send),
+}
+
+/// Texts that are sorted and packed together.
+struct Window {
+    /// The number of its first text.
+    first: usize,
+    /// Its texts as they are packed.
+    order: Vec<usize>,
+    /// Their embeddings, in the order of the texts.
+    values: Vec<f32>,
+}
+
+/// What was embedded at once.
+struct Chunk {
+    /// Texts of the window, as they are packed.
+    texts: Range<usize>,
+    is_last: bool,
 }
 
 /// A loaded model.
@@ -192,22 +217,27 @@ impl<B: Backend> Retriever<B> {
         progress: &mut (dyn FnMut(usize) + Send),
         sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
     ) -> Result<()> {
-        let mut buffers = Buffers {
+        let most_seqs = self.chunk_tokens.min(WINDOW).min(texts.len());
+        let mut encoding = Encoding {
             packer: Packer::new(&self.encoder.config, self.chunk_tokens, Keep::Embeddings),
             batch: PackedBatch::new(&self.backend)?,
             activations: Activations::new(&self.backend, &self.encoder)?,
+            reading: Reading::new(&self.backend, most_seqs * self.encoder.embedding_size())?,
+            windows: VecDeque::new(),
+            progress,
+            sink,
         };
         let mut tokens = self.tokenize(kind, texts, 0)?;
-        for done in (0..texts.len()).step_by(WINDOW) {
+        for first in (0..texts.len()).step_by(WINDOW) {
             // The next texts' tokens are made wherever a core has nothing to do for the encoder.
             let (embedded, next) = rayon::join(
-                || sink(self.encode_tokens(&tokens, &mut buffers, &mut |n| progress(done + n))?),
-                || self.tokenize(kind, texts, done + WINDOW),
+                || self.encode_tokens(&tokens, first, &mut encoding),
+                || self.tokenize(kind, texts, first + WINDOW),
             );
             embedded?;
             tokens = next?;
         }
-        Ok(())
+        self.read(&mut encoding, true)
     }
 
     /// Tokens of the window of `texts` that begins at `start`; none where the texts end before it.
@@ -220,15 +250,9 @@ impl<B: Backend> Retriever<B> {
         })
     }
 
-    /// Embeddings of tokenized texts, in their order.
-    fn encode_tokens(
-        &self,
-        tokens: &[Vec<u32>],
-        buffers: &mut Buffers<B>,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<Embeddings> {
-        let (all, dim) = (self.encoder.embedding_size(), self.embedding_size());
-        let mut values = vec![0.0; tokens.len() * dim];
+    /// Asks for the embeddings of tokenized texts, of which the first is number `first`, and takes those that come: of the
+    /// last chunk when the device has the next window's first to do.
+    fn encode_tokens(&self, tokens: &[Vec<u32>], first: usize, encoding: &mut Encoding<B>) -> Result<()> {
         // Longest first: the buffers get their full size at once, and the last chunks are short.
         let mut order: Vec<usize> = (0..tokens.len()).collect();
         order.sort_by_key(|&i| (Reverse(tokens[i].len()), i));
@@ -238,21 +262,42 @@ impl<B: Backend> Retriever<B> {
             *end += tokens[i].len() as i32;
             Some(*end)
         }));
-        let Buffers { packer, batch, activations } = buffers;
-        batch.upload(&self.backend, packer.pack(Sequences { ids: &ids, cu_seqlens: &cu_seqlens })?)?;
-        for chunk in (0..batch.n_chunks()).map(|i| batch.chunk(i)) {
+        let packed = encoding.packer.pack(Sequences { ids: &ids, cu_seqlens: &cu_seqlens })?;
+        encoding.batch.upload(&self.backend, packed)?;
+        let values = vec![0.0; tokens.len() * self.embedding_size()];
+        encoding.windows.push_back(Window { first, order, values });
+        let n_chunks = encoding.batch.n_chunks();
+        for i in 0..n_chunks {
+            let Encoding { batch, activations, reading, .. } = &mut *encoding;
+            let chunk = batch.chunk(i);
             self.encoder.forward(&self.backend, chunk, None, Keep::Embeddings, activations)?;
-            let rows = activations.embeddings().to_vec(&self.backend)?;
-            for (row, &text) in rows.chunks_exact(all).zip(&order[chunk.first_seq..]) {
-                let value = &mut values[text * dim..(text + 1) * dim];
+            let texts = chunk.first_seq..chunk.first_seq + chunk.n_seqs();
+            reading.ask(&self.backend, activations.embeddings(), Chunk { texts, is_last: i + 1 == n_chunks })?;
+            self.read(encoding, false)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the embeddings that have come in their places, and hands windows that are complete to the sink.
+    fn read(&self, encoding: &mut Encoding<B>, at_the_end: bool) -> Result<()> {
+        let (all, dim) = (self.encoder.embedding_size(), self.embedding_size());
+        let Encoding { reading, windows, progress, sink, .. } = encoding;
+        while let Some((Chunk { texts, is_last }, rows)) = reading.next(&self.backend, at_the_end)? {
+            let window = windows.front_mut().expect("chunks belong to windows");
+            for (row, &text) in rows.chunks_exact(all).zip(&window.order[texts.clone()]) {
+                let value = &mut window.values[text * dim..(text + 1) * dim];
                 value.copy_from_slice(&row[..dim]);
                 if dim < all {
                     normalize(value);
                 }
             }
-            progress(chunk.first_seq + chunk.n_seqs());
+            progress(window.first + texts.end);
+            if is_last {
+                let window = windows.pop_front().expect("just seen");
+                sink(Embeddings::new(dim, window.values))?;
+            }
         }
-        Ok(Embeddings::new(dim, values))
+        Ok(())
     }
 
     /// Embeds and searches a benchmark; `name` is what the report calls the model.

@@ -60,7 +60,7 @@ impl<B: Backend> Gradients<B> {
     /// When the device has no memory left.
     pub fn reset(&mut self, backend: &B, n_ids: usize) -> Result<()> {
         self.reserve(backend, n_ids)?;
-        self.params.iter_mut().try_for_each(|g| backend.zero(g))
+        backend.zero_all(&mut self.params.list_mut())
     }
 }
 

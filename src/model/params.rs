@@ -169,6 +169,23 @@ impl<T> EncoderParams<T> {
     }
 }
 
+impl<T> EncoderParams<T> {
+    /// Every parameter in one list, for operations on all of them at once.
+    pub fn list(&self) -> Vec<&T> {
+        // Sized by counting: a list that grows would take memory several times in every step.
+        let mut list = Vec::with_capacity(self.iter().count());
+        list.extend(self.iter());
+        list
+    }
+
+    /// As [`EncoderParams::list`], to change them.
+    pub fn list_mut(&mut self) -> Vec<&mut T> {
+        let mut list = Vec::with_capacity(self.iter().count());
+        list.extend(self.iter_mut());
+        list
+    }
+}
+
 /// How a parameter starts when a model is trained from scratch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {

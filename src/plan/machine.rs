@@ -50,8 +50,24 @@ pub struct Speed {
     pub products: f64,
     /// Bytes/s to and from memory.
     pub memory: f64,
-    /// Whether that was measured, or is what the maker says.
-    pub is_measured: bool,
+    /// How that was measured; `None`: it is what the maker says.
+    pub measured: Option<Measured>,
+}
+
+/// What is known of a measurement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Share of the time that other work took meanwhile, of 1.
+    pub others: f64,
+}
+
+impl Measured {
+    /// Whether the machine had so much else to do that the measurement may be off.
+    pub fn was_busy(self) -> bool {
+        // A machine by itself shows up to a tenth: clocks and caches differ from run to run.
+        const MUCH: f64 = 0.25;
+        self.others >= MUCH
+    }
 }
 
 /// A GPU as its maker describes it.
@@ -103,7 +119,7 @@ impl Target {
             is_gpu: true,
             memory: Some((f64::from(memory) * DRIVER_LEAVES * f64::from(1 << 20)) as u64),
             overhead: CONTEXT_BYTES + WORKSPACE_BYTES,
-            speed: Some(Speed { products, memory: 1e9 * bandwidth, is_measured: false }),
+            speed: Some(Speed { products, memory: 1e9 * bandwidth, measured: None }),
         })
     }
 
@@ -123,47 +139,71 @@ impl Target {
 const DRIVER_LEAVES: f64 = 0.98;
 /// What a process on a GPU takes before it asks for memory: context, and the code of kernels and libraries. An estimate.
 const CONTEXT_BYTES: u64 = 600 << 20;
-/// Workspaces of products, partial sums, and what is left over in slabs. An estimate.
+/// The workspace of products and that of partial sums, 32 MiB each, and what is left over in slabs. An estimate.
 pub const WORKSPACE_BYTES: u64 = 96 << 20;
 
-/// A product as steps have them, `(m, k) (k, n)`.
-const PRODUCT: [usize; 3] = [4096, 1536, 384];
-/// Elements that are copied: 128 MiB, more than most caches hold.
-const COPY: [usize; 2] = [1 << 12, 1 << 13];
-/// Time that each may take.
-const BUDGET: Duration = Duration::from_millis(150);
+/// What is measured with: a product as steps have them, `(m, k) (k, n)`, and a copy of some rows of [`ROW`] elements.
+struct Work {
+    product: [usize; 3],
+    rows: usize,
+}
+
+/// A processor gets so little at a time that most of it is done before the system gives the processor to other work: about
+/// two milliseconds of a slice of three or more.
+const FOR_PROCESSORS: Work = Work { product: [512, 1536, 384], rows: 1 << 8 };
+/// A GPU does one thing after another, and large ones best.
+const FOR_GPUS: Work = Work { product: [4096, 1536, 384], rows: COPIED_ROWS };
+/// Rows of what is copied to, and elements of a row: 128 MiB, more than most caches hold.
+const COPIED_ROWS: usize = 1 << 12;
+const ROW: usize = 1 << 13;
+/// Time that all of it may take.
+const BUDGET: Duration = Duration::from_millis(400);
 
 impl Speed {
-    /// Multiplies and copies for an instant.
+    /// Multiplies and copies for an instant, in turn. The best of each counts: other work only makes it slower.
     ///
     /// # Errors
     /// When the device has no memory left.
-    pub fn measure<B: Backend>(backend: &B) -> Result<Self> {
+    pub fn measure<B: Backend>(backend: &B, is_gpu: bool) -> Result<Self> {
         let matrix = |rows: usize, columns: usize| {
             let values: Vec<B::E> = (0..rows * columns).map(|i| B::E::from_f32((i % 17) as f32 - 8.0)).collect();
             Tensor::<B, B::E>::from_slice(backend, &values, &[rows, columns])
         };
-        let [m, n, k] = PRODUCT;
+        let Work { product: [m, n, k], rows } = if is_gpu { FOR_GPUS } else { FOR_PROCESSORS };
         let (a, b, mut out) = (matrix(m, k)?, matrix(n, k)?, Tensor::zeros(backend, &[m, n])?);
-        let product = best_of(backend, &mut || {
+        let from = Tensor::<B, f32>::zeros(backend, &[rows, ROW])?;
+        let mut to = Tensor::zeros(backend, &[COPIED_ROWS, ROW])?;
+        let mut product = || {
             let (trans_a, trans_b, bias, accumulate) = (false, true, None, false);
             backend.gemm(Gemm { a: &a, trans_a, b: &b, trans_b, bias, out: &mut out, accumulate })
-        })?;
-        let (from, mut to) = (Tensor::<B, f32>::zeros(backend, &COPY)?, Tensor::zeros(backend, &COPY)?);
-        let copy = best_of(backend, &mut || backend.paste_rows(&from, &mut to, 0))?;
+        };
+        // The first of each makes things ready.
+        product()?;
+        let (mut products, mut copies) = (Vec::new(), Vec::new());
+        let start = Instant::now();
+        while start.elapsed() < BUDGET {
+            products.push(backend.time(&mut product)?.as_secs_f64());
+            // Elsewhere each time, as memory that was just written to may still be in a cache.
+            let at = copies.len() * rows % COPIED_ROWS;
+            copies.push(backend.time(&mut || backend.paste_rows(&from, &mut to, at))?.as_secs_f64());
+        }
         let flops = 2.0 * (m * n * k) as f64;
         let bytes = (2 * from.len() * size_of::<f32>()) as f64;
-        Ok(Speed { products: flops / product, memory: bytes / copy, is_measured: true })
+        Ok(Speed {
+            products: flops / best(&products),
+            memory: bytes / best(&copies),
+            measured: Some(Measured { others: others(&products) }),
+        })
     }
 }
 
-/// Seconds.
-fn best_of<B: Backend>(backend: &B, run: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
-    let (start, mut best) = (Instant::now(), f64::INFINITY);
-    while start.elapsed() < BUDGET {
-        best = best.min(backend.time(run)?.as_secs_f64());
-    }
-    Ok(best)
+fn best(seconds: &[f64]) -> f64 {
+    seconds.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// Share of the time of equal runs that something else took: all that they took longer than the best of them.
+fn others(seconds: &[f64]) -> f64 {
+    1.0 - best(seconds) * seconds.len() as f64 / seconds.iter().sum::<f64>()
 }
 
 #[cfg(test)]
@@ -192,6 +232,20 @@ mod tests {
             ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ] {
             assert_eq!(Target::of_name(name), target, "{name}");
+        }
+    }
+
+    /// Runs of 2 ms, alone and beside work that takes the processor for 4 ms at a time.
+    #[test]
+    fn what_others_took_is_the_time_that_was_lost() {
+        let alone = [2.00e-3, 2.1e-3, 2.05e-3, 2.2e-3, 2.0e-3, 2.1e-3];
+        assert!((0.0..0.1).contains(&others(&alone)), "{}", others(&alone));
+        assert!(!Measured { others: others(&alone) }.was_busy());
+        for (waits, share) in [([0, 1, 0, 1, 0, 1], 0.5), ([1, 2, 1, 2, 1, 0], 0.7), ([0, 0, 0, 0, 0, 1], 0.25)] {
+            let beside: Vec<f64> = waits.iter().map(|&n| 2e-3 + 4e-3 * f64::from(n)).collect();
+            assert_eq!(best(&beside), 2e-3, "some run was not interrupted");
+            assert!((others(&beside) - share).abs() < 1e-9, "{waits:?}: {}", others(&beside));
+            assert!(Measured { others: others(&beside) }.was_busy());
         }
     }
 

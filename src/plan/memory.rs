@@ -8,7 +8,7 @@ use crate::model::{ModelDir, specs};
 use half::bf16;
 
 /// What buffers on a GPU are multiples of.
-const GPU_GRANULARITY: usize = 256;
+pub const GPU_GRANULARITY: usize = 256;
 /// The program, its threads, and small things.
 const PROGRAM_BYTES: u64 = 36 << 20;
 /// Memory of a tokenizer for each byte of its file, and while it is read: XLM-R's 9 MB become 300, and 460 on the way.
@@ -71,7 +71,7 @@ impl Needs {
         let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, machine.is_gpu);
         let held = Rehearsal::<E>::new(config, model, &bounds, granularity)?;
         let memory = held.memory();
-        let only_last = Config { kept_chunks: 1.into(), ..config.clone() };
+        let only_last = Config { kept_chunks: Some(1.into()), ..config.clone() };
         let of_chunk = Rehearsal::<E>::new(&only_last, model, &bounds, granularity)?.memory().of(Purpose::Activations);
 
         let mut needs = Needs::default();
@@ -82,7 +82,7 @@ impl Needs {
         needs.add("activations", of_chunk, format!("of a chunk of {} tokens", bounds.chunk_tokens));
         let kept = memory.of(Purpose::Activations) - of_chunk;
         if kept > 0 {
-            let n = config.kept_chunks.or(1).min(bounds.n_chunks) - 1;
+            let n = config.n_kept_chunks().min(bounds.n_chunks) - 1;
             needs.add("kept chunks", kept, format!("{n} more, which are not computed twice"));
         }
         let note = format!("embeddings of {} texts, and their gradients", bounds.n_seqs);
@@ -90,7 +90,7 @@ impl Needs {
         needs.add("loss", memory.of(Purpose::Loss) + memory.of(Purpose::Other), "rows of scores, and what serves them");
         needs.batches(memory.of(Purpose::Batches), memory.host, machine.is_gpu, &bounds);
         if let Some([n_queries, n_passages]) = question.eval_texts {
-            let on_device = held.evaluation(n_passages, chunk_tokens, granularity)?;
+            let on_device = held.evaluation(n_passages, chunk_tokens, granularity, machine.is_gpu)?;
             let dim = model.dense.map_or(model.config.hidden_size, |dense| dense.out_features);
             let embeddings = ((n_queries + n_passages) * dim * size_of::<f32>()) as u64;
             let tokenizer = READING_TOKENIZER_FACTOR * tokenizer_len(model);

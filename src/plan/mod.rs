@@ -17,13 +17,13 @@ mod words;
 
 pub use batches::Batches;
 use batches::FEWEST_ROWS;
-pub use machine::{Machine, Speed, Target, WORKSPACE_BYTES};
-pub use memory::{Item, Needs};
+pub use machine::{Machine, Measured, Speed, Target, WORKSPACE_BYTES};
+pub use memory::{GPU_GRANULARITY, Item, Needs};
 pub use rehearsal::{Held, Rehearsal};
 pub use sample::{Sample, SampleSource};
 pub use time::{Efficiency, StepTime};
 
-use crate::config::{Config, Precision};
+use crate::config::{Amount, Config, Precision};
 use crate::data::datasets::Datasets;
 use crate::model::ModelDir;
 use crate::{Error, Result, info};
@@ -113,7 +113,7 @@ impl Plan {
             Verdict::DoesNot | Verdict::Barely => Some(question.change(&batches, &config)?),
             Verdict::Fits | Verdict::Unknown => None,
         };
-        let (chunk_tokens, kept_chunks) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.kept_chunks.or(1));
+        let (chunk_tokens, kept_chunks) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.n_kept_chunks());
         let n_chunks = batches.n_chunks(chunk_tokens);
         let more_kept_chunks = match (verdict, n_chunks > kept_chunks) {
             (Verdict::Fits, true) => Some(question.most_kept_chunks(&batches, chunk_tokens)?),
@@ -188,7 +188,8 @@ impl Question<'_> {
     }
 
     fn needs(&self, batches: &Batches, config: &Config, chunk_tokens: usize, kept_chunks: usize) -> Result<u64> {
-        let config = Config { chunk_tokens: chunk_tokens.into(), kept_chunks: kept_chunks.into(), ..config.clone() };
+        let config =
+            Config { chunk_tokens: chunk_tokens.into(), kept_chunks: Some(kept_chunks.into()), ..config.clone() };
         Needs::new(self, batches, &config).map(|needs| needs.total())
     }
 
@@ -215,8 +216,18 @@ impl Question<'_> {
         let of_batch = batches.bounds.n_tokens.next_multiple_of(TOKENS_STEP);
         let best = most.unwrap_or(least).min(enough).min(of_batch).max(least);
         let chunk_tokens = self.config.chunk_tokens.or(best);
-        let kept_chunks = self.config.kept_chunks.or(self.most_kept_chunks(batches, chunk_tokens)?);
-        Ok(Config { chunk_tokens: chunk_tokens.into(), kept_chunks: kept_chunks.into(), ..self.config.clone() })
+        let kept_chunks = match self.config.kept_chunks {
+            Some(Amount::Of(number)) => number,
+            // What nobody knows to fit is not kept.
+            _ if !self.keeps_what_fits() || self.machine.memory.is_none() => 1,
+            _ => self.most_kept_chunks(batches, chunk_tokens)?,
+        };
+        Ok(Config { chunk_tokens: chunk_tokens.into(), kept_chunks: Some(kept_chunks.into()), ..self.config.clone() })
+    }
+
+    /// Whether the number of kept chunks is left to the plan: by the configuration, or by default on a GPU.
+    pub fn keeps_what_fits(&self) -> bool {
+        self.config.kept_chunks.map_or(self.machine.is_gpu, |kept| kept == Amount::Auto)
     }
 
     /// Tokens that a chunk has room for at least: a configuration's longest text.
@@ -262,7 +273,7 @@ impl Question<'_> {
 
     /// The least of the numbers that memory goes by that has to be lower.
     fn smaller(&self, batches: &Batches, config: &Config) -> Result<Option<String>> {
-        let (chunk_tokens, kept) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.kept_chunks.or(1));
+        let (chunk_tokens, kept) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.n_kept_chunks());
         if kept > 1 && self.needs(batches, config, chunk_tokens, 1)? <= self.limit() {
             return Ok(Some(format!("lower kept_chunks to {}", self.most_kept_chunks(batches, chunk_tokens)?)));
         }
@@ -288,7 +299,7 @@ impl Question<'_> {
     /// What to change where no batch is small enough.
     fn last_resort(&self, batches: &Batches, config: &Config) -> Result<String> {
         let (batches, chunk_tokens) = (batches.of_size(FEWEST_ROWS), self.longest_text(batches).into());
-        let smallest = Config { batch_size: FEWEST_ROWS, chunk_tokens, kept_chunks: 1.into(), ..config.clone() };
+        let smallest = Config { batch_size: FEWEST_ROWS, chunk_tokens, kept_chunks: Some(1.into()), ..config.clone() };
         let needs = Needs::new(self, &batches, &smallest)?;
         let largest = needs.largest();
         // Then they are all that does not fit.

@@ -7,7 +7,7 @@ use crate::backend::{Backend, Element, HostPairing, Ints, PackedBatch, Pairing, 
 use crate::config::Config;
 use crate::data::batch::Batch;
 use crate::eval::encode::truncate_dim;
-use crate::model::{Activations, Encoder, Gradients, Keep, ModelDir, Packer, Sequences, specs};
+use crate::model::{Activations, Encoder, Gradients, Keep, ModelDir, Packer, Reading, Sequences, specs};
 use crate::train::{Slot, StepBounds, Stepper, dropout};
 use std::collections::BTreeMap;
 
@@ -75,16 +75,20 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         self.tally.memory()
     }
 
-    /// What an evaluation holds besides: activations, the pool of passages, a block of scores.
+    /// What an evaluation holds besides: activations, the pool of passages, a block of scores; and where the device has no
+    /// memory of its own, embeddings on their way to the host.
     ///
     /// # Errors
     /// Whatever a backend may answer; this one has memory for everything.
-    pub fn evaluation(&self, n_passages: usize, chunk_tokens: usize, granularity: usize) -> Result<u64> {
+    pub fn evaluation(&self, n_passages: usize, chunk_tokens: usize, granularity: usize, is_gpu: bool) -> Result<u64> {
         let (tally, encoder) = (Tally::<E>::new(granularity), &self.held.encoder);
         let mut activations = Activations::new(&tally, encoder)?;
         let n_seqs = chunk_tokens.min(crate::eval::encode::WINDOW);
         activations.resize(&tally, &encoder.config, Keep::Embeddings, chunk_tokens, n_seqs)?;
-        let encoding = tally.memory().on_device();
+        let reading = Reading::<_, ()>::new(&tally, n_seqs * encoder.embedding_size())?;
+        let memory = tally.memory();
+        let encoding = memory.on_device() + if is_gpu { 0 } else { memory.host };
+        drop(reading);
         drop(activations);
         let shape = [n_passages, encoder.embedding_size()];
         let pool = crate::eval::search::Pool::new(&tally, Tensor::zeros(&tally, &shape)?)?;

@@ -75,9 +75,9 @@ impl Report<'_> {
 
     fn fmt_chunks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { config, chunks: [n, twice], most_chunk_tokens, more_kept_chunks, batches, .. } = self.plan;
-        let found = |given| if given == Amount::Auto { " (auto)" } else { "" };
-        let (chunk_tokens, kept_chunks) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.kept_chunks.or(1));
-        let [of_chunks, of_kept] = [self.question.config.chunk_tokens, self.question.config.kept_chunks].map(found);
+        let found = |is_auto| if is_auto { " (auto)" } else { "" };
+        let (chunk_tokens, kept_chunks) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.n_kept_chunks());
+        let [of_chunks, of_kept] = self.are_auto().map(|(_, is_auto)| found(is_auto));
         let chunks = plural(*n, "chunk");
         let twice = if *twice == 0 { "none".to_owned() } else { count(*twice as f64) };
         writeln!(f, "chunk_tokens = {chunk_tokens}{of_chunks}, kept_chunks = {kept_chunks}{of_kept}")?;
@@ -99,7 +99,7 @@ impl Report<'_> {
         let Efficiency { products, attention, memory, .. } = Efficiency::of(machine);
         let [products, attention, memory] =
             [products, attention, memory].map(|share| format!("{:.0} %", 100.0 * share));
-        let source = if speed.is_measured { "measured a moment ago" } else { "published by the maker" };
+        let source = if speed.measured.is_some() { "measured a moment ago" } else { "published by the maker" };
         let n_steps = self.plan.batches.total_steps;
         let at_most = if self.plan.batches.is_at_most { "at most " } else { "" };
         let tokens_per_second = count((self.plan.batches.mean_tokens / time.seconds).round());
@@ -117,7 +117,22 @@ impl Report<'_> {
             f,
             "          projected, not measured: products at {products} and attention at {attention} of {peak}FLOP/s,"
         )?;
-        writeln!(f, "          everything at no more than {memory} of {bandwidth}B/s (both {source})")
+        writeln!(f, "          everything at no more than {memory} of {bandwidth}B/s (both {source})")?;
+        if let Some(measured) = speed.measured.filter(|measured| measured.was_busy()) {
+            let share = format!("{:.0} %", 100.0 * measured.others);
+            writeln!(
+                f,
+                "busy      other work took {share} of this machine meanwhile; without it these times may be shorter,"
+            )?;
+            writeln!(f, "          and beside it steps take longer")?;
+        }
+        Ok(())
+    }
+
+    /// The keys that a plan may be left to fill in, and whether it was.
+    fn are_auto(&self) -> [(&'static str, bool); 2] {
+        let Question { config, .. } = self.question;
+        [("chunk_tokens", config.chunk_tokens == Amount::Auto), ("kept_chunks", self.question.keeps_what_fits())]
     }
 
     fn n_parameters(&self) -> usize {
@@ -130,8 +145,6 @@ impl Report<'_> {
         let Plan { config, batches, needs, verdict, change, most_chunk_tokens, .. } = self.plan;
         let model = &self.question.model.config;
         let items = needs.items.iter().map(|item| json!({"item": item.name, "bytes": item.bytes, "note": item.note}));
-        let Config { chunk_tokens, kept_chunks, .. } = self.question.config;
-        let auto = [("chunk_tokens", chunk_tokens), ("kept_chunks", kept_chunks)];
         json!({
             "model": self.model_name,
             "layers": model.num_hidden_layers,
@@ -156,8 +169,8 @@ impl Report<'_> {
             "tokens_at_most": batches.bounds.n_tokens,
             "longest_text": batches.bounds.longest,
             "chunk_tokens": config.chunk_tokens.or(Config::CHUNK_TOKENS),
-            "kept_chunks": config.kept_chunks.or(1),
-            "auto": auto.iter().filter(|(_, given)| **given == Amount::Auto).map(|(key, _)| key).collect::<Vec<_>>(),
+            "kept_chunks": config.n_kept_chunks(),
+            "auto": self.are_auto().iter().filter(|(_, is_auto)| *is_auto).map(|(key, _)| *key).collect::<Vec<_>>(),
             "most_chunk_tokens": match most_chunk_tokens {
                 None => Value::Null,
                 Some((_, true)) => "any".into(),
@@ -180,7 +193,8 @@ impl Report<'_> {
             "memory": memory,
             "flops_per_second": speed.map(|speed| speed.products),
             "bytes_per_second": speed.map(|speed| speed.memory),
-            "measured": speed.map(|speed| speed.is_measured),
+            "measured": speed.map(|speed| speed.measured.is_some()),
+            "busy": speed.and_then(|speed| speed.measured).map(|measured| measured.others),
         })
     }
 

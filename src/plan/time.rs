@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_slower_of_arithmetic_and_memory_counts_operation_by_operation() {
-        let speed = Speed { products: 1e12, memory: 1e9, is_measured: false };
+        let speed = Speed { products: 1e12, memory: 1e9, measured: None };
         let efficiency = Efficiency { products: 0.5, attention: 0.25, memory: 1.0, launch: 0.0 };
         let work = [
             (Work { kind: Kind::Product, flops: 1_000_000_000, bytes: 1000 }, 2.0),

@@ -51,6 +51,8 @@ use std::time::Instant;
 pub struct Setup<'a> {
     /// Everything that was configured.
     pub config: &'a Config,
+    /// The same as the run directory is to hold it.
+    pub saved_config: &'a Config,
     /// Where the run is kept; the directory need not exist.
     pub run_dir: RunDir,
     /// The state to go on from, if there is one. The model must then be the saved one.
@@ -88,7 +90,7 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     let remaining = trainer.state.step + 1..trainer.state.total_steps + 1;
     let mut profiler = Profiler::new(trainer.setup.profile_steps.as_ref(), remaining)?;
     // Only now: a run that cannot begin leaves nothing behind.
-    trainer.setup.run_dir.create(&trainer.setup.config.to_toml())?;
+    trainer.setup.run_dir.create(&trainer.setup.saved_config.to_toml())?;
     trainer.evaluate_before()?;
     let metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
     let first = trainer.state.step;

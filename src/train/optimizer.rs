@@ -6,7 +6,7 @@
 
 pub use super::word_table::Touched;
 use super::word_table::WordTable;
-use crate::backend::{AdamW, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor};
+use crate::backend::{AdamW, AdamWParameter, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor};
 use crate::model::{EncoderParams, Gradients, ParamSpec};
 use crate::{Result, trace};
 use std::ops::Range;
@@ -204,38 +204,39 @@ impl<B: Backend> Optimizer<B> {
         results: &mut B::Readback,
     ) -> Result<()> {
         let _range = trace::phase("optimizer");
-        for (slot, grad) in grads.params.iter().enumerate() {
-            backend.sum_of_squares(grad, &mut self.squares, slot)?;
-        }
+        backend.sum_of_squares(&grads.params.list(), &mut self.squares)?;
         self.updates += 1;
         let OptimizerConfig { beta1, beta2, eps, weight_decay, max_grad_norm } = self.config;
         let step = AdamWStep { learning_rate, beta1, beta2, eps, update: self.updates, max_grad_norm };
         let mut masters = self.master.as_mut().map(|m| m.iter_mut());
         let moments = self.m.iter_mut().zip(self.v.iter_mut());
-        for (index, ((weight, grad), (m, v))) in weights.iter_mut().zip(grads.params.iter()).zip(moments).enumerate() {
-            let master = masters.as_mut().and_then(Iterator::next);
-            let grad_squares = &self.squares;
-            let weight_decay = if self.decay[index] { weight_decay } else { 0.0 };
-            if index == WORDS {
-                let WordTable { touched, current, .. } = &mut self.table;
-                backend.adamw_rows(AdamWRows {
-                    weight,
-                    master,
-                    grad,
-                    rows: ids,
-                    m,
-                    v,
-                    touched,
-                    current,
-                    grad_squares,
-                    step,
-                    weight_decay,
-                })?;
-                self.table.record(step.scalars(weight_decay));
-            } else {
-                backend.adamw(AdamW { weight, master, grad, m, v, grad_squares, step, weight_decay })?;
-            }
-        }
+        let mut all = weights.iter_mut().zip(grads.params.iter()).zip(moments).zip(&self.decay).map(
+            |(((weight, grad), (m, v)), &decays)| {
+                let master = masters.as_mut().and_then(Iterator::next);
+                AdamWParameter { weight, master, grad, m, v, weight_decay: if decays { weight_decay } else { 0.0 } }
+            },
+        );
+        // The word table comes first.
+        let AdamWParameter { weight, master, grad, m, v, weight_decay } = all.next().expect("an encoder has words");
+        let mut parameters = Vec::with_capacity(self.decay.len());
+        parameters.extend(all);
+        let grad_squares = &self.squares;
+        backend.adamw(AdamW { parameters, grad_squares, step })?;
+        let WordTable { touched, current, .. } = &mut self.table;
+        backend.adamw_rows(AdamWRows {
+            weight,
+            master,
+            grad,
+            rows: ids,
+            m,
+            v,
+            touched,
+            current,
+            grad_squares,
+            step,
+            weight_decay,
+        })?;
+        self.table.record(step.scalars(weight_decay));
         backend.read_later(&self.squares, results)
     }
 

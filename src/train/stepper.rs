@@ -37,7 +37,7 @@ impl<B: Backend> Stepper<B> {
             let mut grads = Gradients::new(backend, &encoder.weights)?;
             grads.reserve(backend, bounds.n_ids).map(|()| grads)
         })?;
-        let mut grad_cache = GradCache::new(backend, encoder, config.kept_chunks.or(1))?;
+        let mut grad_cache = GradCache::new(backend, encoder, config.n_kept_chunks())?;
         grad_cache.reserve(backend, encoder, bounds)?;
         let loss_config = loss_config(config, encoder.embedding_size())?;
         let mut loss = InfoNce::new(backend, encoder.embedding_size(), loss_config)?;

@@ -45,3 +45,27 @@ fn an_unknown_operation_is_wrong_usage_and_lists_the_known_ones() {
     let error = text(&output.stderr);
     assert!(error.contains("unknown word \"atention\"; use one of gemm, attention, "), "{error}");
 }
+
+#[test]
+fn a_named_shape_without_ceilings_is_measured_alone() {
+    let args = ["bench", "--op", "info_nce", "--shape", "64x64x32", "--precision", "f32", "--no-ceilings"];
+    let output = hbt(&[&args[..], &["--device", "cpu", "--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let rows: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shapes: Vec<&str> = rows.iter().map(|row| row["shape"].as_str().unwrap()).collect();
+    assert_eq!(shapes, ["one way/64x64x32", "symmetric/64x64x32"]);
+    for row in &rows {
+        assert!(row["seconds"].as_f64() > Some(0.0) && row["share"].is_null() && row["peak_bytes"].is_null(), "{row}");
+    }
+    let table = text(&hbt(&[&args[..], &["--device", "cpu"]].concat()).stdout);
+    assert!(!table.contains("ceilings") && !table.contains('%') && table.lines().count() == 4, "{table}");
+}
+
+#[test]
+fn an_unknown_shape_is_an_error_and_lists_the_known_ones() {
+    let output = hbt(&["bench", "--op", "train_step", "--shape", "xlm-r-bass", "--device", "cpu"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    let error = text(&output.stderr);
+    let start = "error: --shape: no size has \"xlm-r-bass\" in its name; they are minilm-l6 64 texts, multilingual-";
+    assert!(error.starts_with(start) && error.contains(", xlm-r-base 64 texts dropout, "), "{error}");
+}

@@ -1,6 +1,6 @@
 //! A disk that fills up while a run saves.
 
-use crate::common::{Sandbox, files, fixture, train};
+use crate::common::{Sandbox, files, fixture, program, train};
 use std::process::Command;
 
 /// Trains on a disk of its own that holds the first save and not a second one beside it: the first is then still whole,
@@ -27,7 +27,8 @@ fn a_full_disk_leaves_the_save_before() {
     let args = train(&bert, &["steps=6", "save_steps=2", "eval_steps=3"]);
     let args: Vec<&str> = args.iter().map(|&arg| if arg == "run" { "disk/run" } else { arg }).collect();
     let script = format!("{mount} && \"$@\"; code=$?; cp -r disk/. rescued; exit $code");
-    let output = unshare(&script, &[&[env!("CARGO_BIN_EXE_hbt")], args.as_slice()].concat()).unwrap();
+    let program = program();
+    let output = unshare(&script, &[&[program.to_str().unwrap()], args.as_slice()].concat()).unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let error = stderr.lines().last().unwrap();

@@ -1,6 +1,6 @@
 //! Readers that go away: nothing panics, and a run goes on.
 
-use crate::common::{Sandbox, fixture, train};
+use crate::common::{Sandbox, fixture, program, train};
 use std::process::Stdio;
 
 #[cfg(unix)]
@@ -36,7 +36,7 @@ fn streams_that_are_closed_are_no_error() {
     let bert = fixture("bert");
     let mut command = std::process::Command::new("sh");
     let args = train(&bert, &["steps=2"]);
-    command.args(["-c", "\"$@\" <&- >&- 2>&-", "sh", env!("CARGO_BIN_EXE_hbt")]).args(args);
+    command.args(["-c", "\"$@\" <&- >&- 2>&-", "sh"]).arg(program()).args(args);
     command.current_dir(sandbox.path("")).env("HBT_CACHE", sandbox.path("cache"));
     assert_eq!(command.status().unwrap().code(), Some(0));
     assert_eq!(sandbox.json("run/last/training_state.json")["complete"], true);

@@ -1,12 +1,15 @@
 //! `--precision`: what `auto` picks, that it is said, and that a run keeps what it began with.
 
-use crate::common::{Sandbox, assert_same_run, fixture, run_contents, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
+use hbt::backend::cpu::Instructions;
 
 /// What `auto` has to be, by what the kernel says of the processor, and the other one.
 fn fastest_and_other() -> (&'static str, &'static str) {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or("");
-    if flags.split_whitespace().any(|flag| flag == "avx512_bf16") { ("bf16", "f32") } else { ("f32", "bf16") }
+    // Intel's is slower than its f32.
+    let is_fast = flags.split_whitespace().any(|flag| flag == "avx512_bf16") && !cpuinfo.contains("GenuineIntel");
+    if is_fast { ("bf16", "f32") } else { ("f32", "bf16") }
 }
 
 /// The precisions that a command says it has picked.
@@ -89,6 +92,26 @@ fn a_stopped_run_goes_on_in_its_own_precision() {
         interrupted(sandbox.command(&first), "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
         assert_eq!(picked(&sandbox.hbt(&resume).ok().stderr), [""; 0], "{resume:?}");
         assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), &format!("{resume:?}"));
+    }
+}
+
+/// `HBT_CPU` holds hbt to what other processors have, `auto` included, and `hbt info` says so.
+#[test]
+fn instructions_can_be_held_back() {
+    let sandbox = Sandbox::new();
+    let info = |set: &str| Done::new(sandbox.command(&["info"]).env("HBT_CPU", set).output().unwrap());
+    let held = info("baseline").ok().stdout;
+    assert!(held.contains("\ninstructions  baseline") && held.contains("\nprecision     auto is f32: "), "{held}");
+    let free = info("").ok().stdout;
+    assert!(free.contains(", this processor's fastest (HBT_CPU picks others)\n"), "{free}");
+    let expected = "error: HBT_CPU: unknown word \"avx3\"; use one of baseline, avx2, avx512, avx512_bf16";
+    assert_eq!(info("avx3").error(), expected);
+    let bf16 = info("avx512_bf16");
+    if Instructions::of_processor() == Instructions::Avx512Bf16 {
+        assert!(bf16.ok().stdout.contains("\nprecision     auto is bf16: "));
+    } else {
+        let message = bf16.error();
+        assert!(message.starts_with("error: HBT_CPU=avx512_bf16: this processor has no more than "), "{message}");
     }
 }
 

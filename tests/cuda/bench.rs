@@ -2,8 +2,8 @@
 
 use crate::device;
 use half::bf16;
-use hbt::backend::Cuda;
 use hbt::backend::cuda::CudaElement;
+use hbt::backend::{Backend, Cuda};
 use hbt::bench::Op;
 use std::time::Duration;
 
@@ -28,4 +28,21 @@ fn in_f32() {
 #[test]
 fn in_bf16() {
     check::<bf16>();
+}
+
+#[test]
+fn memory_is_counted_with_its_peak() {
+    const MIB: usize = 1 << 20;
+    let cuda: Cuda<f32> = device::cuda().next().unwrap();
+    let start = cuda.memory_use().unwrap().unwrap();
+    let floats = |mib: usize| cuda.alloc::<f32>(mib * MIB / size_of::<f32>()).unwrap();
+    let kept = floats(3);
+    drop(floats(5));
+    let [first, second] = [(); 2].map(|()| cuda.memory_use().unwrap().unwrap());
+    for (bytes, mib) in [(first.held, 3), (first.peak, 8), (second.held, 3), (second.peak, 3)] {
+        assert_eq!(bytes - start.held, (mib * MIB) as u64, "{first:?}, {second:?}");
+    }
+    assert!(second.reserved >= second.held && second.in_use >= second.reserved, "{second:?}");
+    drop(kept);
+    assert_eq!(cuda.memory_use().unwrap().unwrap().held, start.held);
 }

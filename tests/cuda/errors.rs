@@ -25,7 +25,7 @@ fn refused(settings: &[(&str, &str)], more: &[&str]) -> String {
 }
 
 #[track_caller]
-fn assert_says(error: &str, parts: &[&str]) {
+pub fn assert_says(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "{error:?} does not say {part:?}");
     }
@@ -99,7 +99,7 @@ fn heads_that_are_too_large() {
 }
 
 /// Only the driver and what else is named, of the stand-in's libraries.
-fn with_libraries(names: &[&str]) -> tempfile::TempDir {
+pub fn with_libraries(names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in names {
         std::os::unix::fs::symlink(device::built().join(name), folder.path().join(name)).unwrap();
@@ -109,21 +109,21 @@ fn with_libraries(names: &[&str]) -> tempfile::TempDir {
 
 #[test]
 fn no_cublaslt() {
-    let folder = with_libraries(&["libcuda.so", "libnvrtc.so"]);
+    let folder = with_libraries(&["libcuda.so", "libnvrtc.so.12"]);
     let error = refused(&[("LD_LIBRARY_PATH", folder.path().to_str().unwrap())], &[]);
-    assert_says(&error, &["cuBLASLt", "is not there; install it", "LD_LIBRARY_PATH"]);
+    assert_says(&error, &["cuBLASLt", "is not there; install it (pip install nvidia-cublas-cu12, ", "LD_LIBRARY_PATH"]);
 }
 
 /// A build by nvcc has its kernels already.
 #[test]
 fn no_nvrtc() {
-    let folder = with_libraries(&["libcuda.so", "libcublasLt.so"]);
+    let folder = with_libraries(&["libcuda.so", "libcublasLt.so.12"]);
     let info = Sandbox::new().hbt(&["info"]).ok().stdout;
     if info.contains("compiled by nvcc") {
         return;
     }
     let error = refused(&[("LD_LIBRARY_PATH", folder.path().to_str().unwrap())], &[]);
-    assert_says(&error, &["built without nvcc", "NVRTC", "install it"]);
+    assert_says(&error, &["built without nvcc", "NVRTC", "install it (pip install nvidia-cuda-nvrtc-cu12, "]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A training run asks for all its memory before the first step, as the stand-in counts it.
 
-use crate::common::{Done, Sandbox, fixture, jsonl, train};
+use crate::common::{Done, Sandbox, fixture, jsonl, metrics, train};
 use crate::device;
 use serde_json::{Value, json};
 
@@ -38,4 +38,46 @@ fn only_the_first_step_asks_for_memory() {
         assert!(one.iter().all(|&n| n > 0), "the stand-in counts them: {one:?}");
         assert_eq!(one, many, "{precision}");
     }
+}
+
+/// By default a GPU keeps as many chunks as its memory holds. It makes no difference to what is computed.
+#[test]
+fn a_run_keeps_the_chunks_that_fit() {
+    if device::is_real() {
+        return println!("memory: a real GPU has the memory that it has; run this test on the stand-in");
+    }
+    let (sandbox, bert) = (Sandbox::new(), fixture("bert"));
+    sandbox.write("data.jsonl", jsonl(&uneven_groups()));
+    let sets = ["steps=2", "eval_task=none", "dropout=0.1", "chunk_tokens=100", "query_max_len=64"];
+    let sets = [&sets[..], &["passage_max_len=64", "precision=bf16"]].concat();
+    let planned = |kept: &str| -> u64 {
+        // The sets alone: a plan is for no run directory. What a GPU has makes no difference here.
+        let of_run = train(&bert, &[&sets[..], &[kept]].concat());
+        let sets = of_run.iter().skip_while(|arg| **arg != "--set");
+        let args: Vec<&str> = ["plan", "--model", &bert, "--data", "data.jsonl", "--json", "--for", "l4"]
+            .into_iter()
+            .chain(sets.copied())
+            .collect();
+        let plan: Value = serde_json::from_str(&sandbox.hbt(&args).ok().stdout).unwrap();
+        let overhead = plan["memory"].as_array().unwrap().iter().find(|item| item["item"] == "CUDA").unwrap();
+        plan["total"].as_u64().unwrap() - overhead["bytes"].as_u64().unwrap()
+    };
+    let run = |out: &str, memory: u64| {
+        let mut args = train(&bert, &[&sets[..], &["device=cuda"]].concat());
+        *args.iter_mut().find(|arg| **arg == "run").unwrap() = out;
+        let mut command = super::command(&sandbox, &args, 1);
+        command.env("SIMT_MEMORY", memory.to_string());
+        let said = Done::new(command.output().unwrap()).ok().stderr;
+        let (_, kept) = said.split_once("kept_chunks = ").unwrap_or_else(|| panic!("{said}"));
+        kept.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    // What hbt's own estimate of libraries and partial sums takes, and nine tenths are filled.
+    let with_room_for = |bytes: u64| (hbt::plan::WORKSPACE_BYTES + bytes) * 10 / 9 + 4096;
+    let large = run("large", 4 << 30);
+    let [one, two] = ["kept_chunks=1", "kept_chunks=2"].map(planned);
+    assert!(large > 2, "{large} chunks kept");
+    assert_eq!(run("small", with_room_for(one + (two - one) / 2)), 1);
+    assert_eq!(run("middle", with_room_for(two + (two - one) / 2)), 2);
+    assert_eq!(metrics(&sandbox, "small"), metrics(&sandbox, "large"));
+    assert_eq!(metrics(&sandbox, "middle"), metrics(&sandbox, "large"));
 }

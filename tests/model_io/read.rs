@@ -229,7 +229,7 @@ fn weight_decay_spares_biases_and_layer_norms() {
 
 /// The directories that PyTorch's libraries wrote, where the checkout has them.
 fn fixtures() -> Option<PathBuf> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fixtures = crate::common::fixtures();
     if fixtures.join("bert").is_dir() {
         return Some(fixtures);
     }

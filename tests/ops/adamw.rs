@@ -4,19 +4,29 @@ use super::support::{Random, assert_close, poisoned, read, rounded, tensor};
 use crate::reference::adamw::{Parameter, adamw as reference, sum_of_squares as reference_squares};
 use crate::tolerance;
 use hbt::backend::cpu::CpuElement;
-use hbt::backend::{AdamW, AdamWStep, Backend, Cpu, Element, Tensor};
+use hbt::backend::{AdamW, AdamWParameter, AdamWStep, Backend, Cpu, Element, Tensor};
 
 pub fn sum_of_squares<B: Backend>(backend: &B) {
-    for n in [1, 15, 257, 16_384, 16_385, 200_000] {
-        let x = Random::new(71).values::<f32>(n, 3.0);
-        let start = [1.0, 2.0, 3.0];
-        let mut out = tensor(backend, &start, &[3]);
-        backend.sum_of_squares(&tensor(backend, &x, &[n]), &mut out, 1).unwrap();
-        let got = read(backend, &out);
-        assert_eq!([got[0], got[2]], [1.0, 3.0], "other slots stay");
-        // Terms of one sign in a tree of short sums: the error does not grow with n.
-        assert_close("sum_of_squares", &got[1..2], &[reference_squares(&x)], tolerance::ELEMENTWISE);
+    // One by one, and all together in a list that is longer than a launch takes.
+    let lens = [0, 1, 15, 257, 16_384, 16_385, 200_000];
+    let inputs: Vec<Vec<f64>> =
+        lens.iter().chain(&[33; 500]).map(|&n| Random::new(n as u64).values::<f32>(n, 3.0)).collect();
+    let expected: Vec<f64> = inputs.iter().map(|x| reference_squares(x)).collect();
+    let tensors: Vec<Tensor<B, f32>> = inputs.iter().map(|x| tensor(backend, x, &[x.len()])).collect();
+    let all: Vec<&Tensor<B, f32>> = tensors.iter().rev().collect();
+    let sums = |xs: &[&Tensor<B, f32>]| {
+        let mut out = poisoned(backend, &[xs.len()]);
+        backend.sum_of_squares(xs, &mut out).unwrap();
+        read(backend, &out)
+    };
+    let mut got = sums(&all);
+    got.reverse();
+    // Terms of one sign in a tree of short sums: the error does not grow with n.
+    assert_close("sum_of_squares", &got, &expected, tolerance::ELEMENTWISE);
+    for (x, &got) in tensors.iter().zip(&got).take(lens.len()) {
+        assert_eq!(sums(&[x]), [got], "{} elements, alone and among others", x.len());
     }
+    assert!(sums(&[]).is_empty());
 }
 
 /// A run of updates of one parameter.
@@ -65,21 +75,13 @@ impl Run {
         let [mut m, mut v] = [(); 2].map(|()| Tensor::zeros(backend, &shape).unwrap());
         for update in 1..=STEPS {
             let grad = tensor(backend, &self.grad(&mut random, update), &shape);
-            // Another parameter's share of the norm in the first slot.
-            let mut grad_squares = tensor(backend, &[0.25, f64::NAN], &[2]);
-            backend.sum_of_squares(&grad, &mut grad_squares, 1).unwrap();
-            backend
-                .adamw(AdamW {
-                    weight: &mut weight,
-                    master: master.as_mut(),
-                    grad: &grad,
-                    m: &mut m,
-                    v: &mut v,
-                    grad_squares: &grad_squares,
-                    step: self.step(update),
-                    weight_decay: self.weight_decay,
-                })
-                .unwrap();
+            // Another parameter's share of the norm comes first.
+            let mut grad_squares = poisoned(backend, &[2]);
+            backend.sum_of_squares(&[&tensor(backend, &[0.5], &[1]), &grad], &mut grad_squares).unwrap();
+            let (weight, master, grad, m, v) = (&mut weight, master.as_mut(), &grad, &mut m, &mut v);
+            let parameter = AdamWParameter { weight, master, grad, m, v, weight_decay: self.weight_decay };
+            let (parameters, step) = (vec![parameter], self.step(update));
+            backend.adamw(AdamW { parameters, grad_squares: &grad_squares, step }).unwrap();
         }
         [masters(backend, &weight, master.as_ref()), read(backend, &m), read(backend, &v)]
     }
@@ -130,6 +132,51 @@ pub fn adamw<B: Backend>(backend: &B) {
     }
 }
 
+/// A parameter among many, as many as take several launches, gets the bits that it gets alone.
+pub fn adamw_of_many_parameters<B: Backend>(backend: &B) {
+    const SHAPES: [[usize; 2]; 5] = [[1, 1], [0, 4], [33, 31], [70, 64], [1, 7]];
+    let shapes = || (0..160).map(|i| SHAPES[i % SHAPES.len()]);
+    let weight_decay = |i: usize| if i.is_multiple_of(3) { 0.0 } else { 0.1 * i as f32 };
+    let grads: Vec<Tensor<B, f32>> = (0..)
+        .zip(shapes())
+        .map(|(i, shape)| tensor(backend, &Random::new(i).values::<f32>(shape[0] * shape[1], 1.0), &shape))
+        .collect();
+    let mut grad_squares = poisoned(backend, &[grads.len()]);
+    backend.sum_of_squares(&grads.iter().collect::<Vec<_>>(), &mut grad_squares).unwrap();
+    let step = Run { rows: 1, width: 1, weight_decay: 0.0, max_grad_norm: 1.0 }.step(1);
+    let run = |at_once: usize| -> Vec<Vec<f64>> {
+        let mut state: Vec<_> = (0..)
+            .zip(shapes())
+            .map(|(i, shape)| {
+                let start = Random::new(1000 + i).values::<f32>(shape[0] * shape[1], 1.0);
+                let weight: Tensor<B, B::E> = tensor(backend, &start, &shape);
+                let master: Option<Tensor<B, f32>> = (!B::E::IS_F32).then(|| tensor(backend, &start, &shape));
+                let [m, v] = [(); 2].map(|()| Tensor::<B, f32>::zeros(backend, &shape).unwrap());
+                (weight, master, m, v)
+            })
+            .collect();
+        for (part, state) in state.chunks_mut(at_once).enumerate() {
+            let parameters = (part * at_once..).zip(state).map(|(i, (weight, master, m, v))| AdamWParameter {
+                weight,
+                master: master.as_mut(),
+                grad: &grads[i],
+                m,
+                v,
+                weight_decay: weight_decay(i),
+            });
+            let parameters = parameters.collect();
+            backend.adamw(AdamW { parameters, grad_squares: &grad_squares, step }).unwrap();
+        }
+        let read_all = |(weight, master, m, v): &(_, Option<_>, _, _)| {
+            [masters(backend, weight, master.as_ref()), read(backend, m), read(backend, v)].concat()
+        };
+        state.iter().map(read_all).collect()
+    };
+    let alone = run(1);
+    assert!(alone.iter().zip(shapes()).all(|(state, shape)| state.len() == 3 * shape[0] * shape[1]));
+    assert!(run(160) == alone);
+}
+
 /// The same operations in the same order, none of them fused, and a norm that f64 carries.
 pub fn adamw_has_the_bits_of_the_cpu<B: Backend<E: CpuElement>>(backend: &B) {
     for run in runs() {
@@ -143,6 +190,6 @@ pub fn adamw_does_not_clip_small_gradients<B: Backend>(backend: &B) {
     assert!(run(0.0) == run(1000.0));
     assert!(run(0.0) != run(1.0));
     let mut x: Tensor<B, f32> = poisoned(backend, &[1]);
-    backend.sum_of_squares(&tensor(backend, &[0.0; 5], &[5]), &mut x, 0).unwrap();
+    backend.sum_of_squares(&[&tensor(backend, &[0.0; 5], &[5])], &mut x).unwrap();
     assert_eq!(read(backend, &x), [0.0]);
 }

@@ -5,7 +5,9 @@ use super::support::{Random, assert_close, ints, read, tensor};
 use crate::reference::adamw::{Parameter, adamw as reference, sum_of_squares};
 use crate::tolerance;
 use hbt::backend::cpu::CpuElement;
-use hbt::backend::{AdamW, AdamWCatchUp, AdamWRows, AdamWStep, Backend, Cpu, Element, Ints, Tensor, momentum_decays};
+use hbt::backend::{
+    AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, Backend, Cpu, Element, Ints, Tensor, momentum_decays,
+};
 
 /// Rows for several tasks of 16.
 const ROWS: usize = 75;
@@ -174,18 +176,16 @@ impl<'a, B: Backend> Table<'a, B> {
     /// Dense AdamW.
     fn update_all(&mut self, update: u64, grad: &[f64]) {
         let grad = tensor(self.backend, grad, self.weight.shape());
-        self.backend
-            .adamw(AdamW {
-                weight: &mut self.weight,
-                master: self.master.as_mut(),
-                grad: &grad,
-                m: &mut self.m,
-                v: &mut self.v,
-                grad_squares: &squares(self.backend, &grad),
-                step: step(update),
-                weight_decay: WEIGHT_DECAY,
-            })
-            .unwrap();
+        let parameter = AdamWParameter {
+            weight: &mut self.weight,
+            master: self.master.as_mut(),
+            grad: &grad,
+            m: &mut self.m,
+            v: &mut self.v,
+            weight_decay: WEIGHT_DECAY,
+        };
+        let grad_squares = &squares(self.backend, &grad);
+        self.backend.adamw(AdamW { parameters: vec![parameter], grad_squares, step: step(update) }).unwrap();
     }
 
     fn state(&self) -> State {
@@ -200,7 +200,7 @@ impl<'a, B: Backend> Table<'a, B> {
 
 fn squares<B: Backend>(backend: &B, grad: &Tensor<B, f32>) -> Tensor<B, f32> {
     let mut squares = tensor(backend, &[0.0], &[1]);
-    backend.sum_of_squares(grad, &mut squares, 0).unwrap();
+    backend.sum_of_squares(&[grad], &mut squares).unwrap();
     squares
 }
 

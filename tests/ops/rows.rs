@@ -18,6 +18,20 @@ pub fn zero<B: Backend>(backend: &B) {
     }
 }
 
+pub fn zero_all<B: Backend>(backend: &B) {
+    // More than a launch takes, some of them empty.
+    let lens: Vec<usize> = (0..500).map(|i| [0, 1, 7, 64, 4100][i % 5]).chain([16_384, 16_385, 70_001]).collect();
+    let mut xs: Vec<Tensor<B, f32>> = lens.iter().map(|&n| poisoned(backend, &[n])).collect();
+    let mut other = poisoned(backend, &[4]);
+    backend.zero_all(&mut xs.iter_mut().collect::<Vec<_>>()).unwrap();
+    for (x, n) in xs.iter().zip(lens) {
+        assert_eq!(read(backend, x), vec![0.0; n]);
+    }
+    assert!(read(backend, &other).iter().all(|x| x.is_nan()), "what is not in the list stays");
+    backend.zero_all(&mut [&mut other]).unwrap();
+    assert_eq!(read(backend, &other), [0.0; 4]);
+}
+
 pub fn cast<B: Backend>(backend: &B) {
     for n in [1, 3, 4, 33, 70_001] {
         let values = Random::new(1).values::<f32>(n, 3.0);

@@ -74,7 +74,7 @@ pub fn optimizer_on_threads<B: Backend>(backend: &B) {
     let x = Random::new(82).values::<f32>(200_000, 1.0);
     assert_same_on_any_number_of_threads("sum_of_squares", || {
         let mut out = vector(backend, &[0.0]);
-        backend.sum_of_squares(&tensor(backend, &x, &[x.len()]), &mut out, 0).unwrap();
+        backend.sum_of_squares(&[&tensor(backend, &x, &[x.len()])], &mut out).unwrap();
         out.to_vec(backend).unwrap()
     });
 }

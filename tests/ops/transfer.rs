@@ -3,6 +3,25 @@
 use super::support::{Random, ints, poisoned, receive, tensor};
 use hbt::backend::{Backend, Ints, Tensor};
 
+/// What is uploaded is what the host held at the call, whatever it writes there afterwards, and however much there is.
+pub fn upload<B: Backend>(backend: &B) {
+    let lens = [[3, 5_000_000, 70_001, 1].as_slice(), &[300_000; 20], &[7; 300]].concat();
+    let value = |i: usize, j: usize| (i * 31 + j % 65_536) as f32;
+    let (mut host, mut tensors): (Vec<f32>, Vec<Tensor<B, f32>>) = (Vec::new(), Vec::new());
+    for (i, &len) in lens.iter().enumerate() {
+        host.clear();
+        host.extend((0..len).map(|j| value(i, j)));
+        tensors.push(Tensor::from_slice(backend, &host, &[len]).unwrap());
+        host.fill(-1.0);
+    }
+    drop(host);
+    for (i, tensor) in tensors.iter().enumerate() {
+        let got = tensor.to_vec(backend).unwrap();
+        let wrong = (0..got.len()).find(|&j| got[j] != value(i, j));
+        assert!(wrong.is_none(), "upload {i}: {wrong:?} of {}", got.len());
+    }
+}
+
 /// Memory is fed again while the work that reads what it held may not have begun.
 pub fn feed<B: Backend>(backend: &B) {
     let (n_rows, width, n) = (50, 7, 1000);

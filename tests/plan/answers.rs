@@ -5,7 +5,8 @@ use crate::common::{Sandbox, fixture, jsonl};
 use hbt::config::{Amount, Config};
 use hbt::data::catalog::TextSource;
 use hbt::model::ModelDir;
-use hbt::plan::{Batches, Needs, Plan, Question, Sample, Verdict};
+use hbt::plan::report::Report;
+use hbt::plan::{Batches, Machine, Measured, Needs, Plan, Question, Sample, Speed, Verdict};
 use serde_json::{Value, json};
 
 const PLENTY: Option<u64> = Some(1 << 40);
@@ -13,7 +14,7 @@ const PLENTY: Option<u64> = Some(1 << 40);
 /// What a run with these numbers takes on a machine of that kind.
 fn total(setting: &Setting, config: &Config, is_gpu: bool, chunk_tokens: usize, kept_chunks: usize) -> u64 {
     let machine = machine(is_gpu, PLENTY);
-    let config = Config { chunk_tokens: chunk_tokens.into(), kept_chunks: kept_chunks.into(), ..config.clone() };
+    let config = Config { chunk_tokens: chunk_tokens.into(), kept_chunks: Some(kept_chunks.into()), ..config.clone() };
     let batches = Batches::of_tokens(&config, setting.model.config.vocab_size, &setting.data).unwrap();
     Needs::new(&setting.question(&config, &machine), &batches, &config).unwrap().total()
 }
@@ -21,7 +22,7 @@ fn total(setting: &Setting, config: &Config, is_gpu: bool, chunk_tokens: usize, 
 #[test]
 fn a_run_with_room_to_spare_fits_and_its_time_follows_from_its_work() {
     let setting = Setting::new();
-    let config = config(&["chunk_tokens=64"]);
+    let config = config(&["chunk_tokens=64", "kept_chunks=1"]);
     let plan = setting.plan(&config, &machine(false, PLENTY));
     assert_eq!((plan.verdict, plan.change.as_deref()), (Verdict::Fits, None));
     assert_eq!(plan.config, config, "what is given stays");
@@ -47,7 +48,8 @@ fn auto_fills_what_is_there_and_no_more() {
             let machine = machine(is_gpu, Some(memory));
             let plan = setting.plan(&config, &machine);
             assert_eq!(plan.verdict, Verdict::Fits, "{memory} {is_gpu}");
-            let (Amount::Of(chunk_tokens), Amount::Of(kept)) = (plan.config.chunk_tokens, plan.config.kept_chunks)
+            let (Amount::Of(chunk_tokens), Some(Amount::Of(kept))) =
+                (plan.config.chunk_tokens, plan.config.kept_chunks)
             else {
                 panic!("auto is settled");
             };
@@ -61,6 +63,52 @@ fn auto_fills_what_is_there_and_no_more() {
             assert!(kept == n_chunks || total(&setting, &config, is_gpu, chunk_tokens, kept + 1) > limit);
         }
     }
+}
+
+/// Where nothing is said of kept chunks, a GPU keeps what fits, and a processor one. So does a GPU of unknown memory.
+#[test]
+fn a_gpu_keeps_what_fits_and_a_processor_one() {
+    let setting = Setting::new();
+    let [by_default, auto] = [&["chunk_tokens=64"][..], &["chunk_tokens=64", "kept_chunks=auto"]].map(config);
+    let kept = |config: &Config, is_gpu, memory| {
+        let plan = setting.plan(config, &machine(is_gpu, memory));
+        assert_eq!(plan.more_kept_chunks.is_some(), plan.verdict == Verdict::Fits && plan.chunks[1] > 0);
+        plan.config.n_kept_chunks()
+    };
+    let two = Some(total(&setting, &by_default, true, 64, 2) * 10 / 9 + 100);
+    let all = setting.plan(&by_default, &machine(true, PLENTY)).chunks[0];
+    assert!(all > 2, "{all} chunks");
+    for (is_gpu, memory, default, if_auto) in
+        [(true, PLENTY, all, all), (true, two, 2, 2), (true, None, 1, 1), (false, PLENTY, 1, all), (false, None, 1, 1)]
+    {
+        let got = [&by_default, &auto].map(|config| kept(config, is_gpu, memory));
+        assert_eq!(got, [default, if_auto], "GPU: {is_gpu}, {memory:?}");
+    }
+    // A number that is given is the run's on every machine.
+    assert_eq!(kept(&config(&["chunk_tokens=64", "kept_chunks=2"]), true, PLENTY), 2);
+}
+
+/// A measurement beside other work is told for what it is.
+#[test]
+fn a_busy_machine_is_called_busy() {
+    let (setting, config) = (Setting::new(), config(&[]));
+    let report = |measured: Option<Measured>| {
+        let idle = machine(false, PLENTY);
+        let speed = idle.speed.map(|speed| Speed { measured, ..speed });
+        let machine = Machine { speed, ..idle };
+        let plan = setting.plan(&config, &machine);
+        let question = setting.question(&config, &machine);
+        let report = Report { question: &question, model_name: "bert", plan: &plan };
+        (report.to_string(), report.to_json()["machine"]["busy"].clone())
+    };
+    for (others, is_busy) in [(0.0, false), (0.1, false), (0.62, true)] {
+        let (text, busy) = report(Some(Measured { others }));
+        assert_eq!(text.contains("\nbusy      other work took"), is_busy, "{text}");
+        assert!(!is_busy || text.contains("took 62 % of this machine"), "{text}");
+        assert_eq!(busy, json!(others));
+    }
+    let (text, busy) = report(None);
+    assert!(!text.contains("busy") && busy.is_null(), "{text}");
 }
 
 /// Following the advice makes the run fit.
@@ -78,7 +126,7 @@ fn advice_is_the_least_change_that_helps() {
             let value: usize = value.parse().unwrap();
             match key {
                 "chunk_tokens" => changed.chunk_tokens = value.into(),
-                "kept_chunks" => changed.kept_chunks = value.into(),
+                "kept_chunks" => changed.kept_chunks = Some(value.into()),
                 "batch_size" => changed.batch_size = value,
                 other => panic!("{other}"),
             }

@@ -253,10 +253,25 @@ fn auto_is_a_number_in_the_run_directory_and_stays_it() {
     let done = sandbox.hbt(&train(&model, &auto)).ok();
     assert!(done.stderr.contains("chunk_tokens = 256, kept_chunks = 1 by plan"), "{}", done.stderr);
     let saved = Config::load(&sandbox.path("run/config.toml")).unwrap();
-    assert_eq!((saved.chunk_tokens, saved.kept_chunks), (Amount::Of(256), Amount::Of(1)));
+    assert_eq!((saved.chunk_tokens, saved.kept_chunks), (Amount::Of(256), Some(Amount::Of(1))));
     // What the run is resumed with has a number by now.
     let done = sandbox.hbt(&train(&model, &[&auto[..], &["--resume"]].concat())).ok();
     assert!(done.stderr.contains("complete: nothing to resume"), "{}", done.stderr);
+}
+
+/// What the device decides is not written down: the device that resumes the run decides anew.
+#[test]
+fn kept_chunks_are_left_to_the_device() {
+    let sandbox = Sandbox::with_groups(40);
+    let model = fixture("bert");
+    let sets = ["chunk_tokens=64", "query_max_len=16", "passage_max_len=16", "steps=3", "save_steps=1"];
+    let done = sandbox.hbt(&train(&model, &sets)).ok();
+    assert!(!done.stderr.contains("by plan"), "on a processor one is kept, as ever: {}", done.stderr);
+    assert_eq!(Config::load(&sandbox.path("run/config.toml")).unwrap().kept_chunks, None);
+    for resumed in [&["--resume"][..], &["--resume", "kept_chunks=auto"], &["--resume", "kept_chunks=2"]] {
+        let done = sandbox.hbt(&train(&model, &[&sets[..], resumed].concat())).ok();
+        assert!(done.stderr.contains("complete: nothing to resume"), "{resumed:?}: {}", done.stderr);
+    }
 }
 
 #[test]

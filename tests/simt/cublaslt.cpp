@@ -1,7 +1,9 @@
-// cuBLASLt, as far as hbt calls it: one matrix product, strict about what the real one refuses or leaves undefined.
+// cuBLASLt, as far as hbt calls it: one matrix product, strict about what the real one refuses or leaves undefined. Built
+// twice, as SIMT_MAJOR 12 and 13; the latter works with drivers for CUDA 13 only.
 //
 // An algorithm remembers what it was chosen for: types, transposes, epilogue, alignments and workspace. Using it for
-// anything else is refused, as the real library may do.
+// anything else is refused, as the real library may do; for another size, if the seed says so. Algorithm n adds up n + 1
+// parts of a sum. With SIMT_BLAS_SEED=N, algorithm N mod 8 is the fastest by the device's clock, and those after it follow.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +11,8 @@
 #include "streams.h"
 
 using namespace simt;
+
+extern "C" int cuDriverGetVersion(int* out);
 
 namespace {
 
@@ -47,10 +51,16 @@ struct Preference {
     u64 workspace = 0;
     u32 alignment[4] = {256, 256, 256, 256};
 };
+constexpr u32 N_ALGORITHMS = 8;
 // What lies in the 64 bytes of cublasLtMatmulAlgo_t.
 struct Algo {
-    u32 magic, types[3], transposed, epilogue;
-    u32 pointer_alignment[4], line_alignment[4];
+    u32 magic, id;
+    u8 types[3], transposed;
+    u32 epilogue;
+    u16 pointer_alignment[4];
+    u8 line_alignment[4];
+    // Size of the product.
+    u32 mnk[3];
     u64 workspace;
 };
 static_assert(sizeof(Algo) <= 64, "as large as the real one at most");
@@ -92,7 +102,12 @@ Status understand(const Desc& desc, const Layout* const (&layouts)[4], u64 (&mnk
     if (a.type != b.type || c.type != d.type || (a.type == F32 && d.type == BF16)) return no(UNSUPPORTED, "no product of these types: A " + shape(a) + "; B " + shape(b) + "; D " + shape(d));
     if (c.order != d.order) return no(UNSUPPORTED, "C and D in different orders");
     if (desc.epilogue != DEFAULT && desc.epilogue != BIAS) return no(UNSUPPORTED, "only the epilogues DEFAULT and BIAS");
-    if (desc.epilogue == BIAS && desc.bias_type >= 0 && u32(desc.bias_type) != d.type) return no(UNSUPPORTED, "a bias of another type than D");
+    if (desc.epilogue == BIAS) {
+        if (!desc.bias || desc.bias % 16) return no(BAD_VALUE, "a bias that is null or not aligned to 16 bytes");
+        if (desc.bias_type >= 0 && u32(desc.bias_type) != d.type) return no(UNSUPPORTED, "a bias of another type than D");
+        // The real one would read a bias of A's type as one of D's.
+        if (desc.bias_type < 0 && a.type != d.type) return no(UNSUPPORTED, "a bias whose type nobody says, where A and D have two");
+    }
     mnk[0] = m;
     mnk[1] = n;
     mnk[2] = k;
@@ -133,10 +148,10 @@ std::vector<float> unpack(const void* base, const Layout& l, bool transposed, si
 
 typedef float Eight __attribute__((vector_size(32), aligned(4)));
 
-// 4 rows by 16 columns; each element is summed over k in order.
-template <int Rows> void tile(float* out, const float* a, const float* b, u64 k, size_t width) {
+// Adds to 4 rows by 16 columns; each element is summed over a part of k in order, and then added.
+template <int Rows> void tile(float* out, const float* a, const float* b, u64 k, u64 first, u64 last, size_t width) {
     Eight sum[Rows][2] = {};
-    for (u64 i = 0; i < k; ++i) {
+    for (u64 i = first; i < last; ++i) {
         const Eight b0 = *reinterpret_cast<const Eight*>(b + i * width), b1 = *reinterpret_cast<const Eight*>(b + i * width + 8);
         for (int row = 0; row < Rows; ++row) {
             sum[row][0] += a[u64(row) * k + i] * b0;
@@ -144,8 +159,8 @@ template <int Rows> void tile(float* out, const float* a, const float* b, u64 k,
         }
     }
     for (int row = 0; row < Rows; ++row) {
-        *reinterpret_cast<Eight*>(out + u64(row) * width) = sum[row][0];
-        *reinterpret_cast<Eight*>(out + u64(row) * width + 8) = sum[row][1];
+        *reinterpret_cast<Eight*>(out + u64(row) * width) += sum[row][0];
+        *reinterpret_cast<Eight*>(out + u64(row) * width + 8) += sum[row][1];
     }
 }
 
@@ -170,7 +185,7 @@ struct Product {
         return OK;
     }
 
-    Code run() const {
+    Code run(u64 n_parts) const {
         if (const Code code = live()) return code;
         constexpr size_t pad = 16;
         const u64 m = mnk[0], n = mnk[1], k = mnk[2];
@@ -178,10 +193,13 @@ struct Product {
         const std::vector<float> a = unpack(at(0), layouts[0], desc.transposed[0], 1), b = unpack(at(1), layouts[1], desc.transposed[1], pad);
         const size_t width = (n + pad - 1) / pad * pad;
         std::vector<float> out(m * width);
-        for (u64 column = 0; column < n; column += pad) {
-            u64 row = 0;
-            for (; row + 4 <= m; row += 4) tile<4>(&out[row * width + column], &a[row * k], &b[column], k, width);
-            for (; row < m; ++row) tile<1>(&out[row * width + column], &a[row * k], &b[column], k, width);
+        for (u64 part = 0; part < n_parts; ++part) {
+            const u64 first = k * part / n_parts, last = k * (part + 1) / n_parts;
+            for (u64 column = 0; column < n; column += pad) {
+                u64 row = 0;
+                for (; row + 4 <= m; row += 4) tile<4>(&out[row * width + column], &a[row * k], &b[column], k, first, last, width);
+                for (; row < m; ++row) tile<1>(&out[row * width + column], &a[row * k], &b[column], k, first, last, width);
+            }
         }
         const Layout &c = layouts[2], &d = layouts[3];
         for (u64 row = 0; row < m; ++row) {
@@ -209,12 +227,15 @@ template <class T> Status set(T& field, const void* from, size_t bytes, const ch
 #define NEED(condition) \
     if (!(condition)) return no(BAD_VALUE, std::string(__func__) + ": a null argument")
 
-API size_t cublasLtGetVersion() { return 120800; }
-API size_t cublasLtGetCudartVersion() { return 12080; }
+API size_t cublasLtGetVersion() { return SIMT_MAJOR == 12 ? 120901 : 130002; }
+API size_t cublasLtGetCudartVersion() { return SIMT_MAJOR == 12 ? 12090 : 13000; }
 API Status cublasLtCreate(Handle** out) {
     void* context = nullptr;
     NEED(out);
     if (current_device_context(&context) != OK || !context) return no(NOT_INITIALIZED, "no context is current on the calling thread");
+    int driver = 0;
+    cuDriverGetVersion(&driver);
+    if (driver / 1000 < SIMT_MAJOR) return no(NOT_INITIALIZED, "the driver is older than this library");
     *out = new Handle;
     return SUCCESS;
 }
@@ -327,45 +348,94 @@ API Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Desc* desc, Layout* a,
     u64 mnk[3];
     const Layout* const layouts[4] = {a, b, c, d};
     if (const Status status = understand(*desc, layouts, mnk)) return status;
-    Algo algo = {};
-    algo.magic = MAGIC;
-    for (int i = 0; i < 2; ++i) algo.types[i] = layouts[i]->type;
-    algo.types[2] = d->type;
-    algo.transposed = u32(desc->transposed[0] | desc->transposed[1] << 1);
-    algo.epilogue = desc->epilogue;
-    for (int i = 0; i < 4; ++i) {
-        algo.pointer_alignment[i] = preference->alignment[i];
-        algo.line_alignment[i] = layouts[i]->alignment();
+    for (const Layout* l : layouts) {
+        // The real one has algorithms for some of these products.
+        if (l->type == BF16 && l->ld % 2) return no(UNSUPPORTED, "no algorithm for bf16 with an odd leading dimension: " + shape(*l));
     }
-    // A product over many k is split, which takes space.
-    if (mnk[2] >= 4096) algo.workspace = std::min<u64>(preference->workspace, mnk[0] * mnk[1] * 8);
-    std::memset(out, 0, sizeof *out);
-    std::memcpy(out->algo, &algo, sizeof algo);
-    out->workspace_size = algo.workspace;
-    out->waves = 1.0f;
-    *n_found = 1;
+    for (u32 id = 0; id < N_ALGORITHMS && *n_found < wanted; ++id) {
+        Algo algo = {};
+        algo.magic = MAGIC;
+        algo.id = id;
+        for (int i = 0; i < 2; ++i) algo.types[i] = u8(layouts[i]->type);
+        algo.types[2] = u8(d->type);
+        algo.transposed = u8(desc->transposed[0] | desc->transposed[1] << 1);
+        algo.epilogue = desc->epilogue;
+        for (int i = 0; i < 4; ++i) {
+            algo.pointer_alignment[i] = u16(preference->alignment[i]);
+            algo.line_alignment[i] = u8(layouts[i]->alignment());
+        }
+        for (int i = 0; i < 3; ++i) algo.mnk[i] = u32(mnk[i]);
+        // A product over many k is split, which takes space; so is every one by the later algorithms.
+        if (mnk[2] >= 4096) algo.workspace = std::min<u64>(preference->workspace, mnk[0] * mnk[1] * 8);
+        if (id > 0) algo.workspace = std::max(algo.workspace, mnk[0] * mnk[1] * 4);
+        if (algo.workspace > preference->workspace) continue;
+        HeuristicResult& result = out[(*n_found)++];
+        std::memset(&result, 0, sizeof result);
+        std::memcpy(result.algo, &algo, sizeof algo);
+        result.workspace_size = algo.workspace;
+        result.waves = 1.0f;
+    }
     return SUCCESS;
 }
 
-// What an algorithm cannot be used for.
-static Status check_algo(const Algo& algo, const Product& product, u64 workspace, size_t workspace_bytes) {
-    const Desc& desc = product.desc;
-    if (algo.magic != MAGIC) return no(BAD_VALUE, "an algorithm that did not come from the heuristic");
-    if (algo.types[0] != product.layouts[0].type || algo.types[1] != product.layouts[1].type || algo.types[2] != product.layouts[3].type ||
-        algo.transposed != u32(desc.transposed[0] | desc.transposed[1] << 1) || algo.epilogue != desc.epilogue) {
+static u64 mixed(u64 x) {
+    x = (x ^ x >> 31) * 0x9E3779B97F4A7C15ull;
+    return x ^ x >> 29;
+}
+
+// What an algorithm cannot be used for, whatever the pointers.
+static Status check_kind(const Algo& algo, const Desc& desc, const Layout* const (&layouts)[4], const u64 (&mnk)[3]) {
+    if (algo.magic != MAGIC || algo.id >= N_ALGORITHMS) return no(BAD_VALUE, "an algorithm that did not come from the heuristic");
+    if (algo.types[0] != layouts[0]->type || algo.types[1] != layouts[1]->type || algo.types[2] != layouts[3]->type ||
+        algo.transposed != u8(desc.transposed[0] | desc.transposed[1] << 1) || algo.epilogue != desc.epilogue) {
         return no(UNSUPPORTED, "an algorithm chosen for other types, transposes or another epilogue");
     }
+    for (int i = 0; i < 4; ++i) {
+        if (layouts[i]->alignment() < algo.line_alignment[i]) return no(UNSUPPORTED, text("matrix %c with lines aligned to %u bytes, chosen for %u", "ABCD"[i], layouts[i]->alignment(), algo.line_alignment[i]));
+    }
+    bool is_resized = false;
+    u64 mix = thread_seed() * 8 + algo.id;
+    for (int i = 0; i < 3; ++i) {
+        is_resized = is_resized || algo.mnk[i] != mnk[i];
+        mix = mixed(mix + mnk[i]);
+    }
+    if (is_resized && thread_seed() != 0 && mix % 4 == 0) return no(UNSUPPORTED, text("algorithm %u does not take this size, as the seed has it", algo.id));
+    return SUCCESS;
+}
+
+// What an algorithm cannot be used for with these pointers.
+static Status check_algo(const Algo& algo, const Product& product, u64 workspace, size_t workspace_bytes) {
     for (int i = 0; i < 4; ++i) {
         if (i == 2 && product.beta == 0.0f) continue;
         if (product.pointers[i] % algo.pointer_alignment[i]) {
             return no(UNSUPPORTED, text("matrix %c at a multiple of less than %u bytes, which is what the preference promised", "ABCD"[i], algo.pointer_alignment[i]));
         }
-        if (product.layouts[i].alignment() < algo.line_alignment[i]) return no(UNSUPPORTED, text("matrix %c with lines aligned to %u bytes, chosen for %u", "ABCD"[i], product.layouts[i].alignment(), algo.line_alignment[i]));
     }
     if (workspace_bytes < algo.workspace) return no(BAD_VALUE, text("a workspace of %zu bytes where the algorithm needs %llu", workspace_bytes, (unsigned long long)algo.workspace));
     if (workspace_bytes > 0 && workspace % 256) return no(BAD_VALUE, "a workspace that is not aligned to 256 bytes");
     if (algo.workspace > 0 && !device_range_valid(workspace, workspace_bytes)) return no(BAD_VALUE, "a workspace that is not device memory");
     return SUCCESS;
+}
+
+API Status cublasLtMatmulAlgoCheck(Handle* handle, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d, const u64* algo_words, HeuristicResult* out) {
+    NEED(handle && desc && a && b && c && d && algo_words && out);
+    u64 mnk[3];
+    const Layout* const layouts[4] = {a, b, c, d};
+    if (const Status status = understand(*desc, layouts, mnk)) return status;
+    Algo algo;
+    std::memcpy(&algo, algo_words, sizeof algo);
+    if (const Status status = check_kind(algo, *desc, layouts, mnk)) return status;
+    std::memset(out, 0, sizeof *out);
+    std::memcpy(out->algo, algo_words, sizeof out->algo);
+    out->workspace_size = algo.workspace;
+    return SUCCESS;
+}
+
+// Milliseconds that the device's clock advances by for a product.
+static double pretended_time(u32 id) {
+    static const char* const value = std::getenv("SIMT_BLAS_SEED");
+    static const u32 seed = value ? u32(std::strtoul(value, nullptr, 10)) % N_ALGORITHMS : 0;
+    return value ? 10.0 + 5.0 * ((id + N_ALGORITHMS - seed) % N_ALGORITHMS) : 0.0;
 }
 
 API Status cublasLtMatmul(Handle* handle, Desc* desc, const float* alpha, u64 a, Layout* a_layout, u64 b, Layout* b_layout, const float* beta, u64 c, Layout* c_layout,
@@ -377,11 +447,11 @@ API Status cublasLtMatmul(Handle* handle, Desc* desc, const float* alpha, u64 a,
     const Layout* const layouts[4] = {a_layout, b_layout, c_layout, d_layout};
     if (const Status status = understand(*desc, layouts, product.mnk)) return status;
     if (product.beta != 0.0f && !c) return no(BAD_VALUE, "beta without C");
-    if (desc->epilogue == BIAS && (!desc->bias || desc->bias % 16)) return no(BAD_VALUE, "a bias that is null or not aligned to 16 bytes");
     // Without an algorithm the real library asks its heuristic, each time; hbt should not.
     if (!algo_words) return no(BAD_VALUE, "no algorithm");
     Algo algo;
     std::memcpy(&algo, algo_words, sizeof algo);
+    if (const Status status = check_kind(algo, *desc, layouts, product.mnk)) return status;
     if (const Status status = check_algo(algo, product, workspace, workspace_bytes)) return status;
     if (product.live() != OK) return EXECUTION_FAILED;
     const u64 flops = product.mnk[0] * product.mnk[1] * product.mnk[2];
@@ -392,7 +462,8 @@ API Status cublasLtMatmul(Handle* handle, Desc* desc, const float* alpha, u64 a,
         counters.launches = 1;
         counters.mma = flops / 2048;
         add_counters("cublasLtMatmul", counters);
-        return product.run();
+        pretend(pretended_time(algo.id));
+        return product.run(algo.id + 1);
     }, {a, b, c, d, desc->bias, workspace});
     return code == OK ? SUCCESS : EXECUTION_FAILED;
 }

@@ -1,5 +1,6 @@
 // The driver API, as far as cudarc calls it: every check that the real one makes of its arguments, and then some.
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -12,11 +13,19 @@
 namespace simt {
 
 std::atomic<bool> initialized{false};
-thread_local void* current_context = nullptr;
+static thread_local CurrentContext current;
 
 u64 setting(const char* name, u64 otherwise) {
     const char* value = std::getenv(name);
     return value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+int asked_for(const char* function) {
+    static const char* const wanted = std::getenv("SIMT_STATUS");
+    const size_t length = std::strlen(function);
+    if (!wanted || std::strncmp(wanted, function, length) != 0 || wanted[length] != '=') return OK;
+    static std::atomic<bool> given{false};
+    return given.exchange(true) ? int(OK) : std::atoi(wanted + length + 1);
 }
 
 int capability(bool minor) {
@@ -36,9 +45,65 @@ u32 shared_limit() {
 
 namespace {
 
-int context_object;
-
 int n_devices() { return int(setting("SIMT_DEVICES", 1)); }
+
+// The primary context of a device. It dies when everybody has released it; the next one lies in the same place, as it does
+// where memory is used again, and is no thread's until that thread asks for it.
+struct Primary {
+    int retained = 0;
+    u64 generation = 0;
+};
+constexpr u64 FIRST_CONTEXT = 0x51320000, CONTEXT_BYTES = 4096;
+constexpr Code NO_CONTEXT = Code(201), DEAD_CONTEXT = Code(709);
+std::mutex context_mutex;
+std::map<int, Primary> primaries;
+
+void* handle_of(int device) { return reinterpret_cast<void*>(FIRST_CONTEXT + u64(device) * CONTEXT_BYTES); }
+int device_of(const void* handle) { return int((reinterpret_cast<u64>(handle) - FIRST_CONTEXT) / CONTEXT_BYTES); }
+
+// Whether the calling thread has a context, and it lives.
+Code context_state() {
+    if (!current.handle) return NO_CONTEXT;
+    const std::lock_guard<std::mutex> lock(context_mutex);
+    const Primary& primary = primaries[device_of(current.handle)];
+    return primary.retained > 0 && primary.generation == current.generation ? OK : DEAD_CONTEXT;
+}
+
+// What a driver does with a copy from or to memory that is not pinned: it stages it before the call returns; it copies
+// when the stream comes to it, where the device reads such memory by itself; it waits for the stream first.
+enum Pageable { STAGED, LATE, SYNC };
+thread_local std::string pageable_of_thread;
+
+Pageable pageable() {
+    static const char* const of_process = std::getenv("SIMT_PAGEABLE");
+    const std::string mode = !pageable_of_thread.empty() ? pageable_of_thread : of_process ? of_process : "";
+    return mode == "late" ? LATE : mode == "sync" ? SYNC : STAGED;
+}
+
+// Reads memory that its owner may have given back by now, as 0xFF where it has.
+void read_late(void* to, const void* from, size_t bytes) {
+    static thread_local const int file = memfd_create("simt-late", MFD_CLOEXEC);
+    std::memset(to, 0xFF, bytes);
+    const ssize_t n = pwrite(file, from, bytes, 0);
+    if (n > 0 && pread(file, to, size_t(n), 0) != n) std::abort();
+}
+
+// What a run makes the host wait for; part of the report that SIMT_REPORT=1 asks for.
+struct HostCalls {
+    std::atomic<u64> to_device{0}, to_host{0}, idle{0};
+
+    ~HostCalls() {
+        if (!wants_report()) return;
+        std::fprintf(stderr, "simt: pageable copies: %llu to the device, %llu to the host\n", (unsigned long long)to_device, (unsigned long long)to_host);
+        std::fprintf(stderr, "simt: waits that left the device without work: %llu\n", (unsigned long long)idle);
+    }
+} host_calls;
+
+// Waits for a stream.
+Code wait_for(const std::shared_ptr<Stream>& stream) {
+    if (has_work(stream)) ++host_calls.idle;
+    return drain(stream);
+}
 
 std::mutex host_mutex;
 std::map<u64, size_t> pinned;
@@ -57,6 +122,13 @@ Code fits(const char* call, u64 device, size_t bytes) {
     return refuse(INVALID_VALUE, "%s: %zu bytes from %s are not all of one live allocation", call, bytes, describe_address(device).c_str());
 }
 
+// Copies and memsets are in the report beside kernels: each is something that the host asks a stream for.
+void count_call(const char* call) {
+    Counters counters = {};
+    counters.launches = 1;
+    add_counters(call, counters);
+}
+
 // A copy checks its device ranges again when it runs, as the memory may be gone by then.
 std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vector<u64> device) {
     return [=] {
@@ -71,8 +143,15 @@ std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vec
 }  // namespace
 
 Code current_device_context(void** out) {
-    *out = current_context;
+    *out = context_state() == OK ? current.handle : nullptr;
     return initialized ? OK : Code(3);
+}
+
+Code need_context(const char* call) {
+    const Code state = context_state();
+    if (state == NO_CONTEXT) return refuse(state, "%s: no context is current on the calling thread", call);
+    if (state == DEAD_CONTEXT) return refuse(state, "%s: the calling thread's context is destroyed", call);
+    return OK;
 }
 
 }  // namespace simt
@@ -156,29 +235,42 @@ API cuDevicePrimaryCtxRetain(void** out, int device) {
     NEED_INIT;
     NEED(out);
     if (device < 0 || device >= n_devices()) return 101;
-    *out = &context_object;
+    const std::lock_guard<std::mutex> lock(context_mutex);
+    Primary& primary = primaries[device];
+    if (primary.retained++ == 0) ++primary.generation;
+    *out = handle_of(device);
     return OK;
 }
-API cuDevicePrimaryCtxRelease_v2(int) {
+API cuDevicePrimaryCtxRelease_v2(int device) {
     NEED_INIT;
+    const std::lock_guard<std::mutex> lock(context_mutex);
+    Primary& primary = primaries[device];
+    if (primary.retained == 0) return NO_CONTEXT;
+    --primary.retained;
     return OK;
 }
 API cuCtxSetCurrent(void* context) {
     NEED_INIT;
-    if (context && context != &context_object) return 201;
-    current_context = context;
+    if (!context) {
+        current = CurrentContext{};
+        return OK;
+    }
+    const std::lock_guard<std::mutex> lock(context_mutex);
+    const int device = device_of(context);
+    if (context != handle_of(device) || device >= n_devices() || primaries[device].retained == 0) return NO_CONTEXT;
+    current = CurrentContext{context, primaries[device].generation};
     return OK;
 }
 API cuCtxGetCurrent(void** out) {
     NEED_INIT;
     NEED(out);
-    *out = current_context;
+    *out = current.handle;
     return OK;
 }
 API cuCtxGetDevice(int* out) {
     NEED_CONTEXT;
     NEED(out);
-    *out = 0;
+    *out = device_of(current.handle);
     return OK;
 }
 API cuCtxGetStreamPriorityRange(int* least, int* greatest) {
@@ -189,6 +281,7 @@ API cuCtxGetStreamPriorityRange(int* least, int* greatest) {
 }
 API cuCtxSynchronize() {
     NEED_CONTEXT;
+    if (thread_has_work()) ++host_calls.idle;
     return drain_thread();
 }
 API cuProfilerStart() {
@@ -265,9 +358,19 @@ API cuMemcpyHtoDAsync_v2(u64 to, const void* from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     NEED(from);
     TRY(fits("cuMemcpyHtoDAsync", to, bytes));
+    count_call("cuMemcpyHtoDAsync");
     void* device = reinterpret_cast<void*>(to);
     if (is_pinned(from, bytes)) return submit(stream, copying(device, from, bytes, {to}), {to, reinterpret_cast<u64>(from)});
-    // Pageable memory is staged before the call returns.
+    ++host_calls.to_device;
+    const Pageable mode = pageable();
+    if (mode == LATE) {
+        return submit(stream, [=] {
+            if (!device_range_valid(to, bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of %zu bytes ran after its memory was freed", bytes);
+            read_late(device, from, bytes);
+            return OK;
+        }, {to});
+    }
+    if (mode == SYNC) TRY(wait_for(find_stream(stream)));
     const auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
     return submit(stream, [=] { return copying(device, staged->data(), bytes, {to})(); }, {to});
 }
@@ -276,19 +379,54 @@ API cuMemcpyDtoHAsync_v2(void* to, u64 from, size_t bytes, void* stream) {
     if (bytes == 0) return OK;
     NEED(to);
     TRY(fits("cuMemcpyDtoHAsync", from, bytes));
-    const bool late = is_pinned(to, bytes);
+    count_call("cuMemcpyDtoHAsync");
+    const bool is_late = is_pinned(to, bytes) || pageable() == LATE;
+    if (!is_pinned(to, bytes)) ++host_calls.to_host;
     // What the copy will bring is not there yet.
     std::memset(to, 0xFF, bytes);
     TRY(submit(stream, copying(to, reinterpret_cast<const void*>(from), bytes, {from}), {from, reinterpret_cast<u64>(to)}));
-    return late ? OK : drain(find_stream(stream));
+    return is_late ? OK : wait_for(find_stream(stream));
 }
 API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void* stream) {
     NEED_CONTEXT;
     if (bytes == 0) return OK;
     TRY(fits("cuMemcpyDtoDAsync", to, bytes));
     TRY(fits("cuMemcpyDtoDAsync", from, bytes));
+    count_call("cuMemcpyDtoDAsync");
     if (to < from + bytes && from < to + bytes) return refuse(INVALID_VALUE, "cuMemcpyDtoDAsync: the ranges overlap");
     return submit(stream, copying(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes, {to, from}), {to, from});
+}
+// CUDA_MEMCPY2D of cuda.h.
+struct Copy2D {
+    size_t from_x, from_y;
+    u32 from_type;
+    const void* from_host;
+    u64 from_device;
+    void* from_array;
+    size_t from_pitch, to_x, to_y;
+    u32 to_type;
+    void* to_host;
+    u64 to_device;
+    void* to_array;
+    size_t to_pitch, width, height;
+};
+API cuMemcpy2DAsync_v2(const Copy2D* copy, void* stream) {
+    NEED_CONTEXT;
+    NEED(copy);
+    constexpr u32 DEVICE = 2;
+    const Copy2D c = *copy;
+    if (c.from_type != DEVICE || c.to_type != DEVICE || c.from_x || c.from_y || c.to_x || c.to_y) return refuse(INVALID_VALUE, "cuMemcpy2DAsync: only whole matrices on the device");
+    if (c.width == 0 || c.height == 0) return OK;
+    if (c.from_pitch < c.width || c.to_pitch < c.width) return refuse(INVALID_VALUE, "cuMemcpy2DAsync: lines of %zu bytes, closer together than that", c.width);
+    const size_t from_bytes = (c.height - 1) * c.from_pitch + c.width, to_bytes = (c.height - 1) * c.to_pitch + c.width;
+    TRY(fits("cuMemcpy2DAsync", c.from_device, from_bytes));
+    TRY(fits("cuMemcpy2DAsync", c.to_device, to_bytes));
+    count_call("cuMemcpy2DAsync");
+    return submit(stream, [=] {
+        if (!device_range_valid(c.from_device, from_bytes) || !device_range_valid(c.to_device, to_bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of a matrix ran after its memory was freed");
+        for (size_t i = 0; i < c.height; ++i) std::memcpy(reinterpret_cast<void*>(c.to_device + i * c.to_pitch), reinterpret_cast<const void*>(c.from_device + i * c.from_pitch), c.width);
+        return OK;
+    }, {c.from_device, c.to_device});
 }
 API cuMemcpyHtoD_v2(u64 to, const void* from, size_t bytes) { return cuMemcpyHtoDAsync_v2(to, from, bytes, nullptr); }
 API cuMemcpyDtoH_v2(void* to, u64 from, size_t bytes) { return cuMemcpyDtoHAsync_v2(to, from, bytes, nullptr); }
@@ -297,6 +435,7 @@ API cuMemsetD8Async(u64 to, unsigned char value, size_t count, void* stream) {
     NEED_CONTEXT;
     if (count == 0) return OK;
     TRY(fits("cuMemsetD8Async", to, count));
+    count_call("cuMemsetD8Async");
     return submit(stream, [=] {
         if (!device_range_valid(to, count)) return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count);
         std::memset(reinterpret_cast<void*>(to), value, count);
@@ -333,7 +472,7 @@ API cuStreamDestroy_v2(void* stream) {
 API cuStreamSynchronize(void* handle) {
     NEED_CONTEXT;
     const auto stream = find_stream(handle);
-    return stream ? drain(stream) : 400;
+    return stream ? wait_for(stream) : 400;
 }
 API cuStreamQuery(void* handle) {
     NEED_CONTEXT;
@@ -362,7 +501,11 @@ API cuEventRecord(void* event, void* stream) {
 API cuEventSynchronize(void* handle) {
     NEED_CONTEXT;
     const auto event = find_event(handle);
-    return event ? drain_event(event) : 400;
+    if (!event) return 400;
+    const bool waits = event->done < event->recorded;
+    const Code code = drain_event(event);
+    if (waits && !has_work(event->stream)) ++host_calls.idle;
+    return code;
 }
 API cuEventQuery(void* handle) {
     NEED_CONTEXT;
@@ -380,3 +523,6 @@ API cuEventElapsedTime(float* out, void* start, void* end) {
     return OK;
 }
 API cuEventElapsedTime_v2(float* out, void* start, void* end) { return cuEventElapsedTime(out, start, end); }
+
+// How copies from and to pageable memory go for the calling thread: "staged", "late", "sync", or as SIMT_PAGEABLE says.
+extern "C" __attribute__((visibility("default"))) void simt_set_pageable(const char* mode) { pageable_of_thread = mode; }

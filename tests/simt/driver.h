@@ -8,9 +8,18 @@
 namespace simt {
 
 extern std::atomic<bool> initialized;
-extern thread_local void* current_context;
+
+// What a thread has made current: a handle, and which of the contexts that have had it.
+struct CurrentContext {
+    void* handle = nullptr;
+    u64 generation = 0;
+};
+// OK if the calling thread's context lives.
+Code need_context(const char* call);
 
 u64 setting(const char* name, u64 otherwise);
+// The status that SIMT_STATUS=FUNCTION=STATUS asks for, at the first call of that function; else OK.
+int asked_for(const char* function);
 // Compute capability: major or minor.
 int capability(bool minor);
 // Shared memory that a block may have at most, static and dynamic together.
@@ -20,11 +29,12 @@ constexpr u32 SHARED_WITHOUT_OPT_IN = 48 * 1024;
 }  // namespace simt
 
 #define API extern "C" __attribute__((visibility("default"))) int
-#define NEED_INIT \
+#define NEED_INIT                                      \
+    if (const int asked = asked_for(__func__)) return asked; \
     if (!initialized) return 3
 #define NEED_CONTEXT \
     NEED_INIT;       \
-    if (!current_context) return refuse(Code(201), "%s: no context is current on the calling thread", __func__)
+    if (const simt::Code code = simt::need_context(__func__)) return code
 #define NEED(pointer) \
     if (!(pointer)) return INVALID_VALUE
 #define TRY(call)                     \

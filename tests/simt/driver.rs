@@ -56,7 +56,7 @@ impl Driver {
         assert_eq!(call!(driver, "cuDevicePrimaryCtxRetain", &mut context => *mut Handle, 0 => i32), 0);
         assert_eq!(call!(driver, "cuCtxSetCurrent", context => Handle), 0);
         let mut module = ptr::null_mut();
-        let image = c"SIMT cubin of broken\n";
+        let image = c"//\n// SIMT kernels of broken\n.version 8.0\n.target sm_80\n";
         let code = call!(driver, "cuModuleLoadData", &mut module => *mut Handle, image.as_ptr() => *const c_char);
         assert_eq!(code, 0);
         driver.broken = module;

@@ -162,6 +162,8 @@ void* shared_array(SharedSlot* slot, size_t bytes, size_t align, const char* nam
     return m.shared_lo + place.offset;
 }
 
+u64 thread_seed() { return schedule_seed; }
+
 extern "C" void simt_set_seed(u64 seed) { schedule_seed = seed; }
 
 }  // namespace simt

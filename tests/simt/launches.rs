@@ -180,9 +180,11 @@ fn sectors_are_counted_by_the_instruction() {
     const SECTORS: u64 = N as u64 * 4 / 32;
     // A vector that is not stored whole takes four instructions, each of which touches every sector; of floats that are 32
     // bytes apart, each is one of a sector that the instruction wants nothing else of.
-    for (kernel, loads, stores) in
-        [("copy_whole_vectors", SECTORS, SECTORS), ("copy_vectors", SECTORS, 4 * SECTORS), ("copy_scattered", N as u64, SECTORS)]
-    {
+    for (kernel, loads, stores) in [
+        ("copy_whole_vectors", SECTORS, SECTORS),
+        ("copy_vectors", SECTORS, 4 * SECTORS),
+        ("copy_scattered", N as u64, SECTORS),
+    ] {
         for seed in SEEDS {
             driver.stand_in().set_seed(seed);
             let before = driver.counters(kernel);

@@ -151,6 +151,8 @@ struct Machine {
 extern thread_local Machine* machine __attribute__((tls_model("initial-exec")));
 extern thread_local u64 schedule_seed;
 extern thread_local std::string last_error;
+// The seed of the calling thread, for whoever is in another library.
+u64 thread_seed();
 
 // Ends the running launch: says what went wrong where, and leaves for the thread that launched.
 [[noreturn]] __attribute__((format(printf, 3, 4))) void fail(Code code, const char* check, const char* format, ...);

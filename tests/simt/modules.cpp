@@ -1,9 +1,11 @@
 // Modules, functions, launches, and the names of errors: the rest of the driver API.
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <mutex>
 
 #include "driver.h"
+#include "images.h"
 
 namespace simt {
 
@@ -15,6 +17,8 @@ struct Function {
 };
 struct Module {
     std::string name;
+    // Those that it has, each with a blank before and after; all of the file's, if there are none.
+    std::string kernels;
     std::map<std::string, Function> functions;
 };
 
@@ -24,19 +28,99 @@ struct Module {
 
 using namespace simt;
 
+namespace {
+
+// The driver's version, as 12080.
+u32 driver_version() { return u32(setting("SIMT_DRIVER_VERSION", 12080)); }
+u32 device() { return u32(capability(false) * 10 + capability(true)); }
+
+// What kernels an image has: the file they are from, or none for all of them, and which of that file.
+void find_kernels(const char* text, Module& module) {
+    const char* mark = std::strstr(text, "SIMT kernels of ");
+    if (!mark) return;
+    mark += 16;
+    const size_t name = std::strcspn(mark, ":\n"), line = std::strcspn(mark, "\n");
+    module.name = std::string(mark, name);
+    if (name < line) module.kernels = std::string(mark + name + 1, line - name - 1) + " ";
+}
+
+// The newest PTX that a driver knows, as 87 for 8.7 (PTX ISA, release notes).
+u32 newest_ptx() {
+    const u32 major = driver_version() / 1000, minor = driver_version() % 1000 / 10;
+    if (major != 12) return major >= 13 ? 90 + minor : 0;
+    return minor <= 5 ? 80 + minor : minor == 6 ? 85 : 79 + minor;
+}
+
+Code load_ptx(const char* text, Module& module) {
+    // Compiled for the device by the driver.
+    unsigned major = 0, minor = 0, target = 0;
+    const char *version = std::strstr(text, ".version"), *architecture = std::strstr(text, ".target");
+    if (!version || !architecture || std::sscanf(version, ".version %u.%u", &major, &minor) != 2 || std::sscanf(architecture, ".target sm_%u", &target) != 1) {
+        return refuse(Code(218), "PTX without version and target");
+    }
+    if (major * 10 + minor > newest_ptx()) return refuse(Code(222), "PTX %u.%u is newer than this driver, which is for CUDA %u", major, minor, driver_version());
+    if (target > device()) return refuse(Code(209), "PTX for sm_%u", target);
+    find_kernels(text, module);
+    return OK;
+}
+
+// Code runs on GPUs of its major architecture, from its minor one on.
+bool runs_here(u32 architecture) { return architecture / 10 == device() / 10 && architecture <= device(); }
+
+Code load_elf(const char* bytes, Module& module) {
+    Elf elf;
+    std::memcpy(&elf, bytes, sizeof elf);
+    if (elf.machine != 190) return refuse(Code(200), "an ELF file that is not CUDA's");
+    if (elf.os == Elf::CUDA_13 && driver_version() < 13000) return refuse(Code(200), "a cubin of CUDA 13's format for a driver of CUDA %u", driver_version());
+    if (!runs_here(elf.architecture())) return refuse(Code(209), "a cubin for sm_%u", elf.architecture());
+    find_kernels(bytes + sizeof elf, module);
+    return OK;
+}
+
+Code load_fat_binary(const char* bytes, Module& module) {
+    FatBinary header;
+    std::memcpy(&header, bytes, sizeof header);
+    if (header.version != 1 || header.header_bytes != sizeof header) return refuse(Code(200), "a fat binary's header is damaged");
+    const char *at = bytes + sizeof header, *const end = at + header.bytes, *code = nullptr, *ptx = nullptr;
+    u32 best = 0;
+    while (at < end) {
+        FatEntry entry;
+        std::memcpy(&entry, at, sizeof entry);
+        const char* const content = at + entry.header_bytes;
+        if ((entry.kind != FatEntry::PTX && entry.kind != FatEntry::ELF) || content + entry.bytes > end) return refuse(Code(200), "a fat binary is damaged");
+        if (entry.flags & FatEntry::ZSTD && driver_version() < 12040) return refuse(Code(200), "a fat binary compressed by zstd, which drivers know from CUDA 12.4 on");
+        if (entry.kind == FatEntry::ELF && entry.architecture >= best && runs_here(entry.architecture)) {
+            best = entry.architecture;
+            code = content;
+        }
+        if (entry.kind == FatEntry::PTX && !(entry.flags & (FatEntry::ZSTD | FatEntry::LZ4))) ptx = content;
+        at = content + entry.bytes;
+    }
+    if (code && std::memcmp(code, "\x7F" "ELF", 4) == 0) return load_elf(code, module);
+    // Compressed: its format is not seen.
+    if (code) return OK;
+    return ptx ? load_ptx(ptx, module) : refuse(Code(209), "a fat binary without code for sm_%u", device());
+}
+
+}  // namespace
+
 API cuModuleLoadData(void** out, const void* image) {
     NEED_CONTEXT;
     NEED(out && image);
     const char* bytes = static_cast<const char*>(image);
-    std::string name;
-    if (std::strncmp(bytes, "SIMT cubin of ", 14) == 0) {
-        // From our own NVRTC: only that file's kernels.
-        name = std::string(bytes + 14, std::strcspn(bytes + 14, "\n"));
-        if (!has_module(name.c_str())) return refuse(Code(200), "the stand-in was built without kernels/%s.cu", name.c_str());
-    } else if (std::memcmp(bytes, "\x7F" "ELF", 4) != 0 && std::memcmp(bytes, "\x50\xED\x55\xBA", 4) != 0 && !std::strstr(std::string(bytes, strnlen(bytes, 4096)).c_str(), ".version")) {
+    Module module;
+    if (std::memcmp(bytes, "\x7F" "ELF", 4) == 0) {
+        TRY(load_elf(bytes, module));
+    } else if (std::memcmp(bytes, &FatBinary::MAGIC, 4) == 0) {
+        TRY(load_fat_binary(bytes, module));
+    } else if (std::strncmp(bytes, "//", 2) == 0 || std::isspace(bytes[0])) {
+        TRY(load_ptx(bytes, module));
+    } else {
         return refuse(Code(200), "cuModuleLoadData: neither a fat binary, nor ELF, nor PTX");
     }
-    *out = new Module{name, {}};
+    const std::string& name = module.name;
+    if (!name.empty() && name != "probe" && !has_module(name.c_str())) return refuse(Code(200), "the stand-in was built without kernels/%s.cu", name.c_str());
+    *out = new Module(module);
     return OK;
 }
 API cuModuleLoadDataEx(void** out, const void* image, unsigned, int*, void**) { return cuModuleLoadData(out, image); }
@@ -52,7 +136,7 @@ API cuModuleGetFunction(void** out, void* handle, const char* name) {
     NEED(out && handle && name);
     Module& module = *static_cast<Module*>(handle);
     const Kernel* kernel = find_kernel(module.name.c_str(), name);
-    if (!kernel) return 500;
+    if (!kernel || (!module.kernels.empty() && module.kernels.find(" " + std::string(name) + " ") == std::string::npos)) return 500;
     static std::mutex mutex;
     const std::lock_guard<std::mutex> lock(mutex);
     *out = &module.functions.emplace(name, Function{kernel, SHARED_WITHOUT_OPT_IN}).first->second;
@@ -145,6 +229,8 @@ static const ErrorText ERRORS[] = {
     {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {200, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+    {218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
+    {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
     {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
     {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},

@@ -1,12 +1,21 @@
 // NVRTC, as far as a first use of the kernels goes. Nothing is compiled: the "cubin" names the file, whose kernels g++ has
-// compiled into the stand-in. What the real one would refuse is refused: unknown headers, options, architectures.
+// compiled into the stand-in: those of them that g++'s preprocessor, given the same definitions, leaves in the source.
+// What the real one would refuse is refused: unknown headers, options, architectures. Built
+// twice, as SIMT_MAJOR 12 and 13, which write images of two formats.
+#include <stdlib.h>
+
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <regex>
 #include <set>
 #include <string>
 #include <vector>
+
+#include "images.h"
 
 namespace {
 
@@ -44,6 +53,51 @@ bool includes_known(Program& program, const std::string& file, const std::string
     return true;
 }
 
+// Part of the report that SIMT_REPORT=1 asks for.
+struct Compiled {
+    std::atomic<int> files{0};
+
+    ~Compiled() {
+        const char* wanted = std::getenv("SIMT_REPORT");
+        if (wanted && std::strcmp(wanted, "1") == 0) std::fprintf(stderr, "simt: NVRTC %d compiled %d files\n", SIMT_MAJOR, int(files));
+    }
+} compiled;
+
+// A directory that goes with what is in it.
+struct Folder {
+    std::filesystem::path path = std::filesystem::temp_directory_path() / "hbt-simt-nvrtc-XXXXXX";
+    Folder() {
+        std::string name = path.string();
+        if (mkdtemp(name.data())) path = name;
+    }
+    ~Folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path, ignored);
+    }
+};
+
+// The names of the kernels that a compiler sees which is given these definitions, with a blank before each.
+std::string kernels_of(const Program& program, const std::string& definitions) {
+    const Folder folder;
+    for (const auto& [name, text] : program.headers) std::ofstream(folder.path / name) << text;
+    std::ofstream(folder.path / "source.cpp") << program.source;
+    const char* compiler = std::getenv("CXX");
+    const std::string command = std::string(compiler ? compiler : "g++") + " -E -P -std=c++17 -D__CUDACC__" + definitions + " " + (folder.path / "source.cpp").string();
+    std::string text, names;
+    FILE* const pipe = popen(command.c_str(), "r");
+    char buffer[4096];
+    for (size_t n; pipe && (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, n);
+    if (!pipe || pclose(pipe) != 0) return "";
+    const std::string mark = "__launch_bounds__(";
+    for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at)) {
+        at += mark.size();
+        for (int depth = 1; depth > 0; ++at) depth += (text[at] == '(') - (text[at] == ')');
+        at = text.find_first_not_of(" \n", at);
+        names += " " + text.substr(at, text.find('(', at) - at);
+    }
+    return names;
+}
+
 std::string stem(const std::string& name) {
     const size_t slash = name.find_last_of('/'), start = slash == std::string::npos ? 0 : slash + 1;
     return name.substr(start, name.find_last_of('.') - start);
@@ -55,7 +109,7 @@ std::string stem(const std::string& name) {
 
 API nvrtcVersion(int* major, int* minor) {
     // One that never was: what hbt keeps of our "cubins" in its cache must not be taken for a real one's.
-    *major = 12;
+    *major = SIMT_MAJOR;
     *minor = 99;
     return SUCCESS;
 }
@@ -79,7 +133,7 @@ API nvrtcCreateProgram(Program** out, const char* source, const char* name, int 
 }
 API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
     if (!program) return INVALID_PROGRAM;
-    std::string arch;
+    std::string arch, definitions;
     static const char* const known[] = {"--std=c++17", "-std=c++17", "--fmad=false", "-fmad=false", "--device-as-default-execution-space", "-default-device", "--generate-line-info", "-lineinfo"};
     for (int i = 0; i < n; ++i) {
         const std::string option = options[i];
@@ -93,7 +147,8 @@ API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
             }
             continue;
         }
-        bool found = key == "--define-macro" || key.substr(0, 2) == "-D" || key == "--maxrregcount" || key == "--use_fast_math=false";
+        if (key.substr(0, 2) == "-D") definitions += " " + option;
+        bool found = key.substr(0, 2) == "-D" || key == "--maxrregcount" || key == "--use_fast_math=false";
         for (const char* other : known) found = found || option == other;
         if (!found) {
             program->log = "nvrtc: error: unrecognized option " + option + " found\n";
@@ -102,14 +157,22 @@ API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
     }
     std::set<std::string> seen;
     if (!includes_known(*program, program->name, program->source, seen)) return COMPILATION;
-    if (std::getenv("SIMT_NVRTC_FAILS")) {
+    const char* failing = std::getenv("SIMT_NVRTC_FAILS");
+    if (failing && (std::strcmp(failing, "1") == 0 || std::atoi(failing) == SIMT_MAJOR)) {
         program->log = program->name + "(1): error: SIMT_NVRTC_FAILS is set\n1 error detected in the compilation of \"" + program->name + "\".\n";
         return COMPILATION;
     }
     program->log = "";
-    program->ptx = "// SIMT ptx of " + stem(program->name) + "\n.version 8.7\n";
+    const std::string target = arch.substr(arch.find('_') + 1), kernels = "SIMT kernels of " + stem(program->name) + ":" + kernels_of(*program, definitions) + "\n";
+    program->ptx = "//\n// " + kernels + ".version " + (SIMT_MAJOR == 12 ? "8.8" : "9.0") + "\n.target sm_" + target + "\n";
     // A virtual architecture gives PTX alone.
-    if (arch.substr(0, 3) == "sm_") program->cubin = "SIMT cubin of " + stem(program->name) + "\n";
+    if (arch.substr(0, 3) == "sm_") {
+        simt::Elf elf = {{0x7F, 'E', 'L', 'F'}, 2, 1, 1, SIMT_MAJOR == 12 ? simt::Elf::CUDA_12 : simt::Elf::CUDA_13, SIMT_MAJOR == 12 ? uint8_t(7) : uint8_t(8), {}, 2, 190, 1, 0, 0, 0, 0, {}};
+        elf.flags = uint32_t(std::atoi(target.c_str())) << (SIMT_MAJOR == 12 ? 0 : 8);
+        program->cubin = std::string(reinterpret_cast<const char*>(&elf), sizeof elf) + kernels;
+        program->cubin.push_back(0);
+    }
+    ++compiled.files;
     return SUCCESS;
 }
 API nvrtcGetProgramLogSize(Program* program, size_t* out) {

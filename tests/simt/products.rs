@@ -36,6 +36,8 @@ struct Case {
     /// Added to the address of A, in bytes.
     offset: u64,
     workspace: usize,
+    /// Which of the algorithms that the heuristic names.
+    algorithm: usize,
 }
 
 const PLAIN: Case = Case {
@@ -51,6 +53,7 @@ const PLAIN: Case = Case {
     gap: 0,
     offset: 0,
     workspace: 0,
+    algorithm: 0,
 };
 
 fn size_of(ty: u32) -> usize {
@@ -142,13 +145,20 @@ fn run(driver: &Driver, case: Case) -> i32 {
     let most = 1u64 << 20;
     blas!(blas, "cublasLtMatmulPreferenceSetAttribute", preference => Handle, 1 => i32, &most => *const u64, 8 => usize);
     let [la, lb, ld] = [a, b, d].map(|matrix| matrix.layout(&blas));
-    // cublasLtMatmulHeuristicResult_t, which begins with the algorithm.
-    let (mut found, mut n_found) = ([0u64; 16], 0);
+    // cublasLtMatmulHeuristicResult_t: the algorithm, workspace, status and waves, and more.
+    let (mut results, mut n_found) = ([[0u64; 12]; 8], 0);
     let status = blas!(blas, "cublasLtMatmulAlgoGetHeuristic", handle => Handle, desc => Handle, la => Handle, lb => Handle,
-        ld => Handle, ld => Handle, preference => Handle, 1 => i32, found.as_mut_ptr() => *mut u64, &mut n_found => *mut i32);
+        ld => Handle, ld => Handle, preference => Handle, 8 => i32, results.as_mut_ptr() => *mut [u64; 12],
+        &mut n_found => *mut i32);
     if status != OK {
         return status;
     }
+    assert_eq!(n_found, 8);
+    let found = &results[case.algorithm];
+    let mut checked = [0u64; 12];
+    let status = blas!(blas, "cublasLtMatmulAlgoCheck", handle => Handle, desc => Handle, la => Handle, lb => Handle,
+        ld => Handle, ld => Handle, found.as_ptr() => *const u64, checked.as_mut_ptr() => *mut u64);
+    assert_eq!((status, checked[..9].to_vec()), (OK, found[..9].to_vec()), "its workspace is that of the heuristic");
     let workspace = driver.allocate(case.workspace.max(1));
     let (alpha, beta) = (1.0f32, case.beta);
     let status = blas!(blas, "cublasLtMatmul", handle => Handle, desc => Handle, &alpha => *const f32, a_device => u64, la => Handle,
@@ -182,10 +192,14 @@ fn products_in_every_layout() {
         let bit = |i: u32| bits >> i & 1 == 1;
         let case = Case { transposed: [bit(0), bit(1)], by_rows: [bit(2), bit(3), bit(4)], ..PLAIN };
         assert_eq!(run(&driver, case), OK);
-        assert_eq!(run(&driver, Case { input: BF16, gap: 3, bias: true, beta: 1.0, ..case }), OK);
-        assert_eq!(run(&driver, Case { input: BF16, output: BF16, k: 3, ..case }), OK);
+        assert_eq!(run(&driver, Case { gap: 3, bias: true, beta: 1.0, ..case }), OK);
+        assert_eq!(run(&driver, Case { input: BF16, output: BF16, k: 3, gap: 1, bias: true, ..case }), OK);
+        assert_eq!(run(&driver, Case { input: BF16, k: 3, gap: 1, beta: 1.0, ..case }), OK);
     }
     assert_eq!(run(&driver, Case { m: 37, n: 50, k: 129, ..PLAIN }), OK);
+    for algorithm in 0..8 {
+        assert_eq!(run(&driver, Case { m: 37, n: 50, k: 129, workspace: 1 << 20, algorithm, ..PLAIN }), OK);
+    }
 }
 
 #[test]
@@ -196,6 +210,13 @@ fn products_that_are_refused() {
     // The preference did not say that A may be anywhere.
     assert_eq!(run(&driver, Case { offset: 128, ..PLAIN }), NOT_SUPPORTED);
     assert!(driver.last_error().contains("matrix A"), "{}", driver.last_error());
+    // Nobody says that the bias is bf16, and the real one would read f32.
+    assert_eq!(run(&driver, Case { input: BF16, gap: 1, k: 3, bias: true, ..PLAIN }), NOT_SUPPORTED);
+    // The real one has algorithms for some of these.
+    assert_eq!(run(&driver, Case { input: BF16, ..PLAIN }), NOT_SUPPORTED);
+    assert!(driver.last_error().contains("odd leading dimension"), "{}", driver.last_error());
+    // Later algorithms split every sum.
+    assert_eq!(run(&driver, Case { algorithm: 1, ..PLAIN }), INVALID_VALUE);
     // Many terms want a workspace.
     assert_eq!(run(&driver, Case { k: 5000, ..PLAIN }), INVALID_VALUE);
     assert_eq!(run(&driver, Case { k: 5000, workspace: 1 << 20, ..PLAIN }), OK);

@@ -88,6 +88,7 @@ struct Registration {
     Kernel kernel;
     template <class... A> Registration(const char* module, const char* name, int max_threads, void (*body)(A...)) {
         using T = Trampoline<A...>;
+        static_assert(T::signature.bytes <= 4096, "drivers before CUDA 12.1's take 4 KiB of parameters");
         kernel = Kernel{module, name, max_threads, int(sizeof...(A)), T::signature.params, T::signature.bytes,
                         T::call, reinterpret_cast<void (*)()>(body), nullptr};
         register_kernel(&kernel);
@@ -151,6 +152,7 @@ template <class T> inline T shuffled(Shuffle kind, u32 mask, T value, u32 arg, i
     static void name(__VA_ARGS__);                                                                   \
     static ::simt::Registration name##_registration(SIMT_MODULE, #name, max_threads, &name);         \
     static void name(__VA_ARGS__)
+#define GRID_CONSTANT
 #define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) KERNEL(name, max_threads, __VA_ARGS__)
 #define SHARED(T, name, count)                                                                       \
     static ::simt::SharedSlot name##_slot;                                                           \

@@ -3,6 +3,7 @@
 #include "streams.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -28,7 +29,12 @@ Random& draws() {
     return random;
 }
 
-double now() { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+std::atomic<u64> pretended_nanoseconds{0};
+
+double now() {
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration<double, std::milli>(since).count() + double(pretended_nanoseconds) * 1e-6;
+}
 
 std::shared_ptr<Stream> default_stream() {
     static thread_local const std::shared_ptr<Stream> stream = [] {
@@ -193,6 +199,24 @@ Code wait_event(void* handle, void* event_handle) {
     stream->queue.push_back(std::move(op));
     if (stream == default_stream()) drain_locked(lock, stream);
     return stream->error;
+}
+
+void pretend(double milliseconds) { pretended_nanoseconds += u64(milliseconds * 1e6); }
+
+static bool has_work_locked(const Stream& stream) {
+    return stream.busy || std::any_of(stream.queue.begin(), stream.queue.end(), [](const Op& op) { return bool(op.run); });
+}
+
+bool has_work(const std::shared_ptr<Stream>& stream) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return has_work_locked(*stream);
+}
+
+bool thread_has_work() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return std::any_of(streams.begin(), streams.end(), [](const auto& entry) {
+        return entry.second->owner == std::this_thread::get_id() && has_work_locked(*entry.second);
+    });
 }
 
 Code drain(const std::shared_ptr<Stream>& stream) {

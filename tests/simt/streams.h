@@ -50,6 +50,11 @@ Code destroy_event(void* handle);
 Code submit(void* stream, std::function<Code()> run, std::vector<u64> refers);
 Code record(void* event, void* stream);
 Code wait_event(void* stream, void* event);
+// Lets the device's clock, which events read, advance by so many milliseconds.
+void pretend(double milliseconds);
+// Whether a stream, or any of the calling thread's, has something to run.
+bool has_work(const std::shared_ptr<Stream>& stream);
+bool thread_has_work();
 // Runs what must have run when the call returns.
 Code drain(const std::shared_ptr<Stream>& stream);
 Code drain_event(const std::shared_ptr<Event>& event);

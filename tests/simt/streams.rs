@@ -2,6 +2,7 @@
 
 use super::driver::{Driver, Handle, call};
 use crate::device::SEEDS;
+use std::ffi::CStr;
 
 const N: usize = 256;
 
@@ -62,15 +63,46 @@ fn a_pinned_buffer_used_again_too_early() {
     }
 }
 
-#[test]
-fn pageable_memory_is_read_during_the_call() {
-    let Some(driver) = Driver::new() else { return };
-    let (stream, device) = (driver.stream(), driver.allocate(N * 4));
-    let (mut host, mut result) = (vec![1.0; N], vec![0.0; N]);
+/// Uploads pageable memory, which is then written to, and given back; what the device has got.
+fn of_pageable(driver: &Driver, mode: &CStr, n: usize, then: impl FnOnce(Vec<f32>) -> Option<Vec<f32>>) -> Vec<f32> {
+    driver.stand_in().set_pageable(mode);
+    let (stream, device) = (driver.stream(), driver.allocate(n * 4));
+    let (host, mut result) = (vec![1.0; n], vec![0.0; n]);
     assert_eq!(driver.upload(device, &host, stream), 0);
-    host.fill(2.0);
+    let _kept = then(host);
     assert_eq!(driver.download(&mut result, device, stream), 0);
-    assert_eq!(result, [1.0; N]);
+    assert_eq!(driver.synchronize(stream), 0);
+    result
+}
+
+#[test]
+fn pageable_memory_is_read_during_the_call_or_late() {
+    let Some(driver) = Driver::new() else { return };
+    let overwritten = |mut host: Vec<f32>| {
+        host.fill(2.0);
+        Some(host)
+    };
+    assert_eq!(of_pageable(&driver, c"staged", N, overwritten), [1.0; N]);
+    assert_eq!(of_pageable(&driver, c"sync", N, overwritten), [1.0; N]);
+    assert_eq!(of_pageable(&driver, c"late", N, overwritten), [2.0; N], "where the device reads it when it gets there");
+    assert_eq!(of_pageable(&driver, c"late", N, Some), [1.0; N]);
+    // So large that the system takes it back at once.
+    let gone = of_pageable(&driver, c"late", 1 << 24, |_| None);
+    assert!(gone.iter().all(|x| x.is_nan()), "memory that is gone");
+}
+
+/// What comes late is not there when the call returns.
+#[test]
+fn pageable_memory_is_written_late() {
+    let Some(driver) = Driver::new() else { return };
+    driver.stand_in().set_pageable(c"late");
+    let (stream, device, mut host) = (driver.stream(), driver.allocate(N * 4), vec![0.0; N]);
+    assert_eq!(driver.upload(device, &[1.0; N], stream), 0);
+    assert_eq!(driver.synchronize(stream), 0);
+    assert_eq!(driver.download(&mut host, device, stream), 0);
+    assert!(host.iter().all(|x| x.is_nan()));
+    assert_eq!(driver.synchronize(stream), 0);
+    assert_eq!(host, [1.0; N]);
 }
 
 #[test]

@@ -1,9 +1,15 @@
 //! The same command gives the same bytes, whatever the number of threads.
 
-use crate::common::{Sandbox, assert_same_run, fixture, run_contents, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
+use std::collections::BTreeMap;
 
 /// The run directory of a run with dropout, clipping, chunks and an evaluation on the way.
-fn run(model: &str, more: &[&str]) -> std::collections::BTreeMap<String, Vec<u8>> {
+fn run(model: &str, more: &[&str]) -> BTreeMap<String, Vec<u8>> {
+    run_with(model, more, None)
+}
+
+/// [`run`] with the instructions that `HBT_CPU` names.
+fn run_with(model: &str, more: &[&str], instructions: Option<&str>) -> BTreeMap<String, Vec<u8>> {
     let sandbox = Sandbox::with_groups(18);
     let path = fixture(model);
     // 16 rows of about 20 tokens in chunks of 64: several chunks a step.
@@ -11,7 +17,9 @@ fn run(model: &str, more: &[&str]) -> std::collections::BTreeMap<String, Vec<u8>
     let mut args = train(&path, &sets);
     args.extend(["--set", "eval_steps=2"]);
     more.iter().for_each(|set| args.extend(["--set", set]));
-    sandbox.hbt(&args).ok();
+    let mut command = sandbox.command(&args);
+    instructions.map(|set| command.env("HBT_CPU", set));
+    Done::new(command.output().unwrap()).ok();
     let mut contents = run_contents(&sandbox, "run");
     contents.remove("config.toml");
     contents
@@ -34,6 +42,21 @@ fn the_number_of_threads_does_not_matter() {
             let other = run(model, &[threads, precision]);
             assert_same_run(&one, &other, &format!("{model}, {precision}, threads=1 and {threads}"));
         }
+    }
+}
+
+/// AVX2 and AVX-512 give the same bytes: processors of both kinds train the same model.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_width_of_the_vectors_does_not_matter() {
+    use hbt::backend::cpu::Instructions;
+    if matches!(Instructions::of_processor(), Instructions::Baseline | Instructions::Avx2) {
+        eprintln!("skipped: no AVX-512 on this processor");
+        return;
+    }
+    for precision in ["precision=f32", "precision=bf16"] {
+        let [narrow, wide] = ["avx2", "avx512"].map(|set| run_with("bert", &[precision], Some(set)));
+        assert_same_run(&narrow, &wide, &format!("AVX2 and AVX-512, {precision}"));
     }
 }
 

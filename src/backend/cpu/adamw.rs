@@ -1,9 +1,9 @@
-//! AdamW in one pass over a parameter, and the sum of squares for gradient clipping.
+//! AdamW in one pass over every parameter, and the sums of squares for gradient clipping.
 
 use super::math::{load, simd, store, sum_of};
 use super::split::{RowsMut, for_rows};
 use super::{Cpu, CpuElement};
-use crate::backend::{AdamW, AdamWStep};
+use crate::backend::{AdamW, AdamWParameter, AdamWStep};
 use rayon::join;
 
 /// Elements in one task; fixed, so that a sum does not depend on the number of threads.
@@ -104,13 +104,21 @@ fn grad_scale(squares: &[f32], max_grad_norm: f32) -> f32 {
 
 pub fn step<E: CpuElement>(args: AdamW<Cpu<E>>) {
     args.check();
-    let scalars = Scalars::new(&args.step, args.weight_decay, args.grad_squares.as_slice());
-    let n_spans = args.weight.len().div_ceil(SPAN);
-    let grad = args.grad.as_slice();
+    let AdamW { parameters, grad_squares, step } = args;
+    let grad_squares = grad_squares.as_slice();
+    for parameter in parameters {
+        update(&Scalars::new(&step, parameter.weight_decay, grad_squares), parameter);
+    }
+}
+
+fn update<E: CpuElement>(scalars: &Scalars, parameter: AdamWParameter<Cpu<E>>) {
+    let AdamWParameter { weight, master, grad, m, v, .. } = parameter;
+    let n_spans = weight.len().div_ceil(SPAN);
+    let grad = grad.as_slice();
     // Spans take the part of rows here.
-    let moments = (RowsMut::new(args.m.as_mut_slice(), SPAN), RowsMut::new(args.v.as_mut_slice(), SPAN));
-    let master = args.master.map(|master| RowsMut::new(master.as_mut_slice(), SPAN));
-    let state = (RowsMut::new(args.weight.as_mut_slice(), SPAN), (master, moments));
+    let moments = (RowsMut::new(m.as_mut_slice(), SPAN), RowsMut::new(v.as_mut_slice(), SPAN));
+    let master = master.map(|master| RowsMut::new(master.as_mut_slice(), SPAN));
+    let state = (RowsMut::new(weight.as_mut_slice(), SPAN), (master, moments));
     for_rows(
         n_spans,
         1,

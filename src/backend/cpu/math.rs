@@ -4,30 +4,36 @@
 //! instruction set that the processor may have. Multiplications and additions are never contracted, so the
 //! instruction set does not change a result.
 
+use super::instructions::arch;
 use crate::backend::Element;
 
-/// Runs `f` compiled for the best instruction set of this processor (AVX-512, AVX2 or the baseline). `f` has to be a
+/// Runs `f` compiled for the [instructions](super::Instructions) that this process uses. `f` has to be a
 /// closure marked `#[inline(always)]`: one that is not inlined stays compiled for the baseline.
 #[inline(always)]
 pub fn simd<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+    arch().dispatch(f)
 }
 
 /// One AVX-512 register of f32, whatever the processor: the accumulators of a sum, so that all processors group it alike,
 /// and what rows of small matrices are padded to a multiple of.
 pub const LANES: usize = 16;
 
+/// Joins all lanes, two halves at a time.
 #[inline(always)]
-fn fold(acc: [f32; LANES]) -> f32 {
+fn fold(mut acc: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
-    let mut acc = acc;
     while width > 0 {
         for i in 0..width {
-            acc[i] += acc[i + width];
+            acc[i] = join(acc[i], acc[i + width]);
         }
         width /= 2;
     }
     acc[0]
+}
+
+#[inline(always)]
+fn sum(acc: [f32; LANES]) -> f32 {
+    fold(acc, |a, b| a + b)
 }
 
 /// `sum_i f(x_i)`
@@ -43,7 +49,7 @@ pub fn sum_of<E: Element>(x: &[E], f: impl Fn(f32) -> f32) -> f32 {
     for (a, &v) in acc.iter_mut().zip(rest) {
         *a += f(v.to_f32());
     }
-    fold(acc)
+    sum(acc)
 }
 
 /// `sum_i f(x_i, y_i, w_i)`
@@ -59,7 +65,7 @@ pub fn sum_of_three<E: Element>(x: &[E], y: &[E], w: &[E], f: impl Fn(f32, f32, 
     for (((a, x), y), w) in acc.iter_mut().zip(rx).zip(ry).zip(rw) {
         *a += f(x.to_f32(), y.to_f32(), w.to_f32());
     }
-    fold(acc)
+    sum(acc)
 }
 
 /// `sum_i a_i b_i`
@@ -75,23 +81,25 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     for ((s, &x), &y) in acc.iter_mut().zip(ra).zip(rb) {
         *s += x * y;
     }
-    fold(acc)
+    sum(acc)
 }
 
 /// The largest value; negative infinity for an empty row.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
+    // As one instruction has it.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut acc = [f32::NEG_INFINITY; LANES];
     for c in chunks {
         for l in 0..LANES {
-            acc[l] = if c[l] > acc[l] { c[l] } else { acc[l] };
+            acc[l] = larger(acc[l], c[l]);
         }
     }
     for (a, &v) in acc.iter_mut().zip(rest) {
-        *a = if v > *a { v } else { *a };
+        *a = larger(*a, v);
     }
-    acc.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    fold(acc, larger)
 }
 
 /// `out = x` widened.

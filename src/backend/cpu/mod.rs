@@ -10,6 +10,7 @@ mod embedding;
 mod gelu;
 mod gemm;
 mod info_nce;
+mod instructions;
 mod layer_norm;
 pub mod math;
 mod pooling;
@@ -19,6 +20,7 @@ mod split;
 
 pub use element::CpuElement;
 pub use gemm::has_fast_bf16;
+pub use instructions::Instructions;
 
 use super::ops::check_columns;
 use super::*;
@@ -134,6 +136,7 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     // rustfmt leaves the rows as they are.
     traced_ops! {
+        zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) => xs.iter_mut().for_each(|x| rows::zero(x.as_mut_slice()));
         cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) => {
             assert_eq!(x.len(), out.len(), "cast: lengths");
             rows::cast(x.as_slice(), out.as_mut_slice());
@@ -197,8 +200,12 @@ impl<E: CpuElement> Backend for Cpu<E> {
             pooling::l2_normalize_backward(y, inv_norm, d);
         info_nce_rows(&self, args: InfoNceRows<Self>) => info_nce::rows(args);
         info_nce_columns(&self, args: InfoNceColumns<Self>) => info_nce::columns(args);
-        sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) =>
-            out.as_mut_slice()[slot] = adamw::sum_of_squares(x.as_slice()) as f32;
+        sum_of_squares(&self, xs: &[&Tensor<Self, f32>], out: &mut Tensor<Self, f32>) => {
+            assert_eq!(xs.len(), out.len(), "sum_of_squares: sums");
+            for (x, out) in xs.iter().zip(out.as_mut_slice()) {
+                *out = adamw::sum_of_squares(x.as_slice()) as f32;
+            }
+        };
         adamw(&self, args: AdamW<Self>) => adamw::step(args);
         adamw_rows(&self, args: AdamWRows<Self>) => adamw_rows::step(args);
         adamw_catch_up(&self, args: AdamWCatchUp<Self>) => adamw_rows::catch_up(args);

@@ -1,21 +1,54 @@
-//! AdamW in one pass over a parameter, and the sum of squares for gradient clipping.
+//! AdamW in one pass over every parameter, and the sums of squares for gradient clipping.
 
 use super::launch::{Arg, Grid, args};
+use super::tensor_list::{LIST_THREADS, TensorBlocks, TensorList};
 use super::{Cuda, CudaElement, Tensor};
 use crate::Result;
-use crate::backend::{AdamW, AdamWStep};
+use crate::backend::{AdamW, AdamWParameter, AdamWStep};
 
-/// As in kernels/adamw.cu: threads of an update and elements each of them has, threads and elements of a sum.
+/// As in kernels/adamw.cu: threads of an update, elements each of them has, parameters in a launch.
 const THREADS: usize = 512;
 const UPDATED: usize = 4;
-const SQUARES_THREADS: usize = 256;
-const SPAN: usize = 64 * 256;
+const MOST_PARAMETERS: usize = 76;
+
+/// `AdamWList` of kernels/adamw.cu.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+struct AdamWList {
+    w: [u64; MOST_PARAMETERS],
+    copy: [u64; MOST_PARAMETERS],
+    m: [u64; MOST_PARAMETERS],
+    v: [u64; MOST_PARAMETERS],
+    grad: [u64; MOST_PARAMETERS],
+    keep: [f32; MOST_PARAMETERS],
+    blocks: TensorBlocks<MOST_PARAMETERS>,
+}
+
+impl AdamWList {
+    fn new<E: CudaElement>(parameters: &[AdamWParameter<Cuda<E>>], step: &AdamWStep) -> Self {
+        let lens = parameters.iter().map(|parameter| parameter.weight.len());
+        let blocks = TensorBlocks::new(lens, UPDATED * THREADS);
+        let mut list = AdamWList { blocks, ..bytemuck::Zeroable::zeroed() };
+        for (i, parameter) in parameters.iter().enumerate() {
+            let weight = parameter.weight.buffer().address();
+            (list.w[i], list.copy[i]) = match &parameter.master {
+                Some(master) => (master.buffer().address(), weight),
+                None => (weight, 0),
+            };
+            list.m[i] = parameter.m.buffer().address();
+            list.v[i] = parameter.v.buffer().address();
+            list.grad[i] = parameter.grad.buffer().address();
+            [list.keep[i], ..] = step.scalars(parameter.weight_decay);
+        }
+        list
+    }
+}
 
 /// The weights in f32 and their rounded copy, null where they are f32 themselves.
 pub(super) fn weights<E: CudaElement>(
     weight: &mut Tensor<Cuda<E>, E>,
     master: Option<&mut Tensor<Cuda<E>, f32>>,
-) -> [Arg; 2] {
+) -> [Arg<'static>; 2] {
     match master {
         Some(master) => [Arg::from(master), Arg::from(weight)],
         None => [Arg::from(weight), Arg::pointer(0)],
@@ -24,47 +57,34 @@ pub(super) fn weights<E: CudaElement>(
 
 pub(super) fn step<E: CudaElement>(cuda: &Cuda<E>, args: AdamW<Cuda<E>>) -> Result<()> {
     args.check();
-    let AdamW { weight, master, grad, m, v, grad_squares, step, weight_decay } = args;
-    let (n, n_squares) = (weight.len(), grad_squares.len());
-    let [keep, rate, inv_sqrt_c2] = step.scalars(weight_decay);
+    let AdamW { parameters, grad_squares, step } = args;
+    // The rate and the correction are the same whatever the decay.
+    let [_, rate, inv_sqrt_c2] = step.scalars(0.0);
     let AdamWStep { beta1, beta2, eps, max_grad_norm, .. } = step;
-    let [w, copy] = weights(weight, master);
-    let args = args![
-        w,
-        copy,
-        m,
-        v,
-        grad,
-        grad_squares,
-        beta1,
-        beta2,
-        eps,
-        keep,
-        rate,
-        inv_sqrt_c2,
-        max_grad_norm,
-        n,
-        n_squares
-    ];
-    cuda.launch("adamw", "adamw", Grid::new(n.div_ceil(UPDATED * THREADS), THREADS), args)
+    for parameters in parameters.chunks(MOST_PARAMETERS) {
+        let list = AdamWList::new(parameters, &step);
+        let n_squares = grad_squares.len();
+        let args =
+            args![Arg::of_struct(&list), grad_squares, beta1, beta2, eps, rate, inv_sqrt_c2, max_grad_norm, n_squares];
+        cuda.launch("adamw", "adamw", Grid::new(list.blocks.n_blocks(), THREADS), args)?;
+    }
+    Ok(())
 }
 
 pub(super) fn sum_of_squares<E: CudaElement>(
     cuda: &Cuda<E>,
-    x: &Tensor<Cuda<E>, f32>,
+    xs: &[&Tensor<Cuda<E>, f32>],
     out: &mut Tensor<Cuda<E>, f32>,
-    slot: usize,
 ) -> Result<()> {
-    assert!(slot < out.len(), "sum_of_squares: slot {slot} of {}", out.len());
-    let n = x.len();
-    // At least one, as the sum of nothing is to be written too.
-    let blocks = n.div_ceil(SPAN).max(1);
-    // The partial sums are f64.
-    let partials = &cuda.scratch(2 * blocks)?;
-    let args = args![partials, &*out, x, slot, n];
-    cuda.launch("adamw", "sum_of_squares", Grid::new(blocks, SQUARES_THREADS), args)?;
-    if blocks == 1 {
-        return Ok(());
-    }
-    cuda.launch("adamw", "add_squares", Grid::new(1, SQUARES_THREADS), args![out, partials, slot, blocks])
+    assert_eq!(xs.len(), out.len(), "sum_of_squares: sums");
+    let out = out.buffer().address();
+    TensorList::of(xs.iter().copied()).try_for_each(|(first, list)| {
+        let n_blocks = list.blocks.n_blocks();
+        // The partial sums are f64.
+        let partials = &cuda.scratch(2 * n_blocks)?;
+        let of_list = Arg::of_struct(&list);
+        cuda.launch("adamw", "sum_of_squares", Grid::new(n_blocks, LIST_THREADS), args![partials, of_list])?;
+        let out = Arg::pointer(out + (first * size_of::<f32>()) as u64);
+        cuda.launch("adamw", "add_squares", Grid::new(list.len(), LIST_THREADS), args![out, partials, of_list])
+    })
 }

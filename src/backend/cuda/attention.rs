@@ -62,6 +62,11 @@ macro_rules! tensor_cores {
 const TENSOR_CORES: [TensorCores; 3] =
     [tensor_cores!(32, 128, 32), tensor_cores!(64, 128, 32), tensor_cores!(128, 256, 16)];
 
+/// Whether bf16 heads of this size have kernels of their own.
+pub(super) fn has_tensor_cores(head_size: usize) -> bool {
+    TENSOR_CORES.iter().any(|kernels| kernels.head_size == head_size)
+}
+
 impl TensorCores {
     /// Those for this head size, if there are any.
     fn of<E: CudaElement>(head_size: usize) -> Option<&'static Self> {

@@ -1,14 +1,16 @@
 //! What all operations of one device share.
 
 use super::driver::{Context, Module, Stream};
-use super::gemm::Blas;
-use super::images;
+use super::gemm::{Blas, timing_is_wanted};
+use super::images::{self, Images, Progress};
 use super::launch::{Kernel, Scratch};
 use super::memory::{Arena, DeviceBuffer};
 use super::probe::require;
+use super::transfer::Staging;
+use super::workload::{Instances, Kernels};
 use crate::{Error, Result};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 type KernelName = (&'static str, &'static str, Option<&'static str>);
 
@@ -16,11 +18,17 @@ type KernelName = (&'static str, &'static str, Option<&'static str>);
 pub(super) struct Device {
     /// Dropped in this order: what uses a thing before the thing.
     kernels: Mutex<HashMap<KernelName, Arc<Kernel>>>,
-    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    /// By the file's name and whether it is all of it, not only the instances that were prepared.
+    modules: Mutex<HashMap<(&'static str, bool), Arc<Module>>>,
+    images: Images,
+    /// The instances that were prepared.
+    instances: OnceLock<Instances>,
     scratch: Mutex<Option<DeviceBuffer<f32>>>,
     /// What fills the caches in benchmarks.
     filler: Mutex<Option<DeviceBuffer<u8>>>,
     pub blas: Mutex<Blas>,
+    /// What uploads go through.
+    pub staging: Mutex<Staging>,
     /// The stream of all kernels and products.
     pub compute: Stream,
     /// The stream of batches on their way to the device.
@@ -38,9 +46,12 @@ impl Device {
         Ok(Device {
             kernels: Mutex::default(),
             modules: Mutex::default(),
+            images: Images::new(&context),
+            instances: OnceLock::new(),
             scratch: Mutex::default(),
             filler: Mutex::default(),
-            blas: Mutex::new(Blas::new(&context, &arena)?),
+            blas: Mutex::new(Blas::new(&context, &arena, timing_is_wanted(separate_memory)?)?),
+            staging: Mutex::new(Staging::new(&context)?),
             compute,
             copies,
             arena,
@@ -60,19 +71,43 @@ impl Device {
             return Ok(kernel.clone());
         }
         let full_name = suffix.map_or(name.to_owned(), |suffix| format!("{name}_{suffix}"));
-        let function = self.module(module)?.function(&full_name)?;
-        let kernel = Arc::new(Kernel::new(function, &self.context));
+        let function = match self.module(module, false)?.function(&full_name)? {
+            Some(function) => function,
+            // An instance that was not expected.
+            None => self.module(module, true)?.function(&full_name)?.ok_or_else(|| {
+                Error::other(format!("cuda: kernels/{module}.cu, as it was compiled, has no kernel {full_name}"))
+            })?,
+        };
+        let kernel = Arc::new(Kernel::new(function));
         kernels.insert((module, name, suffix), kernel.clone());
         Ok(kernel)
     }
 
-    fn module(&self, name: &'static str) -> Result<Arc<Module>> {
+    /// Compiles what has to be, side by side, and loads it.
+    pub fn prepare(&self, kernels: Kernels, is_f32: bool, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+        let mut names = images::names();
+        let instances = match kernels {
+            Kernels::Of(workload) => {
+                names.retain(|name| workload.needs(name, is_f32));
+                workload.instances(is_f32)
+            }
+            Kernels::All => Instances::new(),
+            Kernels::AsUsed => return Ok(()),
+        };
+        let instances = self.instances.get_or_init(|| instances);
+        self.images.prepare(&names, instances, say)?;
+        names.into_iter().try_for_each(|name| self.module(name, false).map(drop))
+    }
+
+    /// A file's module, with all of it or with the instances that were prepared.
+    fn module(&self, name: &'static str, whole: bool) -> Result<Arc<Module>> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules.get(name) {
+        if let Some(module) = modules.get(&(name, whole)) {
             return Ok(module.clone());
         }
-        let module = Arc::new(images::load(&self.context, name)?);
-        modules.insert(name, module.clone());
+        let instances = self.instances.get().filter(|_| !whole).map_or(&[][..], Vec::as_slice);
+        let module = Arc::new(self.images.load(name, instances)?);
+        modules.insert((name, whole), module.clone());
         Ok(module)
     }
 

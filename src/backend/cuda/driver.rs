@@ -3,24 +3,18 @@
 //! One context a device (the primary one, which other libraries in the process share). Every method that calls the
 //! driver binds it to the calling thread first.
 
+use super::api::{Status, driver as sys};
 use crate::{Error, Result};
-use cudarc::driver::{result, sys};
+use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, CUfunction_attribute, CUstream_flags};
 use std::cell::Cell;
 use std::ffi::{CString, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
-use sys::CUdevice_attribute_enum as Attribute;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Turns a driver's answer into an error that says what hbt was doing.
-pub(super) fn check(code: sys::CUresult, doing: &str) -> Result<()> {
-    match code {
-        sys::CUresult::CUDA_SUCCESS => Ok(()),
-        code => {
-            let error = result::DriverError(code);
-            let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("no description");
-            Err(Error::other(format!("cuda: {doing} failed: {code:?} ({text})")))
-        }
-    }
+pub(super) fn check(status: Status, doing: &str) -> Result<()> {
+    status.ok().map_err(|status| Error::other(format!("cuda: {doing} failed: {}", sys::describe(status))))
 }
 
 /// Starts or stops what profiles the calling thread's context, if anything does.
@@ -33,13 +27,13 @@ pub(super) fn profiler(on: bool) -> Result<()> {
 /// A device with its primary context.
 pub(super) struct Context {
     context: sys::CUcontext,
+    /// Tells it from all others that this process opens, also from one that is gone and had the same handle.
+    id: u64,
     device: sys::CUdevice,
     /// Such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
     /// Compute capability, major and minor.
     pub capability: (u32, u32),
-    /// The newest CUDA version that the driver supports, as 12080 for 12.8.
-    pub driver_version: i32,
     /// Shared memory that a block may ask for, in bytes.
     pub max_shared_bytes: usize,
 }
@@ -49,46 +43,42 @@ unsafe impl Send for Context {}
 // SAFETY: as above; the driver locks its own state.
 unsafe impl Sync for Context {}
 
+/// The last [`Context::id`].
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
-    /// The context that is bound to this thread.
-    static BOUND: Cell<sys::CUcontext> = const { Cell::new(ptr::null_mut()) };
+    /// The context that was last bound to this thread, which may be gone; 0 for none.
+    static BOUND: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Context {
     /// The device `ordinal`, whose driver is known to be there.
     pub fn new(ordinal: i32) -> Result<Arc<Self>> {
-        result::init().map_err(|e| e.0).or_else(|code| check(code, "starting the driver"))?;
-        let device =
-            result::device::get(ordinal).map_err(|e| Error::other(format!("cuda: no device {ordinal}: {e}")))?;
-        let attribute = |attribute| {
-            // SAFETY: `device` was returned by `get`.
-            let value = unsafe { result::device::get_attribute(device, attribute) };
-            value.map_err(|e| Error::other(format!("cuda: asking for {attribute:?} failed: {e}")))
+        let failed = |doing: &'static str| {
+            move |status| Error::other(format!("cuda: {doing} of device {ordinal} failed: {}", sys::describe(status)))
         };
-        let mut driver_version = 0;
-        // SAFETY: writes one int to a place of that size.
-        check(unsafe { sys::cuDriverGetVersion(&mut driver_version) }, "asking for the driver's version")?;
+        sys::load().map_err(|why| Error::other(format!("cuda: {why}")))?;
+        sys::start().or_else(|status| check(status, "starting the driver"))?;
+        let device = sys::device(ordinal).map_err(failed("looking for the driver's handle"))?;
+        let name = sys::device_name(device).map_err(failed("asking for the name"))?;
+        let capability = sys::capability(device).map_err(failed("asking for the compute capability"))?;
+        let shared = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let max_shared_bytes = sys::attribute(device, shared).map_err(failed("asking for the shared memory"))? as usize;
         let mut context = ptr::null_mut();
         // SAFETY: `device` is a device; the context is given back when this value is dropped.
         check(unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, device) }, "opening the device")?;
-        let capability = (
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?.unsigned_abs(),
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?.unsigned_abs(),
-        );
-        let max_shared_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-        let name = result::device::get_name(device).map_err(|e| Error::other(format!("cuda: {e}")))?;
-        let max_shared_bytes = max_shared_bytes.unsigned_abs() as usize;
-        Ok(Arc::new(Self { context, device, name, capability, driver_version, max_shared_bytes }))
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Arc::new(Self { context, id, device, name, capability, max_shared_bytes }))
     }
 
     /// Makes this the calling thread's context.
     pub fn bind(&self) -> Result<()> {
-        if BOUND.get() == self.context {
+        if BOUND.get() == self.id {
             return Ok(());
         }
         // SAFETY: the context lives as long as `self`.
         check(unsafe { sys::cuCtxSetCurrent(self.context) }, "binding the context")?;
-        BOUND.set(self.context);
+        BOUND.set(self.id);
         Ok(())
     }
 
@@ -104,9 +94,6 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        if BOUND.get() == self.context {
-            BOUND.set(ptr::null_mut());
-        }
         // SAFETY: retained once in `new`. An error here has nobody to go to.
         let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
     }
@@ -127,7 +114,7 @@ impl Stream {
     pub fn new(context: &Arc<Context>) -> Result<Self> {
         context.bind()?;
         let mut stream = ptr::null_mut();
-        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
+        let flags = CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
         // SAFETY: writes one handle, destroyed when this value is dropped.
         check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "creating a stream")?;
         Ok(Self { context: context.clone(), stream })
@@ -176,8 +163,7 @@ impl Event {
     pub fn new(context: &Arc<Context>, timed: bool) -> Result<Self> {
         context.bind()?;
         let mut event = ptr::null_mut();
-        let flags =
-            if timed { sys::CUevent_flags::CU_EVENT_DEFAULT } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING };
+        let flags = if timed { CUevent_flags::CU_EVENT_DEFAULT } else { CUevent_flags::CU_EVENT_DISABLE_TIMING };
         // SAFETY: writes one handle, destroyed when this value is dropped.
         check(unsafe { sys::cuEventCreate(&mut event, flags as c_uint) }, "creating an event")?;
         Ok(Self { context: context.clone(), event })
@@ -202,7 +188,7 @@ impl Event {
         self.context.bind()?;
         // SAFETY: the event lives.
         match unsafe { sys::cuEventQuery(self.event) } {
-            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            sys::NOT_READY => Ok(false),
             code => check(code, "asking for an event").map(|()| true),
         }
     }
@@ -212,7 +198,7 @@ impl Event {
         self.context.bind()?;
         let mut milliseconds = 0.0;
         // SAFETY: writes one float.
-        check(unsafe { sys::cuEventElapsedTime_v2(&mut milliseconds, self.event, later.event) }, "reading the clock")?;
+        check(unsafe { sys::cuEventElapsedTime(&mut milliseconds, self.event, later.event) }, "reading the clock")?;
         Ok(milliseconds)
     }
 }
@@ -238,25 +224,26 @@ unsafe impl Sync for Module {}
 impl Module {
     /// Loads a fat binary, a cubin or PTX that ends with a zero byte. The error is the driver's own code, as the caller
     /// may have another image to try.
-    pub fn load(context: &Arc<Context>, image: &[u8]) -> Result<std::result::Result<Self, sys::CUresult>> {
+    pub fn load(context: &Arc<Context>, image: &[u8]) -> Result<std::result::Result<Self, Status>> {
         context.bind()?;
         let mut module = ptr::null_mut();
         // SAFETY: the image tells its own length, and the driver copies it.
         let code = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) };
-        Ok(match code {
-            sys::CUresult::CUDA_SUCCESS => Ok(Self { context: context.clone(), module }),
-            code => Err(code),
-        })
+        Ok(code.ok().map(|()| Self { context: context.clone(), module }))
     }
 
-    pub fn function(self: &Arc<Self>, name: &str) -> Result<Function> {
+    /// The kernel of that name, if the module has it.
+    pub fn function(self: &Arc<Self>, name: &str) -> Result<Option<Function>> {
         self.context.bind()?;
         let c_name = CString::new(name).expect("kernels' names have no zero byte");
         let mut function = ptr::null_mut();
         // SAFETY: the module lives.
         let code = unsafe { sys::cuModuleGetFunction(&mut function, self.module, c_name.as_ptr()) };
+        if code == sys::NOT_FOUND {
+            return Ok(None);
+        }
         check(code, &format!("looking up the kernel {name}"))?;
-        Ok(Function { _module: self.clone(), function, name: name.to_owned() })
+        Ok(Some(Function { _module: self.clone(), function, name: name.to_owned() }))
     }
 }
 
@@ -282,24 +269,20 @@ unsafe impl Sync for Function {}
 impl Function {
     /// Lets launches ask for `bytes` of dynamic shared memory, which is needed above 48 KiB.
     pub fn allow_shared(&self, bytes: usize) -> Result<()> {
-        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the function lives.
         let code = unsafe { sys::cuFuncSetAttribute(self.function, attribute, bytes as i32) };
         check(code, &format!("asking for {bytes} bytes of shared memory for {}", self.name))
     }
 
-    /// Size in bytes of each parameter, or nothing where the driver is older than CUDA 12.4 and cannot tell.
-    pub fn parameter_sizes(&self, context: &Context) -> Option<Vec<usize>> {
-        const WITH_PARAMETER_INFO: i32 = 12_040;
-        if context.driver_version < WITH_PARAMETER_INFO {
-            return None;
-        }
+    /// Size in bytes of each parameter, or nothing where the driver cannot tell.
+    pub fn parameter_sizes(&self) -> Option<Vec<usize>> {
         let mut sizes = Vec::new();
         loop {
             let (mut offset, mut size) = (0, 0);
             // SAFETY: writes two sizes; the function lives.
-            match unsafe { sys::cuFuncGetParamInfo(self.function, sizes.len(), &mut offset, &mut size) } {
-                sys::CUresult::CUDA_SUCCESS => sizes.push(size),
+            match unsafe { sys::cuFuncGetParamInfo(self.function, sizes.len(), &mut offset, &mut size) }? {
+                Status::SUCCESS => sizes.push(size),
                 _ => return Some(sizes),
             }
         }

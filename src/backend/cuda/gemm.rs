@@ -3,22 +3,35 @@
 //! A row-major matrix is the transpose of a column-major one, which is what cuBLASLt is best at: `out = op(a) op(b)` is
 //! computed as `out^T = op(b)^T op(a)^T`.
 //!
-//! A plan is what cuBLASLt's heuristic found for a shape: asking it costs more than a small product. The number of
+//! A plan is an algorithm for a shape: asking cuBLASLt's heuristic costs more than a small product. The number of
 //! tokens differs from chunk to chunk, so plans are made for it rounded up, where it is not a leading dimension: the
-//! product itself has the exact size, and the same sizes always take the same algorithm.
+//! product itself has the exact size, and the same sizes always take the same algorithm. Which of those that the heuristic
+//! names is the fastest is [timed](timing) the first time that a machine sees the rounded shape, and [kept](choices).
 
+mod choices;
+mod padding;
+mod plan;
+mod timing;
+
+pub(super) use timing::is_wanted as timing_is_wanted;
+
+use super::api::cublaslt::{self, CublasLt, NOT_SUPPORTED};
+use super::api::{Opened, Status};
 use super::driver::{Context, Stream};
 use super::memory::{Arena, DeviceBuffer};
 use super::{Cuda, CudaElement};
 use crate::backend::{Backend, Gemm, Tensor, Value};
 use crate::{Error, Result};
-use cudarc::cublaslt::{result, sys};
-use std::collections::HashMap;
-use std::ffi::c_void;
+use choices::Choices;
+use cudarc::cublaslt::sys;
+use plan::Plan;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, PoisonError};
-use sys::cublasLtMatmulDescAttributes_t as DescAttribute;
-use sys::cublasLtMatmulPreferenceAttributes_t as PrefAttribute;
-use sys::cublasLtMatrixLayoutAttribute_t as LayoutAttribute;
+
+/// What products that are split over their sum may work in. NVIDIA recommends 32 MiB for Hopper and 4 MiB before; the weight
+/// gradients of a layer have too few tiles for any large GPU, and need it everywhere.
+const WORKSPACE: usize = 32 << 20;
 
 /// Element types of a matrix, as cuBLASLt names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +54,22 @@ impl MatrixType {
             MatrixType::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
         }
     }
+
+    fn bytes(self) -> usize {
+        match self {
+            MatrixType::F32 => 4,
+            MatrixType::Bf16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for MatrixType {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            MatrixType::F32 => "f32",
+            MatrixType::Bf16 => "bf16",
+        })
+    }
 }
 
 /// What a plan is made for. `m`, `n` and `k` as in [`Gemm`], those rounded up that no leading dimension depends on.
@@ -55,6 +84,8 @@ struct Shape {
     output: MatrixType,
     has_bias: bool,
     accumulate: bool,
+    /// Whether lines of bf16 are as far apart as [`padding`] lays them.
+    is_padded: bool,
 }
 
 impl Shape {
@@ -62,6 +93,36 @@ impl Shape {
         let m = if self.trans_a { self.m } else { rounded(self.m) };
         let k = if self.trans_a && !self.trans_b { rounded(self.k) } else { self.k };
         Shape { m, k, ..self }
+    }
+
+    /// Types, and lengths and number of the lines, of cuBLASLt's A, B and D: our `b`, `a` and `out`.
+    fn matrices(self) -> [(MatrixType, usize, usize); 3] {
+        let Shape { m, n, k, input, output, .. } = self;
+        let (a_len, a_lines) = if self.trans_b { (k, n) } else { (n, k) };
+        let (b_len, b_lines) = if self.trans_a { (m, k) } else { (k, m) };
+        [(input, a_len, a_lines), (input, b_len, b_lines), (output, n, m)]
+    }
+
+    /// Elements from one line to the next, of the same.
+    fn leading_dimensions(self) -> [usize; 3] {
+        let of = |(ty, len, _)| if self.is_padded && ty == MatrixType::Bf16 { padding::padded(len) } else { len };
+        self.matrices().map(of)
+    }
+}
+
+/// `64 x 768 x 33 (m x n x k), bf16 to f32, a transposed, added`: for messages, and by which choices are kept.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Shape { m, n, k, input, output, .. } = self;
+        write!(f, "{m} x {n} x {k} (m x n x k), {input} to {output}")?;
+        let traits = [
+            (self.trans_a, ", a transposed"),
+            (self.trans_b, ", b transposed"),
+            (self.has_bias, ", with bias"),
+            (self.accumulate, ", added"),
+            (self.is_padded, ", padded"),
+        ];
+        traits.iter().filter(|(has, _)| *has).try_for_each(|(_, name)| f.write_str(name))
     }
 }
 
@@ -73,86 +134,82 @@ fn rounded(n: usize) -> usize {
 /// cuBLASLt with its plans.
 pub(super) struct Blas {
     plans: HashMap<Shape, Plan>,
+    /// Rounded shapes that cuBLASLt has no algorithm for as they are.
+    padded: HashSet<Shape>,
+    /// `None` where the heuristic's first algorithm is taken untimed.
+    choices: Option<Choices>,
+    lt: &'static Opened<CublasLt>,
     handle: sys::cublasLtHandle_t,
     workspace: DeviceBuffer<u8>,
+    /// What is timed adds to other memory than the result's.
+    scratch: Arc<Arena>,
 }
 
 // SAFETY: a handle may be used from any thread, one at a time; it is behind a mutex.
 unsafe impl Send for Blas {}
 
-struct Plan {
-    desc: sys::cublasLtMatmulDesc_t,
-    /// Of cuBLASLt's A, B and D, which are our `b`, `a` and `out`.
-    layouts: [sys::cublasLtMatrixLayout_t; 3],
-    algo: sys::cublasLtMatmulAlgo_t,
-}
+/// What cuBLASLt gives, or its reason for not giving it.
+type Answer<T> = std::result::Result<T, Status>;
 
-fn check<T>(answer: std::result::Result<T, result::CublasError>, doing: &str) -> Result<T> {
-    answer.map_err(|error| Error::other(format!("cuda: cuBLASLt: {doing} failed: {error}")))
+fn failed(lt: &CublasLt, status: Status, doing: &str) -> Error {
+    Error::other(format!("cuda: cuBLASLt: {doing} failed: {}", lt.name(status)))
 }
 
 impl Blas {
-    pub fn new(context: &Arc<Context>, arena: &Arc<Arena>) -> Result<Self> {
+    /// `is_timed`: whether algorithms are timed where the choice is not known.
+    pub fn new(context: &Arc<Context>, arena: &Arc<Arena>, is_timed: bool) -> Result<Self> {
+        let lt = cublaslt::get().expect("the device was found fit for use").map_err(Error::other)?;
         context.bind()?;
-        // What NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before.
-        let bytes = if context.capability >= (9, 0) { 32 << 20 } else { 4 << 20 };
-        let workspace = DeviceBuffer::new(arena, bytes)?;
-        let handle = check(result::create_handle(), "starting")?;
-        Ok(Blas { plans: HashMap::new(), handle, workspace })
+        let workspace = DeviceBuffer::new(arena, WORKSPACE)?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: writes one handle, destroyed when this value is dropped.
+        let status = unsafe { lt.cublasLtCreate(&mut handle) };
+        status.ok().map_err(|status| failed(lt, status, "starting"))?;
+        let choices = if is_timed { timing::choices(context, lt) } else { None };
+        let scratch = Arena::new(context, true);
+        Ok(Blas { plans: HashMap::new(), padded: HashSet::new(), choices, lt, handle, workspace, scratch })
     }
 
     /// Queues a product of that shape.
-    fn run(&mut self, stream: &Stream, shape: Shape, operands: Operands) -> Result<()> {
+    fn run(&mut self, stream: &Stream, arena: &Arc<Arena>, shape: Shape, operands: Operands) -> Result<()> {
         stream.context.bind()?;
+        let padded = Shape { is_padded: true, ..shape };
+        let can_be_padded = padded.leading_dimensions() != shape.leading_dimensions();
+        if !self.padded.contains(&shape.rounded()) {
+            match self.run_as_it_is(stream, shape, operands) {
+                Ok(()) => return Ok(()),
+                Err(NOT_SUPPORTED) if can_be_padded => self.padded.insert(shape.rounded()),
+                Err(status) => return Err(failed(self.lt, status, &format!("the product {shape}"))),
+            };
+        }
+        padding::with_padding(stream, arena, shape, operands, |operands| {
+            self.run_as_it_is(stream, padded, operands)
+                .map_err(|status| failed(self.lt, status, &format!("the product {padded}")))
+        })
+    }
+
+    fn run_as_it_is(&mut self, stream: &Stream, shape: Shape, operands: Operands) -> Answer<()> {
         let rounded = shape.rounded();
         let key = if self.plans.contains_key(&shape) { shape } else { rounded };
         if self.run_planned(stream, key, shape, operands).is_ok() {
             return Ok(());
         }
         // An algorithm found for the rounded size may not take this one; from now on it has its own.
-        check(self.run_planned(stream, shape, shape, operands), &format!("the product {shape:?}"))
+        self.run_planned(stream, shape, shape, operands)
     }
 
     /// The product with the plan `key`, which is made if it is not there.
-    fn run_planned(
-        &mut self,
-        stream: &Stream,
-        key: Shape,
-        shape: Shape,
-        operands: Operands,
-    ) -> std::result::Result<(), result::CublasError> {
+    fn run_planned(&mut self, stream: &Stream, key: Shape, shape: Shape, operands: Operands) -> Answer<()> {
         if !self.plans.contains_key(&key) {
-            let plan = Plan::new(self.handle, key, self.workspace.len())?;
+            let mut plan = Plan::new(self.lt, self.handle, key, &self.workspace)?;
+            // What serves one size only, because the algorithm for all like it does not, is not worth the time.
+            if key == shape.rounded() {
+                self.choose(&mut plan, stream, shape, operands);
+            }
             self.plans.insert(key, plan);
         }
         let plan = &self.plans[&key];
-        plan.resize(shape)?;
-        if shape.has_bias {
-            plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &operands.bias)?;
-        }
-        let (one, beta) = (1.0f32, if shape.accumulate { 1.0f32 } else { 0.0 });
-        let [layout_a, layout_b, layout_d] = plan.layouts;
-        // SAFETY: the layouts have the sizes of the tensors, which `Gemm::check` compared; scalars are read at the call.
-        unsafe {
-            result::matmul(
-                self.handle,
-                plan.desc,
-                (&raw const one).cast(),
-                (&raw const beta).cast(),
-                operands.b as *const c_void,
-                layout_a,
-                operands.a as *const c_void,
-                layout_b,
-                operands.out as *const c_void,
-                layout_d,
-                operands.out as *mut c_void,
-                layout_d,
-                &plan.algo,
-                self.workspace.address() as *mut c_void,
-                self.workspace.len(),
-                stream.raw().cast(),
-            )
-        }
+        plan.run(&plan.algorithm, self.handle, stream, shape, operands, &self.workspace)
     }
 }
 
@@ -169,107 +226,7 @@ impl Drop for Blas {
     fn drop(&mut self) {
         self.plans.clear();
         // SAFETY: created in `new`.
-        let _ = unsafe { result::destroy_handle(self.handle) };
-    }
-}
-
-impl Plan {
-    fn new(
-        handle: sys::cublasLtHandle_t,
-        shape: Shape,
-        workspace: usize,
-    ) -> std::result::Result<Self, result::CublasError> {
-        let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let desc = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
-        let mut plan =
-            Plan { desc, layouts: [std::ptr::null_mut(); 3], algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] } };
-        let types = [shape.input, shape.input, shape.output];
-        for ((layout, (rows, columns)), ty) in plan.layouts.iter_mut().zip(extents(shape)).zip(types) {
-            *layout = result::create_matrix_layout(ty.raw(), rows, columns, rows as i64)?;
-        }
-        plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(shape.trans_b))?;
-        plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(shape.trans_a))?;
-        if shape.has_bias {
-            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
-            plan.set_desc(DescAttribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
-        }
-        plan.algo = plan.choose(handle, workspace)?;
-        Ok(plan)
-    }
-
-    /// Gives the layouts the exact sizes.
-    fn resize(&self, shape: Shape) -> std::result::Result<(), result::CublasError> {
-        for (&layout, (rows, columns)) in self.layouts.iter().zip(extents(shape)) {
-            let set = |attribute, value: u64| {
-                // SAFETY: the attribute is 64 bits.
-                unsafe {
-                    result::set_matrix_layout_attribute(layout, attribute, (&raw const value).cast(), size_of::<u64>())
-                }
-            };
-            set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_ROWS, rows)?;
-            set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_COLS, columns)?;
-        }
-        Ok(())
-    }
-
-    /// The attribute has to be as large as `T`.
-    fn set_desc<T: Copy>(&self, attribute: DescAttribute, value: &T) -> std::result::Result<(), result::CublasError> {
-        // SAFETY: `value` is readable for its own size; the callers pass the attribute's type.
-        unsafe { result::set_matmul_desc_attribute(self.desc, attribute, (&raw const *value).cast(), size_of::<T>()) }
-    }
-
-    fn choose(
-        &self,
-        handle: sys::cublasLtHandle_t,
-        workspace: usize,
-    ) -> std::result::Result<sys::cublasLtMatmulAlgo_t, result::CublasError> {
-        // Partial products may be added up in f32 only, in an order that does not depend on time.
-        let reductions = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
-        let [a, b, d] = self.layouts;
-        // SAFETY: all handles live; both attributes have the sizes of the values given.
-        unsafe {
-            let preference = result::create_matmul_pref()?;
-            let set = |attribute, value: *const c_void, size| {
-                result::set_matmul_pref_attribute(preference, attribute, value, size)
-            };
-            let found = set(
-                PrefAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                (&raw const workspace).cast(),
-                size_of::<usize>(),
-            )
-            .and_then(|()| {
-                set(
-                    PrefAttribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                    (&raw const reductions).cast(),
-                    size_of::<u32>(),
-                )
-            })
-            .and_then(|()| result::get_matmul_algo_heuristic(handle, self.desc, a, b, d, d, preference));
-            result::destroy_matmul_pref(preference)?;
-            found.map(|found| found.algo)
-        }
-    }
-}
-
-/// Rows and columns of cuBLASLt's A, B and D as they lie in memory, column-major without gaps.
-fn extents(shape: Shape) -> [(u64, u64); 3] {
-    let (m, n, k) = (shape.m as u64, shape.n as u64, shape.k as u64);
-    let a = if shape.trans_b { (k, n) } else { (n, k) };
-    let b = if shape.trans_a { (m, k) } else { (k, m) };
-    [a, b, (n, m)]
-}
-
-impl Drop for Plan {
-    fn drop(&mut self) {
-        // SAFETY: created in `new`; a null layout was never made.
-        unsafe {
-            for layout in self.layouts {
-                if !layout.is_null() {
-                    let _ = result::destroy_matrix_layout(layout);
-                }
-            }
-            let _ = result::destroy_matmul_desc(self.desc);
-        }
+        let _ = unsafe { self.lt.cublasLtDestroy(self.handle) };
     }
 }
 
@@ -293,6 +250,7 @@ pub(super) fn gemm<E: CudaElement, C: Value>(cuda: &Cuda<E>, args: Gemm<Cuda<E>,
         output,
         has_bias: args.bias.is_some(),
         accumulate: args.accumulate,
+        is_padded: false,
     };
     let operands = Operands {
         a: address(args.a),
@@ -301,5 +259,5 @@ pub(super) fn gemm<E: CudaElement, C: Value>(cuda: &Cuda<E>, args: Gemm<Cuda<E>,
         out: args.out.buffer().address(),
     };
     let mut blas = cuda.device.blas.lock().unwrap_or_else(PoisonError::into_inner);
-    blas.run(&cuda.device.compute, shape, operands)
+    blas.run(&cuda.device.compute, &cuda.device.arena, shape, operands)
 }

@@ -13,7 +13,7 @@ const COLUMNS: usize = 32;
 const COLUMN_THREADS: usize = 256;
 
 /// `MASKS` of kernels/info_nce.cu.
-fn masks<E: CudaElement>(c: &Candidates<Cuda<E>>, margin: f32) -> [Arg; 9] {
+fn masks<E: CudaElement>(c: &Candidates<Cuda<E>>, margin: f32) -> [Arg<'static>; 9] {
     [
         c.row_labels.into(),
         c.column_labels.into(),

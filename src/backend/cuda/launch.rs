@@ -8,18 +8,37 @@ use crate::backend::{Dropout, Ints, Tensor, Value};
 use std::ffi::c_void;
 use std::sync::Arc;
 
-/// A kernel's argument: up to 24 bytes.
+/// A kernel's argument.
 #[derive(Clone, Copy)]
-pub(super) struct Arg {
-    words: [u64; 3],
-    size: usize,
+pub(super) enum Arg<'a> {
+    /// Up to 24 bytes.
+    Value {
+        /// They are the first of these.
+        words: [u64; 3],
+        /// How many.
+        size: usize,
+    },
+    /// A struct, where it lies.
+    Struct(&'a [u8]),
 }
 
-impl Arg {
+impl<'a> Arg<'a> {
     fn new<T: bytemuck::NoUninit>(value: T) -> Self {
         let mut words = [0; 3];
         bytemuck::bytes_of_mut(&mut words)[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
-        Arg { words, size: size_of::<T>() }
+        Arg::Value { words, size: size_of::<T>() }
+    }
+
+    /// A struct that the kernel declares alike.
+    pub fn of_struct<T: bytemuck::NoUninit>(value: &'a T) -> Self {
+        Arg::Struct(bytemuck::bytes_of(value))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Arg::Value { words, size } => &bytemuck::bytes_of(words)[..*size],
+            Arg::Struct(bytes) => bytes,
+        }
     }
 
     /// An address.
@@ -30,7 +49,7 @@ impl Arg {
 
 macro_rules! arg_from {
     ($($type:ty)+) => {
-        $(impl From<$type> for Arg {
+        $(impl From<$type> for Arg<'_> {
             fn from(value: $type) -> Self {
                 Arg::new(value)
             }
@@ -39,19 +58,19 @@ macro_rules! arg_from {
 }
 arg_from!(f32 i32 u32 i64 u64);
 
-impl From<usize> for Arg {
+impl From<usize> for Arg<'_> {
     fn from(value: usize) -> Self {
         Arg::new(value as i64)
     }
 }
 
-impl From<bool> for Arg {
+impl From<bool> for Arg<'_> {
     fn from(value: bool) -> Self {
         Arg::new(i32::from(value))
     }
 }
 
-impl From<Option<Dropout>> for Arg {
+impl From<Option<Dropout>> for Arg<'_> {
     /// `struct Dropout` of kernels/philox.cuh.
     fn from(dropout: Option<Dropout>) -> Self {
         Arg::new(match dropout {
@@ -61,43 +80,43 @@ impl From<Option<Dropout>> for Arg {
     }
 }
 
-impl<T: Value> From<&DeviceBuffer<T>> for Arg {
+impl<T: Value> From<&DeviceBuffer<T>> for Arg<'_> {
     fn from(buffer: &DeviceBuffer<T>) -> Self {
         Arg::pointer(buffer.address())
     }
 }
 
-impl<E: CudaElement, T: Value> From<&Tensor<Cuda<E>, T>> for Arg {
+impl<E: CudaElement, T: Value> From<&Tensor<Cuda<E>, T>> for Arg<'_> {
     fn from(tensor: &Tensor<Cuda<E>, T>) -> Self {
         tensor.buffer().into()
     }
 }
 
-impl<E: CudaElement, T: Value> From<&mut Tensor<Cuda<E>, T>> for Arg {
+impl<E: CudaElement, T: Value> From<&mut Tensor<Cuda<E>, T>> for Arg<'_> {
     fn from(tensor: &mut Tensor<Cuda<E>, T>) -> Self {
         tensor.buffer().into()
     }
 }
 
-impl<E: CudaElement, T: Value> From<Option<&Tensor<Cuda<E>, T>>> for Arg {
+impl<E: CudaElement, T: Value> From<Option<&Tensor<Cuda<E>, T>>> for Arg<'_> {
     fn from(tensor: Option<&Tensor<Cuda<E>, T>>) -> Self {
         tensor.map_or(Arg::pointer(0), Arg::from)
     }
 }
 
-impl<E: CudaElement, T: Value> From<Option<&mut Tensor<Cuda<E>, T>>> for Arg {
+impl<E: CudaElement, T: Value> From<Option<&mut Tensor<Cuda<E>, T>>> for Arg<'_> {
     fn from(tensor: Option<&mut Tensor<Cuda<E>, T>>) -> Self {
         tensor.map_or(Arg::pointer(0), Arg::from)
     }
 }
 
-impl<E: CudaElement> From<Ints<'_, Cuda<E>>> for Arg {
+impl<E: CudaElement> From<Ints<'_, Cuda<E>>> for Arg<'_> {
     fn from(ints: Ints<Cuda<E>>) -> Self {
         Arg::pointer(ints.buffer().address() + (ints.start() * size_of::<i32>()) as u64)
     }
 }
 
-impl<E: CudaElement> From<Option<Ints<'_, Cuda<E>>>> for Arg {
+impl<E: CudaElement> From<Option<Ints<'_, Cuda<E>>>> for Arg<'_> {
     fn from(ints: Option<Ints<Cuda<E>>>) -> Self {
         ints.map_or(Arg::pointer(0), Arg::from)
     }
@@ -109,7 +128,7 @@ pub(super) struct Scratch {
     pub(super) address: u64,
 }
 
-impl From<&Scratch> for Arg {
+impl From<&Scratch> for Arg<'_> {
     fn from(scratch: &Scratch) -> Self {
         Arg::pointer(scratch.address)
     }
@@ -152,10 +171,10 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub fn new(function: Function, context: &super::driver::Context) -> Self {
+    pub fn new(function: Function) -> Self {
         /// What every launch may ask for.
         const WITHOUT_ASKING: usize = 48 << 10;
-        let parameter_sizes = function.parameter_sizes(context);
+        let parameter_sizes = function.parameter_sizes();
         Kernel { function, parameter_sizes, shared_bytes: WITHOUT_ASKING.into() }
     }
 }
@@ -185,7 +204,7 @@ impl<E: CudaElement> Cuda<E> {
         let name = &kernel.function.name;
         if let Some(sizes) = &kernel.parameter_sizes {
             assert!(
-                args.iter().map(|arg| arg.size).eq(sizes.iter().copied()),
+                args.iter().map(|arg| arg.bytes().len()).eq(sizes.iter().copied()),
                 "{name}: its parameters are {sizes:?} bytes"
             );
         }
@@ -195,8 +214,8 @@ impl<E: CudaElement> Cuda<E> {
             kernel.function.allow_shared(grid.shared_bytes)?;
             kernel.shared_bytes.store(grid.shared_bytes, Relaxed);
         }
-        let mut words: Vec<[u64; 3]> = args.iter().map(|arg| arg.words).collect();
-        let mut parameters: Vec<*mut c_void> = words.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+        // The driver copies what they point to, and writes nothing.
+        let mut parameters: Vec<*mut c_void> = args.iter().map(|arg| arg.bytes().as_ptr().cast_mut().cast()).collect();
         // SAFETY: the arguments have the sizes of the kernel's parameters, as just checked (drivers before CUDA 12.4 cannot
         // tell, but launch the same kernels), and come in the order and with the types that kernels/ gives, as the tests of
         // each operation see. The operation's check() sized the buffers, which live on until work queued later uses them.

@@ -4,10 +4,10 @@
 //! Pieces go back at once, though queued work may still use them: whatever is queued later on the compute stream runs
 //! later, and copies on another stream wait for an event of the compute stream first.
 
+use super::api::driver as sys;
 use super::driver::{Context, Stream, check};
 use crate::Result;
-use crate::backend::{Purpose, Value};
-use cudarc::driver::sys;
+use crate::backend::{MemoryUse, Purpose, Value};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,9 @@ struct State {
     slabs: Vec<(u64, usize)>,
     /// Free pieces by address.
     free: BTreeMap<u64, usize>,
+    /// Bytes of all pieces that are taken, and the most of them since somebody asked.
+    held: u64,
+    peak: u64,
 }
 
 impl State {
@@ -75,12 +78,28 @@ impl Arena {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is taken. The peak is counted anew from here on.
+    pub fn memory_use(&self) -> Result<MemoryUse> {
+        let (free, total) = self.context.memory()?;
+        let mut state = self.lock();
+        let (held, slabs) = (state.held, state.slabs.iter().map(|&(_, len)| len as u64).sum());
+        let peak = std::mem::replace(&mut state.peak, held);
+        let reserved = if self.separate { held } else { slabs };
+        Ok(MemoryUse { held, peak, reserved, in_use: (total - free) as u64 })
+    }
+
     /// `bytes`, or a little more: the address.
     fn take(&self, bytes: usize) -> Result<u64> {
-        if self.separate {
-            return self.ask(bytes);
-        }
-        let bytes = bytes.next_multiple_of(ALIGNMENT);
+        // Where nothing but the buffer's own bytes may be touched, it has no others.
+        let address = if self.separate { self.ask(bytes)? } else { self.piece(bytes.next_multiple_of(ALIGNMENT))? };
+        let mut state = self.lock();
+        state.held += bytes.next_multiple_of(ALIGNMENT) as u64;
+        state.peak = state.peak.max(state.held);
+        Ok(address)
+    }
+
+    /// A piece of a slab.
+    fn piece(&self, bytes: usize) -> Result<u64> {
         if let Some(address) = self.lock().take(bytes) {
             return Ok(address);
         }
@@ -98,8 +117,10 @@ impl Arena {
     }
 
     fn give(&self, address: u64, bytes: usize) {
+        let bytes = bytes.next_multiple_of(ALIGNMENT);
+        self.lock().held -= bytes as u64;
         if !self.separate {
-            return self.lock().give(address, bytes.next_multiple_of(ALIGNMENT));
+            return self.lock().give(address, bytes);
         }
         // SAFETY: `ask` gave it, and it is given back once.
         let _ = self.context.bind().map(|()| unsafe { sys::cuMemFree_v2(address) });
@@ -110,7 +131,7 @@ impl Arena {
         let mut address = 0;
         // SAFETY: writes one address.
         match unsafe { sys::cuMemAlloc_v2(&mut address, bytes) } {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            sys::OUT_OF_MEMORY => {
                 let (free, total) = self.context.memory().unwrap_or_default();
                 let state = format!(" ({} of {} MiB of the device are free)", free >> 20, total >> 20);
                 Err(Purpose::refused(bytes, &state))
@@ -164,19 +185,6 @@ impl<T: Value> DeviceBuffer<T> {
         // SAFETY: within the buffer.
         let code = unsafe { sys::cuMemsetD8Async(self.address, 0, len * size_of::<T>(), stream.raw()) };
         check(code, "clearing memory")
-    }
-
-    /// Copies from pageable memory, which may be changed when this returns.
-    pub(super) fn upload(&mut self, stream: &Stream, from: &[T]) -> Result<()> {
-        assert!(from.len() <= self.len, "upload: {} values into {}", from.len(), self.len);
-        if from.is_empty() {
-            return Ok(());
-        }
-        stream.context.bind()?;
-        // SAFETY: within both. The driver has read pageable memory when the call returns.
-        let code =
-            unsafe { sys::cuMemcpyHtoDAsync_v2(self.address, from.as_ptr().cast(), size_of_val(from), stream.raw()) };
-        check(code, "copying to the device")
     }
 
     /// Copies elements from `start` on to the host, when all work queued before is done.

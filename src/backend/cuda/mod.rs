@@ -8,6 +8,7 @@
 
 mod adamw;
 mod adamw_rows;
+mod api;
 mod attention;
 mod device;
 mod driver;
@@ -23,10 +24,14 @@ mod partials;
 mod pooling;
 mod probe;
 mod rows;
+mod tensor_list;
 mod transfer;
+mod workload;
 
+pub use images::Progress;
 pub use memory::DeviceBuffer;
-pub use probe::{CudaDevice, CudaProbe, probe, require};
+pub use probe::{CudaDevice, CudaProbe, libraries, probe, require};
+pub use workload::{Kernels, Workload};
 
 use super::*;
 use device::Device;
@@ -36,19 +41,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use transfer::{Arrival, Pinned, Readback};
-
-/// Where this build's kernels come from, in words.
-pub fn kernels_origin() -> String {
-    images::origin()
-}
-
-/// Makes ready the kernels for `device` that this build does not hold; `say` hears how many files have to be compiled.
-///
-/// # Errors
-/// There is no NVRTC, or it does not know this GPU.
-pub fn prepare_kernels(device: &CudaDevice, say: &dyn Fn(usize)) -> Result<()> {
-    images::prepare(device.capability, say)
-}
 
 /// Bytes that are free on the GPU `ordinal`.
 ///
@@ -71,7 +63,9 @@ pub struct Cuda<E> {
 }
 
 impl<E: CudaElement> Cuda<E> {
-    /// The GPU `ordinal`, in the driver's order.
+    /// The GPU `ordinal`, in the driver's order. The first time that a machine computes a product of a shape, it times
+    /// cuBLASLt's algorithms and keeps the choice in the cache, from where every later run has it;
+    /// `HBT_CUBLASLT_TUNE=off` takes what cuBLASLt's heuristic names first.
     ///
     /// # Errors
     /// No driver, no such GPU, one older than sm_80, no cuBLASLt.
@@ -80,13 +74,22 @@ impl<E: CudaElement> Cuda<E> {
         Self::open(ordinal, separate)
     }
 
-    /// As [`Cuda::new`], with every buffer taken from the driver, so that a checker of memory accesses (compute-sanitizer,
+    /// As [`Cuda::new`], with every buffer taken from the driver and nothing timed, so that a checker of memory accesses (compute-sanitizer,
     /// the tests' stand-in) sees where each one ends. The environment variable `HBT_CUDA_MEMORY=separate` does the same.
     ///
     /// # Errors
     /// As [`Cuda::new`].
     pub fn with_separate_memory(ordinal: usize) -> Result<Self> {
         Self::open(ordinal, true)
+    }
+
+    /// Makes ready the kernels that will be launched, and loads them, so that nothing of that happens in the middle
+    /// of other work; `say` hears of every file that had to be compiled. To be called before anything is computed.
+    ///
+    /// # Errors
+    /// There is no way to kernels that the driver takes.
+    pub fn prepare(&self, kernels: Kernels, say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+        self.device.prepare(kernels, E::IS_F32, say)
     }
 
     fn open(ordinal: usize, separate_memory: bool) -> Result<Self> {
@@ -137,6 +140,10 @@ impl<E: CudaElement> Backend for Cuda<E> {
         driver::profiler(on).map(|()| true)
     }
 
+    fn memory_use(&self) -> Result<Option<MemoryUse>> {
+        self.device.arena.memory_use().map(Some)
+    }
+
     fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let mut buffer = DeviceBuffer::new(&self.device.arena, len)?;
         buffer.zero(&self.device.compute, len)?;
@@ -144,7 +151,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut DeviceBuffer<T>) -> Result<()> {
-        to.upload(&self.device.compute, from)
+        self.upload_staged(from, to)
     }
 
     fn download<T: Value>(&self, from: &DeviceBuffer<T>, start: usize, to: &mut [T]) -> Result<()> {
@@ -187,6 +194,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
 
     // rustfmt leaves the rows as they are.
     traced_ops! {
+        zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) => rows::zero_all(self, xs)?;
         cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) => rows::cast(self, x, out)?;
         copy_rows(&self, x: &Tensor<Self, f32>, start: usize, out: &mut Tensor<Self, f32>) => {
             let (width, n) = (out.row_len(), out.len());
@@ -235,7 +243,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
         ) => pooling::l2_normalize_forward(self, x, out, inv_norm)?;
         l2_normalize_backward(&self, y: &Tensor<Self, f32>, inv_norm: &Tensor<Self, f32>, d: &mut Tensor<Self, f32>) =>
             pooling::l2_normalize_backward(self, y, inv_norm, d)?;
-        sum_of_squares(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, slot: usize) =>
-            adamw::sum_of_squares(self, x, out, slot)?;
+        sum_of_squares(&self, xs: &[&Tensor<Self, f32>], out: &mut Tensor<Self, f32>) =>
+            adamw::sum_of_squares(self, xs, out)?;
     }
 }

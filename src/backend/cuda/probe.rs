@@ -1,15 +1,15 @@
 //! What there is of CUDA on this machine, found out without using it.
 
+use super::api::driver::{self as sys, Unusable};
+use super::api::{OLDEST_TOOLKIT, Status, cublaslt, nvrtc};
 use super::images;
-use cudarc::cublaslt;
-use cudarc::driver::{result, sys};
 
 /// What is there of CUDA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CudaProbe {
     /// No driver library on this machine.
     NoDriver,
-    /// There is a driver, but it refuses to work; its own name for the reason, such as `CUDA_ERROR_NO_DEVICE`.
+    /// There is a driver, but it does not work: why, in its own words where it has some, such as `CUDA_ERROR_NO_DEVICE`.
     Refused(String),
     /// A working driver.
     Driver {
@@ -33,19 +33,20 @@ pub struct CudaDevice {
 
 /// Looks for a driver and its devices. Creates no context, so it takes no GPU memory.
 pub fn probe() -> CudaProbe {
-    // SAFETY: only opens and closes the driver's shared library. Anything else in cudarc panics without one.
-    if !unsafe { sys::is_culib_present() } {
-        return CudaProbe::NoDriver;
+    match sys::load() {
+        Err(Unusable::Absent) => return CudaProbe::NoDriver,
+        Err(why) => return CudaProbe::Refused(why.to_string()),
+        Ok(()) => {}
     }
     match look() {
         Ok((version, devices)) => CudaProbe::Driver { version, devices },
-        Err(error) => CudaProbe::Refused(format!("{:?}", error.0)),
+        Err(status) => CudaProbe::Refused(sys::name(status)),
     }
 }
 
 /// The oldest GPUs whose instructions the kernels use, and the oldest driver whose functions are called.
 const OLDEST_GPU: (u32, u32) = (8, 0);
-const OLDEST_DRIVER: (u32, u32) = (12, 0);
+const OLDEST_DRIVER: (u32, u32) = (OLDEST_TOOLKIT, 0);
 
 /// The GPU `ordinal` if hbt can compute on it; else why not and what to do, as the first half of a sentence.
 ///
@@ -77,46 +78,71 @@ pub fn require(ordinal: usize) -> Result<CudaDevice, String> {
             "{name} is sm_{major}{minor}, and the kernels need sm_80 (Ampere) or newer; take another GPU"
         ));
     }
-    // SAFETY: only opens and closes the library.
-    if !unsafe { cublaslt::sys::is_culib_present() } {
-        return Err(
-            "cuBLASLt, which multiplies matrices, is not there; install it (pip install nvidia-cublas, then put \
-                    its lib folder on LD_LIBRARY_PATH)"
-                .to_owned(),
-        );
+    match cublaslt::get() {
+        Some(Ok(_)) => {}
+        Some(Err(why)) => return Err(format!("{why}; install a newer cuBLASLt ({})", pip("nvidia-cublas"))),
+        None => {
+            let install = pip("nvidia-cublas");
+            return Err(format!("cuBLASLt, which multiplies matrices, is not there; install it ({install})"));
+        }
     }
     if !images::can_be_had() {
-        return Err("this hbt was built without nvcc, and NVRTC, which would compile its kernels now, is not there \
-                    either; install it (pip install nvidia-cuda-nvrtc, then put its lib folder on LD_LIBRARY_PATH)"
-            .to_owned());
+        return Err(format!(
+            "this hbt was built without nvcc, and NVRTC, which would compile its kernels now, is not there either; \
+             install it ({})",
+            pip("nvidia-cuda-nvrtc")
+        ));
     }
     Ok(device)
 }
 
-fn look() -> Result<((u32, u32), Vec<CudaDevice>), result::DriverError> {
-    result::init()?;
-    let mut version = 0;
-    // SAFETY: the driver is there and initialized, and writes one int to a place of that size.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
-    let devices = (0..result::device::get_count()?).map(device).collect::<Result<_, _>>()?;
-    // The driver gives 12080 for 12.8.
-    Ok(((version.unsigned_abs() / 1000, version.unsigned_abs() % 1000 / 10), devices))
+/// How to install one of the toolkit's libraries, of the driver's major version. From CUDA 13 on, the packages have no
+/// version in their names.
+pub(super) fn pip(package: &str) -> String {
+    let suffix = match sys::version() {
+        Ok(version) if version / 1000 == 12 => "-cu12",
+        _ => "",
+    };
+    format!("pip install {package}{suffix}, then put its lib folder on LD_LIBRARY_PATH")
 }
 
-fn device(ordinal: i32) -> Result<CudaDevice, result::DriverError> {
-    use sys::CUdevice_attribute_enum as Attribute;
-    let device = result::device::get(ordinal)?;
-    let attribute = |attribute| {
-        // SAFETY: `device` was returned by `get`.
-        unsafe { result::device::get_attribute(device, attribute) }.map(i32::unsigned_abs)
+/// What `hbt info` says of the libraries and the kernels, each with a name: versions, where they are, and by which way the
+/// GPU `ordinal`, if there is one that can be used, gets its kernels. To find that out, the smallest of them is loaded.
+pub fn libraries(ordinal: Option<usize>) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if sys::load().is_ok() {
+        lines.extend(sys::path().map(|path| ("driver", path.display().to_string())));
+        let driver = sys::version().unwrap_or_default().unsigned_abs() / 1000;
+        let note = |major| if major < driver { " (an older one, which this driver serves too)" } else { "" };
+        match cublaslt::get() {
+            Some(Ok(lt)) => lines.push(("cublaslt", format!("{lt}{}", note(lt.version.0)))),
+            Some(Err(why)) => lines.push(("cublaslt", why.to_owned())),
+            None => lines.push(("cublaslt", "none for this driver".to_owned())),
+        }
+        lines.extend(nvrtc::all().iter().map(|nvrtc| ("nvrtc", format!("{nvrtc}{}", note(nvrtc.version.0)))));
+    }
+    let serving = match ordinal.map(|ordinal| images::serving(ordinal as i32)) {
+        None => String::new(),
+        Some(Ok(way)) => format!("; here it is {way}"),
+        Some(Err(why)) => format!("; {why}"),
     };
+    lines.push(("kernels", images::origin() + &serving));
+    lines
+}
+
+fn look() -> Result<((u32, u32), Vec<CudaDevice>), Status> {
+    sys::start()?;
+    let version = sys::version()?.unsigned_abs();
+    let devices = (0..sys::n_devices()?).map(device).collect::<Result<_, _>>()?;
+    // The driver gives 12080 for 12.8.
+    Ok(((version / 1000, version % 1000 / 10), devices))
+}
+
+fn device(ordinal: i32) -> Result<CudaDevice, Status> {
+    let device = sys::device(ordinal)?;
     Ok(CudaDevice {
-        name: result::device::get_name(device)?,
-        // SAFETY: `device` was returned by `get`.
-        memory: unsafe { result::device::total_mem(device) }? as u64,
-        capability: (
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-        ),
+        name: sys::device_name(device)?,
+        memory: sys::device_memory(device)?,
+        capability: sys::capability(device)?,
     })
 }

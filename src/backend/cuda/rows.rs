@@ -1,6 +1,7 @@
-//! Casts, and copies of some rows.
+//! Zeros, casts, and copies of some rows.
 
-use super::launch::{Grid, args};
+use super::launch::{Arg, Grid, args};
+use super::tensor_list::{LIST_THREADS, TensorList};
 use super::{Cuda, CudaElement, Tensor};
 use crate::Result;
 use crate::backend::Ints;
@@ -10,6 +11,13 @@ use crate::backend::ops::{check_columns, check_shapes};
 const THREADS: usize = 256;
 const CAST: usize = 4;
 const ROWS: usize = 8;
+
+pub(super) fn zero_all<E: CudaElement>(cuda: &Cuda<E>, xs: &mut [&mut Tensor<Cuda<E>, f32>]) -> Result<()> {
+    TensorList::of(xs.iter().map(|x| &**x)).try_for_each(|(_, list)| {
+        let grid = Grid::new(list.blocks.n_blocks(), LIST_THREADS);
+        cuda.launch("rows", "zero_all", grid, args![Arg::of_struct(&list)])
+    })
+}
 
 pub(super) fn cast<E: CudaElement>(
     cuda: &Cuda<E>,

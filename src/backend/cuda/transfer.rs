@@ -1,11 +1,14 @@
-//! Copies that nobody waits for: out of pinned memory on a stream of their own, and back to it.
+//! Copies that nobody waits for: out of pinned memory, and back to it. The device reads no other memory of the host's: a
+//! copy from pageable memory may wait for the stream, or read its source long after the call, as the driver likes.
 
-use super::driver::{Context, Event, check};
+use super::api::driver as sys;
+use super::driver::{Context, Event, Stream, check};
 use super::{Cuda, CudaElement, DeviceBuffer, Tensor};
 use crate::Result;
 use crate::backend::Value;
-use cudarc::driver::sys;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
 
 /// Host memory that the device can read and write by itself.
 pub struct Pinned<T> {
@@ -59,6 +62,72 @@ impl<T> Drop for Pinned<T> {
     }
 }
 
+/// Pinned memory that uploads go through, piece after piece and round and round: a part of it is written to again when
+/// the copy out of it has happened.
+pub(super) struct Staging {
+    memory: Pinned<u8>,
+    /// Behind the last piece.
+    end: usize,
+    /// Pieces whose copies may be under way, the oldest first, and when each is done.
+    in_flight: VecDeque<(Range<usize>, Event)>,
+}
+
+impl Staging {
+    /// Much more than all that a step uploads, so that no step waits; for what is larger, pieces that the host fills while
+    /// those before them are copied.
+    const BYTES: usize = 16 << 20;
+    const PIECE: usize = Self::BYTES / 4;
+    /// What pieces begin at multiples of.
+    const ALIGNMENT: usize = 256;
+
+    pub fn new(context: &Arc<Context>) -> Result<Self> {
+        Ok(Staging { memory: Pinned::new(context, Self::BYTES)?, end: 0, in_flight: VecDeque::new() })
+    }
+
+    /// Queues the copy of `from` to the address `to` on `stream`, always the same one. `from` has been read when this
+    /// returns.
+    ///
+    /// # Safety
+    /// There are as many bytes at `to`, until the copy has happened.
+    unsafe fn upload(&mut self, stream: &Stream, from: &[u8], to: u64) -> Result<()> {
+        for (i, piece) in from.chunks(Self::PIECE).enumerate() {
+            let place = self.room(piece.len())?;
+            let staged = &mut self.memory.as_mut()[place.clone()];
+            staged.copy_from_slice(piece);
+            let to = to + (i * Self::PIECE) as u64;
+            stream.context.bind()?;
+            // SAFETY: the caller's promise; `room` gives the place to nobody else before the event, and the memory waits for
+            // the device when it is dropped.
+            let code = unsafe { sys::cuMemcpyHtoDAsync_v2(to, staged.as_ptr().cast(), staged.len(), stream.raw()) };
+            check(code, "copying to the device")?;
+            let done = Event::new(&stream.context, false)?;
+            done.record(stream)?;
+            self.in_flight.push_back((place, done));
+        }
+        Ok(())
+    }
+
+    /// The place of the next `len` bytes. Waits for the copies out of it.
+    fn room(&mut self, len: usize) -> Result<Range<usize>> {
+        let start = self.end.next_multiple_of(Self::ALIGNMENT);
+        let start = if start + len <= Self::BYTES { start } else { 0 };
+        let place = start..start + len;
+        // Copies happen in their order: with one, all before it are done.
+        let overlaps = |(piece, _): &(Range<usize>, Event)| piece.start < place.end && place.start < piece.end;
+        if let Some(last) = self.in_flight.iter().rposition(overlaps) {
+            self.in_flight[last].1.synchronize()?;
+            self.in_flight.drain(..=last);
+        }
+        while let Some((_, done)) = self.in_flight.front()
+            && done.has_happened()?
+        {
+            self.in_flight.pop_front();
+        }
+        self.end = place.end;
+        Ok(place)
+    }
+}
+
 /// A copy on its way to the device.
 pub struct Arrival(pub(super) Event);
 
@@ -92,6 +161,14 @@ impl Readback {
 }
 
 impl<E: CudaElement> Cuda<E> {
+    /// See [`Backend::upload`](crate::backend::Backend::upload).
+    pub(super) fn upload_staged<T: Value>(&self, from: &[T], to: &mut DeviceBuffer<T>) -> Result<()> {
+        assert!(from.len() <= to.len(), "upload: {} values into {}", from.len(), to.len());
+        let mut staging = self.device.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: within the buffer, whose memory is written to by nothing that is queued before the copy has happened.
+        unsafe { staging.upload(&self.device.compute, bytemuck::cast_slice(from), to.address()) }
+    }
+
     /// See [`Backend::feed`](crate::backend::Backend::feed).
     pub(super) fn feed_block(&self, from: &Pinned<i32>, len: usize, to: &mut DeviceBuffer<i32>) -> Result<Arrival> {
         assert!(len <= from.len && len <= to.len(), "feed: {len} integers of {} to {}", from.len, to.len());

@@ -19,7 +19,19 @@ use crate::backend::{Backend, Element, Ints, Tensor};
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch computes it:
 /// `w -= lr wd w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr (m / c1) / (sqrt(v / c2) + eps)`
 /// with `c = 1 - b^update` and `g` scaled so that the norm of all gradients is at most `max_grad_norm`.
+///
+/// All parameters at once: most are so small that asking a GPU for an update would take longer than the update.
 pub struct AdamW<'a, B: Backend> {
+    /// What is updated.
+    pub parameters: Vec<AdamWParameter<'a, B>>,
+    /// Sums of squares of all gradients, from [`Backend::sum_of_squares`]; read on the device.
+    pub grad_squares: &'a Tensor<B, f32>,
+    /// Scalars of this step.
+    pub step: AdamWStep,
+}
+
+/// A parameter with what [`AdamW`] makes its next value of.
+pub struct AdamWParameter<'a, B: Backend> {
     /// Working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
     /// f32 master; `None` when the working copy is f32 itself.
@@ -30,10 +42,6 @@ pub struct AdamW<'a, B: Backend> {
     pub m: &'a mut Tensor<B, f32>,
     /// Second moment.
     pub v: &'a mut Tensor<B, f32>,
-    /// Sums of squares of all gradients, from [`Backend::sum_of_squares`]; read on the device.
-    pub grad_squares: &'a Tensor<B, f32>,
-    /// Scalars of this step.
-    pub step: AdamWStep,
     /// Decay of this parameter: 0 for biases and LayerNorm.
     pub weight_decay: f32,
 }
@@ -41,9 +49,11 @@ pub struct AdamW<'a, B: Backend> {
 impl<B: Backend> AdamW<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
-        let shape = self.weight.shape();
-        check_master::<B>(shape, self.master.as_deref());
-        check_shapes("adamw", shape, [self.grad, &*self.m, &*self.v]);
+        for parameter in &self.parameters {
+            let shape = parameter.weight.shape();
+            check_master::<B>(shape, parameter.master.as_deref());
+            check_shapes("adamw", shape, [parameter.grad, &*parameter.m, &*parameter.v]);
+        }
     }
 }
 

@@ -184,6 +184,10 @@ impl<E: Element> Backend for Tally<E> {
         self.note_rows(bytes(x))
     }
 
+    fn zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) -> Result<()> {
+        self.note_rows(xs.iter().map(|x| bytes(x)).sum())
+    }
+
     fn cast(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, E>) -> Result<()> {
         self.note_rows(bytes(x) + bytes(out))
     }
@@ -333,13 +337,13 @@ impl<E: Element> Backend for Tally<E> {
         self.note_rows(bytes(args.scores) + 2 * bytes(args.state))
     }
 
-    fn sum_of_squares(&self, x: &Tensor<Self, f32>, _: &mut Tensor<Self, f32>, _: usize) -> Result<()> {
-        self.note_rows(bytes(x))
+    fn sum_of_squares(&self, xs: &[&Tensor<Self, f32>], _: &mut Tensor<Self, f32>) -> Result<()> {
+        self.note_rows(xs.iter().map(|x| bytes(x)).sum())
     }
 
     fn adamw(&self, args: AdamW<Self>) -> Result<()> {
         args.check();
-        self.note_adamw(args.grad.len())
+        self.note_adamw(args.parameters.iter().map(|parameter| parameter.grad.len()).sum())
     }
 
     fn adamw_rows(&self, args: AdamWRows<Self>) -> Result<()> {

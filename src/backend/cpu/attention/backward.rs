@@ -1,6 +1,7 @@
 //! With P the softmax, M the dropout factors and O = (P M) V:
 //! dV = (P M)^T dO, dS = P (M (dO V^T) - rowsum(dO O)), dQ = dS K scale, dK = dS^T Q scale.
 
+use super::super::instructions::arch;
 use super::super::math::{LANES, dot, exp};
 use super::super::rows::add_partials;
 use super::super::scratch;
@@ -34,7 +35,7 @@ pub fn backward<E: CpuElement>(args: AttentionBackward<Cpu<E>>) {
                 // Inputs and gradients of the sequence; two transposes; a block's two matrices of scores, and factors.
                 let len = 7 * n * d + 2 * d * np + 2 * QUERY_BLOCK * np + np;
                 scratch::with(len, |scratch| {
-                    pulp::Arch::new().dispatch(Backward { geometry, task, inputs, d_qkv, d_bias, scratch });
+                    arch().dispatch(Backward { geometry, task, inputs, d_qkv, d_bias, scratch });
                 });
             });
             add_partials(partials, 3 * hidden, 0, args.d_bias.as_mut_slice());

@@ -1,5 +1,6 @@
 //! `out = dropout(softmax(q k^T scale)) v`
 
+use super::super::instructions::arch;
 use super::super::math::{LANES, exp, max, sum_of};
 use super::super::scratch;
 use super::super::{Cpu, CpuElement};
@@ -22,7 +23,7 @@ pub fn forward<E: CpuElement>(args: AttentionForward<Cpu<E>>) {
             // q, k and v; the transpose of k; a block's scores, factors and result.
             let len = 3 * n * d + d * np + QUERY_BLOCK * (np + d) + np;
             scratch::with(len, |scratch| {
-                pulp::Arch::new().dispatch(Forward { geometry, task, qkv, lse, out, scratch });
+                arch().dispatch(Forward { geometry, task, qkv, lse, out, scratch });
             });
         });
     });

@@ -1,7 +1,8 @@
-//! Matrix multiplication: crate `gemm` for f32, kernels of our own for bf16.
+//! Matrix multiplication, with kernels of our own for f32 and for bf16.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocked;
 mod f32;
 #[cfg(target_arch = "x86_64")]
 mod pack;
@@ -11,6 +12,7 @@ mod small;
 pub use small::SmallProduct;
 
 use super::element::{CpuElement, Matrix, Start};
+use super::instructions::Instructions;
 use super::{Cpu, Value};
 use crate::backend::{Element, Gemm};
 use half::bf16;
@@ -75,27 +77,71 @@ impl CpuElement for bf16 {
 /// `out = start + a b` by whatever this processor has for it.
 fn multiply_bf16<C: Element>(out: &mut [C], start: Start<C>, a: Matrix<bf16>, b: Matrix<bf16>) {
     #[cfg(target_arch = "x86_64")]
-    if avx512::available() {
+    if has_fast_bf16() {
         return avx512::multiply(out, start, a, b);
     }
     portable::multiply(out, start, a, b);
 }
 
-/// True when bf16 products run on instructions made for them, at twice the speed of f32.
+/// True when bf16 products run on instructions made for them; [`Instructions::fastest`] are such only where that is twice as
+/// fast as f32.
 pub fn has_fast_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return avx512::available();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    Instructions::chosen() == Instructions::Avx512Bf16
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
+    use pulp::Arch;
+    use pulp::x86::{V3, V4};
+
+    const TRANSPOSITIONS: [(bool, bool); 4] = [(false, true), (false, false), (true, false), (true, true)];
 
     fn values(len: usize, seed: u32) -> Vec<bf16> {
         let hash = |i: usize| (i as u32).wrapping_add(seed).wrapping_mul(0x9e37_79b9).rotate_left(13) >> 8;
         (0..len).map(|i| bf16::from_f32(hash(i) as f32 / (1 << 23) as f32 - 1.0)).collect()
+    }
+
+    /// Every instruction set that this processor has, at sizes around the kernels' 6 and 8 rows, 16 and 48 columns, and 256
+    /// of `k`.
+    #[test]
+    fn f32_products_of_every_instruction_set() {
+        let sets = [Some(Arch::Scalar), V3::try_new().map(Arch::V3), V4::try_new().map(Arch::V4)];
+        for (m, n, k) in [(1, 1, 1), (5, 16, 3), (9, 49, 260), (70, 17, 31), (13, 200, 700), (3, 2, 0), (0, 4, 4)] {
+            for (trans_a, trans_b) in TRANSPOSITIONS {
+                let wide = |x: Vec<bf16>| -> Vec<f32> { x.into_iter().map(|v| v.to_f32() * 1.001).collect() };
+                let (x, y, bias) = (wide(values(m * k, 1)), wide(values(k * n, 2)), wide(values(n, 3)));
+                let a = if trans_a { Matrix::new(&x, k, m, true) } else { Matrix::new(&x, m, k, false) };
+                let b = if trans_b { Matrix::new(&y, n, k, true) } else { Matrix::new(&y, k, n, false) };
+                let before = wide(values(m * n, 4));
+                for start in [Start::Zero, Start::Out, Start::Bias(&bias[..])] {
+                    let of = |arch| {
+                        // What must be overwritten is not a number.
+                        let mut out = if matches!(start, Start::Out) { before.clone() } else { vec![f32::NAN; m * n] };
+                        f32::multiply_with(arch, &mut out, start, a, b);
+                        out
+                    };
+                    let results: Vec<Vec<f32>> = sets.into_iter().flatten().map(of).collect();
+                    for (i, row) in results.iter().flat_map(|out| out.chunks_exact(n).enumerate()) {
+                        for (j, &got) in row.iter().enumerate() {
+                            let started = match start {
+                                Start::Zero => 0.0,
+                                Start::Out => f64::from(before[i * n + j]),
+                                Start::Bias(bias) => f64::from(bias[j]),
+                            };
+                            let at = |l| f64::from(x[if trans_a { l * m + i } else { i * k + l }]);
+                            let bt = |l| f64::from(y[if trans_b { j * k + l } else { l * n + j }]);
+                            let exact = (0..k).fold(started, |sum, l| sum + at(l) * bt(l));
+                            let error = (f64::from(got) - exact).abs();
+                            assert!(error <= 1e-6 * (k + 1) as f64, "({m}, {n}, {k}) [{i}, {j}]: {got} for {exact}");
+                        }
+                    }
+                    // Those with fused multiply-adds, and so AVX2 and AVX-512.
+                    let fused = &results[1..];
+                    assert!(fused.windows(2).all(|two| two[0] == two[1]), "({m}, {n}, {k}): instruction sets differ");
+                }
+            }
+        }
     }
 
     /// What runs elsewhere gives what the instruction gives, to the rounding of f32 sums.
@@ -106,7 +152,7 @@ mod tests {
             return;
         }
         for (m, n, k) in [(1, 1, 1), (7, 33, 129), (64, 97, 31), (130, 50, 514), (3, 2, 0), (0, 4, 4)] {
-            for (trans_a, trans_b) in [(false, true), (false, false), (true, false), (true, true)] {
+            for (trans_a, trans_b) in TRANSPOSITIONS {
                 let (x, y, bias) = (values(m * k, 1), values(k * n, 2), values(n, 3));
                 let a = if trans_a { Matrix::new(&x, k, m, true) } else { Matrix::new(&x, m, k, false) };
                 let b = if trans_b { Matrix::new(&y, n, k, true) } else { Matrix::new(&y, k, n, false) };

@@ -5,23 +5,13 @@
 //! (the second half of an odd `k`'s last pair, lanes past the edge) is zero.
 
 use super::super::element::Matrix;
-use bytemuck::{Pod, Zeroable};
+use super::blocked::Line;
 use half::bf16;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 /// Rows of a strided operand that are fetched ahead of use.
 const AHEAD: usize = 16;
-
-/// One AVX-512 register in memory.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub struct Line(pub [u32; 16]);
-
-/// The 32-bit lanes of packed memory.
-pub fn lanes(lines: &mut [Line]) -> &mut [u32] {
-    bytemuck::cast_slice_mut(lines)
-}
 
 /// An operand as packing sees it: `a`, or the transpose of `b`.
 #[derive(Clone, Copy)]

@@ -49,19 +49,21 @@ impl WithSimd for SmallProduct<'_> {
             return;
         }
         assert!((m - 1) * self.row_stride + (k - 1) * self.column_stride < self.a.len(), "small product: sizes of a");
-        let most_rows = if S::REGISTER_COUNT >= 32 { 8 } else { 4 };
+        // 8 x 3 sums in 32 registers, 6 x 2 in 16. 4 x 3 sums would need all 16 with their operands, and then compilers move
+        // a register for each multiply-add.
+        let (most_rows, most_vectors) = if S::REGISTER_COUNT >= 32 { (8, 3) } else { (6, 2) };
         let vectors = n / S::F32_LANES;
         let mut vector = 0;
         while vector < vectors {
             let width = match vectors - vector {
                 1 => 1,
                 2 | 4 => 2,
-                _ => 3,
+                _ => most_vectors,
             };
             let column = vector * S::F32_LANES;
             let mut row = 0;
             while row < m {
-                let height = most_rows.min(1 << (m - row).ilog2());
+                let height = if m - row >= most_rows { most_rows } else { 1 << (m - row).ilog2() };
                 let tile = Tile {
                     a: self.a[row * self.row_stride..].as_ptr(),
                     row_stride: self.row_stride,
@@ -100,6 +102,7 @@ impl Tile {
                 1 => self.compute::<S, 1, WIDTH>(simd),
                 2 => self.compute::<S, 2, WIDTH>(simd),
                 4 => self.compute::<S, 4, WIDTH>(simd),
+                6 => self.compute::<S, 6, WIDTH>(simd),
                 _ => self.compute::<S, 8, WIDTH>(simd),
             }
         }

@@ -1,0 +1,343 @@
+//! Products of large matrices: cut into tiles, the operands in the order in which a [`Kernel`] reads them.
+//!
+//! A kernel call computes some rows and columns of the result over one block of `k` in registers. `b` is packed once for all
+//! tasks. `a` is read where it is when what a row brings to a lane lies side by side, for a broadcast gains nothing by
+//! packing; else a task packs its own rows. The result is cut into tiles by its shape alone, each computed by one task in
+//! a fixed order: the number of threads changes no bit.
+
+use super::super::element::{Matrix, Start};
+use crate::backend::Element;
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
+
+/// There are a multiple of this many tiles, so that they balance over 2, 4 or 8 threads.
+const BALANCE: usize = 8;
+/// Multiplications below which waking other threads costs more than it saves.
+const SERIAL: usize = 1 << 21;
+
+thread_local! {
+    /// Packed `b`, kept from call to call by the thread that called.
+    static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// A tile's packed rows of `a`, and its sums over the blocks of `k` so far.
+    static SCRATCH: Cell<(Vec<Line>, Vec<Line>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
+/// Packed memory: 16 lanes, one AVX-512 register.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Line(pub [u32; 16]);
+
+/// The lanes of packed memory.
+fn lanes(lines: &mut [Line]) -> &mut [u32] {
+    bytemuck::cast_slice_mut(lines)
+}
+
+/// The sizes that suit a kernel.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Rows of a kernel call.
+    pub rows: usize,
+    /// Columns of a kernel call, a multiple of 16.
+    pub columns: usize,
+    /// Most lanes along `k` in one block: a panel of `b` then stays close while the rows of a tile go by.
+    pub block: usize,
+    /// Elements of `k` after which an f32 result is written, and added to from then on. `b` packed for so many of them stays
+    /// in the caches while the tiles go by; for the sum over all tokens that a weight's gradient is it would not.
+    pub span: usize,
+    /// Panels of rows and of columns in a tile whose `a` is read in place: the tile's block of `b` fits the second-level
+    /// cache.
+    pub tile: (usize, usize),
+    /// The same where `a` has to be packed: larger, since every tile of a row packs it anew.
+    pub packed_tile: (usize, usize),
+    /// Panels of `b` that one task packs.
+    pub strip: usize,
+}
+
+/// What computes a few rows and columns, and the order in which it wants its operands: as 32-bit lanes along `k`.
+pub trait Kernel: Copy + Send + Sync {
+    /// Element type of the operands.
+    type In: Element;
+    /// Elements along `k` in a lane.
+    const DEPTH: usize;
+
+    /// The sizes that suit it.
+    fn shape(self) -> Shape;
+    /// Packs panels of [`Shape::columns`] columns of `b`, the first of them beginning at column `first`. Each takes
+    /// `panel_len` rows of lanes of `out`, the first `k.len()` of which are written; what lies outside `b` is zero.
+    fn pack_columns(self, b: &Matrix<Self::In>, first: usize, k: Range<usize>, out: &mut [u32], panel_len: usize);
+    /// As [`Kernel::pack_columns`], panels of [`Shape::rows`] rows of `a`.
+    fn pack_rows(self, a: &Matrix<Self::In>, first: usize, k: Range<usize>, out: &mut [u32]);
+    /// Computes `len` lanes of `k`.
+    ///
+    /// # Safety
+    /// Valid must be: a lane at `rows.first + i stride + p step` for each of `rows.n` rows and `len` lanes of `k`; `len`
+    /// rows of [`Shape::columns`] lanes of `b`; `target` for `rows.n` rows of `target.columns` elements, and its
+    /// `partial` where there are several blocks.
+    #[allow(unsafe_code)]
+    unsafe fn call<C: Element>(self, len: usize, rows: Rows, b: *const Line, target: Target<C>);
+}
+
+/// The first `lines` of a buffer that grows as needed.
+fn sized(buffer: &mut Vec<Line>, lines: usize) -> &mut [Line] {
+    if buffer.len() < lines {
+        buffer.resize(lines, Line([0; 16]));
+    }
+    &mut buffer[..lines]
+}
+
+/// How a product is cut. Depends on the kernel, the result's shape and the layout of `a`, on nothing else.
+#[derive(Clone, Copy)]
+struct Plan {
+    shape: Shape,
+    m: usize,
+    n: usize,
+    /// Lanes of `k`, in all and in a block.
+    len: usize,
+    block: usize,
+    /// `a` is read where it is.
+    in_place: bool,
+    row_tiles: usize,
+    column_tiles: usize,
+}
+
+impl Plan {
+    fn new<K: Kernel>(kernel: K, a: &Matrix<K::In>, n: usize) -> Self {
+        let (shape, m, len) = (kernel.shape(), a.rows, a.columns.div_ceil(K::DEPTH));
+        // The last lane of a row that does not fill it would reach into the next row.
+        let in_place = a.column_stride == 1 && a.columns.is_multiple_of(K::DEPTH);
+        let (tile_rows, tile_columns) = if in_place { shape.tile } else { shape.packed_tile };
+        let row_panels = m.div_ceil(shape.rows);
+        let column_tiles = n.div_ceil(shape.columns).div_ceil(tile_columns);
+        // Each row of tiles reads all of `b`, so there are no more of them than balance asks for.
+        let balance = BALANCE >> column_tiles.trailing_zeros().min(BALANCE.trailing_zeros());
+        Plan {
+            shape,
+            m,
+            n,
+            len,
+            block: len.div_ceil(len.div_ceil(shape.block).max(1)).max(1),
+            in_place,
+            row_tiles: row_panels.div_ceil(tile_rows).next_multiple_of(balance).min(row_panels),
+            column_tiles,
+        }
+    }
+
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(self.block).max(1)
+    }
+
+    fn block(&self, index: usize) -> Range<usize> {
+        let first = index * self.block;
+        first..(first + self.block).min(self.len)
+    }
+
+    fn column_panels(&self) -> usize {
+        self.n.div_ceil(self.shape.columns)
+    }
+
+    /// Lines of one panel of packed `b` in one block.
+    fn panel_lines(&self) -> usize {
+        self.block * self.shape.columns / 16
+    }
+
+    /// Panels of packed `b` in one block, those included that only fill the last strip.
+    fn packed_panels(&self) -> usize {
+        self.column_panels().next_multiple_of(self.shape.strip)
+    }
+
+    /// Row panels and column panels of a tile. Tiles one after the other share their columns of `b`.
+    fn tile(&self, index: usize) -> (Range<usize>, Range<usize>) {
+        let share = |panels: usize, parts: usize, i: usize| panels * i / parts..panels * (i + 1) / parts;
+        (
+            share(self.m.div_ceil(self.shape.rows), self.row_tiles, index % self.row_tiles),
+            share(self.column_panels(), self.column_tiles, index / self.row_tiles),
+        )
+    }
+}
+
+/// The result, of which every tile writes its own part.
+#[derive(Clone, Copy)]
+struct Output<C>(*mut C);
+
+#[allow(unsafe_code)]
+// SAFETY: tiles are disjoint, so no element is touched by two threads.
+unsafe impl<C: Send> Send for Output<C> {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl<C: Send> Sync for Output<C> {}
+
+/// `out = start + a b`, summed in f32 and rounded once. Panics on sizes that do not fit.
+pub fn multiply<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>, a: Matrix<K::In>, b: Matrix<K::In>) {
+    super::check(out, start, &a, &b);
+    if out.is_empty() {
+        return;
+    }
+    let (k, span) = (a.columns, if C::IS_F32 { kernel.shape().span } else { usize::MAX });
+    let mut first = 0usize;
+    loop {
+        let part = first..k.min(first.saturating_add(span));
+        let start = if first == 0 { start } else { Start::Out };
+        let a = Matrix { data: &a.data[part.start * a.column_stride..], columns: part.len(), ..a };
+        let b = Matrix { data: &b.data[part.start * b.row_stride..], rows: part.len(), ..b };
+        multiply_part(kernel, out, start, a, b);
+        first = part.end;
+        if first == k {
+            break;
+        }
+    }
+}
+
+/// [`multiply`] by all of `k` at once.
+#[allow(unsafe_code)]
+fn multiply_part<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>, a: Matrix<K::In>, b: Matrix<K::In>) {
+    let plan = Plan::new(kernel, &a, b.columns);
+    let parallel = plan.m * plan.n * a.columns > SERIAL;
+    let mut buffer = PACKED_B.take();
+    let packed = sized(&mut buffer, plan.blocks() * plan.packed_panels() * plan.panel_lines());
+    pack_b(kernel, plan, &b, packed, parallel);
+    let task = Task { kernel, plan, start, a, b: packed, out: Output(out.as_mut_ptr()) };
+    let tile = |index| {
+        let mut scratch = SCRATCH.take();
+        // SAFETY: the sizes were asserted, and every tile is computed once.
+        unsafe { task.tile(index, &mut scratch) };
+        SCRATCH.set(scratch);
+    };
+    let tiles = 0..plan.row_tiles * plan.column_tiles;
+    if parallel {
+        tiles.into_par_iter().with_max_len(1).for_each(tile);
+    } else {
+        tiles.for_each(tile);
+    }
+    PACKED_B.set(buffer);
+}
+
+/// Packs all of `b`: blocks of `k`, in them panels of columns, in them lanes of `k`.
+fn pack_b<K: Kernel>(kernel: K, plan: Plan, b: &Matrix<K::In>, packed: &mut [Line], parallel: bool) {
+    let strips = plan.packed_panels() / plan.shape.strip;
+    let strip = |(index, out): (usize, &mut [Line])| {
+        let (block, first) = (index / strips, index % strips * plan.shape.strip);
+        let panels = plan.shape.strip.min(plan.column_panels() - first);
+        let out = lanes(&mut out[..panels * plan.panel_lines()]);
+        kernel.pack_columns(b, first * plan.shape.columns, plan.block(block), out, plan.block);
+    };
+    let len = plan.shape.strip * plan.panel_lines();
+    if parallel {
+        packed.par_chunks_mut(len).enumerate().for_each(strip);
+    } else {
+        packed.chunks_mut(len).enumerate().for_each(strip);
+    }
+}
+
+/// What all tiles share.
+#[derive(Clone, Copy)]
+struct Task<'a, K: Kernel, C> {
+    kernel: K,
+    plan: Plan,
+    start: Start<'a, C>,
+    a: Matrix<'a, K::In>,
+    b: &'a [Line],
+    out: Output<C>,
+}
+
+/// Where the kernel finds its rows of `a`.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    /// The first lane of the first row.
+    pub first: *const u8,
+    /// Bytes from row to row.
+    pub stride: usize,
+    /// Bytes from a lane of a row to the next: 4 where rows are read in place, else those of a panel's rows.
+    pub step: usize,
+    /// Rows that exist; the kernel reads the last one again in place of those that do not.
+    pub n: usize,
+}
+
+/// What the kernel does with its sums.
+#[derive(Clone, Copy)]
+pub struct Target<C> {
+    /// Where the first result goes.
+    pub out: *mut C,
+    /// Elements from row to row.
+    pub stride: usize,
+    /// Columns that exist.
+    pub columns: usize,
+    /// Added at the end: nothing when null, else with `addend_stride` elements from row to row.
+    pub addend: *const C,
+    /// See `addend`.
+    pub addend_stride: usize,
+    /// All sums of a call over the blocks of `k` before this one; not touched when there is one block only.
+    pub partial: *mut f32,
+    /// There are no sums yet.
+    pub is_first_block: bool,
+    /// The sums are the result.
+    pub is_last_block: bool,
+}
+
+#[allow(unsafe_code)]
+impl<K: Kernel, C: Element> Task<'_, K, C> {
+    /// # Safety
+    /// Sizes must fit, and no tile may be computed by two threads at once.
+    unsafe fn tile(&self, index: usize, (packed_a, partial): &mut (Vec<Line>, Vec<Line>)) {
+        let (plan, Shape { rows, columns, .. }) = (self.plan, self.plan.shape);
+        let (row_panels, column_panels) = plan.tile(index);
+        let cells = if plan.blocks() > 1 { row_panels.len() * column_panels.len() } else { 0 };
+        let partial = sized(partial, cells * rows * columns / 16).as_mut_ptr().cast::<f32>();
+        for block in 0..plan.blocks() {
+            let k = plan.block(block);
+            let packed = self.pack_rows(row_panels.clone(), k.clone(), packed_a);
+            for (q, column_panel) in column_panels.clone().enumerate() {
+                let b = &self.b[(block * plan.packed_panels() + column_panel) * plan.panel_lines()..];
+                for (p, row_panel) in row_panels.clone().enumerate() {
+                    let row = row_panel * rows;
+                    let n = rows.min(plan.m - row);
+                    let mut target = self.target(row, column_panel * columns, block);
+                    target.partial = partial.wrapping_add((q * row_panels.len() + p) * rows * columns);
+                    let rows = if plan.in_place {
+                        let first = self.a.data.as_ptr().wrapping_add(row * self.a.row_stride + K::DEPTH * k.start);
+                        Rows { first: first.cast(), stride: size_of::<K::In>() * self.a.row_stride, step: 4, n }
+                    } else {
+                        Rows { first: packed[p * rows * k.len()..].as_ptr().cast(), stride: 4, step: 4 * rows, n }
+                    };
+                    // SAFETY: `rows` are rows of `a` from this block on, or their packed copies; `b` is a whole panel;
+                    // `target` stays within `out`, and within this tile's part of it.
+                    unsafe { self.kernel.call(k.len(), rows, b.as_ptr(), target) };
+                }
+            }
+        }
+    }
+
+    /// Panels of packed rows, one after the other; nothing where rows are read in place.
+    fn pack_rows<'b>(&self, panels: Range<usize>, k: Range<usize>, buffer: &'b mut Vec<Line>) -> &'b [u32] {
+        if self.plan.in_place {
+            return &[];
+        }
+        let rows = self.plan.shape.rows;
+        let used = panels.len() * rows * k.len();
+        let packed = &mut lanes(sized(buffer, used.div_ceil(16)))[..used];
+        self.kernel.pack_rows(&self.a, panels.start * rows, k, packed);
+        packed
+    }
+
+    /// Where the sums of the kernel call at `row` and `column` go.
+    fn target(&self, row: usize, column: usize, block: usize) -> Target<C> {
+        let n = self.plan.n;
+        let out = self.out.0.wrapping_add(row * n + column);
+        let (addend, addend_stride) = match self.start {
+            Start::Zero => (std::ptr::null(), 0),
+            Start::Out => (out.cast_const(), n),
+            Start::Bias(bias) => (bias[column..].as_ptr(), 0),
+        };
+        Target {
+            out,
+            stride: n,
+            columns: self.plan.shape.columns.min(n - column),
+            addend,
+            addend_stride,
+            partial: std::ptr::null_mut(),
+            is_first_block: block == 0,
+            is_last_block: block + 1 == self.plan.blocks(),
+        }
+    }
+}
