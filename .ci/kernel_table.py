@@ -25,7 +25,7 @@ TABLE = KERNELS / "RESOURCES.md"
 SHARED_BYTES = {80: 164 << 10, 90: 228 << 10}
 # Tensor cores, their loads from shared memory, and copies of 16 bytes to shared memory that bypass registers.
 INSTRUCTIONS = {"HMMA": [], "LDSM": [], "LDGSTS": ["128"]}
-ON_TENSOR_CORES = re.compile(r"attention_(forward|backward)_\d+_\w+")
+ON_TENSOR_CORES = re.compile(r"attention_(forward|backward)_\d+_\w+|info_nce_exps")
 
 
 class Use(NamedTuple):

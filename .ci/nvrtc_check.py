@@ -8,6 +8,7 @@ import argparse
 import ctypes
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import time
@@ -16,9 +17,12 @@ from pathlib import Path
 import sass
 from sources import KERNELS, ROOT, Failure, run, rust_array
 
-# Architectures that all files are compiled for.
-ALL = [80, 90]
-# Those that a small file is compiled for as well, as far as a library knows them: a cubin of each can be had.
+# Architectures that every file is compiled for: all that it holds, which takes most of the time, by each library for one of
+# them in turn, and what a run needs by both for both.
+ARCHITECTURES = [80, 90]
+# What a run of XLM-R base in bf16 needs, as src/backend/cuda/workload.rs says it.
+RUN = {"TYPE": 16, "HEAD": 64, "WIDTH": 768}
+# A small file is compiled by each library for all that it knows from the oldest of them on: code for each can be had.
 SMALL = "rows.cu"
 
 
@@ -74,9 +78,11 @@ class Nvrtc:
 
 def check(job):
     """Compiles one file with one library; what is wrong, and the seconds that it took."""
-    library, file, architecture, options, cuobjdump = job
+    library, file, architecture, whole, options, cuobjdump = job
     nvrtc = Nvrtc(library)
-    what = f"{file.name} by NVRTC {nvrtc.version()} for sm_{architecture}"
+    what = f"{file.name}{'' if whole else ', of one run,'} by NVRTC {nvrtc.version()} for sm_{architecture}"
+    if not whole:
+        options = [*options, *(f"-DHBT_{name}={value}" for name, value in RUN.items())]
     start = time.monotonic()
     try:
         cubin = nvrtc.compile(file, [*options, f"--gpu-architecture=sm_{architecture}"])
@@ -88,24 +94,30 @@ def check(job):
     except Failure as failure:
         return what, [f"{what}: {failure}"], 0.0
     faults = [f"{what}: {name}: {fault}" for name, code in kernels.items() for fault in sass.faults(name, code)]
-    return what, faults if kernels else [f"{what}: no kernels"], seconds
+    # A run may need nothing of a file.
+    return what, faults if kernels or not whole else [f"{what}: no kernels"], seconds
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, prog=".ci/nvrtc")
     parser.add_argument("--cuobjdump", required=True, type=Path)
     parser.add_argument("libraries", nargs="+", metavar="LIBRARY", help="path of a libnvrtc.so")
+    parser.add_argument("--only", metavar="FILE", help="of kernels/")
     arguments = parser.parse_args()
     # cuobjdump calls the nvdisasm that it finds.
     os.environ["PATH"] = f"{arguments.cuobjdump.parent}{os.pathsep}{os.environ['PATH']}"
     options = rust_array("OPTIONS", ROOT / "src/backend/cuda")
+    names = set(re.findall(r"^#ifndef HBT_(\w+)", (KERNELS / "common.cuh").read_text(), re.M))
+    if names != set(RUN):
+        sys.exit(f"kernels/common.cuh asks for {', '.join(sorted(names))}; RUN in {Path(__file__).name} says other things")
     jobs = []
-    for library in arguments.libraries:
-        known = set(Nvrtc(library).architectures())
-        for file in KERNELS.glob("*.cu"):
-            wanted = set(ALL) | (known if file.name == SMALL else set())
-            jobs += [(library, file, a, options, arguments.cuobjdump) for a in sorted(wanted) if a >= min(ALL)]
-    jobs.sort(key=lambda job: -job[1].stat().st_size)
+    for i, library in enumerate(arguments.libraries):
+        known = [a for a in Nvrtc(library).architectures() if a >= min(ARCHITECTURES)]
+        for file in KERNELS.glob(arguments.only or "*.cu"):
+            whole = known if file.name == SMALL else [ARCHITECTURES[i % len(ARCHITECTURES)]]
+            for some, architectures in [(True, whole), (False, ARCHITECTURES)]:
+                jobs += [(library, file, a, some, options, arguments.cuobjdump) for a in architectures]
+    jobs.sort(key=lambda job: (not job[3], -job[1].stat().st_size))
     faults = []
     with multiprocessing.Pool(os.cpu_count()) as pool:
         for what, wrong, seconds in pool.imap(check, jobs):

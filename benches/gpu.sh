@@ -431,7 +431,7 @@ settings() {
         more=('xlm-r-base 256' 'minilm-l6 256' 'xlm-r-large 256')
         losses=('16384 768' '65536 768') micro=()
         # On a GPU: not those of the stand-in itself, nor those that need its counters.
-        tests=(cuda --skip simt:: --skip cuda::errors --skip cuda::traffic --skip cuda::memory)
+        tests=(cuda --skip simt:: --skip cuda::errors --skip cuda::drivers --skip cuda::traffic --skip cuda::memory)
     fi
     train_shapes=() loss_shapes=()
     local one

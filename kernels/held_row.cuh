@@ -46,6 +46,19 @@ template <int N, int Threads, int Values> struct HeldRow {
         }
     }
 
+    // f(value, element of `beside`, column - first()) of every value, which it may change.
+    template <class T, class F> __device__ inline void each_beside(const T* beside, int n, F f) {
+        beside += first();
+        n -= first();
+#pragma unroll
+        for (int i = 0; i < Values / N; ++i) {
+            if (i * STEP >= n) continue;
+            const Vector<T, N> there = load_vector<N>(beside + i * STEP);
+#pragma unroll
+            for (int l = 0; l < N; ++l) f(parts[i].v[l], there.v[l], i * STEP + l);
+        }
+    }
+
     // f(value, value of `other`) of every value, of which it may change the first.
     template <class F> __device__ inline void each_with(const HeldRow& other, int n, F f) {
         n -= first();

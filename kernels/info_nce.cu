@@ -1,69 +1,9 @@
 // Softmax cross-entropy of scores, and its gradient: of rows, and of the columns of a matrix that comes in blocks of rows.
 #include "held_row.cuh"
+#include "info_nce.cuh"
 
-// Below every score, and finite, so that the difference of two is a number.
-constexpr float LOWEST = -3.0e38f;
-
-// Stands for a score that is left out: its exponential is 0.
-__device__ inline float left_out() { return __uint_as_float(0xFF800000u); }
-
-// Scores that a thread of a block holds, with their labels and masks in registers: 1024 threads have 64 each.
+// Scores that a thread of a block holds, with their masks in registers: 1024 threads have 64 each.
 template <int Threads> constexpr int HELD = Threads < 1024 ? 16 : 8;
-
-// Values told of a row.
-constexpr int STATS = 5;
-
-// Which columns are candidates of a row; see Candidates in src/backend/ops/info_nce.rs.
-struct Mask {
-    const i32* column_labels;
-    i32 label;
-    // Larger cosines are left out.
-    float limit;
-    float margin;
-    int positive;
-    // A range by its first column and its length: one comparison.
-    u32 rejected_from, n_rejected, skipped_from, n_skipped;
-
-    __device__ inline float logit(float s, int column) const {
-        if (column == positive) return s - margin;
-        const bool out = column_labels[column] == label || s > limit || u32(column) - skipped_from < n_skipped ||
-                         u32(column) - rejected_from < n_rejected;
-        return out ? left_out() : s;
-    }
-};
-
-// What all rows have in common.
-struct Masks {
-    const i32* row_labels;
-    const i32* column_labels;
-    // Null: nothing is rejected.
-    const i32* rejected;
-    float false_negative_margin, margin;
-    i64 first_positive, first_passage, skipped_from, skipped_to;
-
-    // Of a row whose scores are `scores`.
-    __device__ inline Mask of(i64 row, const float* scores) const {
-        Mask mask;
-        mask.column_labels = column_labels;
-        mask.label = row_labels[row];
-        mask.positive = int(first_positive + row);
-        mask.limit = scores[mask.positive] + false_negative_margin;
-        mask.margin = margin;
-        mask.rejected_from = rejected != nullptr ? u32(first_passage + rejected[2 * row]) : 0;
-        mask.n_rejected = rejected != nullptr ? u32(rejected[2 * row + 1] - rejected[2 * row]) : 0;
-        mask.skipped_from = u32(skipped_from);
-        mask.n_skipped = u32(skipped_to - skipped_from);
-        return mask;
-    }
-};
-
-// The parameters that make a Masks, in its order.
-#define MASKS                                                                                                             \
-    const i32 *row_labels, const i32 *column_labels, const i32 *rejected, float false_negative_margin, float margin,      \
-        i64 first_positive, i64 first_passage, i64 skipped_from, i64 skipped_to
-#define MASKS_GIVEN                                                                                                       \
-    Masks{row_labels, column_labels, rejected, false_negative_margin, margin, first_positive, first_passage,              \
-          skipped_from, skipped_to}
 
 // A row of scores (n,) and what its gradient is scaled by.
 struct Row {
@@ -78,12 +18,14 @@ struct Columns {
     const float* state;
     int m;
 
-    // What the logit `s` in `column` has to its column's gradient.
-    __device__ inline float share(float s, int column, int positive, float inv_temperature) const {
+    // What the logit `s` in `column`, which is not the positive's, has to its column's gradient.
+    __device__ inline float share(float s, int column, float exponent) const {
         if (column >= m) return 0.0f;
-        if (column == positive) return -state[m + column];
-        return expf((s - state[column]) * inv_temperature) * state[2 * m + column];
+        return exp2_fast((s - state[column]) * exponent) * state[2 * m + column];
     }
+
+    // The same of the positive, negated.
+    __device__ inline float others(int column) const { return state[m + column]; }
 };
 
 // d_scores and the stats of a row.
@@ -91,77 +33,85 @@ struct Columns {
 // A stretch of the row that the block holds is read once; if the row is longer, all but its last stretch are read again
 // for the gradient, and so is all of it where columns have a gradient, too. Each thread keeps exponentials against the
 // largest score that it has met itself, so the block's largest is known at the same barrier as the sum, and a held score
-// needs one exponential.
+// needs one exponential. The positive counts as left out until the end, where it is put in its place.
 template <class E, int N, int Threads, bool WithColumns>
 __device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Row& row, const Mask& mask, const Columns& columns) {
     using Stretch = HeldRow<N, Threads, HELD<Threads>>;
-    const float inv_t = row.inv_temperature;
+    const float inv_t = row.inv_temperature, exponent = inv_t * LOG2_E;
     const int width = int(row.n);
     const int last = (width - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
     const float positive_logit = row.scores[mask.positive] - mask.margin;
     Stretch held;
     const auto load = [&](int first, int n) {
         held.load(row.scores + first, n);
-        held.each(n, [&](float& s, int column) { s = mask.logit(s, first + Stretch::first() + column); });
+        held.each_beside(mask.column_labels + first, n, [&](float& s, i32 label, int column) {
+            const int here = first + Stretch::first() + column;
+            s = (here == mask.positive) | mask.leaves_out(s, label, here) ? left_out() : s;
+        });
     };
     // Of the candidates but the positive: 1 - softmax of the positive is computed as their sum, so nothing cancels when it
-    // is near 1. `moment`: their exponentials times how far they are above the positive.
-    float largest = LOWEST, others = 0.0f, moment = 0.0f, sum = 0.0f, count = 0.0f;
+    // is near 1. `moment`: their exponentials times how far they are above the positive; `above`: how far all are.
+    float largest = positive_logit, others = 0.0f, moment = 0.0f, above = 0.0f;
+    int count = 0;
     for (int first = 0; first <= last; first += Stretch::CAPACITY) {
-        const int n = Stretch::count(width - first), positive = Stretch::position(mask.positive - first);
+        const int n = Stretch::count(width - first);
         load(first, n);
         const float before = largest;
         held.each(n, [&](float& s, int) { largest = fmaxf(largest, s); });
-        const float factor = expf((before - largest) * inv_t);
+        const float factor = exp2_fast((before - largest) * exponent);
         others *= factor;
         moment *= factor;
-        held.each(n, [&](float& s, int column) {
-            const bool other = column != positive && s > LOWEST;
-            sum += other ? s : 0.0f;
-            count += other ? 1.0f : 0.0f;
-            const float p = expf((s - largest) * inv_t);
-            others += other ? p : 0.0f;
-            moment += other ? p * (s - positive_logit) : 0.0f;
+        held.each(n, [&](float& s, int) {
+            const bool counts = s > LOWEST;
+            const float over = counts ? s - positive_logit : 0.0f;
+            const float p = exp2_fast((s - largest) * exponent);
+            above += over;
+            count += counts;
+            others += p;
+            moment = fmaf(p, over, moment);
             s = p;
         });
     }
     const float mine = largest;
     largest = block_max<Threads>(mine);
     // From exponentials against this thread's largest score to such against the row's.
-    const float factor = expf((mine - largest) * inv_t);
+    const float factor = exp2_fast((mine - largest) * exponent);
     others = block_sum<Threads>(others * factor);
     moment = block_sum<Threads>(moment * factor);
-    sum = block_sum<Threads>(sum);
-    count = block_sum<Threads>(count);
-    const float total = others + expf((positive_logit - largest) * inv_t);
+    above = block_sum<Threads>(above);
+    const float n_others = block_sum<Threads>(float(count));
+    const float total = others + exp2_fast((positive_logit - largest) * exponent);
     const float scale = row.weight * inv_t, share = scale / total;
     float of_columns = 0.0f;
     if (!WithColumns) {
-        const int n = width - last, positive = Stretch::position(mask.positive - last);
-        held.each(n, [&](float& p, int column) { p = column == positive ? -others * share : p * (factor * share); });
-        held.store(d_scores + last, n);
+        held.each(width - last, [&](float& p, int) { p *= factor * share; });
+        held.store(d_scores + last, width - last);
     }
     for (int first = WithColumns ? last : last - Stretch::CAPACITY; first >= 0; first -= Stretch::CAPACITY) {
-        const int n = Stretch::count(width - first), positive = Stretch::position(mask.positive - first);
+        const int n = Stretch::count(width - first);
         load(first, n);
         held.each(n, [&](float& s, int column) {
-            float d = column == positive ? -others * share : expf((s - largest) * inv_t) * share;
+            float d = exp2_fast((s - largest) * exponent) * share;
             if (WithColumns) {
-                const float p = columns.share(s, first + Stretch::first() + column, mask.positive, inv_t);
+                const float p = columns.share(s, first + Stretch::first() + column, exponent);
                 of_columns += s > LOWEST ? p * s : 0.0f;
-                d += p * scale;
+                d = fmaf(p, scale, d);
             }
             s = d;
         });
         held.store(d_scores + first, n);
     }
     if (WithColumns) of_columns = block_sum<Threads>(of_columns);
+    // Whoever has written a zero to the positive's place has done so.
+    __syncthreads();
     if (threadIdx.x == 0) {
+        const float others_of_column = WithColumns ? columns.others(mask.positive) : 0.0f;
+        d_scores[mask.positive] = from_float<E>(-others * share - others_of_column * scale);
         stats[0] = logf(total) + (largest - positive_logit) * inv_t;
         stats[1] = positive_logit + mask.margin;
-        stats[2] = sum;
-        stats[3] = count;
-        stats[4] = moment / total + of_columns;
+        stats[2] = fmaf(n_others, positive_logit, above);
+        stats[3] = n_others;
+        stats[4] = moment / total + of_columns - others_of_column * positive_logit;
     }
 }
 
@@ -170,7 +120,7 @@ __device__ inline void info_nce(float* stats, E* d_scores, const float* scores, 
                                 const Masks& masks, float inv_temperature, float weight, i64 n, i64 m) {
     const i64 i = blockIdx.x;
     const Row row{scores + i * n, n, inv_temperature, weight};
-    const Mask mask = masks.of(i, row.scores);
+    const Mask mask = masks.of(i, row.scores[masks.positive_of(i)]);
     const Columns columns{column_state, int(m)};
     if (n % 4 == 0) {
         info_nce_row<E, 4, Threads, WithColumns>(stats + STATS * i, d_scores + i * n, row, mask, columns);
@@ -180,7 +130,7 @@ __device__ inline void info_nce(float* stats, E* d_scores, const float* scores, 
 }
 
 // stats (R, STATS), d_scores (R, n), scores (R, n); _rows: column_state is null and m is 0; _both: (3, m). Launched with R
-// blocks of as many threads as the name says: 256 or 512, which is 16 times fewer than there are columns, or 1024.
+// blocks of as many threads as the name says: 256, which is 16 times fewer than there are columns, or 1024.
 #define INFO_NCE(suffix, E, directions, with_columns, threads)                                                            \
     KERNEL_MIN_BLOCKS(info_nce_##directions##_##threads##_##suffix, threads, 1, float* stats, E* d_scores,                \
                       const float* scores, const float* column_state, MASKS, float inv_temperature, float weight, i64 n,  \
@@ -191,22 +141,18 @@ __device__ inline void info_nce(float* stats, E* d_scores, const float* scores, 
 
 #if WANTS_F32
 INFO_NCE(f32, float, rows, false, 256)
-INFO_NCE(f32, float, rows, false, 512)
 INFO_NCE(f32, float, rows, false, 1024)
 #endif
 #if WANTS_BF16
 INFO_NCE(bf16, bf16, rows, false, 256)
-INFO_NCE(bf16, bf16, rows, false, 512)
 INFO_NCE(bf16, bf16, rows, false, 1024)
 #endif
 #if WANTS_F32
 INFO_NCE(f32, float, both, true, 256)
-INFO_NCE(f32, float, both, true, 512)
 INFO_NCE(f32, float, both, true, 1024)
 #endif
 #if WANTS_BF16
 INFO_NCE(bf16, bf16, both, true, 256)
-INFO_NCE(bf16, bf16, both, true, 512)
 INFO_NCE(bf16, bf16, both, true, 1024)
 #endif
 
@@ -225,7 +171,7 @@ KERNEL(info_nce_columns, ROWS_AT_ONCE * WARP, float* state, float* loss, const f
     float largest = LOWEST, others = 0.0f;
     for (i64 row = warp; row < rows; row += ROWS_AT_ONCE) {
         if (column >= m) break;
-        const Mask mask = masks.of(row, scores + row * n);
+        const Mask mask = masks.of(row, scores[row * n + masks.positive_of(row)]);
         const float s = mask.logit(scores[row * n + column], column);
         if (s > largest) {
             others *= expf((largest - s) * inv_temperature);

@@ -75,7 +75,15 @@ __device__ inline void forward_any(E* x, E* out, float* mean, float* rstd, const
     }
 }
 
-template <class E, int Steps>
+// What backward reads of one row, as it comes from memory.
+template <class E, int N> struct Incoming {
+    Pairs<E, N> g, x;
+    // Mean, rstd and the number that dropout knows the row by, in lanes 0, 1 and 2.
+    u32 scalars;
+};
+
+// Ahead: the next row is on its way while the present one is worked on, where there are registers for it.
+template <class E, int Steps, bool Ahead>
 __device__ inline void backward(E* d_residual, E* d_x, float* partials, const E* d_out, const E* sum, const float* mean,
                                 const float* rstd, const E* weight, const i32* global_rows, const Dropout& dropout,
                                 i64 rows_per_block, i64 n_rows, int width) {
@@ -84,19 +92,35 @@ __device__ inline void backward(E* d_residual, E* d_x, float* partials, const E*
     SHARED(float, sums, WARPS * Steps * STEP);
     stage<E, N>(staged_weight, weight, width);
     __syncthreads();
-    const int first = first_column();
     float d_branch_bias[2 * N] = {}, d_weight[2 * N] = {}, d_bias[2 * N] = {};
+    // Where a row and the lane's columns are is not worth registers all the time, so it is found again where it is wanted.
+    const auto place = [&](int row) { return i64(opaque(row)) * width; };
+    const auto column_of_lane = [] { return first_column(thread_index() % WARP); };
+    const auto fetch = [&](int row) {
+        u32 scalar = 0;
+        if (lane() == 0) scalar = __float_as_uint(mean[row]);
+        if (lane() == 1) scalar = __float_as_uint(rstd[row]);
+        if (lane() == 2 && dropout.threshold != 0) scalar = u32(global_rows[row]);
+        const i64 at = place(row);
+        const int first = column_of_lane();
+        return Incoming<E, N>{load_pairs<E, N>(d_out + at, first, width), load_pairs<E, N>(sum + at, first, width), scalar};
+    };
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
+    Incoming<E, N> incoming{};
+    if (Ahead && rows.first < rows.end) incoming = fetch(rows.first);
     for (int row = rows.first; row < rows.end; row += WARPS) {
-        const i64 at = i64(row) * width;
-        const Pairs<E, N> raw_g = load_pairs<E, N>(d_out + at, first, width);
-        const Pairs<E, N> raw_x = load_pairs<E, N>(sum + at, first, width);
-        const Moments m = {read_by_one(mean + row), read_by_one(rstd + row)};
-        const i32 global_row = dropout.threshold == 0 ? 0 : read_by_one(global_rows + row);
+        if (!Ahead) incoming = fetch(row);
         float g[2 * N], x[2 * N];
-        widen_pairs<E, N>(raw_g, g);
-        widen_pairs<E, N>(raw_x, x);
+        widen_pairs<E, N>(incoming.g, g);
+        widen_pairs<E, N>(incoming.x, x);
+        const u32 scalars = incoming.scalars;
+        const Moments m = {__uint_as_float(__shfl_sync(ALL_LANES, scalars, 0)),
+                           __uint_as_float(__shfl_sync(ALL_LANES, scalars, 1))};
+        const i32 global_row = i32(__shfl_sync(ALL_LANES, scalars, 2));
+        if (Ahead && row + WARPS < rows.end) incoming = fetch(row + WARPS);
         const RowBackward back = row_backward<E, N>(g, x, staged(staged_weight), m, width, d_weight, d_bias);
+        const i64 at = place(row);
+        const int first = column_of_lane();
 #pragma unroll
         for (int step = 0; step < Steps; ++step) {
             const Factors factor = factors(dropout, global_row, step);
@@ -116,6 +140,7 @@ __device__ inline void backward(E* d_residual, E* d_x, float* partials, const E*
         }
     }
     float* mine = partials + i64(blockIdx.x) * 3 * width;
+    const int first = first_column();
     store_partials<N>(mine, sums, d_branch_bias, first, width);
     store_partials<N>(mine + width, sums, d_weight, first, width);
     store_partials<N>(mine + 2 * width, sums, d_bias, first, width);
@@ -162,37 +187,38 @@ __device__ inline void backward_any(E* d_residual, E* d_x, float* partials, cons
            Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                                      \
         call(d_residual, d_x, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width); \
     }
+// Three steps of bf16 and four of f32 fill the registers that their blocks have, so that their backward is not ahead.
 #if WANTS_F32 && WANTS_WIDTH(0, 256)
 FORWARD(256, _f32, float, 2, (forward<float, 1>))
-BACKWARD(256, _f32, float, 2, (backward<float, 1>))
+BACKWARD(256, _f32, float, 2, (backward<float, 1, true>))
 #endif
 #if WANTS_BF16 && WANTS_WIDTH(0, 256)
 FORWARD(256, _bf16, bf16, 8, (forward<bf16, 1>))
-BACKWARD(256, _bf16, bf16, 6, (backward<bf16, 1>))
+BACKWARD(256, _bf16, bf16, 6, (backward<bf16, 1, true>))
 #endif
 #if WANTS_F32 && WANTS_WIDTH(256, 512)
 FORWARD(512, _f32, float, 2, (forward<float, 2>))
-BACKWARD(512, _f32, float, 2, (backward<float, 2>))
+BACKWARD(512, _f32, float, 2, (backward<float, 2, true>))
 #endif
 #if WANTS_BF16 && WANTS_WIDTH(256, 512)
 FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
-BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2>))
+BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2, true>))
 #endif
 #if WANTS_F32 && WANTS_WIDTH(512, 768)
 FORWARD(768, _f32, float, 2, (forward<float, 3>))
-BACKWARD(768, _f32, float, 2, (backward<float, 3>))
+BACKWARD(768, _f32, float, 2, (backward<float, 3, true>))
 #endif
 #if WANTS_BF16 && WANTS_WIDTH(512, 768)
 FORWARD(768, _bf16, bf16, 4, (forward<bf16, 3>))
-BACKWARD(768, _bf16, bf16, 3, (backward<bf16, 3>))
+BACKWARD(768, _bf16, bf16, 3, (backward<bf16, 3, false>))
 #endif
 #if WANTS_F32 && WANTS_WIDTH(768, 1024)
 FORWARD(1024, _f32, float, 1, (forward<float, 4>))
-BACKWARD(1024, _f32, float, 1, (backward<float, 4>))
+BACKWARD(1024, _f32, float, 1, (backward<float, 4, false>))
 #endif
 #if WANTS_BF16 && WANTS_WIDTH(768, 1024)
 FORWARD(1024, _bf16, bf16, 3, (forward<bf16, 4>))
-BACKWARD(1024, _bf16, bf16, 2, (backward<bf16, 4>))
+BACKWARD(1024, _bf16, bf16, 2, (backward<bf16, 4, true>))
 #endif
 #if WANTS_F32 && WANTS_ANY_WIDTH(1024)
 FORWARD(any, _f32, float, 8, (forward_any<float>))

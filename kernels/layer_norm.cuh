@@ -27,7 +27,8 @@ __device__ inline int warp_of_block() { return threadIdx.x / WARP; }
 __device__ inline int lane() { return threadIdx.x % WARP; }
 
 // Column of a lane's first pair.
-__device__ inline int first_column() { return lane() / 16 * 128 + lane() % 16 * 2; }
+__device__ inline int first_column(int lane) { return lane / 16 * 128 + lane % 16 * 2; }
+__device__ inline int first_column() { return first_column(lane()); }
 // Column of its pair `i`.
 __device__ inline int pair_column(int first, int i) { return i / PAIRS * STEP + i % PAIRS * 32 + first; }
 

@@ -3,6 +3,7 @@
 
 #include "common.cuh"
 
+constexpr float LOG2_E = 1.44269504f;
 constexpr int WARP = 32;
 constexpr u32 ALL_LANES = 0xFFFFFFFF;
 

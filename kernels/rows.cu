@@ -41,19 +41,20 @@ template <class E> __device__ inline void cast(E* out, const float* x, i64 n) {
 KERNEL(cast_f32, THREADS, float* out, const float* x, i64 n) { cast(out, x, n); }
 KERNEL(cast_bf16, THREADS, bf16* out, const float* x, i64 n) { cast(out, x, n); }
 
-// One row (width,), rounded, by a warp; `wide`: rows on both sides begin at 16 bytes and are as long as a multiple of that.
-template <class E> __device__ inline void copy_row(E* to, const float* from, i64 width, bool wide) {
+// One row (width,), times `scale` and rounded, by a warp; `wide`: rows on both sides begin at 16 bytes and are as long as a
+// multiple of that.
+template <class E> __device__ inline void copy_row(E* to, const float* from, i64 width, bool wide, float scale = 1.0f) {
     const int lane = threadIdx.x % WARP;
     if (wide) {
         for (i64 at = lane * 4; at < width; at += WARP * 4) {
             const Vector<float, 4> x = load_vector<4>(from + at);
             Vector<E, 4> rounded;
 #pragma unroll
-            for (int l = 0; l < 4; ++l) rounded.v[l] = from_float<E>(x.v[l]);
+            for (int l = 0; l < 4; ++l) rounded.v[l] = from_float<E>(scale * x.v[l]);
             store_global(to + at, rounded);
         }
     } else {
-        for (i64 at = lane; at < width; at += WARP) to[at] = from_float<E>(from[at]);
+        for (i64 at = lane; at < width; at += WARP) to[at] = from_float<E>(scale * from[at]);
     }
 }
 
@@ -72,6 +73,25 @@ KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, i6
 }
 KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, i64 n, i64 width) {
     gather_rows(out, x, rows, n, width);
+}
+
+// out[i] = scale[i] x[rows[i]] for rows (n,) of x (anything, width). Launched with ROWS rows a block.
+#define GATHER_SCALED(suffix, E)                                                                                          \
+    KERNEL(gather_scaled_##suffix, THREADS, E* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) { \
+        const i64 i = row_of_warp();                                                                                      \
+        if (i < n) copy_row(out + i * width, x + rows[i] * width, width, width % 4 == 0, scale[i]);                       \
+    }
+#if WANTS_F32
+GATHER_SCALED(f32, float)
+#endif
+#if WANTS_BF16
+GATHER_SCALED(bf16, bf16)
+#endif
+
+// out[rows[i]] = scale[i] x[i] for rows (n,), all different, of out (anything, width). Launched with ROWS rows a block.
+KERNEL(scatter_scaled, THREADS, float* out, const float* x, const float* scale, const i32* rows, i64 n, i64 width) {
+    const i64 i = row_of_warp();
+    if (i < n) copy_row(out + rows[i] * width, x + i * width, width, width % 4 == 0, scale[i]);
 }
 
 // out[rows[i]] = x[i] for rows (n,), all different, of out (anything, width). Launched with ROWS rows a block.

@@ -7,13 +7,16 @@ use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
 use hbt::backend::{Backend, Element, Ints, Pairing, Tally, Tensor};
 use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
+use std::ops::Range;
 use std::panic::catch_unwind;
 
-const D: usize = 9;
+/// Embedding sizes: what no vector instruction divides, and what tensor cores take.
+const ODD: usize = 9;
+const EVEN: usize = 16;
 const TEMPERATURE: f32 = 0.1;
 
 /// Embeddings and what is said of them.
-struct Case {
+struct Case<const D: usize> {
     /// `(S, D)`, as sequences are numbered
     unit: Vec<f64>,
     n_queries: usize,
@@ -22,7 +25,7 @@ struct Case {
     config: LossConfig,
 }
 
-impl Case {
+impl<const D: usize> Case<D> {
     fn new<B: Backend>(n_queries: usize, n_seqs: usize, config: LossConfig) -> Self {
         let raw = Random::new(93).normals(n_seqs * D);
         let unit = l2_normalize(&raw, D).into_iter().map(rounded::<B::E>).collect();
@@ -108,7 +111,7 @@ fn base(symmetric: bool) -> LossConfig {
 }
 
 /// Mean cosine of the queries with their positives, and with all other passages.
-fn mean_cosines(unit: &[f64], n_queries: usize) -> [f64; 2] {
+fn mean_cosines<const D: usize>(unit: &[f64], n_queries: usize) -> [f64; 2] {
     let (queries, passages) = unit.split_at(n_queries * D);
     let (mut positive, mut all) = (0.0, 0.0);
     for (i, query) in queries.chunks(D).enumerate() {
@@ -122,22 +125,22 @@ fn mean_cosines(unit: &[f64], n_queries: usize) -> [f64; 2] {
     [positive / n_queries as f64, (all - positive) / n_others.max(1) as f64]
 }
 
-fn one_direction_and_both<B: Backend>(backend: &B) {
+fn one_direction_and_both<B: Backend, const D: usize>(backend: &B) {
     for (n_queries, n_seqs) in SIZES {
         for symmetric in [false, true] {
-            let case = Case::new::<B>(n_queries, n_seqs, base(symmetric));
+            let case = Case::<D>::new::<B>(n_queries, n_seqs, base(symmetric));
             case.check(backend, &format!("symmetric {symmetric}"));
             let (report, _) = case.run(backend, 2);
             let cosines = [report.positive_cosine, report.negative_cosine];
-            assert_close_on_scale("cosines", &cosines, &mean_cosines(&case.unit, n_queries), tolerance::LOSS, 1.0);
+            assert_close_on_scale("cosines", &cosines, &mean_cosines::<D>(&case.unit, n_queries), tolerance::LOSS, 1.0);
             assert_eq!(report.n_false_negatives, 0);
         }
     }
 }
 
-fn margins_and_other_candidates<B: Backend>(backend: &B) {
+fn margins_and_other_candidates<B: Backend, const D: usize>(backend: &B) {
     for (n_queries, n_seqs) in SIZES {
-        let check = |what: &str, config| Case::new::<B>(n_queries, n_seqs, config).check(backend, what);
+        let check = |what: &str, config| Case::<D>::new::<B>(n_queries, n_seqs, config).check(backend, what);
         for symmetric in [false, true] {
             check("margin", LossConfig { margin: 0.2, ..base(symmetric) });
             check("query negatives", LossConfig { query_negatives: true, ..base(symmetric) });
@@ -150,19 +153,19 @@ fn margins_and_other_candidates<B: Backend>(backend: &B) {
     }
 }
 
-fn matryoshka<B: Backend>(backend: &B) {
+fn matryoshka<B: Backend, const D: usize>(backend: &B) {
     for dimensions in [vec![(D, 1.0), (4, 0.5), (1, 0.25)], vec![(D, 0.3)], vec![(6, 2.0)]] {
         for symmetric in [false, true] {
             let config = LossConfig { dimensions: dimensions.clone(), ..base(symmetric) };
-            Case::new::<B>(7, 30, config).check(backend, &format!("dimensions {dimensions:?}"));
+            Case::<D>::new::<B>(7, 30, config).check(backend, &format!("dimensions {dimensions:?}"));
         }
     }
 }
 
 /// A batch in which the third and fourth row have the same passage, in two languages say, the sixth has the first one's
 /// as a hard negative, and the teacher rejects one of the second row's.
-fn planted<B: Backend>(config: LossConfig) -> Case {
-    let mut case = Case::new::<B>(7, 30, config);
+fn planted<B: Backend, const D: usize>(config: LossConfig) -> Case<D> {
+    let mut case = Case::<D>::new::<B>(7, 30, config);
     let label = case.labels[2];
     (case.labels[3], case.labels[3 + 7]) = (label, label);
     case.labels[2 * 7 + 4] = case.labels[0];
@@ -171,7 +174,7 @@ fn planted<B: Backend>(config: LossConfig) -> Case {
 }
 
 /// The same texts and parallel versions are no negatives, whoever brings them.
-fn false_negatives_are_left_out<B: Backend>(backend: &B) {
+fn false_negatives_are_left_out<B: Backend, const D: usize>(backend: &B) {
     for symmetric in [false, true] {
         let mut configs = vec![
             base(symmetric),
@@ -183,7 +186,7 @@ fn false_negatives_are_left_out<B: Backend>(backend: &B) {
         }
         for config in configs {
             let queries = config.query_negatives;
-            let case = planted::<B>(config);
+            let case = planted::<B, D>(config);
             case.check(backend, "planted false negatives");
             // Two pairs of the third and fourth row, one of the first, two rejected; and queries 3 and 4 say the same.
             let (report, _) = case.run(backend, 3);
@@ -193,9 +196,9 @@ fn false_negatives_are_left_out<B: Backend>(backend: &B) {
 }
 
 /// A row whose candidates are all left out has loss 0 and asks for nothing.
-fn a_batch_of_one_answer_has_no_loss<B: Backend>(backend: &B) {
+fn a_batch_of_one_answer_has_no_loss<B: Backend, const D: usize>(backend: &B) {
     for symmetric in [false, true] {
-        let mut case = Case::new::<B>(5, 10, base(symmetric));
+        let mut case = Case::<D>::new::<B>(5, 10, base(symmetric));
         case.labels.fill(3);
         let (report, gradient) = case.run(backend, 2);
         assert_eq!((report.loss, report.n_false_negatives), (0.0, 20));
@@ -203,11 +206,11 @@ fn a_batch_of_one_answer_has_no_loss<B: Backend>(backend: &B) {
     }
 }
 
-fn the_temperature_has_a_derivative<B: Backend>(backend: &B) {
+fn the_temperature_has_a_derivative<B: Backend, const D: usize>(backend: &B) {
     let dimensions = vec![(D, 1.0), (4, 0.5)];
     for config in [base(false), base(true), LossConfig { query_negatives: true, margin: 0.1, dimensions, ..base(true) }]
     {
-        let case = planted::<B>(config);
+        let case = planted::<B, D>(config);
         let (inv_t, step) = (1.0 / f64::from(TEMPERATURE), 1e-4);
         let at = |inv_t: f64| Loss { temperature: 1.0 / inv_t, ..case.reference() }.of(&case.unit);
         let expected = (at(inv_t + step) - at(inv_t - step)) / (2.0 * step);
@@ -238,9 +241,9 @@ fn a_learned_temperature_follows_adam() {
 
 #[test]
 fn dimensions_come_largest_first() {
-    for wrong in [vec![(4, 1.0), (D, 1.0)], vec![(D, 1.0), (D, 0.5)], vec![(D + 1, 1.0)], vec![(0, 1.0)]] {
+    for wrong in [vec![(4, 1.0), (ODD, 1.0)], vec![(ODD, 1.0), (ODD, 0.5)], vec![(ODD + 1, 1.0)], vec![(0, 1.0)]] {
         let config = LossConfig { dimensions: wrong, ..base(false) };
-        assert!(catch_unwind(|| InfoNce::new(&Tally::<f32>::new(1), D, config)).is_err());
+        assert!(catch_unwind(|| InfoNce::new(&Tally::<f32>::new(1), ODD, config)).is_err());
     }
 }
 
@@ -249,10 +252,10 @@ fn dimensions_come_largest_first() {
 fn no_batch_needs_more_memory_than_was_reserved() {
     let tally = Tally::<f32>::new(1);
     for config in [base(false), base(true), LossConfig { query_negatives: true, ..base(true) }] {
-        let mut loss = InfoNce::new(&tally, D, config).unwrap();
+        let mut loss = InfoNce::new(&tally, ODD, config).unwrap();
         loss.reserve(&tally, 50_000, 150_000).unwrap();
         for n_seqs in [200_000, 150_000, 100_000] {
-            let matrix = || Tensor::<_, f32>::zeros(&tally, &[n_seqs, D]).unwrap();
+            let matrix = || Tensor::<_, f32>::zeros(&tally, &[n_seqs, ODD]).unwrap();
             let (embeddings, mut gradient) = (matrix(), matrix());
             let numbers = ints(&tally, &vec![0; n_seqs]);
             let mut results = tally.readback(0).unwrap();
@@ -279,6 +282,24 @@ fn sixty_five_thousand_queries_take_less_than_a_gigabyte_besides_their_embedding
     }
 }
 
+/// A GPU holds more rows, and in bf16 no scores at all: 1 GiB of exponentials, or of scores and half as much gradient.
+#[test]
+fn a_gpu_holds_a_gigabyte_of_scores() {
+    fn check<E: Element>(memory: u64, symmetric: bool, bytes: Range<u64>) {
+        let (tally, n, d) = (Tally::<E>::of_gpu(memory), 1 << 16, 768);
+        let mut loss = InfoNce::new(&tally, d, base(symmetric)).unwrap();
+        loss.reserve(&tally, n, n).unwrap();
+        let held = tally.memory().on_device();
+        assert!(bytes.contains(&held), "{}, symmetric: {symmetric}, {memory}: {held} bytes", E::NAME);
+    }
+    const GIB: u64 = 1 << 30;
+    // Candidates, rows, and their gradients, on top.
+    check::<half::bf16>(80 * GIB, false, GIB..GIB + 350_000_000);
+    check::<half::bf16>(80 * GIB, true, GIB / 2 * 3..GIB / 2 * 3 + 350_000_000);
+    check::<f32>(80 * GIB, false, 2 * GIB..2 * GIB + 440_000_000);
+    check::<half::bf16>(8 * GIB, false, GIB / 2..GIB / 2 + 350_000_000);
+}
+
 /// Runs every check on backends, each as a test of its own.
 macro_rules! check_backend {
     ($($module:ident: $backends:expr;)+) => { $(
@@ -293,7 +314,8 @@ macro_rules! check_backend {
         #[test]
         fn $check() {
             for backend in $backends {
-                super::$check(&backend);
+                super::$check::<_, { super::ODD }>(&backend);
+                super::$check::<_, { super::EVEN }>(&backend);
             }
         }
     )+ };

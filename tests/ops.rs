@@ -36,14 +36,14 @@ macro_rules! check_backend {
         check_backend! {
             $module: $backends;
             transfer: upload feed read_later;
-            rows: zero zero_all cast copy_rows paste_rows gather_rows gather_cast scatter_rows copy_columns add_columns segment_sum segment_sum_by_itself;
+            rows: zero zero_all cast copy_rows paste_rows gather_rows gather_cast gather_scaled scatter_scaled scatter_rows copy_columns add_columns segment_sum segment_sum_by_itself;
             gemm: gemm gemm_f32;
             embedding: embedding;
             layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;
             gelu: bias_gelu bias_gelu_of_extreme_values;
             attention: attention attention_at_seams attention_of_many_short_sequences attention_with_extreme_scores;
             pooling: pool pool_is_the_same_in_any_company bias_tanh l2_normalize l2_normalize_of_short_vectors;
-            info_nce: info_nce_rows info_nce_rows_at_the_extremes info_nce_masks info_nce_both_directions;
+            info_nce: info_nce_rows info_nce_rows_at_the_extremes info_nce_masks info_nce_both_directions info_nce_exps;
             adamw: sum_of_squares adamw adamw_of_many_parameters adamw_does_not_clip_small_gradients;
             adamw_rows: adamw_rows_equal_dense_adamw adamw_of_all_rows_has_the_bits_of_adamw adamw_catch_up_at_any_time;
         }

@@ -94,5 +94,5 @@ fn config(sets: &[&str]) -> Config {
 
 fn machine(is_gpu: bool, memory: Option<u64>) -> Machine {
     let speed = Some(Speed { products: 1e12, memory: 1e11, measured: None });
-    Machine { name: "a machine".to_owned(), is_gpu, memory, overhead: 1 << 20, speed }
+    Machine { name: "a machine".to_owned(), is_gpu, memory, in_all: None, overhead: 1 << 20, speed }
 }

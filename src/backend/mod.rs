@@ -72,6 +72,9 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// What the training report calls this device.
     fn name(&self) -> String;
 
+    /// How it wants the loss's scores cut: by the device alone, so that a run has the same bytes whenever it goes on there.
+    fn score_blocks(&self) -> ScoreBlocks;
+
     /// How long the device takes over `run`: from when all earlier work is done until all that `run` asked for is.
     ///
     /// # Errors
@@ -140,6 +143,22 @@ pub trait Backend: Sized + Send + Sync + 'static {
     fn gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) -> Result<()>;
     /// `out[i] = x[rows[i]]` in the working type.
     fn gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, Self::E>) -> Result<()>;
+    /// `out[i] = scale[i] x[rows[i]]` in the working type.
+    fn gather_scaled(
+        &self,
+        x: &Tensor<Self, f32>,
+        rows: Ints<Self>,
+        scale: &Tensor<Self, f32>,
+        out: &mut Tensor<Self, Self::E>,
+    ) -> Result<()>;
+    /// `out[rows[i]] = scale[i] x[i]`, where no row occurs twice; the other rows of `out` are not read or written.
+    fn scatter_scaled(
+        &self,
+        x: &Tensor<Self, f32>,
+        scale: &Tensor<Self, f32>,
+        rows: Ints<Self>,
+        out: &mut Tensor<Self, f32>,
+    ) -> Result<()>;
     /// `out[rows[i]] = x[i]`, where no row occurs twice; the other rows of `out` are not read or written.
     fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) -> Result<()>;
     /// `out[i, j] = x[i, j]` for every column of `out`, which has no more than `x`.
@@ -204,6 +223,11 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// Row-wise softmax cross-entropy of `scores / temperature` and its gradient; see [`InfoNceRows`].
     fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()>;
+    /// Exponentials of scores out of their own product; see [`InfoNceExps`].
+    ///
+    /// # Panics
+    /// Where [`Backend::score_blocks`] do not say that they are made so.
+    fn info_nce_exps(&self, args: InfoNceExps<Self>) -> Result<()>;
     /// The softmax of the columns of a matrix that comes in blocks of rows; see [`InfoNceColumns`].
     fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()>;
 

@@ -8,7 +8,7 @@ mod layer_norm;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, momentum_decays};
 pub use attention::{AttentionBackward, AttentionForward};
-pub use info_nce::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
+pub use info_nce::{Candidates, InfoNceColumns, InfoNceExps, InfoNceRows, ROW_STATS, ScoreBlocks};
 pub use layer_norm::{ResidualLayerNormBackward, ResidualLayerNormForward};
 
 use super::{Backend, Packed, Segments, Tensor, Value};

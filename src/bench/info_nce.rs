@@ -60,6 +60,7 @@ impl<B: Backend> Case for Rows<'_, B> {
             weight: 1.0,
             columns: None,
             stats: &mut self.stats,
+            first_stats: 0,
             d_scores: &mut self.d_scores,
         })
     }

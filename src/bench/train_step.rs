@@ -18,7 +18,6 @@ const TINY_TEXTS: usize = 8;
 const TEXT_TOKENS: usize = 128;
 const DROPOUT: f32 = 0.1;
 const TEMPERATURE: f32 = 0.05;
-const LEARNING_RATE: f32 = 5e-4;
 const CHUNK_TOKENS: usize = 8192;
 const OPTIMIZER: OptimizerConfig =
     OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
@@ -161,7 +160,8 @@ impl<B: Backend> Case for TrainStep<'_, B> {
             gradients,
             &mut self.results,
         )?;
-        self.optimizer.step(backend, &mut self.encoder.weights, gradients, ids, LEARNING_RATE, &mut self.results)?;
+        let learning_rate = self.shape.model.learning_rate;
+        self.optimizer.step(backend, &mut self.encoder.weights, gradients, ids, learning_rate, &mut self.results)?;
         backend.receive(&mut self.results, &mut self.host_results)
     }
 

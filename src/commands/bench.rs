@@ -6,7 +6,6 @@ use hbt::backend::{Backend, Element, Tally};
 use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
-use hbt::plan::GPU_GRANULARITY;
 use hbt::progress::say;
 use hbt::{Error, Result, info};
 use std::time::Duration;
@@ -120,7 +119,8 @@ fn judge(ceilings: Option<Ceilings>, work: Work, time: Duration) -> Measured {
 
 /// Bytes of the buffers that a benchmark makes, counted on a device that has none.
 fn planned<E: Element>(benchmark: &Benchmark<Tally<E>>) -> Result<u64> {
-    let tally = Tally::<E>::new(GPU_GRANULARITY);
+    // One that is large enough for the largest blocks of scores.
+    let tally = Tally::<E>::of_gpu(u64::MAX);
     let mut case = benchmark.built(&tally)?;
     case.reset()?;
     case.run()?;

@@ -98,20 +98,21 @@ fn sample(config: &Config, model: &ModelDir) -> Result<Sample> {
 /// The configured device of this machine.
 fn this_machine(config: &Config, with_speed: bool) -> Result<Machine> {
     let is_gpu = info::resolve(config.device) == Device::Cuda;
-    let (name, memory, overhead, published) = if is_gpu {
+    let (name, memory, in_all, overhead, published) = if is_gpu {
         let gpu = first_gpu()?;
         let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(config.precision == Precision::F32));
-        (gpu.name, Some(cuda::free_memory(FIRST_GPU)?), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
+        let (free, all) = cuda::memory(FIRST_GPU)?;
+        (gpu.name, Some(free), Some(all), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
     } else {
         let name = format!("this machine's processor ({}, {} threads)", info::cpu_model(), info::n_threads());
-        (name, memory::available(), 0, None)
+        (name, memory::available(), None, 0, None)
     };
     let speed = match published {
         _ if !with_speed => None,
         Some(speed) => Some(speed),
         None => Some(on_device(config, Measure { is_gpu })?),
     };
-    Ok(Machine { name, is_gpu, memory, overhead, speed })
+    Ok(Machine { name, is_gpu, memory, in_all, overhead, speed })
 }
 
 struct Measure {

@@ -7,14 +7,8 @@
 
 use super::pass::{Buffers, Pass};
 use super::report::{LossReport, RowSums};
-use crate::backend::{Backend, Pairing, Tensor};
+use crate::backend::{Backend, Pairing, ScoreBlocks, Tensor};
 use crate::{Result, trace};
-
-/// Most scores held at once, 128 MiB of them and at most as much again for their gradient, as long as that makes no fewer
-/// rows than [`ROWS_PER_CHUNK`] has: with more than 262,144 sequences it does, and memory grows with their number.
-const MOST_SCORES: usize = 1 << 25;
-/// Rows of scores held at once: enough for a matrix product at its full speed, and no more than serve it.
-const ROWS_PER_CHUNK: std::ops::RangeInclusive<usize> = 128..=1024;
 
 /// What is compared, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +53,17 @@ impl LossConfig {
         if self.has_both_sides() { n_seqs } else { n_seqs - n_queries }
     }
 
+    /// Whether the softmax of the columns is trained beside that of the rows.
+    pub(super) fn has_columns(&self) -> bool {
+        self.symmetric && !self.has_both_sides()
+    }
+
+    /// Whether a pass over `d` dimensions leaves exponentials alone. Not where a score has two of them, its row's and its
+    /// column's, nor where rows are candidates, too.
+    fn is_fused(&self, blocks: &ScoreBlocks, d: usize) -> bool {
+        blocks.are_fused(d) && !self.symmetric && !self.has_both_sides()
+    }
+
     /// Whether queries and passages are both candidates.
     pub(super) fn has_both_sides(&self) -> bool {
         self.query_negatives || self.passage_negatives
@@ -70,6 +75,7 @@ pub struct InfoNce<B: Backend> {
     /// What it computes. The temperature may change from step to step.
     pub config: LossConfig,
     embedding_size: usize,
+    blocks: ScoreBlocks,
     most_rows: usize,
     buffers: Buffers<B>,
     narrow: Narrow<B>,
@@ -110,7 +116,8 @@ impl<B: Backend> InfoNce<B> {
         Ok(Self {
             config,
             embedding_size,
-            most_rows: *ROWS_PER_CHUNK.end(),
+            blocks: backend.score_blocks(),
+            most_rows: usize::MAX,
             buffers: Buffers::new(backend)?,
             narrow: Narrow {
                 x: Tensor::zeros(backend, &[0, 0])?,
@@ -137,7 +144,8 @@ impl<B: Backend> InfoNce<B> {
         // Smaller batches could do with more, but what goes by rows alone would have to grow for them.
         self.most_rows = rows;
         for &(d, _) in &self.config.dimensions {
-            self.buffers.resize(backend, &self.config, n_queries, n_seqs, rows, d)?;
+            let is_fused = self.config.is_fused(&self.blocks, d);
+            self.buffers.resize(backend, &self.config, n_queries, n_seqs, rows, d, is_fused)?;
             if d < self.embedding_size {
                 self.narrow.resize(backend, n_seqs, d)?;
             }
@@ -147,9 +155,12 @@ impl<B: Backend> InfoNce<B> {
 
     /// Rows of scores held at once for a batch of `n_queries` queries in `n_seqs` sequences.
     fn rows_per_chunk(&self, n_queries: usize, n_seqs: usize) -> usize {
-        let rows = (MOST_SCORES / self.config.n_columns(n_queries, n_seqs))
-            .clamp(*ROWS_PER_CHUNK.start(), *ROWS_PER_CHUNK.end());
-        rows.min(self.most_rows).min(n_queries)
+        let ScoreBlocks { bytes, rows, .. } = &self.blocks;
+        // Where scores are written, their gradient, which takes at most as much again, is not counted.
+        let are_written = self.config.dimensions.iter().any(|&(d, _)| !self.config.is_fused(&self.blocks, d));
+        let of_score = if are_written { size_of::<f32>() } else { size_of::<B::E>() };
+        let fit = bytes / (of_score * self.config.n_columns(n_queries, n_seqs));
+        fit.clamp(*rows.start(), *rows.end()).min(self.most_rows).min(n_queries)
     }
 
     /// Gradient of a batch's loss, and its [results](InfoNce::report). `embeddings` `(S, D)` are unit vectors, in the order
@@ -169,13 +180,14 @@ impl<B: Backend> InfoNce<B> {
         let (n_queries, n_seqs) = (pairing.n_queries, embeddings.rows());
         assert!(n_seqs >= 2 * n_queries, "every query has a positive");
         let rows_per_chunk = self.rows_per_chunk(n_queries, n_seqs);
-        let (config, buffers, narrow) = (&self.config, &mut self.buffers, &mut self.narrow);
+        let InfoNce { config, blocks, buffers, narrow, .. } = self;
         if config.dimensions.iter().all(|&(d, _)| d < self.embedding_size) {
             backend.zero(d_embeddings)?;
         }
         for &(d, weight) in &config.dimensions {
-            buffers.resize(backend, config, n_queries, n_seqs, rows_per_chunk, d)?;
-            let pass = |embeddings| Pass { backend, config, embeddings, pairing, rows_per_chunk, weight };
+            let is_fused = config.is_fused(blocks, d);
+            buffers.resize(backend, config, n_queries, n_seqs, rows_per_chunk, d, is_fused)?;
+            let pass = |embeddings| Pass { backend, config, embeddings, pairing, rows_per_chunk, is_fused, weight };
             if d == self.embedding_size {
                 pass(embeddings).run(buffers, d_embeddings, results)?;
                 continue;

@@ -1,10 +1,13 @@
 //! One loss over a batch's embeddings: chunks of rows of scores, their softmax and its gradient, and the gradient of the
 //! embeddings. Three matrix products a chunk, and a fourth where both directions are trained: the columns' softmax needs
 //! all rows, so where a batch has several chunks, their scores are computed twice instead of kept.
+//!
+//! Where a device's product makes exponentials of its scores, a chunk's scores are not even written, and what is left of
+//! the softmax, a factor a row, is multiplied into the rows before the one product and after the other.
 
 use super::LossConfig;
 use crate::Result;
-use crate::backend::{Backend, Candidates, Gemm, InfoNceColumns, InfoNceRows, Pairing, ROW_STATS, Tensor};
+use crate::backend::{Backend, Candidates, Gemm, InfoNceColumns, InfoNceExps, InfoNceRows, Pairing, ROW_STATS, Tensor};
 use std::ops::Range;
 
 /// What a pass needs of memory, kept from step to step; `n` candidates, `c` rows of a chunk, `d` dimensions.
@@ -15,10 +18,11 @@ pub struct Buffers<B: Backend> {
     /// `(c, d)`
     rows: Tensor<B, B::E>,
     d_rows: Tensor<B, f32>,
-    /// `(c, n)`
+    /// `(c, n)`; of a fused pass there are no scores, and of their gradient what lacks `scale`, `(c,)`
     scores: Tensor<B, f32>,
     d_scores: Tensor<B, B::E>,
-    /// `(c, ROW_STATS)`
+    scale: Tensor<B, f32>,
+    /// `(B, ROW_STATS)`
     stats: Tensor<B, f32>,
     /// `(3, B)` and `(B,)` of the columns' softmax
     column_state: Tensor<B, f32>,
@@ -34,6 +38,7 @@ impl<B: Backend> Buffers<B> {
             d_rows: Tensor::zeros(backend, &[0, 0])?,
             scores: Tensor::zeros(backend, &[0, 0])?,
             d_scores: Tensor::zeros(backend, &[0, 0])?,
+            scale: Tensor::zeros(backend, &[0])?,
             stats: Tensor::zeros(backend, &[0, ROW_STATS])?,
             column_state: Tensor::zeros(backend, &[3, 0])?,
             column_loss: Tensor::zeros(backend, &[0])?,
@@ -41,6 +46,7 @@ impl<B: Backend> Buffers<B> {
     }
 
     /// For a batch of `n_queries` queries in `n_seqs` sequences, `rows` rows a chunk and `d` dimensions.
+    #[allow(clippy::too_many_arguments)]
     pub fn resize(
         &mut self,
         backend: &B,
@@ -49,12 +55,14 @@ impl<B: Backend> Buffers<B> {
         n_seqs: usize,
         rows: usize,
         d: usize,
+        is_fused: bool,
     ) -> Result<()> {
         let n = config.n_columns(n_queries, n_seqs);
         self.candidates.resize_matrix(backend, n, d)?;
         self.d_candidates.resize_matrix(backend, n, d)?;
-        self.resize_chunk(backend, rows)?;
-        if config.symmetric && !config.has_both_sides() {
+        self.resize_chunk(backend, rows, is_fused)?;
+        self.stats.resize_rows(backend, n_queries)?;
+        if config.has_columns() {
             self.column_state.resize_matrix(backend, 3, n_queries)?;
             self.column_loss.resize_rows(backend, n_queries)?;
         }
@@ -62,13 +70,15 @@ impl<B: Backend> Buffers<B> {
     }
 
     /// For a chunk of `rows` rows.
-    fn resize_chunk(&mut self, backend: &B, rows: usize) -> Result<()> {
+    fn resize_chunk(&mut self, backend: &B, rows: usize, is_fused: bool) -> Result<()> {
         let (n, d) = (self.candidates.rows(), self.candidates.row_len());
         self.rows.resize_matrix(backend, rows, d)?;
         self.d_rows.resize_matrix(backend, rows, d)?;
-        self.scores.resize_matrix(backend, rows, n)?;
         self.d_scores.resize_matrix(backend, rows, n)?;
-        self.stats.resize_rows(backend, rows)
+        match is_fused {
+            true => self.scale.resize_rows(backend, rows),
+            false => self.scores.resize_matrix(backend, rows, n),
+        }
     }
 }
 
@@ -80,6 +90,8 @@ pub struct Pass<'a, B: Backend> {
     pub embeddings: &'a Tensor<B, f32>,
     pub pairing: Pairing<'a, B>,
     pub rows_per_chunk: usize,
+    /// Whether exponentials come straight out of a product.
+    pub is_fused: bool,
     /// Of the loss in the total
     pub weight: f32,
 }
@@ -92,6 +104,8 @@ struct Direction {
     first_positive: usize,
     /// Candidates that are none here, unless as the positive.
     skipped: Range<usize>,
+    /// Whether the candidates' gradient is none yet.
+    is_first: bool,
 }
 
 /// Some rows of a direction.
@@ -109,20 +123,19 @@ impl<B: Backend> Pass<'_, B> {
         let (n_queries, n_seqs) = (pairing.n_queries, self.embeddings.rows());
         let candidates = pairing.places.part(self.first_candidate()..n_seqs);
         backend.gather_cast(self.embeddings, candidates, &mut buffers.candidates)?;
-        backend.zero(&mut buffers.d_candidates)?;
         let unless = |counts: bool, range: Range<usize>| if counts { 0..0 } else { range };
         if config.has_both_sides() {
             let queries = unless(config.query_negatives, 0..n_queries);
-            let forth = Direction { first_seq: 0, first_positive: n_queries, skipped: queries };
+            let forth = Direction { first_seq: 0, first_positive: n_queries, skipped: queries, is_first: true };
             self.direction(&forth, buffers, d_embeddings, results)?;
             if config.symmetric {
                 let passages = unless(config.passage_negatives, n_queries..n_seqs);
-                let back = Direction { first_seq: n_queries, first_positive: 0, skipped: passages };
+                let back = Direction { first_seq: n_queries, first_positive: 0, skipped: passages, is_first: false };
                 self.direction(&back, buffers, d_embeddings, results)?;
             }
         } else {
             let positives = unless(config.in_batch_negatives, 0..n_queries);
-            let forth = Direction { first_seq: 0, first_positive: 0, skipped: positives };
+            let forth = Direction { first_seq: 0, first_positive: 0, skipped: positives, is_first: true };
             if config.symmetric {
                 self.columns(&forth, buffers)?;
             }
@@ -162,11 +175,16 @@ impl<B: Backend> Pass<'_, B> {
         Ok(())
     }
 
+    /// The vectors of a chunk's rows.
+    fn rows(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
+        buffers.resize_chunk(self.backend, chunk.len(), self.is_fused)?;
+        let places = self.pairing.places.part(self.seqs(direction, chunk));
+        self.backend.gather_cast(self.embeddings, places, &mut buffers.rows)
+    }
+
     /// Scores of a chunk against all candidates.
     fn scores(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
-        buffers.resize_chunk(self.backend, chunk.len())?;
-        let places = self.pairing.places.part(self.seqs(direction, chunk));
-        self.backend.gather_cast(self.embeddings, places, &mut buffers.rows)?;
+        self.rows(direction, chunk, buffers)?;
         self.backend.gemm_f32(Gemm {
             a: &buffers.rows,
             trans_a: false,
@@ -205,38 +223,69 @@ impl<B: Backend> Pass<'_, B> {
         d_embeddings: &mut Tensor<B, f32>,
         results: &mut B::Readback,
     ) -> Result<()> {
-        let Pass { backend, config, .. } = self;
-        let with_columns = config.symmetric && !config.has_both_sides();
-        let half = if config.symmetric { 0.5 } else { 1.0 };
         for chunk in self.chunks() {
-            // The columns' softmax has left the scores of an only chunk.
-            if !with_columns || chunk.len() < self.pairing.n_queries {
-                self.scores(direction, &chunk, buffers)?;
+            match self.is_fused {
+                true => self.exps(direction, &chunk, buffers)?,
+                false => self.d_scores(direction, &chunk, buffers)?,
             }
-            backend.info_nce_rows(InfoNceRows {
-                scores: &buffers.scores,
-                candidates: self.candidates(direction, &chunk),
-                inv_temperature: 1.0 / config.temperature,
-                margin: config.margin,
-                weight: self.weight * half / self.pairing.n_queries as f32,
-                columns: with_columns.then_some(&buffers.column_state),
-                stats: &mut buffers.stats,
-                d_scores: &mut buffers.d_scores,
-            })?;
-            backend.read_later(&buffers.stats, results)?;
             // dP += dS^T Q
-            backend.gemm_f32(Gemm {
+            self.backend.gemm_f32(Gemm {
                 a: &buffers.d_scores,
                 trans_a: true,
                 b: &buffers.rows,
                 trans_b: false,
                 bias: None,
                 out: &mut buffers.d_candidates,
-                accumulate: true,
+                accumulate: !direction.is_first || chunk.start > 0,
             })?;
             self.d_rows(direction, &chunk, buffers, d_embeddings)?;
         }
-        Ok(())
+        self.backend.read_later(&buffers.stats, results)
+    }
+
+    /// The gradient of a chunk's scores, and its statistics.
+    fn d_scores(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
+        let with_columns = self.config.has_columns();
+        // The columns' softmax has left the scores of an only chunk.
+        if !with_columns || chunk.len() < self.pairing.n_queries {
+            self.scores(direction, chunk, buffers)?;
+        }
+        self.backend.info_nce_rows(InfoNceRows {
+            scores: &buffers.scores,
+            candidates: self.candidates(direction, chunk),
+            inv_temperature: 1.0 / self.config.temperature,
+            margin: self.config.margin,
+            weight: self.row_weight(),
+            columns: with_columns.then_some(&buffers.column_state),
+            stats: &mut buffers.stats,
+            first_stats: chunk.start,
+            d_scores: &mut buffers.d_scores,
+        })
+    }
+
+    /// The same up to a factor a row, which the rows have then.
+    fn exps(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
+        self.rows(direction, chunk, buffers)?;
+        self.backend.info_nce_exps(InfoNceExps {
+            rows: &buffers.rows,
+            columns: &buffers.candidates,
+            candidates: self.candidates(direction, chunk),
+            inv_temperature: 1.0 / self.config.temperature,
+            margin: self.config.margin,
+            weight: self.row_weight(),
+            stats: &mut buffers.stats,
+            first_stats: chunk.start,
+            scale: &mut buffers.scale,
+            exps: &mut buffers.d_scores,
+        })?;
+        let places = self.pairing.places.part(self.seqs(direction, chunk));
+        self.backend.gather_scaled(self.embeddings, places, &buffers.scale, &mut buffers.rows)
+    }
+
+    /// A row's share in the total.
+    fn row_weight(&self) -> f32 {
+        let half = if self.config.symmetric { 0.5 } else { 1.0 };
+        self.weight * half / self.pairing.n_queries as f32
     }
 
     /// dQ = dS P, for the rows of a chunk.
@@ -262,10 +311,13 @@ impl<B: Backend> Pass<'_, B> {
             out: &mut buffers.d_rows,
             accumulate,
         })?;
+        let places = self.pairing.places.part(seqs.clone());
         if accumulate {
             backend.paste_rows(&buffers.d_rows, &mut buffers.d_candidates, seqs.start)
+        } else if self.is_fused {
+            backend.scatter_scaled(&buffers.d_rows, &buffers.scale, places, d_embeddings)
         } else {
-            backend.scatter_rows(&buffers.d_rows, self.pairing.places.part(seqs), d_embeddings)
+            backend.scatter_rows(&buffers.d_rows, places, d_embeddings)
         }
     }
 }

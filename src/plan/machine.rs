@@ -1,7 +1,7 @@
 //! The machines that a run can be planned for.
 
 use crate::Result;
-use crate::backend::{Backend, Element, Gemm, Tensor};
+use crate::backend::{Backend, Element, Gemm, Tally, Tensor};
 use std::time::{Duration, Instant};
 
 crate::choices::choices! {
@@ -37,10 +37,22 @@ pub struct Machine {
     pub is_gpu: bool,
     /// Bytes that a run can have, if that is known.
     pub memory: Option<u64>,
+    /// Bytes that it has, whoever has them, if that is another number: by those a GPU's loss is cut into blocks.
+    pub in_all: Option<u64>,
     /// What its driver takes of that besides a run's buffers.
     pub overhead: u64,
     /// How fast it is, if that was asked for.
     pub speed: Option<Speed>,
+}
+
+impl Machine {
+    /// What counts in its place.
+    pub fn tally<E: Element>(&self) -> Tally<E> {
+        match self.is_gpu {
+            true => Tally::of_gpu(self.in_all.or(self.memory).unwrap_or(u64::MAX)),
+            false => Tally::new(1),
+        }
+    }
 }
 
 /// How fast a machine is at its best.
@@ -118,6 +130,7 @@ impl Target {
             name: name.to_owned(),
             is_gpu: true,
             memory: Some((f64::from(memory) * DRIVER_LEAVES * f64::from(1 << 20)) as u64),
+            in_all: None,
             overhead: CONTEXT_BYTES + WORKSPACE_BYTES,
             speed: Some(Speed { products, memory: 1e9 * bandwidth, measured: None }),
         })

@@ -7,8 +7,6 @@ use crate::config::{Config, Precision};
 use crate::model::{ModelDir, specs};
 use half::bf16;
 
-/// What buffers on a GPU are multiples of.
-pub const GPU_GRANULARITY: usize = 256;
 /// The program, its threads, and small things.
 const PROGRAM_BYTES: u64 = 36 << 20;
 /// Memory of a tokenizer for each byte of its file, and while it is read: XLM-R's 9 MB become 300, and 460 on the way.
@@ -65,14 +63,14 @@ impl Needs {
 
     fn of<E: Element>(question: &Question, batches: &Batches, config: &Config) -> Result<Self> {
         let Question { model, machine, .. } = question;
-        let granularity = if machine.is_gpu { GPU_GRANULARITY } else { 1 };
         let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
         // A GPU gives all memory when it is asked for it, a processor when it is written to.
         let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, machine.is_gpu);
-        let held = Rehearsal::<E>::new(config, model, &bounds, granularity)?;
+        let held = Rehearsal::<E>::new(machine.tally(), config, model, &bounds)?;
         let memory = held.memory();
         let only_last = Config { kept_chunks: Some(1.into()), ..config.clone() };
-        let of_chunk = Rehearsal::<E>::new(&only_last, model, &bounds, granularity)?.memory().of(Purpose::Activations);
+        let of_chunk =
+            Rehearsal::<E>::new(machine.tally(), &only_last, model, &bounds)?.memory().of(Purpose::Activations);
 
         let mut needs = Needs::default();
         needs.add("weights", memory.of(Purpose::Weights), format!("the model in {}", E::NAME));
@@ -90,7 +88,7 @@ impl Needs {
         needs.add("loss", memory.of(Purpose::Loss) + memory.of(Purpose::Other), "rows of scores, and what serves them");
         needs.batches(memory.of(Purpose::Batches), memory.host, machine.is_gpu, &bounds);
         if let Some([n_queries, n_passages]) = question.eval_texts {
-            let on_device = held.evaluation(n_passages, chunk_tokens, granularity, machine.is_gpu)?;
+            let on_device = held.evaluation(n_passages, chunk_tokens, machine.is_gpu)?;
             let dim = model.dense.map_or(model.config.hidden_size, |dense| dense.out_features);
             let embeddings = ((n_queries + n_passages) * dim * size_of::<f32>()) as u64;
             let tokenizer = READING_TOKENIZER_FACTOR * tokenizer_len(model);

@@ -18,7 +18,7 @@ mod words;
 pub use batches::Batches;
 use batches::FEWEST_ROWS;
 pub use machine::{Machine, Measured, Speed, Target, WORKSPACE_BYTES};
-pub use memory::{GPU_GRANULARITY, Item, Needs};
+pub use memory::{Item, Needs};
 pub use rehearsal::{Held, Rehearsal};
 pub use sample::{Sample, SampleSource};
 pub use time::{Efficiency, StepTime};
@@ -317,8 +317,10 @@ impl Question<'_> {
         let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
         let bounds = batches.step_bounds(chunk_tokens, self.model.config.vocab_size, true);
         let work = match config.precision {
-            Precision::F32 => Rehearsal::<f32>::new(config, self.model, &bounds, 1)?.work(batches)?,
-            _ => Rehearsal::<half::bf16>::new(config, self.model, &bounds, 1)?.work(batches)?,
+            Precision::F32 => {
+                Rehearsal::<f32>::new(self.machine.tally(), config, self.model, &bounds)?.work(batches)?
+            }
+            _ => Rehearsal::<half::bf16>::new(self.machine.tally(), config, self.model, &bounds)?.work(batches)?,
         };
         Ok(Some(StepTime::new(&work, speed, Efficiency::of(self.machine))))
     }

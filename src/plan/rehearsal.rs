@@ -59,13 +59,11 @@ struct StepSize {
 }
 
 impl<'a, E: Element> Rehearsal<'a, E> {
-    /// Makes all buffers of a run whose steps are within `bounds`, on a device that gives out multiples of `granularity`
-    /// bytes.
+    /// Makes all buffers of a run whose steps are within `bounds`, on a device that `tally` stands in for.
     ///
     /// # Errors
     /// A configuration that does not fit the model.
-    pub fn new(config: &'a Config, model: &ModelDir, bounds: &StepBounds, granularity: usize) -> Result<Self> {
-        let tally = Tally::<E>::new(granularity);
+    pub fn new(tally: Tally<E>, config: &'a Config, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
         let held = Held::new(&tally, config, model, bounds)?;
         Ok(Rehearsal { tally, config, held })
     }
@@ -80,8 +78,8 @@ impl<'a, E: Element> Rehearsal<'a, E> {
     ///
     /// # Errors
     /// Whatever a backend may answer; this one has memory for everything.
-    pub fn evaluation(&self, n_passages: usize, chunk_tokens: usize, granularity: usize, is_gpu: bool) -> Result<u64> {
-        let (tally, encoder) = (Tally::<E>::new(granularity), &self.held.encoder);
+    pub fn evaluation(&self, n_passages: usize, chunk_tokens: usize, is_gpu: bool) -> Result<u64> {
+        let (tally, encoder) = (self.tally.anew(), &self.held.encoder);
         let mut activations = Activations::new(&tally, encoder)?;
         let n_seqs = chunk_tokens.min(crate::eval::encode::WINDOW);
         activations.resize(&tally, &encoder.config, Keep::Embeddings, chunk_tokens, n_seqs)?;

@@ -3,8 +3,9 @@
 use super::support::{Random, assert_close_on_scale, ints, poisoned, read, rounded, tensor};
 use crate::reference::difference::assert_gradient;
 use crate::reference::info_nce::Block;
+use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Candidates, InfoNceColumns, InfoNceRows, Ints, ROW_STATS, Tensor};
+use hbt::backend::{Backend, Candidates, Element, InfoNceColumns, InfoNceExps, InfoNceRows, Ints, ROW_STATS, Tensor};
 use std::ops::Range;
 
 pub struct Inputs {
@@ -127,6 +128,7 @@ impl Inputs {
                 weight: self.weight,
                 columns: self.columns.map(|_| &state),
                 stats: &mut stats,
+                first_stats: 0,
                 d_scores: &mut d_scores,
             };
             backend.info_nce_rows(rows).unwrap();
@@ -303,5 +305,170 @@ pub fn info_nce_both_directions<B: Backend>(backend: &B) {
         let inputs =
             Inputs { scores: scores.clone(), first_positive: 0, columns: Some(at_once), ..Inputs::new(3, 3, 0.01) };
         inputs.check(backend, &format!("extremes, {at_once} rows at once"));
+    }
+}
+
+/// Vectors whose scores are [`Inputs`].
+struct Vectors {
+    /// `(R, d)` and `(N, d)`, near unit length
+    rows: Vec<f64>,
+    columns: Vec<f64>,
+    d: usize,
+    inputs: Inputs,
+}
+
+impl Vectors {
+    /// Directions at random, in `E`; the rows' cosines with their positives are `positive_cosines`, in turn.
+    fn new<E: Element>(rows: usize, n: usize, d: usize, temperature: f32, positive_cosines: &[f64]) -> Self {
+        let mut random = Random::new((rows + n + d) as u64);
+        let mut unit = |n: usize| l2_normalize(&random.normals(n * d), d);
+        let (queries, mut columns) = (unit(rows), unit(n));
+        let inputs = Inputs { first_positive: (n - rows) / 2, ..Inputs::new(rows, n, temperature) };
+        for ((row, query), cosine) in queries.chunks(d).enumerate().zip(positive_cosines.iter().cycle()) {
+            let positive = &mut columns[(inputs.first_positive + row) * d..][..d];
+            let along: f64 = positive.iter().zip(query).map(|(p, q)| p * q).sum();
+            positive.iter_mut().zip(query).for_each(|(p, q)| *p -= along * q);
+            let across = positive.iter().map(|p| p * p).sum::<f64>().sqrt().max(1e-9);
+            let sine = (1.0 - cosine * cosine).sqrt();
+            positive.iter_mut().zip(query).for_each(|(p, q)| *p = *p * sine / across + q * cosine);
+        }
+        let [rows, columns] = [queries, columns].map(|x| x.into_iter().map(rounded::<E>).collect::<Vec<f64>>());
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let scores = rows.chunks(d).flat_map(|row| columns.chunks(d).map(move |column| dot(row, column))).collect();
+        Vectors { inputs: Inputs { scores, ..inputs }, rows, columns, d }
+    }
+
+    /// Loss, statistics and gradient of every row, the first rows of others' statistics left alone.
+    fn check<B: Backend>(&self, backend: &B, what: &str) {
+        let Vectors { inputs, d, .. } = self;
+        let (rows, n) = (inputs.n_rows(), inputs.n_columns);
+        let (row_labels, column_labels) = (ints(backend, &inputs.row_labels), ints(backend, &inputs.column_labels));
+        let rejected = inputs.rejected.as_ref().map(|ends| ints(backend, ends));
+        let mut stats = poisoned(backend, &[rows + 2, ROW_STATS]);
+        let (mut scale, mut exps): (_, Tensor<B, B::E>) = (poisoned(backend, &[rows]), poisoned(backend, &[rows, n]));
+        let args = InfoNceExps {
+            rows: &tensor(backend, &self.rows, &[rows, *d]),
+            columns: &tensor(backend, &self.columns, &[n, *d]),
+            candidates: Candidates {
+                first_positive: inputs.first_positive,
+                row_labels: Ints::all(&row_labels),
+                column_labels: Ints::all(&column_labels),
+                rejected: rejected.as_ref().map(Ints::all),
+                first_passage: inputs.first_passage,
+                skipped: inputs.skipped.clone(),
+                false_negative_margin: inputs.false_negative_margin,
+            },
+            inv_temperature: inputs.inv_temperature,
+            margin: inputs.margin,
+            weight: inputs.weight,
+            stats: &mut stats,
+            first_stats: 2,
+            scale: &mut scale,
+            exps: &mut exps,
+        };
+        backend.info_nce_exps(args).unwrap();
+        let (stats, scale, exps) = (read(backend, &stats), read(backend, &scale), read(backend, &exps));
+        assert!(stats[..2 * ROW_STATS].iter().all(|x| x.is_nan()), "{what}: statistics of other rows");
+        let d_scores = exps.iter().enumerate().map(|(i, exp)| exp * scale[i / n]).collect();
+        let got = Outputs { stats: stats[2 * ROW_STATS..].to_vec(), d_scores, column_losses: Vec::new() };
+        let block = inputs.block();
+        // A cosine is off by the roundings of its sum, and a logit by that over the temperature.
+        let inv_t = f64::from(inputs.inv_temperature);
+        let of_logit = inv_t * (tolerance::sum(*d) + tolerance::EPS);
+        let losses: Vec<f64> = got.stats.iter().step_by(ROW_STATS).copied().collect();
+        let expected = block.rows(&inputs.scores);
+        assert_close_on_scale(&format!("{what}, loss"), &losses, &expected, of_logit + tolerance::sum(n), 1.0);
+        let mut by_inv_temperature = 0.0;
+        for (row, (scores, stats)) in inputs.scores.chunks(n).zip(got.stats.chunks(ROW_STATS)).enumerate() {
+            let positive = inputs.first_positive + row;
+            let others = || (0..n).filter(|&j| j != positive && !inputs.is_left_out(row, j));
+            let sum = others().map(|j| scores[j]).sum();
+            let bound = tolerance::sum(*d) + tolerance::sum(n);
+            let cosines = [scores[positive], sum];
+            assert_close_on_scale(
+                &format!("{what}, row {row}, cosines"),
+                &stats[1..3],
+                &cosines,
+                bound,
+                1.0 + n as f64 / 10.0,
+            );
+            assert_eq!(stats[3], others().count() as f64, "{what}, row {row}: number of candidates");
+
+            let logit = |j: usize| (scores[j] - scores[positive] + f64::from(inputs.margin)) * inv_t;
+            let largest = others().map(logit).fold(0.0, f64::max);
+            let exp = |j: usize| (logit(j) - largest).exp();
+            let of_others: f64 = others().map(exp).sum();
+            let total = of_others + (-largest).exp();
+            by_inv_temperature += others().map(|j| exp(j) * logit(j)).sum::<f64>() / total / inv_t;
+            let factor = f64::from(inputs.weight) * inv_t / total;
+            for j in 0..n {
+                let exact = match j == positive {
+                    true => -of_others,
+                    false if inputs.is_left_out(row, j) => 0.0,
+                    false => exp(j),
+                } * factor;
+                let got = got.d_scores[row * n + j];
+                // Half a spacing of bf16, and what logits and sums are off.
+                let bound = exact.abs() * (1.0 / 256.0 + 4.0 * of_logit + tolerance::SOFTMAX + tolerance::sum(n));
+                // Far below the row's largest there is nothing left of an exponential.
+                let lost = factor * of_others.max((-largest).exp()) * 1e-7;
+                assert!((got - exact).abs() <= bound + lost, "{what}, row {row}, column {j}: {got} instead of {exact}");
+            }
+        }
+        let sum: f64 = got.stats.iter().skip(4).step_by(ROW_STATS).sum();
+        let bound = 2.0 * of_logit + tolerance::SOFTMAX + tolerance::sum(n);
+        let scale = 2.0 * rows as f64;
+        assert_close_on_scale(&format!("{what}, derivative"), &[sum], &[by_inv_temperature], bound, scale);
+    }
+}
+
+/// Tiles of 128 x 256 and their edges, widths that are odd, positives from the nearest to the farthest, at temperatures at
+/// which a shift by the positive's logit is right, too low, and of no use.
+pub fn info_nce_exps<B: Backend>(backend: &B) {
+    if backend.score_blocks().fused.is_none() {
+        return;
+    }
+    let cosines = [0.9, 1.0, 0.2, -0.3, -1.0, 0.5];
+    let shapes = [(1, 1, 8), (3, 7, 8), (6, 300, 40), (129, 257, 64), (70, 264, 24), (5, 520, 96), (4, 16, 768)];
+    for (rows, n, d) in shapes {
+        for temperature in [1.0, 0.02, 0.01, 0.002] {
+            let vectors = Vectors::new::<B::E>(rows, n, d, temperature, &cosines);
+            vectors.check(backend, &format!("info_nce_exps, {rows} x {n} x {d}, t = {temperature}"));
+        }
+    }
+    for (rows, n) in [(6, 24), (40, 41), (9, 600)] {
+        let masked = |temperature: f32, change: &dyn Fn(&mut Inputs)| {
+            let mut vectors = Vectors::new::<B::E>(rows, n, 16, temperature, &cosines);
+            change(&mut vectors.inputs);
+            vectors
+        };
+        let labels = |inputs: &mut Inputs| {
+            let mut random = Random::new(n as u64);
+            let mut some = |n: usize| (0..n).map(|_| random.below(5) as i32).collect::<Vec<_>>();
+            (inputs.row_labels, inputs.column_labels) = (some(rows), some(n));
+        };
+        let rejected = |inputs: &mut Inputs| {
+            let from = |row: usize| (row * 5) % (n - 3);
+            let ends = |row: usize| [from(row) as i32, (from(row) + row % 4).min(n - 3) as i32];
+            (inputs.rejected, inputs.first_passage) = (Some((0..rows).flat_map(ends).collect()), 3);
+        };
+        let changes: [(&str, &dyn Fn(&mut Inputs)); 6] = [
+            ("labels", &labels),
+            ("rejected", &rejected),
+            ("skipped", &|inputs| inputs.skipped = 1..n - 1),
+            ("too similar", &|inputs| inputs.false_negative_margin = 0.1),
+            ("margin", &|inputs| inputs.margin = 0.2),
+            ("everything", &|inputs| {
+                labels(inputs);
+                rejected(inputs);
+                (inputs.skipped, inputs.false_negative_margin, inputs.margin) = (2..rows, 0.3, 0.1);
+            }),
+        ];
+        for (what, change) in changes {
+            for temperature in [0.05, 0.005] {
+                let what = format!("info_nce_exps, {rows} x {n}, {what}, t = {temperature}");
+                masked(temperature, change).check(backend, &what);
+            }
+        }
     }
 }

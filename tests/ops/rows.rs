@@ -90,6 +90,21 @@ pub fn gather_cast<B: Backend>(backend: &B) {
     }
 }
 
+pub fn gather_scaled<B: Backend>(backend: &B) {
+    for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
+        let mut random = Random::new(5);
+        let (values, scale) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len(), 1.0));
+        let mut out: Tensor<B, B::E> = poisoned(backend, &[rows.len(), width]);
+        let (x, numbers) = (tensor(backend, &values, &[9, width]), ints(backend, rows));
+        backend.gather_scaled(&x, Ints::all(&numbers), &vector(backend, &scale), &mut out).unwrap();
+        let of_row = |(&row, &scale): (&i32, &f64)| {
+            let scaled = |&v: &f64| rounded::<B::E>(rounded::<f32>(scale * v));
+            values[row as usize * width..][..width].iter().map(scaled).collect::<Vec<_>>()
+        };
+        assert_eq!(read(backend, &out), rows.iter().zip(&scale).flat_map(of_row).collect::<Vec<_>>());
+    }
+}
+
 /// Rows of the wide matrix, and the widths of both.
 const COLUMNS: [(usize, usize, usize); 6] =
     [(3, 1, 1), (9, 8, 3), (9, 96, 64), (20, 384, 384), (2, 1030, 1024), (0, 8, 4)];
@@ -127,6 +142,22 @@ pub fn scatter_rows<B: Backend>(backend: &B) {
             .unwrap();
         for (patch, &row) in patch.chunks(width).zip(rows) {
             values[row as usize * width..][..width].copy_from_slice(patch);
+        }
+        assert_eq!(read(backend, &out), values, "the named rows, and no others, change");
+    }
+}
+
+pub fn scatter_scaled<B: Backend>(backend: &B) {
+    for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
+        let mut random = Random::new(6);
+        let (mut values, patch) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len() * width, 1.0));
+        let scale = random.values::<f32>(rows.len(), 1.0);
+        let mut out = tensor(backend, &values, &[9, width]);
+        let (x, numbers) = (tensor(backend, &patch, &[rows.len(), width]), ints(backend, rows));
+        backend.scatter_scaled(&x, &vector(backend, &scale), Ints::all(&numbers), &mut out).unwrap();
+        for ((patch, &row), scale) in patch.chunks(width).zip(rows).zip(&scale) {
+            let out = &mut values[row as usize * width..][..width];
+            out.iter_mut().zip(patch).for_each(|(out, x)| *out = rounded::<f32>(scale * x));
         }
         assert_eq!(read(backend, &out), values, "the named rows, and no others, change");
     }

@@ -20,7 +20,7 @@ fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
     let model = ModelDir::open(fixture(model)).unwrap();
     let config = config(sets);
     let bounds = StepBounds::new(&MOST, chunk_tokens, model.config.vocab_size);
-    let planned = Rehearsal::<E>::new(&config, &model, &bounds, 1).unwrap().memory();
+    let planned = Rehearsal::<E>::new(Tally::new(1), &config, &model, &bounds).unwrap().memory();
     // Kept until everything has been counted.
     let kept = Mutex::new(None);
     let blocks = taken_in(1, || *kept.lock().unwrap() = Some(Held::new(&Cpu::<E>::new(), &config, &model, &bounds)));
@@ -163,7 +163,7 @@ fn means(setting: &Setting, config: &Config, chunk_tokens: usize) -> (Batches, [
     let model = &setting.model;
     let batches = Batches::of_tokens(config, model.config.vocab_size, &setting.data).unwrap();
     let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, true);
-    let work = Rehearsal::<f32>::new(config, model, &bounds, 1).unwrap().work(&batches).unwrap();
+    let work = Rehearsal::<f32>::new(Tally::new(1), config, model, &bounds).unwrap().work(&batches).unwrap();
     let planned = [batches.mean_tokens, work.iter().map(|(work, times)| work.flops as f64 * times).sum()];
     let sampler = sampler(config, &setting.data.parts()).unwrap();
     let rules = negative_rules(config, &setting.data).unwrap();

@@ -185,6 +185,15 @@ struct Product {
         return OK;
     }
 
+    u64 bytes(int i) const { return layouts[i].rows * layouts[i].columns * layouts[i].element(); }
+
+    // What comes from memory at least: every operand once. How often the real library asks for the same, which its caches
+    // answer, depends on its tiles.
+    u64 bytes_read() const {
+        const u64 bias = desc.epilogue == BIAS ? mnk[0] * layouts[3].element() : 0;
+        return bytes(0) + bytes(1) + (beta != 0.0f ? bytes(2) : 0) + bias;
+    }
+
     Code run(u64 n_parts) const {
         if (const Code code = live()) return code;
         constexpr size_t pad = 16;
@@ -214,6 +223,12 @@ struct Product {
         return OK;
     }
 };
+
+// SIMT_PRODUCTS=count: products are counted and not carried out, and leave their results as they are.
+bool only_counts() {
+    static const char* const asked = std::getenv("SIMT_PRODUCTS");
+    return asked && std::strcmp(asked, "count") == 0;
+}
 
 template <class T> Status set(T& field, const void* from, size_t bytes, const char* what) {
     if (!from || bytes != sizeof(T)) return no(BAD_VALUE, text("%s takes %zu bytes, not %zu", what, sizeof(T), bytes));
@@ -461,9 +476,11 @@ API Status cublasLtMatmul(Handle* handle, Desc* desc, const float* alpha, u64 a,
         Counters counters = {};
         counters.launches = 1;
         counters.mma = flops / 2048;
+        counters.global_read = product.bytes_read();
+        counters.global_written = product.bytes(3);
         add_counters("cublasLtMatmul", counters);
         pretend(pretended_time(algo.id));
-        return product.run(algo.id + 1);
+        return only_counts() ? product.live() : product.run(algo.id + 1);
     }, {a, b, c, d, desc->bias, workspace});
     return code == OK ? SUCCESS : EXECUTION_FAILED;
 }

@@ -129,6 +129,15 @@ void count_call(const char* call) {
     add_counters(call, counters);
 }
 
+// What is no kernel, but goes through the device's memory all the same.
+void count_bytes(const char* name, u64 read, u64 written) {
+    Counters counters = {};
+    counters.launches = 1;
+    counters.global_read = read;
+    counters.global_written = written;
+    add_counters(name, counters);
+}
+
 // A copy checks its device ranges again when it runs, as the memory may be gone by then.
 std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vector<u64> device) {
     return [=] {
@@ -136,6 +145,8 @@ std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vec
             if (!device_range_valid(address, bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of %zu bytes ran after its memory was freed", bytes);
         }
         std::memcpy(to, from, bytes);
+        const auto there = [&](const void* place) { return on_device(reinterpret_cast<uintptr_t>(place)) ? u64(bytes) : 0; };
+        count_bytes("copies", there(from), there(to));
         return OK;
     };
 }
@@ -439,6 +450,7 @@ API cuMemsetD8Async(u64 to, unsigned char value, size_t count, void* stream) {
     return submit(stream, [=] {
         if (!device_range_valid(to, count)) return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count);
         std::memset(reinterpret_cast<void*>(to), value, count);
+        count_bytes("cuMemsetD8Async", 0, count);
         return OK;
     }, {to});
 }
@@ -451,6 +463,7 @@ API cuMemsetD32Async(u64 to, unsigned value, size_t count, void* stream) {
     return submit(stream, [=] {
         if (!device_range_valid(to, count * 4)) return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count * 4);
         std::fill_n(reinterpret_cast<unsigned*>(to), count, value);
+        count_bytes("cuMemsetD32Async", 0, count * 4);
         return OK;
     }, {to});
 }

@@ -67,10 +67,11 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
     let (inv_t, weight) = (args.inv_temperature, args.weight);
     let mask = Mask::new(&args.candidates, args.margin);
     let columns = args.columns.map(|columns| Columns::new(columns.as_slice()));
+    let stats = &mut args.stats.as_mut_slice()[args.first_stats * ROW_STATS..][..args.scores.rows() * ROW_STATS];
     (
         args.d_scores.as_mut_slice().par_chunks_exact_mut(n),
         args.scores.as_slice().par_chunks_exact(n),
-        args.stats.as_mut_slice().par_chunks_exact_mut(ROW_STATS),
+        stats.par_chunks_exact_mut(ROW_STATS),
     )
         .into_par_iter()
         .enumerate()

@@ -71,6 +71,14 @@ impl<E: CpuElement> Backend for Cpu<E> {
         format!("cpu ({}, {} threads)", E::NAME, rayon::current_num_threads())
     }
 
+    fn score_blocks(&self) -> ScoreBlocks {
+        ScoreBlocks::of_cpu()
+    }
+
+    fn info_nce_exps(&self, _: InfoNceExps<Self>) -> Result<()> {
+        unreachable!("info_nce_exps: a processor's score blocks are not fused")
+    }
+
     fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
         let start = Instant::now();
         run()?;
@@ -156,6 +164,29 @@ impl<E: CpuElement> Backend for Cpu<E> {
         gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, E>) => {
             assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_cast: shape of the result");
             rows::gather(x.as_slice(), rows.as_slice(), x.row_len(), out.as_mut_slice());
+        };
+        gather_scaled(
+            &self, x: &Tensor<Self, f32>, rows: Ints<Self>, scale: &Tensor<Self, f32>, out: &mut Tensor<Self, E>
+        ) => {
+            let w = out.row_len();
+            assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_scaled: shape of the result");
+            assert_eq!(scale.len(), rows.len(), "gather_scaled: factors");
+            let rows = rows.as_slice().iter().zip(scale.as_slice());
+            for (out, (&row, scale)) in out.as_mut_slice().chunks_exact_mut(w).zip(rows) {
+                let x = &x.as_slice()[row as usize * w..][..w];
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = E::from_f32(scale * x));
+            }
+        };
+        scatter_scaled(
+            &self, x: &Tensor<Self, f32>, scale: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
+        ) => {
+            let w = out.row_len();
+            assert_eq!(x.shape(), [rows.len(), w], "scatter_scaled: shape of the input");
+            assert_eq!(scale.len(), rows.len(), "scatter_scaled: factors");
+            let out = out.as_mut_slice();
+            for ((x, &row), scale) in x.as_slice().chunks_exact(w).zip(rows.as_slice()).zip(scale.as_slice()) {
+                out[row as usize * w..][..w].iter_mut().zip(x).for_each(|(out, x)| *out = scale * x);
+            }
         };
         scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) => {
             let w = out.row_len();

@@ -34,6 +34,8 @@ pub(super) struct Device {
     /// The stream of batches on their way to the device.
     pub copies: Stream,
     pub arena: Arc<Arena>,
+    /// Bytes that the device has, whoever has them at present.
+    pub memory: u64,
     pub context: Arc<Context>,
 }
 
@@ -55,6 +57,7 @@ impl Device {
             compute,
             copies,
             arena,
+            memory: context.memory()?.1 as u64,
             context,
         })
     }

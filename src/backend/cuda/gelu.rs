@@ -1,4 +1,11 @@
-//! Bias + erf-GELU.
+//! Bias + erf-GELU, in a pass of its own.
+//!
+//! In the epilogue of a product it would spare a third of the pass's bytes forward, where the pre-activation has to be stored
+//! all the same, and half of them backward. cuBLASLt has the tanh form only, so the product would be our own. Counted on a
+//! prototype (tiles of 128 x 128 x 32, `mma.sync`, 128 registers, two blocks on a multiprocessor), the epilogue costs 23
+//! instructions an element forward and 34 backward beside 24 of the whole product at 768 columns. On an A100 it gains only
+//! where the product itself comes to nine tenths of cuBLASLt's speed; on an H100 `mma.sync` reaches 62 % of the tensor
+//! cores' peak at most, no more than cuBLASLt is expected to have at such a size.
 
 use super::launch::{Grid, args};
 use super::partials::{add_partials_grid, vector};

@@ -14,9 +14,12 @@ const STEP: usize = 256;
 const MOST_STEPS: usize = 4;
 /// Rows of a forward block: the parameters are read once for them.
 pub(super) const FORWARD_ROWS: usize = 16;
-/// Fewest rows and most blocks of a backward pass: each block leaves rows of partial sums.
+/// Fewest rows of a backward block: each block leaves rows of partial sums.
 const LEAST_ROWS: usize = 8;
-const MOST_BLOCKS: usize = 256;
+/// Most blocks of a backward pass, for rows of up to three steps and for others: as many as an A100's 108 multiprocessors
+/// hold at a time, which is three and two each (kernels/RESOURCES.md). One more would have most of them wait for it, and the
+/// partial sums, 24 bytes a column of a block, are a tenth of what is read and written of 8,192 rows in bf16.
+const MOST_BLOCKS: [usize; 2] = [3 * 108, 2 * 108];
 
 /// A kernel's names: for rows of up to 1, 2, 3 and 4 steps, and for all others.
 pub(super) type Names = [&'static str; MOST_STEPS + 1];
@@ -46,7 +49,8 @@ pub(super) struct Cut {
 
 impl Cut {
     pub fn new(rows: usize, width: usize) -> Self {
-        let block = rows.div_ceil(MOST_BLOCKS).max(LEAST_ROWS);
+        let most = MOST_BLOCKS[usize::from(variant(width) >= MOST_STEPS - 1)];
+        let block = rows.div_ceil(most).max(LEAST_ROWS);
         let blocks = rows.div_ceil(block);
         let partials = if variant(width) == MOST_STEPS { blocks * WARPS } else { blocks };
         Cut { grid: Grid::new(blocks, THREADS), block, partials }

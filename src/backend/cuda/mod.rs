@@ -42,12 +42,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use transfer::{Arrival, Pinned, Readback};
 
-/// Bytes that are free on the GPU `ordinal`.
+/// Bytes that are free on the GPU `ordinal`, and all that it has.
 ///
 /// # Errors
 /// When the driver does not open it.
-pub fn free_memory(ordinal: usize) -> Result<u64> {
-    driver::Context::new(ordinal as i32)?.memory().map(|(free, _)| free as u64)
+pub fn memory(ordinal: usize) -> Result<(u64, u64)> {
+    driver::Context::new(ordinal as i32)?.memory().map(|(free, all)| (free as u64, all as u64))
 }
 
 /// An element type that the kernels exist for: `f32` or `bf16`.
@@ -119,6 +119,10 @@ impl<E: CudaElement> Backend for Cuda<E> {
     fn name(&self) -> String {
         let (major, minor) = self.device.context.capability;
         format!("cuda ({}, {}, sm_{major}{minor})", E::NAME, self.device.context.name)
+    }
+
+    fn score_blocks(&self) -> ScoreBlocks {
+        ScoreBlocks::of_gpu(self.device.memory, !E::IS_F32)
     }
 
     fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
@@ -210,6 +214,12 @@ impl<E: CudaElement> Backend for Cuda<E> {
             rows::gather(self, x, rows, out)?;
         gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, E>) =>
             rows::gather_cast(self, x, rows, out)?;
+        gather_scaled(
+            &self, x: &Tensor<Self, f32>, rows: Ints<Self>, scale: &Tensor<Self, f32>, out: &mut Tensor<Self, E>
+        ) => rows::gather_scaled(self, x, rows, scale, out)?;
+        scatter_scaled(
+            &self, x: &Tensor<Self, f32>, scale: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
+        ) => rows::scatter_scaled(self, x, scale, rows, out)?;
         scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) =>
             rows::scatter(self, x, rows, out)?;
         copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => rows::copy_columns(self, x, out)?;
@@ -230,6 +240,7 @@ impl<E: CudaElement> Backend for Cuda<E> {
         pool_forward(&self, args: PoolForward<Self>) => pooling::forward(self, args)?;
         pool_backward(&self, args: PoolBackward<Self>) => pooling::backward(self, args)?;
         info_nce_rows(&self, args: InfoNceRows<Self>) => info_nce::rows(self, args)?;
+        info_nce_exps(&self, args: InfoNceExps<Self>) => info_nce::exps(self, args)?;
         info_nce_columns(&self, args: InfoNceColumns<Self>) => info_nce::columns(self, args)?;
         adamw(&self, args: AdamW<Self>) => adamw::step(self, args)?;
         adamw_rows(&self, args: AdamWRows<Self>) => adamw_rows::step(self, args)?;

@@ -2,11 +2,43 @@
 
 use super::check_shapes;
 use crate::backend::{Backend, Ints, Tensor};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// Values that [`InfoNceRows`] tells of a row: its loss, the cosine of its positive, the sum of the other candidates'
 /// cosines, their number, and the derivative of its loss by the inverse temperature.
 pub const ROW_STATS: usize = 5;
+
+/// How a device wants the loss's matrix of scores cut into blocks of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScoreBlocks {
+    /// Most bytes of a block, as long as that makes no fewer rows than `rows` has.
+    pub bytes: usize,
+    /// Rows of a block: enough for a product at its full speed, and no more than serve it.
+    pub rows: RangeInclusive<usize>,
+    /// Where the product itself makes exponentials of its scores, so that none is ever written ([`InfoNceExps`]): what the
+    /// number of dimensions has to be a multiple of.
+    pub fused: Option<usize>,
+}
+
+impl ScoreBlocks {
+    /// 128 MiB, which is what a processor's blocks of 128 to 1,024 rows are up to 262,144 columns.
+    pub fn of_cpu() -> Self {
+        ScoreBlocks { bytes: 128 << 20, rows: 128..=1024, fused: None }
+    }
+
+    /// 1 GiB, or what is about a twelfth of a GPU that has less than 12 GiB: a power of two, so that it is the same whatever
+    /// its driver keeps to itself. With blocks too low, the gradient of all candidates, which each adds to, is most of what
+    /// is read and written.
+    pub fn of_gpu(memory: u64, fuses: bool) -> Self {
+        let twelfth = (memory / 12).clamp(1, 1 << 30);
+        ScoreBlocks { bytes: 1 << twelfth.ilog2(), rows: 1024..=usize::MAX, fused: fuses.then_some(8) }
+    }
+
+    /// Whether exponentials come straight out of products over `d` dimensions.
+    pub fn are_fused(&self, d: usize) -> bool {
+        self.fused.is_some_and(|unit| d.is_multiple_of(unit))
+    }
+}
 
 /// Which pairs of a block of `R` rows and `N` columns of scores count.
 ///
@@ -47,6 +79,11 @@ impl<B: Backend> Candidates<'_, B> {
     }
 }
 
+/// Panics unless `stats` has room for those of `rows` rows from `first` on.
+fn check_stats<B: Backend>(op: &str, stats: &Tensor<B, f32>, first: usize, rows: usize) {
+    assert!(stats.row_len() == ROW_STATS && first + rows <= stats.rows(), "{op}: statistics");
+}
+
 /// InfoNCE over `R` rows of scores against their [`Candidates`]. With the positive p of row i and
 /// `l_ij = s_ij / t` for j other than p, `l_ip = (s_ip - margin) / t`: `loss_i = logsumexp_j(l_ij) - l_ip`, and
 /// `d_scores_ij = (softmax_ij - [j = p]) weight / t`, which is 0 where a column is left out.
@@ -64,9 +101,11 @@ pub struct InfoNceRows<'a, B: Backend> {
     /// `(3, M)` from [`InfoNceColumns`]: the columns before M are rows of the other direction, whose gradient is added
     /// with the same weight.
     pub columns: Option<&'a Tensor<B, f32>>,
-    /// `(R, ROW_STATS)`, see there. The loss is unweighted and this direction's; the derivative is unweighted and of both
-    /// directions together, as far as they meet in the row.
+    /// `(anything, ROW_STATS)`, see there; the rows from `first_stats` on are written. The loss is unweighted and this
+    /// direction's; the derivative is unweighted and of both directions together, as far as they meet in the row.
     pub stats: &'a mut Tensor<B, f32>,
+    /// Where in `stats` the first row's are.
+    pub first_stats: usize,
     /// `(R, N)`
     pub d_scores: &'a mut Tensor<B, B::E>,
 }
@@ -76,12 +115,51 @@ impl<B: Backend> InfoNceRows<'_, B> {
     pub fn check(&self) {
         let (rows, n) = (self.scores.rows(), self.scores.row_len());
         self.candidates.check("info_nce_rows", rows, n);
-        check_shapes("info_nce_rows", &[rows, ROW_STATS], [&*self.stats]);
+        check_stats("info_nce_rows", self.stats, self.first_stats, rows);
         check_shapes("info_nce_rows", &[rows, n], [&*self.d_scores]);
         if let Some(columns) = self.columns {
             assert!(columns.row_len() <= n, "info_nce_rows: more columns than there are");
             check_shapes("info_nce_rows", &[3, columns.row_len()], [columns]);
         }
+    }
+}
+
+/// [`InfoNceRows`] without scores in memory: from the vectors that they are products of to exponentials, which only lack a
+/// factor a row to be the scores' gradient: `d_scores_ij = scale_i exps_ij`. Whoever multiplies with it scales the rows of
+/// the other factor, or those of the product.
+pub struct InfoNceExps<'a, B: Backend> {
+    /// `(R, d)`; row 0's positive is column `candidates.first_positive`.
+    pub rows: &'a Tensor<B, B::E>,
+    /// `(N, d)` the columns of the scores.
+    pub columns: &'a Tensor<B, B::E>,
+    /// What counts.
+    pub candidates: Candidates<'a, B>,
+    /// `1 / temperature`
+    pub inv_temperature: f32,
+    /// Taken from the positives' cosines.
+    pub margin: f32,
+    /// Of each row's loss in the total.
+    pub weight: f32,
+    /// `(anything, ROW_STATS)`, as in [`InfoNceRows`].
+    pub stats: &'a mut Tensor<B, f32>,
+    /// Where in `stats` the first row's are.
+    pub first_stats: usize,
+    /// `(R,)`
+    pub scale: &'a mut Tensor<B, f32>,
+    /// `(R, N)` 0 where a column is left out.
+    pub exps: &'a mut Tensor<B, B::E>,
+}
+
+impl<B: Backend> InfoNceExps<'_, B> {
+    /// Panics on mismatched shapes; returns `(R, N, d)`.
+    pub fn check(&self) -> (usize, usize, usize) {
+        let (rows, n, d) = (self.rows.rows(), self.columns.rows(), self.rows.row_len());
+        self.candidates.check("info_nce_exps", rows, n);
+        check_shapes("info_nce_exps", &[n, d], [self.columns]);
+        check_stats("info_nce_exps", self.stats, self.first_stats, rows);
+        check_shapes("info_nce_exps", &[rows], [&*self.scale]);
+        check_shapes("info_nce_exps", &[rows, n], [&*self.exps]);
+        (rows, n, d)
     }
 }
 

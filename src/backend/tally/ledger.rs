@@ -65,6 +65,11 @@ impl Ledger {
         Ledger { granularity, state: Mutex::default() }
     }
 
+    /// An empty one that counts alike.
+    pub fn anew(&self) -> Self {
+        Ledger::new(self.granularity)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

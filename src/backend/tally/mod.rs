@@ -15,6 +15,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Tally<E> {
     ledger: Arc<Ledger>,
+    score_blocks: ScoreBlocks,
     marker: PhantomData<E>,
 }
 
@@ -66,9 +67,20 @@ fn squares<E: Element>(batch: &Packed<Tally<E>>) -> usize {
 }
 
 impl<E: Element> Tally<E> {
-    /// One that has been asked for nothing; its buffers take multiples of `granularity` bytes.
+    /// One that stands in for a processor and has been asked for nothing; its buffers take multiples of `granularity` bytes.
     pub fn new(granularity: usize) -> Self {
-        Tally { ledger: Arc::new(Ledger::new(granularity)), marker: PhantomData }
+        Tally { ledger: Arc::new(Ledger::new(granularity)), score_blocks: ScoreBlocks::of_cpu(), marker: PhantomData }
+    }
+
+    /// One that stands in for a GPU of so many bytes: its buffers take multiples of 256, and blocks of scores are as there.
+    pub fn of_gpu(memory: u64) -> Self {
+        const GRANULARITY: usize = 256;
+        Tally { score_blocks: ScoreBlocks::of_gpu(memory, !E::IS_F32), ..Self::new(GRANULARITY) }
+    }
+
+    /// One for the same device that has been asked for nothing.
+    pub fn anew(&self) -> Self {
+        Tally { ledger: Arc::new(self.ledger.anew()), ..self.clone() }
     }
 
     /// What is held at present.
@@ -126,6 +138,10 @@ impl<E: Element> Backend for Tally<E> {
 
     fn name(&self) -> String {
         format!("none ({})", E::NAME)
+    }
+
+    fn score_blocks(&self) -> ScoreBlocks {
+        self.score_blocks.clone()
     }
 
     fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
@@ -206,6 +222,26 @@ impl<E: Element> Backend for Tally<E> {
 
     fn gather_cast(&self, _: &Tensor<Self, f32>, _: Ints<Self>, out: &mut Tensor<Self, E>) -> Result<()> {
         self.note_rows(out.len() * size_of::<f32>() + bytes(out))
+    }
+
+    fn gather_scaled(
+        &self,
+        _: &Tensor<Self, f32>,
+        _: Ints<Self>,
+        scale: &Tensor<Self, f32>,
+        out: &mut Tensor<Self, E>,
+    ) -> Result<()> {
+        self.note_rows(out.len() * size_of::<f32>() + bytes(out) + bytes(scale))
+    }
+
+    fn scatter_scaled(
+        &self,
+        x: &Tensor<Self, f32>,
+        scale: &Tensor<Self, f32>,
+        _: Ints<Self>,
+        _: &mut Tensor<Self, f32>,
+    ) -> Result<()> {
+        self.note_rows(2 * bytes(x) + bytes(scale))
     }
 
     fn scatter_rows(&self, x: &Tensor<Self, f32>, _: Ints<Self>, _: &mut Tensor<Self, f32>) -> Result<()> {
@@ -329,7 +365,14 @@ impl<E: Element> Backend for Tally<E> {
 
     fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
         args.check();
-        self.note_rows(bytes(args.scores) + bytes(args.d_scores) + bytes(args.stats))
+        let stats = args.scores.rows() * ROW_STATS * size_of::<f32>();
+        self.note_rows(bytes(args.scores) + bytes(args.d_scores) + stats)
+    }
+
+    fn info_nce_exps(&self, args: InfoNceExps<Self>) -> Result<()> {
+        let (rows, n, d) = args.check();
+        let out = bytes(args.exps) + bytes(args.scale) + rows * ROW_STATS * size_of::<f32>();
+        self.note(Kind::Product, 2 * rows * n * d, bytes(args.rows) + bytes(args.columns) + out)
     }
 
     fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()> {
