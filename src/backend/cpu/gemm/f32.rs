@@ -38,6 +38,12 @@ struct MultiplyAdd {
     shape: Shape,
 }
 
+impl MultiplyAdd {
+    fn has_avx(self) -> bool {
+        !matches!(self.arch, Arch::Scalar)
+    }
+}
+
 /// Finds the shape that suits the registers.
 struct ShapeOf;
 
@@ -75,7 +81,13 @@ impl Kernel for MultiplyAdd {
     }
 
     fn pack_columns(self, b: &Matrix<f32>, first: usize, k: Range<usize>, out: &mut [u32], panel_len: usize) {
-        let lanes = Lanes { data: b.data, n: b.columns, stride: b.column_stride, k_stride: b.row_stride };
+        let lanes = Lanes {
+            data: b.data,
+            n: b.columns,
+            stride: b.column_stride,
+            k_stride: b.row_stride,
+            has_avx: self.has_avx(),
+        };
         let out: &mut [f32] = bytemuck::cast_slice_mut(out);
         self.arch.dispatch(
             #[inline(always)]
@@ -87,7 +99,8 @@ impl Kernel for MultiplyAdd {
     }
 
     fn pack_rows(self, a: &Matrix<f32>, first: usize, k: Range<usize>, out: &mut [u32]) {
-        let lanes = Lanes { data: a.data, n: a.rows, stride: a.row_stride, k_stride: a.column_stride };
+        let lanes =
+            Lanes { data: a.data, n: a.rows, stride: a.row_stride, k_stride: a.column_stride, has_avx: self.has_avx() };
         let (out, panel_len): (&mut [f32], _) = (bytemuck::cast_slice_mut(out), k.len().max(1));
         self.arch.dispatch(
             #[inline(always)]
@@ -112,6 +125,8 @@ struct Lanes<'a> {
     n: usize,
     stride: usize,
     k_stride: usize,
+    /// The instructions in use include AVX.
+    has_avx: bool,
 }
 
 impl Lanes<'_> {
@@ -151,21 +166,59 @@ impl Lanes<'_> {
         }
     }
 
-    /// One whole panel whose lanes each lie in one piece: lane by lane, some steps of `k` at once.
+    /// One whole panel whose lanes each lie in one piece: squares of 8 x 8 are transposed in registers where there are such.
     #[inline(always)]
     fn gather<const N: usize>(self, first: usize, k: Range<usize>, out: &mut [[f32; N]]) {
         for (from, out) in k.clone().step_by(GROUP).zip(out[..k.len()].chunks_mut(GROUP)) {
             let lane = |i: usize| &self.data[(first + i) * self.stride + from * self.k_stride..];
-            if let (Ok(out), 1) = (<&mut [[f32; N]; GROUP]>::try_from(&mut *out), self.k_stride) {
-                let lanes: [&[f32; GROUP]; N] = from_fn(|i| lane(i).first_chunk().expect("inside the operand"));
-                *out = from_fn(|s| from_fn(|i| lanes[i][s]));
-            } else {
-                for (s, out) in out.iter_mut().enumerate() {
-                    *out = from_fn(|i| lane(i)[s * self.k_stride]);
+            let whole = out.len() == GROUP && self.k_stride == 1 && N.is_multiple_of(8);
+            #[cfg(target_arch = "x86_64")]
+            if whole && self.has_avx {
+                for i in (0..N).step_by(8) {
+                    let square = from_fn(|j| *lane(i + j).first_chunk().expect("eight steps of k are there"));
+                    // SAFETY: the processor has the instructions.
+                    #[allow(unsafe_code)]
+                    let columns = unsafe { transpose(square) };
+                    for (out, column) in out.iter_mut().zip(columns) {
+                        out[i..i + 8].copy_from_slice(&column);
+                    }
                 }
+                continue;
+            }
+            let _ = whole;
+            for (s, out) in out.iter_mut().enumerate() {
+                *out = from_fn(|i| lane(i)[s * self.k_stride]);
             }
         }
     }
+}
+
+/// Transposes 8 x 8: pairs within halves of a register, then pairs of pairs, then the halves.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[allow(unsafe_code)]
+fn transpose(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    use std::arch::x86_64::*;
+    // SAFETY: a register is eight f32 in a row.
+    let r: [__m256; 8] = rows.map(|row| unsafe { std::mem::transmute::<[f32; 8], __m256>(row) });
+    let mut pairs = r;
+    for i in (0..8).step_by(2) {
+        (pairs[i], pairs[i + 1]) = (_mm256_unpacklo_ps(r[i], r[i + 1]), _mm256_unpackhi_ps(r[i], r[i + 1]));
+    }
+    let mut fours = r;
+    for i in [0, 4] {
+        for h in 0..2 {
+            fours[i + 2 * h] = _mm256_shuffle_ps::<0x44>(pairs[i + h], pairs[i + 2 + h]);
+            fours[i + 2 * h + 1] = _mm256_shuffle_ps::<0xee>(pairs[i + h], pairs[i + 2 + h]);
+        }
+    }
+    let mut columns = r;
+    for i in 0..4 {
+        columns[i] = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
+        columns[i + 4] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
+    }
+    // SAFETY: as above.
+    columns.map(|column| unsafe { std::mem::transmute::<__m256, [f32; 8]>(column) })
 }
 
 /// Fetches `len` elements.
