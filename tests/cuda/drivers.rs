@@ -157,7 +157,8 @@ fn kernels_come_by_the_next_way_where_one_is_refused() {
     let newer = [("SIMT_CAPABILITY", "10.3")];
     assert_says(&info(&sandbox, 13000, &newer, "kernels"), &["here it is NVRTC 13.99's PTX"]);
     trained(&sandbox, 13000, &newer).ok();
-    // The newer NVRTC compiles nothing.
+    // The newer NVRTC compiles nothing, and nothing of it is in the cache.
+    let sandbox = Sandbox::with_groups(8);
     let failing = [("SIMT_NVRTC_FAILS", "13")];
     assert_says(&info(&sandbox, 13000, &failing, "kernels"), &["here it is NVRTC 12.99's code"]);
     trained(&sandbox, 13000, &failing).ok();
