@@ -42,6 +42,7 @@ KERNEL(adamw, UPDATE_THREADS, GRID_CONSTANT const AdamWList list, const float* s
         store_weights(w + first, copy == nullptr ? nullptr : copy + first, elements.w);
         return;
     }
+#pragma unroll 1
     for (i64 i = first; i < n; ++i) {
         AdamWElements<1> element;
         element.load(w + i, grad + i, m + i, v + i);

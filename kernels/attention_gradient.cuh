@@ -207,10 +207,20 @@ __device__ inline void write_sums(float* partials, const float* sums, const Prob
     }
 }
 
+// The compiler for sm_120 aims at three blocks of heads of 32 on a multiprocessor, whose shared memory has room for two, and
+// spills for it.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+#define BACKWARD_KERNEL_32(name, max_threads, ...) KERNEL_MIN_BLOCKS(name, max_threads, 2, __VA_ARGS__)
+#else
+#define BACKWARD_KERNEL_32 KERNEL
+#endif
+#define BACKWARD_KERNEL_64 KERNEL
+#define BACKWARD_KERNEL_128 KERNEL
+
 // A kernel of both files. `scratch` holds rowsum(dO O) of the long sequences, n_delta of them, and rows (3 H) of partial sums, of which a launch
 // writes those from first_row on, one a group. A launch works on n_items items from first_item on.
 #define BACKWARD(head, name, ...)                                                                                               \
-    KERNEL(attention_backward_##head##_##name, Shape<head>::THREADS, bf16* __restrict__ d_qkv, float* __restrict__ scratch,     \
+    BACKWARD_KERNEL_##head(attention_backward_##head##_##name, Shape<head>::THREADS, bf16* __restrict__ d_qkv, float* __restrict__ scratch,     \
            const bf16* __restrict__ qkv, const bf16* __restrict__ out, const bf16* __restrict__ d_out,                          \
            const float* __restrict__ lse, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,                     \
            const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 first_item, i64 n_items,         \

@@ -13,15 +13,28 @@ struct Row {
     float weight;
 };
 
+// Exponentials of differences of scores over the temperature, by powers of two.
+struct Exponent {
+    // Of log2(e) / t, in two parts: rounded to one, it would be off as often as a score's difference is long.
+    float high, low;
+
+    __device__ inline explicit Exponent(float inv_temperature) {
+        const double exact = double(inv_temperature) * 1.4426950408889634;
+        high = float(exact), low = float(exact - double(high));
+    }
+
+    __device__ inline float exp(float x) const { return exp2_fast(fmaf(x, high, x * low)); }
+};
+
 // What info_nce_columns leaves (3, m): the largest cosines, the shares of the others, the inverse sums.
 struct Columns {
     const float* state;
     int m;
 
     // What the logit `s` in `column`, which is not the positive's, has to its column's gradient.
-    __device__ inline float share(float s, int column, float exponent) const {
+    __device__ inline float share(float s, int column, Exponent exponent) const {
         if (column >= m) return 0.0f;
-        return exp2_fast((s - state[column]) * exponent) * state[2 * m + column];
+        return exponent.exp(s - state[column]) * state[2 * m + column];
     }
 
     // The same of the positive, negated.
@@ -37,7 +50,8 @@ struct Columns {
 template <class E, int N, int Threads, bool WithColumns>
 __device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Row& row, const Mask& mask, const Columns& columns) {
     using Stretch = HeldRow<N, Threads, HELD<Threads>>;
-    const float inv_t = row.inv_temperature, exponent = inv_t * LOG2_E;
+    const float inv_t = row.inv_temperature;
+    const Exponent exponent(inv_t);
     const int width = int(row.n);
     const int last = (width - 1) / Stretch::CAPACITY * Stretch::CAPACITY;
     const float positive_logit = row.scores[mask.positive] - mask.margin;
@@ -50,22 +64,22 @@ __device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Ro
         });
     };
     // Of the candidates but the positive: 1 - softmax of the positive is computed as their sum, so nothing cancels when it
-    // is near 1. `moment`: their exponentials times how far they are above the positive; `above`: how far all are.
-    float largest = positive_logit, others = 0.0f, moment = 0.0f, above = 0.0f;
+    // is near 1. `moment`: their exponentials times how far they are above the positive.
+    float largest = positive_logit, others = 0.0f, moment = 0.0f, sum = 0.0f;
     int count = 0;
     for (int first = 0; first <= last; first += Stretch::CAPACITY) {
         const int n = Stretch::count(width - first);
         load(first, n);
         const float before = largest;
         held.each(n, [&](float& s, int) { largest = fmaxf(largest, s); });
-        const float factor = exp2_fast((before - largest) * exponent);
+        const float factor = exponent.exp(before - largest);
         others *= factor;
         moment *= factor;
         held.each(n, [&](float& s, int) {
             const bool counts = s > LOWEST;
             const float over = counts ? s - positive_logit : 0.0f;
-            const float p = exp2_fast((s - largest) * exponent);
-            above += over;
+            const float p = exponent.exp(s - largest);
+            sum += counts ? s : 0.0f;
             count += counts;
             others += p;
             moment = fmaf(p, over, moment);
@@ -75,12 +89,12 @@ __device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Ro
     const float mine = largest;
     largest = block_max<Threads>(mine);
     // From exponentials against this thread's largest score to such against the row's.
-    const float factor = exp2_fast((mine - largest) * exponent);
+    const float factor = exponent.exp(mine - largest);
     others = block_sum<Threads>(others * factor);
     moment = block_sum<Threads>(moment * factor);
-    above = block_sum<Threads>(above);
+    sum = block_sum<Threads>(sum);
     const float n_others = block_sum<Threads>(float(count));
-    const float total = others + exp2_fast((positive_logit - largest) * exponent);
+    const float total = others + exponent.exp(positive_logit - largest);
     const float scale = row.weight * inv_t, share = scale / total;
     float of_columns = 0.0f;
     if (!WithColumns) {
@@ -91,7 +105,7 @@ __device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Ro
         const int n = Stretch::count(width - first);
         load(first, n);
         held.each(n, [&](float& s, int column) {
-            float d = exp2_fast((s - largest) * exponent) * share;
+            float d = exponent.exp(s - largest) * share;
             if (WithColumns) {
                 const float p = columns.share(s, first + Stretch::first() + column, exponent);
                 of_columns += s > LOWEST ? p * s : 0.0f;
@@ -104,15 +118,15 @@ __device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Ro
     if (WithColumns) of_columns = block_sum<Threads>(of_columns);
     // Whoever has written a zero to the positive's place has done so.
     __syncthreads();
-    if (threadIdx.x == 0) {
-        const float others_of_column = WithColumns ? columns.others(mask.positive) : 0.0f;
-        d_scores[mask.positive] = from_float<E>(-others * share - others_of_column * scale);
-        stats[0] = logf(total) + (largest - positive_logit) * inv_t;
-        stats[1] = positive_logit + mask.margin;
-        stats[2] = fmaf(n_others, positive_logit, above);
-        stats[3] = n_others;
-        stats[4] = moment / total + of_columns - others_of_column * positive_logit;
-    }
+    const float others_of_column = WithColumns ? columns.others(mask.positive) : 0.0f;
+    if (threadIdx.x == 0) d_scores[mask.positive] = from_float<E>(-others * share - others_of_column * scale);
+    // Each by a thread of its own: five neighbours are no vector.
+    const int which = threadIdx.x;
+    float stat = which == 0 ? logf(total) + (largest - positive_logit) * inv_t : positive_logit + mask.margin;
+    if (which == 2) stat = sum;
+    if (which == 3) stat = n_others;
+    if (which == 4) stat = moment / total + of_columns - others_of_column * positive_logit;
+    if (which < STATS) stats[which] = stat;
 }
 
 template <class E, int Threads, bool WithColumns>
@@ -161,7 +175,7 @@ constexpr int ROWS_AT_ONCE = 8;
 
 // state (3, m), loss (m,), scores (rows, n); see InfoNceColumns in src/backend/ops/info_nce.rs. Launched with a block for
 // every WARP columns.
-KERNEL(info_nce_columns, ROWS_AT_ONCE * WARP, float* state, float* loss, const float* scores, MASKS, float inv_temperature,
+KERNEL_MIN_BLOCKS(info_nce_columns, ROWS_AT_ONCE * WARP, 6, float* state, float* loss, const float* scores, MASKS, float inv_temperature,
        i64 rows, i64 n, i64 m, i32 is_first, i32 is_last) {
     SHARED(float, largest_of, ROWS_AT_ONCE * WARP);
     SHARED(float, others_of, ROWS_AT_ONCE * WARP);
@@ -169,6 +183,7 @@ KERNEL(info_nce_columns, ROWS_AT_ONCE * WARP, float* state, float* loss, const f
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int column = int(blockIdx.x) * WARP + lane;
     float largest = LOWEST, others = 0.0f;
+#pragma unroll 1
     for (i64 row = warp; row < rows; row += ROWS_AT_ONCE) {
         if (column >= m) break;
         const Mask mask = masks.of(row, scores[row * n + masks.positive_of(row)]);

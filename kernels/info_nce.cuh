@@ -6,8 +6,8 @@
 // Below every score, and finite, so that the difference of two is a number.
 constexpr float LOWEST = -3.0e38f;
 
-// Stands for a score that is left out: its exponential is 0.
-__device__ inline float left_out() { return __uint_as_float(0xFF800000u); }
+// Stands for a score that is left out: its exponential is 0. Finite, too, and below that.
+__device__ inline float left_out() { return -3.3e38f; }
 
 // Values told of a row.
 constexpr int STATS = 5;

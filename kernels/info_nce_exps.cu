@@ -72,7 +72,7 @@ __device__ inline float warp_dot(const bf16* a, const bf16* b, i64 d) {
 // exponential overflows: then the loss is ln(1 + sum of the others). Otherwise it is as far below 1 as that allows, and where
 // the positive's own exponential would be lost then, the row's largest logit, found by going through all columns. Launched
 // with ROWS_A_BLOCK rows a block.
-KERNEL(info_nce_shift, ROWS_A_BLOCK * WARP, float* stats, const bf16* queries, const bf16* candidates, MASKS,
+KERNEL_MIN_BLOCKS(info_nce_shift, ROWS_A_BLOCK * WARP, 4, float* stats, const bf16* queries, const bf16* candidates, MASKS,
        float inv_temperature, i64 rows, i64 n, i64 d) {
     const i64 row = i64(blockIdx.x) * ROWS_A_BLOCK + threadIdx.x / WARP;
     if (row >= rows) return;
@@ -84,6 +84,7 @@ KERNEL(info_nce_shift, ROWS_A_BLOCK * WARP, float* stats, const bf16* queries, c
     if (c - logit > reach) {
         const Mask mask = masks.of(row, positive);
         c = logit;
+#pragma unroll 1
         for (i64 column = 0; column < n; ++column) {
             c = fmaxf(c, mask.logit(warp_dot(query, candidates + column * d, d), int(column)));
         }

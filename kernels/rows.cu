@@ -19,6 +19,7 @@ KERNEL(zero_all, LIST_THREADS, GRID_CONSTANT const TensorList list) {
         if (first + 4 <= n) {
             store_global(x + first, Vector<float, 4>{});
         } else {
+#pragma unroll 1
             for (i64 i = first; i < n; ++i) x[i] = 0.0f;
         }
     }
@@ -35,6 +36,7 @@ template <class E> __device__ inline void cast(E* out, const float* x, i64 n) {
         store_global(out + first, rounded);
         return;
     }
+#pragma unroll 1
     for (i64 i = first; i < n; ++i) out[i] = from_float<E>(x[i]);
 }
 

@@ -36,10 +36,16 @@ impl Block {
             .collect()
     }
 
-    /// Written as ln(1 + sum over the others), which stays exact where the positive wins by far.
+    /// Written as ln(1 + sum over the others), which stays exact where the positive wins by far; what would overflow where it
+    /// loses by far is taken out of the sum.
     fn loss(&self, positive: f64, others: impl Iterator<Item = f64>) -> f64 {
         let positive = positive - self.margin;
-        others.map(|s| ((s - positive) * self.inv_temperature).exp()).sum::<f64>().ln_1p()
+        let exponents: Vec<f64> = others.map(|s| (s - positive) * self.inv_temperature).collect();
+        let largest = exponents.iter().copied().fold(0.0, f64::max);
+        if largest < 700.0 {
+            return exponents.iter().map(|x| x.exp()).sum::<f64>().ln_1p();
+        }
+        largest + exponents.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
     }
 }
 

@@ -109,7 +109,7 @@ impl Matrix {
 /// Runs a case and compares it with loops; gives cuBLASLt's answer otherwise.
 fn run(driver: &Driver, case: Case) -> i32 {
     // SAFETY: the stand-in's, loaded before by its path.
-    let blas = unsafe { Library::new("libcublasLt.so") }.unwrap();
+    let blas = unsafe { Library::new("libcublasLt.so.12") }.unwrap();
     let Case { m, n, k, .. } = case;
     let [ta, tb] = case.transposed;
     let a = Matrix::new(if ta { k } else { m }, if ta { m } else { k }, case.by_rows[0], case.gap, case.input);

@@ -10,7 +10,8 @@ namespace simt {
 namespace {
 
 // Places of the code that have a count of their own of how often a thread came by; what shares one is counted together.
-constexpr u32 PLACES = 64;
+// With few of them, a load that one lane alone carries out puts it out of step with the others at another place.
+constexpr u32 PLACES = 1024;
 // Instructions whose lanes are still to come, at most; a forgotten one counts again.
 constexpr u32 UNDER_WAY = 1 << 14;
 
@@ -31,8 +32,8 @@ extern "C" const char __ehdr_start;
 }  // namespace
 
 struct Instructions {
-    u32 serial;
-    u32 times[MAX_THREADS][PLACES];
+    // With the block's serial number in the upper half, so that nothing has to be cleared for the next block.
+    u64 times[MAX_THREADS][PLACES];
     Issued issued[UNDER_WAY];
 };
 
@@ -40,13 +41,11 @@ Instructions* new_instructions() { return new Instructions{}; }
 
 void note_instruction(Machine& m, uintptr_t address, bool write, const void* where, u32 part) {
     Instructions& all = *m.instructions;
-    if (all.serial != m.serial) {
-        all.serial = m.serial;
-        std::memset(all.times, 0, m.n_threads * sizeof all.times[0]);
-    }
     // As an offset, so that where the library was loaded has no say in what is counted.
     const u64 place = u64(reinterpret_cast<uintptr_t>(where) - reinterpret_cast<uintptr_t>(&__ehdr_start)) * 8 + part * 2 + write;
-    const u32 time = ++all.times[m.thread][mix(place) % PLACES];
+    u64& times = all.times[m.thread][mix(place) % PLACES];
+    if (times >> 32 != u32(m.serial)) times = u64(u32(m.serial)) << 32;
+    const u32 time = u32(++times);
     const u64 key = mix(mix(mix(place) + m.serial) + (u64(m.warp_index) << 32 | time)) | 1;
     Issued& issued = all.issued[key / 2 % UNDER_WAY];
     if (issued.key != key) {

@@ -126,7 +126,7 @@ fn a_training_run_by_step_phase_layer_and_op() {
                     bias_gelu_forward bias_tanh_backward bias_tanh_forward cast copy_rows embedding_backward \
                     embedding_forward gather_cast gemm gemm_f32 info_nce_rows l2_normalize_backward l2_normalize_forward \
                     paste_rows pool_backward pool_forward residual_layer_norm_backward residual_layer_norm_forward \
-                    scatter_rows segment_sum sum_of_squares zero zero_all";
+                    scatter_rows segment_sum sum_of_squares zero_all";
     assert_eq!(ops, expected.split_whitespace().collect());
 
     // Between the steps, and on the loader's thread.
