@@ -187,13 +187,8 @@ __device__ inline void backward_any(E* d_residual, E* d_x, float* partials, cons
            Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                                      \
         call(d_residual, d_x, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width); \
     }
-// Three steps of bf16 and four of f32 fill the registers that their blocks have, so that their backward is not ahead; nor are
-// two of bf16 where the compiler has registers to spare only on sm_80 and sm_90.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-constexpr bool TWO_AHEAD = false;
-#else
-constexpr bool TWO_AHEAD = true;
-#endif
+// Three steps of bf16 and four of f32 fill the registers that their blocks have, so that their backward is not ahead; nor is
+// that of two steps of bf16 on sm_100 and later, for which the compiler needs more of them.
 #if WANTS_F32 && WANTS_WIDTH(0, 256)
 FORWARD(256, _f32, float, 2, (forward<float, 1>))
 BACKWARD(256, _f32, float, 2, (backward<float, 1, true>))
@@ -208,7 +203,11 @@ BACKWARD(512, _f32, float, 2, (backward<float, 2, true>))
 #endif
 #if WANTS_BF16 && WANTS_WIDTH(256, 512)
 FORWARD(512, _bf16, bf16, 6, (forward<bf16, 2>))
-BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2, TWO_AHEAD>))
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2, false>))
+#else
+BACKWARD(512, _bf16, bf16, 4, (backward<bf16, 2, true>))
+#endif
 #endif
 #if WANTS_F32 && WANTS_WIDTH(512, 768)
 FORWARD(768, _f32, float, 2, (forward<float, 3>))

@@ -308,6 +308,9 @@ pub fn info_nce_both_directions<B: Backend>(backend: &B) {
     }
 }
 
+/// What a test does to the usual inputs.
+type Change<'a> = &'a dyn Fn(&mut Inputs);
+
 /// Vectors whose scores are [`Inputs`].
 struct Vectors {
     /// `(R, d)` and `(N, d)`, near unit length
@@ -452,7 +455,7 @@ pub fn info_nce_exps<B: Backend>(backend: &B) {
             let ends = |row: usize| [from(row) as i32, (from(row) + row % 4).min(n - 3) as i32];
             (inputs.rejected, inputs.first_passage) = (Some((0..rows).flat_map(ends).collect()), 3);
         };
-        let changes: [(&str, &dyn Fn(&mut Inputs)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("labels", &labels),
             ("rejected", &rejected),
             ("skipped", &|inputs| inputs.skipped = 1..n - 1),
