@@ -45,7 +45,7 @@ KERNEL(cast_bf16, THREADS, bf16* out, const float* x, i64 n) { cast(out, x, n); 
 
 // One row (width,), times `scale` and rounded, by a warp; `wide`: rows on both sides begin at 16 bytes and are as long as a
 // multiple of that.
-template <class E> __device__ inline void copy_row(E* to, const float* from, i64 width, bool wide, float scale = 1.0f) {
+template <class E> __device__ inline void copy_row(E* to, const float* from, i64 width, bool wide, float scale) {
     const int lane = threadIdx.x % WARP;
     if (wide) {
         for (i64 at = lane * 4; at < width; at += WARP * 4) {
@@ -63,49 +63,31 @@ template <class E> __device__ inline void copy_row(E* to, const float* from, i64
 // The row of a warp; ROWS rows a block.
 __device__ inline i64 row_of_warp() { return i64(blockIdx.x) * ROWS + threadIdx.x / WARP; }
 
-// out[i] = x[rows[i]] for rows (n,) of x (anything, width). Launched with ROWS rows a block.
+// out[i] = [scale[i]] x[rows[i]] for rows (n,) of x (anything, width); `scale` may be null. Launched with ROWS rows a block.
 template <class E>
-__device__ inline void gather_rows(E* out, const float* x, const i32* rows, i64 n, i64 width) {
+__device__ inline void gather_rows(E* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) {
     const i64 i = row_of_warp();
-    if (i < n) copy_row(out + i * width, x + rows[i] * width, width, width % 4 == 0);
+    if (i < n) copy_row(out + i * width, x + rows[i] * width, width, width % 4 == 0, scale ? scale[i] : 1.0f);
 }
 
-KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, i64 n, i64 width) {
-    gather_rows(out, x, rows, n, width);
+KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) {
+    gather_rows(out, x, rows, scale, n, width);
 }
-KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, i64 n, i64 width) {
-    gather_rows(out, x, rows, n, width);
+KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) {
+    gather_rows(out, x, rows, scale, n, width);
 }
 
-// out[i] = scale[i] x[rows[i]] for rows (n,) of x (anything, width). Launched with ROWS rows a block.
-#define GATHER_SCALED(suffix, E)                                                                                          \
-    KERNEL(gather_scaled_##suffix, THREADS, E* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) { \
-        const i64 i = row_of_warp();                                                                                      \
-        if (i < n) copy_row(out + i * width, x + rows[i] * width, width, width % 4 == 0, scale[i]);                       \
-    }
-#if WANTS_F32
-GATHER_SCALED(f32, float)
-#endif
-#if WANTS_BF16
-GATHER_SCALED(bf16, bf16)
-#endif
-
-// out[rows[i]] = scale[i] x[i] for rows (n,), all different, of out (anything, width). Launched with ROWS rows a block.
-KERNEL(scatter_scaled, THREADS, float* out, const float* x, const float* scale, const i32* rows, i64 n, i64 width) {
+// out[rows[i]] = [scale[i]] x[i] for rows (n,), all different, of out (anything, width); `scale` may be null. Launched with
+// ROWS rows a block.
+KERNEL(scatter_rows, THREADS, float* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) {
     const i64 i = row_of_warp();
-    if (i < n) copy_row(out + rows[i] * width, x + i * width, width, width % 4 == 0, scale[i]);
-}
-
-// out[rows[i]] = x[i] for rows (n,), all different, of out (anything, width). Launched with ROWS rows a block.
-KERNEL(scatter_rows, THREADS, float* out, const float* x, const i32* rows, i64 n, i64 width) {
-    const i64 i = row_of_warp();
-    if (i < n) copy_row(out + rows[i] * width, x + i * width, width, width % 4 == 0);
+    if (i < n) copy_row(out + rows[i] * width, x + i * width, width, width % 4 == 0, scale ? scale[i] : 1.0f);
 }
 
 // out (n, to) = the first columns of x (n, from). Launched with ROWS rows a block.
 KERNEL(copy_columns, THREADS, float* out, const float* x, i64 n, i64 to, i64 from) {
     const i64 i = row_of_warp();
-    if (i < n) copy_row(out + i * to, x + i * from, to, to % 4 == 0 && from % 4 == 0);
+    if (i < n) copy_row(out + i * to, x + i * from, to, to % 4 == 0 && from % 4 == 0, 1.0f);
 }
 
 // The first columns of out (n, to) += x (n, from). Launched with ROWS rows a block.

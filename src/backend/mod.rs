@@ -129,8 +129,6 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// Waits for all values that were asked for, moves them to `to`, which loses what it held, and leaves `from` empty.
     fn receive(&self, from: &mut Self::Readback, to: &mut Vec<f32>) -> Result<()>;
 
-    /// `x = 0`
-    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()>;
     /// `x = 0` for every `x` of `xs`, at once.
     fn zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) -> Result<()>;
     /// `out = x` in the working type.
@@ -141,26 +139,22 @@ pub trait Backend: Sized + Send + Sync + 'static {
     fn paste_rows(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>, start: usize) -> Result<()>;
     /// `out[i] = x[rows[i]]`
     fn gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) -> Result<()>;
-    /// `out[i] = x[rows[i]]` in the working type.
-    fn gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, Self::E>) -> Result<()>;
-    /// `out[i] = scale[i] x[rows[i]]` in the working type.
-    fn gather_scaled(
+    /// `out[i] = [scale[i]] x[rows[i]]` in the working type.
+    fn gather_cast(
         &self,
         x: &Tensor<Self, f32>,
         rows: Ints<Self>,
-        scale: &Tensor<Self, f32>,
+        scale: Option<&Tensor<Self, f32>>,
         out: &mut Tensor<Self, Self::E>,
     ) -> Result<()>;
-    /// `out[rows[i]] = scale[i] x[i]`, where no row occurs twice; the other rows of `out` are not read or written.
-    fn scatter_scaled(
+    /// `out[rows[i]] = [scale[i]] x[i]`, where no row occurs twice; the other rows of `out` are not read or written.
+    fn scatter_rows(
         &self,
         x: &Tensor<Self, f32>,
-        scale: &Tensor<Self, f32>,
+        scale: Option<&Tensor<Self, f32>>,
         rows: Ints<Self>,
         out: &mut Tensor<Self, f32>,
     ) -> Result<()>;
-    /// `out[rows[i]] = x[i]`, where no row occurs twice; the other rows of `out` are not read or written.
-    fn scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) -> Result<()>;
     /// `out[i, j] = x[i, j]` for every column of `out`, which has no more than `x`.
     fn copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) -> Result<()>;
     /// `out[i, j] += x[i, j]` for every column of `x`, which has no more than `out`.

@@ -122,8 +122,7 @@ impl<B: Backend> Case for Embedding<'_, B> {
         let b = self.backend;
         self.forward()?;
         if self.backward {
-            b.zero(&mut self.d_weight)?;
-            b.zero(&mut self.d_bias)?;
+            b.zero_all(&mut [&mut self.d_weight, &mut self.d_bias])?;
             self.backward()?;
         }
         let (weight, bias) = (host(b, &self.weight)?, host(b, &self.bias)?);
@@ -214,7 +213,7 @@ impl<B: Backend> Case for Segment<'_, B> {
     }
 
     fn check(&mut self) -> Result<()> {
-        self.backend.zero(&mut self.out)?;
+        self.backend.zero_all(&mut [&mut self.out])?;
         self.run()?;
         let (x, out) = (host(self.backend, &self.x)?, host(self.backend, &self.out)?);
         for row in samples(self.rows.0.len(), SAMPLES) {

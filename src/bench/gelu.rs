@@ -75,7 +75,7 @@ impl<B: Backend> Case for BiasGelu<'_, B> {
     fn check(&mut self) -> Result<()> {
         self.reset()?;
         let b = self.backend;
-        b.zero(&mut self.d_bias)?;
+        b.zero_all(&mut [&mut self.d_bias])?;
         let d_out = host(b, &self.d)?;
         self.run()?;
         let (x, bias, out) = (host(b, &self.x)?, host(b, &self.bias)?, host(b, &self.out)?);

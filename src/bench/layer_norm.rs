@@ -181,7 +181,7 @@ impl<B: Backend> Case for Backward<'_, B> {
 
     fn check(&mut self) -> Result<()> {
         let b = self.forward.backend;
-        self.d_vectors.iter_mut().try_for_each(|d| b.zero(d))?;
+        b.zero_all(&mut self.d_vectors.iter_mut().collect::<Vec<_>>())?;
         self.run()?;
         let c = &self.forward;
         let (sum, d_out, weight) = (host(b, &c.x)?, host(b, &self.d_out)?, host(b, &c.weight)?);

@@ -120,8 +120,7 @@ fn first_gpu() -> Result<CudaDevice> {
 /// The kernels that the model in `dir` takes.
 pub fn kernels_of(dir: &Path, trains: bool) -> Result<Kernels> {
     let config = ModelDir::open(dir)?.config;
-    let head_size = config.hidden_size / config.num_attention_heads;
-    Ok(Kernels::Of(Workload { head_size, width: config.hidden_size, trains }))
+    Ok(Kernels::Of(Workload { head_size: config.head_size(), width: config.hidden_size, trains }))
 }
 
 /// The configured model as a directory on this machine.

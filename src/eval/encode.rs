@@ -320,23 +320,23 @@ fn normalize(row: &mut [f32]) {
     row.iter_mut().for_each(|v| *v /= norm);
 }
 
-/// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones.
 /// Before anything is loaded or written.
 fn check_head_size<B: Backend>(backend: &B, dir: &ModelDir) -> Result<()> {
     let (hidden, heads) = (dir.config.hidden_size, dir.config.num_attention_heads);
-    if hidden / heads <= B::MAX_HEAD_SIZE {
+    let size = dir.config.head_size();
+    if size <= B::MAX_HEAD_SIZE {
         return Ok(());
     }
     let message = format!(
-        "hidden_size {hidden} / num_attention_heads {heads} makes heads of {}, but {} computes heads of up to {}; set \
+        "hidden_size {hidden} / num_attention_heads {heads} makes heads of {size}, but {} computes heads of up to {}; set \
          device = \"cpu\", or take another model",
-        hidden / heads,
         backend.name(),
         B::MAX_HEAD_SIZE
     );
     Err(Error::file(dir.transformer.join("config.json"), message))
 }
 
+/// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones.
 fn load_weights<T>(
     dir: &ModelDir,
     from_scratch: Option<u64>,

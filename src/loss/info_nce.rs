@@ -182,7 +182,7 @@ impl<B: Backend> InfoNce<B> {
         let rows_per_chunk = self.rows_per_chunk(n_queries, n_seqs);
         let InfoNce { config, blocks, buffers, narrow, .. } = self;
         if config.dimensions.iter().all(|&(d, _)| d < self.embedding_size) {
-            backend.zero(d_embeddings)?;
+            backend.zero_all(&mut [d_embeddings])?;
         }
         for &(d, weight) in &config.dimensions {
             let is_fused = config.is_fused(blocks, d);

@@ -122,7 +122,7 @@ impl<B: Backend> Pass<'_, B> {
         let Pass { backend, config, pairing, .. } = self;
         let (n_queries, n_seqs) = (pairing.n_queries, self.embeddings.rows());
         let candidates = pairing.places.part(self.first_candidate()..n_seqs);
-        backend.gather_cast(self.embeddings, candidates, &mut buffers.candidates)?;
+        backend.gather_cast(self.embeddings, candidates, None, &mut buffers.candidates)?;
         let unless = |counts: bool, range: Range<usize>| if counts { 0..0 } else { range };
         if config.has_both_sides() {
             let queries = unless(config.query_negatives, 0..n_queries);
@@ -144,7 +144,7 @@ impl<B: Backend> Pass<'_, B> {
                 backend.read_later(&buffers.column_loss, results)?;
             }
         }
-        backend.scatter_rows(&buffers.d_candidates, candidates, d_embeddings)
+        backend.scatter_rows(&buffers.d_candidates, None, candidates, d_embeddings)
     }
 
     /// The first sequence that is a candidate.
@@ -179,7 +179,7 @@ impl<B: Backend> Pass<'_, B> {
     fn rows(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
         buffers.resize_chunk(self.backend, chunk.len(), self.is_fused)?;
         let places = self.pairing.places.part(self.seqs(direction, chunk));
-        self.backend.gather_cast(self.embeddings, places, &mut buffers.rows)
+        self.backend.gather_cast(self.embeddings, places, None, &mut buffers.rows)
     }
 
     /// Scores of a chunk against all candidates.
@@ -279,7 +279,7 @@ impl<B: Backend> Pass<'_, B> {
             exps: &mut buffers.d_scores,
         })?;
         let places = self.pairing.places.part(self.seqs(direction, chunk));
-        self.backend.gather_scaled(self.embeddings, places, &buffers.scale, &mut buffers.rows)
+        self.backend.gather_cast(self.embeddings, places, Some(&buffers.scale), &mut buffers.rows)
     }
 
     /// A row's share in the total.
@@ -314,10 +314,9 @@ impl<B: Backend> Pass<'_, B> {
         let places = self.pairing.places.part(seqs.clone());
         if accumulate {
             backend.paste_rows(&buffers.d_rows, &mut buffers.d_candidates, seqs.start)
-        } else if self.is_fused {
-            backend.scatter_scaled(&buffers.d_rows, &buffers.scale, places, d_embeddings)
         } else {
-            backend.scatter_rows(&buffers.d_rows, places, d_embeddings)
+            let scale = self.is_fused.then_some(&buffers.scale);
+            backend.scatter_rows(&buffers.d_rows, scale, places, d_embeddings)
         }
     }
 }

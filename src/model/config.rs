@@ -55,6 +55,11 @@ pub struct DenseSpec {
 }
 
 impl ModelConfig {
+    /// Columns of an attention head.
+    pub fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+
     /// Reads the text of a `config.json`; `path` is what errors name.
     ///
     /// # Errors

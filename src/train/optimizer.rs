@@ -180,7 +180,7 @@ impl<B: Backend> Optimizer<B> {
                 if index == WORDS {
                     // Only these rows: a page of the table that is never written to takes up no memory.
                     let values = Tensor::from_slice(backend, &values, &[rows.len(), tensor.row_len()])?;
-                    backend.scatter_rows(&values, Ints::all(&rows), tensor)?;
+                    backend.scatter_rows(&values, None, Ints::all(&rows), tensor)?;
                 } else {
                     tensor.upload(backend, &values)?;
                 }

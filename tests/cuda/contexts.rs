@@ -12,7 +12,7 @@ use std::thread;
 fn use_it(cuda: &Cuda<f32>) {
     let mut x = Tensor::from_slice(cuda, &[1.0f32, 2.0, 3.0], &[3]).unwrap();
     assert_eq!(x.to_vec(cuda).unwrap(), [1.0, 2.0, 3.0]);
-    cuda.zero(&mut x).unwrap();
+    cuda.zero_all(&mut [&mut x]).unwrap();
     assert_eq!(x.to_vec(cuda).unwrap(), [0.0; 3]);
 }
 

@@ -146,10 +146,9 @@ fn loss_bytes([n_queries, n_negatives, d]: [usize; 3], symmetric: bool, rows: us
 }
 
 /// What the loss may launch.
-const KERNELS: [&str; 15] = [
+const KERNELS: [&str; 13] = [
     "cuMemsetD8Async",
     "gather_rows_bf16",
-    "gather_scaled_bf16",
     "info_nce_shift",
     "info_nce_exps",
     "info_nce_finish",
@@ -160,27 +159,25 @@ const KERNELS: [&str; 15] = [
     "info_nce_both_1024_bf16",
     "cublasLtMatmul",
     "scatter_rows",
-    "scatter_scaled",
     "copies",
 ];
 
 /// What the usual loss of `q` queries and `n` passages asks for in one block of rows, kernel by kernel, where every lane's
 /// request counts, and of the products each operand once. `q` is a multiple of 128, and `n` and `d` are of 256.
-fn formula(q: u64, n: u64, d: u64) -> [(&'static str, u64); 9] {
+fn formula(q: u64, n: u64, d: u64) -> [(&'static str, u64); 7] {
     let (tiles, across, lanes) = (q / 128 * (n / 256), n / 256, 32 * 4);
     let (row, short_row, exps) = (4 * d, 2 * d, 2 * q * n);
     [
-        ("gather_rows_bf16", (q + n) * (row + short_row + lanes)),
+        // The vectors of both sides, and the queries' again, each times a number of its own.
+        ("gather_rows_bf16", (2 * q + n) * (row + short_row + lanes) + q * lanes),
         // Both vectors; the shift and the cosine.
         ("info_nce_shift", q * (2 * short_row + 8)),
         // Rows' masks, columns' labels and sums of every tile; the exponentials. Operands are a product's, see below.
         ("info_nce_exps", tiles * (128 * (4 + 8 + 8 + 16) + 256 * 4) + exps),
         ("info_nce_finish", q * (across * 16 + 8 + 16 + 4 + 2)),
-        ("gather_scaled_bf16", q * (row + short_row + 2 * lanes)),
         // The scores' operands; exponentials, vectors and gradients of both sides.
         ("products", (q + n) * short_row + 2 * exps + (q + n) * (short_row + row)),
-        ("scatter_scaled", q * (2 * row + 2 * lanes)),
-        ("scatter_rows", n * (2 * row + lanes)),
+        ("scatter_rows", (q + n) * (2 * row + lanes) + q * lanes),
         ("copies", q * 5 * 4),
     ]
 }

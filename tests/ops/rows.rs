@@ -4,20 +4,6 @@ use super::support::{HostSegments, Random, added, assert_close, ints, poisoned, 
 use crate::{reference, tolerance};
 use hbt::backend::{Backend, Ints, SegmentSum, Tensor};
 
-pub fn zero<B: Backend>(backend: &B) {
-    for n in [1, 7, 70_001] {
-        let mut x: Tensor<B, f32> = poisoned(backend, &[n]);
-        backend.zero(&mut x).unwrap();
-        assert_eq!(read(backend, &x), vec![0.0; n]);
-        let mut x: Tensor<B, B::E> = poisoned(backend, &[n]);
-        backend.zero(&mut x).unwrap();
-        assert_eq!(read(backend, &x), vec![0.0; n]);
-        let mut x = ints(backend, &vec![-1; n]);
-        backend.zero(&mut x).unwrap();
-        assert_eq!(x.to_vec(backend).unwrap(), vec![0; n]);
-    }
-}
-
 pub fn zero_all<B: Backend>(backend: &B) {
     // More than a launch takes, some of them empty.
     let lens: Vec<usize> = (0..500).map(|i| [0, 1, 7, 64, 4100][i % 5]).chain([16_384, 16_385, 70_001]).collect();
@@ -79,29 +65,23 @@ pub fn gather_rows<B: Backend>(backend: &B) {
 
 pub fn gather_cast<B: Backend>(backend: &B) {
     for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
-        let values = Random::new(5).values::<f32>(9 * width, 1.0);
-        let mut out: Tensor<B, B::E> = poisoned(backend, &[rows.len(), width]);
+        let mut random = Random::new(5);
+        let (values, scale) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len(), 1.0));
         // Not all of the numbers.
         let all = ints(backend, &[&[1, 1][..], rows].concat());
         let part = Ints::all(&all).part(2..2 + rows.len());
-        backend.gather_cast(&tensor(backend, &values, &[9, width]), part, &mut out).unwrap();
-        let of_row = |&row: &i32| values[row as usize * width..][..width].iter().map(|&v| rounded::<B::E>(v));
-        assert_eq!(read(backend, &out), rows.iter().flat_map(of_row).collect::<Vec<_>>());
-    }
-}
-
-pub fn gather_scaled<B: Backend>(backend: &B) {
-    for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
-        let mut random = Random::new(5);
-        let (values, scale) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len(), 1.0));
-        let mut out: Tensor<B, B::E> = poisoned(backend, &[rows.len(), width]);
-        let (x, numbers) = (tensor(backend, &values, &[9, width]), ints(backend, rows));
-        backend.gather_scaled(&x, Ints::all(&numbers), &vector(backend, &scale), &mut out).unwrap();
-        let of_row = |(&row, &scale): (&i32, &f64)| {
-            let scaled = |&v: &f64| rounded::<B::E>(rounded::<f32>(scale * v));
-            values[row as usize * width..][..width].iter().map(scaled).collect::<Vec<_>>()
-        };
-        assert_eq!(read(backend, &out), rows.iter().zip(&scale).flat_map(of_row).collect::<Vec<_>>());
+        let x = tensor(backend, &values, &[9, width]);
+        for scale in [None, Some(scale)] {
+            let mut out: Tensor<B, B::E> = poisoned(backend, &[rows.len(), width]);
+            let factors = scale.as_ref().map(|scale| vector(backend, scale));
+            backend.gather_cast(&x, part, factors.as_ref(), &mut out).unwrap();
+            let of_row = |(i, &row): (usize, &i32)| {
+                let scale = scale.as_ref().map_or(1.0, |scale| scale[i]);
+                let scaled = |v: &f64| rounded::<B::E>(rounded::<f32>(scale * v));
+                values[row as usize * width..][..width].iter().map(scaled).collect::<Vec<_>>()
+            };
+            assert_eq!(read(backend, &out), rows.iter().enumerate().flat_map(of_row).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -135,31 +115,21 @@ pub fn add_columns<B: Backend>(backend: &B) {
 pub fn scatter_rows<B: Backend>(backend: &B) {
     for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
         let mut random = Random::new(6);
-        let (mut values, patch) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len() * width, 1.0));
-        let mut out = tensor(backend, &values, &[9, width]);
-        backend
-            .scatter_rows(&tensor(backend, &patch, &[rows.len(), width]), Ints::all(&ints(backend, rows)), &mut out)
-            .unwrap();
-        for (patch, &row) in patch.chunks(width).zip(rows) {
-            values[row as usize * width..][..width].copy_from_slice(patch);
-        }
-        assert_eq!(read(backend, &out), values, "the named rows, and no others, change");
-    }
-}
-
-pub fn scatter_scaled<B: Backend>(backend: &B) {
-    for (rows, width) in SCATTERED.into_iter().flat_map(|rows| WIDTHS.map(|width| (rows, width))) {
-        let mut random = Random::new(6);
-        let (mut values, patch) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len() * width, 1.0));
+        let (values, patch) = (random.values::<f32>(9 * width, 1.0), random.values::<f32>(rows.len() * width, 1.0));
         let scale = random.values::<f32>(rows.len(), 1.0);
-        let mut out = tensor(backend, &values, &[9, width]);
         let (x, numbers) = (tensor(backend, &patch, &[rows.len(), width]), ints(backend, rows));
-        backend.scatter_scaled(&x, &vector(backend, &scale), Ints::all(&numbers), &mut out).unwrap();
-        for ((patch, &row), scale) in patch.chunks(width).zip(rows).zip(&scale) {
-            let out = &mut values[row as usize * width..][..width];
-            out.iter_mut().zip(patch).for_each(|(out, x)| *out = rounded::<f32>(scale * x));
+        for scale in [None, Some(scale)] {
+            let mut out = tensor(backend, &values, &[9, width]);
+            let factors = scale.as_ref().map(|scale| vector(backend, scale));
+            backend.scatter_rows(&x, factors.as_ref(), Ints::all(&numbers), &mut out).unwrap();
+            let mut expected = values.clone();
+            for (i, (patch, &row)) in patch.chunks(width).zip(rows).enumerate() {
+                let scale = scale.as_ref().map_or(1.0, |scale| scale[i]);
+                let out = &mut expected[row as usize * width..][..width];
+                out.iter_mut().zip(patch).for_each(|(out, x)| *out = rounded::<f32>(scale * x));
+            }
+            assert_eq!(read(backend, &out), expected, "the named rows, and no others, change");
         }
-        assert_eq!(read(backend, &out), values, "the named rows, and no others, change");
     }
 }
 

@@ -57,7 +57,7 @@ pub fn read_later<B: Backend>(backend: &B) {
     for _ in 0..2 {
         let mut x: Tensor<B, f32> = tensor(backend, &a, &[a.len()]);
         backend.read_later(&x, &mut results).unwrap();
-        backend.zero(&mut x).unwrap();
+        backend.zero_all(&mut [&mut x]).unwrap();
         backend.read_later(&tensor::<B, f32>(backend, &b, &[3, 1]), &mut results).unwrap();
         backend.read_later(&x, &mut results).unwrap();
         while !backend.has_arrived(&results).unwrap() {}

@@ -22,7 +22,7 @@ pub use element::CpuElement;
 pub use gemm::has_fast_bf16;
 pub use instructions::Instructions;
 
-use super::ops::check_columns;
+use super::ops::{check_columns, check_shapes};
 use super::*;
 use rayon::prelude::*;
 use std::time::Instant;
@@ -136,12 +136,6 @@ impl<E: CpuElement> Backend for Cpu<E> {
         Ok(())
     }
 
-    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
-        let _range = crate::trace::op("zero");
-        rows::zero(x.as_mut_slice());
-        Ok(())
-    }
-
     // rustfmt leaves the rows as they are.
     traced_ops! {
         zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) => xs.iter_mut().for_each(|x| rows::zero(x.as_mut_slice()));
@@ -159,42 +153,23 @@ impl<E: CpuElement> Backend for Cpu<E> {
         };
         gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) => {
             assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_rows: shape of the result");
-            rows::gather(x.as_slice(), rows.as_slice(), x.row_len(), out.as_mut_slice());
+            rows::gather(x.as_slice(), rows.as_slice(), None, x.row_len(), out.as_mut_slice());
         };
-        gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, E>) => {
-            assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_cast: shape of the result");
-            rows::gather(x.as_slice(), rows.as_slice(), x.row_len(), out.as_mut_slice());
-        };
-        gather_scaled(
-            &self, x: &Tensor<Self, f32>, rows: Ints<Self>, scale: &Tensor<Self, f32>, out: &mut Tensor<Self, E>
+        gather_cast(
+            &self, x: &Tensor<Self, f32>, rows: Ints<Self>, scale: Option<&Tensor<Self, f32>>, out: &mut Tensor<Self, E>
         ) => {
-            let w = out.row_len();
-            assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_scaled: shape of the result");
-            assert_eq!(scale.len(), rows.len(), "gather_scaled: factors");
-            let rows = rows.as_slice().iter().zip(scale.as_slice());
-            for (out, (&row, scale)) in out.as_mut_slice().chunks_exact_mut(w).zip(rows) {
-                let x = &x.as_slice()[row as usize * w..][..w];
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = E::from_f32(scale * x));
-            }
+            check_shapes("gather_cast", &[rows.len(), x.row_len()], [&*out]);
+            check_shapes("gather_cast", &[rows.len()], scale);
+            let scale = scale.map(Tensor::as_slice);
+            rows::gather(x.as_slice(), rows.as_slice(), scale, x.row_len(), out.as_mut_slice());
         };
-        scatter_scaled(
-            &self, x: &Tensor<Self, f32>, scale: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
+        scatter_rows(
+            &self, x: &Tensor<Self, f32>, scale: Option<&Tensor<Self, f32>>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
         ) => {
-            let w = out.row_len();
-            assert_eq!(x.shape(), [rows.len(), w], "scatter_scaled: shape of the input");
-            assert_eq!(scale.len(), rows.len(), "scatter_scaled: factors");
-            let out = out.as_mut_slice();
-            for ((x, &row), scale) in x.as_slice().chunks_exact(w).zip(rows.as_slice()).zip(scale.as_slice()) {
-                out[row as usize * w..][..w].iter_mut().zip(x).for_each(|(out, x)| *out = scale * x);
-            }
-        };
-        scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) => {
-            let w = out.row_len();
-            assert_eq!(x.shape(), [rows.len(), w], "scatter_rows: shape of the input");
-            let out = out.as_mut_slice();
-            for (x, &row) in x.as_slice().chunks_exact(w).zip(rows.as_slice()) {
-                out[row as usize * w..][..w].copy_from_slice(x);
-            }
+            check_shapes("scatter_rows", &[rows.len(), out.row_len()], [x]);
+            check_shapes("scatter_rows", &[rows.len()], scale);
+            let width = out.row_len();
+            rows::scatter(x.as_slice(), scale.map(Tensor::as_slice), rows.as_slice(), width, out.as_mut_slice());
         };
         copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => {
             let (from, to) = check_columns("copy_columns", x, out);

@@ -2,7 +2,7 @@
 
 use super::math::{add_assign, add_widened, simd, store};
 use super::scratch;
-use crate::backend::{Element, Value};
+use crate::backend::Element;
 use rayon::prelude::*;
 
 /// Fewest rows in one task.
@@ -14,8 +14,8 @@ const STRIP: usize = 512;
 /// Elements in one task of an elementwise pass.
 const SPAN: usize = 1 << 15;
 
-pub fn zero<T: Value>(x: &mut [T]) {
-    x.par_chunks_mut(SPAN).for_each(|c| c.fill(T::zeroed()));
+pub fn zero(x: &mut [f32]) {
+    x.par_chunks_mut(SPAN).for_each(|c| c.fill(0.0));
 }
 
 pub fn copy(x: &[f32], out: &mut [f32]) {
@@ -31,18 +31,36 @@ pub fn cast<E: Element>(x: &[f32], out: &mut [E]) {
     });
 }
 
-/// `out[i] = x[rows[i]]` for rows of `width` elements, rounded.
-pub fn gather<E: Element>(x: &[f32], rows: &[i32], width: usize, out: &mut [E]) {
-    out.par_chunks_mut(BLOCK * width).zip(rows.par_chunks(BLOCK)).for_each(|(out, rows)| {
+/// `out[i] = [scale[i]] x[rows[i]]` for rows of `width` elements, rounded.
+pub fn gather<E: Element>(x: &[f32], rows: &[i32], scale: Option<&[f32]>, width: usize, out: &mut [E]) {
+    out.par_chunks_mut(BLOCK * width).zip(rows.par_chunks(BLOCK)).enumerate().for_each(|(block, (out, rows))| {
         simd(
             #[inline(always)]
             || {
-                for (out, &row) in out.chunks_exact_mut(width).zip(rows) {
-                    store(&x[row as usize * width..][..width], out);
+                for (i, (out, &row)) in out.chunks_exact_mut(width).zip(rows).enumerate() {
+                    let x = &x[row as usize * width..][..width];
+                    match scale {
+                        None => store(x, out),
+                        Some(scale) => {
+                            let scale = scale[block * BLOCK + i];
+                            out.iter_mut().zip(x).for_each(|(out, x)| *out = E::from_f32(scale * x));
+                        }
+                    }
                 }
             },
         );
     });
+}
+
+/// `out[rows[i]] = [scale[i]] x[i]` for rows of `width` elements, none of them twice.
+pub fn scatter(x: &[f32], scale: Option<&[f32]>, rows: &[i32], width: usize, out: &mut [f32]) {
+    for (i, (x, &row)) in x.chunks_exact(width).zip(rows).enumerate() {
+        let out = &mut out[row as usize * width..][..width];
+        match scale {
+            None => out.copy_from_slice(x),
+            Some(scale) => out.iter_mut().zip(x).for_each(|(out, x)| *out = scale[i] * x),
+        }
+    }
 }
 
 /// Rows in one task of an operation on `rows` rows. A function of the shape alone, so that sums over rows are grouped

@@ -30,11 +30,7 @@ impl AdamWList {
         let blocks = TensorBlocks::new(lens, UPDATED * THREADS);
         let mut list = AdamWList { blocks, ..bytemuck::Zeroable::zeroed() };
         for (i, parameter) in parameters.iter().enumerate() {
-            let weight = parameter.weight.buffer().address();
-            (list.w[i], list.copy[i]) = match &parameter.master {
-                Some(master) => (master.buffer().address(), weight),
-                None => (weight, 0),
-            };
+            [list.w[i], list.copy[i]] = weights(parameter.weight, parameter.master.as_deref());
             list.m[i] = parameter.m.buffer().address();
             list.v[i] = parameter.v.buffer().address();
             list.grad[i] = parameter.grad.buffer().address();
@@ -44,15 +40,10 @@ impl AdamWList {
     }
 }
 
-/// The weights in f32 and their rounded copy, null where they are f32 themselves.
-pub(super) fn weights<E: CudaElement>(
-    weight: &mut Tensor<Cuda<E>, E>,
-    master: Option<&mut Tensor<Cuda<E>, f32>>,
-) -> [Arg<'static>; 2] {
-    match master {
-        Some(master) => [Arg::from(master), Arg::from(weight)],
-        None => [Arg::from(weight), Arg::pointer(0)],
-    }
+/// Addresses of the weights in f32 and of their rounded copy, null where they are f32 themselves.
+pub(super) fn weights<E: CudaElement>(weight: &Tensor<Cuda<E>, E>, master: Option<&Tensor<Cuda<E>, f32>>) -> [u64; 2] {
+    let weight = weight.buffer().address();
+    master.map_or([weight, 0], |master| [master.buffer().address(), weight])
 }
 
 pub(super) fn step<E: CudaElement>(cuda: &Cuda<E>, args: AdamW<Cuda<E>>) -> Result<()> {

@@ -17,7 +17,7 @@ pub(super) fn step<E: CudaElement>(cuda: &Cuda<E>, args: AdamWRows<Cuda<E>>) -> 
     let [keep, rate, inv_sqrt_c2] = step.scalars(weight_decay);
     let AdamWStep { beta1, beta2, eps, max_grad_norm, .. } = step;
     let update = step.update as i32;
-    let [w, copy] = weights(weight, master);
+    let [w, copy] = weights(weight, master.as_deref());
     let args = args![
         w,
         copy,
@@ -48,7 +48,7 @@ pub(super) fn catch_up<E: CudaElement>(cuda: &Cuda<E>, args: AdamWCatchUp<Cuda<E
     let AdamWCatchUp { weight, master, m, v, touched, current, rows, history, update, decays, eps } = args;
     let (n, width) = (rows.map_or(weight.rows(), Ints::len), weight.row_len());
     let (update, n_history, n_decays) = (update as i32, history.rows(), decays.rows());
-    let [w, copy] = weights(weight, master);
+    let [w, copy] = weights(weight, master.as_deref());
     let args =
         args![w, copy, current, m, v, touched, rows, history, decays, eps, update, n, width, n_history, n_decays];
     cuda.launch("adamw_rows", "adamw_catch_up", Grid::new(n.div_ceil(ROWS), THREADS), args)

@@ -175,7 +175,7 @@ impl Blas {
         stream.context.bind()?;
         let padded = Shape { is_padded: true, ..shape };
         let can_be_padded = padded.leading_dimensions() != shape.leading_dimensions();
-        if !self.padded.contains(&shape.rounded()) {
+        if !can_be_padded || !self.padded.contains(&shape.rounded()) {
             match self.run_as_it_is(stream, shape, operands) {
                 Ok(()) => return Ok(()),
                 Err(NOT_SUPPORTED) if can_be_padded => self.padded.insert(shape.rounded()),
@@ -189,13 +189,12 @@ impl Blas {
     }
 
     fn run_as_it_is(&mut self, stream: &Stream, shape: Shape, operands: Operands) -> Answer<()> {
-        let rounded = shape.rounded();
-        let key = if self.plans.contains_key(&shape) { shape } else { rounded };
-        if self.run_planned(stream, key, shape, operands).is_ok() {
-            return Ok(());
+        let key = if self.plans.contains_key(&shape) { shape } else { shape.rounded() };
+        match self.run_planned(stream, key, shape, operands) {
+            // An algorithm found for the rounded size may not take this one; from now on it has its own.
+            Err(_) if key != shape => self.run_planned(stream, shape, shape, operands),
+            answer => answer,
         }
-        // An algorithm found for the rounded size may not take this one; from now on it has its own.
-        self.run_planned(stream, shape, shape, operands)
     }
 
     /// The product with the plan `key`, which is made if it is not there.

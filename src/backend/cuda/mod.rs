@@ -190,12 +190,6 @@ impl<E: CudaElement> Backend for Cuda<E> {
         from.receive(to)
     }
 
-    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
-        let _range = crate::trace::op("zero");
-        let len = x.len();
-        x.buffer_mut().zero(&self.device.compute, len)
-    }
-
     // rustfmt leaves the rows as they are.
     traced_ops! {
         zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) => rows::zero_all(self, xs)?;
@@ -212,16 +206,12 @@ impl<E: CudaElement> Backend for Cuda<E> {
         };
         gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) =>
             rows::gather(self, x, rows, out)?;
-        gather_cast(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, E>) =>
-            rows::gather_cast(self, x, rows, out)?;
-        gather_scaled(
-            &self, x: &Tensor<Self, f32>, rows: Ints<Self>, scale: &Tensor<Self, f32>, out: &mut Tensor<Self, E>
-        ) => rows::gather_scaled(self, x, rows, scale, out)?;
-        scatter_scaled(
-            &self, x: &Tensor<Self, f32>, scale: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
-        ) => rows::scatter_scaled(self, x, scale, rows, out)?;
-        scatter_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) =>
-            rows::scatter(self, x, rows, out)?;
+        gather_cast(
+            &self, x: &Tensor<Self, f32>, rows: Ints<Self>, scale: Option<&Tensor<Self, f32>>, out: &mut Tensor<Self, E>
+        ) => rows::gather_cast(self, x, rows, scale, out)?;
+        scatter_rows(
+            &self, x: &Tensor<Self, f32>, scale: Option<&Tensor<Self, f32>>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
+        ) => rows::scatter(self, x, scale, rows, out)?;
         copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => rows::copy_columns(self, x, out)?;
         add_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => rows::add_columns(self, x, out)?;
         gemm(&self, args: Gemm<Self, E>) => gemm::gemm(self, args)?;

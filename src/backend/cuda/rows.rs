@@ -37,56 +37,34 @@ pub(super) fn gather<E: CudaElement>(
 ) -> Result<()> {
     let (n, width) = (rows.len(), x.row_len());
     check_shapes("gather_rows", &[n, width], [&*out]);
-    cuda.launch("rows", "gather_rows_f32", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
+    let args = args![out, x, rows, Arg::pointer(0), n, width];
+    cuda.launch("rows", "gather_rows_f32", Grid::new(n.div_ceil(ROWS), THREADS), args)
 }
 
 pub(super) fn gather_cast<E: CudaElement>(
     cuda: &Cuda<E>,
     x: &Tensor<Cuda<E>, f32>,
     rows: Ints<Cuda<E>>,
+    scale: Option<&Tensor<Cuda<E>, f32>>,
     out: &mut Tensor<Cuda<E>, E>,
 ) -> Result<()> {
     let (n, width) = (rows.len(), x.row_len());
     check_shapes("gather_cast", &[n, width], [&*out]);
-    cuda.launch_typed("rows", "gather_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
-}
-
-pub(super) fn gather_scaled<E: CudaElement>(
-    cuda: &Cuda<E>,
-    x: &Tensor<Cuda<E>, f32>,
-    rows: Ints<Cuda<E>>,
-    scale: &Tensor<Cuda<E>, f32>,
-    out: &mut Tensor<Cuda<E>, E>,
-) -> Result<()> {
-    let (n, width) = (rows.len(), x.row_len());
-    check_shapes("gather_scaled", &[n, width], [&*out]);
-    check_shapes("gather_scaled", &[n], [scale]);
-    let grid = Grid::new(n.div_ceil(ROWS), THREADS);
-    cuda.launch_typed("rows", "gather_scaled", grid, args![out, x, rows, scale, n, width])
-}
-
-pub(super) fn scatter_scaled<E: CudaElement>(
-    cuda: &Cuda<E>,
-    x: &Tensor<Cuda<E>, f32>,
-    scale: &Tensor<Cuda<E>, f32>,
-    rows: Ints<Cuda<E>>,
-    out: &mut Tensor<Cuda<E>, f32>,
-) -> Result<()> {
-    let (n, width) = (rows.len(), out.row_len());
-    check_shapes("scatter_scaled", &[n, width], [x]);
-    check_shapes("scatter_scaled", &[n], [scale]);
-    cuda.launch("rows", "scatter_scaled", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, scale, rows, n, width])
+    check_shapes("gather_cast", &[n], scale);
+    cuda.launch_typed("rows", "gather_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, scale, n, width])
 }
 
 pub(super) fn scatter<E: CudaElement>(
     cuda: &Cuda<E>,
     x: &Tensor<Cuda<E>, f32>,
+    scale: Option<&Tensor<Cuda<E>, f32>>,
     rows: Ints<Cuda<E>>,
     out: &mut Tensor<Cuda<E>, f32>,
 ) -> Result<()> {
     let (n, width) = (rows.len(), out.row_len());
     check_shapes("scatter_rows", &[n, width], [x]);
-    cuda.launch("rows", "scatter_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, n, width])
+    check_shapes("scatter_rows", &[n], scale);
+    cuda.launch("rows", "scatter_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, scale, n, width])
 }
 
 pub(super) fn copy_columns<E: CudaElement>(

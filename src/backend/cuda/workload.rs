@@ -44,6 +44,8 @@ impl Workload {
             "attention_forward" => tensor_cores,
             "attention_backward_long" => tensor_cores && self.trains,
             "adamw" | "adamw_rows" | "attention_backward" | "info_nce" => self.trains,
+            // In f32 the loss writes its scores.
+            "info_nce_exps" => self.trains && !is_f32,
             _ => true,
         }
     }

@@ -196,10 +196,6 @@ impl<E: Element> Backend for Tally<E> {
         Ok(())
     }
 
-    fn zero<T: Value>(&self, x: &mut Tensor<Self, T>) -> Result<()> {
-        self.note_rows(bytes(x))
-    }
-
     fn zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) -> Result<()> {
         self.note_rows(xs.iter().map(|x| bytes(x)).sum())
     }
@@ -220,32 +216,24 @@ impl<E: Element> Backend for Tally<E> {
         self.note_rows(2 * bytes(out))
     }
 
-    fn gather_cast(&self, _: &Tensor<Self, f32>, _: Ints<Self>, out: &mut Tensor<Self, E>) -> Result<()> {
-        self.note_rows(out.len() * size_of::<f32>() + bytes(out))
-    }
-
-    fn gather_scaled(
+    fn gather_cast(
         &self,
         _: &Tensor<Self, f32>,
         _: Ints<Self>,
-        scale: &Tensor<Self, f32>,
+        scale: Option<&Tensor<Self, f32>>,
         out: &mut Tensor<Self, E>,
     ) -> Result<()> {
-        self.note_rows(out.len() * size_of::<f32>() + bytes(out) + bytes(scale))
+        self.note_rows(out.len() * size_of::<f32>() + bytes(out) + scale.map_or(0, bytes))
     }
 
-    fn scatter_scaled(
+    fn scatter_rows(
         &self,
         x: &Tensor<Self, f32>,
-        scale: &Tensor<Self, f32>,
+        scale: Option<&Tensor<Self, f32>>,
         _: Ints<Self>,
         _: &mut Tensor<Self, f32>,
     ) -> Result<()> {
-        self.note_rows(2 * bytes(x) + bytes(scale))
-    }
-
-    fn scatter_rows(&self, x: &Tensor<Self, f32>, _: Ints<Self>, _: &mut Tensor<Self, f32>) -> Result<()> {
-        self.note_rows(2 * bytes(x))
+        self.note_rows(2 * bytes(x) + scale.map_or(0, bytes))
     }
 
     fn copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) -> Result<()> {

@@ -140,6 +140,13 @@ pub fn get() -> Option<Result<&'static Opened<CublasLt>, &'static str>> {
         },
         address: |table| table.cublasLtGetVersion as usize,
     };
-    let found = FOUND.get_or_init(|| majors().find_map(|major| toolkit.open(major)));
+    let found = FOUND.get_or_init(|| {
+        let mut found = majors().filter_map(|major| toolkit.open(major));
+        // One that is of no use does not hide an older one.
+        match found.next() {
+            Some(Err(why)) => Some(found.find(Result::is_ok).unwrap_or(Err(why))),
+            first => first,
+        }
+    });
     found.as_ref().map(|found| found.as_ref().map_err(String::as_str))
 }

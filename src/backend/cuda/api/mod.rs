@@ -70,8 +70,8 @@ pub struct Opened<T> {
     pub functions: T,
     /// Major and minor.
     pub version: (u32, u32),
-    /// Where it is, if the system tells.
-    pub path: Option<PathBuf>,
+    /// The address of one of its functions.
+    address: usize,
 }
 
 impl<T> std::ops::Deref for Opened<T> {
@@ -87,7 +87,8 @@ impl<T> std::fmt::Display for Opened<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let (major, minor) = self.version;
         write!(f, "{major}.{minor}")?;
-        self.path.as_ref().map_or(Ok(()), |path| write!(f, ", {}", path.display()))
+        // Where it is, if the system tells.
+        file_at(self.address).map_or(Ok(()), |path| write!(f, ", {}", path.display()))
     }
 }
 
@@ -114,9 +115,9 @@ impl<T> Toolkit<T> {
                 Err(missing) => return Some(Err(format!("{name} has no function {missing}"))),
             };
             let version = (self.version)(&functions)?;
-            let path = file_at((self.address)(&functions));
+            let address = (self.address)(&functions);
             // A name without a version may stand for any.
-            (version.0 == major).then(|| Ok(Opened { functions, version, path }))
+            (version.0 == major).then(|| Ok(Opened { functions, version, address }))
         })
     }
 }

@@ -65,12 +65,13 @@ enum Way {
 }
 
 impl Way {
-    /// All that this build and this machine offer, in the order in which they are tried.
-    fn all() -> Vec<Way> {
+    /// All that this build and this machine offer, in the order in which they are tried. No NVRTC is opened before it is
+    /// asked for.
+    fn all() -> impl Iterator<Item = Way> {
         let embedded = if COMPILER.is_some() { &[Way::EmbeddedCode, Way::EmbeddedPtx][..] } else { &[] };
         let compiled =
-            nvrtc::all().iter().flat_map(|nvrtc| [Form::Cubin, Form::Ptx].map(|form| Way::Compiled(nvrtc, form)));
-        embedded.iter().copied().chain(compiled).collect()
+            || nvrtc::all().iter().flat_map(|nvrtc| [Form::Cubin, Form::Ptx].map(|form| Way::Compiled(nvrtc, form)));
+        embedded.iter().copied().chain(std::iter::once_with(compiled).flatten())
     }
 }
 
@@ -118,27 +119,26 @@ fn is_about_the_image(status: Status) -> bool {
 
 /// True when every GPU that is new enough may get its kernels one way or the other.
 pub(super) fn can_be_had() -> bool {
-    !Way::all().is_empty()
+    Way::all().next().is_some()
 }
 
 /// The kernels of one device.
 pub(super) struct Images {
     context: Arc<Context>,
-    ways: Vec<Way>,
-    /// The first of the ways that serves.
-    first: OnceLock<usize>,
+    /// The first of the ways that serves: its number and itself.
+    first: OnceLock<(usize, Way)>,
 }
 
 impl Images {
     pub fn new(context: &Arc<Context>) -> Self {
-        Images { context: context.clone(), ways: Way::all(), first: OnceLock::new() }
+        Images { context: context.clone(), first: OnceLock::new() }
     }
 
     /// Loads these instances, at least, of kernels/`name`.cu.
     pub fn load(&self, name: &str, instances: &[String]) -> Result<Module> {
         let source = source(name);
         let mut refusals = Vec::new();
-        for &way in &self.ways[self.first_way()?..] {
+        for way in Way::all().skip(self.first_way()?.0) {
             match self.load_by(way, source, instances)? {
                 Ok(module) => return Ok(module),
                 Err(why) => refusals.push(format!("{way}: {why}")),
@@ -149,11 +149,11 @@ impl Images {
 
     /// Compiles, side by side, those of the files that have to be and are not in the cache.
     pub fn prepare(&self, names: &[&str], instances: &[String], say: &(dyn Fn(Progress) + Sync)) -> Result<()> {
-        let Way::Compiled(nvrtc, form) = self.ways[self.first_way()?] else { return Ok(()) };
+        let (_, Way::Compiled(nvrtc, form)) = self.first_way()? else { return Ok(()) };
         let options = self.options(form, instances);
-        let is_missing = |source: &&Source| {
-            kept::path(source, &options, nvrtc.version).is_none_or(|path| kept::read(&path).is_none())
-        };
+        // Whether it is whole shows when it is loaded.
+        let is_missing =
+            |source: &&Source| kept::path(source, &options, nvrtc.version).is_none_or(|path| !path.is_file());
         let missing: Vec<&Source> = names.iter().map(|name| source(name)).filter(is_missing).collect();
         let (done, total) = (AtomicUsize::new(0), missing.len());
         missing.into_par_iter().for_each(|source| {
@@ -167,17 +167,17 @@ impl Images {
         Ok(())
     }
 
-    /// Which of the ways serves, found out with the smallest image of each.
-    fn first_way(&self) -> Result<usize> {
+    /// Which of the ways serves, found out with the smallest image of each; with its number.
+    fn first_way(&self) -> Result<(usize, Way)> {
         if let Some(&first) = self.first.get() {
             return Ok(first);
         }
         let smallest = MODULES.iter().min_by_key(|source| source.embedded.as_ref().map(|e| e.fat_binary.len()));
         let mut refusals = Vec::new();
-        for (i, &way) in self.ways.iter().enumerate() {
+        for (i, way) in Way::all().enumerate() {
             let probe = if let Way::Compiled(..) = way { &PROBE } else { smallest.expect("there are kernels") };
             match self.load_by(way, probe, &[])? {
-                Ok(_) => return Ok(*self.first.get_or_init(|| i)),
+                Ok(_) => return Ok(*self.first.get_or_init(|| (i, way))),
                 Err(why) => refusals.push(format!("{way}: {why}")),
             }
         }
@@ -282,5 +282,5 @@ pub(super) fn origin() -> String {
 /// Which way serves on the device `ordinal`, such as `NVRTC 12.9's code`.
 pub(super) fn serving(ordinal: i32) -> Result<String> {
     let images = Images::new(&Context::new(ordinal)?);
-    images.first_way().map(|first| images.ways[first].to_string())
+    images.first_way().map(|(_, way)| way.to_string())
 }
