@@ -17,7 +17,7 @@ import struct
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-VOCAB, HIDDEN, LAYERS, HEADS, FEED_FORWARD, MAX_LEN = 6000, 256, 2, 8, 512, 128
+VOCAB, HIDDEN, LAYERS, HEADS, FEED_FORWARD, MAX_LEN = 6000, 256, 1, 8, 512, 128
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
