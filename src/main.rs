@@ -1,6 +1,6 @@
 //! The `hbt` command: parse, dispatch, report.
 //!
-//! Exit codes: 0 for success, 1 for an error, 2 for a command line that cannot be understood, 130 after Ctrl-C.
+//! Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
 
 mod commands;
 
@@ -26,10 +26,13 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             progress::say_always(&format!("error: {}", in_full(&error)));
-            ExitCode::FAILURE
+            if matches!(error, Error::Usage(_)) { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// clap's own exit code for it.
+const WRONG_USAGE: u8 = 2;
 
 fn run(command: Command) -> Result<ExitCode> {
     Instructions::check()?;

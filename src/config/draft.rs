@@ -128,6 +128,11 @@ impl Draft {
         self.origin(key).0 > Rank::Preset
     }
 
+    /// Whether an option or `--set` did.
+    pub fn is_typed(&self, key: &str) -> bool {
+        self.origin(key).0 > Rank::File
+    }
+
     /// The configuration, its keys checked against one another.
     pub fn finish(mut self) -> Result<Config> {
         self.settle_data()

@@ -211,6 +211,11 @@ fn what_cannot_be_planned_is_an_error() {
     let done = sandbox.hbt(&["plan", "--for", "tpu"]);
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("use one of this, a100-40gb"), "{}", done.stderr);
+    for device in [&["--device", "cpu"][..], &["--set", "device=cpu"]] {
+        let done = sandbox.hbt(&[&["plan", "--for", "l4"], device].concat());
+        let message = "error: --for l4 plans for a GPU, and the device is cpu; take one of the two away\n";
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(2), "", message), "{device:?}");
+    }
     // Wherever its lines end.
     let help = sandbox.hbt(&["plan", "--help"]).ok().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
