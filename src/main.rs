@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hbt::backend::cpu::Instructions;
+use hbt::backend::cuda;
 use hbt::cli::{Cli, Command};
 use hbt::{Error, Result, info, memory, progress};
 
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 const WRONG_USAGE: u8 = 2;
 
 fn run(command: Command) -> Result<ExitCode> {
-    Instructions::check()?;
+    check_environment()?;
     match command {
         Command::Train(args) => return commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
@@ -49,6 +50,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Info => print(&info::report()),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails where one of hbt's environment variables has a value that it cannot have, whatever the command would make of it.
+fn check_environment() -> Result<()> {
+    Instructions::check()?;
+    cuda::check_environment()
 }
 
 /// Writes to standard output.
