@@ -102,6 +102,10 @@ fn instructions_can_be_held_back() {
     let info = |set: &str| Done::new(sandbox.command(&["info"]).env("HBT_CPU", set).output().unwrap());
     let held = info("baseline").ok().stdout;
     assert!(held.contains("\ninstructions  baseline") && held.contains("\nprecision     auto is f32: "), "{held}");
+    if Instructions::of_processor() == Instructions::Avx512Bf16 {
+        let held = info("avx2").ok().stdout;
+        assert!(held.contains("\nprecision     auto is f32: HBT_CPU leaves this processor's AVX512-BF16"), "{held}");
+    }
     let free = info("").ok().stdout;
     assert!(free.contains(", this processor's fastest (HBT_CPU picks others)\n"), "{free}");
     let expected = "error: HBT_CPU: unknown word \"avx3\"; use one of baseline, avx2, avx512, avx512_bf16";
