@@ -42,19 +42,7 @@ pub fn finish(mut draft: Draft) -> Result<Config> {
     if !own_model && !own_data {
         draft.preset("built-in model and data", embedded::PRESET)?;
     }
-    let config = draft.finish()?;
-    if let Some(threads) = config.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|e| Error::config("threads", format!("{threads} cannot be started: {e}; lower it")))?;
-    }
-    Ok(config)
-}
-
-/// As [`finish`], and says what is allowed but seldom meant.
-pub fn finish_for_training(draft: Draft) -> Result<Config> {
-    Ok(warned(finish(draft)?))
+    Ok(draft)
 }
 
 /// Says what `config` allows but is seldom meant.
@@ -87,14 +75,19 @@ pub fn settle_precision(config: Config) -> Config {
     Config { precision, ..config }
 }
 
-/// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
-pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
-    if config.precision == Precision::Auto {
-        return on_device(&settle_precision(config.clone()), job);
-    }
-    let is_f32 = config.precision == Precision::F32;
+/// Fails where the configured device is a GPU that is not there. For before anything is said of a run, or done for it.
+pub fn require_device(config: &Config) -> Result<()> {
     if info::resolve(config.device) == Device::Cuda {
         first_gpu()?;
+    }
+    Ok(())
+}
+
+/// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
+pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
+    require_device(config)?;
+    let is_f32 = settle_precision(config.clone()).precision == Precision::F32;
+    if info::resolve(config.device) == Device::Cuda {
         let kernels = job.kernels()?;
         return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
     }

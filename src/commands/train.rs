@@ -3,7 +3,8 @@
 use super::plan::planned;
 use super::trace::INTERRUPTED;
 use super::{
-    Job, finish_for_training, kernels_of, model_dir, model_name, on_device, settle_precision, training_eval_set,
+    Job, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision, training_eval_set,
+    warned,
 };
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
@@ -40,7 +41,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     }
     let draft = args.draft()?;
     let out_is_given = draft.is_given("out");
-    let mut config = finish_for_training(draft)?;
+    let mut config = finish(draft)?;
     let run_dir = RunDir::new(&config.out);
     if args.resume {
         let input = &args.run.input;
@@ -62,7 +63,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         }
         config.out = next_free(&config.out, holds_run);
     }
-    let config = settle_precision(config);
+    require_device(&config)?;
+    let config = settle_precision(warned(config));
     handle_interrupts()?;
     let run_dir = RunDir::new(&config.out);
     let eval_set = training_eval_set(&config)?;

@@ -119,6 +119,22 @@ fn instructions_can_be_held_back() {
     }
 }
 
+/// Nothing is said of a device that is not there.
+#[test]
+fn a_missing_gpu_is_all_that_is_said() {
+    let (sandbox, bert) = (Sandbox::with_groups(8), fixture("bert"));
+    let [data, cuda] = [["--model", &bert, "--data", "data.jsonl"], ["--device", "cuda", "--set", "temperature=1"]];
+    for command in ["train", "compare", "eval"] {
+        for precision in ["auto", "bf16"] {
+            let args = [&[command], &data[..], &cuda, &["--set", "batch_size=4", "--precision", precision]].concat();
+            let done = sandbox.hbt(&args);
+            let error = done.error();
+            assert!(error.starts_with("error: device: ") && error.ends_with("or set device = \"cpu\""), "{error}");
+            assert_eq!(done.stderr, format!("{error}\n"), "{command}, {precision}");
+        }
+    }
+}
+
 #[test]
 fn what_it_cannot_be_is_wrong_usage() {
     let sandbox = Sandbox::new();
