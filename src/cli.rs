@@ -46,7 +46,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Tokenize the data once and say what is in it
     Prepare(InputArgs),
-    /// Print every configuration key with its meaning and value, as a TOML file to start from
+    /// Print every configuration key with its meaning and value, as a TOML file to start from: what was not given is
+    /// commented out
     Config(RunArgs),
     /// Measure how much of this machine's speed hbt uses, operation by operation
     Bench(BenchArgs),

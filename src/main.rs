@@ -45,7 +45,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Mine(args) => commands::mine::run(args),
         Command::Plan(args) => commands::plan::run(args),
         Command::Prepare(args) => commands::prepare::run(args),
-        Command::Config(args) => print(&commands::warned(args.draft()?.finish()?).to_toml()),
+        Command::Config(args) => commands::config::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Info => print(&info::report()),
     }?;

@@ -96,6 +96,8 @@ fn config_prints_a_file_that_gives_itself() {
     std::fs::write(&path, &first.stdout).unwrap();
     let second = hbt(&["config", path.to_str().unwrap()]);
     assert_eq!(text(&second.stdout), text(&first.stdout));
+    let counting = text(&first.stdout).lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+    assert_eq!(counting, 4, "what was given, and no more");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod compare;
+pub mod config;
 pub mod encode;
 pub mod eval;
 pub mod mine;
@@ -28,7 +29,19 @@ use std::path::{Path, PathBuf};
 
 /// The finished configuration. Built-in questions are trained on and measured on by their parts, whatever the model;
 /// the built-in model on them has settings that suit the two.
-pub fn finish(mut draft: Draft) -> Result<Config> {
+pub fn finish(draft: Draft) -> Result<Config> {
+    let config = with_presets(draft)?.finish()?;
+    if let Some(threads) = config.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| Error::config("threads", format!("{threads} cannot be started: {e}; lower it")))?;
+    }
+    Ok(config)
+}
+
+/// `draft` with the settings that suit what is built in, where it names nothing else.
+fn with_presets(mut draft: Draft) -> Result<Draft> {
     let so_far = draft.so_far();
     let own_model = so_far.model.is_some();
     let own_data = so_far.data.is_some() || !so_far.datasets.is_empty();

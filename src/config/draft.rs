@@ -71,6 +71,7 @@ impl Place {
 }
 
 /// Collects a [`Config`] from defaults, presets, a file, options and `--set`, in this order of increasing rank.
+#[derive(Clone)]
 pub struct Draft {
     config: Config,
     /// Who gave each of [`KEYS`] its value, and where.
