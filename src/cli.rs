@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::Result;
 use crate::bench::Op;
-use crate::config::{Assignment, Config, Draft};
+use crate::config::{Assignment, Config, Device, Draft};
 use crate::plan::Target;
 use crate::train::ProfileSteps;
+use crate::{Error, Result};
 
 /// Fine-tune text encoders into retrievers that work within and across languages
 #[derive(Debug, Parser)]
@@ -46,7 +46,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Tokenize the data once and say what is in it
     Prepare(InputArgs),
-    /// Print every configuration key with its meaning and value, as a TOML file to start from
+    /// Print every configuration key with its meaning and value, as a TOML file to start from: what was not given is
+    /// commented out
     Config(RunArgs),
     /// Measure how much of this machine's speed hbt uses, operation by operation
     Bench(BenchArgs),
@@ -281,9 +282,15 @@ fn targets() -> String {
 }
 
 impl PlanArgs {
-    /// The configuration typed.
+    /// The configuration typed. A file may have its device for this machine; typed beside `--for`, it has to be a GPU.
     pub fn draft(&self) -> Result<Draft> {
-        from_scratch(self.from_scratch, self.compute.apply(self.input.draft()?)?)
+        let draft = from_scratch(self.from_scratch, self.compute.apply(self.input.draft()?)?)?;
+        let target = self.target;
+        if target != Target::This && draft.is_typed("device") && draft.so_far().device == Device::Cpu {
+            let message = format!("--for {target} plans for a GPU, and the device is cpu; take one of the two away");
+            return Err(Error::usage(message));
+        }
+        Ok(draft)
     }
 }
 
@@ -385,8 +392,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub op: Vec<Op>,
 
-    /// Only sizes whose names contain one of these, such as xlm-r-base; an unknown one lists them all [default: those that do not take minutes]
-    #[arg(long, value_name = "TEXT,...", value_delimiter = ',')]
+    /// Only sizes whose names contain one of these, such as xlm-r-base; an unknown one lists those of --op [default: those that do not take minutes]
+    #[arg(long, value_name = "TEXT,...", value_delimiter = ',', value_parser = part_of_a_name)]
     pub shape: Vec<String>,
 
     /// Where to measure [default: auto, a GPU if there is one]
@@ -423,6 +430,11 @@ impl BenchArgs {
     pub fn draft(&self) -> Result<Draft> {
         self.config.draft(&[("--device", "device", &self.device), ("--precision", "precision", &self.precision)])
     }
+}
+
+/// Parses what the name of a size is to contain: nothing is in all of them.
+fn part_of_a_name(text: &str) -> std::result::Result<String, String> {
+    if text.trim().is_empty() { Err("name a size, or a part of its name".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// Parses how many of something, or which, from the first on.

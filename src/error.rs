@@ -35,6 +35,9 @@ pub enum Error {
         /// The system's own words.
         source: io::Error,
     },
+    /// A command line that asks for what there is not, or for two things that exclude each other; the message is complete
+    /// in itself.
+    Usage(String),
     /// Anything else; the message is complete in itself.
     Other(String),
 }
@@ -60,6 +63,11 @@ impl Error {
         Error::Io { action, path: path.as_ref().to_owned(), source }
     }
 
+    /// A command line that cannot be carried out; `message` is complete in itself.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::Usage(message.into())
+    }
+
     /// Anything else; `message` is complete in itself.
     pub fn other(message: impl Into<String>) -> Self {
         Error::Other(message.into())
@@ -81,7 +89,7 @@ impl fmt::Display for Error {
                 };
                 write!(f, "cannot {action} {}: {source}{remedy}", path.display())
             }
-            Error::Other(message) => f.write_str(message),
+            Error::Usage(message) | Error::Other(message) => f.write_str(message),
         }
     }
 }

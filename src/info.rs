@@ -24,8 +24,10 @@ pub fn auto_precision(device: Device) -> (Precision, &'static str) {
         (Precision::Bf16, "this processor multiplies it twice as fast as f32 (AVX512-BF16)")
     } else if has_fast_bf16() {
         (Precision::Bf16, "HBT_CPU asks for AVX512-BF16, at half the speed of f32 on this processor")
-    } else if Instructions::fastest() == Instructions::Avx512Bf16 {
-        (Precision::F32, "this processor's AVX512-BF16, without which bf16 gains nothing, is left unused (HBT_CPU)")
+    } else if Instructions::of_processor() == Instructions::Avx512Bf16
+        && Instructions::chosen() != Instructions::fastest()
+    {
+        (Precision::F32, "HBT_CPU leaves this processor's AVX512-BF16 unused, without which bf16 gains nothing")
     } else if Instructions::of_processor() == Instructions::Avx512Bf16 {
         (Precision::F32, "this processor multiplies bf16 at half the speed of f32 (AVX512-BF16)")
     } else {

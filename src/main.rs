@@ -1,6 +1,6 @@
 //! The `hbt` command: parse, dispatch, report.
 //!
-//! Exit codes: 0 for success, 1 for an error, 2 for a command line that cannot be understood, 130 after Ctrl-C.
+//! Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
 
 mod commands;
 
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hbt::backend::cpu::Instructions;
+use hbt::backend::cuda;
 use hbt::cli::{Cli, Command};
 use hbt::{Error, Result, info, memory, progress};
 
@@ -26,13 +27,16 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             progress::say_always(&format!("error: {}", in_full(&error)));
-            ExitCode::FAILURE
+            if matches!(error, Error::Usage(_)) { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
+/// clap's own exit code for it.
+const WRONG_USAGE: u8 = 2;
+
 fn run(command: Command) -> Result<ExitCode> {
-    Instructions::check()?;
+    check_environment()?;
     match command {
         Command::Train(args) => return commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
@@ -41,11 +45,17 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Mine(args) => commands::mine::run(args),
         Command::Plan(args) => commands::plan::run(args),
         Command::Prepare(args) => commands::prepare::run(args),
-        Command::Config(args) => print(&commands::warned(args.draft()?.finish()?).to_toml()),
+        Command::Config(args) => commands::config::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Info => print(&info::report()),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails where one of hbt's environment variables has a value that it cannot have, whatever the command would make of it.
+fn check_environment() -> Result<()> {
+    Instructions::check()?;
+    cuda::check_environment()
 }
 
 /// Writes to standard output.

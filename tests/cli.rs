@@ -96,6 +96,8 @@ fn config_prints_a_file_that_gives_itself() {
     std::fs::write(&path, &first.stdout).unwrap();
     let second = hbt(&["config", path.to_str().unwrap()]);
     assert_eq!(text(&second.stdout), text(&first.stdout));
+    let counting = text(&first.stdout).lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+    assert_eq!(counting, 4, "what was given, and no more");
 }
 
 #[test]
@@ -104,6 +106,32 @@ fn warnings_go_to_standard_error() {
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).starts_with("warning: temperature 1 "));
     assert!(!text(&output.stdout).contains("warning"));
+}
+
+/// Whether or not there is a GPU that would look at them.
+#[test]
+fn variables_of_hbt_are_checked_by_every_command() {
+    for (variable, value, message) in [
+        ("HBT_CUBLASLT_TUNE", "x", "HBT_CUBLASLT_TUNE is \"x\": set it to on or off, or unset it"),
+        ("HBT_CUDA_MEMORY", "Separate", "HBT_CUDA_MEMORY is \"Separate\": set it to separate, or unset it"),
+        ("HBT_CPU", "x", "HBT_CPU: unknown word \"x\"; use one of baseline, avx2, avx512, avx512_bf16"),
+    ] {
+        for &command in COMMANDS {
+            // None of them gets as far as these.
+            let args: &[&str] = match command {
+                "info" => &[],
+                "mine" => &["no/such.toml", "--output", "gone/no.jsonl"],
+                _ => &["no/such.toml"],
+            };
+            let output = Command::new(program()).arg(command).args(args).env(variable, value).output().unwrap();
+            let expected = (Some(1), format!("error: {message}\n"));
+            assert_eq!((output.status.code(), text(&output.stderr)), expected, "{command}");
+        }
+    }
+    for (variable, value) in [("HBT_CUBLASLT_TUNE", "off"), ("HBT_CUDA_MEMORY", "separate"), ("HBT_CUDA_MEMORY", "")] {
+        let output = Command::new(program()).arg("info").env(variable, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{variable}={value:?}: {}", text(&output.stderr));
+    }
 }
 
 #[test]

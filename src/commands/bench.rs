@@ -13,8 +13,12 @@ use std::time::Duration;
 /// Time for each benchmark and, at first, for each ceiling; inputs and the check of the answer not counted.
 const BUDGET: Duration = Duration::from_millis(250);
 
+/// Bytes of names of sizes that a message lists: those of any one operation are fewer.
+const MOST_LISTED: usize = 400;
+
 /// Measures and prints, in both precisions unless one is configured.
 pub fn run(args: BenchArgs) -> Result<()> {
+    check_shapes(&args)?;
     let config = finish(args.draft()?)?;
     let precisions = match config.precision {
         Precision::Auto => vec![Precision::F32, Precision::Bf16],
@@ -41,8 +45,8 @@ impl Job for BenchJob<'_> {
     /// Results come last, because the ceilings are the best of the whole time.
     fn run<B: Backend>(self, backend: B) -> Result<()> {
         let args = self.args;
-        let benchmarks = self.benchmarks::<B>()?;
-        let on_paper = self.benchmarks::<Tally<B::E>>()?;
+        let benchmarks = self.benchmarks::<B>();
+        let on_paper = self.benchmarks::<Tally<B::E>>();
         let mut ceilings = match args.no_ceilings {
             true => None,
             false => {
@@ -96,17 +100,35 @@ impl Job for BenchJob<'_> {
 
 impl BenchJob<'_> {
     /// Those asked for.
-    fn benchmarks<B: Backend>(&self) -> Result<Vec<Benchmark<B>>> {
-        let ops = if self.args.op.is_empty() { Op::ALL } else { &self.args.op };
-        let all: Vec<Benchmark<B>> = ops.iter().flat_map(|op| op.benchmarks()).collect();
-        let shapes = &self.args.shape;
-        if let Some(unknown) = shapes.iter().find(|name| !all.iter().any(|b| b.shape.contains(name.as_str()))) {
-            let known: Vec<&str> = all.iter().map(|benchmark| benchmark.shape.as_str()).collect();
-            let known = known.join(", ");
-            return Err(Error::other(format!("--shape: no size has {unknown:?} in its name; they are {known}")));
-        }
-        Ok(all.into_iter().filter(|benchmark| benchmark.is_named(shapes)).collect())
+    fn benchmarks<B: Backend>(&self) -> Vec<Benchmark<B>> {
+        let all = ops(self.args).iter().flat_map(|op| op.benchmarks());
+        all.filter(|benchmark| benchmark.is_named(&self.args.shape)).collect()
     }
+}
+
+/// The operations asked for.
+fn ops(args: &BenchArgs) -> &[Op] {
+    if args.op.is_empty() { Op::ALL } else { &args.op }
+}
+
+/// Fails where no size of the operations has such a name.
+fn check_shapes(args: &BenchArgs) -> Result<()> {
+    let all = ops(args).iter().flat_map(|op| op.benchmarks::<Tally<f32>>());
+    let mut known = Vec::new();
+    for Benchmark { shape, .. } in all {
+        if !known.contains(&shape) {
+            known.push(shape);
+        }
+    }
+    let Some(unknown) = args.shape.iter().find(|name| !known.iter().any(|shape| shape.contains(*name))) else {
+        return Ok(());
+    };
+    let listed = known.join(", ");
+    let known = match listed.len() {
+        ..=MOST_LISTED => format!("they are {listed}"),
+        _ => format!("name one operation, such as --op {}, and its sizes are listed", Op::TrainStep),
+    };
+    Err(Error::usage(format!("--shape: no size has {unknown:?} in its name; {known}")))
 }
 
 fn measure<B: Backend>(ceilings: &mut Option<CeilingMeter<B>>, budget: Duration) -> Result<Option<Ceilings>> {

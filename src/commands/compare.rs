@@ -3,7 +3,7 @@
 use super::eval::evaluate;
 use super::plan::planned;
 use super::train::{holds_run, next_free, train_one};
-use super::{finish_for_training, model_dir, settle_precision, training_eval_set};
+use super::{finish, model_dir, require_device, settle_precision, training_eval_set, warned};
 use hbt::cli::RunArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;
@@ -23,7 +23,9 @@ pub fn run(args: RunArgs) -> Result<()> {
         return Err(Error::config("mode", "has no effect here: all three are compared; take it away"));
     }
     let out_is_given = draft.is_given("out");
-    let mut config = finish_for_training(draft)?;
+    let config = finish(draft)?;
+    require_device(&config)?;
+    let mut config = warned(config);
     let Some(set) = training_eval_set(&config)? else {
         return Err(Error::config(
             "eval_data",

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod compare;
+pub mod config;
 pub mod encode;
 pub mod eval;
 pub mod mine;
@@ -28,7 +29,19 @@ use std::path::{Path, PathBuf};
 
 /// The finished configuration. Built-in questions are trained on and measured on by their parts, whatever the model;
 /// the built-in model on them has settings that suit the two.
-pub fn finish(mut draft: Draft) -> Result<Config> {
+pub fn finish(draft: Draft) -> Result<Config> {
+    let config = with_presets(draft)?.finish()?;
+    if let Some(threads) = config.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| Error::config("threads", format!("{threads} cannot be started: {e}; lower it")))?;
+    }
+    Ok(config)
+}
+
+/// `draft` with the settings that suit what is built in, where it names nothing else.
+fn with_presets(mut draft: Draft) -> Result<Draft> {
     let so_far = draft.so_far();
     let own_model = so_far.model.is_some();
     let own_data = so_far.data.is_some() || !so_far.datasets.is_empty();
@@ -42,19 +55,7 @@ pub fn finish(mut draft: Draft) -> Result<Config> {
     if !own_model && !own_data {
         draft.preset("built-in model and data", embedded::PRESET)?;
     }
-    let config = draft.finish()?;
-    if let Some(threads) = config.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|e| Error::config("threads", format!("{threads} cannot be started: {e}; lower it")))?;
-    }
-    Ok(config)
-}
-
-/// As [`finish`], and says what is allowed but seldom meant.
-pub fn finish_for_training(draft: Draft) -> Result<Config> {
-    Ok(warned(finish(draft)?))
+    Ok(draft)
 }
 
 /// Says what `config` allows but is seldom meant.
@@ -87,14 +88,19 @@ pub fn settle_precision(config: Config) -> Config {
     Config { precision, ..config }
 }
 
-/// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
-pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
-    if config.precision == Precision::Auto {
-        return on_device(&settle_precision(config.clone()), job);
-    }
-    let is_f32 = config.precision == Precision::F32;
+/// Fails where the configured device is a GPU that is not there. For before anything is said of a run, or done for it.
+pub fn require_device(config: &Config) -> Result<()> {
     if info::resolve(config.device) == Device::Cuda {
         first_gpu()?;
+    }
+    Ok(())
+}
+
+/// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
+pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
+    require_device(config)?;
+    let is_f32 = settle_precision(config.clone()).precision == Precision::F32;
+    if info::resolve(config.device) == Device::Cuda {
         let kernels = job.kernels()?;
         return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
     }

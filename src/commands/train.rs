@@ -3,12 +3,14 @@
 use super::plan::planned;
 use super::trace::INTERRUPTED;
 use super::{
-    Job, finish_for_training, kernels_of, model_dir, model_name, on_device, settle_precision, training_eval_set,
+    Job, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision, training_eval_set,
+    warned,
 };
 use hbt::backend::Backend;
+use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::TrainArgs;
-use hbt::config::{Amount, Config, KEYS, Precision};
+use hbt::config::{Amount, Config, Device, KEYS, Precision};
 use hbt::data::datasets::Datasets;
 use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::EvalSet;
@@ -16,7 +18,7 @@ use hbt::eval::{EvalReport, SideBySide};
 use hbt::progress::{be_quiet, say};
 use hbt::train::checkpoint::RunDir;
 use hbt::train::{Outcome, ProfileSteps, Setup};
-use hbt::{Error, Result};
+use hbt::{Error, Result, info};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     }
     let draft = args.draft()?;
     let out_is_given = draft.is_given("out");
-    let mut config = finish_for_training(draft)?;
+    let mut config = finish(draft)?;
     let run_dir = RunDir::new(&config.out);
     if args.resume {
         let input = &args.run.input;
@@ -62,7 +64,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         }
         config.out = next_free(&config.out, holds_run);
     }
-    let config = settle_precision(config);
+    require_device(&config)?;
+    let config = settle_precision(warned(config));
     handle_interrupts()?;
     let run_dir = RunDir::new(&config.out);
     let eval_set = training_eval_set(&config)?;
@@ -93,6 +96,7 @@ struct TrainJob {
     run_dir: RunDir,
     dir: PathBuf,
     state: Option<hbt::train::checkpoint::TrainingState>,
+    instructions: Option<String>,
     eval_set: Option<EvalSet>,
     before: Option<EvalReport>,
     profile_steps: Option<ProfileSteps>,
@@ -109,11 +113,15 @@ impl TrainJob {
         if kept_by_default {
             saved_config.kept_chunks = None;
         }
+        let instructions = instructions_of(&config);
         if let Some(state) = &state {
             say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
+            let warning = instructions_warning(state.instructions.as_deref(), instructions.as_deref());
+            warning.iter().for_each(|warning| say(warning));
         }
         let data = Arc::new(data);
-        Ok(TrainJob { config, saved_config, data, run_dir, dir, state, eval_set, before, profile_steps: None })
+        let profile_steps = None;
+        Ok(TrainJob { config, saved_config, data, run_dir, dir, state, instructions, eval_set, before, profile_steps })
     }
 }
 
@@ -136,6 +144,7 @@ impl Job for TrainJob {
             saved_config: &self.saved_config,
             run_dir: self.run_dir,
             state: self.state,
+            instructions: self.instructions,
             before: self.before,
             data: self.data,
             eval_set: self.eval_set,
@@ -230,6 +239,23 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Instructions that stand for those of the processor, where that computes, as far as the run's bytes go.
+fn instructions_of(config: &Config) -> Option<String> {
+    let on_cpu = info::resolve(config.device) == Device::Cpu;
+    on_cpu.then(|| Instructions::chosen().least_alike(config.precision == Precision::F32).to_string())
+}
+
+/// What to say where other instructions have computed a run so far, and may have given other bytes.
+fn instructions_warning(before: Option<&str>, now: Option<&str>) -> Option<String> {
+    let (before, now) = (before?, now?);
+    (before != now).then(|| {
+        format!(
+            "warning: computed as with {before} up to here and as with {now} from here on: the bytes may differ from those \
+             of a run that was never stopped; HBT_CPU={before} keeps them"
+        )
+    })
 }
 
 /// `runs/train-2`, `runs/train-3`, ...: the first for which `is_taken` is false.

@@ -71,6 +71,7 @@ impl Place {
 }
 
 /// Collects a [`Config`] from defaults, presets, a file, options and `--set`, in this order of increasing rank.
+#[derive(Clone)]
 pub struct Draft {
     config: Config,
     /// Who gave each of [`KEYS`] its value, and where.
@@ -126,6 +127,11 @@ impl Draft {
     /// Whether a file, an option or `--set` gave `key` a value.
     pub fn is_given(&self, key: &str) -> bool {
         self.origin(key).0 > Rank::Preset
+    }
+
+    /// Whether an option or `--set` did.
+    pub fn is_typed(&self, key: &str) -> bool {
+        self.origin(key).0 > Rank::File
     }
 
     /// The configuration, its keys checked against one another.

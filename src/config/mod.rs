@@ -48,8 +48,30 @@ impl Config {
 
     /// Every key with its meaning, range and value, as TOML. [`Config::load`] gives an equal configuration back.
     pub fn to_toml(&self) -> String {
+        self.listed("", |key| format!("{} = {}", key.name, key.value_of(self)))
+    }
+
+    /// As [`Config::to_toml`], to be changed by hand: keys that are not `given` are commented out, so that they stay hbt's to
+    /// choose. Where what it chooses is not `general`, which it is where nothing built in has settings of its own, both are
+    /// said.
+    pub fn to_start_from(&self, given: impl Fn(&Key) -> bool, general: &Config) -> String {
+        let is_whole = KEYS.iter().all(&given);
+        let head = "# What is commented out has these values by itself; take the # away from what you set.\n";
+        self.listed(if is_whole { "" } else { head }, |key| {
+            let (value, general) = (key.value_of(self), key.value_of(general));
+            let comment = if given(key) { "" } else { "#" };
+            let note = match given(key) || value == general {
+                true => String::new(),
+                false => format!("  # as suits what is built in; otherwise {general}"),
+            };
+            format!("{comment}{} = {value}{note}", key.name)
+        })
+    }
+
+    /// Every key with its meaning and range, and a `line` for its value.
+    fn listed(&self, head: &str, line: impl Fn(&Key) -> String) -> String {
         let mut text = format!(
-            "# hbt {}. Use this file with `hbt train FILE.toml`. Paths are relative to the current directory.\n",
+            "# hbt {}. Use this file with `hbt train FILE.toml`. Paths are relative to the current directory.\n{head}",
             env!("CARGO_PKG_VERSION")
         );
         let mut section = "";
@@ -58,7 +80,7 @@ impl Config {
                 section = key.section;
                 let _ = write!(text, "\n# ---- {section} ----\n");
             }
-            let _ = write!(text, "\n# {}.\n# {}\n{} = {}\n", key.help, key.expects(), key.name, (key.get)(self));
+            let _ = write!(text, "\n# {}.\n# {}\n{}\n", key.help, key.expects(), line(key));
         }
         text
     }

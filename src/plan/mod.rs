@@ -217,7 +217,7 @@ impl Question<'_> {
         let best = most.unwrap_or(least).min(enough).min(of_batch).max(least);
         let chunk_tokens = self.config.chunk_tokens.or(best);
         let kept_chunks = match self.config.kept_chunks {
-            Some(Amount::Of(number)) => number,
+            Some(Amount::Of(number)) => number.min(batches.n_chunks(chunk_tokens)),
             // What nobody knows to fit is not kept.
             _ if !self.keeps_what_fits() || self.machine.memory.is_none() => 1,
             _ => self.most_kept_chunks(batches, chunk_tokens)?,

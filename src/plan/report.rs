@@ -82,6 +82,9 @@ impl Report<'_> {
         let twice = if *twice == 0 { "none".to_owned() } else { count(*twice as f64) };
         writeln!(f, "chunk_tokens = {chunk_tokens}{of_chunks}, kept_chunks = {kept_chunks}{of_kept}")?;
         writeln!(f, "  a batch is {chunks}, {twice} of them computed twice")?;
+        if let Some(asked) = self.too_many_kept_chunks() {
+            writeln!(f, "  kept_chunks = {asked} is more than a batch has")?;
+        }
         if let Some(kept) = more_kept_chunks {
             let left = if kept < n { count((n - kept) as f64) } else { "none".to_owned() };
             writeln!(f, "  kept_chunks = {kept} fits too: then {left} are computed twice, and steps are faster")?;
@@ -135,6 +138,14 @@ impl Report<'_> {
         [("chunk_tokens", config.chunk_tokens == Amount::Auto), ("kept_chunks", self.question.keeps_what_fits())]
     }
 
+    /// Kept chunks that were asked for, where a batch has fewer.
+    fn too_many_kept_chunks(&self) -> Option<usize> {
+        match self.question.config.kept_chunks {
+            Some(Amount::Of(asked)) if asked > self.plan.config.n_kept_chunks() => Some(asked),
+            _ => None,
+        }
+    }
+
     fn n_parameters(&self) -> usize {
         let model = self.question.model;
         specs(&model.config, model.dense.as_ref()).iter().map(|spec| spec.len()).sum()
@@ -170,6 +181,7 @@ impl Report<'_> {
             "longest_text": batches.bounds.longest,
             "chunk_tokens": config.chunk_tokens.or(Config::CHUNK_TOKENS),
             "kept_chunks": config.n_kept_chunks(),
+            "kept_chunks_asked": self.too_many_kept_chunks(),
             "auto": self.are_auto().iter().filter(|(_, is_auto)| *is_auto).map(|(key, _)| *key).collect::<Vec<_>>(),
             "most_chunk_tokens": match most_chunk_tokens {
                 None => Value::Null,

@@ -36,6 +36,10 @@ pub struct TrainingState {
     pub complete: bool,
     /// What it trains on: [`Datasets::key`](crate::data::datasets::Datasets::key).
     pub data: String,
+    /// Instructions that it was computed with last, or others with the same bytes; `None` on a GPU, and where an earlier hbt
+    /// saved it.
+    #[serde(default)]
+    pub instructions: Option<String>,
     /// Report on the model before the first step.
     pub before: Option<EvalReport>,
     /// The latest report, and the step after which it was made.

@@ -13,7 +13,9 @@ use std::mem::swap;
 /// Buffers of a step, kept from step to step.
 pub struct GradCache<B: Backend> {
     activations: Activations<B>,
-    /// Of the chunks that are kept besides the last
+    /// Chunks that are kept, at least one, where a batch has as many
+    kept_chunks: usize,
+    /// Of those besides the last, as many as a batch has had
     kept: Vec<Saved<B>>,
     /// `(S, D)` embeddings of the whole batch in the order of its tokens, and their gradient
     embeddings: Tensor<B, f32>,
@@ -23,7 +25,7 @@ pub struct GradCache<B: Backend> {
 }
 
 impl<B: Backend> GradCache<B> {
-    /// Empty, for steps of which `kept_chunks` chunks, at least one, keep their activations.
+    /// Empty, for steps of which `kept_chunks` chunks, at least one and no more than there are, keep their activations.
     ///
     /// # Errors
     /// When the device has no memory left.
@@ -31,7 +33,8 @@ impl<B: Backend> GradCache<B> {
         let shape = [0, encoder.embedding_size()];
         Ok(Self {
             activations: Activations::new(backend, encoder)?,
-            kept: (1..kept_chunks).map(|_| Saved::new(backend, encoder)).collect::<Result<_>>()?,
+            kept_chunks: kept_chunks.max(1),
+            kept: Vec::new(),
             embeddings: Tensor::zeros(backend, &shape)?,
             d_embeddings: Tensor::zeros(backend, &shape)?,
             d_chunk: Tensor::zeros(backend, &shape)?,
@@ -47,15 +50,24 @@ impl<B: Backend> GradCache<B> {
         let config = &encoder.config;
         Purpose::Activations.during(|| {
             self.activations.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs)?;
-            let kept = self.kept.iter_mut().take(n_chunks - 1);
-            kept.into_iter()
-                .try_for_each(|saved| saved.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))
+            self.keep_of(backend, encoder, n_chunks)?;
+            let mut kept = self.kept.iter_mut();
+            kept.try_for_each(|saved| saved.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs))
         })?;
         Purpose::Cache.during(|| {
             self.embeddings.resize_rows(backend, n_seqs)?;
             self.d_embeddings.resize_rows(backend, n_seqs)?;
             self.d_chunk.resize_rows(backend, chunk_seqs)
         })
+    }
+
+    /// The first of `n_chunks` chunks that is kept, having made buffers, without room yet, for it and those after it.
+    fn keep_of(&mut self, backend: &B, encoder: &Encoder<B>, n_chunks: usize) -> Result<usize> {
+        let first_kept = n_chunks.saturating_sub(self.kept_chunks);
+        while self.kept.len() + 1 < n_chunks - first_kept {
+            self.kept.push(Saved::new(backend, encoder)?);
+        }
+        Ok(first_kept)
     }
 
     /// `(S, D)` embeddings of the last step's batch in the order of its tokens, as they were before the update.
@@ -82,8 +94,9 @@ impl<B: Backend> GradCache<B> {
     ) -> Result<()> {
         self.embeddings.resize_rows(backend, batch.n_seqs())?;
         self.d_embeddings.resize_rows(backend, batch.n_seqs())?;
-        let (acts, n_chunks) = (&mut self.activations, batch.n_chunks());
-        let first_kept = n_chunks.saturating_sub(1 + self.kept.len());
+        let n_chunks = batch.n_chunks();
+        let first_kept = self.keep_of(backend, encoder, n_chunks)?;
+        let acts = &mut self.activations;
         for i in 0..n_chunks {
             let (chunk, keep) = (batch.chunk(i), if i < first_kept { Keep::Embeddings } else { Keep::Everything });
             encoder.forward(backend, chunk, dropout, keep, acts)?;

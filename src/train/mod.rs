@@ -57,6 +57,9 @@ pub struct Setup<'a> {
     pub run_dir: RunDir,
     /// The state to go on from, if there is one. The model must then be the saved one.
     pub state: Option<TrainingState>,
+    /// The processor's instructions, as far as bytes go by them
+    /// ([`least_alike`](crate::backend::cpu::Instructions::least_alike)); `None` on a GPU.
+    pub instructions: Option<String>,
     /// The report on the model before the first step, where it is known already.
     pub before: Option<EvalReport>,
     /// Tokenized training data.
@@ -151,12 +154,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
                     "has changed since the run began, or its tokenizer has; take that back, or start a new run";
                 return Err(Error::config("data", message));
             }
-            Some(state) => state.clone(),
+            Some(state) => TrainingState { instructions: setup.instructions.clone(), ..state.clone() },
             None => TrainingState {
                 step: 0,
                 total_steps,
                 complete: false,
                 data: setup.data.key(),
+                instructions: setup.instructions.clone(),
                 before: setup.before.clone(),
                 latest: None,
                 best: None,

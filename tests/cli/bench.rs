@@ -1,6 +1,7 @@
 //! `hbt bench`: what the table and the JSON hold. No time is tested, and only what takes little of it is run.
 
 use super::{hbt, text};
+use hbt::bench::Op;
 use serde_json::Value;
 
 #[test]
@@ -62,10 +63,35 @@ fn a_named_shape_without_ceilings_is_measured_alone() {
 }
 
 #[test]
-fn an_unknown_shape_is_an_error_and_lists_the_known_ones() {
-    let output = hbt(&["bench", "--op", "train_step", "--shape", "xlm-r-bass", "--device", "cpu"]);
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
-    let error = text(&output.stderr);
+fn an_unknown_shape_is_wrong_usage_and_lists_the_known_ones() {
+    let error = |args: &[&str]| {
+        let output = hbt(&[&["bench", "--device", "cpu"], args].concat());
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{args:?}");
+        let error = text(&output.stderr);
+        assert!(error.lines().count() == 1 && error.len() < 500, "{error}");
+        error
+    };
+    let one = error(&["--op", "train_step", "--shape", "xlm-r-bass"]);
     let start = "error: --shape: no size has \"xlm-r-bass\" in its name; they are minilm-l6 64 texts, multilingual-";
-    assert!(error.starts_with(start) && error.contains(", xlm-r-base 64 texts dropout, "), "{error}");
+    assert!(one.starts_with(start) && one.contains(", xlm-r-base 64 texts dropout, "), "{one}");
+    let two = error(&["--op", "sum_of_squares,cast", "--shape", "12"]);
+    assert_eq!(two, "error: --shape: no size has \"12\" in its name; they are 11720448\n");
+    let all = error(&["--shape", "minilm-l6 64,xlm-r-bass"]);
+    let expected = "error: --shape: no size has \"xlm-r-bass\" in its name; name one operation, such as --op train_step, \
+                    and its sizes are listed\n";
+    assert_eq!(all, expected);
+    for name in Op::ALL {
+        let one = error(&["--op", &name.to_string(), "--shape", "nonsense"]);
+        assert!(one.contains("; they are "), "{one}");
+    }
+}
+
+#[test]
+fn an_empty_shape_is_wrong_usage() {
+    for empty in ["", ",", "minilm-l6,", " "] {
+        let output = hbt(&["bench", "--op", "pooling", "--shape", empty]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{empty:?}");
+        let error = text(&output.stderr);
+        assert!(error.starts_with("error: ") && error.contains("'--shape <TEXT,...>': name a size"), "{error}");
+    }
 }

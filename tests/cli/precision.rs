@@ -44,7 +44,7 @@ fn auto_is_the_fastest_and_says_so_once() {
     let info = sandbox.hbt(&["info"]).ok().stdout;
     assert!(info.contains(&format!("\nprecision     auto is {fastest}: this processor ")), "{info}");
     // A configuration to start from is for any machine.
-    assert!(sandbox.hbt(&["config"]).ok().stdout.contains("\nprecision = \"auto\"\n"));
+    assert!(sandbox.hbt(&["config"]).ok().stdout.contains("\n#precision = \"auto\"\n"));
     assert!(sandbox.hbt(&["config", "--precision", "bf16"]).ok().stdout.contains("\nprecision = \"bf16\"\n"));
 }
 
@@ -102,6 +102,10 @@ fn instructions_can_be_held_back() {
     let info = |set: &str| Done::new(sandbox.command(&["info"]).env("HBT_CPU", set).output().unwrap());
     let held = info("baseline").ok().stdout;
     assert!(held.contains("\ninstructions  baseline") && held.contains("\nprecision     auto is f32: "), "{held}");
+    if Instructions::of_processor() == Instructions::Avx512Bf16 {
+        let held = info("avx2").ok().stdout;
+        assert!(held.contains("\nprecision     auto is f32: HBT_CPU leaves this processor's AVX512-BF16"), "{held}");
+    }
     let free = info("").ok().stdout;
     assert!(free.contains(", this processor's fastest (HBT_CPU picks others)\n"), "{free}");
     let expected = "error: HBT_CPU: unknown word \"avx3\"; use one of baseline, avx2, avx512, avx512_bf16";
@@ -112,6 +116,22 @@ fn instructions_can_be_held_back() {
     } else {
         let message = bf16.error();
         assert!(message.starts_with("error: HBT_CPU=avx512_bf16: this processor has no more than "), "{message}");
+    }
+}
+
+/// Nothing is said of a device that is not there.
+#[test]
+fn a_missing_gpu_is_all_that_is_said() {
+    let (sandbox, bert) = (Sandbox::with_groups(8), fixture("bert"));
+    let [data, cuda] = [["--model", &bert, "--data", "data.jsonl"], ["--device", "cuda", "--set", "temperature=1"]];
+    for command in ["train", "compare", "eval"] {
+        for precision in ["auto", "bf16"] {
+            let args = [&[command], &data[..], &cuda, &["--set", "batch_size=4", "--precision", precision]].concat();
+            let done = sandbox.hbt(&args);
+            let error = done.error();
+            assert!(error.starts_with("error: device: ") && error.ends_with("or set device = \"cpu\""), "{error}");
+            assert_eq!(done.stderr, format!("{error}\n"), "{command}, {precision}");
+        }
     }
 }
 

@@ -84,6 +84,28 @@ fn a_gpu_keeps_what_fits_and_a_processor_one() {
     assert_eq!(kept(&config(&["chunk_tokens=64", "kept_chunks=2"]), true, PLENTY), 2);
 }
 
+/// What was asked for beyond that is said.
+#[test]
+fn no_more_chunks_are_kept_than_a_batch_has() {
+    let setting = Setting::new();
+    let all = setting.plan(&config(&["chunk_tokens=64"]), &machine(true, PLENTY)).chunks[0];
+    for is_gpu in [false, true] {
+        for asked in [all, all + 1, usize::MAX / 2] {
+            let config = config(&["chunk_tokens=64", &format!("kept_chunks={asked}")]);
+            let machine = machine(is_gpu, PLENTY);
+            let plan = setting.plan(&config, &machine);
+            assert_eq!((plan.config.n_kept_chunks(), plan.chunks), (all, [all, 0]), "{asked}");
+            assert_eq!(plan.needs.total(), total(&setting, &config, is_gpu, 64, all));
+            let question = setting.question(&config, &machine);
+            let report = Report { question: &question, model_name: "bert", plan: &plan };
+            let (text, json) = (report.to_string(), report.to_json());
+            let (is_more, said) = (asked > all, format!("  kept_chunks = {asked} is more than a batch has\n"));
+            assert_eq!(text.contains(&said), is_more, "{text}");
+            assert_eq!(json["kept_chunks_asked"], if is_more { json!(asked) } else { Value::Null });
+        }
+    }
+}
+
 /// A measurement beside other work is told for what it is.
 #[test]
 fn a_busy_machine_is_called_busy() {

@@ -61,6 +61,7 @@ fn json_says_the_same() {
     assert!(small < large);
     let json = say_the_same(&["--for", "l4", "--set", "chunk_tokens=24", "--set", "kept_chunks=2"]);
     assert_eq!(json["most_kept_chunks"], json["chunks"], "all of them can be kept");
+    say_the_same(&["--for", "l4", "--set", "chunk_tokens=24", "--set", "kept_chunks=1000000"]);
     assert_eq!(say_the_same(&["--for", "l4", "--set", "kept_chunks=auto"])["auto"], serde_json::json!(["kept_chunks"]));
 
     sandbox.copy_model("bert", "huge");
@@ -153,6 +154,9 @@ fn text_of_chunks(json: &Value) -> Vec<String> {
     let found = ["chunk_tokens", "kept_chunks"].map(|key| format!("{key} = {}{}", json[key], auto(key)));
     let chunks = format!("{} chunk{}", count(n as f64), if n == 1 { "" } else { "s" });
     let mut lines = vec![found.join(", "), format!("  a batch is {chunks}, {} of them computed twice", none_or(twice))];
+    if let Some(asked) = json["kept_chunks_asked"].as_u64() {
+        lines.push(format!("  kept_chunks = {asked} is more than a batch has"));
+    }
     if let Some(kept) = json["most_kept_chunks"].as_u64() {
         let left = none_or(n - kept);
         lines.push(format!("  kept_chunks = {kept} fits too: then {left} are computed twice, and steps are faster"));
@@ -207,6 +211,11 @@ fn what_cannot_be_planned_is_an_error() {
     let done = sandbox.hbt(&["plan", "--for", "tpu"]);
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("use one of this, a100-40gb"), "{}", done.stderr);
+    for device in [&["--device", "cpu"][..], &["--set", "device=cpu"]] {
+        let done = sandbox.hbt(&[&["plan", "--for", "l4"], device].concat());
+        let message = "error: --for l4 plans for a GPU, and the device is cpu; take one of the two away\n";
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(2), "", message), "{device:?}");
+    }
     // Wherever its lines end.
     let help = sandbox.hbt(&["plan", "--help"]).ok().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,6 +1,6 @@
 //! What a newcomer runs first: the built-in model and questions, without any file or network.
 
-use crate::common::Sandbox;
+use crate::common::{Sandbox, fixture};
 
 #[test]
 fn the_built_in_model_learns_across_languages_in_a_few_steps() {
@@ -35,9 +35,27 @@ fn the_built_in_questions_keep_their_parts_whatever_the_model() {
     sandbox.hbt(&["eval", "--data", "data.jsonl"]).ok();
 }
 
+/// A file to start from fixes only what its user gives: the built-in model keeps the settings that suit it.
 #[test]
-fn a_general_configuration_is_not_the_built_in_one() {
-    let sandbox = Sandbox::new();
-    let general = sandbox.hbt(&["config"]).ok().stdout;
-    assert!(general.contains("learning_rate = 3e-5\n") && general.contains("split = \"all\"\n"), "{general}");
+fn a_configuration_to_start_from_changes_nothing() {
+    let sandbox = Sandbox::with_groups(8);
+    let start = sandbox.hbt(&["config"]).ok().stdout;
+    assert!(start.contains("\n#learning_rate = 0.002  # as suits what is built in; otherwise 3e-5\n"), "{start}");
+    assert!(start.contains("\n#alpha = 0.5\n"), "{start}");
+    sandbox.write("my.toml", &start);
+    let config = |args: &[&str]| {
+        let sets = ["--set", "steps=1", "--set", "eval_task=none", "--out", "run"];
+        sandbox.hbt(&[&["train"], args, &sets].concat()).ok();
+        let config = sandbox.read("run/config.toml");
+        std::fs::remove_dir_all(sandbox.path("run")).unwrap();
+        config
+    };
+    let by_default = config(&[]);
+    assert!(by_default.contains("\nlearning_rate = 0.002\n") && by_default.contains("\nbatch_size = 64\n"));
+    assert_eq!(config(&["my.toml"]), by_default);
+    // Nor does it keep other data from what suits that.
+    let own = ["--model", &fixture("bert"), "--data", "data.jsonl", "--set", "batch_size=4"];
+    assert_eq!(config(&[&["my.toml"], &own[..]].concat()), config(&own));
+    let start = sandbox.hbt(&["config", "--data", "data.jsonl"]).ok().stdout;
+    assert!(start.contains("\n#learning_rate = 3e-5\n") && start.contains("\ndata = \"data.jsonl\"\n"), "{start}");
 }

@@ -1,6 +1,7 @@
 //! Stopping on purpose, going on, and what a run directory that is taken says.
 
 use crate::common::{Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, run_contents, train};
+use hbt::backend::cpu::Instructions;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::Path;
@@ -150,6 +151,58 @@ fn a_run_goes_on_with_another_number_of_kept_chunks() {
         assert!(n_lines(&sandbox.path("run/metrics.jsonl")) < 24, "the run was over before it was interrupted");
         sandbox.hbt(&["train", "--out", "run", "--resume", "--set", "kept_chunks=2"]).ok();
         assert_same_run(&run(&undisturbed), &run(&sandbox), precision);
+    }
+}
+
+/// Other instructions may round otherwise. That is said, where it can be so and where it is known what the run began with.
+#[cfg(unix)]
+#[test]
+fn a_run_that_goes_on_with_other_instructions_says_so() {
+    use Instructions::{Avx2, Avx512, Avx512Bf16, Baseline};
+    let bert = fixture("bert");
+    let has = |set| set as u8 <= Instructions::of_processor() as u8;
+    // What `tests/train/determinism.rs` finds to have the same bytes goes by one name.
+    for (precision, before, after, is_said) in [
+        ("f32", Baseline, Baseline, None),
+        ("f32", Avx2, Baseline, Some((Avx2, Baseline))),
+        ("f32", Baseline, Avx512, Some((Baseline, Avx2))),
+        ("f32", Avx2, Avx512, None),
+        ("f32", Avx512Bf16, Avx2, None),
+        ("bf16", Avx2, Avx512, None),
+        ("bf16", Avx512, Avx512Bf16, Some((Avx2, Avx512Bf16))),
+    ] {
+        if !has(before) || !has(after) {
+            continue;
+        }
+        let (what, precision) = (format!("{precision}, {before} and {after}"), format!("precision={precision}"));
+        let sandbox = Sandbox::with_groups(8);
+        let mut command = sandbox.command(&train(&bert, &["steps=1000", "eval_task=none", &precision]));
+        command.env("HBT_CPU", before.to_string());
+        interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
+        let resume = || {
+            let mut command = sandbox.command(&["train", "--out", "run", "--resume"]);
+            command.env("HBT_CPU", after.to_string());
+            let before = n_lines(&sandbox.path("run/metrics.jsonl"));
+            interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), before + 2).interrupted().stderr
+        };
+        let said = resume();
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains("computed as with")).collect();
+        let expected = is_said.map(|(before, after)| {
+            format!(
+                "warning: computed as with {before} up to here and as with {after} from here on: the bytes may differ from \
+                 those of a run that was never stopped; HBT_CPU={before} keeps them"
+            )
+        });
+        assert_eq!(lines, Vec::from_iter(&expected), "{what}: {said}");
+        let says_nothing = |why: &str| assert!(!resume().contains("computed as with"), "{what}: {why}");
+        says_nothing("by now it is the same");
+        if expected.is_some() {
+            // As an earlier version saved it.
+            let mut state = sandbox.json("run/last/training_state.json");
+            assert!(state.as_object_mut().unwrap().remove("instructions").is_some());
+            sandbox.write("run/last/training_state.json", state.to_string());
+            says_nothing("nobody knows");
+        }
     }
 }
 

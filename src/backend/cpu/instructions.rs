@@ -84,6 +84,16 @@ impl Instructions {
     pub fn chosen() -> Self {
         CHOSEN.as_ref().copied().unwrap_or_else(|_| Self::fastest())
     }
+
+    /// The least with which a run has the same bytes: the baseline has no fused multiply-add, AVX2 and AVX-512 add in the same
+    /// order, and products of bf16 round otherwise where they have instructions of their own.
+    pub fn least_alike(self, is_f32: bool) -> Self {
+        match self {
+            Instructions::Avx512 => Instructions::Avx2,
+            Instructions::Avx512Bf16 if is_f32 => Instructions::Avx2,
+            instructions => instructions,
+        }
+    }
 }
 
 /// Whether Intel made this processor.

@@ -34,6 +34,7 @@ pub use probe::{CudaDevice, CudaProbe, libraries, probe, require};
 pub use workload::{Kernels, Workload};
 
 use super::*;
+use crate::Error;
 use device::Device;
 use driver::Event;
 use launch::Scratch;
@@ -48,6 +49,26 @@ use transfer::{Arrival, Pinned, Readback};
 /// When the driver does not open it.
 pub fn memory(ordinal: usize) -> Result<(u64, u64)> {
     driver::Context::new(ordinal as i32)?.memory().map(|(free, all)| (free as u64, all as u64))
+}
+
+/// Checks the values of the environment variables that computing on a GPU goes by, on machines without one too.
+///
+/// # Errors
+/// A value that one of them cannot have.
+pub fn check_environment() -> Result<()> {
+    wants_separate_memory()?;
+    gemm::timing_is_wanted(false).map(drop)
+}
+
+/// What `HBT_CUDA_MEMORY` says.
+fn wants_separate_memory() -> Result<bool> {
+    const VARIABLE: &str = "HBT_CUDA_MEMORY";
+    match std::env::var_os(VARIABLE) {
+        None => Ok(false),
+        Some(value) if value.is_empty() => Ok(false),
+        Some(value) if value == "separate" => Ok(true),
+        Some(value) => Err(Error::other(format!("{VARIABLE} is {value:?}: set it to separate, or unset it"))),
+    }
 }
 
 /// An element type that the kernels exist for: `f32` or `bf16`.
@@ -68,10 +89,9 @@ impl<E: CudaElement> Cuda<E> {
     /// `HBT_CUBLASLT_TUNE=off` takes what cuBLASLt's heuristic names first.
     ///
     /// # Errors
-    /// No driver, no such GPU, one older than sm_80, no cuBLASLt.
+    /// No driver, no such GPU, one older than sm_80, no cuBLASLt; and those of [`check_environment`].
     pub fn new(ordinal: usize) -> Result<Self> {
-        let separate = std::env::var("HBT_CUDA_MEMORY").is_ok_and(|value| value == "separate");
-        Self::open(ordinal, separate)
+        Self::open(ordinal, wants_separate_memory()?)
     }
 
     /// As [`Cuda::new`], with every buffer taken from the driver and nothing timed, so that a checker of memory accesses (compute-sanitizer,
