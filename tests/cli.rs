@@ -128,7 +128,12 @@ fn variables_of_hbt_are_checked_by_every_command() {
             assert_eq!((output.status.code(), text(&output.stderr)), expected, "{command}");
         }
     }
-    for (variable, value) in [("HBT_CUBLASLT_TUNE", "off"), ("HBT_CUDA_MEMORY", "separate"), ("HBT_CUDA_MEMORY", "")] {
+    for (variable, value) in [
+        ("HBT_CUBLASLT_TUNE", "off"),
+        ("HBT_CUBLASLT_TUNE", ""),
+        ("HBT_CUDA_MEMORY", "separate"),
+        ("HBT_CUDA_MEMORY", ""),
+    ] {
         let output = Command::new(program()).arg("info").env(variable, value).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{variable}={value:?}: {}", text(&output.stderr));
     }

@@ -26,6 +26,7 @@ pub fn is_wanted(memory_is_checked: bool) -> Result<bool> {
     const VARIABLE: &str = "HBT_CUBLASLT_TUNE";
     match std::env::var_os(VARIABLE) {
         None => Ok(!memory_is_checked),
+        Some(value) if value.is_empty() => Ok(!memory_is_checked),
         Some(value) if value == "on" => Ok(true),
         Some(value) if value == "off" => Ok(false),
         Some(value) => Err(Error::other(format!("{VARIABLE} is {value:?}: set it to on or off, or unset it"))),
