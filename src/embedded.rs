@@ -1,6 +1,6 @@
 //! The model and the data that are part of the program, so that its first run needs neither files nor a network.
 
-use crate::model::fs::replace_directory;
+use crate::files::replace_directory;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;

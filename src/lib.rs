@@ -60,6 +60,7 @@ pub mod data;
 pub mod embedded;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod info;
 pub mod loss;
 pub mod memory;

@@ -8,7 +8,7 @@ use hbt::config::Config;
 use hbt::eval::EvalReport;
 use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::EvalSet;
-use hbt::model::fs::{NewFile, write_file_atomic};
+use hbt::files::{NewFile, write_file_atomic};
 use hbt::progress::Counter;
 use hbt::{Error, Result};
 

@@ -1,6 +1,6 @@
 //! `--output`: a file, or standard output.
 
-use hbt::model::fs::NewFile;
+use hbt::files::NewFile;
 use hbt::{Error, Result};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

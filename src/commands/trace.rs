@@ -1,6 +1,6 @@
 //! `--trace`, and the profiler that started hbt: what records the ranges of a command, and where they go.
 
-use hbt::model::fs::NewFile;
+use hbt::files::NewFile;
 use hbt::progress::say;
 use hbt::{Error, Result, trace};
 use std::path::{Path, PathBuf};

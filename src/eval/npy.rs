@@ -3,7 +3,7 @@
 //! Format 1.0: magic, version, a header of fixed length, then the values, little-endian and row-major. The number of rows is
 //! known only at the end of a stream, so the header is padded generously and written again when it is.
 
-use crate::model::fs::NewFile;
+use crate::files::NewFile;
 use crate::{Error, Result};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;

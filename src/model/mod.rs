@@ -4,7 +4,6 @@ mod card;
 pub mod config;
 pub mod directory;
 pub mod encoder;
-pub mod fs;
 pub mod head;
 pub mod hub;
 pub mod init;

@@ -6,9 +6,9 @@
 use super::directory::OWN_FILE;
 use super::json::pretty;
 use super::weights::read_pooler;
-use super::{ModelCard, ModelDir, ParamFile, ParamSpec, card, fs, specs, tokenizer_files};
+use super::{ModelCard, ModelDir, ParamFile, ParamSpec, card, specs, tokenizer_files};
 use crate::backend::Pooling;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ pub struct ModelSave<'a> {
     pub card: &'a ModelCard,
 }
 
-/// Writes the directory `target`, or replaces it as [`fs::replace_directory`] does.
+/// Writes the directory `target`, or replaces it as [`files::replace_directory`] does.
 ///
 /// `values` is asked for all elements of every parameter, a [piece](pieces) at a time, parameters in the order of
 /// [`EncoderParams::iter`](super::EncoderParams::iter): no more than that is held in host memory. `extra` is given the temporary directory to add files of its own before it takes the target's name.
@@ -55,7 +55,7 @@ pub fn save(
     extra: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     refuse_foreign_directory(target)?;
-    fs::replace_directory(target, |directory| {
+    files::replace_directory(target, |directory| {
         write_modules(directory, model)?;
         write_config(directory, model.source)?;
         tokenizer_files::copy(model.source, model.max_seq_length, directory)?;
@@ -230,7 +230,7 @@ pub fn write_safetensors(
 ) -> Result<()> {
     // An error of `blocks` has to pass through a writer that knows I/O errors only.
     let mut failed = None;
-    let written = fs::write_file(path, |out| {
+    let written = files::write_file(path, |out| {
         write_header(out, tensors)?;
         for block in blocks {
             match block {
@@ -280,7 +280,7 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
-    fs::write_file(path, |file| file.write_all(text.as_bytes()))
+    files::write_file(path, |file| file.write_all(text.as_bytes()))
 }
 
 #[cfg(test)]

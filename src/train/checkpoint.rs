@@ -7,7 +7,7 @@ use super::optimizer::{Optimizer, Touched};
 use crate::backend::Backend;
 use crate::eval::EvalReport;
 use crate::eval::encode::Retriever;
-use crate::model::fs::{recover, write_file, write_file_atomic};
+use crate::files::{recover, write_file, write_file_atomic};
 use crate::model::save::{Block, TensorHeader, refuse_foreign_directory, write_safetensors};
 use crate::model::{EncoderParams, ModelCard, ModelSave, ParamSpec, save, specs};
 use crate::{Error, Result};

@@ -1,6 +1,6 @@
 //! Killed processes and full disks. The child processes are this test binary, told by a variable what to do.
 
-use hbt::model::fs::{recover, replace_directory, write_file, write_file_atomic};
+use hbt::files::{recover, replace_directory, write_file, write_file_atomic};
 use std::fs;
 use std::io::Write;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! A file is written beside its target and then takes its name: what may be replaced, and what is left.
 
 use crate::common::fifo;
-use hbt::model::fs::{NewFile, write_file_atomic};
+use hbt::files::{NewFile, write_file_atomic};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
