@@ -61,7 +61,6 @@ pub mod embedded;
 pub mod error;
 pub mod eval;
 pub mod files;
-pub mod info;
 pub mod loss;
 pub mod memory;
 pub mod mine;

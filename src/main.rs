@@ -13,7 +13,7 @@ use clap::Parser;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda;
 use hbt::cli::{Cli, Command};
-use hbt::{Error, Result, info, memory, progress};
+use hbt::{Error, Result, memory, progress};
 
 fn main() -> ExitCode {
     memory::keep_no_large_buffers();
@@ -47,7 +47,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Prepare(args) => commands::prepare::run(args),
         Command::Config(args) => commands::config::run(args),
         Command::Bench(args) => commands::bench::run(args),
-        Command::Info => print(&info::report()),
+        Command::Info => commands::info::run(),
     }?;
     Ok(ExitCode::SUCCESS)
 }

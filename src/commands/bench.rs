@@ -1,13 +1,13 @@
 //! `hbt bench`
 
-use super::{Job, finish, on_device};
+use super::{Job, finish, info, on_device};
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Element, Tally};
 use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
 use hbt::progress::say;
-use hbt::{Error, Result, info};
+use hbt::{Error, Result};
 use std::time::Duration;
 
 /// Time for each benchmark and, at first, for each ceiling; inputs and the check of the answer not counted.

@@ -3,8 +3,10 @@
 pub mod bench;
 pub mod compare;
 pub mod config;
+mod device;
 pub mod encode;
 pub mod eval;
+pub mod info;
 pub mod mine;
 mod output;
 pub mod plan;
@@ -24,7 +26,7 @@ use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
 use hbt::model::{ModelDir, hub};
 use hbt::progress::{Counter, say};
-use hbt::{Error, Result, embedded, info};
+use hbt::{Error, Result, embedded};
 use std::path::{Path, PathBuf};
 
 /// The finished configuration. Built-in questions are trained on and measured on by their parts, whatever the model;
@@ -83,14 +85,14 @@ pub fn settle_precision(config: Config) -> Config {
     if config.precision != Precision::Auto {
         return config;
     }
-    let (precision, why) = info::auto_precision(info::resolve(config.device));
+    let (precision, why) = device::auto_precision(device::resolve(config.device));
     say(&format!("precision {precision}: {why}"));
     Config { precision, ..config }
 }
 
 /// Fails where the configured device is a GPU that is not there. For before anything is said of a run, or done for it.
 pub fn require_device(config: &Config) -> Result<()> {
-    if info::resolve(config.device) == Device::Cuda {
+    if device::resolve(config.device) == Device::Cuda {
         first_gpu()?;
     }
     Ok(())
@@ -100,7 +102,7 @@ pub fn require_device(config: &Config) -> Result<()> {
 pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     require_device(config)?;
     let is_f32 = settle_precision(config.clone()).precision == Precision::F32;
-    if info::resolve(config.device) == Device::Cuda {
+    if device::resolve(config.device) == Device::Cuda {
         let kernels = job.kernels()?;
         return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
     }

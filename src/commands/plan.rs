@@ -1,8 +1,8 @@
 //! `hbt plan`, and the plan that a run begins with.
 
 use super::{
-    FIRST_GPU, Job, data_source, datasets, finish, first_gpu, model_dir, model_name, on_device, tokenize_spec,
-    tokenized, tokenized_before, training_eval_set,
+    FIRST_GPU, Job, data_source, datasets, device, finish, first_gpu, info, model_dir, model_name, on_device,
+    tokenize_spec, tokenized, tokenized_before, training_eval_set,
 };
 use hbt::backend::Backend;
 use hbt::backend::cuda::{self, Kernels};
@@ -16,15 +16,15 @@ use hbt::model::ModelDir;
 use hbt::plan::report::Report;
 use hbt::plan::{Data, Machine, Plan, Question, Sample, SampleSource, Speed, Target, WORKSPACE_BYTES};
 use hbt::progress::say;
-use hbt::{Result, info, memory};
+use hbt::{Result, memory};
 use std::path::Path;
 
 /// Prints what a run would take.
 pub fn run(args: PlanArgs) -> Result<()> {
     let mut config = finish(args.draft()?)?;
-    let device = if args.target == Target::This { info::resolve(config.device) } else { Device::Cuda };
+    let device = if args.target == Target::This { device::resolve(config.device) } else { Device::Cuda };
     if config.precision == Precision::Auto {
-        config.precision = info::auto_precision(device).0;
+        config.precision = device::auto_precision(device).0;
     }
     let model = ModelDir::open(model_dir(&config)?)?;
     model.pooling_or(config.pooling)?;
@@ -97,14 +97,15 @@ fn sample(config: &Config, model: &ModelDir) -> Result<Sample> {
 
 /// The configured device of this machine.
 fn this_machine(config: &Config, with_speed: bool) -> Result<Machine> {
-    let is_gpu = info::resolve(config.device) == Device::Cuda;
+    let is_gpu = device::resolve(config.device) == Device::Cuda;
     let (name, memory, in_all, overhead, published) = if is_gpu {
         let gpu = first_gpu()?;
         let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(config.precision == Precision::F32));
         let (free, all) = cuda::memory(FIRST_GPU)?;
         (gpu.name, Some(free), Some(all), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
     } else {
-        let name = format!("this machine's processor ({}, {} threads)", info::cpu_model(), info::n_threads());
+        let name =
+            format!("this machine's processor ({}, {} threads)", info::cpu_model(), rayon::current_num_threads());
         (name, memory::available(), None, 0, None)
     };
     let speed = match published {

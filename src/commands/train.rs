@@ -3,8 +3,8 @@
 use super::plan::planned;
 use super::trace::INTERRUPTED;
 use super::{
-    Job, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision, training_eval_set,
-    warned,
+    Job, device, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision,
+    training_eval_set, warned,
 };
 use hbt::backend::Backend;
 use hbt::backend::cpu::Instructions;
@@ -18,7 +18,7 @@ use hbt::eval::{EvalReport, SideBySide};
 use hbt::progress::{be_quiet, say};
 use hbt::train::checkpoint::RunDir;
 use hbt::train::{Outcome, ProfileSteps, Setup};
-use hbt::{Error, Result, info};
+use hbt::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -243,7 +243,7 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
 
 /// Instructions that stand for those of the processor, where that computes, as far as the run's bytes go.
 fn instructions_of(config: &Config) -> Option<String> {
-    let on_cpu = info::resolve(config.device) == Device::Cpu;
+    let on_cpu = device::resolve(config.device) == Device::Cpu;
     on_cpu.then(|| Instructions::chosen().least_alike(config.precision == Precision::F32).to_string())
 }
 

@@ -25,8 +25,9 @@ pub use time::{Efficiency, StepTime};
 
 use crate::config::{Amount, Config, Precision};
 use crate::data::datasets::Datasets;
+use crate::memory::gib;
 use crate::model::ModelDir;
-use crate::{Error, Result, info};
+use crate::{Error, Result};
 
 /// Share of a machine's memory that a plan fills.
 const FILLED: f64 = 0.9;
@@ -138,7 +139,7 @@ impl Plan {
         let (Verdict::Barely, Some(change), Some(memory)) = (self.verdict, &self.change, machine.memory) else {
             return None;
         };
-        let (needs, left) = (info::gib(self.needs.total()), info::gib(memory));
+        let (needs, left) = (gib(self.needs.total()), gib(memory));
         Some(format!("the run needs about {needs}, and {} has {left} left: it may not fit; {change}", machine.name))
     }
 
@@ -153,11 +154,11 @@ impl Plan {
         let (total, largest) = (self.needs.total(), self.needs.largest());
         Err(Error::other(format!(
             "the run needs {}, and {} has {} left; most of it is {}, {} ({}): {change}",
-            info::gib(total),
+            gib(total),
             machine.name,
-            info::gib(memory),
+            gib(memory),
             largest.name,
-            info::gib(largest.bytes),
+            gib(largest.bytes),
             largest.note,
         )))
     }

@@ -2,41 +2,15 @@
 
 use std::fs;
 
-use crate::backend::cpu::{Instructions, has_fast_bf16};
-use crate::backend::cuda::{self, CudaProbe, probe};
-use crate::config::{Device, Precision};
-use crate::memory;
+use super::device::{auto_precision, resolve};
+use hbt::Result;
+use hbt::backend::cpu::Instructions;
+use hbt::backend::cuda::{self, CudaProbe, probe};
+use hbt::config::Device;
+use hbt::memory::{self, gib};
 
-/// What `device` stands for on this machine: `auto` is the first GPU if hbt can compute on it.
-pub fn resolve(device: Device) -> Device {
-    match device {
-        Device::Auto if cuda::require(0).is_ok() => Device::Cuda,
-        Device::Auto => Device::Cpu,
-        device => device,
-    }
-}
-
-/// What `precision = auto` stands for on `device`, and why.
-pub fn auto_precision(device: Device) -> (Precision, &'static str) {
-    if device == Device::Cuda {
-        (Precision::Bf16, "tensor cores multiply it several times as fast as f32")
-    } else if has_fast_bf16() && Instructions::fastest() == Instructions::Avx512Bf16 {
-        (Precision::Bf16, "this processor multiplies it twice as fast as f32 (AVX512-BF16)")
-    } else if has_fast_bf16() {
-        (Precision::Bf16, "HBT_CPU asks for AVX512-BF16, at half the speed of f32 on this processor")
-    } else if Instructions::of_processor() == Instructions::Avx512Bf16
-        && Instructions::chosen() != Instructions::fastest()
-    {
-        (Precision::F32, "HBT_CPU leaves this processor's AVX512-BF16 unused, without which bf16 gains nothing")
-    } else if Instructions::of_processor() == Instructions::Avx512Bf16 {
-        (Precision::F32, "this processor multiplies bf16 at half the speed of f32 (AVX512-BF16)")
-    } else {
-        (Precision::F32, "this processor has no AVX512-BF16, without which bf16 gains nothing")
-    }
-}
-
-/// Version, processor, memory and devices, one aligned line each.
-pub fn report() -> String {
+/// Prints version, processor, memory and devices, one aligned line each.
+pub fn run() -> Result<()> {
     let mut lines = vec![
         (
             "hbt",
@@ -75,7 +49,8 @@ pub fn report() -> String {
         }
     }
     lines.extend(cuda::libraries(usable.is_ok().then_some(0)));
-    lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
+    let report: String = lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect();
+    crate::print(&report)
 }
 
 fn target() -> String {
@@ -139,11 +114,6 @@ fn instructions() -> String {
     }
 }
 
-/// Threads that hbt computes with.
-pub fn n_threads() -> usize {
-    rayon::current_num_threads()
-}
-
 fn threads() -> String {
     let available = std::thread::available_parallelism().map_or_else(|_| "unknown".to_owned(), |n| n.to_string());
     format!("{} used, {available} available", rayon::current_num_threads())
@@ -162,9 +132,4 @@ fn value_of<'a>(text: &'a str, name: &str, separator: char) -> Option<&'a str> {
         let (key, value) = line.split_once(separator)?;
         (key.trim() == name).then(|| value.trim())
     })
-}
-
-/// `31.2 GiB`
-pub(crate) fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
