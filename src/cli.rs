@@ -1,18 +1,22 @@
 //! The command line: what was typed, and the configuration that it stands for.
 
+mod bench;
+mod encode;
 mod mine;
+mod train;
 
+pub use bench::BenchArgs;
+pub use encode::{EncodeArgs, EncodeAs, EncodeFormat};
 pub use mine::{Limit, MineArgs};
+pub use train::TrainArgs;
 
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::bench::Op;
-use crate::config::{Assignment, Config, Device, Draft};
+use crate::config::{Assignment, Device, Draft};
 use crate::plan::Target;
-use crate::train::ProfileSteps;
 use crate::{Error, Result};
 
 /// Fine-tune text encoders into retrievers that work within and across languages
@@ -203,48 +207,6 @@ impl RunArgs {
     }
 }
 
-/// Options of `hbt train`.
-#[derive(Debug, Default, Args)]
-pub struct TrainArgs {
-    /// What every run takes.
-    #[command(flatten)]
-    pub run: RunArgs,
-
-    /// Start from random weights; of the model, only configuration and tokenizer are read
-    #[arg(long)]
-    pub from_scratch: bool,
-
-    /// Go on where the run in the run directory was stopped
-    #[arg(long)]
-    pub resume: bool,
-
-    /// Print only the result
-    #[arg(long, short)]
-    pub quiet: bool,
-
-    /// The trace.
-    #[command(flatten)]
-    pub trace: TraceArgs,
-
-    /// Trace, or show to nsys and ncu, only steps A to B - 1, the first step being 1
-    #[arg(long, value_name = "A..B")]
-    pub profile_steps: Option<ProfileSteps>,
-}
-
-impl TrainArgs {
-    /// The configuration typed. With `--resume` and no file, the run directory's saved configuration is the file.
-    pub fn draft(&self) -> Result<Draft> {
-        let mut draft = from_scratch(self.from_scratch, self.run.draft()?)?;
-        let saved = draft.so_far().out.join(Config::FILE_NAME);
-        if self.resume && self.run.input.config.config.is_none() && saved.exists() {
-            // The directory may have been moved since; the run goes on where it was found.
-            let found = draft.so_far().out.to_string_lossy().into_owned();
-            draft.file(&saved)?.option("--resume", "out", found)?;
-        }
-        Ok(draft)
-    }
-}
-
 /// `draft`, and what `--from-scratch` adds to it.
 fn from_scratch(is_given: bool, mut draft: Draft) -> Result<Draft> {
     if is_given {
@@ -342,121 +304,8 @@ impl EvalArgs {
     }
 }
 
-/// Options of `hbt encode`.
-#[derive(Debug, Args)]
-pub struct EncodeArgs {
-    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
-    #[arg(long, value_name = "DIR|ID")]
-    pub model: Option<String>,
-
-    /// Texts: one on each line, or JSON Lines with a field "text"; - is standard input
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub input: PathBuf,
-
-    /// Where the embeddings go; - is standard output, jsonl only
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub output: PathBuf,
-
-    /// What the texts are, query or passage; decides prefix and maximum length
-    #[arg(long = "as", value_name = "KIND", value_enum, default_value_t = EncodeAs::Passage, hide_possible_values = true)]
-    pub encode_as: EncodeAs,
-
-    /// npy: one float32 array, a row for each text; jsonl: {"text", "embedding"} on each line [default: npy for an output called .npy, else jsonl]
-    #[arg(long, value_enum, hide_possible_values = true)]
-    pub format: Option<EncodeFormat>,
-
-    /// The trace.
-    #[command(flatten)]
-    pub trace: TraceArgs,
-
-    /// Device and precision.
-    #[command(flatten)]
-    pub compute: ComputeArgs,
-
-    /// Configuration file and `--set`.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-}
-
-impl EncodeArgs {
-    /// The configuration typed.
-    pub fn draft(&self) -> Result<Draft> {
-        self.compute.apply(self.config.draft(&[("--model", "model", &self.model)])?)
-    }
-}
-
-/// Options of `hbt bench`.
-#[derive(Debug, Args)]
-pub struct BenchArgs {
-    /// What to measure, such as attention,train_step; an unknown one lists them all [default: all]
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub op: Vec<Op>,
-
-    /// Only sizes whose names contain one of these, such as xlm-r-base; an unknown one lists those of --op [default: those that do not take minutes]
-    #[arg(long, value_name = "TEXT,...", value_delimiter = ',', value_parser = part_of_a_name)]
-    pub shape: Vec<String>,
-
-    /// Where to measure [default: auto, a GPU if there is one]
-    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]))]
-    pub device: Option<String>,
-
-    /// f32 or bf16 [default: both, one after the other]
-    #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16"]), hide_possible_values = true)]
-    pub precision: Option<String>,
-
-    /// Measure everything N times and keep the best, for machines with other work
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
-    pub repeat: u32,
-
-    /// Do not measure what this machine can do, and print no shares of it
-    #[arg(long)]
-    pub no_ceilings: bool,
-
-    /// Print one JSON object a line instead of a table
-    #[arg(long)]
-    pub json: bool,
-
-    /// The trace.
-    #[command(flatten)]
-    pub trace: TraceArgs,
-
-    /// Configuration file and `--set`: device, precision and threads count here.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-}
-
-impl BenchArgs {
-    /// The configuration typed.
-    pub fn draft(&self) -> Result<Draft> {
-        self.config.draft(&[("--device", "device", &self.device), ("--precision", "precision", &self.precision)])
-    }
-}
-
-/// Parses what the name of a size is to contain: nothing is in all of them.
-fn part_of_a_name(text: &str) -> std::result::Result<String, String> {
-    if text.trim().is_empty() { Err("name a size, or a part of its name".to_owned()) } else { Ok(text.to_owned()) }
-}
-
 /// Parses how many of something, or which, from the first on.
 fn at_least_one(text: &str) -> std::result::Result<u32, String> {
     let number = text.parse().ok().filter(|&number| number > 0);
     number.ok_or_else(|| "write a whole number from 1 on, in digits only".to_owned())
-}
-
-/// What the texts given to `hbt encode` are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EncodeAs {
-    /// `query_prefix` and `query_max_len` hold.
-    Query,
-    /// `passage_prefix` and `passage_max_len` hold.
-    Passage,
-}
-
-/// Form in which `hbt encode` writes embeddings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EncodeFormat {
-    /// One NumPy array `(n_texts, hidden_size)` of f32.
-    Npy,
-    /// JSON Lines, `{"text", "embedding"}`.
-    Jsonl,
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{ComputeArgs, ConfigArgs, TraceArgs, at_least_one};
 use crate::Result;
 use crate::config::Draft;
-use crate::mine::{Languages, Rules, Sampling};
+use crate::mine::{Languages, Sampling};
 
 /// Options of `hbt mine`.
 #[derive(Debug, Args)]
@@ -95,23 +95,6 @@ impl MineArgs {
     /// The configuration typed.
     pub fn draft(&self) -> Result<Draft> {
         self.compute.apply(self.config.draft(&[("--model", "model", &self.model), ("--data", "data", &self.data)])?)
-    }
-
-    /// The rules typed; the seed is the configuration's.
-    pub fn rules(&self) -> Rules {
-        Rules {
-            num_negatives: self.num_negatives as usize,
-            range_min: self.range_min as usize,
-            range_max: self.range_max as usize,
-            relative_margin: self.relative_margin.0,
-            absolute_margin: self.absolute_margin.0,
-            max_score: self.max_score.0,
-            min_score: self.min_score.0,
-            languages: self.languages.clone(),
-            sampling_strategy: self.sampling_strategy,
-            replace: self.replace_negatives,
-            ..Rules::default()
-        }
     }
 }
 

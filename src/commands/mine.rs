@@ -16,7 +16,7 @@ use hbt::{Error, Result};
 /// Mines, writes the data with its negatives, and prints a summary.
 pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
-    let rules = Rules { seed: config.seed, ..args.rules() };
+    let rules = rules(&args, config.seed);
     rules.check()?;
     // Found out now, not after an hour.
     Output::check(&args.output)?;
@@ -40,6 +40,23 @@ pub fn run(args: MineArgs) -> Result<()> {
         return Ok(());
     }
     crate::print(&mined.report.to_string())
+}
+
+/// The rules typed.
+fn rules(args: &MineArgs, seed: u64) -> Rules {
+    Rules {
+        num_negatives: args.num_negatives as usize,
+        range_min: args.range_min as usize,
+        range_max: args.range_max as usize,
+        relative_margin: args.relative_margin.0,
+        absolute_margin: args.absolute_margin.0,
+        max_score: args.max_score.0,
+        min_score: args.min_score.0,
+        languages: args.languages.clone(),
+        sampling_strategy: args.sampling_strategy,
+        seed,
+        replace: args.replace_negatives,
+    }
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {

@@ -17,8 +17,9 @@ use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
 use hbt::progress::{be_quiet, say};
 use hbt::train::checkpoint::RunDir;
-use hbt::train::{Outcome, ProfileSteps, Setup};
+use hbt::train::{Outcome, Setup};
 use hbt::{Error, Result};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -99,7 +100,7 @@ struct TrainJob {
     instructions: Option<String>,
     eval_set: Option<EvalSet>,
     before: Option<EvalReport>,
-    profile_steps: Option<ProfileSteps>,
+    profile_steps: Option<Range<u64>>,
 }
 
 impl TrainJob {

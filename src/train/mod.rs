@@ -20,7 +20,6 @@ pub use feed::Slot;
 pub use grad_cache::GradCache;
 pub use negatives::{Negatives, negative_rules};
 pub use optimizer::{Optimizer, OptimizerConfig};
-pub use profile::ProfileSteps;
 pub use stepper::{Stepper, dropout};
 
 use crate::backend::{Backend, Element};
@@ -43,6 +42,7 @@ use profile::Profiler;
 use report::{Log, Progress};
 use results::Pending;
 use schedule::Schedule;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -68,8 +68,8 @@ pub struct Setup<'a> {
     pub eval_set: Option<EvalSet>,
     /// The model's name in reports and on its card.
     pub model_name: String,
-    /// Steps to profile; `None` leaves profilers alone.
-    pub profile_steps: Option<ProfileSteps>,
+    /// Steps to profile, the first being 1; `None` leaves profilers alone.
+    pub profile_steps: Option<Range<u64>>,
     /// Set from outside to end the run after the step in hand.
     pub interrupt: &'a AtomicBool,
 }
@@ -137,6 +137,35 @@ struct Trainer<'a, B: Backend> {
     last_results: Instant,
 }
 
+/// The state that a run of `total_steps` steps goes on from, or begins with.
+///
+/// # Errors
+/// A state of a run on other data.
+fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
+    let config = setup.config;
+    match &setup.state {
+        Some(state) if state.data != setup.data.key() => {
+            let message = "has changed since the run began, or its tokenizer has; take that back, or start a new run";
+            Err(Error::config("data", message))
+        }
+        Some(state) => Ok(TrainingState { instructions: setup.instructions.clone(), ..state.clone() }),
+        None => Ok(TrainingState {
+            step: 0,
+            total_steps,
+            complete: false,
+            data: setup.data.key(),
+            instructions: setup.instructions.clone(),
+            before: setup.before.clone(),
+            latest: None,
+            best: None,
+            without_gain: 0,
+            temperature: config
+                .temperature_learning_rate
+                .map(|_| LearnedTemperature::new(config.temperature).to_bits()),
+        }),
+    }
+}
+
 impl<'a, B: Backend> Trainer<'a, B> {
     fn new(retriever: &'a mut Retriever<B>, setup: Setup<'a>) -> Result<Self> {
         let config = setup.config;
@@ -147,29 +176,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         let sampler = sampler(config, &setup.data.parts())?;
         sampler.notes().iter().for_each(|note| say(note));
-        let total_steps = total_steps(config, sampler.steps_per_pass());
-        let state = match &setup.state {
-            Some(state) if state.data != setup.data.key() => {
-                let message =
-                    "has changed since the run began, or its tokenizer has; take that back, or start a new run";
-                return Err(Error::config("data", message));
-            }
-            Some(state) => TrainingState { instructions: setup.instructions.clone(), ..state.clone() },
-            None => TrainingState {
-                step: 0,
-                total_steps,
-                complete: false,
-                data: setup.data.key(),
-                instructions: setup.instructions.clone(),
-                before: setup.before.clone(),
-                latest: None,
-                best: None,
-                without_gain: 0,
-                temperature: config
-                    .temperature_learning_rate
-                    .map(|_| LearnedTemperature::new(config.temperature).to_bits()),
-            },
-        };
+        let state = first_state(&setup, total_steps(config, sampler.steps_per_pass()))?;
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
         let batch_bounds = BatchBounds::new(setup.data.caches(), config.batch_size, config.negatives_per_query);

@@ -3,37 +3,7 @@
 use crate::backend::Backend;
 use crate::progress::say;
 use crate::{Error, Result, trace};
-use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
-
-/// Steps `A..B`: from A to the one before B, the first being 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProfileSteps(Range<u64>);
-
-impl FromStr for ProfileSteps {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let parse = || {
-            let (first, end) = text.split_once("..")?;
-            Some(first.parse().ok()?..end.parse().ok()?)
-        };
-        let steps: Range<u64> =
-            parse().ok_or("write it as A..B, two numbers of steps: 10..13 for steps 10, 11 and 12")?;
-        match steps {
-            Range { start: 0, .. } => Err("the first step is 1".to_owned()),
-            steps if steps.is_empty() => Err(format!("holds no step: B has to be above {}", steps.start)),
-            steps => Ok(ProfileSteps(steps)),
-        }
-    }
-}
-
-impl fmt::Display for ProfileSteps {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..{}", self.0.start, self.0.end)
-    }
-}
 
 /// Switches profilers and ranges on for the chosen steps, and off after them.
 pub(super) struct Profiler {
@@ -43,12 +13,12 @@ pub(super) struct Profiler {
 }
 
 impl Profiler {
-    /// `remaining` are the steps that the run has before it.
+    /// For the steps from the start of `steps` to the one before its end; `remaining` are those that the run has before it.
     ///
     /// # Errors
     /// When the run has none of the chosen steps before it.
-    pub fn new(steps: Option<&ProfileSteps>, remaining: Range<u64>) -> Result<Self> {
-        let Some(ProfileSteps(steps)) = steps else { return Ok(Profiler { steps: None, is_on: false }) };
+    pub fn new(steps: Option<&Range<u64>>, remaining: Range<u64>) -> Result<Self> {
+        let Some(steps) = steps else { return Ok(Profiler { steps: None, is_on: false }) };
         let present = steps.start.max(remaining.start)..steps.end.min(remaining.end);
         if present.is_empty() {
             let message = match remaining.is_empty() {

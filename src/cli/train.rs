@@ -1,0 +1,64 @@
+//! Options of `hbt train`.
+
+use std::ops::Range;
+
+use clap::Args;
+
+use super::{RunArgs, TraceArgs, from_scratch};
+use crate::Result;
+use crate::config::{Config, Draft};
+
+/// Options of `hbt train`.
+#[derive(Debug, Default, Args)]
+pub struct TrainArgs {
+    /// What every run takes.
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Start from random weights; of the model, only configuration and tokenizer are read
+    #[arg(long)]
+    pub from_scratch: bool,
+
+    /// Go on where the run in the run directory was stopped
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Print only the result
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// Trace, or show to nsys and ncu, only steps A to B - 1, the first step being 1
+    #[arg(long, value_name = "A..B", value_parser = steps)]
+    pub profile_steps: Option<Range<u64>>,
+}
+
+impl TrainArgs {
+    /// The configuration typed. With `--resume` and no file, the run directory's saved configuration is the file.
+    pub fn draft(&self) -> Result<Draft> {
+        let mut draft = from_scratch(self.from_scratch, self.run.draft()?)?;
+        let saved = draft.so_far().out.join(Config::FILE_NAME);
+        if self.resume && self.run.input.config.config.is_none() && saved.exists() {
+            // The directory may have been moved since; the run goes on where it was found.
+            let found = draft.so_far().out.to_string_lossy().into_owned();
+            draft.file(&saved)?.option("--resume", "out", found)?;
+        }
+        Ok(draft)
+    }
+}
+
+/// Parses steps `A..B`: from A to the one before B, the first being 1.
+fn steps(text: &str) -> std::result::Result<Range<u64>, String> {
+    let parse = || {
+        let (first, end) = text.split_once("..")?;
+        Some(first.parse().ok()?..end.parse().ok()?)
+    };
+    match parse().ok_or("write it as A..B, two numbers of steps: 10..13 for steps 10, 11 and 12")? {
+        Range { start: 0, .. } => Err("the first step is 1".to_owned()),
+        steps if steps.is_empty() => Err(format!("holds no step: B has to be above {}", steps.start)),
+        steps => Ok(steps),
+    }
+}
