@@ -45,7 +45,8 @@ struct KeepWords {
     template <int Warps> static __device__ int row_of(int turn, int half, int warp) { return 2 * (Warps * turn + warp) + half; }
 
     // What the rows of up to 32 Warps queries from `first` on are called by dropout: of the lane's row among the warp's.
-    template <int Warps> static __device__ i32 global_row(const Problem& problem, const Item& item, int first, int end, int warp, int lane) {
+    template <int Warps> static __device__ i32
+    global_row(const Problem& problem, const Item& item, int first, int end, int warp, int lane) {
         const int query = first + row_of<Warps>(lane / 2, lane % 2, warp);
         return query < end && query < item.len ? problem.global_rows[item.start + query] : 0;
     }
@@ -217,8 +218,8 @@ __device__ inline void write_sums(float* partials, const float* sums, const Prob
 #define BACKWARD_KERNEL_64 KERNEL
 #define BACKWARD_KERNEL_128 KERNEL
 
-// A kernel of both files. `scratch` holds rowsum(dO O) of the long sequences, n_delta of them, and rows (3 H) of partial sums, of which a launch
-// writes those from first_row on, one a group. A launch works on n_items items from first_item on.
+// A kernel of both files. `scratch` holds rowsum(dO O) of the long sequences, n_delta of them, and rows (3 H) of partial
+// sums, of which a launch writes those from first_row on, one a group. A launch works on n_items items from first_item on.
 #define BACKWARD(head, name, ...)                                                                                               \
     BACKWARD_KERNEL_##head(attention_backward_##head##_##name, Shape<head>::THREADS, bf16* __restrict__ d_qkv, float* __restrict__ scratch,     \
            const bf16* __restrict__ qkv, const bf16* __restrict__ out, const bf16* __restrict__ d_out,                          \

@@ -269,7 +269,8 @@ macro_rules! check_backend {
 check_backend!(cpu_f32 of f32: [hbt::backend::Cpu::<f32>::new()]);
 check_backend!(cpu_bf16 of bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
 check_backend!(cpu_f32_threads: [hbt::backend::Cpu::<f32>::new()]; chunks::a_step_is_the_same_on_any_number_of_threads);
-check_backend!(cpu_bf16_threads: [hbt::backend::Cpu::<half::bf16>::new()]; chunks::a_step_is_the_same_on_any_number_of_threads);
+check_backend!(cpu_bf16_threads: [hbt::backend::Cpu::<half::bf16>::new()];
+    chunks::a_step_is_the_same_on_any_number_of_threads);
 // One order of the stand-in is enough: every operation has been through several.
 check_backend!(cuda_f32 of f32: crate::device::cuda::<f32>().take(1));
 check_backend!(cuda_bf16 of bf16: crate::device::cuda::<half::bf16>().take(1));

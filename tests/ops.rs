@@ -36,7 +36,8 @@ macro_rules! check_backend {
         check_backend! {
             $module: $backends;
             transfer: upload feed read_later;
-            rows: zero_all cast copy_rows paste_rows gather_rows gather_cast scatter_rows copy_columns add_columns segment_sum segment_sum_by_itself;
+            rows: zero_all cast copy_rows paste_rows gather_rows gather_cast scatter_rows copy_columns add_columns
+                segment_sum segment_sum_by_itself;
             gemm: gemm gemm_f32;
             embedding: embedding;
             layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;

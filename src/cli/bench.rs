@@ -15,7 +15,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub op: Vec<Op>,
 
-    /// Only sizes whose names contain one of these, such as xlm-r-base; an unknown one lists those of --op [default: those that do not take minutes]
+    /// Only sizes whose names contain one of these, such as xlm-r-base; an unknown one lists those of --op
+    /// [default: those that do not take minutes]
     #[arg(long, value_name = "TEXT,...", value_delimiter = ',', value_parser = part_of_a_name)]
     pub shape: Vec<String>,
 

@@ -27,7 +27,8 @@ pub struct EncodeArgs {
     #[arg(long = "as", value_name = "KIND", value_enum, default_value_t = EncodeAs::Passage, hide_possible_values = true)]
     pub encode_as: EncodeAs,
 
-    /// npy: one float32 array, a row for each text; jsonl: {"text", "embedding"} on each line [default: npy for an output called .npy, else jsonl]
+    /// npy: one float32 array, a row for each text; jsonl: {"text", "embedding"} on each line
+    /// [default: npy for an output called .npy, else jsonl]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub format: Option<EncodeFormat>,
 

@@ -34,8 +34,8 @@ pub struct Batch {
     /// The place of each sequence in the stream of tokens, where the longest comes first: `(n_seqs,)`.
     pub places: Vec<i32>,
     /// Equal for two sequences exactly when they say the same: by the data ([`TextSource::label`]), or because their rows
-    /// have an equal text here, be it a query or a passage. Counted from 0 by first appearance: `(n_seqs,)`. A passage with a query's
-    /// label answers it, whichever row it is of.
+    /// have an equal text here, be it a query or a passage. Counted from 0 by first appearance: `(n_seqs,)`. A passage
+    /// with a query's label answers it, whichever row it is of.
     pub labels: Vec<i32>,
     /// For each query the range (first, end) of passages that it and its positive must not take as negatives, although their
     /// labels differ: those of its row that a teacher rejects. Empty where it rejects none: `(2 n_queries,)`.

@@ -43,7 +43,8 @@ pub struct ModelSave<'a> {
 /// Writes the directory `target`, or replaces it as [`files::replace_directory`] does.
 ///
 /// `values` is asked for all elements of every parameter, a [piece](pieces) at a time, parameters in the order of
-/// [`EncoderParams::iter`](super::EncoderParams::iter): no more than that is held in host memory. `extra` is given the temporary directory to add files of its own before it takes the target's name.
+/// [`EncoderParams::iter`](super::EncoderParams::iter): no more than that is held in host memory. `extra` is given
+/// the temporary directory to add files of its own before it takes the target's name.
 ///
 /// # Errors
 /// When something cannot be written, when `target` holds something that is not a model, and those of the closures. `target`

@@ -102,7 +102,10 @@ pub fn write_chrome_trace(out: &mut impl Write) -> io::Result<Written> {
     let mut written = Written { n_ranges: 0, left_out: LEFT_OUT.load(Ordering::Relaxed) };
     let about = json!({"program": program, "ranges_left_out": written.left_out});
     writeln!(out, r#"{{"displayTimeUnit":"ms","otherData":{about},"traceEvents":["#)?;
-    let named = |what: &str, tid: usize, name: &str| json!({"ph": "M", "pid": pid, "tid": tid, "name": what, "args": {"name": name}});
+    let named = |what: &str, tid: usize, name: &str| {
+        let args = json!({"name": name});
+        json!({"ph": "M", "pid": pid, "tid": tid, "name": what, "args": args})
+    };
     write!(out, "{}", named("process_name", 0, program))?;
     for thread in lock(&THREADS).iter() {
         write!(out, ",\n{}", named("thread_name", thread.id, &thread.name))?;

@@ -187,9 +187,9 @@ fn operands(q: u64, n: u64, d: u64) -> (u64, u64) {
     (q / 128 * (n / 256) * (128 + 256) * 2 * d, (q + n) * 2 * d)
 }
 
-/// By arithmetic, what kernels and products of commit 680cb34 asked for at 16,384 queries x 768, without and with one hard negative a query: blocks of 1,024 rows, whose
-/// scores are written once and read once and a half or twice, with a label each, and each of which adds to the gradient of
-/// all candidates.
+/// By arithmetic, what kernels and products of commit 680cb34 asked for at 16,384 queries x 768, without and with one hard
+/// negative a query: blocks of 1,024 rows, whose scores are written once and read once and a half or twice, with a label
+/// each, and each of which adds to the gradient of all candidates.
 const BEFORE: [u64; 2] = [8_834_121_728, 18_460_049_408];
 
 #[test]

@@ -138,7 +138,8 @@ impl Driver {
         let function = self.function(kernel);
         let mut params: [Handle; 3] = [(&raw mut out).cast(), (&raw mut input).cast(), (&raw mut n).cast()];
         call!(self, "cuLaunchKernel", function => Handle, blocks => u32, 1 => u32, 1 => u32, threads => u32, 1 => u32,
-            1 => u32, shared => u32, stream => Handle, params.as_mut_ptr() => *mut Handle, ptr::null_mut() => *mut Handle)
+            1 => u32, shared => u32, stream => Handle, params.as_mut_ptr() => *mut Handle,
+            ptr::null_mut() => *mut Handle)
     }
 
     /// What the last failed launch of this thread did wrong.

@@ -149,7 +149,8 @@ fn a_product_of_known_matrices() {
     let (mut out_param, mut a_param, mut b_param) = (out, a_device, b_device);
     let mut params: [Handle; 3] = [(&raw mut out_param).cast(), (&raw mut a_param).cast(), (&raw mut b_param).cast()];
     let code = call!(driver, "cuLaunchKernel", function => Handle, 1 => u32, 1 => u32, 1 => u32, 32 => u32, 1 => u32,
-        1 => u32, 1024 => u32, stream => Handle, params.as_mut_ptr() => *mut Handle, std::ptr::null_mut() => *mut Handle);
+        1 => u32, 1024 => u32, stream => Handle, params.as_mut_ptr() => *mut Handle,
+        std::ptr::null_mut() => *mut Handle);
     assert_eq!(code, 0);
     let mut result = vec![0.0; 128];
     assert_eq!(driver.download(&mut result, out, stream), 0, "{}", driver.last_error());

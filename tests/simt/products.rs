@@ -162,8 +162,8 @@ fn run(driver: &Driver, case: Case) -> i32 {
     let workspace = driver.allocate(case.workspace.max(1));
     let (alpha, beta) = (1.0f32, case.beta);
     let status = blas!(blas, "cublasLtMatmul", handle => Handle, desc => Handle, &alpha => *const f32, a_device => u64, la => Handle,
-        b_device => u64, lb => Handle, &beta => *const f32, d_device => u64, ld => Handle, d_device => u64, ld => Handle,
-        found.as_ptr() => *const u64, workspace => u64, case.workspace => usize, stream => Handle);
+        b_device => u64, lb => Handle, &beta => *const f32, d_device => u64, ld => Handle, d_device => u64,
+        ld => Handle, found.as_ptr() => *const u64, workspace => u64, case.workspace => usize, stream => Handle);
     if status != OK {
         return status;
     }

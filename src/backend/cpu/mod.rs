@@ -164,7 +164,8 @@ impl<E: CpuElement> Backend for Cpu<E> {
             rows::gather(x.as_slice(), rows.as_slice(), scale, x.row_len(), out.as_mut_slice());
         };
         scatter_rows(
-            &self, x: &Tensor<Self, f32>, scale: Option<&Tensor<Self, f32>>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
+            &self, x: &Tensor<Self, f32>, scale: Option<&Tensor<Self, f32>>, rows: Ints<Self>,
+            out: &mut Tensor<Self, f32>
         ) => {
             check_shapes("scatter_rows", &[rows.len(), out.row_len()], [x]);
             check_shapes("scatter_rows", &[rows.len()], scale);

@@ -94,8 +94,9 @@ impl<E: CudaElement> Cuda<E> {
         Self::open(ordinal, wants_separate_memory()?)
     }
 
-    /// As [`Cuda::new`], with every buffer taken from the driver and nothing timed, so that a checker of memory accesses (compute-sanitizer,
-    /// the tests' stand-in) sees where each one ends. The environment variable `HBT_CUDA_MEMORY=separate` does the same.
+    /// As [`Cuda::new`], with every buffer taken from the driver and nothing timed, so that a checker of memory accesses
+    /// (compute-sanitizer, the tests' stand-in) sees where each one ends. The environment variable
+    /// `HBT_CUDA_MEMORY=separate` does the same.
     ///
     /// # Errors
     /// As [`Cuda::new`].
@@ -230,7 +231,8 @@ impl<E: CudaElement> Backend for Cuda<E> {
             &self, x: &Tensor<Self, f32>, rows: Ints<Self>, scale: Option<&Tensor<Self, f32>>, out: &mut Tensor<Self, E>
         ) => rows::gather_cast(self, x, rows, scale, out)?;
         scatter_rows(
-            &self, x: &Tensor<Self, f32>, scale: Option<&Tensor<Self, f32>>, rows: Ints<Self>, out: &mut Tensor<Self, f32>
+            &self, x: &Tensor<Self, f32>, scale: Option<&Tensor<Self, f32>>, rows: Ints<Self>,
+            out: &mut Tensor<Self, f32>
         ) => rows::scatter(self, x, scale, rows, out)?;
         copy_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => rows::copy_columns(self, x, out)?;
         add_columns(&self, x: &Tensor<Self, f32>, out: &mut Tensor<Self, f32>) => rows::add_columns(self, x, out)?;

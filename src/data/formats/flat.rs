@@ -1,6 +1,6 @@
 //! Flat rows: `{"query": "...", "positive": "...", "negatives": ["..."], "query_lang": "en", "passage_lang": "de"}`
-//! under the names people have. FlagEmbedding's rows (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`) and tevatron's (`query_id`, `query`,
-//! `positive_passages: [{docid, title, text}]`, `negative_passages`) are flat rows.
+//! under the names people have. FlagEmbedding's rows (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`) and tevatron's
+//! (`query_id`, `query`, `positive_passages: [{docid, title, text}]`, `negative_passages`) are flat rows.
 
 use std::fmt;
 

@@ -41,7 +41,8 @@ pub fn add_negatives(
     }
 }
 
-/// A group without scores as a parallel row. A language with one query or positive holds a string, others a list, as all negatives do.
+/// A group without scores as a parallel row. A language with one query or positive holds a string,
+/// others a list, as all negatives do.
 pub fn parallel_row(group: &Group) -> String {
     let lists = |texts: &[Text]| {
         let mut by_lang = Map::new();

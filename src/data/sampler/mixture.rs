@@ -2,8 +2,8 @@
 //!
 //! Homogeneous batches: the steps are shared out among the datasets as a block of turns shares them among languages
 //! (`turns.rs`), and each dataset has a [`Sampler`] of its own, whose steps are the turns that the dataset has had. A dataset
-//! that can serve only one of the two kinds of hybrid batches gives batches of that kind. Mixed batches are in `mixed.rs`. Both are functions of (seed, step): how often a dataset was drawn before a step has a closed
-//! form.
+//! that can serve only one of the two kinds of hybrid batches gives batches of that kind. Mixed batches are in `mixed.rs`.
+//! Both are functions of (seed, step): how often a dataset was drawn before a step has a closed form.
 
 use super::mixed::Mixed;
 use super::turns::Strata;

@@ -19,7 +19,8 @@ pub enum Form {
 /// source says so, and nowhere else: the stand-in and every GPU then compute the same.
 const OPTIONS: [&str; 2] = ["--std=c++17", "--fmad=false"];
 
-/// All options, for some instances of a file's templates and a GPU of that compute capability. The kernels use nothing newer than sm_80, so its PTX serves every GPU.
+/// All options, for some instances of a file's templates and a GPU of that compute capability. The kernels use nothing
+/// newer than sm_80, so its PTX serves every GPU.
 pub fn options(form: Form, (major, minor): (u32, u32), instances: &[String]) -> Vec<String> {
     let architecture = match form {
         Form::Cubin => format!("sm_{major}{minor}"),
