@@ -33,18 +33,54 @@
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
-//! | [`embedded`], [`progress`], [`info`], [`cache`], [`memory`] | the built-in model and data; what is said on the way; `hbt info`; where caches are; the system's memory |
+//! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
+//! | [`cache`], [`files`], [`memory`] | where caches are; files that are whole or not there; the system's memory |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
 //!
-//! Left may import right, never back: `commands -> cli -> config`; `commands -> plan, bench, train, eval, mine`;
-//! `plan -> train, eval, model, data`; `bench -> train, loss, model`; `train -> eval, loss, model, data`; `mine -> eval, data, backend`; `eval -> model, data`;
-//! `loss, model -> backend`. `train` and `eval::encode` read a [`config::Config`]; `cli` and `config` borrow from the
-//! others only the enums that their options and keys choose from. `data`,
-//! `eval::metrics` and `train::schedule` know neither backend nor model. The backends' types are named only in
-//! `commands`, tests and benches, but for the one that only counts, which is `plan`'s. Unsafe code is allowed in `backend`, where files are mapped into memory, where
-//! `memory` asks the C library, and where `trace` meets a profiler.
+//! Each module imports what its line names and all lines do (`*`), of a `module::part` nothing else of that module, and no
+//! more; where a part of a module has a line, that one holds for it. What is behind `only` is theirs alone.
+//! `tests/house.rs` reads these lines and holds the code to them.
+//!
+//! ```text
+//! *: choices, error, random, trace
+//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model, plan, progress, train
+//! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
+//! plan: backend, config, data, eval, memory, model, train
+//! bench: backend, loss, model, train
+//! train: ahead, backend, config, data, eval, files, loss, model, progress
+//! train::schedule:
+//! mine: backend, data, eval
+//! eval: backend, data, files
+//! eval::encode: eval, backend, config, data, memory, model
+//! eval::metrics:
+//! loss: backend
+//! model: backend, files
+//! backend: cache
+//! config: backend::Pooling, data::formats, data::sampler, eval::Metric, train::schedule
+//! data: ahead
+//! embedded: files
+//! ahead:
+//! cache:
+//! choices:
+//! error:
+//! files:
+//! memory:
+//! progress:
+//! random:
+//! trace:
+//! only commands: backend::cpu, backend::cuda, backend::Cpu, backend::Cuda
+//! only commands, plan: backend::tally, backend::Tally
+//! ```
+//!
+//! So nothing of `data`, of the metrics and of the schedule knows backend or model. `cli` and `config` borrow from the others
+//! only the enums that their options and keys choose from. `backend` asks where caches are for the kernels and choices that a
+//! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
+//! which `plan` has too.
+//!
+//! Unsafe code is allowed in `backend`, where files are mapped into memory, where `memory` asks the C library, and where
+//! `trace` meets a profiler.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -13,6 +13,7 @@ mod gemm_bf16;
 #[cfg(unix)]
 mod gpu_script;
 mod gradients;
+mod house;
 mod loss;
 mod mine;
 mod model_io;
