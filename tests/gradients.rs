@@ -138,7 +138,7 @@ impl Tiny {
         let mut gradients: Vec<Vec<f64>> = grads.params.iter().map(|g| read(backend, g)).collect();
         // The word table's gradient has the rows of the batch only.
         let h = self.model.config.hidden_size;
-        let mut word = vec![0.0; self.specs.word_embeddings.len()];
+        let mut word = vec![0.0; self.specs.embeddings.word.len()];
         for (row, id) in gradients[0].chunks(h).zip(packed.unique_ids().to_vec(backend).unwrap()) {
             word[id as usize * h..][..h].copy_from_slice(row);
         }

@@ -268,8 +268,8 @@ fn no_batch_needs_more_memory_than_was_reserved() {
     }
 }
 
-/// The bound that README gives, with the gradient of the embeddings, of 192 MiB, counted too; the matrix of all scores alone
-/// would be 16 GiB.
+/// The bound that docs/measurements.md gives, with the gradient of the embeddings, of 192 MiB, counted too; the matrix of
+/// all scores alone would be 16 GiB.
 #[test]
 fn sixty_five_thousand_queries_take_less_than_a_gigabyte_besides_their_embeddings() {
     let tally = Tally::<f32>::new(1);

@@ -36,7 +36,7 @@ impl<B: Backend> Gradients<B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn new(backend: &B, weights: &EncoderParams<Tensor<B, B::E>>) -> Result<Self> {
-        let word_shape = [0, weights.word_embeddings.row_len()];
+        let word_shape = [0, weights.embeddings.word.row_len()];
         let mut first = true;
         let params = weights.try_map(|w| {
             // The word table comes first; its gradient grows with the batch.
@@ -51,7 +51,7 @@ impl<B: Backend> Gradients<B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn reserve(&mut self, backend: &B, n_ids: usize) -> Result<()> {
-        self.params.word_embeddings.resize_rows(backend, n_ids)
+        self.params.embeddings.word.resize_rows(backend, n_ids)
     }
 
     /// Zeroes every gradient before a step whose batch has `n_ids` different token ids.
@@ -193,11 +193,11 @@ impl<B: Backend> Encoder<B> {
         let (w, saved) = (&self.weights, &mut acts.saved);
         backend.embedding_forward(EmbeddingForward {
             batch,
-            word: &w.word_embeddings,
-            position: &w.position_embeddings,
-            token_type: &w.token_type_embeddings,
-            weight: &w.embedding_norm_weight,
-            bias: &w.embedding_norm_bias,
+            word: &w.embeddings.word,
+            position: &w.embeddings.position,
+            token_type: &w.embeddings.token_type,
+            weight: &w.embeddings.norm_weight,
+            bias: &w.embeddings.norm_bias,
             eps: self.config.layer_norm_eps,
             dropout: embedding_dropout(dropout),
             sum: &mut saved.embedding_sum,
@@ -275,20 +275,20 @@ impl<B: Backend> Encoder<B> {
             sum: &saved.embedding_sum,
             mean: &saved.embedding_mean,
             rstd: &saved.embedding_rstd,
-            weight: &self.weights.embedding_norm_weight,
+            weight: &self.weights.embeddings.norm_weight,
             dropout: embedding_dropout(dropout),
             d_sum,
-            d_weight: &mut g.embedding_norm_weight,
-            d_bias: &mut g.embedding_norm_bias,
+            d_weight: &mut g.embeddings.norm_weight,
+            d_bias: &mut g.embeddings.norm_bias,
         })?;
-        backend.segment_sum(SegmentSum { x: d_sum, segments: batch.word_segments(), out: &mut g.word_embeddings })?;
+        backend.segment_sum(SegmentSum { x: d_sum, segments: batch.word_segments(), out: &mut g.embeddings.word })?;
         backend.segment_sum(SegmentSum {
             x: d_sum,
             segments: batch.position_segments(),
-            out: &mut g.position_embeddings,
+            out: &mut g.embeddings.position,
         })?;
         // Every token has type 0.
-        backend.segment_sum(SegmentSum { x: d_sum, segments: batch.type_segments(), out: &mut g.token_type_embeddings })
+        backend.segment_sum(SegmentSum { x: d_sum, segments: batch.type_segments(), out: &mut g.embeddings.token_type })
     }
 }
 

@@ -24,6 +24,6 @@ pub use encoder::{Activations, Encoder, Gradients, Keep, Saved};
 pub use init::random_init;
 pub use layer::StepDropout;
 pub use packing::{Packer, Sequences};
-pub use params::{DenseParams, EncoderParams, Init, LayerParams, ParamFile, ParamSpec, specs};
+pub use params::{DenseParams, EmbeddingParams, EncoderParams, Init, LayerParams, ParamFile, ParamSpec, specs};
 pub use reading::{CHUNKS_ON_THEIR_WAY, Reading};
 pub use save::{ModelSave, save};

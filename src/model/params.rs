@@ -1,123 +1,123 @@
-//! One value for every parameter of an encoder, in one order that everything shares.
+//! One value for every parameter of an encoder, in one order that everything shares: a row of a table below for each.
 //!
-//! The same struct holds tensors, gradients, optimizer state, host arrays and [`ParamSpec`]s; `H` is the hidden size,
+//! The same structs hold tensors, gradients, optimizer state, host arrays and [`ParamSpec`]s; `H` is the hidden size,
 //! `F` the feed-forward size. Linear weights are `(out, in)`, as PyTorch stores them.
 
 use super::{DenseSpec, ModelConfig};
 use crate::Result;
 
-/// The parameters of one transformer layer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerParams<T> {
-    /// `(3 H, H)`: query, key and value stacked.
-    pub qkv_weight: T,
-    /// `(3 H,)`
-    pub qkv_bias: T,
-    /// `(H, H)`
-    pub attention_output_weight: T,
-    /// `(H,)`
-    pub attention_output_bias: T,
-    /// `(H,)` LayerNorm after the attention's residual.
-    pub attention_norm_weight: T,
-    /// `(H,)`
-    pub attention_norm_bias: T,
-    /// `(F, H)`
-    pub intermediate_weight: T,
-    /// `(F,)`
-    pub intermediate_bias: T,
-    /// `(H, F)`
-    pub output_weight: T,
-    /// `(H,)`
-    pub output_bias: T,
-    /// `(H,)` LayerNorm after the feed-forward's residual.
-    pub output_norm_weight: T,
-    /// `(H,)`
-    pub output_norm_bias: T,
+/// A table of parameters, a row each: its field, and what there is to know of it before it has a value. The struct, its
+/// iteration and its [`ParamSpec`]s follow, and from these its initial values, the optimizer's groups, loading, saving and
+/// checkpoints.
+macro_rules! parameters {
+    ($(#[$meta:meta])* $name:ident($of:ident: $source:ty) { $($(#[$doc:meta])* $field:ident = $spec:expr;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name<T> {
+            $($(#[$doc])* pub $field: T,)+
+        }
+
+        impl<T> $name<T> {
+            /// Of one value a parameter, in the order of the fields.
+            fn take(values: &mut impl Iterator<Item = T>) -> Self {
+                let mut next = || values.next().expect("one value a parameter");
+                $name { $($field: next()),+ }
+            }
+
+            /// Every parameter in the order of the fields.
+            pub fn iter(&self) -> impl Iterator<Item = &T> {
+                [$(&self.$field),+].into_iter()
+            }
+
+            /// As `iter`, to change them.
+            pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+                [$(&mut self.$field),+].into_iter()
+            }
+        }
+
+        impl $name<ParamSpec> {
+            fn of($of: $source) -> Self {
+                $name { $($field: $spec),+ }
+            }
+        }
+    };
 }
 
-/// The linear layer after pooling (sentence-transformers' `Dense`, with tanh).
-#[derive(Clone, Debug, PartialEq)]
-pub struct DenseParams<T> {
-    /// `(out, in)`
-    pub weight: T,
-    /// `(out,)`
-    pub bias: T,
+parameters! {
+    /// The embedding tables and the LayerNorm of their sum.
+    EmbeddingParams(of: &ModelConfig) {
+        /// `(vocab_size, H)`
+        word = ParamSpec { has_sparse_rows: true, ..table("word", of.vocab_size, Some(of.pad_token_id), of) };
+        /// `(max_position_embeddings, H)`. The RoBERTa family's has a padding row, too: position pad_token_id is never used.
+        position = {
+            let padding = (of.position_offset() > 0).then_some(of.pad_token_id);
+            table("position", of.max_position_embeddings, padding, of)
+        };
+        /// `(type_vocab_size, H)`
+        token_type = table("token_type", of.type_vocab_size, None, of);
+        /// `(H,)`
+        norm_weight = vector("embedding_norm.weight", &["embeddings.LayerNorm.weight"], of.hidden_size, Init::Ones);
+        /// `(H,)`
+        norm_bias = vector("embedding_norm.bias", &["embeddings.LayerNorm.bias"], of.hidden_size, Init::Zeros);
+    }
+}
+
+parameters! {
+    /// The parameters of one transformer layer.
+    LayerParams(of: Layer) {
+        /// `(3 H, H)`: query, key and value stacked.
+        qkv_weight = of.weight("qkv", &QKV, [3 * of.hidden(), of.hidden()]);
+        /// `(3 H,)`
+        qkv_bias = of.bias("qkv", &QKV, 3 * of.hidden());
+        /// `(H, H)`
+        attention_output_weight =
+            of.weight("attention_output", &["attention.output.dense"], [of.hidden(), of.hidden()]);
+        /// `(H,)`
+        attention_output_bias = of.bias("attention_output", &["attention.output.dense"], of.hidden());
+        /// `(H,)` LayerNorm after the attention's residual.
+        attention_norm_weight = of.norm("attention_norm", "attention.output.LayerNorm");
+        /// `(H,)`
+        attention_norm_bias = of.bias("attention_norm", &["attention.output.LayerNorm"], of.hidden());
+        /// `(F, H)`
+        intermediate_weight = of.weight("intermediate", &["intermediate.dense"], [of.feed_forward(), of.hidden()]);
+        /// `(F,)`
+        intermediate_bias = of.bias("intermediate", &["intermediate.dense"], of.feed_forward());
+        /// `(H, F)`
+        output_weight = of.weight("output", &["output.dense"], [of.hidden(), of.feed_forward()]);
+        /// `(H,)`
+        output_bias = of.bias("output", &["output.dense"], of.hidden());
+        /// `(H,)` LayerNorm after the feed-forward's residual.
+        output_norm_weight = of.norm("output_norm", "output.LayerNorm");
+        /// `(H,)`
+        output_norm_bias = of.bias("output_norm", &["output.LayerNorm"], of.hidden());
+    }
+}
+
+parameters! {
+    /// The linear layer after pooling (sentence-transformers' `Dense`, with tanh).
+    DenseParams(of: (&DenseSpec, f32)) {
+        /// `(out, in)`
+        weight = ParamSpec {
+            file: ParamFile::Dense,
+            ..matrix("dense.weight", &["linear.weight"], [of.0.out_features, of.0.in_features], of.1)
+        };
+        /// `(out,)`
+        bias = ParamSpec {
+            file: ParamFile::Dense,
+            ..vector("dense.bias", &["linear.bias"], of.0.out_features, Init::Zeros)
+        };
+    }
 }
 
 /// The parameters of a whole encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderParams<T> {
-    /// `(vocab_size, H)`
-    pub word_embeddings: T,
-    /// `(max_position_embeddings, H)`
-    pub position_embeddings: T,
-    /// `(type_vocab_size, H)`
-    pub token_type_embeddings: T,
-    /// `(H,)` LayerNorm of the sum of the three embeddings.
-    pub embedding_norm_weight: T,
-    /// `(H,)`
-    pub embedding_norm_bias: T,
+    /// Before the first layer.
+    pub embeddings: EmbeddingParams<T>,
     /// First to last.
     pub layers: Vec<LayerParams<T>>,
     /// Only in models such as LaBSE.
     pub dense: Option<DenseParams<T>>,
-}
-
-impl<T> LayerParams<T> {
-    fn try_map<U>(&self, f: &mut impl FnMut(&T) -> Result<U>) -> Result<LayerParams<U>> {
-        Ok(LayerParams {
-            qkv_weight: f(&self.qkv_weight)?,
-            qkv_bias: f(&self.qkv_bias)?,
-            attention_output_weight: f(&self.attention_output_weight)?,
-            attention_output_bias: f(&self.attention_output_bias)?,
-            attention_norm_weight: f(&self.attention_norm_weight)?,
-            attention_norm_bias: f(&self.attention_norm_bias)?,
-            intermediate_weight: f(&self.intermediate_weight)?,
-            intermediate_bias: f(&self.intermediate_bias)?,
-            output_weight: f(&self.output_weight)?,
-            output_bias: f(&self.output_bias)?,
-            output_norm_weight: f(&self.output_norm_weight)?,
-            output_norm_bias: f(&self.output_norm_bias)?,
-        })
-    }
-
-    /// Every parameter in the order of the fields.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        [
-            &self.qkv_weight,
-            &self.qkv_bias,
-            &self.attention_output_weight,
-            &self.attention_output_bias,
-            &self.attention_norm_weight,
-            &self.attention_norm_bias,
-            &self.intermediate_weight,
-            &self.intermediate_bias,
-            &self.output_weight,
-            &self.output_bias,
-            &self.output_norm_weight,
-            &self.output_norm_bias,
-        ]
-        .into_iter()
-    }
-
-    /// As [`LayerParams::iter`], to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        [
-            &mut self.qkv_weight,
-            &mut self.qkv_bias,
-            &mut self.attention_output_weight,
-            &mut self.attention_output_bias,
-            &mut self.attention_norm_weight,
-            &mut self.attention_norm_bias,
-            &mut self.intermediate_weight,
-            &mut self.intermediate_bias,
-            &mut self.output_weight,
-            &mut self.output_bias,
-            &mut self.output_norm_weight,
-            &mut self.output_norm_bias,
-        ]
-        .into_iter()
-    }
 }
 
 impl<T> EncoderParams<T> {
@@ -125,51 +125,33 @@ impl<T> EncoderParams<T> {
     ///
     /// # Errors
     /// The first error of `f`.
-    pub fn try_map<U>(&self, mut f: impl FnMut(&T) -> Result<U>) -> Result<EncoderParams<U>> {
-        Ok(EncoderParams {
-            word_embeddings: f(&self.word_embeddings)?,
-            position_embeddings: f(&self.position_embeddings)?,
-            token_type_embeddings: f(&self.token_type_embeddings)?,
-            embedding_norm_weight: f(&self.embedding_norm_weight)?,
-            embedding_norm_bias: f(&self.embedding_norm_bias)?,
-            layers: self.layers.iter().map(|layer| layer.try_map(&mut f)).collect::<Result<_>>()?,
-            dense: match &self.dense {
-                Some(dense) => Some(DenseParams { weight: f(&dense.weight)?, bias: f(&dense.bias)? }),
-                None => None,
-            },
-        })
+    pub fn try_map<U>(&self, f: impl FnMut(&T) -> Result<U>) -> Result<EncoderParams<U>> {
+        let values: Vec<U> = self.iter().map(f).collect::<Result<_>>()?;
+        Ok(EncoderParams::take(values, self.layers.len(), self.dense.is_some()))
+    }
+
+    /// Of one value a parameter, in the order of [`EncoderParams::iter`].
+    fn take(values: Vec<T>, n_layers: usize, has_dense: bool) -> Self {
+        let values = &mut values.into_iter();
+        EncoderParams {
+            embeddings: EmbeddingParams::take(values),
+            layers: (0..n_layers).map(|_| LayerParams::take(values)).collect(),
+            dense: has_dense.then(|| DenseParams::take(values)),
+        }
     }
 
     /// Every parameter: the embeddings, the layers first to last, the dense layer.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        [
-            &self.word_embeddings,
-            &self.position_embeddings,
-            &self.token_type_embeddings,
-            &self.embedding_norm_weight,
-            &self.embedding_norm_bias,
-        ]
-        .into_iter()
-        .chain(self.layers.iter().flat_map(LayerParams::iter))
-        .chain(self.dense.iter().flat_map(|dense| [&dense.weight, &dense.bias]))
+        let layers = self.layers.iter().flat_map(LayerParams::iter);
+        self.embeddings.iter().chain(layers).chain(self.dense.iter().flat_map(DenseParams::iter))
     }
 
     /// As [`EncoderParams::iter`], to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        [
-            &mut self.word_embeddings,
-            &mut self.position_embeddings,
-            &mut self.token_type_embeddings,
-            &mut self.embedding_norm_weight,
-            &mut self.embedding_norm_bias,
-        ]
-        .into_iter()
-        .chain(self.layers.iter_mut().flat_map(LayerParams::iter_mut))
-        .chain(self.dense.iter_mut().flat_map(|dense| [&mut dense.weight, &mut dense.bias]))
+        let layers = self.layers.iter_mut().flat_map(LayerParams::iter_mut);
+        self.embeddings.iter_mut().chain(layers).chain(self.dense.iter_mut().flat_map(DenseParams::iter_mut))
     }
-}
 
-impl<T> EncoderParams<T> {
     /// Every parameter in one list, for operations on all of them at once.
     pub fn list(&self) -> Vec<&T> {
         // Sized by counting: a list that grows would take memory several times in every step.
@@ -224,6 +206,8 @@ pub struct ParamSpec {
     pub shape: Vec<usize>,
     /// Whether weight decay applies: not to biases and LayerNorm.
     pub decay: bool,
+    /// Whether it is the table of which a step reads few rows, so that only these have a gradient.
+    pub has_sparse_rows: bool,
     /// How it starts from scratch.
     pub init: Init,
 }
@@ -247,68 +231,70 @@ impl ParamSpec {
     }
 }
 
+impl EncoderParams<ParamSpec> {
+    /// The place in [`EncoderParams::iter`] of the table of which a step reads few rows.
+    pub fn sparse(&self) -> usize {
+        self.iter().position(|spec| spec.has_sparse_rows).expect("an encoder has a table of words")
+    }
+}
+
 /// The parameters that a model of this configuration has.
 pub fn specs(config: &ModelConfig, dense: Option<&DenseSpec>) -> EncoderParams<ParamSpec> {
-    let hidden = config.hidden_size;
-    let table = |name: &str, rows: usize, zero_row: Option<usize>| ParamSpec {
-        name: name.to_owned(),
-        hf: vec![format!("embeddings.{name}.weight")],
-        file: ParamFile::Encoder,
-        shape: vec![rows, hidden],
-        decay: true,
-        init: Init::Normal { std: config.initializer_range, zero_row },
-    };
-    // The RoBERTa family's position table has a padding row too: position pad_token_id is never used.
-    let padding_position = (config.position_offset() > 0).then_some(config.pad_token_id);
     EncoderParams {
-        word_embeddings: table("word_embeddings", config.vocab_size, Some(config.pad_token_id)),
-        position_embeddings: table("position_embeddings", config.max_position_embeddings, padding_position),
-        token_type_embeddings: table("token_type_embeddings", config.type_vocab_size, None),
-        embedding_norm_weight: vector("embedding_norm.weight", &["embeddings.LayerNorm.weight"], hidden, Init::Ones),
-        embedding_norm_bias: vector("embedding_norm.bias", &["embeddings.LayerNorm.bias"], hidden, Init::Zeros),
-        layers: (0..config.num_hidden_layers).map(|layer| layer_specs(config, layer)).collect(),
-        dense: dense.map(|dense| dense_specs(config, dense)),
+        embeddings: EmbeddingParams::of(config),
+        layers: (0..config.num_hidden_layers).map(|number| LayerParams::of(Layer { config, number })).collect(),
+        dense: dense.map(|dense| DenseParams::of((dense, config.initializer_range))),
     }
 }
 
-fn layer_specs(config: &ModelConfig, layer: usize) -> LayerParams<ParamSpec> {
-    let (h, f) = (config.hidden_size, config.intermediate_size);
-    let name = |own: &str| format!("layer.{layer}.{own}");
-    let hf = |parts: &[&str], kind: &str| -> Vec<String> {
-        parts.iter().map(|part| format!("encoder.layer.{layer}.{part}.{kind}")).collect()
-    };
-    let weight = |own: &str, parts: &[&str], out: usize, inputs: usize| {
-        matrix(&name(&format!("{own}.weight")), &hf(parts, "weight"), [out, inputs], config.initializer_range)
-    };
-    let bias = |own: &str, parts: &[&str], len: usize| {
-        vector(&name(&format!("{own}.bias")), &hf(parts, "bias"), len, Init::Zeros)
-    };
-    let norm = |own: &str, part: &str| vector(&name(&format!("{own}.weight")), &hf(&[part], "weight"), h, Init::Ones);
-    let qkv = ["attention.self.query", "attention.self.key", "attention.self.value"];
-    LayerParams {
-        qkv_weight: weight("qkv", &qkv, 3 * h, h),
-        qkv_bias: bias("qkv", &qkv, 3 * h),
-        attention_output_weight: weight("attention_output", &["attention.output.dense"], h, h),
-        attention_output_bias: bias("attention_output", &["attention.output.dense"], h),
-        attention_norm_weight: norm("attention_norm", "attention.output.LayerNorm"),
-        attention_norm_bias: bias("attention_norm", &["attention.output.LayerNorm"], h),
-        intermediate_weight: weight("intermediate", &["intermediate.dense"], f, h),
-        intermediate_bias: bias("intermediate", &["intermediate.dense"], f),
-        output_weight: weight("output", &["output.dense"], h, f),
-        output_bias: bias("output", &["output.dense"], h),
-        output_norm_weight: norm("output_norm", "output.LayerNorm"),
-        output_norm_bias: bias("output_norm", &["output.LayerNorm"], h),
+/// Hugging Face's names of what is stacked.
+const QKV: [&str; 3] = ["attention.self.query", "attention.self.key", "attention.self.value"];
+
+/// A layer whose parameters are described.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    config: &'a ModelConfig,
+    number: usize,
+}
+
+impl Layer<'_> {
+    fn hidden(self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn feed_forward(self) -> usize {
+        self.config.intermediate_size
+    }
+
+    /// Our own name, and Hugging Face's.
+    fn names(self, own: &str, parts: &[&str], kind: &str) -> (String, Vec<String>) {
+        let number = self.number;
+        let hf = parts.iter().map(|part| format!("encoder.layer.{number}.{part}.{kind}")).collect();
+        (format!("layer.{number}.{own}.{kind}"), hf)
+    }
+
+    fn weight(self, own: &str, parts: &[&str], shape: [usize; 2]) -> ParamSpec {
+        let (name, hf) = self.names(own, parts, "weight");
+        matrix(&name, &hf, shape, self.config.initializer_range)
+    }
+
+    fn bias(self, own: &str, parts: &[&str], len: usize) -> ParamSpec {
+        let (name, hf) = self.names(own, parts, "bias");
+        vector(&name, &hf, len, Init::Zeros)
+    }
+
+    /// A LayerNorm's weight.
+    fn norm(self, own: &str, part: &str) -> ParamSpec {
+        let (name, hf) = self.names(own, &[part], "weight");
+        vector(&name, &hf, self.hidden(), Init::Ones)
     }
 }
 
-fn dense_specs(config: &ModelConfig, dense: &DenseSpec) -> DenseParams<ParamSpec> {
-    let shape = [dense.out_features, dense.in_features];
-    let weight = matrix("dense.weight", &["linear.weight"], shape, config.initializer_range);
-    let bias = vector("dense.bias", &["linear.bias"], dense.out_features, Init::Zeros);
-    DenseParams {
-        weight: ParamSpec { file: ParamFile::Dense, ..weight },
-        bias: ParamSpec { file: ParamFile::Dense, ..bias },
-    }
+/// An embedding table.
+fn table(kind: &str, rows: usize, zero_row: Option<usize>, config: &ModelConfig) -> ParamSpec {
+    let (name, std) = (format!("{kind}_embeddings"), config.initializer_range);
+    let hf = format!("embeddings.{name}.weight");
+    ParamSpec { init: Init::Normal { std, zero_row }, ..matrix(&name, &[hf], [rows, config.hidden_size], std) }
 }
 
 fn matrix(name: &str, hf: &[impl AsRef<str>], shape: [usize; 2], std: f32) -> ParamSpec {
@@ -318,6 +304,7 @@ fn matrix(name: &str, hf: &[impl AsRef<str>], shape: [usize; 2], std: f32) -> Pa
         file: ParamFile::Encoder,
         shape: shape.to_vec(),
         decay: true,
+        has_sparse_rows: false,
         init: Init::Normal { std, zero_row: None },
     }
 }
@@ -329,6 +316,7 @@ fn vector(name: &str, hf: &[impl AsRef<str>], len: usize, init: Init) -> ParamSp
         file: ParamFile::Encoder,
         shape: vec![len],
         decay: false,
+        has_sparse_rows: false,
         init,
     }
 }

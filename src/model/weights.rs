@@ -49,7 +49,8 @@ pub(super) fn read_pooler(dir: &ModelDir) -> Vec<(ParamSpec, Vec<f32>)> {
             .map(|(kind, shape)| {
                 let hf = vec![format!("pooler.dense.{kind}")];
                 let (name, init) = (format!("pooler.{kind}"), Init::Zeros);
-                let spec = ParamSpec { name, hf, file: ParamFile::Encoder, shape, decay: false, init };
+                let spec =
+                    ParamSpec { name, hf, file: ParamFile::Encoder, shape, decay: false, has_sparse_rows: false, init };
                 let values = encoder.read(&spec, &prefix)?;
                 Ok((spec, values))
             })

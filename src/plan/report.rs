@@ -35,12 +35,12 @@ impl fmt::Display for Report<'_> {
 impl Report<'_> {
     fn fmt_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (config, batches, model) = (&self.plan.config, &self.plan.batches, &self.question.model.config);
-        let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
+        let (layers, hidden) = (plural(model.num_hidden_layers, "layer"), model.hidden_size);
         let millions = count(self.n_parameters() as f64 / 1e6);
         let precision = config.precision;
         writeln!(
             f,
-            "model     {}: {layers} layers, hidden size {hidden}, {millions} million parameters, in {precision}",
+            "model     {}: {layers}, hidden size {hidden}, {millions} million parameters, in {precision}",
             self.model_name
         )?;
         writeln!(f, "data      {}", batches.basis)?;

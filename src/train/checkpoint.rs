@@ -234,11 +234,12 @@ impl RunDir {
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|e| Error::file(&path, format!("is damaged ({e}); start a new run")))?;
         let moments = Moments { path: &path, tensors };
+        let sparse = specs.sparse();
         let specs: Vec<&ParamSpec> = specs.iter().collect();
-        let touched = moments.touched(specs[0].shape[0], updates)?;
+        let touched = moments.touched(specs[sparse].shape[0], updates)?;
         optimizer.restore(backend, updates, &touched, |which, index| {
-            let words = [touched.rows.len(), specs[0].shape[1]];
-            let shape = if index == 0 { &words } else { &specs[index].shape[..] };
+            let rows = [touched.rows.len(), specs[sparse].shape[1]];
+            let shape = if index == sparse { &rows } else { &specs[index].shape[..] };
             let data = moments.data(&moment_name(which, specs[index]), Dtype::F32, Some(shape))?;
             Ok(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
         })
@@ -326,8 +327,8 @@ fn save_moments<B: Backend>(path: &Path, retriever: &Retriever<B>, optimizer: &O
         TensorHeader { name: TOUCHED_UPDATES.to_owned(), dtype: Dtype::I32, shape: vec![n_touched] },
     ];
     let indices = || (0..2).flat_map(|which| specs.iter().enumerate().map(move |(index, spec)| (which, index, spec)));
-    tensors.extend(indices().map(|(which, index, spec)| {
-        let shape = if index == 0 { vec![n_touched, spec.shape[1]] } else { spec.shape.clone() };
+    tensors.extend(indices().map(|(which, _, spec)| {
+        let shape = if spec.has_sparse_rows { vec![n_touched, spec.shape[1]] } else { spec.shape.clone() };
         TensorHeader { name: moment_name(which, spec), dtype: Dtype::F32, shape }
     }));
     let lists = [&touched.rows, &touched.updates].map(|list| Ok(Block::I32(list.clone())));

@@ -11,9 +11,6 @@ use crate::model::{EncoderParams, Gradients, ParamSpec};
 use crate::{Result, trace};
 use std::ops::Range;
 
-/// The word table's place in [`EncoderParams::iter`].
-const WORDS: usize = 0;
-
 /// Constants of the optimizer; the names and defaults are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OptimizerConfig {
@@ -33,6 +30,8 @@ pub struct OptimizerConfig {
 pub struct Optimizer<B: Backend> {
     config: OptimizerConfig,
     decay: Vec<bool>,
+    /// The word table's place in [`EncoderParams::iter`].
+    words: usize,
     /// f32 masters; `None` when the working weights are f32 themselves.
     master: Option<EncoderParams<Tensor<B, f32>>>,
     m: EncoderParams<Tensor<B, f32>>,
@@ -65,9 +64,10 @@ impl<B: Backend> Optimizer<B> {
             master,
             m: weights.try_map(zeros)?,
             v: weights.try_map(zeros)?,
-            table: WordTable::new(backend, weights.word_embeddings.rows(), &config)?,
+            table: WordTable::new(backend, weights.embeddings.word.rows(), &config)?,
             squares: Tensor::zeros(backend, &[decay.len()])?,
             decay,
+            words: specs.sparse(),
             updates: 0,
         })
     }
@@ -104,9 +104,9 @@ impl<B: Backend> Optimizer<B> {
         weights: &mut EncoderParams<Tensor<B, B::E>>,
         rows: Option<Ints<B>>,
     ) -> Result<()> {
-        let master = self.master.as_mut().map(|master| &mut master.word_embeddings);
-        let moments = [&self.m.word_embeddings, &self.v.word_embeddings];
-        self.table.catch_up(backend, &mut weights.word_embeddings, master, moments, rows, self.updates)
+        let master = self.master.as_mut().map(|master| &mut master.embeddings.word);
+        let moments = [&self.m.embeddings.word, &self.v.embeddings.word];
+        self.table.catch_up(backend, &mut weights.embeddings.word, master, moments, rows, self.updates)
     }
 
     /// Some elements of a parameter in f32, of those in the order of [`EncoderParams::iter`]: of its master where it has
@@ -125,7 +125,7 @@ impl<B: Backend> Optimizer<B> {
         part: Range<usize>,
     ) -> Result<Vec<f32>> {
         let missing = "the optimizer and the encoder have the same parameters";
-        assert!(index != WORDS || self.table.is_caught_up(), "the word embeddings have not been caught up");
+        assert!(index != self.words || self.table.is_caught_up(), "the word embeddings have not been caught up");
         match &self.master {
             Some(master) => master.iter().nth(index).expect(missing).part_to_vec(backend, part),
             None => {
@@ -150,12 +150,12 @@ impl<B: Backend> Optimizer<B> {
     /// When the device has no memory left.
     pub fn moment(&self, backend: &B, which: usize, index: usize, touched: &Touched) -> Result<Vec<f32>> {
         let state = [&self.m, &self.v][which];
-        if index != WORDS {
+        if index != self.words {
             return state.iter().nth(index).expect("a parameter's index").to_vec(backend);
         }
         let rows = Tensor::from_slice(backend, &touched.rows, &[touched.rows.len()])?;
-        let mut out = Tensor::zeros(backend, &[rows.len(), state.word_embeddings.row_len()])?;
-        backend.gather_rows(&state.word_embeddings, Ints::all(&rows), &mut out)?;
+        let mut out = Tensor::zeros(backend, &[rows.len(), state.embeddings.word.row_len()])?;
+        backend.gather_rows(&state.embeddings.word, Ints::all(&rows), &mut out)?;
         out.to_vec(backend)
     }
 
@@ -177,7 +177,7 @@ impl<B: Backend> Optimizer<B> {
         for (which, state) in [&mut self.m, &mut self.v].into_iter().enumerate() {
             for (index, tensor) in state.iter_mut().enumerate() {
                 let values = moment(which, index)?;
-                if index == WORDS {
+                if index == self.words {
                     // Only these rows: a page of the table that is never written to takes up no memory.
                     let values = Tensor::from_slice(backend, &values, &[rows.len(), tensor.row_len()])?;
                     backend.scatter_rows(&values, None, Ints::all(&rows), tensor)?;
@@ -210,16 +210,15 @@ impl<B: Backend> Optimizer<B> {
         let step = AdamWStep { learning_rate, beta1, beta2, eps, update: self.updates, max_grad_norm };
         let mut masters = self.master.as_mut().map(|m| m.iter_mut());
         let moments = self.m.iter_mut().zip(self.v.iter_mut());
-        let mut all = weights.iter_mut().zip(grads.params.iter()).zip(moments).zip(&self.decay).map(
+        let all = weights.iter_mut().zip(grads.params.iter()).zip(moments).zip(&self.decay).map(
             |(((weight, grad), (m, v)), &decays)| {
                 let master = masters.as_mut().and_then(Iterator::next);
                 AdamWParameter { weight, master, grad, m, v, weight_decay: if decays { weight_decay } else { 0.0 } }
             },
         );
-        // The word table comes first.
-        let AdamWParameter { weight, master, grad, m, v, weight_decay } = all.next().expect("an encoder has words");
         let mut parameters = Vec::with_capacity(self.decay.len());
         parameters.extend(all);
+        let AdamWParameter { weight, master, grad, m, v, weight_decay } = parameters.remove(self.words);
         let grad_squares = &self.squares;
         backend.adamw(AdamW { parameters, grad_squares, step })?;
         let WordTable { touched, current, .. } = &mut self.table;

@@ -1,5 +1,5 @@
 //! Bytes, sectors and tensor-core operations of kernels at the shapes of training, as the stand-in counts them, against the
-//! least that the shape allows. `cargo test --release cuda::traffic -- --nocapture` prints the README's table.
+//! least that the shape allows. `cargo test --release cuda::traffic -- --nocapture` prints the table of docs/gpu.md.
 
 use crate::device::{self, StandIn};
 use crate::ops::support::{Random, ints};

@@ -209,7 +209,7 @@ fn from_scratch_is_seeded_and_starts_as_the_specs_say() {
         }
     }
     // The padding rows of PyTorch's nn.Embedding(padding_idx = 1): words and, in the RoBERTa family, positions.
-    for table in [&params.word_embeddings, &params.position_embeddings] {
+    for table in [&params.embeddings.word, &params.embeddings.position] {
         let zero_rows: Vec<usize> =
             table.chunks(4).enumerate().filter(|(_, row)| row.iter().all(|&x| x == 0.0)).map(|(i, _)| i).collect();
         assert_eq!(zero_rows, [1]);

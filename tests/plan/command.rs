@@ -107,9 +107,10 @@ fn text_of(json: &Value) -> String {
     let mib = |value: &Value| count(number(value) / 1048576.0);
     let mut lines = vec![
         format!(
-            "model     {}: {} layers, hidden size {}, {} million parameters, in {}",
+            "model     {}: {} layer{}, hidden size {}, {} million parameters, in {}",
             word(&json["model"]),
             json["layers"],
+            if json["layers"] == 1 { "" } else { "s" },
             json["hidden_size"],
             count(number(&json["parameters"]) / 1e6),
             word(&json["precision"])

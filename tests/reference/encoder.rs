@@ -42,11 +42,11 @@ pub fn embed(model: &Model, ids: &[i32], cu_seqlens: &[i32], masks: &Masks) -> V
     let mut x = embedding(&Embedding {
         ids: ids.to_vec(),
         positions,
-        word: params.word_embeddings.clone(),
-        position: params.position_embeddings.clone(),
-        token_type: params.token_type_embeddings.clone(),
-        weight: params.embedding_norm_weight.clone(),
-        bias: params.embedding_norm_bias.clone(),
+        word: params.embeddings.word.clone(),
+        position: params.embeddings.position.clone(),
+        token_type: params.embeddings.token_type.clone(),
+        weight: params.embeddings.norm_weight.clone(),
+        bias: params.embeddings.norm_bias.clone(),
         eps: f64::from(config.layer_norm_eps),
         mask: masks.embedding.clone(),
     })

@@ -110,7 +110,7 @@ fn caught_up_at_any_time<B: Backend + Copy>(backend: B) {
     }
     assert!(late.parameters() == early.parameters());
     let start = Run::new(backend).parameters();
-    let (start, end) = (&start.word_embeddings, &late.parameters().word_embeddings);
+    let (start, end) = (&start.embeddings.word, &late.parameters().embeddings.word);
     assert!(start.iter().zip(end).all(|(a, b)| a != b || *a == 0.0), "every row has decayed at least");
 }
 
