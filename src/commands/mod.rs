@@ -90,19 +90,21 @@ pub fn settle_precision(config: Config) -> Config {
     Config { precision, ..config }
 }
 
-/// Fails where the configured device is a GPU that is not there. For before anything is said of a run, or done for it.
-pub fn require_device(config: &Config) -> Result<()> {
-    if device::resolve(config.device) == Device::Cuda {
+/// What the configured device is here. Fails where it is a GPU that is not there: for before anything is said of a run, or
+/// done for it.
+pub fn require_device(config: &Config) -> Result<Device> {
+    let device = device::resolve(config.device);
+    if device == Device::Cuda {
         first_gpu()?;
     }
-    Ok(())
+    Ok(device)
 }
 
 /// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
 pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
-    require_device(config)?;
+    let device = require_device(config)?;
     let is_f32 = settle_precision(config.clone()).precision == Precision::F32;
-    if device::resolve(config.device) == Device::Cuda {
+    if device == Device::Cuda {
         let kernels = job.kernels()?;
         return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
     }

@@ -160,7 +160,7 @@ impl<E: CpuElement> Backend for Cpu<E> {
             rows::copy(x.as_slice(), &mut out.as_mut_slice()[start * w..start * w + n]);
         };
         gather_rows(&self, x: &Tensor<Self, f32>, rows: Ints<Self>, out: &mut Tensor<Self, f32>) => {
-            assert_eq!(out.shape(), [rows.len(), x.row_len()], "gather_rows: shape of the result");
+            check_shapes("gather_rows", &[rows.len(), x.row_len()], [&*out]);
             rows::gather(x.as_slice(), rows.as_slice(), None, x.row_len(), out.as_mut_slice());
         };
         gather_cast(

@@ -62,13 +62,17 @@ pub fn check_environment() -> Result<()> {
 
 /// What `HBT_CUDA_MEMORY` says.
 fn wants_separate_memory() -> Result<bool> {
-    const VARIABLE: &str = "HBT_CUDA_MEMORY";
-    match std::env::var_os(VARIABLE) {
-        None => Ok(false),
-        Some(value) if value.is_empty() => Ok(false),
-        Some(value) if value == "separate" => Ok(true),
-        Some(value) => Err(Error::other(format!("{VARIABLE} is {value:?}: set it to separate, or unset it"))),
+    Ok(variable("HBT_CUDA_MEMORY", &[("separate", true)])?.unwrap_or(false))
+}
+
+/// What the environment variable `name` says, one of these words; nothing where it is unset or empty.
+fn variable<T: Copy>(name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
+    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| value == *word) {
+        return Ok(Some(*meaning));
     }
+    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    Err(Error::other(format!("{name} is {value:?}: set it to {}, or unset it", words.join(" or "))))
 }
 
 /// An element type that the kernels exist for: `f32` or `bf16`.

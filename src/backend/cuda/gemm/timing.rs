@@ -4,10 +4,11 @@ use super::super::api::Opened;
 use super::super::api::cublaslt::CublasLt;
 use super::super::driver::{Context, Event, Stream};
 use super::super::memory::DeviceBuffer;
+use super::super::variable;
 use super::choices::{Choice, Choices};
 use super::plan::Plan;
 use super::{Blas, Operands, Shape, WORKSPACE};
-use crate::{Error, Result};
+use crate::Result;
 use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
 
 /// Times that each algorithm is timed, in turns, so that a change of the clock strikes all; the least counts.
@@ -23,14 +24,7 @@ const WORTH_IT: f32 = 0.98;
 /// # Errors
 /// Any other value.
 pub fn is_wanted(memory_is_checked: bool) -> Result<bool> {
-    const VARIABLE: &str = "HBT_CUBLASLT_TUNE";
-    match std::env::var_os(VARIABLE) {
-        None => Ok(!memory_is_checked),
-        Some(value) if value.is_empty() => Ok(!memory_is_checked),
-        Some(value) if value == "on" => Ok(true),
-        Some(value) if value == "off" => Ok(false),
-        Some(value) => Err(Error::other(format!("{VARIABLE} is {value:?}: set it to on or off, or unset it"))),
-    }
+    Ok(variable("HBT_CUBLASLT_TUNE", &[("on", true), ("off", false)])?.unwrap_or(!memory_is_checked))
 }
 
 /// The choices for this GPU and version of cuBLASLt, where there is a cache to keep them in.
