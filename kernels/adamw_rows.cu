@@ -36,7 +36,7 @@ template <int N> __device__ inline void update_row(const AdamWRow& row, const Ad
 // One update of the rows `rows` (n,) of `w`, `m`, `v` (V, width) and of the copy of `w` (null where weights are f32), from
 // `grad` (n, width). The moments are as of `touched` (V,), which becomes `update`, as does `current` (V,).
 // Launched with ROWS rows a block.
-KERNEL(adamw_rows, THREADS, float* w, bf16* copy, float* m, float* v, i32* touched, i32* current, const float* grad,
+KERNEL(adamw_rows, THREADS, float* w, NULLABLE bf16* copy, float* m, float* v, i32* touched, i32* current, const float* grad,
        const i32* rows, const float* squares, float beta1, float beta2, float eps, float keep, float rate, float inv_sqrt_c2,
        float max_grad_norm, i32 update, i64 n, i64 width, i64 n_squares) {
     const float scale = grad_scale(squares, max_grad_norm, n_squares);
@@ -141,8 +141,8 @@ struct Replay {
 // Brings the rows `rows` (n,) (null: 0 .. n - 1) of `w` (V, width) and of its copy (null where weights are f32) from the
 // update `current` (V,) to `update`, given the moments (V, width) as of `touched` (V,); see Replay for history
 // (n_history, 3), which ends with `update`, and decays (n_decays, 2). Launched with ROWS rows a block.
-KERNEL_MIN_BLOCKS(adamw_catch_up, THREADS, 4, float* w, bf16* copy, i32* current, const float* m, const float* v, const i32* touched,
-       const i32* rows, const float* history, const float* decays, float eps, i32 update, i64 n, i64 width, i64 n_history,
+KERNEL_MIN_BLOCKS(adamw_catch_up, THREADS, 4, float* w, NULLABLE bf16* copy, i32* current, const float* m, const float* v, const i32* touched,
+       NULLABLE const i32* rows, const float* history, const float* decays, float eps, i32 update, i64 n, i64 width, i64 n_history,
        i64 n_decays) {
     const i64 i = i64(blockIdx.x) * ROWS + threadIdx.x / WARP;
     if (i >= n) return;

@@ -26,6 +26,8 @@ template <int Head> struct Shape {
     static constexpr int THREADS = WARPS * WARP;
     // Elements of a tile of 128 rows.
     static constexpr int TILE = ITEM_ROWS * Head;
+    // Dynamic shared memory forward: q, k and v; or q, and twice k and v of 64 rows.
+    static constexpr int FORWARD_BYTES = 3 * TILE * sizeof(bf16);
     // Rows of the other kind that backward takes at a time from long sequences, so that 99 KiB of shared memory are enough.
     static constexpr int TURN = Head <= 64 ? 32 : 16;
 };

@@ -147,7 +147,7 @@ __device__ inline void forward_short(bf16* out, float* lse, const bf16* qkv, con
                                      const i32* global_rows, Dropout dropout, float scale, i64 n_heads, int n_items) {
     using S = Shape<Head>;
     constexpr int WARPS = Length / S::WARP_ROWS, THREADS = WARPS * WARP, KEYS = 32;
-    DYNAMIC_SHARED(shared, 3 * S::TILE * sizeof(bf16));
+    DYNAMIC_SHARED(shared, S::FORWARD_BYTES);
     const int lane = threadIdx.x % WARP, group = threadIdx.x / THREADS, thread = threadIdx.x % THREADS;
     const Problem problem{qkv, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};
     const Item item = find_item(work, cu_seqlens, blockIdx.x / u32(n_heads) * (ITEM_ROWS / Length) + group, n_items);
@@ -181,7 +181,7 @@ __device__ inline void forward_long(bf16* out, float* lse, const bf16* qkv, cons
                                     const i32* global_rows, Dropout dropout, float scale, i64 n_heads, int n_items) {
     using S = Shape<Head>;
     constexpr int KEYS = 64;
-    DYNAMIC_SHARED(shared, 3 * S::TILE * sizeof(bf16));
+    DYNAMIC_SHARED(shared, S::FORWARD_BYTES);
     const int lane = threadIdx.x % WARP, q_row = threadIdx.x / WARP * S::WARP_ROWS;
     const Problem problem{qkv, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};
     const Item item = find_item(work, cu_seqlens, blockIdx.x / u32(n_heads), n_items);

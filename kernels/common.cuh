@@ -3,6 +3,9 @@
 // Kernels include nothing but headers of this folder, so NVRTC needs no CUDA include folder. Under g++ the same sources
 // run on the stand-in (tests/simt), whose simt.h supplies what the CUDA compilers build in.
 //
+// What is declared here and in the files, build.rs reads and writes down in Rust (build/contract/): for each KERNEL a
+// launcher whose fields are its parameters, by their names, and integer constants.
+//
 // Conventions: grids and blocks are one-dimensional. Parameters are outputs, inputs, scalars, sizes; sizes and row
 // offsets are i64. Sums are f32. No kernel uses an atomic, so the same launch gives the same bytes.
 #pragma once
@@ -25,6 +28,8 @@
 #else
 #include "simt.h"
 #endif
+// A pointer among a kernel's parameters that may be null: an Option in Rust.
+#define NULLABLE
 
 // Which instances of the templates a file declares, at its end: all of them, unless NVRTC, which compiles on first use
 // and takes its time, is told what a run computes with (src/backend/cuda/workload.rs): -DHBT_TYPE=16 or 32, the bits of

@@ -147,7 +147,7 @@ __device__ inline void info_nce(float* stats, E* d_scores, const float* scores, 
 // blocks of as many threads as the name says: 256, which is 16 times fewer than there are columns, or 1024.
 #define INFO_NCE(suffix, E, directions, with_columns, threads)                                                            \
     KERNEL_MIN_BLOCKS(info_nce_##directions##_##threads##_##suffix, threads, 1, float* stats, E* d_scores,                \
-                      const float* scores, const float* column_state, MASKS, float inv_temperature, float weight, i64 n,  \
+                      const float* scores, NULLABLE const float* column_state, MASKS, float inv_temperature, float weight, i64 n,  \
                       i64 m) {                                                                                            \
         info_nce<E, threads, with_columns>(stats, d_scores, scores, column_state, MASKS_GIVEN, inv_temperature, weight,   \
                                            n, m);                                                                         \
