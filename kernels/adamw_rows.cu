@@ -116,7 +116,8 @@ struct Replay {
         }
     }
 
-    template <int N> __device__ inline void row(float* w_row, bf16* copy, const float* m_row, const float* v_row, int width) const {
+    template <int N> __device__ inline void row(float* w_row, bf16* copy, const float* m_row, const float* v_row,
+                                                int width) const {
         // All lanes stay, as each has a share of the updates.
         for (int first_column = 0; first_column < width; first_column += WARP * N) {
             const int at = first_column + int(threadIdx.x % WARP) * N;
@@ -141,9 +142,9 @@ struct Replay {
 // Brings the rows `rows` (n,) (null: 0 .. n - 1) of `w` (V, width) and of its copy (null where weights are f32) from the
 // update `current` (V,) to `update`, given the moments (V, width) as of `touched` (V,); see Replay for history
 // (n_history, 3), which ends with `update`, and decays (n_decays, 2). Launched with ROWS rows a block.
-KERNEL_MIN_BLOCKS(adamw_catch_up, THREADS, 4, float* w, NULLABLE bf16* copy, i32* current, const float* m, const float* v, const i32* touched,
-       NULLABLE const i32* rows, const float* history, const float* decays, float eps, i32 update, i64 n, i64 width, i64 n_history,
-       i64 n_decays) {
+KERNEL_MIN_BLOCKS(adamw_catch_up, THREADS, 4, float* w, NULLABLE bf16* copy, i32* current, const float* m, const float* v,
+                  const i32* touched, NULLABLE const i32* rows, const float* history, const float* decays, float eps,
+                  i32 update, i64 n, i64 width, i64 n_history, i64 n_decays) {
     const i64 i = i64(blockIdx.x) * ROWS + threadIdx.x / WARP;
     if (i >= n) return;
     const i64 row = rows == nullptr ? i : rows[i], at = row * width;

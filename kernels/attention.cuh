@@ -76,8 +76,8 @@ template <int M, int N> __device__ inline void pack_rows(u32 (&out)[M][N / 2][4]
 
 // out (16 M, Width) += weights (16 M, 16 K) times the 16 K rows of x from `row` on.
 template <int M, int K, int Width>
-__device__ inline void add_weighted_rows(float (&out)[M][Width / 8][4], const u32 (&weights)[M][K][4], Tile<Width> x, int row,
-                                         int lane) {
+__device__ inline void add_weighted_rows(float (&out)[M][Width / 8][4], const u32 (&weights)[M][K][4], Tile<Width> x,
+                                         int row, int lane) {
 #pragma unroll
     for (int k = 0; k < K; ++k) {
 #pragma unroll
@@ -121,5 +121,7 @@ template <int M, int Keys> struct KeepBits {
     }
 
     // Whether it keeps column i of the lane's two in the n-th eight from `first` on.
-    __device__ bool keeps(int m, int half, int first, int n, int i) const { return bits[m][half] >> (first / 4) >> (2 * n + i) & 1; }
+    __device__ bool keeps(int m, int half, int first, int n, int i) const {
+        return bits[m][half] >> (first / 4) >> (2 * n + i) & 1;
+    }
 };

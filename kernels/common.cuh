@@ -14,7 +14,7 @@
 // A kernel by its name, as cuModuleGetFunction finds it; launched with at most `max_threads` threads a block.
 #define KERNEL(name, max_threads, ...) extern "C" __global__ void __launch_bounds__(max_threads) name(__VA_ARGS__)
 // The same for a kernel that has to leave registers for `min_blocks` blocks on a multiprocessor.
-#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...)                                                                   \
+#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) \
     extern "C" __global__ void __launch_bounds__(max_threads, min_blocks) name(__VA_ARGS__)
 // A struct among a kernel's parameters that is read where it lies: the compiler need not copy it to index its arrays.
 #define GRID_CONSTANT __grid_constant__
@@ -22,8 +22,8 @@
 #define SHARED(T, name, count) __shared__ T name[count]
 // The block's dynamic shared memory, aligned to 128 bytes: `most` bytes, a constant, or, where a third argument says how
 // many this launch has to ask for, at most that. The stand-in refuses other launches; kernels/RESOURCES.md tells `most`.
-#define DYNAMIC_SHARED(name, most, ...)                                                                                         \
-    extern __shared__ __align__(128) unsigned char name[];                                                                      \
+#define DYNAMIC_SHARED(name, most, ...)                    \
+    extern __shared__ __align__(128) unsigned char name[]; \
     note_dynamic_shared<most>()
 #else
 #include "simt.h"

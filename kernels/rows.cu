@@ -70,10 +70,12 @@ __device__ inline void gather_rows(E* out, const float* x, const i32* rows, cons
     if (i < n) copy_row(out + i * width, x + rows[i] * width, width, width % 4 == 0, scale ? scale[i] : 1.0f);
 }
 
-KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, NULLABLE const float* scale, i64 n, i64 width) {
+KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, NULLABLE const float* scale, i64 n,
+       i64 width) {
     gather_rows(out, x, rows, scale, n, width);
 }
-KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, NULLABLE const float* scale, i64 n, i64 width) {
+KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, NULLABLE const float* scale, i64 n,
+       i64 width) {
     gather_rows(out, x, rows, scale, n, width);
 }
 
