@@ -24,11 +24,12 @@
 //!
 //! | module | knows |
 //! |---|---|
-//! | [`cli`], [`config`] | what was typed, and what it resolves to |
+//! | [`cli`], [`config`] | what was typed, and the plain settings that it comes to |
 //! | [`data`] | formats, tokens, batches; neither model nor backend |
 //! | [`backend`] | about thirty fused operations, and the devices that carry them out |
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
-//! | [`eval`] | encoding, search, metrics, reports |
+//! | [`retriever`] | a model with its tokenizer on a device: texts into embeddings |
+//! | [`eval`] | search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
@@ -45,20 +46,22 @@
 //!
 //! ```text
 //! *: choices, error, random, trace
-//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model, plan, progress, train
+//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model, plan, progress,
+//!     retriever, train
 //! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
-//! plan: backend, config, data, eval, memory, model, train
+//! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::Metric, train::schedule
+//! config::resolve: backend::Pooling, config, data, loss, model, plan::Open, retriever, train
+//! plan: backend, data, eval, memory, model, retriever, train
 //! bench: backend, loss, model, train
-//! train: ahead, backend, config, data, eval, files, loss, model, progress
+//! train: ahead, backend, data, eval, files, loss, model, progress, retriever
 //! train::schedule:
-//! mine: backend, data, eval
-//! eval: backend, data, files
-//! eval::encode: eval, backend, config, data, memory, model
+//! mine: backend, data, eval, retriever
+//! eval: backend, data, files, retriever
 //! eval::metrics:
+//! retriever: backend, data, memory, model
 //! loss: backend
 //! model: backend, files
 //! backend: cache
-//! config: backend::Pooling, data::formats, data::sampler, eval::Metric, train::schedule
 //! data: ahead
 //! embedded: files
 //! ahead:
@@ -75,7 +78,8 @@
 //! ```
 //!
 //! So nothing of `data`, of the metrics and of the schedule knows backend or model. `cli` and `config` borrow from the others
-//! only the enums that their options and keys choose from. `backend` asks where caches are for the kernels and choices that a
+//! only the enums that their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
+//! nobody but `cli` and `commands` knows that there are keys. `backend` asks where caches are for the kernels and choices that a
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
 //!
@@ -104,6 +108,7 @@ pub mod model;
 pub mod plan;
 pub mod progress;
 mod random;
+pub mod retriever;
 pub mod trace;
 pub mod train;
 

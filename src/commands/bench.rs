@@ -1,6 +1,8 @@
 //! `hbt bench`
 
-use super::{Job, finish, info, on_device};
+use super::device::{Job, on_device};
+use super::info;
+use super::setup::finish;
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Element, Tally};
 use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
@@ -20,12 +22,9 @@ const MOST_LISTED: usize = 400;
 pub fn run(args: BenchArgs) -> Result<()> {
     check_shapes(&args)?;
     let config = finish(args.draft()?)?;
-    let precisions = match config.precision {
-        Precision::Auto => vec![Precision::F32, Precision::Bf16],
-        one => vec![one],
-    };
+    let precisions = config.precision.given().map_or(Precision::ALL.to_vec(), |one| vec![one]);
     for precision in precisions {
-        let config = Config { precision, ..config.clone() };
+        let config = Config { precision: precision.into(), ..config.clone() };
         on_device(&config, BenchJob { args: &args })?;
     }
     Ok(())

@@ -115,23 +115,25 @@ impl KeyType for usize {
     }
 }
 
-impl KeyType for Amount {
+impl<T: KeyType> KeyType for Auto<T> {
     fn expects(bounds: &Bounds) -> String {
-        format!("{}, or {AUTO}", usize::expects(bounds))
+        format!("{}, or {AUTO}", T::expects(bounds))
     }
     fn choices() -> Vec<String> {
-        vec![AUTO.to_owned()]
+        let mut choices = T::choices();
+        choices.push(AUTO.to_owned());
+        choices
     }
     fn read(value: &Toml, bounds: &Bounds) -> Option<Self> {
         match value.as_str() {
-            Some(AUTO) => Some(Amount::Auto),
-            _ => usize::read(value, bounds).map(Amount::Of),
+            Some(AUTO) => Some(Auto::Auto),
+            _ => T::read(value, bounds).map(Auto::Of),
         }
     }
     fn write(&self) -> String {
         match self {
-            Amount::Auto => quoted(AUTO),
-            Amount::Of(number) => number.write(),
+            Auto::Auto => quoted(AUTO),
+            Auto::Of(value) => value.write(),
         }
     }
 }
@@ -194,7 +196,7 @@ impl<T: KeyType> KeyType for Vec<T> {
     }
 }
 
-/// What stands for a number that the plan of a run finds.
+/// What stands for a value that hbt finds.
 const AUTO: &str = "auto";
 
 /// Written as "none" where unset, so that a saved configuration names every key.

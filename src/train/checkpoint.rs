@@ -6,10 +6,10 @@
 use super::optimizer::{Optimizer, Touched};
 use crate::backend::Backend;
 use crate::eval::EvalReport;
-use crate::eval::encode::Retriever;
 use crate::files::{recover, write_file, write_file_atomic};
 use crate::model::save::{Block, TensorHeader, refuse_foreign_directory, write_safetensors};
 use crate::model::{EncoderParams, ModelCard, ModelSave, ParamSpec, save, specs};
+use crate::retriever::Retriever;
 use crate::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -296,11 +296,11 @@ fn save_model<B: Backend>(
         pooling: encoder.pooling,
         // Training compares cosines.
         normalize: true,
-        max_seq_length: retriever.query.max_len.max(retriever.passage.max_len),
-        query_max_len: retriever.query.max_len,
-        passage_max_len: retriever.passage.max_len,
-        query_prefix: &retriever.query.prefix,
-        passage_prefix: &retriever.passage.prefix,
+        max_seq_length: retriever.settings.query.max_len.max(retriever.settings.passage.max_len),
+        query_max_len: retriever.settings.query.max_len,
+        passage_max_len: retriever.settings.passage.max_len,
+        query_prefix: &retriever.settings.query.prefix,
+        passage_prefix: &retriever.settings.passage.prefix,
         card,
     };
     let mut next = 0;

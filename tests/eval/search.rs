@@ -5,7 +5,8 @@ use hbt::backend::Cpu;
 use hbt::eval::metrics::{average_precision, mrr_at, ndcg_at, recall_at};
 use hbt::eval::search::relevant_ranks;
 use hbt::eval::tasks::{EvalSet, Passage, Query};
-use hbt::eval::{Embeddings, Metric, bias, evaluate};
+use hbt::eval::{Metric, bias, evaluate};
+use hbt::retriever::Embeddings;
 use serde::Deserialize;
 use std::collections::HashMap;
 
