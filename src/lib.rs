@@ -28,13 +28,15 @@
 //! | [`data`] | formats, tokens, batches; neither model nor backend |
 //! | [`backend`] | about thirty fused operations, and the devices that carry them out |
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
+//! | [`model_dir`] | directories of Hugging Face that hold a model: found on the hub, read and written |
 //! | [`eval`] | encoding, search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
-//! | [`cache`], [`files`], [`memory`] | where caches are; files that are whole or not there; the system's memory |
+//! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |
+//! | [`cache`], [`memory`] | where caches are; the system's memory |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
@@ -45,18 +47,20 @@
 //!
 //! ```text
 //! *: choices, error, random, trace
-//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model, plan, progress, train
+//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
+//!     train
 //! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
-//! plan: backend, config, data, eval, memory, model, train
+//! plan: backend, config, data, eval, memory, model, model_dir, train
 //! bench: backend, loss, model, train
-//! train: ahead, backend, config, data, eval, files, loss, model, progress
+//! train: ahead, backend, config, data, eval, files, loss, model, model_dir, progress, tensor_file
 //! train::schedule:
 //! mine: backend, data, eval
-//! eval: backend, data, files
-//! eval::encode: eval, backend, config, data, memory, model
+//! eval: backend, data
+//! eval::encode: eval, backend, config, data, memory, model, model_dir
 //! eval::metrics:
 //! loss: backend
-//! model: backend, files
+//! model_dir: backend::Pooling, files, json, model, tensor_file
+//! model: backend, json
 //! backend: cache
 //! config: backend::Pooling, data::formats, data::sampler, eval::Metric, train::schedule
 //! data: ahead
@@ -66,9 +70,12 @@
 //! choices:
 //! error:
 //! files:
+//! json:
 //! memory:
+//! npy: files
 //! progress:
 //! random:
+//! tensor_file: files
 //! trace:
 //! only commands: backend::cpu, backend::cuda, backend::Cpu, backend::Cuda
 //! only commands, plan: backend::tally, backend::Tally
@@ -97,13 +104,17 @@ pub mod embedded;
 pub mod error;
 pub mod eval;
 pub mod files;
+mod json;
 pub mod loss;
 pub mod memory;
 pub mod mine;
 pub mod model;
+pub mod model_dir;
+pub mod npy;
 pub mod plan;
 pub mod progress;
 mod random;
+pub mod tensor_file;
 pub mod trace;
 pub mod train;
 

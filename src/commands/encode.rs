@@ -9,7 +9,7 @@ use hbt::config::Config;
 use hbt::data::formats::parse_object;
 use hbt::eval::Embeddings;
 use hbt::eval::encode::Retriever;
-use hbt::eval::npy::NpyWriter;
+use hbt::npy::NpyWriter;
 use hbt::progress::Counter;
 use hbt::{Error, Result};
 use std::io::{self, BufRead, Write};

@@ -24,7 +24,7 @@ use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
-use hbt::model::{ModelDir, hub};
+use hbt::model_dir::{ModelDir, hub};
 use hbt::progress::{Counter, say};
 use hbt::{Error, Result, embedded};
 use std::path::{Path, PathBuf};

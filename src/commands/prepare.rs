@@ -6,7 +6,7 @@ use hbt::cli::InputArgs;
 use hbt::data::prepare::DataReport;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::encode::TextKind;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 
 /// Tokenizes the data as training would, and prints what is in it.
 pub fn run(args: InputArgs) -> Result<()> {

@@ -7,9 +7,9 @@ use crate::backend::{Backend, Element, PackedBatch, Purpose, Tensor};
 use crate::config::Config;
 use crate::data::tokenize::TextTokenizer;
 use crate::model::{
-    Activations, Encoder, EncoderParams, Keep, ModelDir, Packer, ParamSpec, Reading, Sequences, random_init, specs,
-    weights,
+    Activations, Encoder, EncoderParams, Keep, Packer, ParamSpec, Reading, Sequences, random_init, specs,
 };
+use crate::model_dir::{ModelDir, weights};
 use crate::{Error, Result, memory, trace};
 use std::cmp::Reverse;
 use std::collections::VecDeque;

@@ -8,7 +8,6 @@ pub mod bias;
 pub mod compare;
 pub mod encode;
 pub mod metrics;
-pub mod npy;
 pub mod report;
 pub mod search;
 pub mod settings;

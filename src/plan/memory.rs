@@ -4,7 +4,8 @@ use super::{Batches, Question, Rehearsal};
 use crate::Result;
 use crate::backend::{Element, Purpose};
 use crate::config::{Config, Precision};
-use crate::model::{ModelDir, specs};
+use crate::model::specs;
+use crate::model_dir::ModelDir;
 use half::bf16;
 
 /// The program, its threads, and small things.

@@ -26,7 +26,7 @@ pub use time::{Efficiency, StepTime};
 use crate::config::{Amount, Config, Precision};
 use crate::data::datasets::Datasets;
 use crate::memory::gib;
-use crate::model::ModelDir;
+use crate::model_dir::ModelDir;
 use crate::{Error, Result};
 
 /// Share of a machine's memory that a plan fills.

@@ -7,7 +7,8 @@ use crate::backend::{Backend, Element, HostPairing, Ints, PackedBatch, Pairing, 
 use crate::config::Config;
 use crate::data::batch::Batch;
 use crate::eval::encode::truncate_dim;
-use crate::model::{Activations, Encoder, Gradients, Keep, ModelDir, Packer, Reading, Sequences, specs};
+use crate::model::{Activations, Encoder, Gradients, Keep, Packer, Reading, Sequences, specs};
+use crate::model_dir::ModelDir;
 use crate::train::{Slot, StepBounds, Stepper, dropout};
 use std::collections::BTreeMap;
 
