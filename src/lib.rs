@@ -29,13 +29,15 @@
 //! | [`backend`] | about thirty fused operations, and the devices that carry them out |
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
 //! | [`retriever`] | a model with its tokenizer on a device: texts into embeddings |
+//! | [`model_dir`] | directories of Hugging Face that hold a model: found on the hub, read and written |
 //! | [`eval`] | search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
-//! | [`cache`], [`files`], [`memory`] | where caches are; files that are whole or not there; the system's memory |
+//! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |
+//! | [`cache`], [`memory`] | where caches are; the system's memory |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
@@ -46,21 +48,22 @@
 //!
 //! ```text
 //! *: choices, error, random, trace
-//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model, plan, progress,
+//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
 //!     retriever, train
 //! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
 //! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::Metric, train::schedule
-//! config::resolve: backend::Pooling, config, data, loss, model, plan::Open, retriever, train
-//! plan: backend, data, eval, memory, model, retriever, train
+//! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
+//! plan: backend, data, eval, memory, model, model_dir, retriever, train
 //! bench: backend, loss, model, train
-//! train: ahead, backend, data, eval, files, loss, model, progress, retriever
+//! train: ahead, backend, data, eval, files, loss, model, model_dir, progress, retriever, tensor_file
 //! train::schedule:
 //! mine: backend, data, eval, retriever
-//! eval: backend, data, files, retriever
+//! eval: backend, data, retriever
 //! eval::metrics:
-//! retriever: backend, data, memory, model
+//! retriever: backend, data, memory, model, model_dir
 //! loss: backend
-//! model: backend, files
+//! model_dir: backend::Pooling, files, json, model, tensor_file
+//! model: backend, json
 //! backend: cache
 //! data: ahead
 //! embedded: files
@@ -69,9 +72,12 @@
 //! choices:
 //! error:
 //! files:
+//! json:
 //! memory:
+//! npy: files
 //! progress:
 //! random:
+//! tensor_file: files
 //! trace:
 //! only commands: backend::cpu, backend::cuda, backend::Cpu, backend::Cuda
 //! only commands, plan: backend::tally, backend::Tally
@@ -101,14 +107,18 @@ pub mod embedded;
 pub mod error;
 pub mod eval;
 pub mod files;
+mod json;
 pub mod loss;
 pub mod memory;
 pub mod mine;
 pub mod model;
+pub mod model_dir;
+pub mod npy;
 pub mod plan;
 pub mod progress;
 mod random;
 pub mod retriever;
+pub mod tensor_file;
 pub mod trace;
 pub mod train;
 

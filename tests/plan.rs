@@ -10,7 +10,7 @@ use hbt::data::datasets::{DatasetSource, Datasets};
 use hbt::data::formats::DataSource;
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed};
 use hbt::train::TrainSettings;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use hbt::config::{Config, Dataset};
 use hbt::data::datasets::{DatasetSource, Datasets};
 use hbt::data::shard::TokenCache;
 use hbt::data::tokenize::TextTokenizer;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::progress::Counter;
 use hbt::{Result, embedded};
 

@@ -11,7 +11,7 @@ use hbt::config::Config;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::progress::Counter;
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result};

@@ -11,7 +11,7 @@ use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::MineArgs;
 use hbt::mine::{Corpus, Input, Mined, Rules, mine};
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result};

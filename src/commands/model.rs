@@ -3,7 +3,7 @@
 use hbt::backend::cuda::{Kernels, Workload};
 use hbt::cache::cache_dir;
 use hbt::config::Config;
-use hbt::model::{ModelDir, hub};
+use hbt::model_dir::{ModelDir, hub};
 use hbt::{Result, embedded};
 
 /// As a directory on this machine.

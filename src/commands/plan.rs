@@ -12,7 +12,7 @@ use hbt::config::{Config, Device};
 use hbt::data::datasets::Datasets;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::tasks::EvalSet;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
 use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES};
 use hbt::progress::say;

@@ -14,7 +14,7 @@ use hbt::config::{Auto, Config, Device, KEYS};
 use hbt::data::datasets::Datasets;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::progress::{be_quiet, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::train::checkpoint::RunDir;

@@ -12,7 +12,7 @@ use crate::data::formats::DataSource;
 use crate::data::sampler::{MixtureConfig, SamplerConfig};
 use crate::data::shard::TokenizeSpec;
 use crate::loss::LossConfig;
-use crate::model::ModelDir;
+use crate::model_dir::ModelDir;
 use crate::plan::Open;
 use crate::retriever::{RetrieverSettings, TextKind};
 use crate::train::{DropoutRates, OptimizerConfig, RunLength, TrainSettings};

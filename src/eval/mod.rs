@@ -7,7 +7,6 @@
 pub mod bias;
 pub mod compare;
 pub mod metrics;
-pub mod npy;
 pub mod report;
 pub mod search;
 pub mod settings;

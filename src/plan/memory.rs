@@ -3,7 +3,8 @@
 use super::{Batches, Question, Rehearsal};
 use crate::Result;
 use crate::backend::{Element, Precision, Purpose};
-use crate::model::{ModelDir, specs};
+use crate::model::specs;
+use crate::model_dir::ModelDir;
 use crate::train::TrainSettings;
 use half::bf16;
 

@@ -27,7 +27,7 @@ use crate::backend::Precision;
 use crate::data::datasets::Datasets;
 use crate::data::sampler::SamplerConfig;
 use crate::memory::gib;
-use crate::model::ModelDir;
+use crate::model_dir::ModelDir;
 use crate::train::TrainSettings;
 use crate::{Error, Result};
 

@@ -9,7 +9,8 @@ pub use settings::{RetrieverSettings, TextKind};
 
 use crate::backend::{Backend, Element, Purpose, Tensor};
 use crate::data::tokenize::TextTokenizer;
-use crate::model::{Encoder, EncoderParams, ModelDir, ParamSpec, random_init, specs, weights};
+use crate::model::{Encoder, EncoderParams, ParamSpec, random_init, specs};
+use crate::model_dir::{ModelDir, weights};
 use crate::{Error, Result, memory};
 use std::sync::OnceLock;
 

@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::data::catalog::TextSource;
 use crate::data::sampler::BatchMode;
 use crate::eval::{EvalReport, Metric};
-use crate::model::ModelCard;
+use crate::model_dir::ModelCard;
 
 impl<B: Backend> Trainer<'_, B> {
     /// The model card, with the figures of the model being saved.

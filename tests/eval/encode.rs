@@ -7,7 +7,7 @@ use half::bf16;
 use hbt::backend::Cpu;
 use hbt::backend::cpu::CpuElement;
 use hbt::config::Config;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::retriever::Retriever;
 
 /// More than two of the windows in which texts are tokenized, and a rest.

@@ -3,8 +3,9 @@
 use super::tiny::{Tiny, dense_tensors, load_all, tensors, with_prefix, write};
 use hbt::backend::Pooling;
 use hbt::config::Config;
-use hbt::model::weights::load;
-use hbt::model::{Arch, Init, ModelConfig, ModelDir, random_init, specs};
+use hbt::model::{Arch, Init, ModelConfig, random_init, specs};
+use hbt::model_dir::ModelDir;
+use hbt::model_dir::weights::load;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,7 @@ use super::{Setting, config, groups_of, machine, sample_source};
 use crate::common::{Sandbox, fixture, jsonl};
 use hbt::config::Config;
 use hbt::data::catalog::TextSource;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
 use hbt::plan::{Batches, Machine, Measured, Needs, Plan, Question, Sample, Speed, Verdict};
 use hbt::train::TrainSettings;

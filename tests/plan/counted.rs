@@ -9,7 +9,8 @@ use hbt::backend::{AdamWCatchUp, Backend, Cpu, Element, HostPairing, Ints, Packe
 use hbt::config::Config;
 use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::bounds::BatchBounds;
-use hbt::model::{Keep, ModelConfig, ModelDir, Packer, ParamSpec, Sequences, specs};
+use hbt::model::{Keep, ModelConfig, Packer, ParamSpec, Sequences, specs};
+use hbt::model_dir::ModelDir;
 use hbt::plan::{Batches, Held, Rehearsal};
 use hbt::train::StepBounds;
 use std::sync::Mutex;

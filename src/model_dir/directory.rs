@@ -4,9 +4,9 @@
 //! perhaps a Normalize. Anything else there, or an option hbt would compute differently, is an error: an embedding
 //! that is silently wrong costs more than a refusal.
 
-use super::json::{Fields, read_optional, read_optional_object};
-use super::{DenseSpec, ModelConfig};
 use crate::backend::Pooling;
+use crate::json::{Fields, read_optional, read_optional_object};
+use crate::model::{DenseSpec, ModelConfig};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -313,7 +313,6 @@ fn lowercases(tokenizer: &Path) -> Result<bool> {
     Ok(parts.iter().any(|part| part["type"] == "Lowercase" || part["lowercase"] == true))
 }
 
-/// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
 /// What other tools have no place for.
 pub(super) const OWN_FILE: &str = "hbt.json";
 
@@ -328,6 +327,7 @@ fn read_lengths(directory: &Path) -> Result<(Option<usize>, Option<usize>)> {
     Ok((length("query_max_len")?, length("passage_max_len")?))
 }
 
+/// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
 fn read_prefixes(directory: &Path) -> Result<(Option<String>, Option<String>)> {
     let path = &directory.join("config_sentence_transformers.json");
     let Some(map) = read_optional_object(path)? else { return Ok((None, None)) };
