@@ -20,6 +20,13 @@
 //! every query. The run directory ([`train::checkpoint`]) holds a model that sentence-transformers loads as it is and,
 //! until the run is complete, all it takes to go on from there to the same bytes.
 //!
+//! # As a library
+//!
+//! A [`config::Config`] comes to plain settings for a [`model_dir::ModelDir`]; [`data::shard::TokenCache`]s make the
+//! [`data::datasets::Datasets`] of a run; [`train::run`] trains a [`retriever::Retriever`], which also embeds by itself, and
+//! [`eval`] measures it. `examples/train_and_encode.rs` does all of it but the last. Modules that are public without being
+//! documented here are so for hbt's own program, tests and benchmarks.
+//!
 //! # Modules
 //!
 //! | module | knows |
@@ -97,28 +104,37 @@
 
 mod ahead;
 pub mod backend;
+#[doc(hidden)]
 pub mod bench;
 pub mod cache;
 mod choices;
+#[doc(hidden)]
 pub mod cli;
 pub mod config;
 pub mod data;
 pub mod embedded;
 pub mod error;
 pub mod eval;
+#[doc(hidden)]
 pub mod files;
 mod json;
 pub mod loss;
+#[doc(hidden)]
 pub mod memory;
 pub mod mine;
 pub mod model;
 pub mod model_dir;
+#[doc(hidden)]
 pub mod npy;
+#[doc(hidden)]
 pub mod plan;
+#[doc(hidden)]
 pub mod progress;
 mod random;
 pub mod retriever;
+#[doc(hidden)]
 pub mod tensor_file;
+#[doc(hidden)]
 pub mod trace;
 pub mod train;
 

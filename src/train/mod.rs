@@ -76,6 +76,27 @@ pub struct Setup<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
+impl Setup<'_> {
+    /// A run that begins, without an evaluation and with nobody to interrupt it; `config_toml` is kept beside its models.
+    pub fn new(settings: TrainSettings, config_toml: String, run_dir: RunDir, data: Arc<Datasets>) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Setup {
+            settings,
+            config_toml,
+            base_model: None,
+            run_dir,
+            state: None,
+            instructions: None,
+            before: None,
+            data,
+            eval_set: None,
+            model_name: "model".to_owned(),
+            profile_steps: None,
+            interrupt: &NEVER,
+        }
+    }
+}
+
 /// How a run ended.
 pub struct Outcome {
     /// The last state, which has been saved.
