@@ -24,7 +24,7 @@ use crate::backend::{Device, Element, Ints, Tensor};
 pub struct AdamW<'a, B: Device> {
     /// What is updated.
     pub parameters: Vec<AdamWParameter<'a, B>>,
-    /// Sums of squares of all gradients, from [`Operations::sum_of_squares`](super::Operations::sum_of_squares); read on the device.
+    /// Sums of squares of all gradients, from [`sum_of_squares`](super::Operations::sum_of_squares); read on the device.
     pub grad_squares: &'a Tensor<B, f32>,
     /// Scalars of this step.
     pub step: AdamWStep,
