@@ -46,7 +46,7 @@
 //! ```text
 //! *: choices, error, random, trace
 //! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model, plan, progress, train
-//! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
+//! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
 //! plan: backend, config, data, eval, memory, model, train
 //! bench: backend, loss, model, train
 //! train: ahead, backend, config, data, eval, files, loss, model, progress
@@ -58,7 +58,7 @@
 //! loss: backend
 //! model: backend, files
 //! backend: cache
-//! config: backend::Pooling, data::formats, data::sampler, eval::Metric, train::schedule
+//! config: backend::Pooling, data::formats, data::sampler, eval::FigureKey, eval::tasks, train::schedule
 //! data: ahead
 //! embedded: files
 //! ahead:

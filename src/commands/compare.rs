@@ -1,9 +1,9 @@
 //! `hbt compare`
 
-use super::eval::evaluate;
+use super::eval::{evaluate, training_eval_set};
 use super::plan::planned;
 use super::train::{holds_run, next_free, train_one};
-use super::{finish, model_dir, require_device, settle_precision, training_eval_set, warned};
+use super::{finish, model_dir, require_device, settle_precision, warned};
 use hbt::cli::RunArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;

@@ -1,8 +1,9 @@
 //! `hbt plan`, and the plan that a run begins with.
 
+use super::eval::training_eval_set;
 use super::{
     FIRST_GPU, Job, data_source, datasets, device, finish, first_gpu, info, model_dir, model_name, on_device,
-    tokenize_spec, tokenized, tokenized_before, training_eval_set,
+    tokenize_spec, tokenized, tokenized_before,
 };
 use hbt::backend::Backend;
 use hbt::backend::cuda::{self, Kernels};

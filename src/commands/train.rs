@@ -1,10 +1,10 @@
 //! `hbt train`
 
+use super::eval::training_eval_set;
 use super::plan::planned;
 use super::trace::INTERRUPTED;
 use super::{
-    Job, device, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision,
-    training_eval_set, warned,
+    Job, device, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision, warned,
 };
 use hbt::backend::Backend;
 use hbt::backend::cpu::Instructions;
@@ -291,8 +291,8 @@ fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {
     if let (Some(before), Some((_, after))) = (&state.before, &state.latest) {
         crate::print(&format!("\n{}\n", SideBySide { before, after }))?;
     }
-    if let Some((step, value)) = state.best {
-        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric));
+    if let (Some((step, value)), Some((_, report))) = (state.best, &state.latest) {
+        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric.or(report.main)));
     }
     say(&format!("{out}/last: step {}", state.step));
     Ok(())

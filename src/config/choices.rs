@@ -1,9 +1,11 @@
 //! Keys that hold one of a few words.
 
 pub use crate::backend::Pooling;
+pub use crate::choices::Auto;
 pub use crate::data::formats::{DataFormat, PassageUnit, Split};
 pub use crate::data::sampler::{BatchMode, DatasetBatches, DatasetSampling, LangSampling};
-pub use crate::eval::Metric;
+pub use crate::eval::FigureKey;
+pub use crate::eval::tasks::Task;
 pub use crate::train::schedule::LrSchedule;
 
 /// A number, or the one that suits the machine: the plan of a run finds it before the run begins.
@@ -50,17 +52,5 @@ crate::choices::choices! {
         F32 = "f32",
         /// 16-bit brain floats.
         Bf16 = "bf16",
-    }
-
-    /// The benchmark that `hbt train` and `hbt eval` run.
-    EvalTask {
-        /// `xquad-r` for SQuAD-layout data, `parallel` for parallel JSON Lines.
-        Auto = "auto",
-        /// Sentence retrieval over SQuAD-layout files, as LAReQA defines it.
-        XquadR = "xquad-r",
-        /// The same three settings over parallel JSON Lines.
-        Parallel = "parallel",
-        /// No evaluation.
-        None = "none",
     }
 }

@@ -1,12 +1,14 @@
 //! Retrieval evaluation: the paper's three settings and the language bias, from the embeddings of a model.
 //!
-//! A benchmark ([`tasks`]) lists passages and queries. [`search`] ranks all passages for every query, exactly, and
-//! keeps the ranks of the relevant ones; [`metrics`] and [`bias`] turn the ranks of one query into numbers; [`settings`]
-//! averages them; [`report`] is the result, as JSON and on the terminal, and [`compare`] sets several side by side.
+//! A task ([`tasks`]) lists passages and queries, and what is measured on them. [`search`] ranks all passages for every
+//! query, exactly, and keeps the ranks of the relevant ones; [`metrics`] and [`bias`] turn the ranks of one query into
+//! numbers; [`settings`] averages them into [`figures`]; [`report`] is the result, as JSON and on the terminal, and
+//! [`compare`] sets several side by side.
 
 pub mod bias;
 pub mod compare;
 pub mod encode;
+pub mod figures;
 pub mod metrics;
 pub mod npy;
 pub mod report;
@@ -15,7 +17,8 @@ pub mod settings;
 mod table;
 pub mod tasks;
 
-pub use report::{EvalReport, Metric};
+pub use figures::{Figure, FigureKey};
+pub use report::EvalReport;
 pub use table::SideBySide;
 
 use crate::Result;
@@ -51,7 +54,7 @@ impl Embeddings {
     }
 }
 
-/// Searches `set` with normalized embeddings of its queries and passages, and reports all three settings.
+/// Searches `set` with normalized embeddings of its queries and passages, and reports the figures of its task.
 ///
 /// `model` is the name the report gives to what made the embeddings.
 ///
