@@ -25,6 +25,11 @@ impl<T> Auto<T> {
     pub fn or(self, otherwise: T) -> T {
         self.given().unwrap_or(otherwise)
     }
+
+    /// The value, or else what `find` finds.
+    pub fn or_else(self, find: impl FnOnce() -> T) -> T {
+        self.given().unwrap_or_else(find)
+    }
 }
 
 impl<T> From<T> for Auto<T> {

@@ -249,7 +249,7 @@ impl PlanArgs {
     pub fn draft(&self) -> Result<Draft> {
         let draft = from_scratch(self.from_scratch, self.compute.apply(self.input.draft()?)?)?;
         let target = self.target;
-        if target != Target::This && draft.is_typed("device") && draft.so_far().device == Device::Cpu {
+        if target != Target::This && draft.is_typed("device") && draft.so_far().device == Device::Cpu.into() {
             let message = format!("--for {target} plans for a GPU, and the device is cpu; take one of the two away");
             return Err(Error::usage(message));
         }

@@ -17,6 +17,7 @@ mod house;
 mod loss;
 mod mine;
 mod model_io;
+mod npy;
 mod ops;
 mod plan;
 mod pytorch;

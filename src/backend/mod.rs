@@ -35,7 +35,7 @@ pub use packed::{
 };
 pub use purpose::Purpose;
 pub use tally::Tally;
-pub use tensor::{Element, Tensor, Value};
+pub use tensor::{Element, Precision, Tensor, Value};
 
 use crate::Result;
 use std::time::Duration;

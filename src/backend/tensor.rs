@@ -9,6 +9,16 @@ use std::ops::Range;
 pub trait Value: Pod + Send + Sync + 'static {}
 impl<T: Pod + Send + Sync + 'static> Value for T {}
 
+crate::choices::choices! {
+    /// Number type of activations and of the weights' working copy: the name of an [`Element`].
+    Precision {
+        /// 32-bit floats.
+        F32 = "f32",
+        /// 16-bit brain floats.
+        Bf16 = "bf16",
+    }
+}
+
 /// Element type of activations and of the weights' working copy: `f32` or `bf16`.
 pub trait Element: Value {
     /// "f32" or "bf16".

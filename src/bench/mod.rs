@@ -87,12 +87,20 @@ impl Op {
             Op::Pooling => pooling::benchmarks(),
             Op::L2Normalize => l2_normalize::benchmarks(),
             Op::InfoNceRows => info_nce::benchmarks(),
-            Op::InfoNce => loss::benchmarks(),
             Op::AdamW => adamw::benchmarks(),
             Op::SumOfSquares => passes::sum_of_squares_benchmarks(),
             Op::Cast => passes::cast_benchmarks(),
+            Op::InfoNce | Op::TrainStep | Op::Encode => self.end_to_end(),
+        }
+    }
+
+    /// Those of what is made of many operations; nothing for one operation.
+    pub fn end_to_end<B: Backend>(self) -> Vec<Benchmark<B>> {
+        match self {
+            Op::InfoNce => loss::benchmarks(),
             Op::TrainStep => train_step::benchmarks(),
             Op::Encode => encode::benchmarks(),
+            _ => Vec::new(),
         }
     }
 

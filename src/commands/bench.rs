@@ -1,8 +1,10 @@
 //! `hbt bench`
 
-use super::{Job, finish, info, on_device};
+use super::device::{Job, on_device};
+use super::info;
+use super::setup::finish;
 use hbt::backend::cuda::Kernels;
-use hbt::backend::{Backend, Element, Tally};
+use hbt::backend::{Backend, Cpu, Element, Tally};
 use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
@@ -20,12 +22,9 @@ const MOST_LISTED: usize = 400;
 pub fn run(args: BenchArgs) -> Result<()> {
     check_shapes(&args)?;
     let config = finish(args.draft()?)?;
-    let precisions = match config.precision {
-        Precision::Auto => vec![Precision::F32, Precision::Bf16],
-        one => vec![one],
-    };
+    let precisions = config.precision.given().map_or(Precision::ALL.to_vec(), |one| vec![one]);
     for precision in precisions {
-        let config = Config { precision, ..config.clone() };
+        let config = Config { precision: precision.into(), ..config.clone() };
         on_device(&config, BenchJob { args: &args })?;
     }
     Ok(())
@@ -45,8 +44,9 @@ impl Job for BenchJob<'_> {
     /// Results come last, because the ceilings are the best of the whole time.
     fn run<B: Backend>(self, backend: B) -> Result<()> {
         let args = self.args;
-        let benchmarks = self.benchmarks::<B>();
-        let on_paper = self.benchmarks::<Tally<B::E>>();
+        let benchmarks: Vec<_> = self.named(|op| op.benchmarks::<B>());
+        // Of no other is memory compared; compiled for the counting backend, each would take its time.
+        let on_paper = self.named(|op| op.end_to_end::<Tally<B::E>>());
         let mut ceilings = match args.no_ceilings {
             true => None,
             false => {
@@ -58,7 +58,7 @@ impl Job for BenchJob<'_> {
         let mut taken = vec![None; benchmarks.len()];
         let mut last = None;
         for _ in 0..args.repeat {
-            for ((benchmark, on_paper), taken) in benchmarks.iter().zip(&on_paper).zip(&mut taken) {
+            for (benchmark, taken) in benchmarks.iter().zip(&mut taken) {
                 if last.replace(benchmark.op) != Some(benchmark.op) {
                     best = measure(&mut ceilings, Duration::ZERO)?;
                 }
@@ -70,7 +70,7 @@ impl Job for BenchJob<'_> {
                 let memory = match (memory, before.zip(after)) {
                     (None, Some((before, after))) if benchmark.op.is_end_to_end() => Some(MemoryTaken {
                         peak: after.peak - before.held,
-                        planned: planned(on_paper)?,
+                        planned: planned(&on_paper, benchmark)?,
                         reserved: after.reserved,
                         in_use: after.in_use,
                     }),
@@ -100,8 +100,8 @@ impl Job for BenchJob<'_> {
 
 impl BenchJob<'_> {
     /// Those asked for.
-    fn benchmarks<B: Backend>(&self) -> Vec<Benchmark<B>> {
-        let all = ops(self.args).iter().flat_map(|op| op.benchmarks());
+    fn named<B: Backend>(&self, of: impl Fn(Op) -> Vec<Benchmark<B>>) -> Vec<Benchmark<B>> {
+        let all = ops(self.args).iter().flat_map(|&op| of(op));
         all.filter(|benchmark| benchmark.is_named(&self.args.shape)).collect()
     }
 }
@@ -113,7 +113,7 @@ fn ops(args: &BenchArgs) -> &[Op] {
 
 /// Fails where no size of the operations has such a name.
 fn check_shapes(args: &BenchArgs) -> Result<()> {
-    let all = ops(args).iter().flat_map(|op| op.benchmarks::<Tally<f32>>());
+    let all = ops(args).iter().flat_map(|op| op.benchmarks::<Cpu<f32>>());
     let mut known = Vec::new();
     for Benchmark { shape, .. } in all {
         if !known.contains(&shape) {
@@ -140,7 +140,9 @@ fn judge(ceilings: Option<Ceilings>, work: Work, time: Duration) -> Measured {
 }
 
 /// Bytes of the buffers that a benchmark makes, counted on a device that has none.
-fn planned<E: Element>(benchmark: &Benchmark<Tally<E>>) -> Result<u64> {
+fn planned<B: Backend, E: Element>(on_paper: &[Benchmark<Tally<E>>], of: &Benchmark<B>) -> Result<u64> {
+    let benchmark = on_paper.iter().find(|benchmark| (benchmark.op, &benchmark.shape) == (of.op, &of.shape));
+    let benchmark = benchmark.expect("what is end to end has benchmarks on every backend");
     // One that is large enough for the largest blocks of scores.
     let tally = Tally::<E>::of_gpu(u64::MAX);
     let mut case = benchmark.built(&tally)?;

@@ -1,17 +1,20 @@
 //! `hbt eval`
 
-use super::{Job, finish, kernels_of, model_dir, model_name, on_device};
+use super::device::{Job, on_device};
+use super::model::{kernels_of, model_dir, model_name};
+use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
 use hbt::data::formats::Split;
-use hbt::eval::EvalReport;
-use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::{EvalSet, TASKS, recognised};
+use hbt::eval::{EvalReport, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
+use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
+use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result, embedded};
 
 /// Evaluates, prints the table, and writes the JSON if asked to.
@@ -33,11 +36,15 @@ pub fn run(args: EvalArgs) -> Result<()> {
 
 /// The configured model on `set`.
 pub fn evaluate(config: &Config, set: &EvalSet) -> Result<EvalReport> {
-    on_device(config, EvalJob { config, set })
+    let dir = model_dir(config)?;
+    let settings = config.retriever(&dir)?;
+    on_device(config, EvalJob { dir, settings, name: model_name(config), set })
 }
 
 struct EvalJob<'a> {
-    config: &'a Config,
+    dir: ModelDir,
+    settings: RetrieverSettings,
+    name: String,
     set: &'a EvalSet,
 }
 
@@ -45,15 +52,15 @@ impl Job for EvalJob<'_> {
     type Output = EvalReport;
 
     fn kernels(&self) -> Result<Kernels> {
-        kernels_of(&model_dir(self.config)?, false)
+        Ok(kernels_of(&self.dir, false))
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<EvalReport> {
-        let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;
+        let retriever = Retriever::load(backend, self.dir, self.settings)?;
         let (n_queries, n_passages) = (self.set.queries.len(), self.set.passages.len());
         let total = (n_queries + n_passages) as u64;
         let counter = Counter::new("evaluated", total);
-        let report = retriever.evaluate(self.set, &model_name(self.config), &mut |n| counter.set(n as u64, total))?;
+        let report = evaluate_retriever(&retriever, &self.name, self.set, &mut |n| counter.set(n as u64, total))?;
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         Ok(report)
     }

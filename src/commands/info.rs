@@ -6,7 +6,7 @@ use super::device::{auto_precision, resolve};
 use hbt::Result;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::{self, CudaProbe, probe};
-use hbt::config::Device;
+use hbt::config::Auto;
 use hbt::memory::{self, gib};
 
 /// Prints version, processor, memory and devices, one aligned line each.
@@ -28,7 +28,7 @@ pub fn run() -> Result<()> {
         ("threads", threads()),
         ("memory", memory()),
     ];
-    let device = resolve(Device::Auto);
+    let device = resolve(Auto::Auto);
     let (precision, why) = auto_precision(device);
     lines.push(("device", format!("auto is {device}")));
     lines.push(("precision", format!("auto is {precision}: {why}")));

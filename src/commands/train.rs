@@ -1,23 +1,24 @@
 //! `hbt train`
 
+use super::device::{self, Job, on_device, precision, require_device, settle_precision};
 use super::eval::training_eval_set;
-use super::plan::planned;
+use super::model::{kernels_of, model_dir, model_name};
+use super::plan::{Planned, planned};
+use super::setup::{finish, warned};
 use super::trace::INTERRUPTED;
-use super::{
-    Job, device, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision, warned,
-};
-use hbt::backend::Backend;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::Kernels;
+use hbt::backend::{Backend, Precision};
 use hbt::cli::TrainArgs;
-use hbt::config::{Amount, Config, Device, KEYS, Precision};
+use hbt::config::{Auto, Config, Device, KEYS};
 use hbt::data::datasets::Datasets;
-use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
+use hbt::model_dir::ModelDir;
 use hbt::progress::{be_quiet, say};
+use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::train::checkpoint::RunDir;
-use hbt::train::{Outcome, Setup};
+use hbt::train::{Outcome, Setup, TrainSettings};
 use hbt::{Error, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -93,9 +94,12 @@ struct TrainJob {
     config: Config,
     /// What the run directory says: as `config`, but what was left to the device is left to the one that resumes the run.
     saved_config: Config,
+    settings: TrainSettings,
     data: Arc<Datasets>,
     run_dir: RunDir,
-    dir: PathBuf,
+    dir: ModelDir,
+    /// How `dir` embeds; a run that goes on has its weights, however it began.
+    retriever: RetrieverSettings,
     state: Option<hbt::train::checkpoint::TrainingState>,
     instructions: Option<String>,
     eval_set: Option<EvalSet>,
@@ -107,22 +111,38 @@ impl TrainJob {
     /// The job as its plan settles it.
     fn new(config: Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
         let state = run_dir.state()?;
-        let dir = if state.is_some() { run_dir.last() } else { model_dir(&config)? };
+        let dir = if state.is_some() { ModelDir::open(run_dir.last())? } else { model_dir(&config)? };
         let kept_by_default = config.kept_chunks.is_none();
-        let (config, data) = planned(config, &dir, eval_set.as_ref())?;
+        let precision = precision(&config);
+        let Planned { config, settings, data } = planned(config, precision, &dir, eval_set.as_ref())?;
+        let mut retriever = config.retriever(&dir)?;
         let mut saved_config = config.clone();
         if kept_by_default {
             saved_config.kept_chunks = None;
         }
-        let instructions = instructions_of(&config);
+        let instructions = instructions_of(&config, precision);
         if let Some(state) = &state {
+            retriever.from_scratch = None;
             say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
             let warning = instructions_warning(state.instructions.as_deref(), instructions.as_deref());
             warning.iter().for_each(|warning| say(warning));
         }
         let data = Arc::new(data);
         let profile_steps = None;
-        Ok(TrainJob { config, saved_config, data, run_dir, dir, state, instructions, eval_set, before, profile_steps })
+        Ok(TrainJob {
+            config,
+            saved_config,
+            settings,
+            data,
+            run_dir,
+            dir,
+            retriever,
+            state,
+            instructions,
+            eval_set,
+            before,
+            profile_steps,
+        })
     }
 }
 
@@ -130,19 +150,18 @@ impl Job for TrainJob {
     type Output = Outcome;
 
     fn kernels(&self) -> Result<Kernels> {
-        kernels_of(&self.dir, true)
+        Ok(kernels_of(&self.dir, true))
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {
         let config = &self.config;
-        // A run that goes on has its weights, however it began.
-        let from_scratch = config.from_scratch && self.state.is_none();
-        let mut retriever = Retriever::load(backend, &self.dir, &Config { from_scratch, ..config.clone() })?;
+        let mut retriever = Retriever::load(backend, self.dir, self.retriever)?;
         say(&describe(config, &retriever, self.run_dir.path()));
         prefix_warnings(config, &retriever).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let setup = Setup {
-            config,
-            saved_config: &self.saved_config,
+            settings: self.settings,
+            config_toml: self.saved_config.to_toml(),
+            base_model: config.base_model(),
             run_dir: self.run_dir,
             state: self.state,
             instructions: self.instructions,
@@ -183,8 +202,8 @@ fn prefix_warnings<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Vec
     let mut warnings = Vec::new();
     for dataset in &config.datasets {
         for (key, own, saved) in [
-            ("query_prefix", &dataset.query_prefix, &retriever.query.prefix),
-            ("passage_prefix", &dataset.passage_prefix, &retriever.passage.prefix),
+            ("query_prefix", &dataset.query_prefix, &retriever.settings.query.prefix),
+            ("passage_prefix", &dataset.passage_prefix, &retriever.settings.passage.prefix),
         ] {
             if let Some(own) = own.as_ref().filter(|own| *own != saved) {
                 let name = dataset.label();
@@ -217,17 +236,20 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
         return Ok(());
     }
     let mut saved = Config::load(&path)?;
-    if saved.precision == Precision::Auto {
+    if saved.precision == Auto::Auto {
         // Saved when that meant f32, on every machine.
-        saved.precision = Precision::F32;
+        saved.precision = Precision::F32.into();
     }
-    if config.precision == Precision::Auto {
+    if config.precision == Auto::Auto {
         config.precision = saved.precision;
     }
-    if config.chunk_tokens == Amount::Auto {
+    if config.best_metric == Auto::Auto {
+        config.best_metric = saved.best_metric;
+    }
+    if config.chunk_tokens == Auto::Auto {
         config.chunk_tokens = saved.chunk_tokens;
     }
-    if config.kept_chunks == Some(Amount::Auto) {
+    if config.kept_chunks == Some(Auto::Auto) {
         config.kept_chunks = saved.kept_chunks;
     }
     for key in KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name)) {
@@ -244,9 +266,9 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
 }
 
 /// Instructions that stand for those of the processor, where that computes, as far as the run's bytes go.
-fn instructions_of(config: &Config) -> Option<String> {
+fn instructions_of(config: &Config, precision: Precision) -> Option<String> {
     let on_cpu = device::resolve(config.device) == Device::Cpu;
-    on_cpu.then(|| Instructions::chosen().least_alike(config.precision == Precision::F32).to_string())
+    on_cpu.then(|| Instructions::chosen().least_alike(precision == Precision::F32).to_string())
 }
 
 /// What to say where other instructions have computed a run so far, and may have given other bytes.

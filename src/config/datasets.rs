@@ -16,7 +16,7 @@ pub struct Dataset {
     /// A file or a directory
     pub data: PathBuf,
     /// Layout of the data
-    pub data_format: Option<DataFormat>,
+    pub data_format: Option<Auto<DataFormat>>,
     /// Part of the data to train on
     pub split: Option<Split>,
     /// Passage of SQuAD-layout data

@@ -94,7 +94,7 @@ keys! {
         /// Training data, a file or a directory; none: the parallel questions built into hbt
         data: Option<PathBuf> = None, ANY;
         /// Layout of the data; auto: by the files' content
-        data_format: DataFormat = DataFormat::Auto, ANY;
+        data_format: Auto<DataFormat> = Auto::Auto, ANY;
         /// Part of the data to train on, where the data is divided
         split: Split = Split::All, ANY;
         /// Passage of SQuAD-layout data: the sentence that holds the answer, or its paragraph
@@ -148,11 +148,11 @@ keys! {
         /// Tokens embedded at once: sets the memory a step needs, not its result; auto: as many as fit and gain speed
         ///
         /// Ours.
-        chunk_tokens: Amount = Amount::Of(Config::CHUNK_TOKENS), at_least(8.0);
+        chunk_tokens: Auto<usize> = Auto::Of(Config::CHUNK_TOKENS), at_least(8.0);
         /// Chunks of a batch that are kept, not computed twice: memory for time; auto: all that fit; none: auto on a GPU, else 1
         ///
         /// Ours: a GPU's memory has no other use during a run, a processor's may have.
-        kept_chunks: Option<Amount> = None, at_least(1.0);
+        kept_chunks: Option<Auto<usize>> = None, at_least(1.0);
     }
     "Optimization" {
         /// Training steps (batches); none: as epochs says
@@ -228,9 +228,9 @@ keys! {
         /// Run directory: configuration, metrics, checkpoint and models go there
         out: PathBuf = PathBuf::from("runs/train"), ANY;
         /// Where the encoder runs; auto: the first GPU if hbt can compute on it, else the CPU
-        device: Device = Device::Auto, ANY;
+        device: Auto<Device> = Auto::Auto, ANY;
         /// Number type of activations and working weights; auto: bf16 where the processor is faster with it, else f32
-        precision: Precision = Precision::Auto, ANY;
+        precision: Auto<Precision> = Auto::Auto, ANY;
         /// CPU threads; none: one per core
         threads: Option<usize> = None, between(1.0, 1024.0);
         /// Steps between progress lines; metrics.jsonl has every step

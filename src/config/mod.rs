@@ -9,6 +9,7 @@ mod datasets;
 mod draft;
 mod keys;
 mod loss;
+mod resolve;
 mod suggest;
 mod value;
 
@@ -23,21 +24,8 @@ pub use keys::{Config, KEYS, Key};
 use crate::{Error, Result};
 
 impl Config {
-    /// Tokens at which queries are cut where neither the configuration nor the model directory says it.
-    pub const QUERY_MAX_LEN: usize = 64;
-    /// The same for passages.
-    pub const PASSAGE_MAX_LEN: usize = 256;
-
-    /// Tokens embedded at once where nothing else is said.
-    pub const CHUNK_TOKENS: usize = 8192;
-
     /// Name of the saved configuration in a run directory.
     pub const FILE_NAME: &str = "config.toml";
-
-    /// Chunks that are kept: the number, where there is one. A plan puts it there before a run begins.
-    pub fn n_kept_chunks(&self) -> usize {
-        self.kept_chunks.map_or(1, |kept| kept.or(1))
-    }
 
     /// Reads a configuration from one file and nothing else, such as the one saved in a run directory.
     pub fn load(path: &Path) -> Result<Config> {
@@ -94,7 +82,7 @@ impl Config {
             ("query_max_len", self.query_max_len.unwrap_or(Self::QUERY_MAX_LEN)),
             ("passage_max_len", self.passage_max_len.unwrap_or(Self::PASSAGE_MAX_LEN)),
         ] {
-            if let Amount::Of(chunk_tokens) = self.chunk_tokens
+            if let Auto::Of(chunk_tokens) = self.chunk_tokens
                 && length > chunk_tokens
             {
                 let message = format!(
@@ -134,17 +122,6 @@ impl Config {
             return Err(Error::config("dataset_sampling", message));
         }
         Ok(())
-    }
-
-    /// Texts put before queries and passages, where the configuration names them. The prefixes of an only dataset are those
-    /// of the run: what it trains with is what it evaluates and saves.
-    pub fn prefixes(&self) -> [Option<&String>; 2] {
-        let of_dataset = match self.datasets.as_slice() {
-            [one] => [&one.query_prefix, &one.passage_prefix].map(Option::as_ref),
-            _ => [None; 2],
-        };
-        let [query, passage] = of_dataset;
-        [query.or(self.query_prefix.as_ref()), passage.or(self.passage_prefix.as_ref())]
     }
 
     /// Data that is trained on, and the part of it.

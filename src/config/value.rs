@@ -116,27 +116,6 @@ impl KeyType for usize {
     }
 }
 
-impl KeyType for Amount {
-    fn expects(bounds: &Bounds) -> String {
-        format!("{}, or {AUTO}", usize::expects(bounds))
-    }
-    fn choices() -> Vec<String> {
-        vec![AUTO.to_owned()]
-    }
-    fn read(value: &Toml, bounds: &Bounds) -> Option<Self> {
-        match value.as_str() {
-            Some(AUTO) => Some(Amount::Auto),
-            _ => usize::read(value, bounds).map(Amount::Of),
-        }
-    }
-    fn write(&self) -> String {
-        match self {
-            Amount::Auto => quoted(AUTO),
-            Amount::Of(number) => number.write(),
-        }
-    }
-}
-
 impl<T: KeyType> KeyType for Auto<T> {
     fn expects(bounds: &Bounds) -> String {
         format!("{}, or {AUTO}", T::expects(bounds))
@@ -218,7 +197,7 @@ impl<T: KeyType> KeyType for Vec<T> {
     }
 }
 
-/// What stands for a number that the plan of a run finds.
+/// What stands for a value that hbt finds.
 const AUTO: &str = "auto";
 
 /// Written as "none" where unset, so that a saved configuration names every key.

@@ -5,8 +5,22 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::catalog::{Catalog, Class, LangId, Role, TextSource};
+use super::formats::DataSource;
 use super::sampler::Part;
-use super::shard::TokenCache;
+use super::shard::{TokenCache, TokenizeSpec};
+
+/// A dataset of a run before it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatasetSource {
+    /// What messages call it.
+    pub name: String,
+    /// How much it counts, above 0.
+    pub weight: f64,
+    /// Where it is.
+    pub data: DataSource,
+    /// How its texts become tokens.
+    pub spec: TokenizeSpec,
+}
 
 /// What a run trains on; see the [module](self).
 pub struct Datasets {

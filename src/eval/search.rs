@@ -10,10 +10,10 @@
 //!
 //! With a bf16 backend the embeddings are rounded to bf16 before they are multiplied; scores are f32 either way.
 
-use super::Embeddings;
 use super::tasks::{EvalSet, Query, Relevant};
 use crate::backend::{Backend, Gemm, Tensor};
 use crate::data::catalog::LangId;
+use crate::retriever::Embeddings;
 use crate::{Error, Result, trace};
 use rayon::prelude::*;
 use std::ops::Range;

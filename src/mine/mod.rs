@@ -34,9 +34,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::backend::{Backend, Element, Tensor};
-use crate::eval::Embeddings;
-use crate::eval::encode::Retriever;
 use crate::eval::search::{Pool, require_finite};
+use crate::retriever::{Embeddings, Retriever};
 use crate::{Error, Result, trace};
 
 /// What was found.
@@ -70,7 +69,7 @@ pub fn mine<B: Backend>(
     let searches = searches(corpus, rules)?;
     let (n_queries, n_passages) = (corpus.queries.len(), corpus.passages.len());
     let total = n_queries + n_passages + searches.iter().map(|search| search.rows.len()).sum::<usize>();
-    let queries = retriever.encode(&retriever.query, &corpus.queries, &mut |n| progress(n, total))?;
+    let queries = retriever.encode(&retriever.settings.query, &corpus.queries, &mut |n| progress(n, total))?;
     let queries = row_means(corpus, &queries)?;
     let mut done = n_queries;
     let mut mining = Mining::new(&retriever.backend, corpus, rules, &queries);
@@ -78,7 +77,7 @@ pub fn mine<B: Backend>(
         let range = search.passages.clone();
         let mut values: Vec<B::E> = Vec::with_capacity(range.len() * queries.dim());
         retriever.encode_windows(
-            &retriever.passage,
+            &retriever.settings.passage,
             &corpus.texts[range.clone()],
             &mut |n| progress(done + n, total),
             &mut |window| working_values(corpus, range.start, &window, &mut values),

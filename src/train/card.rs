@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::data::catalog::TextSource;
 use crate::data::sampler::BatchMode;
 use crate::eval::EvalReport;
-use crate::model::ModelCard;
+use crate::model_dir::ModelCard;
 
 impl<B: Backend> Trainer<'_, B> {
     /// The model card, with the figures of the model being saved.
@@ -22,23 +22,21 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// The card of a model with these figures, in words.
     pub(super) fn card_text(&self, measured: String) -> ModelCard {
-        let c = self.setup.config;
+        let settings = &self.setup.settings;
+        let sampler = &settings.sampler;
         let languages = self.setup.data.catalog().languages.clone();
         let training = format!(
             "Trained for {} of {} steps of {} queries with in-batch negatives (InfoNCE, temperature {}), AdamW at a \
              learning rate of {}, {} batches{}, seed {}.\n{measured}",
             self.state.step,
             self.state.total_steps,
-            c.batch_size,
-            c.temperature,
-            c.learning_rate,
-            c.mode,
-            if c.mode == BatchMode::Hybrid { format!(" (alpha {})", c.alpha) } else { String::new() },
-            c.seed,
+            sampler.batch_size,
+            settings.temperature,
+            settings.learning_rate,
+            sampler.mode,
+            if sampler.mode == BatchMode::Hybrid { format!(" (alpha {})", sampler.alpha) } else { String::new() },
+            sampler.seed,
         );
-        // Only a hub id means something to whoever reads the card.
-        let is_hub_id =
-            c.model.as_deref().is_some_and(|m| m.split('/').count() == 2 && !std::path::Path::new(m).exists());
-        ModelCard { base_model: c.model.clone().filter(|_| is_hub_id), languages, training }
+        ModelCard { base_model: self.setup.base_model.clone(), languages, training }
     }
 }

@@ -3,11 +3,12 @@
 use super::Noise;
 use hbt::backend::Cpu;
 use hbt::eval::bias::RANK_DISTANCE;
+use hbt::eval::evaluate;
 use hbt::eval::metrics::{MAP, MRR, NDCG, RECALL, Ranking};
 use hbt::eval::search::relevant_ranks;
 use hbt::eval::settings::FIGURES;
 use hbt::eval::tasks::{EvalSet, Passage, Query, Relevant, parallel};
-use hbt::eval::{Embeddings, evaluate};
+use hbt::retriever::Embeddings;
 use serde::Deserialize;
 use std::collections::HashMap;
 

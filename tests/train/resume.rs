@@ -239,7 +239,7 @@ fn moments_that_do_not_fit_are_refused() {
         (renamed("touched.rows", "touched.sown"), "has no tensor \"touched.rows\": another version of hbt wrote it"),
         (renamed("m.layer.1", "m.layer.7"), "has no tensor \"m.layer.1"),
         (row_out_of_range, "\"touched.rows\" or \"touched.updates\" does not fit the run"),
-        (whole[..whole.len() - 1].to_vec(), "is damaged ("),
+        (whole[..whole.len() - 1].to_vec(), "is truncated: its header describes "),
     ] {
         sandbox.write(path, bytes);
         let error = sandbox.hbt(&["train", "--out", "run", "--resume"]).error();

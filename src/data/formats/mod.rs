@@ -50,11 +50,7 @@ pub const UNKNOWN_LANG: &str = "und";
 
 crate::choices::choices! {
     /// How the data is written.
-    #[derive(Default)]
     DataFormat {
-        /// Look at the data and decide.
-        #[default]
-        Auto = "auto",
         /// JSON lines, one group a line: `{"id", "query": {"en": "..."}, "positive": {...}, "negatives": {"en": ["..."]}}`.
         Parallel = "parallel",
         /// JSON lines, one row a line: `{"query": "...", "positive": "...", "negatives": ["..."]}` and its many dialects.

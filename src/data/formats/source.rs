@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::jsonl::{Lines, first_line};
 use super::row::{DataFile, Row, parse_object};
 use super::{DataFormat, Group, PassageUnit, Split, parallel, squad};
+use crate::choices::Auto;
 use crate::{Error, Result};
 
 /// A data set as the user names it.
@@ -17,7 +18,7 @@ pub struct DataSource {
     /// A JSONL file, a directory of them, or a directory of SQuAD files.
     pub path: PathBuf,
     /// How it is written.
-    pub format: DataFormat,
+    pub format: Auto<DataFormat>,
     /// Which part of it. JSONL has parts where its files, or the folders they are in, are called `train` and `test`
     /// (`train.jsonl`, `train-00000.jsonl`, `train/a.jsonl`); SQuAD where there is a `split.json`.
     pub split: Split,
@@ -42,30 +43,25 @@ pub struct Rows {
 impl DataSource {
     /// Everything at `path`, whatever its format.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        DataSource {
-            path: path.into(),
-            format: DataFormat::Auto,
-            split: Split::All,
-            passage_unit: PassageUnit::Sentence,
-        }
+        DataSource { path: path.into(), format: Auto::Auto, split: Split::All, passage_unit: PassageUnit::Sentence }
     }
 
-    /// Finds the files, and looks at the first one if the format is [`DataFormat::Auto`].
+    /// Finds the files, and looks at the first one if the format is not given.
     ///
     /// # Errors
     /// Nothing is there, or nothing that hbt can read, or the data has no such part.
     pub fn resolve(&self) -> Result<Resolved> {
         let metadata = fs::metadata(&self.path).map_err(|e| Error::io("read", &self.path, e))?;
         let jsonl = match self.format {
-            DataFormat::Squad => vec![],
+            Auto::Of(DataFormat::Squad) => vec![],
             _ => jsonl_files(&self.path, metadata.is_dir())?,
         };
         let format = match self.format {
-            DataFormat::Auto => match jsonl.first() {
+            Auto::Auto => match jsonl.first() {
                 Some(file) => sniff(file)?,
                 None => DataFormat::Squad,
             },
-            given => given,
+            Auto::Of(given) => given,
         };
         let files = match format {
             DataFormat::Squad => self.squad_files()?,

@@ -6,7 +6,8 @@ mod read;
 use super::numbers::count;
 use crate::data::bounds::GroupSizes;
 use crate::data::catalog::{Catalog, Class, LangId, Role, TextSource};
-use crate::data::formats::{DataSource, Group, Text};
+use crate::data::datasets::DatasetSource;
+use crate::data::formats::{Group, Text};
 use crate::data::sampler;
 use crate::data::shard::TokenizeSpec;
 use crate::data::tokenize::TextTokenizer;
@@ -32,18 +33,6 @@ const CHARACTERS_PER_TOKEN: f64 = 3.8;
 const IDEOGRAPHS_PER_TOKEN: f64 = 1.4;
 /// Tokens that stand around a text.
 const SPECIAL_TOKENS: usize = 2;
-
-/// A dataset to take a sample of.
-pub struct SampleSource {
-    /// What messages call it.
-    pub name: String,
-    /// How much it counts.
-    pub weight: f64,
-    /// Where it is.
-    pub data: DataSource,
-    /// How its texts become tokens.
-    pub spec: TokenizeSpec,
-}
 
 /// How tokens are counted.
 enum Counting {
@@ -89,7 +78,7 @@ impl Sample {
     ///
     /// # Errors
     /// Data that is not there or cannot be read.
-    pub fn read(sources: &[SampleSource], tokenizer: &Path, vocab_size: usize) -> Result<Sample> {
+    pub fn read(sources: &[DatasetSource], tokenizer: &Path, vocab_size: usize) -> Result<Sample> {
         let len = std::fs::metadata(tokenizer).map_err(|e| Error::io("read", tokenizer, e))?.len();
         let counting = match len <= MOST_TOKENIZER_BYTES {
             true => Counting::Exact(TextTokenizer::from_file(tokenizer)?.into()),
@@ -124,7 +113,7 @@ impl Sample {
     }
 
     /// Adds a dataset: its classes as all of its groups are numbered, and the texts of one group of `step`.
-    fn add(&mut self, source: &SampleSource, part: read::Part, step: usize, counting: &Counting) -> Result<()> {
+    fn add(&mut self, source: &DatasetSource, part: read::Part, step: usize, counting: &Counting) -> Result<()> {
         let languages = &self.catalog.languages;
         let number = |lang: &String| languages.binary_search(lang).expect("languages of all texts") as LangId;
         let langs = |texts: &[Text]| -> Vec<LangId> {
