@@ -306,7 +306,7 @@ impl EvalArgs {
 }
 
 fn tasks() -> PossibleValuesParser {
-    PossibleValuesParser::new(["auto"].into_iter().chain(TASKS.map(|task| task.name)))
+    PossibleValuesParser::new(["auto"].into_iter().chain(TASKS.iter().map(|task| task.name)))
 }
 
 /// Parses how many of something, or which, from the first on.

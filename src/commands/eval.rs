@@ -9,7 +9,7 @@ use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
 use hbt::data::formats::Split;
-use hbt::eval::tasks::{EvalSet, TASKS, recognised};
+use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
 use hbt::model_dir::ModelDir;
@@ -98,10 +98,9 @@ fn eval_set(config: &Config) -> Result<EvalSet> {
     };
     let task = match config.eval_task {
         Some(Auto::Of(task)) => task,
-        Some(Auto::Auto) => recognised(&path, config.eval_split)?,
+        Some(Auto::Auto) => tasks::recognised(&path, config.eval_split)?,
         None => {
-            let names = TASKS.map(|task| task.name).join(", ");
-            let message = format!("is none, so there is nothing to evaluate; set auto or one of {names}");
+            let message = format!("is none, so there is nothing to evaluate; set auto or one of {}", tasks::names());
             return Err(Error::config("eval_task", message));
         }
     };

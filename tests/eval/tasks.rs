@@ -134,7 +134,7 @@ fn an_empty_or_broken_parallel_file_is_an_error_that_names_the_place() {
 
 #[test]
 fn rows_of_the_table_have_names_of_their_own_and_figures_that_names_tell_apart() {
-    for (i, task) in TASKS.into_iter().enumerate() {
+    for (i, &task) in TASKS.iter().enumerate() {
         assert_eq!(named(task.name), Some(task));
         assert!(TASKS[..i].iter().all(|other| other.name != task.name), "two tasks are called {task}");
         assert!(!["auto", "none"].contains(&task.name));

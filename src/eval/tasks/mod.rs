@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// Every task; where none is named, the first that recognises the data is meant.
-pub static TASKS: [&Task; 2] = [&xquad_r::TASK, &parallel::TASK];
+pub static TASKS: &[&Task] = &[&xquad_r::TASK, &parallel::TASK];
 
 /// A benchmark: how its data is recognised and read, and what is measured on it.
 pub struct Task {
@@ -34,7 +34,12 @@ pub struct Task {
 
 /// The task called `name`.
 pub fn named(name: &str) -> Option<&'static Task> {
-    TASKS.into_iter().find(|task| task.name == name)
+    TASKS.iter().copied().find(|task| task.name == name)
+}
+
+/// The names of all tasks, as messages list them.
+pub fn names() -> String {
+    TASKS.iter().map(|task| task.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The task whose data lies at `path`.
@@ -42,13 +47,12 @@ pub fn named(name: &str) -> Option<&'static Task> {
 /// # Errors
 /// Data that cannot be read, or that no task recognises.
 pub fn recognised(path: &Path, split: Split) -> Result<&'static Task> {
-    for task in TASKS {
+    for &task in TASKS {
         if (task.recognises)(path, split)? {
             return Ok(task);
         }
     }
-    let names = TASKS.map(|task| task.name).join(", ");
-    Err(Error::file(path, format!("is not laid out as any task's data; set eval_task to one of {names}")))
+    Err(Error::file(path, format!("is not laid out as any task's data; set eval_task to one of {}", names())))
 }
 
 impl fmt::Display for Task {
