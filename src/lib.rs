@@ -91,7 +91,7 @@
 //! ```
 //!
 //! So nothing of `data`, of the metrics and of the schedule knows backend or model. `cli` and `config` borrow from the others
-//! only the enums that their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
+//! only what their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
 //! nobody but `cli` and `commands` knows that there are keys. `backend` asks where caches are for the kernels and choices that a
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
