@@ -57,8 +57,8 @@
 //! *: choices, error, random, trace
 //! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
 //!     retriever, train
-//! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
-//! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::Metric, train::schedule
+//! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
+//! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey, eval::tasks, train::schedule
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
 //! plan: backend, data, eval, memory, model, model_dir, retriever, train
 //! bench: backend, loss, model, train
@@ -91,7 +91,7 @@
 //! ```
 //!
 //! So nothing of `data`, of the metrics and of the schedule knows backend or model. `cli` and `config` borrow from the others
-//! only the enums that their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
+//! only what their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
 //! nobody but `cli` and `commands` knows that there are keys. `backend` asks where caches are for the kernels and choices that a
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
