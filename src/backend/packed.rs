@@ -11,7 +11,7 @@ pub use pairing::{HostPairing, Pairing};
 
 use super::{Backend, Tensor};
 use crate::Result;
-use layout::{Chunk, PackedLayout, Part, SegmentParts};
+use layout::{Chunk, PackedLayout, SegmentSpans, Span};
 use std::ops::Range;
 
 /// Some of the integers of a tensor.
@@ -83,7 +83,7 @@ impl<'a, B: Backend> Ints<'a, B> {
     }
 }
 
-impl Part {
+impl Span {
     fn of<B: Backend>(self, block: &Tensor<B, i32>) -> Ints<'_, B> {
         Ints { tensor: block, start: self.start, len: self.len }
     }
@@ -156,7 +156,7 @@ impl<B: Backend> PackedBatch<B> {
     /// When there is no such chunk.
     pub fn chunk(&self, index: usize) -> Packed<'_, B> {
         let chunk = &self.layout.chunks[index];
-        let Part { start, len } = chunk.work_lens;
+        let Span { start, len } = chunk.work_lens;
         Packed {
             block: &self.block,
             chunk,
@@ -255,7 +255,7 @@ impl<'a, B: Backend> Packed<'a, B> {
     }
 
     fn segments(self, table: usize) -> Segments<'a, B> {
-        let SegmentParts { order, starts, rows } = self.chunk.segments[table];
+        let SegmentSpans { order, starts, rows } = self.chunk.segments[table];
         assert!(starts.len > 0, "packed: a batch without segments cannot be propagated back");
         Segments::new(order.of(self.block), starts.of(self.block), rows.of(self.block))
     }

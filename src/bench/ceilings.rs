@@ -1,6 +1,6 @@
 //! What the machine can do, measured in the same run as what is compared with it.
 
-use super::gemm::{Kind, Product, Shape};
+use super::gemm::{Product, ProductKind, Shape};
 use super::inputs::tensor;
 use super::{Bound, Case, Measured, Work, best_of};
 use crate::Result;
@@ -46,7 +46,7 @@ impl<'a, B: Backend> CeilingMeter<'a, B> {
     /// # Errors
     /// When the device has no memory left, or the product is wrong.
     pub fn new(backend: &'a B) -> Result<Self> {
-        let shape = Shape { kind: Kind::Nt, m: GEMM_SIZE, n: GEMM_SIZE, k: GEMM_SIZE };
+        let shape = Shape { kind: ProductKind::Nt, m: GEMM_SIZE, n: GEMM_SIZE, k: GEMM_SIZE };
         let copy =
             Copy { backend, from: tensor(backend, &COPY_SHAPE, 1.0, 1)?, to: Tensor::zeros(backend, &COPY_SHAPE)? };
         let mut gemm = shape.case(backend)?;

@@ -155,28 +155,28 @@ impl<B: Backend> Case for Embedding<'_, B> {
 }
 
 pub fn segment_sum_benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    let n_rows = Rows::new().0.len();
+    let n_rows = TokensByRow::new().0.len();
     let work = passes::<B::E>(N_TOKENS * HIDDEN, 2 * n_rows * HIDDEN + N_TOKENS + 2 * n_rows);
     let shape = format!("{N_TOKENS}x{HIDDEN} to {n_rows} rows");
     vec![Benchmark::new(Op::SegmentSum, shape, work, |b| Ok(Box::new(Segment::new(b)?)))]
 }
 
 /// The tokens of a batch by their id: some ids have hundreds, most have one.
-struct Rows(Vec<Vec<i32>>);
+struct TokensByRow(Vec<Vec<i32>>);
 
-impl Rows {
+impl TokensByRow {
     fn new() -> Self {
         let mut by_id: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for (token, id) in (0..).zip(zipf_token_ids(N_TOKENS, LARGE_VOCABULARY, 1)) {
             by_id.entry(id).or_default().push(token);
         }
-        Rows(by_id.into_values().collect())
+        TokensByRow(by_id.into_values().collect())
     }
 }
 
 struct Segment<'a, B: Backend> {
     backend: &'a B,
-    rows: Rows,
+    rows: TokensByRow,
     /// Tokens in the order of their rows, where each row's begin, and the rows.
     segments: [Tensor<B, i32>; 3],
     /// `(T, H)`
@@ -187,7 +187,7 @@ struct Segment<'a, B: Backend> {
 
 impl<'a, B: Backend> Segment<'a, B> {
     fn new(backend: &'a B) -> Result<Self> {
-        let rows = Rows::new();
+        let rows = TokensByRow::new();
         let n_rows = rows.0.len();
         let ints = |values: &[i32]| Tensor::from_slice(backend, values, &[values.len()]);
         let lengths: Vec<usize> = rows.0.iter().map(Vec::len).collect();

@@ -15,10 +15,10 @@ const SAMPLES: usize = 10;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let work = passes::<B::E>(ROWS * CANDIDATES, ROWS * CANDIDATES + ROW_STATS * ROWS);
-    vec![Benchmark::new(Op::InfoNceRows, format!("{ROWS}x{CANDIDATES}"), work, |b| Ok(Box::new(Rows::new(b)?)))]
+    vec![Benchmark::new(Op::InfoNceRows, format!("{ROWS}x{CANDIDATES}"), work, |b| Ok(Box::new(RowsCase::new(b)?)))]
 }
 
-struct Rows<'a, B: Backend> {
+struct RowsCase<'a, B: Backend> {
     backend: &'a B,
     /// `(R, N)`
     scores: Tensor<B, f32>,
@@ -29,10 +29,10 @@ struct Rows<'a, B: Backend> {
     stats: Tensor<B, f32>,
 }
 
-impl<'a, B: Backend> Rows<'a, B> {
+impl<'a, B: Backend> RowsCase<'a, B> {
     fn new(backend: &'a B) -> Result<Self> {
         let labels: Vec<i32> = (0..CANDIDATES as i32).collect();
-        Ok(Rows {
+        Ok(RowsCase {
             backend,
             scores: tensor(backend, &[ROWS, CANDIDATES], 1.0, 1)?,
             d_scores: Tensor::zeros(backend, &[ROWS, CANDIDATES])?,
@@ -42,7 +42,7 @@ impl<'a, B: Backend> Rows<'a, B> {
     }
 }
 
-impl<B: Backend> Case for Rows<'_, B> {
+impl<B: Backend> Case for RowsCase<'_, B> {
     fn run(&mut self) -> Result<()> {
         self.backend.info_nce_rows(InfoNceRows {
             scores: &self.scores,

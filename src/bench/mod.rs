@@ -32,7 +32,7 @@ mod report;
 mod train_step;
 
 pub use ceilings::{CeilingMeter, Ceilings};
-pub use report::{Row, table_head};
+pub use report::{ReportRow, table_head};
 
 use crate::backend::Backend;
 use crate::{Error, Result};

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// One benchmark's result.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct ReportRow {
     /// What was measured.
     pub op: Op,
     /// Element type: f32 or bf16.
@@ -21,7 +21,7 @@ pub struct Row {
     pub memory: Option<MemoryTaken>,
 }
 
-/// The heads of the columns of [`Row`]'s lines.
+/// The heads of the columns of [`ReportRow`]'s lines.
 pub fn table_head() -> String {
     format!("{:<20}{:<6}{:<33}{:>8}    {:>5} {:<7} {:>6} {}", "op", "dtype", "shape", "time", "rate", "", "share", "of")
 }
@@ -76,7 +76,7 @@ impl fmt::Display for Measured {
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for ReportRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<20}{:<6}{:<33}{}", self.op, self.dtype, self.shape, self.measured)?;
         if let Some(cold) = self.cold {
@@ -114,7 +114,7 @@ struct JsonRow<'a> {
     in_use_bytes: Option<u64>,
 }
 
-impl Row {
+impl ReportRow {
     /// One JSON object on one line: op, dtype, shape, the best seconds, rates, and the share of the ceiling named in
     /// `of`. A rate of what is not counted is 0; `tokens_per_s` is null where no whole texts are handled,
     /// `cold_seconds` where caches are not flushed, `share` where no ceilings were measured, and the fields of

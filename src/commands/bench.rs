@@ -5,7 +5,7 @@ use super::info;
 use super::setup::finish;
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Cpu, Element, Tally};
-use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
+use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, ReportRow, Work, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
 use hbt::progress::say;
@@ -91,7 +91,7 @@ impl Job for BenchJob<'_> {
             let (time, memory) = taken.expect("measured at least once");
             let judge = |time| judge(best, benchmark.work, time);
             let (measured, cold) = (judge(time.warm), time.cold.map(judge));
-            let row = Row { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold, memory };
+            let row = ReportRow { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold, memory };
             out += &format!("{}\n", if args.json { row.to_json() } else { row.to_string() });
         }
         crate::print(&out)

@@ -2,8 +2,8 @@
 
 use super::catalog::{LangId, Role, TextSource};
 use super::sampler::permutation::Permutation;
-use super::sampler::{BatchKind, Row, SampledBatch};
-use super::union::Union;
+use super::sampler::{BatchKind, BatchRow, SampledBatch};
+use super::union_find::UnionFind;
 use crate::random::{below, hash};
 use crate::{Error, Result};
 use std::cmp::Reverse;
@@ -107,7 +107,7 @@ impl Batch {
 
         let seqs = || queries.iter().chain(&passages);
         let texts: Vec<&[u32]> = seqs().map(|seq| source.tokens(seq.text)).collect();
-        let Stream { ids, cu_seqlens, places } = Stream::new(&texts)?;
+        let TokenStream { ids, cu_seqlens, places } = TokenStream::new(&texts)?;
         Ok(Batch {
             step,
             kind: sampled.kind,
@@ -142,13 +142,13 @@ impl Batch {
 }
 
 /// Sequences end to end; see the fields of [`Batch`].
-struct Stream {
+struct TokenStream {
     ids: Vec<i32>,
     cu_seqlens: Vec<i32>,
     places: Vec<i32>,
 }
 
-impl Stream {
+impl TokenStream {
     fn new(texts: &[&[u32]]) -> Result<Self> {
         let n_tokens: usize = texts.iter().map(|text| text.len()).sum();
         if i32::try_from(n_tokens).is_err() {
@@ -164,7 +164,7 @@ impl Stream {
             ids.extend(texts[seq].iter().map(|&id| id as i32));
             cu_seqlens.push(ids.len() as i32);
         }
-        Ok(Stream { ids, cu_seqlens, places })
+        Ok(TokenStream { ids, cu_seqlens, places })
     }
 }
 
@@ -180,7 +180,7 @@ fn teacher(source: &dyn TextSource, positive: u64, margin: Option<f64>) -> impl 
 /// of A with B and of B with C, all three ask the same, and B is no negative of itself.
 fn labels(source: &dyn TextSource, queries: &[Chosen], passages: &[Chosen]) -> Vec<i32> {
     let of_data: Vec<usize> = number(queries.iter().chain(passages).map(|seq| source.label(seq.text)));
-    let mut union = Union::new(of_data.len());
+    let mut union = UnionFind::new(of_data.len());
     let mut first_with = HashMap::new();
     for (seq, label) in queries.iter().chain(passages).zip(&of_data) {
         union.join(*first_with.entry(source.text_hash(seq.text)).or_insert(*label), *label);
@@ -199,7 +199,7 @@ fn number<T: Eq + Hash>(labels: impl Iterator<Item = T>) -> Vec<usize> {
 }
 
 /// The row's query or positive.
-fn choose_one(source: &dyn TextSource, row: &Row, role: Role, choice: Choice) -> Chosen {
+fn choose_one(source: &dyn TextSource, row: &BatchRow, role: Role, choice: Choice) -> Chosen {
     let lang = if role == Role::Query { row.query_lang } else { row.passage_lang };
     let texts = source.texts(row.group, role, lang);
     assert!(!texts.is_empty(), "group {} has no {role:?} in language {lang}, but its class says so", row.group);
@@ -208,7 +208,7 @@ fn choose_one(source: &dyn TextSource, row: &Row, role: Role, choice: Choice) ->
 }
 
 /// The row's negatives: all in the order of the data, or as many as allowed, drawn without repeats.
-fn choose_negatives(source: &dyn TextSource, row: &Row, max_negatives: Option<usize>) -> Vec<Chosen> {
+fn choose_negatives(source: &dyn TextSource, row: &BatchRow, max_negatives: Option<usize>) -> Vec<Chosen> {
     let texts = source.texts(row.group, Role::Negative, row.passage_lang);
     let n = texts.end.saturating_sub(texts.start);
     let chosen = |text| Chosen { text, lang: row.passage_lang };

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::catalog::{Catalog, Class, LangId, Role, TextSource};
 use super::formats::DataSource;
-use super::sampler::Part;
+use super::sampler::WeightedDataset;
 use super::shard::{TokenCache, TokenizeSpec};
 
 /// A dataset of a run before it is read.
@@ -63,9 +63,9 @@ impl Datasets {
     }
 
     /// What a sampler draws from.
-    pub fn parts(&self) -> Vec<Part<'_>> {
-        let parts = self.members.iter();
-        parts.map(|of| Part { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
+    pub fn weighted(&self) -> Vec<WeightedDataset<'_>> {
+        let members = self.members.iter();
+        members.map(|of| WeightedDataset { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
     }
 
     /// Each dataset's cache.

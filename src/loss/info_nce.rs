@@ -218,9 +218,9 @@ impl<B: Backend> InfoNce<B> {
         for (i, (results, &(_, weight))) in passes.zip(&self.config.dimensions).enumerate() {
             let of_pass = RowSums::of_pass(&self.config, n_queries, n_seqs, results);
             report.loss += f64::from(weight) * of_pass.loss;
-            report.by_inv_temperature += f64::from(weight) * of_pass.by_inv_temperature;
+            report.d_inv_temperature += f64::from(weight) * of_pass.d_inv_temperature;
             if i == 0 {
-                report = LossReport { loss: report.loss, by_inv_temperature: report.by_inv_temperature, ..of_pass };
+                report = LossReport { loss: report.loss, d_inv_temperature: report.d_inv_temperature, ..of_pass };
             }
         }
         report

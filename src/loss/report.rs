@@ -15,7 +15,7 @@ pub struct LossReport {
     /// Pairs of a query and a candidate that were left out as false negatives.
     pub n_false_negatives: usize,
     /// Derivative of the loss by the inverse temperature.
-    pub by_inv_temperature: f64,
+    pub d_inv_temperature: f64,
 }
 
 impl LossConfig {
@@ -45,7 +45,7 @@ pub(super) struct RowSums {
     positive_cosine: f64,
     other_cosines: f64,
     n_others: f64,
-    by_inv_temperature: f64,
+    d_inv_temperature: f64,
 }
 
 impl RowSums {
@@ -54,19 +54,19 @@ impl RowSums {
         for row in stats.chunks_exact(ROW_STATS) {
             sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
-        let [loss, positive_cosine, other_cosines, n_others, by_inv_temperature] = sums;
-        RowSums { loss, positive_cosine, other_cosines, n_others, by_inv_temperature }
+        let [loss, positive_cosine, other_cosines, n_others, d_inv_temperature] = sums;
+        RowSums { loss, positive_cosine, other_cosines, n_others, d_inv_temperature }
     }
 
     /// The report of one number of dimensions.
     pub fn of_pass(config: &LossConfig, n_queries: usize, n_seqs: usize, results: &[f32]) -> LossReport {
         let (forth, back) = results.split_at(ROW_STATS * n_queries);
         let forth = RowSums::new(forth);
-        let (mut loss, mut by_inv_temperature) = (forth.loss, forth.by_inv_temperature);
+        let (mut loss, mut d_inv_temperature) = (forth.loss, forth.d_inv_temperature);
         if config.has_both_sides() {
             let back = RowSums::new(back);
             loss += back.loss;
-            by_inv_temperature += back.by_inv_temperature;
+            d_inv_temperature += back.d_inv_temperature;
         } else {
             loss += back.iter().map(|&loss| f64::from(loss)).sum::<f64>();
         }
@@ -78,7 +78,7 @@ impl RowSums {
             positive_cosine: forth.positive_cosine / n,
             negative_cosine: if forth.n_others > 0.0 { forth.other_cosines / forth.n_others } else { 0.0 },
             n_false_negatives: n_candidates.saturating_sub(forth.n_others as usize),
-            by_inv_temperature: by_inv_temperature / of_terms,
+            d_inv_temperature: d_inv_temperature / of_terms,
         }
     }
 }

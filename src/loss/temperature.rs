@@ -26,10 +26,10 @@ impl LearnedTemperature {
     }
 
     /// One update, given the derivative of the loss by the inverse temperature.
-    pub fn step(&mut self, by_inv_temperature: f64, learning_rate: f64) {
+    pub fn step(&mut self, d_inv_temperature: f64, learning_rate: f64) {
         const BETA1: f64 = 0.9;
         const BETA2: f64 = 0.999;
-        let d = by_inv_temperature * self.log_inverse.exp();
+        let d = d_inv_temperature * self.log_inverse.exp();
         self.updates += 1;
         self.m = BETA1 * self.m + (1.0 - BETA1) * d;
         self.v = BETA2 * self.v + (1.0 - BETA2) * d * d;

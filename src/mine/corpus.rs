@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::catalog::{LangId, Role};
 use crate::data::formats::{Group, Text};
-use crate::data::same::SameAnswer;
+use crate::data::same_answer::SameAnswer;
 use crate::{Error, Result};
 
 /// A candidate: a text that the data has as a positive or negative.
@@ -22,7 +22,7 @@ pub struct Passage {
 
 /// A row of the data. Passages are indices into [`Corpus::passages`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
+pub struct CorpusRow {
     /// Indices into [`Corpus::queries`]: the versions of one question.
     pub queries: Range<usize>,
     /// What answers it.
@@ -46,7 +46,7 @@ pub struct Corpus {
     /// Their texts.
     pub texts: Vec<String>,
     /// In the order of the data.
-    pub rows: Vec<Row>,
+    pub rows: Vec<CorpusRow>,
     /// Queries of all rows.
     pub queries: Vec<String>,
     /// Groups of rows with the most of them that have the same answer.
@@ -99,7 +99,7 @@ struct Reading {
     /// Language, text hash and text of each passage.
     candidates: Vec<(LangId, u64, String)>,
     /// Group of each row, where its label will be.
-    rows: Vec<Row>,
+    rows: Vec<CorpusRow>,
     queries: Vec<String>,
     groups: HashMap<String, u64>,
     /// What tells which groups have the same answer.
@@ -122,7 +122,7 @@ impl Reading {
         });
         let positives = positives.collect::<Result<_>>()?;
         let negatives = row.negatives.into_iter().map(|text| Ok(self.passage(text)?.0)).collect::<Result<_>>()?;
-        self.rows.push(Row { queries: first_query..self.queries.len(), label: group, positives, negatives });
+        self.rows.push(CorpusRow { queries: first_query..self.queries.len(), label: group, positives, negatives });
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! **Candidates** are all passages of the data, positives and negatives. What a row's question is answered by is never
 //! one of them: its own positives, their versions in every language, every passage with an equal text, and those of all
-//! groups that share a text with its group ([`SameAnswer`](crate::data::same::SameAnswer)).
+//! groups that share a text with its group ([`SameAnswer`](crate::data::same_answer::SameAnswer)).
 //!
 //! **Scores.** A passage's score is its cosine with the query. Where a row holds several versions of its question, it is
 //! the mean of their cosines, for in training any of them may meet any passage. A candidate is held against the row's
@@ -23,7 +23,7 @@ mod report;
 mod rules;
 mod select;
 
-pub use corpus::{Corpus, Passage, Row};
+pub use corpus::{Corpus, CorpusRow, Passage};
 pub use input::Input;
 pub use report::MineReport;
 pub use rules::{Languages, Rules, Sampling};

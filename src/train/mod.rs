@@ -197,7 +197,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
             return Err(Error::config("best_metric", message));
         }
-        let sampler = settings.mixture_of(&setup.data.parts())?;
+        let sampler = settings.mixture_of(&setup.data.weighted())?;
         sampler.notes().iter().for_each(|note| say(note));
         let state = first_state(&setup, settings.total_steps(sampler.steps_per_pass()))?;
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);

@@ -83,7 +83,7 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
                     #[inline(always)]
                     || {
                         mask.load(r, scores, 0..n, s);
-                        let row = Row { s, positive: mask.first_positive + r, inv_t, scale: weight * inv_t };
+                        let row = ScoreRow { s, positive: mask.first_positive + r, inv_t, scale: weight * inv_t };
                         stats.copy_from_slice(&row.softmax(d));
                         stats[1] += mask.margin;
                         if let Some(columns) = &columns {
@@ -97,7 +97,7 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
 }
 
 /// A row of scores, masked.
-struct Row<'a> {
+struct ScoreRow<'a> {
     s: &'a [f32],
     positive: usize,
     inv_t: f32,
@@ -105,7 +105,7 @@ struct Row<'a> {
     scale: f32,
 }
 
-impl Row<'_> {
+impl ScoreRow<'_> {
     /// What [`ROW_STATS`] tells, and the gradient in `d`.
     #[inline(always)]
     fn softmax(&self, d: &mut [f32]) -> [f32; ROW_STATS] {
@@ -117,13 +117,13 @@ impl Row<'_> {
         // 1 - softmax of the positive as the sum of the others: no cancellation when it is near 1.
         d[self.positive] = 0.0;
         let others = sum_of(d, |v| v);
-        let by_inv_temperature = sum_of_three(d, s, s, |d, s, _| d * (s - positive)) / total;
+        let d_inv_temperature = sum_of_three(d, s, s, |d, s, _| d * (s - positive)) / total;
         d.iter_mut().for_each(|d| *d *= share);
         d[self.positive] = -others * share;
         let sum = sum_of(s, |v| if v > LEFT_OUT { v } else { 0.0 }) - positive;
         let n_others = sum_of(s, |v| if v > LEFT_OUT { 1.0 } else { 0.0 }) - 1.0;
         let loss = total.ln() + (largest - positive) * self.inv_t;
-        [loss, positive, sum, n_others, by_inv_temperature]
+        [loss, positive, sum, n_others, d_inv_temperature]
     }
 
     /// Adds the columns' gradient to `d`; the derivative by the inverse temperature. `q` is memory of the row's length.

@@ -10,17 +10,17 @@ pub const ATTENTION_ROWS: usize = 128;
 
 /// A place in a block.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Part {
+pub(super) struct Span {
     pub start: usize,
     pub len: usize,
 }
 
 /// Where the parts of a list of segments are.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SegmentParts {
-    pub order: Part,
-    pub starts: Part,
-    pub rows: Part,
+pub(super) struct SegmentSpans {
+    pub order: Span,
+    pub starts: Span,
+    pub rows: Span,
 }
 
 /// Where the parts of a chunk are.
@@ -29,15 +29,15 @@ pub(super) struct Chunk {
     /// Its first sequence's place in the batch.
     pub first_seq: usize,
     pub max_seqlen: usize,
-    pub ids: Part,
-    pub positions: Part,
-    pub cu_seqlens: Part,
-    pub global_rows: Part,
-    pub work: Part,
+    pub ids: Span,
+    pub positions: Span,
+    pub cu_seqlens: Span,
+    pub global_rows: Span,
+    pub work: Span,
     /// In [`PackedLayout::work_lens`].
-    pub work_lens: Part,
+    pub work_lens: Span,
     /// Of the tables of words, positions and types.
-    pub segments: [SegmentParts; 3],
+    pub segments: [SegmentSpans; 3],
 }
 
 /// Where everything is in a block: what stays on the host when the block goes to the device.
@@ -45,9 +45,9 @@ pub(super) struct Chunk {
 pub(super) struct PackedLayout {
     /// Integers of the block.
     pub len: usize,
-    pub unique_ids: Part,
+    pub unique_ids: Span,
     /// Places, labels and rejected passages.
-    pub pairing: [Part; 3],
+    pub pairing: [Span; 3],
     pub chunks: Vec<Chunk>,
     pub work_lens: Vec<i32>,
 }
@@ -81,7 +81,7 @@ impl PackedHost {
         self.block.clear();
         self.layout.chunks.clear();
         self.layout.work_lens.clear();
-        self.layout.unique_ids = Part::default();
+        self.layout.unique_ids = Span::default();
         self.layout.pairing = Default::default();
         let Some(ids) = ids else { return };
         self.block.extend_from_slice(ids);
@@ -92,7 +92,7 @@ impl PackedHost {
         for (row, &id) in (0..).zip(&self.block) {
             self.row_of_id[id as usize] = row;
         }
-        self.layout.unique_ids = Part { start: 0, len: self.block.len() };
+        self.layout.unique_ids = Span { start: 0, len: self.block.len() };
     }
 
     /// Adds the next chunk: `ids` of its tokens, and where in the batch each of its sequences starts and the last one
@@ -115,7 +115,7 @@ impl PackedHost {
             cu_seqlens: push(block, cu_seqlens.iter().map(|at| at - first)),
             global_rows: push(block, first..first + ids.len() as i32),
             work: push_with(block, |block| attention_work(cu_seqlens, block, work_lens)),
-            work_lens: Part { start: work_start, len: work_lens.len() - work_start },
+            work_lens: Span { start: work_start, len: work_lens.len() - work_start },
             segments: Default::default(),
         };
         if self.layout.unique_ids.len > 0 {
@@ -151,14 +151,14 @@ impl PackedHost {
 }
 
 /// Adds what `f` adds to `block`, at the next place where a part may begin.
-fn push_with(block: &mut Vec<i32>, f: impl FnOnce(&mut Vec<i32>)) -> Part {
+fn push_with(block: &mut Vec<i32>, f: impl FnOnce(&mut Vec<i32>)) -> Span {
     block.resize(block.len().next_multiple_of(ALIGNMENT), 0);
     let start = block.len();
     f(block);
-    Part { start, len: block.len() - start }
+    Span { start, len: block.len() - start }
 }
 
-fn push(block: &mut Vec<i32>, values: impl Iterator<Item = i32>) -> Part {
+fn push(block: &mut Vec<i32>, values: impl Iterator<Item = i32>) -> Span {
     push_with(block, |block| block.extend(values))
 }
 
@@ -168,7 +168,7 @@ fn push_segments(
     ends: &mut Vec<i32>,
     n_rows: usize,
     rows: impl Iterator<Item = i32> + Clone,
-) -> SegmentParts {
+) -> SegmentSpans {
     // A counting sort: first where each row's tokens begin, then each token goes to the place behind the one before it.
     ends.clear();
     ends.resize(n_rows, 0);
@@ -186,7 +186,7 @@ fn push_segments(
     // Now a row's tokens end where the next row's begin.
     let ranges = || ends.iter().scan(0, |start, &end| Some((std::mem::replace(start, end), end)));
     let taken = || (0..).zip(ranges()).filter(|(_, (start, end))| start < end);
-    SegmentParts {
+    SegmentSpans {
         order,
         starts: push(block, taken().map(|(_, (start, _))| start).chain([n_tokens])),
         rows: push(block, taken().map(|(row, _)| row)),

@@ -47,7 +47,7 @@ pub struct MixtureConfig {
 
 /// A dataset of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
+pub struct WeightedDataset<'a> {
     /// What messages call it.
     pub name: &'a str,
     /// Its groups. All datasets of a run have the same languages, whether they use them or not.
@@ -85,18 +85,18 @@ enum Use {
 }
 
 impl Mixture {
-    /// A run's batches from `parts`. From one dataset they are what its [`Sampler`] draws.
+    /// A run's batches from `datasets`. From one dataset they are what its [`Sampler`] draws.
     ///
     /// # Errors
     /// As [`Sampler::new`], with the dataset's name; no dataset at all.
-    pub fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
+    pub fn new(datasets: &[WeightedDataset], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
         mixing.check()?;
         let mut notes = Vec::new();
-        let how = match parts {
+        let how = match datasets {
             [] => return Err(Error::config("data", "is missing; name a dataset")),
             [one] => How::One(Sampler::new(one.catalog, config)?),
-            _ if mixing.batches == DatasetBatches::Mixed => How::Mixed(Mixed::new(parts, config, mixing)?),
-            _ => How::Homogeneous(Homogeneous::new(parts, config, mixing, &mut notes)?),
+            _ if mixing.batches == DatasetBatches::Mixed => How::Mixed(Mixed::new(datasets, config, mixing)?),
+            _ => How::Homogeneous(Homogeneous::new(datasets, config, mixing, &mut notes)?),
         };
         let n_groups = match &how {
             How::One(sampler) => sampler.n_groups(),
@@ -132,20 +132,26 @@ impl Mixture {
 }
 
 impl Homogeneous {
-    fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig, notes: &mut Vec<String>) -> Result<Self> {
-        let mut samplers = Vec::with_capacity(parts.len());
-        for (part, number) in parts.iter().zip(0..) {
+    fn new(
+        datasets: &[WeightedDataset],
+        config: &SamplerConfig,
+        mixing: &MixtureConfig,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let mut samplers = Vec::with_capacity(datasets.len());
+        for (dataset, number) in datasets.iter().zip(0..) {
             let seed = hash(&[config.seed, Use::Dataset as u64, number]);
             let mut own = SamplerConfig { seed, ..config.clone() };
-            if let Some((mode, lack)) = only_mode(part.catalog, config) {
-                notes.push(format!("dataset {:?} has no {lack}: its batches are all {mode}", part.name));
+            if let Some((mode, lack)) = only_mode(dataset.catalog, config) {
+                notes.push(format!("dataset {:?} has no {lack}: its batches are all {mode}", dataset.name));
                 own.mode = mode;
             }
-            samplers.push(Sampler::new(part.catalog, &own).map_err(|error| about(part, error))?);
+            samplers.push(Sampler::new(dataset.catalog, &own).map_err(|error| about(dataset, error))?);
         }
-        let weights = parts.iter().zip(&samplers).map(|(part, sampler)| mixing.weigh(part.weight, sampler.n_groups()));
+        let weights =
+            datasets.iter().zip(&samplers).map(|(dataset, sampler)| mixing.weigh(dataset.weight, sampler.n_groups()));
         let shares = Shares::new(&weights.collect::<Vec<_>>(), mixing, config.seed, 0);
-        Ok(Homogeneous { shares, samplers, first_groups: first_groups(parts) })
+        Ok(Homogeneous { shares, samplers, first_groups: first_groups(datasets) })
     }
 
     fn batch(&self, step: u64) -> SampledBatch {
@@ -223,23 +229,23 @@ impl Shares {
 }
 
 /// The number of each dataset's first group.
-pub(super) fn first_groups(parts: &[Part]) -> Vec<u64> {
+pub(super) fn first_groups(datasets: &[WeightedDataset]) -> Vec<u64> {
     let mut next = 0;
-    let mut first = |part: &Part| {
-        next += part.catalog.n_groups();
-        next - part.catalog.n_groups()
+    let mut first = |dataset: &WeightedDataset| {
+        next += dataset.catalog.n_groups();
+        next - dataset.catalog.n_groups()
     };
-    parts.iter().map(&mut first).collect()
+    datasets.iter().map(&mut first).collect()
 }
 
 /// `error`, and which dataset it is about.
-fn about(part: &Part, error: Error) -> Error {
+fn about(dataset: &WeightedDataset, error: Error) -> Error {
     match error {
         Error::Config { key, message } if key == "mode" => {
             let way_out = "or dataset_batches = \"mixed\", where others serve such batches";
-            Error::config(key, format!("dataset {:?}: {message}, {way_out}", part.name))
+            Error::config(key, format!("dataset {:?}: {message}, {way_out}", dataset.name))
         }
-        Error::Config { key, message } => Error::config(key, format!("dataset {:?}: {message}", part.name)),
+        Error::Config { key, message } => Error::config(key, format!("dataset {:?}: {message}", dataset.name)),
         other => other,
     }
 }

@@ -33,7 +33,7 @@ mod refusal;
 mod turns;
 
 pub use config::{BatchMode, LangSampling, SamplerConfig};
-pub use mixture::{DatasetBatches, DatasetSampling, Mixture, MixtureConfig, Part};
+pub use mixture::{DatasetBatches, DatasetSampling, Mixture, MixtureConfig, WeightedDataset};
 
 use crate::Result;
 use crate::data::catalog::{Catalog, Class, LangId};
@@ -67,7 +67,7 @@ impl BatchKind {
 
 /// One row of a batch: a group and the languages in which it is shown this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Row {
+pub struct BatchRow {
     /// The group; no other row of the batch has the same.
     pub group: u64,
     /// The group has a query in this language.
@@ -86,11 +86,11 @@ pub struct SampledBatch {
     /// The dataset that all rows are from, where a run has more than one and does not mix them.
     pub dataset: Option<usize>,
     /// `batch_size` rows of as many different groups.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BatchRow>,
 }
 
 /// One kind of batch and the set of groups that it draws from.
-struct Stream {
+struct BatchStream {
     kind: BatchKind,
     /// Index into [`Sampler::sets`].
     set: usize,
@@ -111,7 +111,7 @@ pub struct Sampler {
     classes: ClassIndex,
     weights: LangWeights,
     /// Monolingual streams in order of language, then the mixed or cross-lingual one if the mode has one.
-    streams: Vec<Stream>,
+    streams: Vec<BatchStream>,
     sets: Vec<SharedSet>,
     turns: Turns,
 }
@@ -173,7 +173,7 @@ impl Sampler {
             self.sets.len() - 1
         });
         self.sets[set].serves[self.streams.len()] = true;
-        self.streams.push(Stream { kind, set });
+        self.streams.push(BatchStream { kind, set });
     }
 
     /// The batch of `step` (0 is the first). The same for every call, in whatever order the calls come.
@@ -186,11 +186,11 @@ impl Sampler {
         SampledBatch { kind: stream.kind, dataset: None, rows }
     }
 
-    fn row(&self, kind: BatchKind, step: u64, row: u64, group: u64) -> Row {
+    fn row(&self, kind: BatchKind, step: u64, row: u64, group: u64) -> BatchRow {
         let bits = |purpose: Use| hash(&[self.seed, purpose as u64, step, row]);
         let class = self.classes.class_of(group);
         let (query_lang, passage_lang) = self.weights.draw_langs(kind, class, bits(Use::Language));
-        Row { group, query_lang, passage_lang, pick: bits(Use::Pick) }
+        BatchRow { group, query_lang, passage_lang, pick: bits(Use::Pick) }
     }
 
     /// How many groups can be drawn at all. The others lack the languages that the mode needs.

@@ -5,7 +5,7 @@
 //! sentence answers both of them, although it is in one group's row only and its text is like neither. One text of many
 //! is no reason: the Thai versions of two sentences may be one that holds both. Groups are joined if they share half of
 //! the queries, or of the positives, of the one that has fewer. (Rows of a batch that meet with the same text are held
-//! to say the same there, whatever their groups. And `hbt mine` takes any shared text for a reason, see `data/same.rs`:
+//! to say the same there, whatever their groups. And `hbt mine` takes any shared text for a reason, see `data/same_answer.rs`:
 //! it can spare candidates.)
 //!
 //! A label is a hash of all positives of the joined groups: it depends on the texts alone, not on where they are in the
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use super::file::TextRecord;
 use crate::data::catalog::Role;
-use crate::data::union::Union;
+use crate::data::union_find::UnionFind;
 use crate::random;
 
 /// The labels of all texts.
@@ -43,7 +43,7 @@ impl Labels {
             hashes.dedup();
             hashes
         };
-        let mut union = Union::new(n_groups);
+        let mut union = UnionFind::new(n_groups);
         join_like(&mut union, &hashes(Role::Query));
         let positives = hashes(Role::Positive);
         join_like(&mut union, &positives);
@@ -75,7 +75,7 @@ impl Labels {
 const MOST_PAIRWISE: usize = 32;
 
 /// Joins groups that share half of the texts of the one with fewer. `texts` are hashes and groups, ascending, none twice.
-fn join_like(union: &mut Union, texts: &[(u64, u32)]) {
+fn join_like(union: &mut UnionFind, texts: &[(u64, u32)]) {
     let mut n_texts: HashMap<u32, usize> = HashMap::new();
     texts.iter().for_each(|(_, group)| *n_texts.entry(*group).or_default() += 1);
     let mut pairs: Vec<(u32, u32)> = Vec::new();

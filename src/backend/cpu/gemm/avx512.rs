@@ -7,7 +7,7 @@
 //! roundings of the processor: expect f32 accuracy, not the bits of another machine.
 
 use super::super::element::{Matrix, Start};
-use super::blocked::{self, Kernel, Line, Rows, Shape, Target};
+use super::blocked::{self, Kernel, Line, OperandRows, Shape, Target};
 use super::pack::Source;
 use crate::backend::Element;
 use half::bf16;
@@ -68,7 +68,7 @@ impl Kernel for DotPairs {
         unsafe { Source::rows(a).pack::<ROWS>(first, pairs, out.as_chunks_mut().0, panel_len) };
     }
 
-    unsafe fn call<C: Element>(self, pairs: usize, rows: Rows, b: *const Line, target: Target<C>) {
+    unsafe fn call<C: Element>(self, pairs: usize, rows: OperandRows, b: *const Line, target: Target<C>) {
         // SAFETY: the caller's promise; the processor has the instructions.
         unsafe {
             match rows.step {
@@ -85,7 +85,7 @@ impl Kernel for DotPairs {
 /// As [`Kernel::call`], and the processor must have the instructions.
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn kernel<C: Element, const STEP: usize>(pairs: usize, rows: Rows, b: *const Line, target: Target<C>) {
+unsafe fn kernel<C: Element, const STEP: usize>(pairs: usize, rows: OperandRows, b: *const Line, target: Target<C>) {
     // SAFETY: the caller's promise.
     unsafe {
         match target.columns.div_ceil(16) {
@@ -104,7 +104,7 @@ unsafe fn kernel<C: Element, const STEP: usize>(pairs: usize, rows: Rows, b: *co
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn narrow_kernel<C: Element, const STEP: usize, const N: usize>(
     pairs: usize,
-    rows: Rows,
+    rows: OperandRows,
     b: *const Line,
     target: Target<C>,
 ) {

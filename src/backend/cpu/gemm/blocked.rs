@@ -76,7 +76,7 @@ pub trait Kernel: Copy + Send + Sync {
     /// rows of [`Shape::columns`] lanes of `b`; `target` for `rows.n` rows of `target.columns` elements, and its
     /// `partial` where there are several blocks.
     #[allow(unsafe_code)]
-    unsafe fn call<C: Element>(self, len: usize, rows: Rows, b: *const Line, target: Target<C>);
+    unsafe fn call<C: Element>(self, len: usize, rows: OperandRows, b: *const Line, target: Target<C>);
 }
 
 /// The first `lines` of a buffer that grows as needed.
@@ -89,7 +89,7 @@ fn sized(buffer: &mut Vec<Line>, lines: usize) -> &mut [Line] {
 
 /// How a product is cut. Depends on the kernel, the result's shape and the layout of `a`, on nothing else.
 #[derive(Clone, Copy)]
-struct Plan {
+struct Blocking {
     shape: Shape,
     m: usize,
     n: usize,
@@ -102,7 +102,7 @@ struct Plan {
     column_tiles: usize,
 }
 
-impl Plan {
+impl Blocking {
     fn new<K: Kernel>(kernel: K, a: &Matrix<K::In>, n: usize) -> Self {
         let (shape, m, len) = (kernel.shape(), a.rows, a.columns.div_ceil(K::DEPTH));
         // The last lane of a row that does not fill it would reach into the next row.
@@ -112,7 +112,7 @@ impl Plan {
         let column_tiles = n.div_ceil(shape.columns).div_ceil(tile_columns);
         // Each row of tiles reads all of `b`, so there are no more of them than balance asks for.
         let balance = BALANCE >> column_tiles.trailing_zeros().min(BALANCE.trailing_zeros());
-        Plan {
+        Blocking {
             shape,
             m,
             n,
@@ -192,19 +192,19 @@ pub fn multiply<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>
 /// [`multiply`] by all of `k` at once.
 #[allow(unsafe_code)]
 fn multiply_part<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>, a: Matrix<K::In>, b: Matrix<K::In>) {
-    let plan = Plan::new(kernel, &a, b.columns);
-    let parallel = plan.m * plan.n * a.columns > SERIAL;
+    let blocking = Blocking::new(kernel, &a, b.columns);
+    let parallel = blocking.m * blocking.n * a.columns > SERIAL;
     let mut buffer = PACKED_B.take();
-    let packed = sized(&mut buffer, plan.blocks() * plan.packed_panels() * plan.panel_lines());
-    pack_b(kernel, plan, &b, packed, parallel);
-    let task = Task { kernel, plan, start, a, b: packed, out: Output(out.as_mut_ptr()) };
+    let packed = sized(&mut buffer, blocking.blocks() * blocking.packed_panels() * blocking.panel_lines());
+    pack_b(kernel, blocking, &b, packed, parallel);
+    let task = Task { kernel, blocking, start, a, b: packed, out: Output(out.as_mut_ptr()) };
     let tile = |index| {
         let mut scratch = SCRATCH.take();
         // SAFETY: the sizes were asserted, and every tile is computed once.
         unsafe { task.tile(index, &mut scratch) };
         SCRATCH.set(scratch);
     };
-    let tiles = 0..plan.row_tiles * plan.column_tiles;
+    let tiles = 0..blocking.row_tiles * blocking.column_tiles;
     if parallel {
         tiles.into_par_iter().with_max_len(1).for_each(tile);
     } else {
@@ -214,15 +214,15 @@ fn multiply_part<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C
 }
 
 /// Packs all of `b`: blocks of `k`, in them panels of columns, in them lanes of `k`.
-fn pack_b<K: Kernel>(kernel: K, plan: Plan, b: &Matrix<K::In>, packed: &mut [Line], parallel: bool) {
-    let strips = plan.packed_panels() / plan.shape.strip;
+fn pack_b<K: Kernel>(kernel: K, blocking: Blocking, b: &Matrix<K::In>, packed: &mut [Line], parallel: bool) {
+    let strips = blocking.packed_panels() / blocking.shape.strip;
     let strip = |(index, out): (usize, &mut [Line])| {
-        let (block, first) = (index / strips, index % strips * plan.shape.strip);
-        let panels = plan.shape.strip.min(plan.column_panels() - first);
-        let out = lanes(&mut out[..panels * plan.panel_lines()]);
-        kernel.pack_columns(b, first * plan.shape.columns, plan.block(block), out, plan.block);
+        let (block, first) = (index / strips, index % strips * blocking.shape.strip);
+        let panels = blocking.shape.strip.min(blocking.column_panels() - first);
+        let out = lanes(&mut out[..panels * blocking.panel_lines()]);
+        kernel.pack_columns(b, first * blocking.shape.columns, blocking.block(block), out, blocking.block);
     };
-    let len = plan.shape.strip * plan.panel_lines();
+    let len = blocking.shape.strip * blocking.panel_lines();
     if parallel {
         packed.par_chunks_mut(len).enumerate().for_each(strip);
     } else {
@@ -234,7 +234,7 @@ fn pack_b<K: Kernel>(kernel: K, plan: Plan, b: &Matrix<K::In>, packed: &mut [Lin
 #[derive(Clone, Copy)]
 struct Task<'a, K: Kernel, C> {
     kernel: K,
-    plan: Plan,
+    blocking: Blocking,
     start: Start<'a, C>,
     a: Matrix<'a, K::In>,
     b: &'a [Line],
@@ -243,7 +243,7 @@ struct Task<'a, K: Kernel, C> {
 
 /// Where the kernel finds its rows of `a`.
 #[derive(Clone, Copy)]
-pub struct Rows {
+pub struct OperandRows {
     /// The first lane of the first row.
     pub first: *const u8,
     /// Bytes from row to row.
@@ -280,25 +280,30 @@ impl<K: Kernel, C: Element> Task<'_, K, C> {
     /// # Safety
     /// Sizes must fit, and no tile may be computed by two threads at once.
     unsafe fn tile(&self, index: usize, (packed_a, partial): &mut (Vec<Line>, Vec<Line>)) {
-        let (plan, Shape { rows, columns, .. }) = (self.plan, self.plan.shape);
-        let (row_panels, column_panels) = plan.tile(index);
-        let cells = if plan.blocks() > 1 { row_panels.len() * column_panels.len() } else { 0 };
+        let (blocking, Shape { rows, columns, .. }) = (self.blocking, self.blocking.shape);
+        let (row_panels, column_panels) = blocking.tile(index);
+        let cells = if blocking.blocks() > 1 { row_panels.len() * column_panels.len() } else { 0 };
         let partial = sized(partial, cells * rows * columns / 16).as_mut_ptr().cast::<f32>();
-        for block in 0..plan.blocks() {
-            let k = plan.block(block);
+        for block in 0..blocking.blocks() {
+            let k = blocking.block(block);
             let packed = self.pack_rows(row_panels.clone(), k.clone(), packed_a);
             for (q, column_panel) in column_panels.clone().enumerate() {
-                let b = &self.b[(block * plan.packed_panels() + column_panel) * plan.panel_lines()..];
+                let b = &self.b[(block * blocking.packed_panels() + column_panel) * blocking.panel_lines()..];
                 for (p, row_panel) in row_panels.clone().enumerate() {
                     let row = row_panel * rows;
-                    let n = rows.min(plan.m - row);
+                    let n = rows.min(blocking.m - row);
                     let mut target = self.target(row, column_panel * columns, block);
                     target.partial = partial.wrapping_add((q * row_panels.len() + p) * rows * columns);
-                    let rows = if plan.in_place {
+                    let rows = if blocking.in_place {
                         let first = self.a.data.as_ptr().wrapping_add(row * self.a.row_stride + K::DEPTH * k.start);
-                        Rows { first: first.cast(), stride: size_of::<K::In>() * self.a.row_stride, step: 4, n }
+                        OperandRows { first: first.cast(), stride: size_of::<K::In>() * self.a.row_stride, step: 4, n }
                     } else {
-                        Rows { first: packed[p * rows * k.len()..].as_ptr().cast(), stride: 4, step: 4 * rows, n }
+                        OperandRows {
+                            first: packed[p * rows * k.len()..].as_ptr().cast(),
+                            stride: 4,
+                            step: 4 * rows,
+                            n,
+                        }
                     };
                     // SAFETY: `rows` are rows of `a` from this block on, or their packed copies; `b` is a whole panel;
                     // `target` stays within `out`, and within this tile's part of it.
@@ -310,10 +315,10 @@ impl<K: Kernel, C: Element> Task<'_, K, C> {
 
     /// Panels of packed rows, one after the other; nothing where rows are read in place.
     fn pack_rows<'b>(&self, panels: Range<usize>, k: Range<usize>, buffer: &'b mut Vec<Line>) -> &'b [u32] {
-        if self.plan.in_place {
+        if self.blocking.in_place {
             return &[];
         }
-        let rows = self.plan.shape.rows;
+        let rows = self.blocking.shape.rows;
         let used = panels.len() * rows * k.len();
         let packed = &mut lanes(sized(buffer, used.div_ceil(16)))[..used];
         self.kernel.pack_rows(&self.a, panels.start * rows, k, packed);
@@ -322,7 +327,7 @@ impl<K: Kernel, C: Element> Task<'_, K, C> {
 
     /// Where the sums of the kernel call at `row` and `column` go.
     fn target(&self, row: usize, column: usize, block: usize) -> Target<C> {
-        let n = self.plan.n;
+        let n = self.blocking.n;
         let out = self.out.0.wrapping_add(row * n + column);
         let (addend, addend_stride) = match self.start {
             Start::Zero => (std::ptr::null(), 0),
@@ -332,12 +337,12 @@ impl<K: Kernel, C: Element> Task<'_, K, C> {
         Target {
             out,
             stride: n,
-            columns: self.plan.shape.columns.min(n - column),
+            columns: self.blocking.shape.columns.min(n - column),
             addend,
             addend_stride,
             partial: std::ptr::null_mut(),
             is_first_block: block == 0,
-            is_last_block: block + 1 == self.plan.blocks(),
+            is_last_block: block + 1 == self.blocking.blocks(),
         }
     }
 }

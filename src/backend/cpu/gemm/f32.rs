@@ -6,7 +6,7 @@
 
 use super::super::element::{Matrix, Start};
 use super::super::instructions::arch;
-use super::blocked::{self, Kernel, Line, Rows, Shape, Target};
+use super::blocked::{self, Kernel, Line, OperandRows, Shape, Target};
 use crate::backend::Element;
 use pulp::{Arch, Simd, WithSimd};
 use std::array::from_fn;
@@ -113,7 +113,7 @@ impl Kernel for MultiplyAdd {
     }
 
     #[inline(always)]
-    unsafe fn call<C: Element>(self, len: usize, rows: Rows, b: *const Line, target: Target<C>) {
+    unsafe fn call<C: Element>(self, len: usize, rows: OperandRows, b: *const Line, target: Target<C>) {
         self.arch.dispatch(Call { len, rows, b: b.cast(), target });
     }
 }
@@ -238,7 +238,7 @@ fn prefetch<T>(from: *const T, len: usize) {
 /// One call; see [`Kernel::call`], whose promise is made by whoever makes one.
 struct Call<C> {
     len: usize,
-    rows: Rows,
+    rows: OperandRows,
     b: *const f32,
     target: Target<C>,
 }

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use super::catalog::Role;
-use super::union::Union;
+use super::union_find::UnionFind;
 
 /// The groups of a data set, sorted by their answers.
 pub struct SameAnswer {
@@ -28,7 +28,7 @@ impl SameAnswer {
     /// # Panics
     /// When a group is not below `n_groups`.
     pub fn new(n_groups: u64, texts: impl IntoIterator<Item = (u64, Role, u64)>) -> Self {
-        let mut sets = Union::new(n_groups as usize);
+        let mut sets = UnionFind::new(n_groups as usize);
         let mut first_with: HashMap<u64, u64> = HashMap::new();
         for (group, role, hash) in texts {
             assert!(group < n_groups, "group {group} of {n_groups}");

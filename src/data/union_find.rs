@@ -1,16 +1,16 @@
 //! Sets that are joined one with another: union-find.
 
 /// A partition of `0..n`, at first into sets of one.
-pub(super) struct Union {
+pub(super) struct UnionFind {
     /// Another member of the same set, or itself: the one that stands for the set.
     parents: Vec<u32>,
 }
 
-impl Union {
+impl UnionFind {
     /// Every member by itself; at most 2^32 of them.
     pub(super) fn new(n: usize) -> Self {
         assert!(u32::try_from(n).is_ok(), "more than 4,294,967,295 members");
-        Union { parents: (0..n as u32).collect() }
+        UnionFind { parents: (0..n as u32).collect() }
     }
 
     /// The member that stands for the set that `member` is in: its least.
