@@ -1,4 +1,4 @@
-//! What the machine can do, measured in the same run as what is compared with it.
+//! The machine's limits, measured in the same run as the benchmarks that are compared with them.
 
 use super::gemm::{Product, ProductKind, Shape};
 use super::inputs::tensor;
@@ -12,7 +12,7 @@ const GEMM_SIZE: usize = 4096;
 /// Elements of the large copy: 256 MiB, more than most caches hold.
 const COPY_SHAPE: [usize; 2] = [1 << 12, 1 << 14];
 
-/// The fastest that this backend has done two things whose work is beyond doubt.
+/// Best rates that this backend reached in two tasks whose work is beyond doubt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ceilings {
     /// FLOP/s of a product of two 4096 x 4096 matrices in the backend's element type.
@@ -31,8 +31,8 @@ impl Ceilings {
     }
 }
 
-/// Measures the ceilings again and again while other things are measured: a machine with other work is slower at some
-/// times than at others, and its ceiling is what it can do at its best.
+/// Measures the ceilings again and again between other measurements: a machine with other work is slower at some times
+/// than at others, and its ceiling is the best that it can do.
 pub struct CeilingMeter<'a, B: Backend> {
     gemm: Product<'a, B>,
     gemm_work: Work,

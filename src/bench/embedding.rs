@@ -1,4 +1,4 @@
-//! The embedding block over the MiniLM step's 8,192 tokens with multilingual-E5-small's table, and the table's gradient.
+//! The embedding block over the MiniLM step's 8,192 tokens with multilingual-E5-small's embeddings, and their gradient.
 
 use super::inputs::{HIDDEN, LARGE_VOCABULARY, all_near, host, packed, passes, samples, tensor, zipf_token_ids};
 use super::layer_norm::{check_norm_gradients, normalized, normalized_backward};
@@ -13,12 +13,13 @@ const LENGTHS: [usize; 64] = [128; 64];
 const N_TOKENS: usize = 64 * 128;
 const MAX_POSITIONS: usize = 512;
 const EPS: f32 = 1e-12;
-/// Rows that are computed again.
+/// Number of rows checked.
 const SAMPLES: usize = 40;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let statistics = 2 * N_TOKENS;
-    // Word rows in, sum and result out, with three indices a token; the positions' and the type's rows stay in cache.
+    // Word rows in, sum and result out, with three indices a token; rows of positions and of the type stay in the
+    // cache.
     let forward = passes::<B::E>(3 * N_TOKENS * HIDDEN, statistics + 3 * N_TOKENS);
     let backward = passes::<B::E>(3 * N_TOKENS * HIDDEN, statistics + 4 * HIDDEN);
     vec![
@@ -161,7 +162,7 @@ pub fn segment_sum_benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     vec![Benchmark::new(Op::SegmentSum, shape, work, |b| Ok(Box::new(Segment::new(b)?)))]
 }
 
-/// The tokens of a batch by their id: some ids have hundreds, most have one.
+/// The tokens of a batch by their id: some ids have hundreds of tokens, most have one.
 struct TokensByRow(Vec<Vec<i32>>);
 
 impl TokensByRow {
@@ -177,7 +178,7 @@ impl TokensByRow {
 struct Segment<'a, B: Backend> {
     backend: &'a B,
     rows: TokensByRow,
-    /// Tokens in the order of their rows, where each row's begin, and the rows.
+    /// Tokens in the order of their rows, the start of each row's tokens, and the rows.
     segments: [Tensor<B, i32>; 3],
     /// `(T, H)`
     x: Tensor<B, B::E>,

@@ -9,7 +9,7 @@ use crate::backend::{Backend, Element, Gemm, Tensor};
 const TOKENS: usize = 2600;
 /// (inputs, outputs) of the linear layers: query, key and value; attention output; the feed-forward network's two.
 const LAYERS: [(usize, usize); 4] = [(384, 1152), (384, 384), (384, 1536), (1536, 384)];
-/// Elements of a result that are computed again.
+/// Number of elements checked.
 const SAMPLES: usize = 1000;
 
 /// Which of the factors is transposed.
@@ -61,7 +61,7 @@ impl Shape {
         format!("{kind}/{}x{}x{}", self.m, self.n, self.k)
     }
 
-    /// For factors of type `E`.
+    /// Work with factors of type `E`.
     pub fn work<E: Element>(&self) -> Work {
         let Shape { kind, m, n, k } = *self;
         let out = if kind == ProductKind::Tn { size_of::<f32>() } else { size_of::<E>() };

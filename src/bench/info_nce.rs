@@ -7,10 +7,10 @@ use crate::backend::{Backend, Candidates, InfoNceRows, Ints, ROW_STATS, Tensor};
 
 const ROWS: usize = 1024;
 const CANDIDATES: usize = 8192;
-/// Column of row 0's positive, as of a chunk in the middle of a batch.
+/// Column of row 0's positive: that of a chunk in the middle of a batch.
 const FIRST_POSITIVE: usize = 3 * ROWS;
 const INV_TEMPERATURE: f32 = 20.0;
-/// Rows that are computed again.
+/// Number of rows checked.
 const SAMPLES: usize = 10;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
@@ -23,7 +23,7 @@ struct RowsCase<'a, B: Backend> {
     /// `(R, N)`
     scores: Tensor<B, f32>,
     d_scores: Tensor<B, B::E>,
-    /// `(N,)`, none twice.
+    /// `(N,)`, all different.
     labels: Tensor<B, i32>,
     /// `(R, ROW_STATS)`
     stats: Tensor<B, f32>,
