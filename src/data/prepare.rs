@@ -46,30 +46,30 @@ pub struct Lengths {
     pub median: u32,
     /// The shortest length that 95 % of the texts do not exceed.
     pub p95: u32,
-    /// Greatest length.
+    /// Longest length.
     pub max: u32,
-    /// Texts longer than the maximum length, which were truncated.
+    /// Number of texts longer than the maximum length, which were truncated.
     pub n_truncated: u64,
 }
 
-/// How many groups can serve each pair of query language and passage language.
+/// Number of groups that can serve each pair of query language and passage language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directions {
-    /// In the order of rows and columns.
+    /// Languages, in the order of rows and columns.
     pub languages: Vec<String>,
     /// `n_groups[q][p]`: groups with a query in language `q` and a positive in language `p`.
     pub n_groups: Vec<Vec<u64>>,
 }
 
-/// Texts of one role that occur in more than one group. Two groups of one text in a batch are each other's
-/// negatives: many of them blunt training.
+/// Texts of one role that occur in more than one group. If two groups with one text meet in a batch, the text is taken
+/// for its own negative; many such texts make training less effective.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicates {
-    /// What the texts are to their groups.
+    /// Role of the texts.
     pub role: Role,
-    /// Different texts that more than one group has.
+    /// Number of different texts that more than one group has.
     pub n_texts: u64,
-    /// Groups that have such a text.
+    /// Number of groups with such a text.
     pub n_groups: u64,
 }
 

@@ -1,14 +1,15 @@
-//! What a step's results say.
+//! The report of a step's loss.
 
 use super::LossConfig;
 use crate::backend::ROW_STATS;
 
-/// What a step's loss was. Sums of f32 values in f64.
+/// The loss of a step and related figures: sums of f32 values in f64.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossReport {
-    /// Mean over the queries (and over both directions, if symmetric); of several numbers of dimensions the weighted sum.
+    /// Mean over the queries (and over both directions, if symmetric); with several numbers of dimensions the weighted
+    /// sum.
     pub loss: f64,
-    /// Mean cosine of the queries with their positives, in the most dimensions.
+    /// Mean cosine of the queries with their positives, in the largest number of dimensions.
     pub positive_cosine: f64,
     /// Mean cosine of the queries with all other candidates that are not left out.
     pub negative_cosine: f64,
@@ -19,18 +20,18 @@ pub struct LossReport {
 }
 
 impl LossConfig {
-    /// How many results a batch of `n_queries` queries has, in one number of dimensions.
+    /// Number of results of a batch of `n_queries` queries, for one number of dimensions.
     pub(super) fn n_results(&self, n_queries: usize) -> usize {
         let of_columns = match (self.symmetric, self.has_both_sides()) {
             (false, _) => 0,
-            // A loss a column.
+            // One loss per column.
             (true, false) => n_queries,
             (true, true) => ROW_STATS * n_queries,
         };
         ROW_STATS * n_queries + of_columns
     }
 
-    /// Candidates that a query has besides its positive when none is left out.
+    /// Number of candidates that a query has besides its positive if none is left out.
     fn n_candidates(&self, n_queries: usize, n_seqs: usize) -> usize {
         let of_positives = if self.in_batch_negatives { n_queries - 1 } else { 0 };
         let of_queries = if self.query_negatives { n_queries - 1 } else { 0 };

@@ -1,10 +1,11 @@
-//! Batches whose rows are of several datasets.
+//! Batches with rows from several datasets.
 //!
-//! As in a [`Sampler`](super::Sampler), streams (kinds of batches) take turns. The rows of a stream's batches are shared
-//! out among the datasets that have groups for it: each has a fixed number of rows in every batch, the whole part of its
-//! share, and for the few rows left the datasets are drawn in stratified turns. So a dataset of one row in a thousand has
-//! its row in one batch of ten, and how many rows a dataset gave before a step has a closed form. Each dataset goes
-//! through its groups in passes, from where its last rows ended, and gives no group twice to a batch.
+//! As in a [`Sampler`](super::Sampler), streams (kinds of batches) take turns. The rows of a stream's batches are
+//! shared out among the datasets that have groups for it: each has a fixed number of rows in every batch, the integer
+//! part of its share, and for the few remaining rows the datasets are drawn in stratified turns. So with batches of 100
+//! rows, a dataset with a share of one row in a thousand has a row in one batch of ten, and the number of rows that a
+//! dataset gave before a step has a closed form. Each dataset goes through its groups in passes, from where its last
+//! rows ended, and gives no group twice to a batch.
 
 use super::group_set::{ClassIndex, GroupSet, union_len};
 use super::languages::LangWeights;
@@ -16,14 +17,14 @@ use crate::data::catalog::Catalog;
 use crate::random::hash;
 use crate::{Error, Result};
 
-/// Shares of a row that are nothing but rounding.
+/// Smaller shares of a row are rounding errors.
 const ROUNDING: f64 = 1e-9;
 
 /// See the [module](self).
 pub(super) struct Mixed {
     seed: u64,
     weights: LangWeights,
-    /// Of each dataset
+    /// Classes of each dataset
     classes: Vec<ClassIndex>,
     first_groups: Vec<u64>,
     streams: Vec<MixedStream>,
@@ -31,17 +32,17 @@ pub(super) struct Mixed {
     turns: Turns,
 }
 
-/// One kind of batch.
+/// One kind of batch, and the datasets that serve it.
 struct MixedStream {
     kind: BatchKind,
-    /// Of the datasets that have groups for it.
+    /// Quotas of the datasets that have groups for it.
     quotas: Vec<Quota>,
-    /// Rows of a batch that are in nobody's quota, and whose they are.
+    /// Rows of a batch that are in no quota, and the draw of their datasets.
     n_left: u64,
     left: Shares,
 }
 
-/// What a dataset gives to every batch of a stream.
+/// Rows that a dataset gives to every batch of a stream.
 struct Quota {
     /// Index into [`Mixed::sets`]
     set: usize,
@@ -53,7 +54,7 @@ struct Set {
     dataset: usize,
     groups: GroupSet,
     passes: Passes,
-    /// Streams that draw from it, and the quota that says how much.
+    /// Streams that draw from this set, each with its quota's index.
     serves: Vec<(usize, usize)>,
 }
 
@@ -67,7 +68,7 @@ impl MixedStream {
 
 impl Mixed {
     /// # Errors
-    /// When no dataset can serve a kind of batch that the mode draws, and when one has fewer groups than a batch takes
+    /// If no dataset can serve a kind of batch that the mode draws, or a dataset has fewer groups than a batch takes
     /// from it.
     pub(super) fn new(datasets: &[WeightedDataset], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
         config.check()?;
@@ -122,7 +123,7 @@ impl Mixed {
         BatchRow { group: self.first_groups[dataset] + group, query_lang, passage_lang, pick: bits(Use::Pick) }
     }
 
-    /// How many groups can be drawn at all.
+    /// Number of groups that can be drawn at all.
     pub(super) fn n_groups(&self) -> u64 {
         let of_dataset = |dataset: usize| {
             union_len(self.sets.iter().filter(|set| set.dataset == dataset).flat_map(|set| set.groups.ranges()))
@@ -131,7 +132,7 @@ impl Mixed {
     }
 }
 
-/// Streams and sets in the making.
+/// Builds streams and sets.
 struct StreamBuilder<'a> {
     datasets: &'a [WeightedDataset<'a>],
     config: &'a SamplerConfig,
@@ -144,7 +145,7 @@ struct StreamBuilder<'a> {
 struct PlannedSet {
     dataset: usize,
     groups: GroupSet,
-    /// Most rows that it gives to a batch.
+    /// Most rows that the set gives to a batch.
     most_rows: u64,
     serves: Vec<(usize, usize)>,
 }
@@ -177,7 +178,7 @@ impl StreamBuilder<'_> {
         self.streams.push(MixedStream { kind, quotas, n_left, left });
     }
 
-    /// The set of these groups, made where there is none.
+    /// Index of the set with these groups; adds it if it is new.
     fn set(&mut self, dataset: usize, groups: GroupSet) -> usize {
         let same = |set: &PlannedSet| set.dataset == dataset && set.groups == groups;
         self.sets.iter().position(same).unwrap_or_else(|| {
