@@ -1,5 +1,5 @@
-//! The optimizer's update of MiniLM's word table: every row of it, as of any other parameter, and the rows that a step
-//! reads, after the updates that they have missed.
+//! The optimizer's update of MiniLM's word embeddings: of all rows, as of any other parameter, and of the rows that a
+//! step reads, after the updates that they have missed.
 
 use super::inputs::{HIDDEN, SMALL_VOCABULARY, host, near, passes, samples, tensor, within};
 use super::{Benchmark, Case, Op};
@@ -8,12 +8,12 @@ use crate::backend::{
     AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays,
 };
 
-/// Elements that are computed again.
+/// Number of elements checked.
 const SAMPLES: usize = 1000;
 const DECAY: f32 = 0.1;
-/// Rows that have a gradient, of a step's about 1,500 different tokens.
+/// Rows with a gradient: about as many as a step has different tokens.
 const SPARSE_ROWS: usize = 1500;
-/// Updates since those rows last had one.
+/// Updates that those rows have missed.
 const MISSED: u64 = 60;
 const STEP: AdamWStep =
     AdamWStep { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, update: 1, max_grad_norm: 0.0 };
@@ -88,14 +88,14 @@ impl<B: Backend> Case for Dense<'_, B> {
                 near::<f32>("master", master[i], expected, 1e-3)?;
             }
             near::<f32>("m", m[i], (1.0 - beta1) * g, 1e-9)?;
-            // 1 - beta2 has lost some of its digits in f32.
+            // 1 - beta2 loses some of its digits in f32.
             within("v", v[i], (1.0 - beta2) * g * g, 1e-4 * (1.0 - beta2) * g * g)?;
         }
         Ok(())
     }
 }
 
-/// Rows that had their last gradient in update 1, miss [`MISSED`] updates and have one in the next.
+/// Rows that had their last gradient in update 1, miss [`MISSED`] updates and have a gradient in the next.
 struct Sparse<'a, B: Backend> {
     table: Dense<'a, B>,
     rows: Tensor<B, i32>,
@@ -126,7 +126,7 @@ impl<'a, B: Backend> Sparse<'a, B> {
     }
 }
 
-/// [`STEP`] as another update.
+/// [`STEP`] as the update number `update`.
 fn at(update: u64) -> AdamWStep {
     AdamWStep { update, ..STEP }
 }

@@ -1,5 +1,5 @@
-//! Self-attention with 12 heads of 32: the batch of the MiniLM step, as many tokens in shorter sequences, and one of
-//! XQuAD-R's lengths.
+//! Self-attention with 12 heads of 32: on the batch of the MiniLM step, on as many tokens in shorter sequences, and on
+//! a batch of XQuAD-R's lengths.
 
 use super::inputs::{HEADS, HIDDEN, all_near, host, packed, passes, samples, tensor, xquad_lengths};
 use super::{Benchmark, Case, Op, Work};
@@ -8,7 +8,7 @@ use crate::backend::{AttentionBackward, AttentionForward, Backend, Dropout, Pack
 
 const HEAD_SIZE: usize = HIDDEN / HEADS;
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 0 };
-/// (Sequence, head) pairs whose results are computed again.
+/// Number of (sequence, head) pairs checked.
 const SAMPLES: usize = 6;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
@@ -68,7 +68,7 @@ impl<'a, B: Backend> Attention<'a, B> {
             dropout,
             backward,
             batch: packed(backend, lengths, 1)?,
-            // Scores of about +-3: a softmax that is neither flat nor a single one.
+            // Scores of about +-3: the softmax is neither uniform nor concentrated on one key.
             qkv: tensor(backend, &[n_tokens, 3 * HIDDEN], 1.7, 1)?,
             lse: Tensor::zeros(backend, &[n_tokens, HEADS])?,
             out: Tensor::zeros(backend, &[n_tokens, HIDDEN])?,

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::backend::{Backend, BiasGeluBackward, BiasGeluForward, Tensor};
 
 const N_TOKENS: usize = 8192;
-/// Elements, and columns of the bias's gradient, that are computed again.
+/// Number of elements, and of columns of the bias's gradient, checked.
 const SAMPLES: usize = 20;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
@@ -33,7 +33,7 @@ struct BiasGelu<'a, B: Backend> {
     bias: Tensor<B, B::E>,
     /// `(T, F)`
     out: Tensor<B, B::E>,
-    /// What `d` is before a run.
+    /// Value of `d` before a run.
     d_out: Vec<B::E>,
     /// `(T, F)` gradient of the result, then of `x`.
     d: Tensor<B, B::E>,

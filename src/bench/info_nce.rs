@@ -7,32 +7,32 @@ use crate::backend::{Backend, Candidates, InfoNceRows, Ints, ROW_STATS, Tensor};
 
 const ROWS: usize = 1024;
 const CANDIDATES: usize = 8192;
-/// Column of row 0's positive, as of a chunk in the middle of a batch.
+/// Column of row 0's positive: that of a chunk in the middle of a batch.
 const FIRST_POSITIVE: usize = 3 * ROWS;
 const INV_TEMPERATURE: f32 = 20.0;
-/// Rows that are computed again.
+/// Number of rows checked.
 const SAMPLES: usize = 10;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let work = passes::<B::E>(ROWS * CANDIDATES, ROWS * CANDIDATES + ROW_STATS * ROWS);
-    vec![Benchmark::new(Op::InfoNceRows, format!("{ROWS}x{CANDIDATES}"), work, |b| Ok(Box::new(Rows::new(b)?)))]
+    vec![Benchmark::new(Op::InfoNceRows, format!("{ROWS}x{CANDIDATES}"), work, |b| Ok(Box::new(RowsCase::new(b)?)))]
 }
 
-struct Rows<'a, B: Backend> {
+struct RowsCase<'a, B: Backend> {
     backend: &'a B,
     /// `(R, N)`
     scores: Tensor<B, f32>,
     d_scores: Tensor<B, B::E>,
-    /// `(N,)`, none twice.
+    /// `(N,)`, all different.
     labels: Tensor<B, i32>,
     /// `(R, ROW_STATS)`
     stats: Tensor<B, f32>,
 }
 
-impl<'a, B: Backend> Rows<'a, B> {
+impl<'a, B: Backend> RowsCase<'a, B> {
     fn new(backend: &'a B) -> Result<Self> {
         let labels: Vec<i32> = (0..CANDIDATES as i32).collect();
-        Ok(Rows {
+        Ok(RowsCase {
             backend,
             scores: tensor(backend, &[ROWS, CANDIDATES], 1.0, 1)?,
             d_scores: Tensor::zeros(backend, &[ROWS, CANDIDATES])?,
@@ -42,7 +42,7 @@ impl<'a, B: Backend> Rows<'a, B> {
     }
 }
 
-impl<B: Backend> Case for Rows<'_, B> {
+impl<B: Backend> Case for RowsCase<'_, B> {
     fn run(&mut self) -> Result<()> {
         self.backend.info_nce_rows(InfoNceRows {
             scores: &self.scores,

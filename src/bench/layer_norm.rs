@@ -11,7 +11,7 @@ const LENGTHS: [usize; 64] = [128; 64];
 const N_TOKENS: usize = 64 * 128;
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 1 };
 const EPS: f32 = 1e-12;
-/// Rows, and columns of sums over rows, that are computed again.
+/// Number of rows, and of columns of sums over rows, checked.
 const SAMPLES: usize = 40;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
@@ -37,7 +37,7 @@ struct LayerNorm<'a, B: Backend> {
     backend: &'a B,
     dropout: Option<Dropout>,
     batch: PackedBatch<B>,
-    /// What `x` is before a run.
+    /// Value of `x` before a run.
     branch: Vec<B::E>,
     /// `(T, H)` branch, then sum.
     x: Tensor<B, B::E>,
@@ -123,7 +123,7 @@ impl<B: Backend> Case for Forward<'_, B> {
             let branch = branch[at.clone()].iter().zip(&branch_bias).map(|(x, b)| x + b);
             let kept = branch.zip(c.factors(row)).map(|(x, f)| x * f);
             all_near::<B::E>("sum", &sum[at.clone()], kept.zip(&residual[at.clone()]).map(|(x, r)| x + r))?;
-            // Of the sum as it was stored: its rounding is not LayerNorm's.
+            // From the stored sum, so that its rounding is not blamed on LayerNorm.
             let expected = normalized(&sum[at.clone()], &weight, &bias, f64::from(EPS));
             near::<f32>("mean", mean[row], expected.mean, 1.0)?;
             near::<f32>("rstd", rstd[row], expected.rstd, 1.0)?;
@@ -227,8 +227,8 @@ pub fn normalized_backward(d_out: &[f64], x: &[f64], weight: &[f64], eps: f64) -
     d.iter().zip(&unit).map(|(d, u)| rstd * (d - along_one - u * along_unit)).collect()
 }
 
-/// An error unless sampled columns of a LayerNorm's `d_weight` and `d_bias` are the sums they should be, `d` being the
-/// gradient of its result.
+/// Fails unless sampled columns of a LayerNorm's `d_weight` and `d_bias` are the expected sums; `d` is the gradient of
+/// its result.
 pub fn check_norm_gradients(d_weight: &[f64], d_bias: &[f64], d: &[f64], x: &[f64]) -> Result<()> {
     let (ones, zeros) = (vec![1.0; HIDDEN], vec![0.0; HIDDEN]);
     let unit: Vec<f64> =
@@ -238,8 +238,8 @@ pub fn check_norm_gradients(d_weight: &[f64], d_bias: &[f64], d: &[f64], x: &[f6
     column_sums::<f32>("d_bias", d_bias, |row, j| d[at(row, j)])
 }
 
-/// An error unless sampled elements of `got` are the sums of `term(row, column)` over all rows, the terms being of type
-/// `T`: where `T` is rounded, the sum may be of what was rounded or of what was not.
+/// Fails unless sampled elements of `got` are the sums of `term(row, column)` over all rows. The terms have type `T`;
+/// if that is rounded, the sum may be that of the rounded or of the exact terms.
 fn column_sums<T: Element>(what: &str, got: &[f64], term: impl Fn(usize, usize) -> f64) -> Result<()> {
     for j in samples(HIDDEN, SAMPLES) {
         let terms = (0..N_TOKENS).map(|row| term(row, j));
