@@ -16,6 +16,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Assignment, Device, Draft};
+use crate::eval::tasks::TASKS;
 use crate::plan::Target;
 use crate::{Error, Result};
 
@@ -248,7 +249,7 @@ impl PlanArgs {
     pub fn draft(&self) -> Result<Draft> {
         let draft = from_scratch(self.from_scratch, self.compute.apply(self.input.draft()?)?)?;
         let target = self.target;
-        if target != Target::This && draft.is_typed("device") && draft.so_far().device == Device::Cpu {
+        if target != Target::This && draft.is_typed("device") && draft.so_far().device == Device::Cpu.into() {
             let message = format!("--for {target} plans for a GPU, and the device is cpu; take one of the two away");
             return Err(Error::usage(message));
         }
@@ -264,7 +265,7 @@ pub struct EvalArgs {
     pub model: Option<String>,
 
     /// Benchmark [default: auto, by the layout of the data]
-    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "xquad-r", "parallel"]))]
+    #[arg(long, value_parser = tasks())]
     pub task: Option<String>,
 
     /// Evaluation data: XQuAD-R's directory or parallel JSON Lines [default: built-in parallel questions]
@@ -302,6 +303,10 @@ impl EvalArgs {
             ("--split", "eval_split", &self.split),
         ])?)
     }
+}
+
+fn tasks() -> PossibleValuesParser {
+    PossibleValuesParser::new(["auto"].into_iter().chain(TASKS.iter().map(|task| task.name)))
 }
 
 /// Parses how many of something, or which, from the first on.

@@ -20,21 +20,32 @@
 //! every query. The run directory ([`train::checkpoint`]) holds a model that sentence-transformers loads as it is and,
 //! until the run is complete, all it takes to go on from there to the same bytes.
 //!
+//! # As a library
+//!
+//! A [`config::Config`] comes to plain settings for a [`model_dir::ModelDir`]; [`data::shard::TokenCache`]s make the
+//! [`data::datasets::Datasets`] of a run; [`train::run`] trains a [`retriever::Retriever`], which also embeds by itself, and
+//! [`eval`] measures it. `examples/train_and_encode.rs` does all of it but the last. Modules that are public without being
+//! documented here are so for hbt's own program, tests and benchmarks.
+//!
 //! # Modules
 //!
 //! | module | knows |
 //! |---|---|
-//! | [`cli`], [`config`] | what was typed, and what it resolves to |
+//! | [`cli`], [`config`] | what was typed, and the plain settings that it comes to |
 //! | [`data`] | formats, tokens, batches; neither model nor backend |
 //! | [`backend`] | about thirty fused operations, and the devices that carry them out |
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
-//! | [`eval`] | encoding, search, metrics, reports |
+//! | [`retriever`] | a model with its tokenizer on a device: texts into embeddings |
+//! | [`model_dir`] | directories of Hugging Face that hold a model: found on the hub, read and written |
+//! | [`eval`] | search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
+//! | [`reference`] | every operation in f64, the plainest way, which tests and benchmarks hold the others to |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
-//! | [`cache`], [`files`], [`memory`] | where caches are; files that are whole or not there; the system's memory |
+//! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |
+//! | [`cache`], [`memory`] | where caches are; the system's memory |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
@@ -45,20 +56,23 @@
 //!
 //! ```text
 //! *: choices, error, random, trace
-//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model, plan, progress, train
-//! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
-//! plan: backend, config, data, eval, memory, model, train
-//! bench: backend, loss, model, train
-//! train: ahead, backend, config, data, eval, files, loss, model, progress
+//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
+//!     retriever, train
+//! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
+//! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey, eval::tasks, train::schedule
+//! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
+//! plan: backend, data, eval, memory, model, model_dir, retriever, train
+//! bench: backend, loss, model, reference, train
+//! train: ahead, backend, data, eval, files, loss, model, model_dir, progress, retriever, tensor_file
 //! train::schedule:
-//! mine: backend, data, eval
-//! eval: backend, data, files
-//! eval::encode: eval, backend, config, data, memory, model
+//! mine: backend, data, eval, retriever
+//! eval: backend, data, retriever
 //! eval::metrics:
+//! retriever: backend, data, memory, model, model_dir
 //! loss: backend
-//! model: backend, files
+//! model_dir: backend::Pooling, files, json, model, tensor_file
+//! model: backend, json
 //! backend: cache
-//! config: backend::Pooling, data::formats, data::sampler, eval::Metric, train::schedule
 //! data: ahead
 //! embedded: files
 //! ahead:
@@ -66,16 +80,21 @@
 //! choices:
 //! error:
 //! files:
+//! json:
 //! memory:
+//! npy: files
 //! progress:
 //! random:
+//! reference: backend::AdamWStep, backend::Pooling
+//! tensor_file: files
 //! trace:
 //! only commands: backend::cpu, backend::cuda, backend::Cpu, backend::Cuda
 //! only commands, plan: backend::tally, backend::Tally
 //! ```
 //!
 //! So nothing of `data`, of the metrics and of the schedule knows backend or model. `cli` and `config` borrow from the others
-//! only the enums that their options and keys choose from. `backend` asks where caches are for the kernels and choices that a
+//! only what their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
+//! nobody but `cli` and `commands` knows that there are keys. `backend` asks where caches are for the kernels and choices that a
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
 //!
@@ -87,23 +106,39 @@
 
 mod ahead;
 pub mod backend;
+#[doc(hidden)]
 pub mod bench;
 pub mod cache;
 mod choices;
+#[doc(hidden)]
 pub mod cli;
 pub mod config;
 pub mod data;
 pub mod embedded;
 pub mod error;
 pub mod eval;
+#[doc(hidden)]
 pub mod files;
+mod json;
 pub mod loss;
+#[doc(hidden)]
 pub mod memory;
 pub mod mine;
 pub mod model;
+pub mod model_dir;
+#[doc(hidden)]
+pub mod npy;
+#[doc(hidden)]
 pub mod plan;
+#[doc(hidden)]
 pub mod progress;
 mod random;
+#[doc(hidden)]
+pub mod reference;
+pub mod retriever;
+#[doc(hidden)]
+pub mod tensor_file;
+#[doc(hidden)]
 pub mod trace;
 pub mod train;
 

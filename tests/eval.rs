@@ -3,7 +3,6 @@
 mod compare;
 mod encode;
 mod metrics;
-mod npy;
 mod report;
 mod search;
 mod tasks;

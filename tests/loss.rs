@@ -5,7 +5,7 @@ use crate::reference::difference::assert_along_directions;
 use crate::reference::info_nce::Loss;
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Element, Ints, Pairing, Tally, Tensor};
+use hbt::backend::{Backend, Device, Element, Ints, Pairing, Tally, Tensor};
 use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
 use std::ops::Range;
 use std::panic::catch_unwind;
@@ -216,7 +216,7 @@ fn the_temperature_has_a_derivative<B: Backend, const D: usize>(backend: &B) {
         let expected = (at(inv_t + step) - at(inv_t - step)) / (2.0 * step);
         let (report, _) = case.run(backend, 3);
         let bound = if B::E::IS_F32 { tolerance::ENCODER_GRADIENT } else { tolerance::BF16_COSINE };
-        assert_close_on_scale("by inverse temperature", &[report.by_inv_temperature], &[expected], bound, 1.0);
+        assert_close_on_scale("by inverse temperature", &[report.d_inv_temperature], &[expected], bound, 1.0);
     }
 }
 

@@ -8,8 +8,8 @@ mod xquad_r;
 
 use hbt::backend::Cpu;
 use hbt::data::formats::{Group, Text};
-use hbt::eval::Embeddings;
 use hbt::mine::{Corpus, Mined, Rules, mine_embedded};
+use hbt::retriever::Embeddings;
 
 /// Texts of `(language, text)`.
 fn texts(of: &[(&str, &str)]) -> Vec<Text> {

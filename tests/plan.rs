@@ -6,12 +6,13 @@ mod counted;
 
 use crate::common::{Sandbox, fixture, groups, jsonl};
 use hbt::config::{Assignment, Config, Draft};
-use hbt::data::datasets::Datasets;
+use hbt::data::datasets::{DatasetSource, Datasets};
 use hbt::data::formats::DataSource;
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
-use hbt::model::ModelDir;
-use hbt::plan::{Data, Machine, Plan, Question, Sample, SampleSource, Speed};
+use hbt::model_dir::ModelDir;
+use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed};
+use hbt::train::TrainSettings;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 struct Setting {
     _sandbox: Sandbox,
     model: ModelDir,
-    sources: Vec<SampleSource>,
+    sources: Vec<DatasetSource>,
     data: Datasets,
 }
 
@@ -39,7 +40,7 @@ impl Setting {
             let file = format!("{name}.jsonl");
             sandbox.write(&file, jsonl(rows));
             let source = sample_source(name, sandbox.path(&file));
-            let SampleSource { data, spec, .. } = &source;
+            let DatasetSource { data, spec, .. } = &source;
             let cache = TokenCache::open_or_build(data, &tokenizer, spec, &sandbox.path("cache"), &|_, _| ()).unwrap();
             caches.push((source.name.clone(), source.weight, cache));
             sources.push(source);
@@ -51,8 +52,21 @@ impl Setting {
         Sample::read(&self.sources, &self.model.tokenizer, self.model.config.vocab_size).unwrap()
     }
 
-    fn question<'a>(&'a self, config: &'a Config, machine: &'a Machine) -> Question<'a> {
-        Question { config, model: &self.model, data: Data::Tokens(&self.data), eval_texts: None, machine }
+    fn question<'a>(&'a self, config: &Config, machine: &'a Machine) -> Question<'a> {
+        Question {
+            settings: self.settings(config),
+            open: config.open(machine.is_gpu),
+            precision: config.precision.given().unwrap(),
+            from_scratch: config.from_scratch,
+            model: &self.model,
+            data: Data::Tokens(&self.data),
+            eval_texts: None,
+            machine,
+        }
+    }
+
+    fn settings(&self, config: &Config) -> TrainSettings {
+        config.training(&self.model).unwrap()
     }
 
     fn plan(&self, config: &Config, machine: &Machine) -> Plan {
@@ -61,10 +75,10 @@ impl Setting {
 }
 
 /// A dataset of weight 1 with texts of up to 24 tokens.
-fn sample_source(name: &str, path: impl Into<PathBuf>) -> SampleSource {
+fn sample_source(name: &str, path: impl Into<PathBuf>) -> DatasetSource {
     let [query_prefix, passage_prefix] = [String::new(), String::new()];
     let spec = TokenizeSpec { query_prefix, passage_prefix, query_max_len: 24, passage_max_len: 24 };
-    SampleSource { name: name.to_owned(), weight: 1.0, data: DataSource::new(path), spec }
+    DatasetSource { name: name.to_owned(), weight: 1.0, data: DataSource::new(path), spec }
 }
 
 /// Groups with a query and a positive of about `n_words` words in each of `langs`; `name` keeps ids apart.

@@ -1,31 +1,30 @@
 //! `hbt bench`
 
-use super::{Job, finish, info, on_device};
+use super::device::{Job, on_device};
+use super::info;
+use super::setup::finish;
 use hbt::backend::cuda::Kernels;
-use hbt::backend::{Backend, Element, Tally};
-use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
+use hbt::backend::{Backend, Cpu, Element, Tally};
+use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, ReportRow, Work, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
 use hbt::progress::say;
 use hbt::{Error, Result};
 use std::time::Duration;
 
-/// Time for each benchmark and, at first, for each ceiling; inputs and the check of the answer not counted.
+/// Time for each benchmark and, at first, for each ceiling, without inputs and the check of the answer.
 const BUDGET: Duration = Duration::from_millis(250);
 
-/// Bytes of names of sizes that a message lists: those of any one operation are fewer.
+/// Most bytes of size names in a message; any one operation has fewer.
 const MOST_LISTED: usize = 400;
 
 /// Measures and prints, in both precisions unless one is configured.
 pub fn run(args: BenchArgs) -> Result<()> {
     check_shapes(&args)?;
     let config = finish(args.draft()?)?;
-    let precisions = match config.precision {
-        Precision::Auto => vec![Precision::F32, Precision::Bf16],
-        one => vec![one],
-    };
+    let precisions = config.precision.given().map_or(Precision::ALL.to_vec(), |one| vec![one]);
     for precision in precisions {
-        let config = Config { precision, ..config.clone() };
+        let config = Config { precision: precision.into(), ..config.clone() };
         on_device(&config, BenchJob { args: &args })?;
     }
     Ok(())
@@ -42,11 +41,13 @@ impl Job for BenchJob<'_> {
         Ok(if self.args.op.is_empty() { Kernels::All } else { Kernels::AsUsed })
     }
 
-    /// Results come last, because the ceilings are the best of the whole time.
+    /// Results are printed last, because the ceilings are the best of the whole time.
     fn run<B: Backend>(self, backend: B) -> Result<()> {
         let args = self.args;
-        let benchmarks = self.benchmarks::<B>();
-        let on_paper = self.benchmarks::<Tally<B::E>>();
+        let benchmarks: Vec<_> = self.named(|op| op.benchmarks::<B>());
+        // Memory is compared only for these; compiling each other benchmark for the counting backend would take its
+        // time.
+        let on_paper = self.named(|op| op.end_to_end::<Tally<B::E>>());
         let mut ceilings = match args.no_ceilings {
             true => None,
             false => {
@@ -58,7 +59,7 @@ impl Job for BenchJob<'_> {
         let mut taken = vec![None; benchmarks.len()];
         let mut last = None;
         for _ in 0..args.repeat {
-            for ((benchmark, on_paper), taken) in benchmarks.iter().zip(&on_paper).zip(&mut taken) {
+            for (benchmark, taken) in benchmarks.iter().zip(&mut taken) {
                 if last.replace(benchmark.op) != Some(benchmark.op) {
                     best = measure(&mut ceilings, Duration::ZERO)?;
                 }
@@ -70,7 +71,7 @@ impl Job for BenchJob<'_> {
                 let memory = match (memory, before.zip(after)) {
                     (None, Some((before, after))) if benchmark.op.is_end_to_end() => Some(MemoryTaken {
                         peak: after.peak - before.held,
-                        planned: planned(on_paper)?,
+                        planned: planned(&on_paper, benchmark)?,
                         reserved: after.reserved,
                         in_use: after.in_use,
                     }),
@@ -91,7 +92,7 @@ impl Job for BenchJob<'_> {
             let (time, memory) = taken.expect("measured at least once");
             let judge = |time| judge(best, benchmark.work, time);
             let (measured, cold) = (judge(time.warm), time.cold.map(judge));
-            let row = Row { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold, memory };
+            let row = ReportRow { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold, memory };
             out += &format!("{}\n", if args.json { row.to_json() } else { row.to_string() });
         }
         crate::print(&out)
@@ -99,21 +100,21 @@ impl Job for BenchJob<'_> {
 }
 
 impl BenchJob<'_> {
-    /// Those asked for.
-    fn benchmarks<B: Backend>(&self) -> Vec<Benchmark<B>> {
-        let all = ops(self.args).iter().flat_map(|op| op.benchmarks());
+    /// The benchmarks that were asked for.
+    fn named<B: Backend>(&self, of: impl Fn(Op) -> Vec<Benchmark<B>>) -> Vec<Benchmark<B>> {
+        let all = ops(self.args).iter().flat_map(|&op| of(op));
         all.filter(|benchmark| benchmark.is_named(&self.args.shape)).collect()
     }
 }
 
-/// The operations asked for.
+/// The operations that were asked for.
 fn ops(args: &BenchArgs) -> &[Op] {
     if args.op.is_empty() { Op::ALL } else { &args.op }
 }
 
-/// Fails where no size of the operations has such a name.
+/// Fails if no size of the operations has such a name.
 fn check_shapes(args: &BenchArgs) -> Result<()> {
-    let all = ops(args).iter().flat_map(|op| op.benchmarks::<Tally<f32>>());
+    let all = ops(args).iter().flat_map(|op| op.benchmarks::<Cpu<f32>>());
     let mut known = Vec::new();
     for Benchmark { shape, .. } in all {
         if !known.contains(&shape) {
@@ -139,9 +140,11 @@ fn judge(ceilings: Option<Ceilings>, work: Work, time: Duration) -> Measured {
     ceilings.map_or_else(|| Measured::alone(work, time), |ceilings| ceilings.judge(work, time))
 }
 
-/// Bytes of the buffers that a benchmark makes, counted on a device that has none.
-fn planned<E: Element>(benchmark: &Benchmark<Tally<E>>) -> Result<u64> {
-    // One that is large enough for the largest blocks of scores.
+/// Bytes of the buffers that a benchmark makes, from the backend that only counts.
+fn planned<B: Backend, E: Element>(on_paper: &[Benchmark<Tally<E>>], of: &Benchmark<B>) -> Result<u64> {
+    let benchmark = on_paper.iter().find(|benchmark| (benchmark.op, &benchmark.shape) == (of.op, &of.shape));
+    let benchmark = benchmark.expect("what is end to end has benchmarks on every backend");
+    // A device with enough memory for the largest blocks of scores.
     let tally = Tally::<E>::of_gpu(u64::MAX);
     let mut case = benchmark.built(&tally)?;
     case.reset()?;

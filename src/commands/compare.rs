@@ -1,9 +1,11 @@
 //! `hbt compare`
 
-use super::eval::evaluate;
+use super::device::{precision, require_device, settle_precision};
+use super::eval::{evaluate, training_eval_set};
+use super::model::model_dir;
 use super::plan::planned;
+use super::setup::{finish, warned};
 use super::train::{holds_run, next_free, train_one};
-use super::{finish, model_dir, require_device, settle_precision, training_eval_set, warned};
 use hbt::cli::RunArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;
@@ -42,7 +44,9 @@ pub fn run(args: RunArgs) -> Result<()> {
     }
     let config = settle_precision(config);
     // What the plan decides is the same for all three.
-    let (config, _) = planned(config.clone(), &model_dir(&config)?, Some(&set))?;
+    let dir = model_dir(&config)?;
+    let settled = precision(&config);
+    let config = planned(config, settled, &dir, Some(&set))?.config;
     let before = evaluate(&config, &set)?;
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {

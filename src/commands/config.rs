@@ -1,6 +1,6 @@
 //! `hbt config`
 
-use super::{warned, with_presets};
+use super::setup::{warned, with_presets};
 use hbt::Result;
 use hbt::cli::RunArgs;
 

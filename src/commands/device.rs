@@ -1,19 +1,22 @@
-//! What `auto` stands for on this machine.
+//! The device and the precision of a command, and the meaning of `auto` on this machine.
 
 use hbt::backend::cpu::{Instructions, has_fast_bf16};
-use hbt::backend::cuda;
-use hbt::config::{Device, Precision};
+use hbt::backend::cuda::{self, CudaDevice, CudaElement, Kernels, Progress};
+use hbt::backend::{Backend, Cpu, Cuda};
+use hbt::config::{Auto, Config, Device, Precision};
+use hbt::progress::say;
+use hbt::{Error, Result};
 
-/// What `device` stands for on this machine: `auto` is the first GPU if hbt can compute on it.
-pub fn resolve(device: Device) -> Device {
+/// The device that the setting means on this machine: `auto` is the first GPU if hbt can compute on it.
+pub fn resolve(device: Auto<Device>) -> Device {
     match device {
-        Device::Auto if cuda::require(0).is_ok() => Device::Cuda,
-        Device::Auto => Device::Cpu,
-        device => device,
+        Auto::Of(device) => device,
+        Auto::Auto if cuda::require(FIRST_GPU).is_ok() => Device::Cuda,
+        Auto::Auto => Device::Cpu,
     }
 }
 
-/// What `precision = auto` stands for on `device`, and why.
+/// The precision that `auto` means on `device`, and why.
 pub fn auto_precision(device: Device) -> (Precision, &'static str) {
     if device == Device::Cuda {
         (Precision::Bf16, "tensor cores multiply it several times as fast as f32")
@@ -30,4 +33,73 @@ pub fn auto_precision(device: Device) -> (Precision, &'static str) {
     } else {
         (Precision::F32, "this processor has no AVX512-BF16, without which bf16 gains nothing")
     }
+}
+
+/// Work that runs on any backend.
+pub trait Job {
+    /// Result of the work.
+    type Output;
+    /// Kernels that the work needs on a GPU.
+    ///
+    /// # Errors
+    /// If a model directory cannot be read.
+    fn kernels(&self) -> Result<Kernels>;
+    /// Does the work.
+    fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
+}
+
+/// The configured precision, or the fastest on the configured device, which is reported.
+pub fn precision(config: &Config) -> Precision {
+    config.precision.or_else(|| {
+        let (precision, why) = auto_precision(resolve(config.device));
+        say(&format!("precision {precision}: {why}"));
+        precision
+    })
+}
+
+/// `config` with its precision resolved. A run has to save this: resumed on another machine, `auto` might mean another
+/// one.
+pub fn settle_precision(config: Config) -> Config {
+    Config { precision: precision(&config).into(), ..config }
+}
+
+/// The device that the setting means here. Fails if it is a GPU that is not there, before anything is reported of a run
+/// or done for it.
+pub fn require_device(config: &Config) -> Result<Device> {
+    let device = resolve(config.device);
+    if device == Device::Cuda {
+        first_gpu()?;
+    }
+    Ok(device)
+}
+
+/// Runs `job` on the configured device in the configured precision: the only place where the backend's type is chosen.
+pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
+    let device = require_device(config)?;
+    let is_f32 = precision(config) == Precision::F32;
+    if device == Device::Cuda {
+        let kernels = job.kernels()?;
+        return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
+    }
+    if is_f32 { job.run(Cpu::<f32>::new()) } else { job.run(Cpu::<half::bf16>::new()) }
+}
+
+/// The first GPU with these kernels.
+fn prepared<E: CudaElement>(kernels: Kernels) -> Result<Cuda<E>> {
+    let cuda = Cuda::new(FIRST_GPU)?;
+    cuda.prepare(kernels, &|Progress { file, done, total, time }| {
+        say(&format!("compiled kernels/{file}, {done} of {total}, once, in {:.1} s", time.as_secs_f64()));
+    })?;
+    Ok(cuda)
+}
+
+/// Number of the GPU that CUDA_VISIBLE_DEVICES puts first.
+pub const FIRST_GPU: usize = 0;
+
+/// The first GPU.
+///
+/// # Errors
+/// If hbt cannot compute on it.
+pub fn first_gpu() -> Result<CudaDevice> {
+    cuda::require(FIRST_GPU).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))
 }

@@ -1,16 +1,17 @@
 //! `hbt encode`
 
+use super::device::{Job, on_device};
+use super::model::{kernels_of, model_dir};
 use super::output::{Output, is_stdout};
-use super::{Job, finish, kernels_of, model_dir, on_device};
+use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
-use hbt::config::Config;
 use hbt::data::formats::parse_object;
-use hbt::eval::Embeddings;
-use hbt::eval::encode::Retriever;
-use hbt::eval::npy::NpyWriter;
+use hbt::model_dir::ModelDir;
+use hbt::npy::NpyWriter;
 use hbt::progress::Counter;
+use hbt::retriever::{Embeddings, Retriever, RetrieverSettings};
 use hbt::{Error, Result};
 use std::io::{self, BufRead, Write};
 use std::path::Path;
@@ -19,11 +20,14 @@ use std::path::Path;
 pub fn run(args: EncodeArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let texts = read_texts(&args.input)?;
-    on_device(&config, EncodeJob { config: &config, args: &args, texts })
+    let dir = model_dir(&config)?;
+    let settings = config.retriever(&dir)?;
+    on_device(&config, EncodeJob { dir, settings, args: &args, texts })
 }
 
 struct EncodeJob<'a> {
-    config: &'a Config,
+    dir: ModelDir,
+    settings: RetrieverSettings,
     args: &'a EncodeArgs,
     texts: Vec<String>,
 }
@@ -32,14 +36,14 @@ impl Job for EncodeJob<'_> {
     type Output = ();
 
     fn kernels(&self) -> Result<Kernels> {
-        kernels_of(&model_dir(self.config)?, false)
+        Ok(kernels_of(&self.dir, false))
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<()> {
-        let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;
+        let retriever = Retriever::load(backend, self.dir, self.settings)?;
         let kind = match self.args.encode_as {
-            EncodeAs::Query => &retriever.query,
-            EncodeAs::Passage => &retriever.passage,
+            EncodeAs::Query => &retriever.settings.query,
+            EncodeAs::Passage => &retriever.settings.passage,
         };
         let mut sink = Sink::open(&self.args.output, self.args.format, retriever.embedding_size())?;
         let total = self.texts.len() as u64;
@@ -56,7 +60,7 @@ impl Job for EncodeJob<'_> {
     }
 }
 
-/// Where embeddings go.
+/// Destination of the embeddings.
 enum Sink {
     Npy(NpyWriter),
     Jsonl(Output),
@@ -103,8 +107,8 @@ fn write_jsonl(out: &mut dyn Write, texts: &[String], embeddings: &Embeddings) -
     Ok(())
 }
 
-/// One text a line, or, where the file is called .jsonl or begins with a brace, the field "text" of one JSON object a
-/// line. An empty line is an empty text, but nothing among JSON objects.
+/// One text a line, or, if the file is called .jsonl or begins with a brace, the field "text" of one JSON object a
+/// line. An empty line is an empty text, but is skipped among JSON objects.
 fn read_texts(path: &Path) -> Result<Vec<String>> {
     let is_stdin = path == Path::new("-");
     let path = if is_stdin { Path::new("standard input") } else { path };
@@ -129,7 +133,7 @@ fn read_texts(path: &Path) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// The error is a message without its place.
+/// The error is a message without file and line.
 fn json_text(line: &str) -> std::result::Result<String, String> {
     let row = parse_object(line.as_bytes())?;
     match row.get("text").and_then(|text| text.as_str()) {

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
+use super::data::datasets;
+use super::device::{Job, on_device};
+use super::model::{kernels_of, model_dir};
 use super::output::{Output, is_stdout};
-use super::{Job, data_source, datasets, finish, kernels_of, model_dir, on_device};
+use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::MineArgs;
-use hbt::config::Config;
-use hbt::eval::encode::Retriever;
 use hbt::mine::{Corpus, Input, Mined, Rules, mine};
+use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
+use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result};
 
 /// Mines, writes the data with its negatives, and prints a summary.
@@ -18,7 +21,7 @@ pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let rules = rules(&args, config.seed);
     rules.check()?;
-    // Found out now, not after an hour.
+    // Checked now, not after an hour of work.
     Output::check(&args.output)?;
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
@@ -26,12 +29,14 @@ pub fn run(args: MineArgs) -> Result<()> {
             format!("there are {}; mine each by itself, with --data and an --output of its own", datasets.len());
         return Err(Error::config("datasets", message));
     };
-    let input = Input::open(&data_source(&config, dataset))?;
+    let input = Input::open(&config.data_source(dataset))?;
     if input.files().any(|file| is_same(file, &args.output)) {
         return Err(Error::config("--output", "is a file of the data itself; name another one"));
     }
     let corpus = input.corpus()?;
-    let mined = on_device(&config, MineJob { config: &config, corpus: &corpus, rules: &rules })?;
+    let dir = model_dir(&config)?;
+    let settings = config.retriever(&dir)?;
+    let mined = on_device(&config, MineJob { dir, settings, corpus: &corpus, rules: &rules })?;
     let mut output = Output::open(&args.output)?;
     input.write(&corpus, &mined, &rules, &mut |row| output.write(|out| writeln!(out, "{row}")))?;
     output.finish()?;
@@ -42,7 +47,7 @@ pub fn run(args: MineArgs) -> Result<()> {
     crate::print(&mined.report.to_string())
 }
 
-/// The rules typed.
+/// The rules that the options give.
 fn rules(args: &MineArgs, seed: u64) -> Rules {
     Rules {
         num_negatives: args.num_negatives as usize,
@@ -64,7 +69,8 @@ fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 struct MineJob<'a> {
-    config: &'a Config,
+    dir: ModelDir,
+    settings: RetrieverSettings,
     corpus: &'a Corpus,
     rules: &'a Rules,
 }
@@ -73,11 +79,11 @@ impl Job for MineJob<'_> {
     type Output = Mined;
 
     fn kernels(&self) -> Result<Kernels> {
-        kernels_of(&model_dir(self.config)?, false)
+        Ok(kernels_of(&self.dir, false))
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Mined> {
-        let retriever = Retriever::load(backend, &model_dir(self.config)?, self.config)?;
+        let retriever = Retriever::load(backend, self.dir, self.settings)?;
         let (n_rows, n_passages) = (self.corpus.rows.len(), self.corpus.passages.len());
         let counter = Counter::new("mined", 0);
         let mined =

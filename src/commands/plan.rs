@@ -1,47 +1,60 @@
 //! `hbt plan`, and the plan that a run begins with.
 
-use super::{
-    FIRST_GPU, Job, data_source, datasets, device, finish, first_gpu, info, model_dir, model_name, on_device,
-    tokenize_spec, tokenized, tokenized_before, training_eval_set,
-};
-use hbt::backend::Backend;
+use super::data::{dataset_sources, tokenized, tokenized_before};
+use super::device::{self, FIRST_GPU, Job, first_gpu, on_device};
+use super::eval::training_eval_set;
+use super::info;
+use super::model::{model_dir, model_name};
+use super::setup::finish;
 use hbt::backend::cuda::{self, Kernels};
+use hbt::backend::{Backend, Precision};
 use hbt::cli::PlanArgs;
-use hbt::config::{Amount, Config, Dataset, Device, Precision};
+use hbt::config::{Config, Device};
 use hbt::data::datasets::Datasets;
 use hbt::data::tokenize::TextTokenizer;
-use hbt::eval::encode::TextKind;
 use hbt::eval::tasks::EvalSet;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
-use hbt::plan::{Data, Machine, Plan, Question, Sample, SampleSource, Speed, Target, WORKSPACE_BYTES};
+use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES};
 use hbt::progress::say;
+use hbt::train::TrainSettings;
 use hbt::{Result, memory};
-use std::path::Path;
 
-/// Prints what a run would take.
+/// Prints the plan of a run.
 pub fn run(args: PlanArgs) -> Result<()> {
-    let mut config = finish(args.draft()?)?;
+    let config = finish(args.draft()?)?;
     let device = if args.target == Target::This { device::resolve(config.device) } else { Device::Cuda };
-    if config.precision == Precision::Auto {
-        config.precision = device::auto_precision(device).0;
-    }
-    let model = ModelDir::open(model_dir(&config)?)?;
-    model.pooling_or(config.pooling)?;
+    let precision = config.precision.or_else(|| device::auto_precision(device).0);
+    let config = Config { precision: precision.into(), ..config };
+    let model = model_dir(&config)?;
+    // Fails where the run would fail.
+    config.retriever(&model)?;
     let eval_set = training_eval_set(&config)?;
-    let machine = match args.target.machine(config.precision == Precision::F32) {
+    let machine = match args.target.machine(precision == Precision::F32) {
         Some(machine) => machine,
-        None => this_machine(&config, true)?,
+        None => this_machine(&config, precision, true)?,
     };
-    let tokens = tokenized_before(&config, &model)?;
-    let sample = if tokens.is_none() { Some(sample(&config, &model)?) } else { None };
+    let sources = dataset_sources(&config, &model)?;
+    let tokens = tokenized_before(&sources, &model)?;
+    let sample = match tokens {
+        Some(_) => None,
+        None => Some(Sample::read(&sources, &model.tokenizer, model.config.vocab_size)?),
+    };
     let data = match (&tokens, &sample) {
         (Some(tokens), _) => Data::Tokens(tokens),
         (None, Some(sample)) => Data::Sample(sample),
         (None, None) => unreachable!("data is tokenized, or else a sample was taken"),
     };
-    let question =
-        Question { config: &config, model: &model, data, eval_texts: eval_texts(eval_set.as_ref()), machine: &machine };
+    let question = Question {
+        settings: config.training(&model)?,
+        open: config.open(machine.is_gpu),
+        precision,
+        from_scratch: config.from_scratch,
+        model: &model,
+        data,
+        eval_texts: eval_texts(eval_set.as_ref()),
+        machine: &machine,
+    };
     let plan = Plan::new(&question)?;
     let report = Report { question: &question, model_name: &model_name(&config), plan: &plan };
     match args.json {
@@ -50,19 +63,34 @@ pub fn run(args: PlanArgs) -> Result<()> {
     }
 }
 
-/// The configuration with numbers for what it leaves to a plan, and the data, tokenized if it was not; `dir` holds the model.
-/// Refuses a run that cannot fit.
-pub fn planned(config: Config, dir: &Path, eval_set: Option<&EvalSet>) -> Result<(Config, Datasets)> {
-    let model = ModelDir::open(dir)?;
-    let data = match tokenized_before(&config, &model)? {
+/// A run with a plan.
+pub struct Planned {
+    /// The configuration, with the plan's numbers for keys that leave them to it.
+    pub config: Config,
+    /// The settings that it gives.
+    pub settings: TrainSettings,
+    /// The data, tokenized.
+    pub data: Datasets,
+}
+
+/// Plans a run in `precision` from the model in `dir`; tokenizes its data if necessary. Refuses a run that cannot fit.
+pub fn planned(config: Config, precision: Precision, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Result<Planned> {
+    let settings = config.training(dir)?;
+    config.retriever(dir)?;
+    let sources = dataset_sources(&config, dir)?;
+    let data = match tokenized_before(&sources, dir)? {
         Some(data) => data,
-        None => tokenized(&config, &TextTokenizer::from_file(&model.tokenizer)?, &TextKind::of(&config, &model))?,
+        None => tokenized(sources, &TextTokenizer::from_file(&dir.tokenizer)?)?,
     };
     memory::trim();
-    let machine = this_machine(&config, false)?;
+    let machine = this_machine(&config, precision, false)?;
+    let open = config.open(machine.is_gpu);
     let question = Question {
-        config: &config,
-        model: &model,
+        settings,
+        open,
+        precision,
+        from_scratch: config.from_scratch,
+        model: dir,
         data: Data::Tokens(&data),
         eval_texts: eval_texts(eval_set),
         machine: &machine,
@@ -72,35 +100,24 @@ pub fn planned(config: Config, dir: &Path, eval_set: Option<&EvalSet>) -> Result
     if let Some(warning) = plan.warning(&machine) {
         say(&format!("warning: {warning}"));
     }
-    if config.chunk_tokens == Amount::Auto || question.keeps_what_fits() {
-        let (chunk_tokens, kept_chunks) = (plan.config.chunk_tokens.or(0), plan.config.n_kept_chunks());
+    let settings = plan.settings;
+    if open.chunk_tokens || open.kept_chunks {
+        let TrainSettings { chunk_tokens, kept_chunks, .. } = settings;
         say(&format!("chunk_tokens = {chunk_tokens}, kept_chunks = {kept_chunks} by plan"));
     }
-    Ok((plan.config, data))
+    Ok(Planned { config: config.planned(&settings), settings, data })
 }
 
 fn eval_texts(set: Option<&EvalSet>) -> Option<[usize; 2]> {
     set.map(|set| [set.queries.len(), set.passages.len()])
 }
 
-fn sample(config: &Config, model: &ModelDir) -> Result<Sample> {
-    let kinds = TextKind::of(config, model);
-    let source = |dataset: &Dataset| SampleSource {
-        name: dataset.label(),
-        weight: dataset.weight,
-        data: data_source(config, dataset),
-        spec: tokenize_spec(dataset, &kinds),
-    };
-    let sources: Vec<_> = datasets(config)?.iter().map(source).collect();
-    Sample::read(&sources, &model.tokenizer, model.config.vocab_size)
-}
-
-/// The configured device of this machine.
-fn this_machine(config: &Config, with_speed: bool) -> Result<Machine> {
+/// This machine, as the configured device of a plan.
+fn this_machine(config: &Config, precision: Precision, with_speed: bool) -> Result<Machine> {
     let is_gpu = device::resolve(config.device) == Device::Cuda;
     let (name, memory, in_all, overhead, published) = if is_gpu {
         let gpu = first_gpu()?;
-        let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(config.precision == Precision::F32));
+        let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(precision == Precision::F32));
         let (free, all) = cuda::memory(FIRST_GPU)?;
         (gpu.name, Some(free), Some(all), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
     } else {

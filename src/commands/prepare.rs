@@ -1,20 +1,19 @@
 //! `hbt prepare`
 
-use super::{finish, model_dir, tokenized};
+use super::data::{dataset_sources, tokenized};
+use super::model::model_dir;
+use super::setup::finish;
 use hbt::Result;
 use hbt::cli::InputArgs;
 use hbt::data::prepare::DataReport;
 use hbt::data::tokenize::TextTokenizer;
-use hbt::eval::encode::TextKind;
-use hbt::model::ModelDir;
 
-/// Tokenizes the data as training would, and prints what is in it.
+/// Tokenizes the data as training would, and prints a report about it.
 pub fn run(args: InputArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
-    let dir = ModelDir::open(model_dir(&config)?)?;
+    let dir = model_dir(&config)?;
     let tokenizer = TextTokenizer::from_file(&dir.tokenizer)?;
-    let kinds = TextKind::of(&config, &dir);
-    let data = tokenized(&config, &tokenizer, &kinds)?;
+    let data = tokenized(dataset_sources(&config, &dir)?, &tokenizer)?;
     for (number, cache) in data.caches().enumerate() {
         if data.caches().len() > 1 {
             crate::print(&format!("{}\n", data.name(number)))?;

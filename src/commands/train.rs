@@ -1,23 +1,24 @@
 //! `hbt train`
 
-use super::plan::planned;
+use super::device::{self, Job, on_device, precision, require_device, settle_precision};
+use super::eval::training_eval_set;
+use super::model::{kernels_of, model_dir, model_name};
+use super::plan::{Planned, planned};
+use super::setup::{finish, warned};
 use super::trace::INTERRUPTED;
-use super::{
-    Job, device, finish, kernels_of, model_dir, model_name, on_device, require_device, settle_precision,
-    training_eval_set, warned,
-};
-use hbt::backend::Backend;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::Kernels;
+use hbt::backend::{Backend, Precision};
 use hbt::cli::TrainArgs;
-use hbt::config::{Amount, Config, Device, KEYS, Precision};
+use hbt::config::{Auto, Config, Device, KEYS};
 use hbt::data::datasets::Datasets;
-use hbt::eval::encode::Retriever;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
+use hbt::model_dir::ModelDir;
 use hbt::progress::{be_quiet, say};
+use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::train::checkpoint::RunDir;
-use hbt::train::{Outcome, Setup};
+use hbt::train::{Outcome, Setup, TrainSettings};
 use hbt::{Error, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -25,20 +26,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Keys that do not decide what a run computes, and may change when it is resumed. Kept chunks are those that are not
-/// computed twice: the same operations in the same order.
+/// Keys that do not affect the results of a run, and may change when it is resumed. `kept_chunks` is one: chunks that
+/// are not kept are computed twice, with the same operations in the same order.
 const FREE_KEYS: [&str; 6] = ["out", "threads", "log_steps", "save_steps", "device", "kept_chunks"];
 
 /// Set by Ctrl-C.
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
-/// Trains, and prints what was gained.
+/// Trains, and prints the figures before and after.
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if args.quiet {
         be_quiet();
     }
     if args.profile_steps.is_some() {
-        // Until the first of them.
+        // No ranges before the first of these steps.
         hbt::trace::set_active(false);
     }
     let draft = args.draft()?;
@@ -77,8 +78,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// One run from its base model, or from where it was stopped. Needs a configuration that has been checked against
-/// whatever the run directory holds.
+/// Runs one training, from its base model or from where it was stopped. `config` must have been checked against the
+/// contents of the run directory.
 pub fn train_one(
     config: &Config,
     run_dir: RunDir,
@@ -91,11 +92,15 @@ pub fn train_one(
 
 struct TrainJob {
     config: Config,
-    /// What the run directory says: as `config`, but what was left to the device is left to the one that resumes the run.
+    /// The configuration for the run directory: `config`, but with `auto` where the device decides, so that a resuming
+    /// machine decides anew.
     saved_config: Config,
+    settings: TrainSettings,
     data: Arc<Datasets>,
     run_dir: RunDir,
-    dir: PathBuf,
+    dir: ModelDir,
+    /// How `dir` embeds; a resumed run has its weights in the checkpoint.
+    retriever: RetrieverSettings,
     state: Option<hbt::train::checkpoint::TrainingState>,
     instructions: Option<String>,
     eval_set: Option<EvalSet>,
@@ -104,25 +109,41 @@ struct TrainJob {
 }
 
 impl TrainJob {
-    /// The job as its plan settles it.
+    /// The job, with its settings as the plan chooses them.
     fn new(config: Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
         let state = run_dir.state()?;
-        let dir = if state.is_some() { run_dir.last() } else { model_dir(&config)? };
+        let dir = if state.is_some() { ModelDir::open(run_dir.last())? } else { model_dir(&config)? };
         let kept_by_default = config.kept_chunks.is_none();
-        let (config, data) = planned(config, &dir, eval_set.as_ref())?;
+        let precision = precision(&config);
+        let Planned { config, settings, data } = planned(config, precision, &dir, eval_set.as_ref())?;
+        let mut retriever = config.retriever(&dir)?;
         let mut saved_config = config.clone();
         if kept_by_default {
             saved_config.kept_chunks = None;
         }
-        let instructions = instructions_of(&config);
+        let instructions = instructions_of(&config, precision);
         if let Some(state) = &state {
+            retriever.from_scratch = None;
             say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
             let warning = instructions_warning(state.instructions.as_deref(), instructions.as_deref());
             warning.iter().for_each(|warning| say(warning));
         }
         let data = Arc::new(data);
         let profile_steps = None;
-        Ok(TrainJob { config, saved_config, data, run_dir, dir, state, instructions, eval_set, before, profile_steps })
+        Ok(TrainJob {
+            config,
+            saved_config,
+            settings,
+            data,
+            run_dir,
+            dir,
+            retriever,
+            state,
+            instructions,
+            eval_set,
+            before,
+            profile_steps,
+        })
     }
 }
 
@@ -130,19 +151,18 @@ impl Job for TrainJob {
     type Output = Outcome;
 
     fn kernels(&self) -> Result<Kernels> {
-        kernels_of(&self.dir, true)
+        Ok(kernels_of(&self.dir, true))
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {
         let config = &self.config;
-        // A run that goes on has its weights, however it began.
-        let from_scratch = config.from_scratch && self.state.is_none();
-        let mut retriever = Retriever::load(backend, &self.dir, &Config { from_scratch, ..config.clone() })?;
+        let mut retriever = Retriever::load(backend, self.dir, self.retriever)?;
         say(&describe(config, &retriever, self.run_dir.path()));
         prefix_warnings(config, &retriever).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let setup = Setup {
-            config,
-            saved_config: &self.saved_config,
+            settings: self.settings,
+            config_toml: self.saved_config.to_toml(),
+            base_model: config.base_model(),
             run_dir: self.run_dir,
             state: self.state,
             instructions: self.instructions,
@@ -157,7 +177,7 @@ impl Job for TrainJob {
     }
 }
 
-/// What is about to run, in two lines.
+/// Describes the run that is about to start, in two lines.
 fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -> String {
     let model = &retriever.encoder.config;
     let alpha = match config.mode {
@@ -178,13 +198,13 @@ fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -
     )
 }
 
-/// Prefixes of datasets that whoever uses the saved model will not put before a text.
+/// Warnings about prefixes of datasets that users of the saved model will not put before a text.
 fn prefix_warnings<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Vec<String> {
     let mut warnings = Vec::new();
     for dataset in &config.datasets {
         for (key, own, saved) in [
-            ("query_prefix", &dataset.query_prefix, &retriever.query.prefix),
-            ("passage_prefix", &dataset.passage_prefix, &retriever.passage.prefix),
+            ("query_prefix", &dataset.query_prefix, &retriever.settings.query.prefix),
+            ("passage_prefix", &dataset.passage_prefix, &retriever.settings.passage.prefix),
         ] {
             if let Some(own) = own.as_ref().filter(|own| *own != saved) {
                 let name = dataset.label();
@@ -198,12 +218,12 @@ fn prefix_warnings<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Vec
     warnings
 }
 
-/// Whether there is anything to lose or to resume: a run that ended before its first save has left nothing.
+/// Whether `out` holds a run that could be lost or resumed: a run that ended before its first save has left nothing.
 pub fn holds_run(out: &Path) -> bool {
     RunDir::new(out).has_state()
 }
 
-/// Fails where the configuration would make the resumed run another run. What is `auto` means the run's own.
+/// Fails if the configuration would turn the resumed run into a different run. `auto` means the run's own value.
 fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     let path = run_dir.config();
     if !path.exists() {
@@ -217,17 +237,20 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
         return Ok(());
     }
     let mut saved = Config::load(&path)?;
-    if saved.precision == Precision::Auto {
-        // Saved when that meant f32, on every machine.
-        saved.precision = Precision::F32;
+    if saved.precision == Auto::Auto {
+        // Saved when `auto` meant f32 on every machine.
+        saved.precision = Precision::F32.into();
     }
-    if config.precision == Precision::Auto {
+    if config.precision == Auto::Auto {
         config.precision = saved.precision;
     }
-    if config.chunk_tokens == Amount::Auto {
+    if config.best_metric == Auto::Auto {
+        config.best_metric = saved.best_metric;
+    }
+    if config.chunk_tokens == Auto::Auto {
         config.chunk_tokens = saved.chunk_tokens;
     }
-    if config.kept_chunks == Some(Amount::Auto) {
+    if config.kept_chunks == Some(Auto::Auto) {
         config.kept_chunks = saved.kept_chunks;
     }
     for key in KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name)) {
@@ -243,13 +266,13 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     Ok(())
 }
 
-/// Instructions that stand for those of the processor, where that computes, as far as the run's bytes go.
-fn instructions_of(config: &Config) -> Option<String> {
+/// The least instructions that give the run the same bytes, if the processor computes.
+fn instructions_of(config: &Config, precision: Precision) -> Option<String> {
     let on_cpu = device::resolve(config.device) == Device::Cpu;
-    on_cpu.then(|| Instructions::chosen().least_alike(config.precision == Precision::F32).to_string())
+    on_cpu.then(|| Instructions::chosen().least_alike(precision == Precision::F32).to_string())
 }
 
-/// What to say where other instructions have computed a run so far, and may have given other bytes.
+/// The warning if other instructions, which may have given other bytes, have computed the run so far.
 fn instructions_warning(before: Option<&str>, now: Option<&str>) -> Option<String> {
     let (before, now) = (before?, now?);
     (before != now).then(|| {
@@ -291,8 +314,8 @@ fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {
     if let (Some(before), Some((_, after))) = (&state.before, &state.latest) {
         crate::print(&format!("\n{}\n", SideBySide { before, after }))?;
     }
-    if let Some((step, value)) = state.best {
-        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric));
+    if let (Some((step, value)), Some((_, report))) = (state.best, &state.latest) {
+        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric.or(report.main)));
     }
     say(&format!("{out}/last: step {}", state.step));
     Ok(())

@@ -1,6 +1,6 @@
-//! The table of configuration keys: the one place that knows a key's name, type, range, default and meaning.
+//! The table of configuration keys: the only place that knows a key's name, type, range, default and meaning.
 //!
-//! The macro turns it into [`Config`], its defaults and [`KEYS`], which reading, writing, help and error messages use.
+//! The macro makes [`Config`], its defaults and [`KEYS`] of it, which reading, writing, help and error messages use.
 
 use std::path::PathBuf;
 
@@ -10,16 +10,16 @@ use super::value::{ANY, Bounds, KeyType, above, at_least, below, between};
 
 /// One configuration key.
 pub struct Key {
-    /// As it is written in a file and after `--set`.
+    /// Name, as written in a file and after `--set`.
     pub name: &'static str,
     /// Heading under which the key is listed.
     pub section: &'static str,
-    /// What it means, in one line.
+    /// Meaning, in one line.
     pub help: &'static str,
     /// Whether any text is a value.
     pub(super) is_text: bool,
     pub(super) choices: fn() -> Vec<String>,
-    /// False, and the configuration unchanged, where the value is not one for this key.
+    /// Sets the key; returns false and leaves the configuration unchanged if the value is invalid.
     pub(super) set: fn(&mut Config, &toml::Value) -> bool,
     /// The value as TOML.
     pub(super) get: fn(&Config) -> String,
@@ -28,24 +28,24 @@ pub struct Key {
 }
 
 impl Key {
-    /// What a value has to be: "a number from 0 to 1".
+    /// Description of valid values, such as "a number from 0 to 1".
     pub fn expects(&self) -> String {
         (self.expects)()
     }
 
-    /// What it is set to, as TOML.
+    /// The key's value in `config`, as TOML.
     pub fn value_of(&self, config: &Config) -> String {
         (self.get)(config)
     }
 }
 
-/// See the module documentation. A key's first doc line is its help; further lines say why its default is what it is.
+/// See the module documentation. A key's first doc line is its help; further lines give the reason for its default.
 macro_rules! keys {
     ($( $section:literal { $(
         #[doc = $help:literal] $(#[doc = $why:literal])*
         $name:ident: $type:ty = $default:expr, $bounds:expr;
     )+ } )+) => {
-        /// Everything that decides what a command does, checked and complete.
+        /// All settings of a command, checked and complete.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config { $($(
             #[doc = $help] $(#[doc = $why])*
@@ -94,7 +94,7 @@ keys! {
         /// Training data, a file or a directory; none: the parallel questions built into hbt
         data: Option<PathBuf> = None, ANY;
         /// Layout of the data; auto: by the files' content
-        data_format: DataFormat = DataFormat::Auto, ANY;
+        data_format: Auto<DataFormat> = Auto::Auto, ANY;
         /// Part of the data to train on, where the data is divided
         split: Split = Split::All, ANY;
         /// Passage of SQuAD-layout data: the sentence that holds the answer, or its paragraph
@@ -148,11 +148,11 @@ keys! {
         /// Tokens embedded at once: sets the memory a step needs, not its result; auto: as many as fit and gain speed
         ///
         /// Ours.
-        chunk_tokens: Amount = Amount::Of(Config::CHUNK_TOKENS), at_least(8.0);
+        chunk_tokens: Auto<usize> = Auto::Of(Config::CHUNK_TOKENS), at_least(8.0);
         /// Chunks of a batch that are kept, not computed twice: memory for time; auto: all that fit; none: auto on a GPU, else 1
         ///
         /// Ours: a GPU's memory has no other use during a run, a processor's may have.
-        kept_chunks: Option<Amount> = None, at_least(1.0);
+        kept_chunks: Option<Auto<usize>> = None, at_least(1.0);
     }
     "Optimization" {
         /// Training steps (batches); none: as epochs says
@@ -207,8 +207,8 @@ keys! {
         seed: u64 = 42, at_least(0.0);
     }
     "Evaluation" {
-        /// Benchmark; auto: xquad-r for SQuAD-layout data, parallel for parallel JSON Lines; none: no evaluation
-        eval_task: EvalTask = EvalTask::Auto, ANY;
+        /// Benchmark; auto: the one that the data is laid out for; none: no evaluation
+        eval_task: Option<Auto<&'static Task>> = Some(Auto::Auto), ANY;
         /// Evaluation data, a file or a directory; none: the same as data
         eval_data: Option<PathBuf> = None, ANY;
         /// Part of the evaluation data, where the data is divided
@@ -217,10 +217,10 @@ keys! {
         truncate_dim: Option<usize> = None, at_least(1.0);
         /// Steps between evaluations; none: only before the first step and after the last
         eval_steps: Option<usize> = None, at_least(1.0);
-        /// Figure that picks the best model and stops early
+        /// Figure that picks the best model and stops early; auto: the benchmark's main one
         ///
         /// Ours: the paper stops on a loss over English data, which cannot see what it aims at.
-        best_metric: Metric = Metric::MultilingualMap, ANY;
+        best_metric: Auto<FigureKey> = Auto::Auto, ANY;
         /// Evaluations without improvement after which training stops; none: it never stops early
         patience: Option<usize> = None, at_least(1.0);
     }
@@ -228,9 +228,9 @@ keys! {
         /// Run directory: configuration, metrics, checkpoint and models go there
         out: PathBuf = PathBuf::from("runs/train"), ANY;
         /// Where the encoder runs; auto: the first GPU if hbt can compute on it, else the CPU
-        device: Device = Device::Auto, ANY;
+        device: Auto<Device> = Auto::Auto, ANY;
         /// Number type of activations and working weights; auto: bf16 where the processor is faster with it, else f32
-        precision: Precision = Precision::Auto, ANY;
+        precision: Auto<Precision> = Auto::Auto, ANY;
         /// CPU threads; none: one per core
         threads: Option<usize> = None, between(1.0, 1024.0);
         /// Steps between progress lines; metrics.jsonl has every step

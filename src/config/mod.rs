@@ -1,14 +1,15 @@
-//! Configuration: what a command shall do, resolved and checked before it starts.
+//! Configuration: the settings of a command, resolved and checked before it starts.
 //!
 //! A [`Config`] is put together by a [`Draft`] from sources of increasing rank: defaults, presets, a TOML file, options
-//! such as `--model`, and `--set key=value`. The table in `keys.rs` describes every key once; whatever reads, writes,
-//! explains or corrects keys goes through it.
+//! such as `--model`, and `--set key=value`. The table in `keys.rs` describes every key once; all code that reads,
+//! writes, explains or corrects keys uses it.
 
 mod choices;
 mod datasets;
 mod draft;
 mod keys;
 mod loss;
+mod resolve;
 mod suggest;
 mod value;
 
@@ -23,21 +24,8 @@ pub use keys::{Config, KEYS, Key};
 use crate::{Error, Result};
 
 impl Config {
-    /// Tokens at which queries are cut where neither the configuration nor the model directory says it.
-    pub const QUERY_MAX_LEN: usize = 64;
-    /// The same for passages.
-    pub const PASSAGE_MAX_LEN: usize = 256;
-
-    /// Tokens embedded at once where nothing else is said.
-    pub const CHUNK_TOKENS: usize = 8192;
-
     /// Name of the saved configuration in a run directory.
     pub const FILE_NAME: &str = "config.toml";
-
-    /// Chunks that are kept: the number, where there is one. A plan puts it there before a run begins.
-    pub fn n_kept_chunks(&self) -> usize {
-        self.kept_chunks.map_or(1, |kept| kept.or(1))
-    }
 
     /// Reads a configuration from one file and nothing else, such as the one saved in a run directory.
     pub fn load(path: &Path) -> Result<Config> {
@@ -51,9 +39,9 @@ impl Config {
         self.listed("", |key| format!("{} = {}", key.name, key.value_of(self)))
     }
 
-    /// As [`Config::to_toml`], to be changed by hand: keys that are not `given` are commented out, so that they stay hbt's to
-    /// choose. Where what it chooses is not `general`, which it is where nothing built in has settings of its own, both are
-    /// said.
+    /// [`Config::to_toml`] as a file to change by hand: keys that are not `given` are commented out, so that hbt goes
+    /// on choosing their values. `general`: the configuration without settings for what is built in. Where the two
+    /// differ, both values are shown.
     pub fn to_start_from(&self, given: impl Fn(&Key) -> bool, general: &Config) -> String {
         let is_whole = KEYS.iter().all(&given);
         let head = "# What is commented out has these values by itself; take the # away from what you set.\n";
@@ -94,7 +82,7 @@ impl Config {
             ("query_max_len", self.query_max_len.unwrap_or(Self::QUERY_MAX_LEN)),
             ("passage_max_len", self.passage_max_len.unwrap_or(Self::PASSAGE_MAX_LEN)),
         ] {
-            if let Amount::Of(chunk_tokens) = self.chunk_tokens
+            if let Auto::Of(chunk_tokens) = self.chunk_tokens
                 && length > chunk_tokens
             {
                 let message = format!(
@@ -108,7 +96,7 @@ impl Config {
         if self.model.as_deref() == Some("") {
             return Err(Error::config("model", "is empty; give a directory or a hub id, or none for the built-in one"));
         }
-        if self.patience.is_some() && self.eval_task == EvalTask::None {
+        if self.patience.is_some() && self.eval_task.is_none() {
             let message =
                 "stopping early needs evaluations, but eval_task is none; set eval_task or take patience away";
             return Err(Error::config("patience", message));
@@ -136,18 +124,7 @@ impl Config {
         Ok(())
     }
 
-    /// Texts put before queries and passages, where the configuration names them. The prefixes of an only dataset are those
-    /// of the run: what it trains with is what it evaluates and saves.
-    pub fn prefixes(&self) -> [Option<&String>; 2] {
-        let of_dataset = match self.datasets.as_slice() {
-            [one] => [&one.query_prefix, &one.passage_prefix].map(Option::as_ref),
-            _ => [None; 2],
-        };
-        let [query, passage] = of_dataset;
-        [query.or(self.query_prefix.as_ref()), passage.or(self.passage_prefix.as_ref())]
-    }
-
-    /// Data that is trained on, and the part of it.
+    /// Paths of the data that is trained on, and the part of each.
     fn trained_on(&self) -> impl Iterator<Item = (&Path, Split)> {
         let several = self.datasets.iter().map(|of| (of.data.as_path(), of.split.unwrap_or(self.split)));
         self.data.iter().map(|data| (data.as_path(), self.split)).chain(several)
@@ -196,11 +173,11 @@ impl Config {
             let same_data = self.eval_data.as_ref().map_or(self.datasets.is_empty(), |eval_data| eval_data == data);
             same_data && (split == Split::All || self.eval_split == Split::All || split == self.eval_split)
         };
-        // Left to itself, training does not evaluate on undivided data.
+        // With `eval_task = auto`, training does not evaluate on undivided data.
         let is_evaluated = match self.eval_task {
-            EvalTask::None => false,
-            EvalTask::Auto => self.eval_data.is_some(),
-            EvalTask::XquadR | EvalTask::Parallel => true,
+            None => false,
+            Some(Auto::Auto) => self.eval_data.is_some(),
+            Some(Auto::Of(_)) => true,
         };
         if is_evaluated && self.trained_on().any(|(data, split)| is_evaluated_on(data, split)) {
             warnings.push(

@@ -1,4 +1,4 @@
-//! Types that a configuration key can have: how each is read from TOML, written back and described.
+//! Types of configuration keys: how each is read from TOML, written back and described.
 
 use std::fmt;
 use std::ops::Bound;
@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use toml::Value as Toml;
 
 use super::choices::*;
+use crate::eval::tasks::TASKS;
 
-/// Numbers that a key accepts.
+/// Range of the numbers that a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bounds(Bound<f64>, Bound<f64>);
 
-/// Any value of the type; for keys that hold no number.
+/// No bounds; also for keys that hold no number.
 pub(super) const ANY: Bounds = Bounds(Bound::Unbounded, Bound::Unbounded);
 
 /// `low` and more.
@@ -36,14 +37,14 @@ pub(super) const fn below(low: f64, high: f64) -> Bounds {
 }
 
 impl Bounds {
-    /// `number` if it is finite and within bounds.
+    /// `number`, if it is finite and within the bounds.
     fn admit(self, number: f64) -> Option<f64> {
         use std::ops::RangeBounds;
         (number.is_finite() && (self.0, self.1).contains(&number)).then_some(number)
     }
 }
 
-/// Continues "a number".
+/// Text that continues "a number".
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -61,15 +62,15 @@ pub(super) trait KeyType: Sized {
     /// Whether any text is a value, so that `--set out=2024` means the text "2024".
     const IS_TEXT: bool = false;
 
-    /// What a value has to be, to follow "must be".
+    /// Description of valid values that continues "must be".
     fn expects(bounds: &Bounds) -> String;
-    /// The words to choose from, where the type is a choice.
+    /// The words to choose from, if the type is a choice.
     fn choices() -> Vec<String> {
         Vec::new()
     }
-    /// `None` where the value has the wrong type, is out of bounds or is not among the choices.
+    /// The value; `None` if it has the wrong type, is out of bounds or is not among the choices.
     fn read(value: &Toml, bounds: &Bounds) -> Option<Self>;
-    /// What is wrong with a value that cannot be read, where more can be said than what it has to be.
+    /// A more specific reason why a value cannot be read, if there is one.
     fn complaint(_: &Toml) -> Option<String> {
         None
     }
@@ -115,23 +116,25 @@ impl KeyType for usize {
     }
 }
 
-impl KeyType for Amount {
+impl<T: KeyType> KeyType for Auto<T> {
     fn expects(bounds: &Bounds) -> String {
-        format!("{}, or {AUTO}", usize::expects(bounds))
+        format!("{}, or {AUTO}", T::expects(bounds))
     }
     fn choices() -> Vec<String> {
-        vec![AUTO.to_owned()]
+        let mut choices = T::choices();
+        choices.push(AUTO.to_owned());
+        choices
     }
     fn read(value: &Toml, bounds: &Bounds) -> Option<Self> {
         match value.as_str() {
-            Some(AUTO) => Some(Amount::Auto),
-            _ => usize::read(value, bounds).map(Amount::Of),
+            Some(AUTO) => Some(Auto::Auto),
+            _ => T::read(value, bounds).map(Auto::Of),
         }
     }
     fn write(&self) -> String {
         match self {
-            Amount::Auto => quoted(AUTO),
-            Amount::Of(number) => number.write(),
+            Auto::Auto => quoted(AUTO),
+            Auto::Of(value) => value.write(),
         }
     }
 }
@@ -145,7 +148,7 @@ impl KeyType for f64 {
         bounds.admit(number)
     }
     fn write(&self) -> String {
-        // Debug is the shortest text that reads back the same, with an exponent where that is shorter: 3e-5.
+        // `Debug` gives the shortest text that reads back the same, with an exponent if that is shorter: 3e-5.
         format!("{self:?}")
     }
 }
@@ -194,10 +197,10 @@ impl<T: KeyType> KeyType for Vec<T> {
     }
 }
 
-/// What stands for a number that the plan of a run finds.
+/// The word for a value that hbt finds.
 const AUTO: &str = "auto";
 
-/// Written as "none" where unset, so that a saved configuration names every key.
+/// An unset value is written as "none", so that a saved configuration names every key.
 const NONE: &str = "none";
 
 impl<T: KeyType> KeyType for Option<T> {
@@ -220,25 +223,30 @@ impl<T: KeyType> KeyType for Option<T> {
     }
 }
 
-/// Makes enums with `ALL` and `Display` usable as the type of a key.
-macro_rules! choice_types {
-    ($($name:ident),+ $(,)?) => { $(
+/// Makes types whose values a list holds, each with a `Display` of its own, usable as the type of a key.
+macro_rules! listed_types {
+    ($($name:ty: $all:expr),+ $(,)?) => { $(
         impl KeyType for $name {
             fn expects(_: &Bounds) -> String {
                 format!("one of {}", Self::choices().join(", "))
             }
             fn choices() -> Vec<String> {
-                $name::ALL.iter().map(ToString::to_string).collect()
+                $all.iter().map(ToString::to_string).collect()
             }
             fn read(value: &Toml, _: &Bounds) -> Option<Self> {
                 let text = value.as_str()?;
-                $name::ALL.iter().find(|choice| choice.to_string() == text).copied()
+                $all.iter().find(|choice| choice.to_string() == text).copied()
             }
             fn write(&self) -> String {
                 quoted(&self.to_string())
             }
         }
     )+ };
+}
+
+/// The same of enums with `ALL`.
+macro_rules! choice_types {
+    ($($name:ident),+ $(,)?) => { listed_types!($($name: $name::ALL),+); };
 }
 
 choice_types!(
@@ -253,6 +261,6 @@ choice_types!(
     LrSchedule,
     Device,
     Precision,
-    EvalTask,
-    Metric,
 );
+
+listed_types!(&'static Task: TASKS, FigureKey: FigureKey::known());

@@ -1,57 +1,29 @@
 //! Retrieval evaluation: the paper's three settings and the language bias, from the embeddings of a model.
 //!
-//! A benchmark ([`tasks`]) lists passages and queries. [`search`] ranks all passages for every query, exactly, and
-//! keeps the ranks of the relevant ones; [`metrics`] and [`bias`] turn the ranks of one query into numbers; [`settings`]
-//! averages them; [`report`] is the result, as JSON and on the terminal, and [`compare`] sets several side by side.
+//! A task ([`tasks`]) lists passages and queries, and what is measured on them. [`search`] ranks all passages for every
+//! query, exactly, and keeps the ranks of the relevant ones; [`metrics`] and [`bias`] turn the ranks of one query into
+//! numbers; [`settings`] averages them into [`figures`]; [`report`] is the result, as JSON and on the terminal, and
+//! [`compare`] sets several side by side.
 
 pub mod bias;
 pub mod compare;
-pub mod encode;
+pub mod figures;
 pub mod metrics;
-pub mod npy;
 pub mod report;
 pub mod search;
 pub mod settings;
 mod table;
 pub mod tasks;
 
-pub use report::{EvalReport, Metric};
+pub use figures::{Figure, FigureKey};
+pub use report::EvalReport;
 pub use table::SideBySide;
 
 use crate::Result;
 use crate::backend::Backend;
+use crate::retriever::{Embeddings, Retriever};
 
-/// Vectors of texts on the host, one row a text, in the order of the texts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Embeddings {
-    dim: usize,
-    values: Vec<f32>,
-}
-
-impl Embeddings {
-    /// Takes `values (n, dim)`, row-major.
-    pub fn new(dim: usize, values: Vec<f32>) -> Self {
-        assert!(dim > 0 && values.len().is_multiple_of(dim), "{} values are no rows of {dim}", values.len());
-        Self { dim, values }
-    }
-
-    /// Length of a vector.
-    pub fn dim(&self) -> usize {
-        self.dim
-    }
-
-    /// Number of texts.
-    pub fn n_rows(&self) -> usize {
-        self.values.len() / self.dim
-    }
-
-    /// All values, `(n_rows, dim)` row-major.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-}
-
-/// Searches `set` with normalized embeddings of its queries and passages, and reports all three settings.
+/// Searches `set` with normalized embeddings of its queries and passages, and reports the figures of its task.
 ///
 /// `model` is the name the report gives to what made the embeddings.
 ///
@@ -66,4 +38,23 @@ pub fn evaluate<B: Backend>(
 ) -> Result<EvalReport> {
     let ranks = search::relevant_ranks(backend, set, queries, passages)?;
     Ok(settings::report(model, set, &ranks))
+}
+
+/// Embeds and searches a benchmark; `name` is what the report calls the model, `progress` is called with the number of texts
+/// embedded so far.
+///
+/// # Errors
+/// As [`Retriever::encode`] and [`search::relevant_ranks`].
+pub fn evaluate_retriever<B: Backend>(
+    retriever: &Retriever<B>,
+    name: &str,
+    set: &tasks::EvalSet,
+    progress: &mut (dyn FnMut(usize) + Send),
+) -> Result<EvalReport> {
+    let queries: Vec<&str> = set.queries.iter().map(|q| q.text.as_str()).collect();
+    let passages: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
+    let queries = retriever.encode(&retriever.settings.query, &queries, progress)?;
+    let n_queries = queries.n_rows();
+    let passages = retriever.encode(&retriever.settings.passage, &passages, &mut |n| progress(n_queries + n))?;
+    evaluate(&retriever.backend, name, set, &queries, &passages)
 }

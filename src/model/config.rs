@@ -1,6 +1,6 @@
 //! The sizes of an encoder, as Hugging Face's `config.json` names them.
 
-use super::json::Fields;
+use crate::json::Fields;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;

@@ -125,7 +125,12 @@ impl<T> EncoderParams<T> {
     ///
     /// # Errors
     /// The first error of `f`.
-    pub fn try_map<U>(&self, f: impl FnMut(&T) -> Result<U>) -> Result<EncoderParams<U>> {
+    pub fn try_map<U>(&self, mut f: impl FnMut(&T) -> Result<U>) -> Result<EncoderParams<U>> {
+        self.try_map_dyn(&mut f)
+    }
+
+    /// Compiled once for all that is done to the parameters.
+    fn try_map_dyn<U>(&self, f: &mut dyn FnMut(&T) -> Result<U>) -> Result<EncoderParams<U>> {
         let values: Vec<U> = self.iter().map(f).collect::<Result<_>>()?;
         Ok(EncoderParams::take(values, self.layers.len(), self.dense.is_some()))
     }

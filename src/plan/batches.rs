@@ -4,15 +4,14 @@ use super::Sample;
 use super::looks::{Stratum, choose, most_rows, strata};
 use super::numbers::count;
 use super::words::Words;
-use crate::config::Config;
 use crate::data::batch::{Batch, NegativeRules};
 use crate::data::bounds::{BatchBounds, GroupSizes};
 use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
-use crate::data::sampler::{BatchMode, Mixture, Part};
+use crate::data::sampler::{BatchMode, Mixture, SamplerConfig, WeightedDataset};
 use crate::data::shard::TokenCache;
 use crate::model::Sequences;
-use crate::train::{StepBounds, negative_rules, sampler, total_steps};
+use crate::train::{RunLength, StepBounds, TrainSettings};
 use crate::{Error, Result};
 
 /// Rows of the smallest batches, and of those that show how long rows are.
@@ -56,15 +55,15 @@ impl Batches {
     ///
     /// # Errors
     /// Data that cannot serve the configured batches.
-    pub fn of_tokens(config: &Config, vocab_size: usize, data: &Datasets) -> Result<Self> {
+    pub fn of_tokens(settings: &TrainSettings, vocab_size: usize, data: &Datasets) -> Result<Self> {
         let n_groups: u64 = data.caches().map(TokenCache::n_groups).sum();
         let source = Source {
             texts: data,
-            parts: data.parts(),
-            rules: negative_rules(config, data)?,
-            sizes: GroupSizes::new(data.caches(), config.negatives_per_query),
+            datasets: data.weighted(),
+            rules: settings.negative_rules(data)?,
+            sizes: GroupSizes::new(data.caches(), settings.negatives.per_query),
         };
-        source.look_at(config, vocab_size, format!("all {} groups, tokenized", count(n_groups as f64)))
+        source.look_at(settings, vocab_size, format!("all {} groups, tokenized", count(n_groups as f64)))
     }
 
     /// Of data that is not tokenized yet.
@@ -72,22 +71,22 @@ impl Batches {
     /// # Errors
     /// Data that cannot serve the configured batches. Where not all of it was read, that is refused only if it can serve no
     /// other batches of this size either: which languages a group has may show in a part that was not read.
-    pub fn of_sample(config: &Config, vocab_size: usize, sample: &Sample) -> Result<Self> {
-        let (served, refusal) = served(config, sample)?;
-        let refusal = match (refusal, negative_rules(config, sample)) {
+    pub fn of_sample(settings: &TrainSettings, vocab_size: usize, sample: &Sample) -> Result<Self> {
+        let (served, refusal) = served(settings, sample)?;
+        let refusal = match (refusal, settings.negative_rules(sample)) {
             (None, Err(refusal)) if sample.is_all() => return Err(refusal),
             (refusal, Ok(_)) => refusal,
             (refusal, Err(other)) => refusal.or(Some(other)),
         };
         let source = Source {
             texts: sample,
-            parts: sample.parts(),
+            datasets: sample.weighted(),
             // A teacher changes no number of texts.
-            rules: NegativeRules { per_query: config.negatives_per_query, teacher_margin: None },
-            sizes: sample.sizes(config.negatives_per_query),
+            rules: NegativeRules { per_query: settings.negatives.per_query, teacher_margin: None },
+            sizes: sample.sizes(settings.negatives.per_query),
         };
         let batches = source.look_at(&served, vocab_size, sample.to_string())?;
-        let is_at_most = sample.is_at_most() && config.steps.is_none();
+        let is_at_most = sample.is_at_most() && matches!(settings.length, RunLength::Passes(_));
         Ok(Batches { is_at_most, caution: refusal.map(|refusal| refusal.to_string()), ..batches })
     }
 
@@ -131,7 +130,7 @@ impl Batches {
 /// What batches are drawn from.
 struct Source<'a> {
     texts: &'a dyn TextSource,
-    parts: Vec<Part<'a>>,
+    datasets: Vec<WeightedDataset<'a>>,
     rules: NegativeRules,
     sizes: GroupSizes,
 }
@@ -142,12 +141,15 @@ impl Source<'_> {
     }
 
     /// Draws some of the run's batches.
-    fn look_at(self, config: &Config, vocab_size: usize, basis: String) -> Result<Batches> {
-        let with = |batch_size| sampler(&Config { batch_size, ..config.clone() }, &self.parts);
-        let (batch_size, whole) = (config.batch_size, with(config.batch_size)?);
-        let total_steps = total_steps(config, whole.steps_per_pass());
+    fn look_at(self, settings: &TrainSettings, vocab_size: usize, basis: String) -> Result<Batches> {
+        let SamplerConfig { batch_size, seed, .. } = settings.sampler;
+        let with = |batch_size| {
+            Mixture::new(&self.datasets, &SamplerConfig { batch_size, ..settings.sampler.clone() }, &settings.mixture)
+        };
+        let whole = with(batch_size)?;
+        let total_steps = settings.total_steps(whole.steps_per_pass());
         // Whose turn a step is depends on no batch size.
-        let mut strata = strata(&with(FEWEST_ROWS)?, config.seed, total_steps);
+        let mut strata = strata(&with(FEWEST_ROWS)?, seed, total_steps);
         let few = batch_size.min(ROWS_TO_BEGIN_WITH);
         let sampler = with(few)?;
         for stratum in &mut strata {
@@ -235,17 +237,20 @@ impl Seen {
     }
 }
 
-/// The run's configuration, or one whose batches the part of the data that was read can serve, and then why.
-fn served(config: &Config, sample: &Sample) -> Result<(Config, Option<Error>)> {
-    let parts = sample.parts();
-    let refusal = match sampler(config, &parts) {
-        Ok(_) => return Ok((config.clone(), None)),
+/// The run's settings, or those whose batches the part of the data that was read can serve, and then why.
+fn served(settings: &TrainSettings, sample: &Sample) -> Result<(TrainSettings, Option<Error>)> {
+    let datasets = sample.weighted();
+    let refusal = match settings.mixture_of(&datasets) {
+        Ok(_) => return Ok((settings.clone(), None)),
         Err(refusal) if sample.is_all() => return Err(refusal),
         Err(refusal) => refusal,
     };
     let others = [BatchMode::MixedMonolingual, BatchMode::CrossLingual];
-    let other = others.into_iter().map(|mode| Config { mode, ..config.clone() });
-    match (other.into_iter().find(|other| sampler(other, &parts).is_ok()), refusal) {
+    let other = others.into_iter().map(|mode| {
+        let sampler = SamplerConfig { mode, ..settings.sampler.clone() };
+        TrainSettings { sampler, ..settings.clone() }
+    });
+    match (other.into_iter().find(|other| other.mixture_of(&datasets).is_ok()), refusal) {
         (Some(other), refusal) => Ok((other, Some(refusal))),
         (None, Error::Config { key, message }) => {
             Err(Error::config(key, format!("{message} (estimated from a part of the data; hbt prepare counts all)")))

@@ -2,9 +2,10 @@
 
 use super::{Batches, Question, Rehearsal};
 use crate::Result;
-use crate::backend::{Element, Purpose};
-use crate::config::{Config, Precision};
-use crate::model::{ModelDir, specs};
+use crate::backend::{Element, Precision, Purpose};
+use crate::model::specs;
+use crate::model_dir::ModelDir;
+use crate::train::TrainSettings;
 use half::bf16;
 
 /// The program, its threads, and small things.
@@ -50,25 +51,25 @@ impl Needs {
         self.items.push(Item { name, bytes, note: note.into() });
     }
 
-    /// What a run takes with the numbers of `config`, which has no `auto` left.
+    /// What a run takes with these settings.
     ///
     /// # Errors
-    /// A configuration that does not fit the model.
-    pub fn new(question: &Question, batches: &Batches, config: &Config) -> Result<Self> {
-        match config.precision {
-            Precision::F32 => Self::of::<f32>(question, batches, config),
-            Precision::Auto | Precision::Bf16 => Self::of::<bf16>(question, batches, config),
+    /// Those of a [`Rehearsal`].
+    pub fn new(question: &Question, batches: &Batches, settings: &TrainSettings) -> Result<Self> {
+        match question.precision {
+            Precision::F32 => Self::of::<f32>(question, batches, settings),
+            Precision::Bf16 => Self::of::<bf16>(question, batches, settings),
         }
     }
 
-    fn of<E: Element>(question: &Question, batches: &Batches, config: &Config) -> Result<Self> {
+    fn of<E: Element>(question: &Question, batches: &Batches, settings: &TrainSettings) -> Result<Self> {
         let Question { model, machine, .. } = question;
-        let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
+        let chunk_tokens = settings.chunk_tokens;
         // A GPU gives all memory when it is asked for it, a processor when it is written to.
         let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, machine.is_gpu);
-        let held = Rehearsal::<E>::new(machine.tally(), config, model, &bounds)?;
+        let held = Rehearsal::<E>::new(machine.tally(), settings, model, &bounds)?;
         let memory = held.memory();
-        let only_last = Config { kept_chunks: Some(1.into()), ..config.clone() };
+        let only_last = TrainSettings { kept_chunks: 1, ..settings.clone() };
         let of_chunk =
             Rehearsal::<E>::new(machine.tally(), &only_last, model, &bounds)?.memory().of(Purpose::Activations);
 
@@ -80,7 +81,7 @@ impl Needs {
         needs.add("activations", of_chunk, format!("of a chunk of {} tokens", bounds.chunk_tokens));
         let kept = memory.of(Purpose::Activations) - of_chunk;
         if kept > 0 {
-            let n = config.n_kept_chunks().min(bounds.n_chunks) - 1;
+            let n = settings.kept_chunks.min(bounds.n_chunks) - 1;
             needs.add("kept chunks", kept, format!("{n} more, which are not computed twice"));
         }
         let note = format!("embeddings of {} texts, and their gradients", bounds.n_seqs);
@@ -89,7 +90,7 @@ impl Needs {
         needs.batches(memory.of(Purpose::Batches), memory.host, machine.is_gpu, &bounds);
         if let Some([n_queries, n_passages]) = question.eval_texts {
             let on_device = held.evaluation(n_passages, chunk_tokens, machine.is_gpu)?;
-            let dim = model.dense.map_or(model.config.hidden_size, |dense| dense.out_features);
+            let dim = model.embedding_size();
             let embeddings = ((n_queries + n_passages) * dim * size_of::<f32>()) as u64;
             let tokenizer = READING_TOKENIZER_FACTOR * tokenizer_len(model);
             let on_host = if machine.is_gpu { 0 } else { tokenizer + embeddings };
@@ -99,7 +100,7 @@ impl Needs {
             needs.add("CUDA", machine.overhead, "context, kernels and workspaces (an estimate)");
         } else {
             needs.add("program", PROGRAM_BYTES, "and its threads (an estimate)");
-            let reading = reading_bytes::<E>(config, model) + PROGRAM_BYTES;
+            let reading = reading_bytes::<E>(question.from_scratch, model) + PROGRAM_BYTES;
             let more = reading.saturating_sub(needs.total());
             if more > 0 {
                 needs.add("reading the model", more, "more than all of the above, before the first step");
@@ -137,10 +138,10 @@ fn optimizer<E: Element>(question: &Question, batches: &Batches, asked_for: u64)
 
 /// Most memory that a processor needs to read the model: parameter by parameter, first the working weights, beside which the
 /// tokenizer is read, then the masters. What has been read of the mapped files is counted, as the system counts it.
-fn reading_bytes<E: Element>(config: &Config, model: &ModelDir) -> u64 {
+fn reading_bytes<E: Element>(from_scratch: bool, model: &ModelDir) -> u64 {
     let lens: Vec<u64> = specs(&model.config, model.dense.as_ref()).iter().map(|spec| spec.len() as u64).collect();
     let n_all: u64 = lens.iter().sum();
-    let file = if config.from_scratch { 0 } else { model.weights_bytes() };
+    let file = if from_scratch { 0 } else { model.weights_bytes() };
     let mapped = |n_read: u64| (file as f64 * n_read as f64 / n_all as f64) as u64;
     let (element, wide) = (size_of::<E>() as u64, size_of::<f32>() as u64);
     let (mut working, mut masters, mut n_read) = (0, 0, 0);

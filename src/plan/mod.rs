@@ -20,13 +20,15 @@ use batches::FEWEST_ROWS;
 pub use machine::{Machine, Measured, Speed, Target, WORKSPACE_BYTES};
 pub use memory::{Item, Needs};
 pub use rehearsal::{Held, Rehearsal};
-pub use sample::{Sample, SampleSource};
+pub use sample::Sample;
 pub use time::{Efficiency, StepTime};
 
-use crate::config::{Amount, Config, Precision};
+use crate::backend::Precision;
 use crate::data::datasets::Datasets;
+use crate::data::sampler::SamplerConfig;
 use crate::memory::gib;
-use crate::model::ModelDir;
+use crate::model_dir::ModelDir;
+use crate::train::TrainSettings;
 use crate::{Error, Result};
 
 /// Share of a machine's memory that a plan fills.
@@ -50,10 +52,28 @@ pub enum Data<'a> {
     Sample(&'a Sample),
 }
 
+/// Numbers that a configuration leaves to the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Whether [`TrainSettings::chunk_tokens`] is to be found.
+    pub chunk_tokens: bool,
+    /// Whether [`TrainSettings::kept_chunks`] is: as many as fit.
+    pub kept_chunks: bool,
+    /// Fewest tokens of a chunk that the configuration allows.
+    pub least_chunk_tokens: usize,
+}
+
 /// What is to be planned.
+#[derive(Clone)]
 pub struct Question<'a> {
-    /// Of the run. Its precision has been settled.
-    pub config: &'a Config,
+    /// Of the run.
+    pub settings: TrainSettings,
+    /// What of them the plan is to find.
+    pub open: Open,
+    /// Number type of the run.
+    pub precision: Precision,
+    /// Whether it begins with random weights.
+    pub from_scratch: bool,
     /// What it starts from.
     pub model: &'a ModelDir,
     /// What it trains on.
@@ -80,7 +100,7 @@ pub enum Verdict {
 /// What a run takes.
 pub struct Plan {
     /// With numbers for what was left to the plan.
-    pub config: Config,
+    pub settings: TrainSettings,
     /// The batches it is made of.
     pub batches: Batches,
     /// Memory.
@@ -103,18 +123,18 @@ impl Plan {
     /// Answers a question.
     ///
     /// # Errors
-    /// Data that cannot serve the configured batches, or a configuration that does not fit the model.
+    /// Data that cannot serve the batches.
     pub fn new(question: &Question) -> Result<Self> {
-        let batches = question.batches(question.config)?;
-        let most_chunk_tokens = question.most_chunk_tokens(&batches, question.config)?;
-        let config = question.settled(&batches, most_chunk_tokens)?;
-        let needs = Needs::new(question, &batches, &config)?;
+        let batches = question.batches()?;
+        let most_chunk_tokens = question.most_chunk_tokens(&batches, &question.settings)?;
+        let settings = question.settled(&batches, most_chunk_tokens)?;
+        let needs = Needs::new(question, &batches, &settings)?;
         let verdict = question.verdict(&needs);
         let change = match verdict {
-            Verdict::DoesNot | Verdict::Barely => Some(question.change(&batches, &config)?),
+            Verdict::DoesNot | Verdict::Barely => Some(question.change(&batches, &settings)?),
             Verdict::Fits | Verdict::Unknown => None,
         };
-        let (chunk_tokens, kept_chunks) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.n_kept_chunks());
+        let TrainSettings { chunk_tokens, kept_chunks, .. } = settings;
         let n_chunks = batches.n_chunks(chunk_tokens);
         let more_kept_chunks = match (verdict, n_chunks > kept_chunks) {
             (Verdict::Fits, true) => Some(question.most_kept_chunks(&batches, chunk_tokens)?),
@@ -124,9 +144,9 @@ impl Plan {
         Ok(Plan {
             chunks: [n_chunks, n_chunks.saturating_sub(kept_chunks)],
             more_kept_chunks: more_kept_chunks.filter(|&more| more > kept_chunks),
-            time: question.time(&batches, &config)?,
+            time: question.time(&batches, &settings)?,
             most_chunk_tokens: most_chunk_tokens.map(|most| (most, most >= all_tokens)),
-            config,
+            settings,
             batches,
             needs,
             verdict,
@@ -165,11 +185,11 @@ impl Plan {
 }
 
 impl Question<'_> {
-    fn batches(&self, config: &Config) -> Result<Batches> {
+    fn batches(&self) -> Result<Batches> {
         let vocab_size = self.model.config.vocab_size;
         match self.data {
-            Data::Tokens(data) => Batches::of_tokens(config, vocab_size, data),
-            Data::Sample(sample) => Batches::of_sample(config, vocab_size, sample),
+            Data::Tokens(data) => Batches::of_tokens(&self.settings, vocab_size, data),
+            Data::Sample(sample) => Batches::of_sample(&self.settings, vocab_size, sample),
         }
     }
 
@@ -188,16 +208,22 @@ impl Question<'_> {
         self.machine.memory.map_or(u64::MAX, |memory| (FILLED * memory as f64) as u64)
     }
 
-    fn needs(&self, batches: &Batches, config: &Config, chunk_tokens: usize, kept_chunks: usize) -> Result<u64> {
-        let config =
-            Config { chunk_tokens: chunk_tokens.into(), kept_chunks: Some(kept_chunks.into()), ..config.clone() };
-        Needs::new(self, batches, &config).map(|needs| needs.total())
+    fn needs(
+        &self,
+        batches: &Batches,
+        settings: &TrainSettings,
+        chunk_tokens: usize,
+        kept_chunks: usize,
+    ) -> Result<u64> {
+        let settings = TrainSettings { chunk_tokens, kept_chunks, ..settings.clone() };
+        Needs::new(self, batches, &settings).map(|needs| needs.total())
     }
 
     /// The largest chunks that fit, of which only the last is kept; no larger than any batch.
-    fn most_chunk_tokens(&self, batches: &Batches, config: &Config) -> Result<Option<usize>> {
-        let fits =
-            |steps: usize| -> Result<bool> { Ok(self.needs(batches, config, steps * TOKENS_STEP, 1)? <= self.limit()) };
+    fn most_chunk_tokens(&self, batches: &Batches, settings: &TrainSettings) -> Result<Option<usize>> {
+        let fits = |steps: usize| -> Result<bool> {
+            Ok(self.needs(batches, settings, steps * TOKENS_STEP, 1)? <= self.limit())
+        };
         let least = batches.bounds.longest.div_ceil(TOKENS_STEP);
         let (mut low, mut high) = (least, batches.bounds.n_tokens.div_ceil(TOKENS_STEP).max(least));
         if !fits(low)? {
@@ -210,31 +236,25 @@ impl Question<'_> {
         Ok(Some(low * TOKENS_STEP))
     }
 
-    /// The configuration with numbers in place of `auto`.
-    fn settled(&self, batches: &Batches, most: Option<usize>) -> Result<Config> {
+    /// The settings with numbers for what is open.
+    fn settled(&self, batches: &Batches, most: Option<usize>) -> Result<TrainSettings> {
         let enough = if self.machine.is_gpu { ENOUGH_TOKENS_GPU } else { ENOUGH_TOKENS_CPU };
         let least = self.longest_text(batches).next_multiple_of(TOKENS_STEP);
         let of_batch = batches.bounds.n_tokens.next_multiple_of(TOKENS_STEP);
         let best = most.unwrap_or(least).min(enough).min(of_batch).max(least);
-        let chunk_tokens = self.config.chunk_tokens.or(best);
-        let kept_chunks = match self.config.kept_chunks {
-            Some(Amount::Of(number)) => number.min(batches.n_chunks(chunk_tokens)),
+        let chunk_tokens = if self.open.chunk_tokens { best } else { self.settings.chunk_tokens };
+        let kept_chunks = match self.open.kept_chunks {
+            false => self.settings.kept_chunks.min(batches.n_chunks(chunk_tokens)),
             // What nobody knows to fit is not kept.
-            _ if !self.keeps_what_fits() || self.machine.memory.is_none() => 1,
-            _ => self.most_kept_chunks(batches, chunk_tokens)?,
+            true if self.machine.memory.is_none() => 1,
+            true => self.most_kept_chunks(batches, chunk_tokens)?,
         };
-        Ok(Config { chunk_tokens: chunk_tokens.into(), kept_chunks: Some(kept_chunks.into()), ..self.config.clone() })
+        Ok(TrainSettings { chunk_tokens, kept_chunks, ..self.settings.clone() })
     }
 
-    /// Whether the number of kept chunks is left to the plan: by the configuration, or by default on a GPU.
-    pub fn keeps_what_fits(&self) -> bool {
-        self.config.kept_chunks.map_or(self.machine.is_gpu, |kept| kept == Amount::Auto)
-    }
-
-    /// Tokens that a chunk has room for at least: a configuration's longest text.
+    /// Tokens that a chunk has room for at least.
     fn longest_text(&self, batches: &Batches) -> usize {
-        let lengths = [self.config.query_max_len, self.config.passage_max_len];
-        lengths.into_iter().flatten().chain([batches.bounds.longest, Config::PASSAGE_MAX_LEN]).max().unwrap_or(0)
+        self.open.least_chunk_tokens.max(batches.bounds.longest)
     }
 
     /// As many kept chunks as fit and as a batch has.
@@ -243,51 +263,51 @@ impl Question<'_> {
         if n_chunks == 1 {
             return Ok(1);
         }
-        let [one, two] = [1, 2].map(|kept| self.needs(batches, self.config, chunk_tokens, kept));
+        let [one, two] = [1, 2].map(|kept| self.needs(batches, &self.settings, chunk_tokens, kept));
         let (one, two) = (one?, two?);
         let more = self.limit().saturating_sub(one) / (two - one).max(1);
         Ok(n_chunks.min(1 + usize::try_from(more).unwrap_or(usize::MAX - 1)))
     }
 
     /// The least change that makes the run fit.
-    fn change(&self, batches: &Batches, config: &Config) -> Result<String> {
-        let smaller = self.smaller(batches, config)?;
+    fn change(&self, batches: &Batches, settings: &TrainSettings) -> Result<String> {
+        let smaller = self.smaller(batches, settings)?;
         let Some([n_queries, n_passages]) = self.eval_texts else {
-            return smaller.map_or_else(|| self.last_resort(batches, config), Ok);
+            return smaller.map_or_else(|| self.last_resort(batches, settings), Ok);
         };
         let evaluate_less = format!(
             "evaluate on fewer than {n_queries} queries and {n_passages} passages (another eval_data, or eval_task = \"none\")"
         );
-        let without = Question { eval_texts: None, ..*self };
-        let suffices = Needs::new(self, batches, config)?.largest().name == "evaluation"
-            && Needs::new(&without, batches, config)?.total() <= self.limit();
+        let without = Question { eval_texts: None, ..self.clone() };
+        let suffices = Needs::new(self, batches, settings)?.largest().name == "evaluation"
+            && Needs::new(&without, batches, settings)?.total() <= self.limit();
         match smaller {
             Some(change) if suffices && change.contains("batch_size") => Ok(format!("{change}, or {evaluate_less}")),
             Some(change) => Ok(change),
             None if suffices => Ok(evaluate_less),
-            None => match without.smaller(batches, config)? {
+            None => match without.smaller(batches, settings)? {
                 Some(change) => Ok(format!("{change}, and {evaluate_less}")),
-                None => without.last_resort(batches, config),
+                None => without.last_resort(batches, settings),
             },
         }
     }
 
     /// The least of the numbers that memory goes by that has to be lower.
-    fn smaller(&self, batches: &Batches, config: &Config) -> Result<Option<String>> {
-        let (chunk_tokens, kept) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.n_kept_chunks());
-        if kept > 1 && self.needs(batches, config, chunk_tokens, 1)? <= self.limit() {
+    fn smaller(&self, batches: &Batches, settings: &TrainSettings) -> Result<Option<String>> {
+        let TrainSettings { chunk_tokens, kept_chunks: kept, .. } = *settings;
+        if kept > 1 && self.needs(batches, settings, chunk_tokens, 1)? <= self.limit() {
             return Ok(Some(format!("lower kept_chunks to {}", self.most_kept_chunks(batches, chunk_tokens)?)));
         }
         let least = self.longest_text(batches);
         let below = |most: usize| (least..chunk_tokens).contains(&most);
-        if let Some(most) = self.most_chunk_tokens(batches, config)?.filter(|&most| below(most)) {
+        if let Some(most) = self.most_chunk_tokens(batches, settings)?.filter(|&most| below(most)) {
             let kept = if kept > 1 { " and kept_chunks to 1" } else { "" };
             return Ok(Some(format!("lower chunk_tokens to {most}{kept}")));
         }
-        let mut batch_size = config.batch_size / 2;
+        let mut batch_size = settings.sampler.batch_size / 2;
         while batch_size >= FEWEST_ROWS {
             let batches = batches.of_size(batch_size);
-            if let Some(most) = self.most_chunk_tokens(&batches, config)?.filter(|&most| most >= least) {
+            if let Some(most) = self.most_chunk_tokens(&batches, settings)?.filter(|&most| most >= least) {
                 let chunk = if below(most) { format!(" and chunk_tokens to {most}") } else { String::new() };
                 let kept = if kept > 1 { " and kept_chunks to 1" } else { "" };
                 return Ok(Some(format!("lower batch_size to {batch_size}{chunk}{kept}")));
@@ -298,14 +318,15 @@ impl Question<'_> {
     }
 
     /// What to change where no batch is small enough.
-    fn last_resort(&self, batches: &Batches, config: &Config) -> Result<String> {
-        let (batches, chunk_tokens) = (batches.of_size(FEWEST_ROWS), self.longest_text(batches).into());
-        let smallest = Config { batch_size: FEWEST_ROWS, chunk_tokens, kept_chunks: Some(1.into()), ..config.clone() };
+    fn last_resort(&self, batches: &Batches, settings: &TrainSettings) -> Result<String> {
+        let (batches, chunk_tokens) = (batches.of_size(FEWEST_ROWS), self.longest_text(batches));
+        let sampler = SamplerConfig { batch_size: FEWEST_ROWS, ..settings.sampler.clone() };
+        let smallest = TrainSettings { sampler, chunk_tokens, kept_chunks: 1, ..settings.clone() };
         let needs = Needs::new(self, &batches, &smallest)?;
         let largest = needs.largest();
         // Then they are all that does not fit.
         let are_activations = largest.name == "activations" && needs.total() - largest.bytes <= self.limit();
-        let f32_helps = config.precision == Precision::F32 && self.machine.is_gpu;
+        let f32_helps = self.precision == Precision::F32 && self.machine.is_gpu;
         Ok(format!(
             "take {}{}, or a machine with more memory",
             if are_activations { "shorter texts (query_max_len, passage_max_len)" } else { "a smaller model" },
@@ -313,15 +334,16 @@ impl Question<'_> {
         ))
     }
 
-    fn time(&self, batches: &Batches, config: &Config) -> Result<Option<StepTime>> {
+    fn time(&self, batches: &Batches, settings: &TrainSettings) -> Result<Option<StepTime>> {
         let Some(speed) = self.machine.speed else { return Ok(None) };
-        let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
-        let bounds = batches.step_bounds(chunk_tokens, self.model.config.vocab_size, true);
-        let work = match config.precision {
+        let bounds = batches.step_bounds(settings.chunk_tokens, self.model.config.vocab_size, true);
+        let work = match self.precision {
             Precision::F32 => {
-                Rehearsal::<f32>::new(self.machine.tally(), config, self.model, &bounds)?.work(batches)?
+                Rehearsal::<f32>::new(self.machine.tally(), settings, self.model, &bounds)?.work(batches)?
             }
-            _ => Rehearsal::<half::bf16>::new(self.machine.tally(), config, self.model, &bounds)?.work(batches)?,
+            Precision::Bf16 => {
+                Rehearsal::<half::bf16>::new(self.machine.tally(), settings, self.model, &bounds)?.work(batches)?
+            }
         };
         Ok(Some(StepTime::new(&work, speed, Efficiency::of(self.machine))))
     }

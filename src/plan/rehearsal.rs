@@ -3,12 +3,14 @@
 use super::Batches;
 use crate::Result;
 use crate::backend::tally::{Memory, Work};
-use crate::backend::{Backend, Element, HostPairing, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, Tensor};
-use crate::config::Config;
+use crate::backend::{
+    Backend, Device, Element, HostPairing, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, Tensor,
+};
 use crate::data::batch::Batch;
-use crate::eval::encode::truncate_dim;
-use crate::model::{Activations, Encoder, Gradients, Keep, ModelDir, Packer, Reading, Sequences, specs};
-use crate::train::{Slot, StepBounds, Stepper, dropout};
+use crate::model::{Activations, Encoder, Gradients, Keep, Packer, Reading, Sequences, specs};
+use crate::model_dir::ModelDir;
+use crate::retriever::encode::WINDOW;
+use crate::train::{Slot, StepBounds, Stepper, TrainSettings};
 use std::collections::BTreeMap;
 
 /// All that a run has on a device before its first step.
@@ -25,19 +27,18 @@ impl<B: Backend> Held<B> {
     /// For steps within `bounds`.
     ///
     /// # Errors
-    /// A configuration that does not fit the model, and no memory left.
-    pub fn new(backend: &B, config: &Config, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
+    /// When the device has no memory left.
+    pub fn new(backend: &B, settings: &TrainSettings, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
         let specs = specs(&model.config, model.dense.as_ref());
         let weights = Purpose::Weights.during(|| specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)))?;
         // What is pooled, or how, changes no size.
-        let pooling = config.pooling.or(model.pooling).unwrap_or(Pooling::Mean);
+        let pooling = model.pooling.unwrap_or(Pooling::Mean);
         let encoder = Encoder { config: model.config.clone(), pooling, weights };
-        truncate_dim(config, encoder.embedding_size())?;
         let master = || match B::E::IS_F32 {
             true => Ok(None),
             false => specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)).map(Some),
         };
-        let stepper = Stepper::new(backend, &encoder, &specs, master, config, bounds)?;
+        let stepper = Stepper::new(backend, &encoder, &specs, master, settings, bounds)?;
         let slots = Slot::all(backend, bounds.block_len, stepper.n_results(bounds.n_queries))?;
         Ok(Held { encoder, stepper, slots })
     }
@@ -46,7 +47,7 @@ impl<B: Backend> Held<B> {
 /// What a run holds and does, on paper.
 pub struct Rehearsal<'a, E: Element> {
     tally: Tally<E>,
-    config: &'a Config,
+    settings: &'a TrainSettings,
     held: Held<Tally<E>>,
 }
 
@@ -62,10 +63,10 @@ impl<'a, E: Element> Rehearsal<'a, E> {
     /// Makes all buffers of a run whose steps are within `bounds`, on a device that `tally` stands in for.
     ///
     /// # Errors
-    /// A configuration that does not fit the model.
-    pub fn new(tally: Tally<E>, config: &'a Config, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
-        let held = Held::new(&tally, config, model, bounds)?;
-        Ok(Rehearsal { tally, config, held })
+    /// Whatever a backend may answer; this one has memory for everything.
+    pub fn new(tally: Tally<E>, settings: &'a TrainSettings, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
+        let held = Held::new(&tally, settings, model, bounds)?;
+        Ok(Rehearsal { tally, settings, held })
     }
 
     /// What is held, by purpose.
@@ -81,7 +82,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
     pub fn evaluation(&self, n_passages: usize, chunk_tokens: usize, is_gpu: bool) -> Result<u64> {
         let (tally, encoder) = (self.tally.anew(), &self.held.encoder);
         let mut activations = Activations::new(&tally, encoder)?;
-        let n_seqs = chunk_tokens.min(crate::eval::encode::WINDOW);
+        let n_seqs = chunk_tokens.min(WINDOW);
         activations.resize(&tally, &encoder.config, Keep::Embeddings, chunk_tokens, n_seqs)?;
         let reading = Reading::<_, ()>::new(&tally, n_seqs * encoder.embedding_size())?;
         let memory = tally.memory();
@@ -100,8 +101,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
     /// # Errors
     /// Token ids that the model does not have.
     pub fn work(&mut self, batches: &Batches) -> Result<Vec<(Work, f64)>> {
-        let chunk_tokens = self.config.chunk_tokens.or(Config::CHUNK_TOKENS);
-        let mut packer = Packer::new(&self.held.encoder.config, chunk_tokens, Keep::Everything);
+        let mut packer = Packer::new(&self.held.encoder.config, self.settings.chunk_tokens, Keep::Everything);
         // From the second step on, word embeddings catch up.
         self.step(&mut packer, &batches.some[0].0)?;
         self.tally.take_work();
@@ -133,7 +133,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         packed.upload(&self.tally, packer.pack_pairs(sequences, &pairing)?)?;
         let mut results = self.tally.readback(0)?;
         let Held { encoder, stepper, .. } = &mut self.held;
-        let dropout = dropout(self.config, &encoder.config, batch.step);
+        let dropout = self.settings.step_dropout(batch.step);
         stepper.step(&self.tally, encoder, &packed, dropout, 1.0, &mut results)?;
         Ok(StepSize { n_queries: *n_queries, n_seqs: batch.n_seqs(), n_ids: packed.unique_ids().len() })
     }

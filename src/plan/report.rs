@@ -2,8 +2,8 @@
 
 use super::numbers::{count, duration, mib, plural, si};
 use super::{Batches, Efficiency, Item, Machine, Plan, Question, StepTime, Verdict};
-use crate::config::{Amount, Config};
 use crate::model::specs;
+use crate::train::TrainSettings;
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -34,10 +34,10 @@ impl fmt::Display for Report<'_> {
 
 impl Report<'_> {
     fn fmt_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (config, batches, model) = (&self.plan.config, &self.plan.batches, &self.question.model.config);
+        let (settings, batches, model) = (&self.plan.settings, &self.plan.batches, &self.question.model.config);
         let (layers, hidden) = (plural(model.num_hidden_layers, "layer"), model.hidden_size);
         let millions = count(self.n_parameters() as f64 / 1e6);
-        let precision = config.precision;
+        let precision = self.question.precision;
         writeln!(
             f,
             "model     {}: {layers}, hidden size {hidden}, {millions} million parameters, in {precision}",
@@ -47,7 +47,7 @@ impl Report<'_> {
         if let Some(caution) = &batches.caution {
             writeln!(f, "caution   by what was read of the data, hbt train may refuse it: {caution}")?;
         }
-        let (queries, texts) = (config.batch_size, batches.largest.n_seqs);
+        let (queries, texts) = (settings.sampler.batch_size, batches.largest.n_seqs);
         let [mean, largest] = [batches.mean_tokens, batches.largest.n_tokens as f64].map(count);
         let most = count(batches.bounds.n_tokens as f64);
         writeln!(
@@ -74,9 +74,9 @@ impl Report<'_> {
     }
 
     fn fmt_chunks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { config, chunks: [n, twice], most_chunk_tokens, more_kept_chunks, batches, .. } = self.plan;
+        let Plan { settings, chunks: [n, twice], most_chunk_tokens, more_kept_chunks, batches, .. } = self.plan;
         let found = |is_auto| if is_auto { " (auto)" } else { "" };
-        let (chunk_tokens, kept_chunks) = (config.chunk_tokens.or(Config::CHUNK_TOKENS), config.n_kept_chunks());
+        let TrainSettings { chunk_tokens, kept_chunks, .. } = settings;
         let [of_chunks, of_kept] = self.are_auto().map(|(_, is_auto)| found(is_auto));
         let chunks = plural(*n, "chunk");
         let twice = if *twice == 0 { "none".to_owned() } else { count(*twice as f64) };
@@ -134,16 +134,14 @@ impl Report<'_> {
 
     /// The keys that a plan may be left to fill in, and whether it was.
     fn are_auto(&self) -> [(&'static str, bool); 2] {
-        let Question { config, .. } = self.question;
-        [("chunk_tokens", config.chunk_tokens == Amount::Auto), ("kept_chunks", self.question.keeps_what_fits())]
+        let open = self.question.open;
+        [("chunk_tokens", open.chunk_tokens), ("kept_chunks", open.kept_chunks)]
     }
 
     /// Kept chunks that were asked for, where a batch has fewer.
     fn too_many_kept_chunks(&self) -> Option<usize> {
-        match self.question.config.kept_chunks {
-            Some(Amount::Of(asked)) if asked > self.plan.config.n_kept_chunks() => Some(asked),
-            _ => None,
-        }
+        let asked = self.question.settings.kept_chunks;
+        (!self.question.open.kept_chunks && asked > self.plan.settings.kept_chunks).then_some(asked)
     }
 
     fn n_parameters(&self) -> usize {
@@ -153,7 +151,7 @@ impl Report<'_> {
 
     /// The same for programs: bytes, seconds, and shares of 1. What the text does not mention is null.
     pub fn to_json(&self) -> Value {
-        let Plan { config, batches, needs, verdict, change, most_chunk_tokens, .. } = self.plan;
+        let Plan { settings, batches, needs, verdict, change, most_chunk_tokens, .. } = self.plan;
         let model = &self.question.model.config;
         let items = needs.items.iter().map(|item| json!({"item": item.name, "bytes": item.bytes, "note": item.note}));
         json!({
@@ -161,7 +159,7 @@ impl Report<'_> {
             "layers": model.num_hidden_layers,
             "hidden_size": model.hidden_size,
             "parameters": self.n_parameters(),
-            "precision": config.precision.to_string(),
+            "precision": self.question.precision.to_string(),
             "data": batches.basis,
             "caution": batches.caution,
             "machine": self.machine_to_json(),
@@ -173,14 +171,14 @@ impl Report<'_> {
                 Verdict::Barely | Verdict::Unknown => None,
             },
             "change": change,
-            "batch_size": config.batch_size,
+            "batch_size": settings.sampler.batch_size,
             "texts_per_step": batches.largest.n_seqs,
             "tokens_per_step": batches.mean_tokens,
             "most_tokens_seen": batches.largest.n_tokens,
             "tokens_at_most": batches.bounds.n_tokens,
             "longest_text": batches.bounds.longest,
-            "chunk_tokens": config.chunk_tokens.or(Config::CHUNK_TOKENS),
-            "kept_chunks": config.n_kept_chunks(),
+            "chunk_tokens": settings.chunk_tokens,
+            "kept_chunks": settings.kept_chunks,
             "kept_chunks_asked": self.too_many_kept_chunks(),
             "auto": self.are_auto().iter().filter(|(_, is_auto)| *is_auto).map(|(key, _)| *key).collect::<Vec<_>>(),
             "most_chunk_tokens": match most_chunk_tokens {

@@ -4,18 +4,17 @@ use super::Trainer;
 use crate::backend::Backend;
 use crate::data::catalog::TextSource;
 use crate::data::sampler::BatchMode;
-use crate::eval::{EvalReport, Metric};
-use crate::model::ModelCard;
+use crate::eval::EvalReport;
+use crate::model_dir::ModelCard;
 
 impl<B: Backend> Trainer<'_, B> {
     /// The model card, with the figures of the model being saved.
     pub(super) fn card(&self, report: &EvalReport) -> ModelCard {
         let mut rows = String::from("| | before | now |\n|---|---|---|\n");
-        for &metric in Metric::ALL {
-            let cell = |report: Option<&EvalReport>| {
-                report.and_then(|r| r.metric(metric)).map_or("-".to_owned(), |v| format!("{v:.4}"))
-            };
-            rows += &format!("| {metric} | {} | {} |\n", cell(self.state.before.as_ref()), cell(Some(report)));
+        for figure in &report.figures {
+            let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.4}"));
+            let before = self.state.before.as_ref().and_then(|before| before.value(figure.key));
+            rows += &format!("| {} | {} | {} |\n", figure.key, cell(before), cell(figure.value));
         }
         let (task, split) = (&report.task, &report.split);
         self.card_text(format!("\nMeasured on {task} ({split}), {} languages:\n\n{rows}", report.languages.len()))
@@ -23,23 +22,21 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// The card of a model with these figures, in words.
     pub(super) fn card_text(&self, measured: String) -> ModelCard {
-        let c = self.setup.config;
+        let settings = &self.setup.settings;
+        let sampler = &settings.sampler;
         let languages = self.setup.data.catalog().languages.clone();
         let training = format!(
             "Trained for {} of {} steps of {} queries with in-batch negatives (InfoNCE, temperature {}), AdamW at a \
              learning rate of {}, {} batches{}, seed {}.\n{measured}",
             self.state.step,
             self.state.total_steps,
-            c.batch_size,
-            c.temperature,
-            c.learning_rate,
-            c.mode,
-            if c.mode == BatchMode::Hybrid { format!(" (alpha {})", c.alpha) } else { String::new() },
-            c.seed,
+            sampler.batch_size,
+            settings.temperature,
+            settings.learning_rate,
+            sampler.mode,
+            if sampler.mode == BatchMode::Hybrid { format!(" (alpha {})", sampler.alpha) } else { String::new() },
+            sampler.seed,
         );
-        // Only a hub id means something to whoever reads the card.
-        let is_hub_id =
-            c.model.as_deref().is_some_and(|m| m.split('/').count() == 2 && !std::path::Path::new(m).exists());
-        ModelCard { base_model: c.model.clone().filter(|_| is_hub_id), languages, training }
+        ModelCard { base_model: self.setup.base_model.clone(), languages, training }
     }
 }

@@ -6,12 +6,13 @@
 use super::optimizer::{Optimizer, Touched};
 use crate::backend::Backend;
 use crate::eval::EvalReport;
-use crate::eval::encode::Retriever;
 use crate::files::{recover, write_file, write_file_atomic};
-use crate::model::save::{Block, TensorHeader, refuse_foreign_directory, write_safetensors};
-use crate::model::{EncoderParams, ModelCard, ModelSave, ParamSpec, save, specs};
+use crate::model::{EncoderParams, ParamSpec, specs};
+use crate::model_dir::save::refuse_foreign_directory;
+use crate::model_dir::{ModelCard, ModelSave, save};
+use crate::retriever::Retriever;
+use crate::tensor_file::{self, Block, Dtype, TensorFile, TensorHeader};
 use crate::{Error, Result};
-use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -226,14 +227,7 @@ impl RunDir {
         optimizer: &mut Optimizer<B>,
         updates: u64,
     ) -> Result<()> {
-        let path = self.last().join(MOMENTS);
-        let file = File::open(&path).map_err(|e| Error::io("read", &path, e))?;
-        // SAFETY: the file is one of a complete save, which nothing changes in place: a new save is a new file.
-        #[allow(unsafe_code)]
-        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("read", &path, e))?;
-        let tensors = SafeTensors::deserialize(&bytes)
-            .map_err(|e| Error::file(&path, format!("is damaged ({e}); start a new run")))?;
-        let moments = Moments { path: &path, tensors };
+        let moments = Moments { file: TensorFile::open(&self.last().join(MOMENTS), REMEDY)? };
         let sparse = specs.sparse();
         let specs: Vec<&ParamSpec> = specs.iter().collect();
         let touched = moments.touched(specs[sparse].shape[0], updates)?;
@@ -246,26 +240,28 @@ impl RunDir {
     }
 }
 
+/// What to do about moments that cannot be read.
+const REMEDY: &str = "start a new run";
+
 /// A file of moments.
-struct Moments<'a> {
-    path: &'a Path,
-    tensors: SafeTensors<'a>,
+struct Moments {
+    file: TensorFile,
 }
 
-impl Moments<'_> {
+impl Moments {
     fn broken(&self, what: String) -> Error {
-        Error::file(self.path, format!("{what}; start a new run"))
+        Error::file(self.file.path(), format!("{what}; {REMEDY}"))
     }
 
     /// A tensor's bytes; `shape` is what it must have, `None` stands for a list of any length.
     fn data(&self, name: &str, dtype: Dtype, shape: Option<&[usize]>) -> Result<&[u8]> {
-        let missing = |_| self.broken(format!("has no tensor {name:?}: another version of hbt wrote it"));
-        let tensor = self.tensors.tensor(name).map_err(missing)?;
-        if shape.map_or(tensor.shape().len() != 1, |shape| tensor.shape() != shape) || tensor.dtype() != dtype {
-            let (is, shape) = (tensor.dtype(), tensor.shape());
+        let missing = || self.broken(format!("has no tensor {name:?}: another version of hbt wrote it"));
+        let info = self.file.info(name).ok_or_else(missing)?;
+        if shape.map_or(info.shape.len() != 1, |shape| info.shape != shape) || info.dtype != dtype {
+            let (is, shape) = (info.dtype, &info.shape);
             return Err(self.broken(format!("tensor {name:?} is {is:?} {shape:?}, which does not fit the model")));
         }
-        Ok(tensor.data())
+        Ok(self.file.bytes(info))
     }
 
     fn touched(&self, vocab_size: usize, updates: u64) -> Result<Touched> {
@@ -296,11 +292,11 @@ fn save_model<B: Backend>(
         pooling: encoder.pooling,
         // Training compares cosines.
         normalize: true,
-        max_seq_length: retriever.query.max_len.max(retriever.passage.max_len),
-        query_max_len: retriever.query.max_len,
-        passage_max_len: retriever.passage.max_len,
-        query_prefix: &retriever.query.prefix,
-        passage_prefix: &retriever.passage.prefix,
+        max_seq_length: retriever.settings.query.max_len.max(retriever.settings.passage.max_len),
+        query_max_len: retriever.settings.query.max_len,
+        passage_max_len: retriever.settings.passage.max_len,
+        query_prefix: &retriever.settings.query.prefix,
+        passage_prefix: &retriever.settings.passage.prefix,
         card,
     };
     let mut next = 0;
@@ -333,5 +329,5 @@ fn save_moments<B: Backend>(path: &Path, retriever: &Retriever<B>, optimizer: &O
     }));
     let lists = [&touched.rows, &touched.updates].map(|list| Ok(Block::I32(list.clone())));
     let moments = indices().map(|(which, index, _)| optimizer.moment(backend, which, index, &touched).map(Block::F32));
-    write_safetensors(path, &tensors, lists.into_iter().chain(moments))
+    tensor_file::write(path, &tensors, lists.into_iter().chain(moments))
 }

@@ -92,8 +92,23 @@ impl<B: Backend> GradCache<B> {
         grads: &mut Gradients<B>,
         results: &mut B::Readback,
     ) -> Result<()> {
+        self.embed(backend, encoder, batch, dropout)?;
+        // Of several ranks, each would have embedded its share: here they gather what the loss compares.
+        self.loss(backend, batch, loss, results)?;
+        // Here each would add up what all have of the gradient of its share.
+        self.propagate(backend, encoder, batch, dropout, grads)
+        // And here all would add up `grads`, before the optimizer takes their norm.
+    }
+
+    /// Embeds every chunk, and keeps the activations of the last ones.
+    fn embed(
+        &mut self,
+        backend: &B,
+        encoder: &Encoder<B>,
+        batch: &PackedBatch<B>,
+        dropout: Option<StepDropout>,
+    ) -> Result<()> {
         self.embeddings.resize_rows(backend, batch.n_seqs())?;
-        self.d_embeddings.resize_rows(backend, batch.n_seqs())?;
         let n_chunks = batch.n_chunks();
         let first_kept = self.keep_of(backend, encoder, n_chunks)?;
         let acts = &mut self.activations;
@@ -105,7 +120,33 @@ impl<B: Backend> GradCache<B> {
                 swap(&mut acts.saved, &mut self.kept[i - first_kept]);
             }
         }
-        loss.forward_backward(backend, &self.embeddings, batch.pairing(), &mut self.d_embeddings, results)?;
+        Ok(())
+    }
+
+    /// Takes the loss over the embeddings of the whole batch, and its gradient at each of them.
+    fn loss(
+        &mut self,
+        backend: &B,
+        batch: &PackedBatch<B>,
+        loss: &mut InfoNce<B>,
+        results: &mut B::Readback,
+    ) -> Result<()> {
+        self.d_embeddings.resize_rows(backend, batch.n_seqs())?;
+        loss.forward_backward(backend, &self.embeddings, batch.pairing(), &mut self.d_embeddings, results)
+    }
+
+    /// Propagates the gradient of the embeddings through every chunk, those that were not kept having been run again.
+    fn propagate(
+        &mut self,
+        backend: &B,
+        encoder: &Encoder<B>,
+        batch: &PackedBatch<B>,
+        dropout: Option<StepDropout>,
+        grads: &mut Gradients<B>,
+    ) -> Result<()> {
+        let n_chunks = batch.n_chunks();
+        let first_kept = n_chunks.saturating_sub(self.kept_chunks);
+        let acts = &mut self.activations;
         for i in (0..n_chunks).rev() {
             let chunk = batch.chunk(i);
             if i < first_kept {

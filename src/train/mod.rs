@@ -5,36 +5,36 @@ mod card;
 pub mod checkpoint;
 mod feed;
 pub mod grad_cache;
-mod loss_config;
 mod negatives;
 pub mod optimizer;
 mod profile;
 pub mod report;
 mod results;
 pub mod schedule;
+mod settings;
 mod stepper;
 mod word_table;
 
 pub use bounds::StepBounds;
 pub use feed::Slot;
 pub use grad_cache::GradCache;
-pub use negatives::{Negatives, negative_rules};
+pub use negatives::Negatives;
+use negatives::require_negatives;
 pub use optimizer::{Optimizer, OptimizerConfig};
-pub use stepper::{Stepper, dropout};
+pub use settings::{DropoutRates, RunLength, TrainSettings};
+pub use stepper::Stepper;
 
 use crate::backend::{Backend, Element};
-use crate::config::Config;
 use crate::data::bounds::BatchBounds;
 use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::loader::load;
-use crate::data::sampler::{Mixture, MixtureConfig, Part, SamplerConfig};
-use crate::eval::EvalReport;
-use crate::eval::encode::Retriever;
 use crate::eval::tasks::EvalSet;
+use crate::eval::{EvalReport, FigureKey, evaluate_retriever};
 use crate::loss::LearnedTemperature;
 use crate::model::{Keep, Packer, specs};
 use crate::progress::{Counter, say};
+use crate::retriever::Retriever;
 use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
 use feed::{Fed, Feed};
@@ -49,10 +49,12 @@ use std::time::Instant;
 
 /// What a run is made of, besides its model.
 pub struct Setup<'a> {
-    /// Everything that was configured.
-    pub config: &'a Config,
-    /// The same as the run directory is to hold it.
-    pub saved_config: &'a Config,
+    /// What decides it.
+    pub settings: TrainSettings,
+    /// The configuration as the run directory is to hold it.
+    pub config_toml: String,
+    /// The hub id of the model that it began with, if that has one.
+    pub base_model: Option<String>,
     /// Where the run is kept; the directory need not exist.
     pub run_dir: RunDir,
     /// The state to go on from, if there is one. The model must then be the saved one.
@@ -74,6 +76,27 @@ pub struct Setup<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
+impl Setup<'_> {
+    /// A run that begins, without an evaluation and with nobody to interrupt it; `config_toml` is kept beside its models.
+    pub fn new(settings: TrainSettings, config_toml: String, run_dir: RunDir, data: Arc<Datasets>) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Setup {
+            settings,
+            config_toml,
+            base_model: None,
+            run_dir,
+            state: None,
+            instructions: None,
+            before: None,
+            data,
+            eval_set: None,
+            model_name: "model".to_owned(),
+            profile_steps: None,
+            interrupt: &NEVER,
+        }
+    }
+}
+
 /// How a run ended.
 pub struct Outcome {
     /// The last state, which has been saved.
@@ -93,11 +116,11 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     let remaining = trainer.state.step + 1..trainer.state.total_steps + 1;
     let mut profiler = Profiler::new(trainer.setup.profile_steps.as_ref(), remaining)?;
     // Only now: a run that cannot begin leaves nothing behind.
-    trainer.setup.run_dir.create(&trainer.setup.saved_config.to_toml())?;
+    trainer.setup.run_dir.create(&trainer.setup.config_toml)?;
     trainer.evaluate_before()?;
     let metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
     let first = trainer.state.step;
-    let progress = Progress::new(first, trainer.state.total_steps, trainer.setup.config.log_steps as u64);
+    let progress = Progress::new(first, trainer.state.total_steps, trainer.setup.settings.log_steps);
     let mut log = Log { progress, metrics };
     let mut is_over = trainer.evaluate_if_due(&mut log)?;
     while !is_over && let Some(batch) = trainer.next_batch(&mut log)? {
@@ -126,6 +149,8 @@ struct Trainer<'a, B: Backend> {
     retriever: &'a mut Retriever<B>,
     setup: Setup<'a>,
     state: TrainingState,
+    /// What picks the best model, where there is an evaluation
+    best_metric: Option<FigureKey>,
     feed: Feed<B>,
     schedule: Schedule,
     stepper: Stepper<B>,
@@ -142,7 +167,7 @@ struct Trainer<'a, B: Backend> {
 /// # Errors
 /// A state of a run on other data.
 fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
-    let config = setup.config;
+    let settings = &setup.settings;
     match &setup.state {
         Some(state) if state.data != setup.data.key() => {
             let message = "has changed since the run began, or its tokenizer has; take that back, or start a new run";
@@ -159,51 +184,48 @@ fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
             latest: None,
             best: None,
             without_gain: 0,
-            temperature: config
+            temperature: settings
                 .temperature_learning_rate
-                .map(|_| LearnedTemperature::new(config.temperature).to_bits()),
+                .map(|_| LearnedTemperature::new(settings.temperature).to_bits()),
         }),
     }
 }
 
 impl<'a, B: Backend> Trainer<'a, B> {
     fn new(retriever: &'a mut Retriever<B>, setup: Setup<'a>) -> Result<Self> {
-        let config = setup.config;
-        if setup.eval_set.as_ref().is_some_and(|set| !set.gives(config.best_metric)) {
-            let metric = config.best_metric;
-            let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
-            return Err(Error::config("best_metric", message));
-        }
-        let sampler = sampler(config, &setup.data.parts())?;
+        let settings = &setup.settings;
+        let best_metric = setup.eval_set.as_ref().map(|set| set.deciding(settings.best_metric)).transpose()?;
+        let sampler = settings.mixture_of(&setup.data.weighted())?;
         sampler.notes().iter().for_each(|note| say(note));
-        let state = first_state(&setup, total_steps(config, sampler.steps_per_pass()))?;
+        let state = first_state(&setup, settings.total_steps(sampler.steps_per_pass()))?;
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
-        let batch_bounds = BatchBounds::new(setup.data.caches(), config.batch_size, config.negatives_per_query);
-        let chunk_tokens = config.chunk_tokens.or(Config::CHUNK_TOKENS);
-        let bounds = StepBounds::new(&batch_bounds, chunk_tokens, encoder.config.vocab_size);
+        let batch_size = settings.sampler.batch_size;
+        let batch_bounds = BatchBounds::new(setup.data.caches(), batch_size, settings.negatives.per_query);
+        let bounds = StepBounds::new(&batch_bounds, settings.chunk_tokens, encoder.config.vocab_size);
         let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
-        let mut stepper = Stepper::new(backend, encoder, &specs, master, config, &bounds)?;
+        let mut stepper = Stepper::new(backend, encoder, &specs, master, settings, &bounds)?;
         if state.step > 0 && !state.complete {
             setup.run_dir.load_moments(backend, &specs, &mut stepper.optimizer, state.step)?;
         }
         if let Some(bits) = state.temperature {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
         }
-        let rules = negative_rules(config, &*setup.data)?;
-        negatives::warnings(config, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
+        let rules = settings.negative_rules(&*setup.data)?;
+        negatives::warnings(settings, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
-        let packer = Packer::new(&encoder.config, chunk_tokens, Keep::Everything);
-        let n_results = stepper.n_results(config.batch_size);
+        let packer = Packer::new(&encoder.config, settings.chunk_tokens, Keep::Everything);
+        let n_results = stepper.n_results(batch_size);
         Ok(Trainer {
             feed: Feed::start(backend, batches, packer, bounds.block_len, n_results)?,
-            schedule: Schedule::new(config.lr_schedule, config.warmup_ratio, state.total_steps)?,
+            schedule: Schedule::new(settings.lr_schedule, settings.warmup_ratio, state.total_steps)?,
             stepper,
             retriever,
             setup,
             state,
+            best_metric,
             pending: None,
             results: Vec::new(),
             last_results: Instant::now(),
@@ -228,8 +250,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         let start = Instant::now();
         let _range = trace::step(self.state.step + 1, fed.batch.n_tokens());
-        let dropout = dropout(self.setup.config, &self.retriever.encoder.config, self.state.step);
-        let learning_rate = self.setup.config.learning_rate * self.schedule.factor(self.state.step);
+        let dropout = self.setup.settings.step_dropout(self.state.step);
+        let learning_rate = self.setup.settings.learning_rate * self.schedule.factor(self.state.step);
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         let (packed, results) = fed.begin(backend)?;
         self.stepper.step(backend, encoder, packed, dropout, learning_rate as f32, results)?;
@@ -257,7 +279,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let _range = trace::phase("evaluate");
         let total = (set.queries.len() + set.passages.len()) as u64;
         let counter = Counter::new("evaluated", total);
-        let report = self.retriever.evaluate(set, &self.setup.model_name, &mut |n| counter.set(n as u64, total))?;
+        let report =
+            evaluate_retriever(self.retriever, &self.setup.model_name, set, &mut |n| counter.set(n as u64, total))?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
         self.retriever.release_tokenizer();
         Ok(Some(report))
@@ -277,7 +300,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     /// Whether the present step is one to evaluate after, and that has not been done: a run that was interrupted
     /// leaves it to the one that resumes it.
     fn evaluation_is_due(&self) -> bool {
-        let (every, step) = (self.setup.config.eval_steps.unwrap_or(0) as u64, self.state.step);
+        let (every, step) = (self.setup.settings.eval_steps.unwrap_or(0), self.state.step);
         let is_done = self.state.latest.as_ref().is_some_and(|(at, _)| *at == step);
         // The reports before the first and after the last step belong to `evaluate_before` and `finish`.
         every > 0 && step > 0 && step < self.state.total_steps && step.is_multiple_of(every) && !is_done
@@ -290,7 +313,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         self.await_results(log)?;
         self.evaluate(&log.progress)?;
-        let is_over = self.setup.config.patience.is_some_and(|patience| self.state.without_gain >= patience);
+        let is_over = self.setup.settings.patience.is_some_and(|patience| self.state.without_gain >= patience);
         if is_over {
             log.progress.line(&format!("no gain in {} evaluations: stopping early", self.state.without_gain));
         }
@@ -298,17 +321,16 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 
     fn save_is_due(&self) -> bool {
-        let every = self.setup.config.save_steps as u64;
+        let every = self.setup.settings.save_steps;
         self.state.step.is_multiple_of(every) && self.state.step < self.state.total_steps
     }
 
     /// Evaluates, and saves the model as `best/` if there was none better.
     fn evaluate(&mut self, progress: &Progress) -> Result<()> {
-        let Some(report) = self.report()? else { return Ok(()) };
-        let metric = self.setup.config.best_metric;
-        let value = report.metric(metric).expect("checked before the run began");
+        let (Some(report), Some(key)) = (self.report()?, self.best_metric) else { return Ok(()) };
+        let value = report.value(key).expect("checked before the run began");
         let step = self.state.step;
-        let gained = self.state.best.is_none_or(|(_, best)| metric.is_better(value, best));
+        let gained = self.state.best.is_none_or(|(_, best)| key.metric.is_better(value, best));
         if gained {
             self.state.best = Some((step, value));
             self.state.without_gain = 0;
@@ -316,13 +338,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
         } else {
             self.state.without_gain += 1;
         }
-        let before = self.state.before.as_ref().and_then(|report| report.metric(metric));
-        let note = match before.filter(|&before| metric.is_better(before, value)) {
+        let before = self.state.before.as_ref().and_then(|report| report.value(key));
+        let note = match before.filter(|&before| key.metric.is_better(before, value)) {
             Some(before) => format!(" (worse than {before:.4} before training)"),
             None if gained => " (best)".to_owned(),
             None => String::new(),
         };
-        progress.line(&format!("step {step}: {metric} {value:.4}{note}"));
+        progress.line(&format!("step {step}: {key} {value:.4}{note}"));
         self.state.latest = Some((step, report));
         Ok(())
     }
@@ -351,33 +373,4 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         Ok(Outcome { state: self.state, interrupted: false })
     }
-}
-
-/// Steps of a run on data that a pass takes `steps_per_pass` steps through.
-pub fn total_steps(config: &Config, steps_per_pass: f64) -> u64 {
-    match (config.steps, config.epochs) {
-        (Some(steps), _) => steps as u64,
-        (None, epochs) => (epochs.unwrap_or(1.0) * steps_per_pass).ceil().max(1.0) as u64,
-    }
-}
-
-/// What draws the run's batches from its datasets.
-///
-/// # Errors
-/// Data that cannot serve them.
-pub fn sampler(config: &Config, datasets: &[Part]) -> Result<Mixture> {
-    let sampler_config = SamplerConfig {
-        mode: config.mode,
-        alpha: config.alpha,
-        lang_sampling: config.lang_sampling,
-        lang_temperature: config.lang_temperature,
-        batch_size: config.batch_size,
-        seed: config.seed,
-    };
-    let mixture_config = MixtureConfig {
-        sampling: config.dataset_sampling,
-        temperature: config.dataset_temperature,
-        batches: config.dataset_batches,
-    };
-    Mixture::new(datasets, &sampler_config, &mixture_config)
 }

@@ -1,7 +1,6 @@
 //! What becomes of the data's negatives, and whether there are any where a run cannot do without.
 
-use crate::config::Config;
-use crate::data::batch::NegativeRules;
+use super::TrainSettings;
 use crate::data::datasets::Datasets;
 use crate::data::shard::TokenCache;
 use crate::{Error, Result};
@@ -25,21 +24,18 @@ impl Negatives for Datasets {
     }
 }
 
-/// What becomes of the data's negatives. A teacher can be asked only where a dataset has its scores of positives and of
-/// negatives.
-///
-/// # Errors
-/// When a margin is set and there are no such scores; when there are no negatives, and other queries' positives are none.
-pub fn negative_rules(config: &Config, data: &impl Negatives) -> Result<NegativeRules> {
-    if config.teacher_margin.is_some() {
+/// Fails where a run lacks what its negatives are made of. A teacher can be asked only where a dataset has its scores of
+/// positives and of negatives.
+pub(super) fn require_negatives(settings: &TrainSettings, data: &impl Negatives) -> Result<()> {
+    if settings.negatives.teacher_margin.is_some() {
         require_scores(&data.n_scores())?;
     }
-    if !config.in_batch_negatives && !data.has_negatives() {
+    if !settings.loss.in_batch_negatives && !data.has_negatives() {
         let message = "is false, but the data has no hard negatives in its positives' languages, so there is nothing to \
                        learn from; add negatives (hbt mine finds some), or set it to true";
         return Err(Error::config("in_batch_negatives", message));
     }
-    Ok(NegativeRules { per_query: config.negatives_per_query, teacher_margin: config.teacher_margin })
+    Ok(())
 }
 
 fn require_scores(n_scores: &[[u64; 2]]) -> Result<()> {
@@ -59,9 +55,9 @@ fn require_scores(n_scores: &[[u64; 2]]) -> Result<()> {
     Err(Error::config("teacher_margin", format!("the data has no {what}; add them, or set it to none")))
 }
 
-/// What [`negative_rules`] allows but is seldom meant, one line each.
-pub(super) fn warnings(config: &Config, data: &Datasets) -> Vec<String> {
-    if config.in_batch_negatives {
+/// What [`require_negatives`] allows but is seldom meant, one line each.
+pub(super) fn warnings(settings: &TrainSettings, data: &Datasets) -> Vec<String> {
+    if settings.loss.in_batch_negatives {
         return Vec::new();
     }
     let warning = |(number, cache): (usize, &TokenCache)| {

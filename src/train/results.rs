@@ -70,10 +70,10 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// The temperature's own update, where it is learned.
     fn learn_temperature(&mut self, report: &LossReport) {
-        let rate = self.setup.config.temperature_learning_rate;
+        let rate = self.setup.settings.temperature_learning_rate;
         if let (Some(bits), Some(rate)) = (&mut self.state.temperature, rate) {
             let mut learned = LearnedTemperature::from_bits(*bits);
-            learned.step(report.by_inv_temperature, rate);
+            learned.step(report.d_inv_temperature, rate);
             *bits = learned.to_bits();
             self.stepper.loss.config.temperature = learned.temperature() as f32;
         }

@@ -1,12 +1,10 @@
 //! One update of the weights, and all the memory that it works in: made before the first step, for the largest there is.
 
-use super::loss_config::loss_config;
-use super::{GradCache, Optimizer, OptimizerConfig, StepBounds};
+use super::{GradCache, Optimizer, StepBounds, TrainSettings};
 use crate::Result;
 use crate::backend::{Backend, PackedBatch, Purpose, Tensor};
-use crate::config::Config;
 use crate::loss::InfoNce;
-use crate::model::{Encoder, EncoderParams, Gradients, ModelConfig, ParamSpec, StepDropout};
+use crate::model::{Encoder, EncoderParams, Gradients, ParamSpec, StepDropout};
 
 /// What carries out steps.
 pub struct Stepper<B: Backend> {
@@ -22,25 +20,24 @@ impl<B: Backend> Stepper<B> {
     /// For steps within `bounds`. `master` gives the weights in f32, where `encoder` has them rounded.
     ///
     /// # Errors
-    /// Those of `master`, a configuration that does not fit the model, and no memory left.
+    /// Those of `master`, and no memory left.
     pub fn new(
         backend: &B,
         encoder: &Encoder<B>,
         specs: &EncoderParams<ParamSpec>,
         master: impl FnOnce() -> Result<Option<EncoderParams<Tensor<B, f32>>>>,
-        config: &Config,
+        settings: &TrainSettings,
         bounds: &StepBounds,
     ) -> Result<Self> {
         let optimizer = Purpose::Optimizer
-            .during(|| Optimizer::new(backend, specs, &encoder.weights, master()?, optimizer_config(config)))?;
+            .during(|| Optimizer::new(backend, specs, &encoder.weights, master()?, settings.optimizer))?;
         let grads = Purpose::Gradients.during(|| {
             let mut grads = Gradients::new(backend, &encoder.weights)?;
             grads.reserve(backend, bounds.n_ids).map(|()| grads)
         })?;
-        let mut grad_cache = GradCache::new(backend, encoder, config.n_kept_chunks())?;
+        let mut grad_cache = GradCache::new(backend, encoder, settings.kept_chunks)?;
         grad_cache.reserve(backend, encoder, bounds)?;
-        let loss_config = loss_config(config, encoder.embedding_size())?;
-        let mut loss = InfoNce::new(backend, encoder.embedding_size(), loss_config)?;
+        let mut loss = InfoNce::new(backend, encoder.embedding_size(), settings.loss.clone())?;
         Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;
         Ok(Stepper { optimizer, loss, grad_cache, grads })
     }
@@ -68,23 +65,5 @@ impl<B: Backend> Stepper<B> {
         optimizer.begin_step(backend, &mut encoder.weights, grads, ids)?;
         grad_cache.forward_backward(backend, encoder, batch, dropout, loss, grads, results)?;
         optimizer.step(backend, &mut encoder.weights, grads, ids, learning_rate, results)
-    }
-}
-
-/// Dropout of a step counted from 0: the model's own probabilities, or the configured one for all of them.
-pub fn dropout(config: &Config, model: &ModelConfig, step: u64) -> Option<StepDropout> {
-    let of = |own: f32| config.dropout.map_or(own, |p| p as f32);
-    let (hidden, attention) = (of(model.hidden_dropout_prob), of(model.attention_probs_dropout_prob));
-    let dropout = StepDropout { seed: config.seed, step: step as u32, hidden, attention };
-    (hidden > 0.0 || attention > 0.0).then_some(dropout)
-}
-
-fn optimizer_config(config: &Config) -> OptimizerConfig {
-    OptimizerConfig {
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: config.weight_decay as f32,
-        max_grad_norm: config.max_grad_norm.unwrap_or(0.0) as f32,
     }
 }

@@ -28,7 +28,7 @@ fn read(content: impl AsRef<[u8]>) -> hbt::Result<Vec<Group>> {
 
 fn read_as(format: DataFormat, content: &str) -> hbt::Result<Vec<Group>> {
     let dir = TempDir::new().unwrap();
-    DataSource { format, ..DataSource::new(write(dir.path(), "rows.jsonl", content)) }.read_groups()
+    DataSource { format: format.into(), ..DataSource::new(write(dir.path(), "rows.jsonl", content)) }.read_groups()
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn paths_without_data() {
     assert!(missing.contains("cannot read") && missing.contains("nowhere.jsonl"), "{missing}");
     let empty_dir = message(DataSource::new(dir.path()).read_groups());
     assert!(empty_dir.contains("no data here that hbt knows"), "{empty_dir}");
-    let no_jsonl = message(DataSource { format: DataFormat::Flat, ..DataSource::new(dir.path()) }.read_groups());
+    let no_jsonl = message(DataSource { format: DataFormat::Flat.into(), ..DataSource::new(dir.path()) }.read_groups());
     assert!(no_jsonl.contains("no .jsonl file here"), "{no_jsonl}");
     let empty_file = message(read("\n \n"));
     assert!(empty_file.contains("rows.jsonl: the file is empty"), "{empty_file}");

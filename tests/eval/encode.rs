@@ -7,15 +7,21 @@ use half::bf16;
 use hbt::backend::Cpu;
 use hbt::backend::cpu::CpuElement;
 use hbt::config::Config;
-use hbt::eval::encode::Retriever;
-use std::path::Path;
+use hbt::model_dir::ModelDir;
+use hbt::retriever::Retriever;
 
 /// More than two of the windows in which texts are tokenized, and a rest.
 const N_TEXTS: usize = 4500;
 
+fn of_config<E: CpuElement>(config: &Config) -> Retriever<Cpu<E>> {
+    let dir = ModelDir::open(fixture("bert")).unwrap();
+    let settings = config.retriever(&dir).unwrap();
+    Retriever::load(Cpu::new(), dir, settings).unwrap()
+}
+
 fn retriever<E: CpuElement>() -> Retriever<Cpu<E>> {
     let config = Config { chunk_tokens: 1000.into(), query_max_len: Some(64), ..Config::default() };
-    Retriever::load(Cpu::<E>::new(), Path::new(&fixture("bert")), &config).unwrap()
+    of_config(&config)
 }
 
 /// 1 to 12 words each, hardly two alike.
@@ -29,7 +35,7 @@ fn texts() -> Vec<String> {
 }
 
 fn encode<E: CpuElement>(retriever: &Retriever<Cpu<E>>, texts: &[String]) -> Vec<Vec<f32>> {
-    let embeddings = retriever.encode(&retriever.query, texts, &mut |_| ()).unwrap();
+    let embeddings = retriever.encode(&retriever.settings.query, texts, &mut |_| ()).unwrap();
     assert_eq!(embeddings.n_rows(), texts.len());
     embeddings.values().chunks(embeddings.dim()).map(<[f32]>::to_vec).collect()
 }
@@ -74,17 +80,17 @@ fn the_number_of_threads_does_not_matter() {
 fn progress_counts_the_texts() {
     let (retriever, texts) = (retriever::<f32>(), texts());
     let mut seen = vec![0];
-    retriever.encode(&retriever.query, &texts, &mut |n| seen.push(n)).unwrap();
+    retriever.encode(&retriever.settings.query, &texts, &mut |n| seen.push(n)).unwrap();
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}");
     assert_eq!(seen.last(), Some(&N_TEXTS));
     let nothing: [&str; 0] = [];
-    assert_eq!(retriever.encode(&retriever.query, &nothing, &mut |_| ()).unwrap().n_rows(), 0);
+    assert_eq!(retriever.encode(&retriever.settings.query, &nothing, &mut |_| ()).unwrap().n_rows(), 0);
 }
 
 #[test]
 fn a_sink_that_fails_ends_it() {
     let (retriever, texts, mut calls) = (retriever::<f32>(), texts(), 0);
-    let result = retriever.encode_windows(&retriever.query, &texts, &mut |_| (), &mut |_| {
+    let result = retriever.encode_windows(&retriever.settings.query, &texts, &mut |_| (), &mut |_| {
         calls += 1;
         Err(hbt::Error::other("full"))
     });
@@ -96,7 +102,7 @@ fn a_sink_that_fails_ends_it() {
 fn embeddings_are_cut_to_leading_dimensions() {
     let (whole, texts) = (retriever::<f32>(), &texts()[..50]);
     let config = Config { truncate_dim: Some(5), query_max_len: Some(64), ..Config::default() };
-    let cut = Retriever::load(Cpu::<f32>::new(), Path::new(&fixture("bert")), &config).unwrap();
+    let cut = of_config::<f32>(&config);
     for (whole, cut) in encode(&whole, texts).iter().zip(encode(&cut, texts)) {
         let norm = whole[..5].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         assert_eq!(cut.len(), 5);
@@ -105,6 +111,6 @@ fn embeddings_are_cut_to_leading_dimensions() {
         }
     }
     let config = Config { truncate_dim: Some(1000), ..config };
-    let error = Retriever::load(Cpu::<f32>::new(), Path::new(&fixture("bert")), &config).err().unwrap().to_string();
+    let error = config.retriever(&ModelDir::open(fixture("bert")).unwrap()).err().unwrap().to_string();
     assert!(error.starts_with("truncate_dim: is 1000, but the model's embeddings have "), "{error}");
 }

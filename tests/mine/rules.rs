@@ -168,7 +168,7 @@ fn rules_that_nothing_satisfies_are_errors() {
     let message = mined(&rows, &all(), broken).err().unwrap().to_string();
     assert!(message.starts_with("the embedding of passage 1 (\"b 7\") is not finite"), "{message}");
     let empty = hbt::mine::Corpus::read(std::iter::empty()).unwrap();
-    let none = hbt::eval::Embeddings::new(1, vec![]);
+    let none = hbt::retriever::Embeddings::new(1, vec![]);
     let error = hbt::mine::mine_embedded(&hbt::backend::Cpu::<f32>::new(), &empty, &all(), &none, &none).unwrap_err();
     assert!(error.to_string().starts_with("no row in this data"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! Directories that have to be refused, in one line that names the place and the remedy.
 
 use super::tiny::{Tiny, tensors, with_prefix, write};
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use std::fs;

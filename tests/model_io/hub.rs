@@ -1,7 +1,7 @@
 //! Hub ids: the cache's layout, the offline rules, and a hub of two files on this machine.
 
 use super::tiny::{Tiny, load_all};
-use hbt::model::hub::Hub;
+use hbt::model_dir::hub::Hub;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
@@ -123,7 +123,7 @@ fn what_looks_like_a_path_is_not_looked_up() {
     let cache = tempfile::tempdir().unwrap();
     let served = LocalHub::start(BTreeMap::new());
     for path in
-        ["./org/model", "/no/such/model", "../model", "a/b/c", "model", "org/", "/model", "org/mo del", "org/.."]
+        ["./org/model", "/no/such/model", "../absent", "a/b/c", "model", "org/", "/model", "org/mo del", "org/.."]
     {
         let message = hub(cache.path(), false, &served.endpoint).resolve(path).unwrap_err().to_string();
         assert!(message.starts_with(&format!("{path}: no such directory")), "{message}");

@@ -2,8 +2,10 @@
 
 use super::tiny::{Tiny, dense_tensors, load_all, tensors, with_prefix, write};
 use hbt::backend::Pooling;
-use hbt::model::weights::load;
-use hbt::model::{Arch, Init, ModelConfig, ModelDir, random_init, specs};
+use hbt::config::Config;
+use hbt::model::{Arch, Init, ModelConfig, random_init, specs};
+use hbt::model_dir::ModelDir;
+use hbt::model_dir::weights::load;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,8 +130,9 @@ fn a_directory_without_modules_says_nothing_of_pooling() {
     let tiny = Tiny::plain();
     let dir = ModelDir::open(tiny.dir()).unwrap();
     assert_eq!(dir.pooling, None);
-    assert_eq!(dir.pooling_or(Some(Pooling::Mean)).unwrap(), Pooling::Mean);
-    let message = dir.pooling_or(None).unwrap_err().to_string();
+    let settings = |pooling| Config { pooling, ..Config::default() }.retriever(&dir);
+    assert_eq!(settings(Some(Pooling::Mean)).unwrap().pooling, Pooling::Mean);
+    let message = settings(None).unwrap_err().to_string();
     assert!(message.starts_with("pooling: neither"), "{message}");
     assert!(message.contains("set pooling = \"mean\"") && message.contains("\"cls\""), "{message}");
     assert!(message.contains(tiny.dir().to_str().unwrap()), "{message}");

@@ -1,8 +1,9 @@
 //! Model directories of a few hundred bytes, written file by file with Hugging Face's names.
 
 use half::{bf16, f16};
-use hbt::model::weights::load;
-use hbt::model::{ModelDir, ParamSpec};
+use hbt::model::ParamSpec;
+use hbt::model_dir::ModelDir;
+use hbt::model_dir::weights::load;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use serde_json::{Value, json};

@@ -2,9 +2,9 @@
 
 use super::tiny::{Tiny, load_all, tensors};
 use hbt::backend::Pooling;
-use hbt::model::save::{Block, TensorHeader, write_safetensors};
-use hbt::model::weights::load;
-use hbt::model::{ModelCard, ModelDir, ModelSave, save};
+use hbt::model_dir::weights::load;
+use hbt::model_dir::{ModelCard, ModelDir, ModelSave, save};
+use hbt::tensor_file::{self, Block, TensorHeader};
 use hbt::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ fn any_tensors_can_be_streamed_into_a_file() {
         let [a, b, none, c] = floats;
         [a, b, Block::I32(vec![-1, i32::MAX, 7]), none, c]
     };
-    write_safetensors(path, &tensors, blocks().map(Ok)).unwrap();
+    tensor_file::write(path, &tensors, blocks().map(Ok)).unwrap();
     let bytes = fs::read(path).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
     for (TensorHeader { name, dtype, shape }, block) in tensors.iter().zip(blocks()) {
@@ -177,7 +177,7 @@ fn any_tensors_can_be_streamed_into_a_file() {
         assert_eq!(tensor.data(), expected, "{name}");
     }
     let failing = [Ok(Block::F32(vec![0.0; 6])), Err(Error::other("the device is gone"))];
-    assert_eq!(write_safetensors(path, &tensors, failing).unwrap_err().to_string(), "the device is gone");
+    assert_eq!(tensor_file::write(path, &tensors, failing).unwrap_err().to_string(), "the device is gone");
 }
 
 #[test]

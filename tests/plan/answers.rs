@@ -2,11 +2,12 @@
 
 use super::{Setting, config, groups_of, machine, sample_source};
 use crate::common::{Sandbox, fixture, jsonl};
-use hbt::config::{Amount, Config};
+use hbt::config::Config;
 use hbt::data::catalog::TextSource;
-use hbt::model::ModelDir;
+use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
 use hbt::plan::{Batches, Machine, Measured, Needs, Plan, Question, Sample, Speed, Verdict};
+use hbt::train::TrainSettings;
 use serde_json::{Value, json};
 
 const PLENTY: Option<u64> = Some(1 << 40);
@@ -14,9 +15,9 @@ const PLENTY: Option<u64> = Some(1 << 40);
 /// What a run with these numbers takes on a machine of that kind.
 fn total(setting: &Setting, config: &Config, is_gpu: bool, chunk_tokens: usize, kept_chunks: usize) -> u64 {
     let machine = machine(is_gpu, PLENTY);
-    let config = Config { chunk_tokens: chunk_tokens.into(), kept_chunks: Some(kept_chunks.into()), ..config.clone() };
-    let batches = Batches::of_tokens(&config, setting.model.config.vocab_size, &setting.data).unwrap();
-    Needs::new(&setting.question(&config, &machine), &batches, &config).unwrap().total()
+    let settings = TrainSettings { chunk_tokens, kept_chunks, ..setting.settings(config) };
+    let batches = Batches::of_tokens(&settings, setting.model.config.vocab_size, &setting.data).unwrap();
+    Needs::new(&setting.question(config, &machine), &batches, &settings).unwrap().total()
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn a_run_with_room_to_spare_fits_and_its_time_follows_from_its_work() {
     let config = config(&["chunk_tokens=64", "kept_chunks=1"]);
     let plan = setting.plan(&config, &machine(false, PLENTY));
     assert_eq!((plan.verdict, plan.change.as_deref()), (Verdict::Fits, None));
-    assert_eq!(plan.config, config, "what is given stays");
+    assert_eq!(plan.settings, setting.settings(&config), "what is given stays");
     let (most, is_all) = plan.most_chunk_tokens.unwrap();
     assert!(is_all && most >= plan.batches.bounds.n_tokens);
     assert_eq!(plan.chunks[1], plan.chunks[0] - 1);
@@ -48,11 +49,7 @@ fn auto_fills_what_is_there_and_no_more() {
             let machine = machine(is_gpu, Some(memory));
             let plan = setting.plan(&config, &machine);
             assert_eq!(plan.verdict, Verdict::Fits, "{memory} {is_gpu}");
-            let (Amount::Of(chunk_tokens), Some(Amount::Of(kept))) =
-                (plan.config.chunk_tokens, plan.config.kept_chunks)
-            else {
-                panic!("auto is settled");
-            };
+            let TrainSettings { chunk_tokens, kept_chunks: kept, .. } = plan.settings;
             let limit = (0.9 * memory as f64) as u64;
             assert!(plan.needs.total() <= limit);
             let (most, is_all) = plan.most_chunk_tokens.unwrap();
@@ -70,7 +67,7 @@ fn auto_fills_what_is_there_and_no_more() {
 fn a_gpu_keeps_what_fits_and_a_processor_one() {
     let setting = Setting::new();
     let [by_default, auto] = [&["chunk_tokens=64"][..], &["chunk_tokens=64", "kept_chunks=auto"]].map(config);
-    let kept = |config: &Config, is_gpu, memory| setting.plan(config, &machine(is_gpu, memory)).config.n_kept_chunks();
+    let kept = |config: &Config, is_gpu, memory| setting.plan(config, &machine(is_gpu, memory)).settings.kept_chunks;
     let two = Some(total(&setting, &by_default, true, 64, 2) * 10 / 9 + 100);
     let all = setting.plan(&by_default, &machine(true, PLENTY)).chunks[0];
     assert!(all > 2, "{all} chunks");
@@ -94,7 +91,7 @@ fn no_more_chunks_are_kept_than_a_batch_has() {
             let config = config(&["chunk_tokens=64", &format!("kept_chunks={asked}")]);
             let machine = machine(is_gpu, PLENTY);
             let plan = setting.plan(&config, &machine);
-            assert_eq!((plan.config.n_kept_chunks(), plan.chunks), (all, [all, 0]), "{asked}");
+            assert_eq!((plan.settings.kept_chunks, plan.chunks), (all, [all, 0]), "{asked}");
             assert_eq!(plan.needs.total(), total(&setting, &config, is_gpu, 64, all));
             let question = setting.question(&config, &machine);
             let report = Report { question: &question, model_name: "bert", plan: &plan };
@@ -285,7 +282,7 @@ fn pieces_of_large_data_stand_for_all_of_it() {
     };
     let batches = |sample: &Sample, sets: &[&str]| {
         let sets = [sets, &["epochs=1"]].concat();
-        Batches::of_sample(&config(&sets), model.config.vocab_size, sample)
+        Batches::of_sample(&config(&sets).training(&model).unwrap(), model.config.vocab_size, sample)
     };
 
     let unnamed = read("");
@@ -311,7 +308,7 @@ fn pieces_of_large_data_stand_for_all_of_it() {
     let hybrid = batches(&named, &[]).unwrap();
     assert!(hybrid.is_at_most && hybrid.total_steps >= n as u64 / 20, "{}", hybrid.total_steps);
     let ten = Config { steps: Some(10), epochs: None, ..config(&[]) };
-    assert!(!Batches::of_sample(&ten, model.config.vocab_size, &named).unwrap().is_at_most);
+    assert!(!Batches::of_sample(&ten.training(&model).unwrap(), model.config.vocab_size, &named).unwrap().is_at_most);
 }
 
 /// What is small is read whole, so versions of a group are found wherever they are.

@@ -1,7 +1,7 @@
 //! `hbt plan`, and `hbt train` as far as it plans.
 
 use crate::common::{Sandbox, fixture, groups, jsonl, train};
-use hbt::config::{Amount, Config};
+use hbt::config::{Auto, Config};
 use serde_json::Value;
 
 const SETS: [&str; 6] = ["--set", "batch_size=8", "--set", "query_max_len=24", "--set", "passage_max_len=24"];
@@ -263,7 +263,7 @@ fn auto_is_a_number_in_the_run_directory_and_stays_it() {
     let done = sandbox.hbt(&train(&model, &auto)).ok();
     assert!(done.stderr.contains("chunk_tokens = 256, kept_chunks = 1 by plan"), "{}", done.stderr);
     let saved = Config::load(&sandbox.path("run/config.toml")).unwrap();
-    assert_eq!((saved.chunk_tokens, saved.kept_chunks), (Amount::Of(256), Some(Amount::Of(1))));
+    assert_eq!((saved.chunk_tokens, saved.kept_chunks), (Auto::Of(256), Some(Auto::Of(1))));
     // What the run is resumed with has a number by now.
     let done = sandbox.hbt(&train(&model, &[&auto[..], &["--resume"]].concat())).ok();
     assert!(done.stderr.contains("complete: nothing to resume"), "{}", done.stderr);

@@ -5,28 +5,32 @@ use crate::allocations::{ALLOC, taken_in};
 use crate::common::fixture;
 use hbt::backend::cpu::CpuElement;
 use hbt::backend::tally::{Kind, Work};
-use hbt::backend::{AdamWCatchUp, Backend, Cpu, Element, HostPairing, Ints, PackedBatch, Purpose, Tally, Tensor};
+use hbt::backend::{
+    AdamWCatchUp, Cpu, Device, Element, HostPairing, Ints, Operations, PackedBatch, Purpose, Tally, Tensor,
+};
 use hbt::config::Config;
 use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::bounds::BatchBounds;
-use hbt::model::{Keep, ModelConfig, ModelDir, Packer, ParamSpec, Sequences, specs};
+use hbt::model::{Keep, ModelConfig, Packer, ParamSpec, Sequences, specs};
+use hbt::model_dir::ModelDir;
 use hbt::plan::{Batches, Held, Rehearsal};
-use hbt::train::{StepBounds, negative_rules, sampler};
+use hbt::train::StepBounds;
 use std::sync::Mutex;
 
 const MOST: BatchBounds = BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900, shortest: 3, longest: 24 };
 
 /// What gives the host its memory, as a backtrace names it.
-const HOST: [&str; 2] = ["Cpu<E> as hbt::backend::Backend>::host_block", "Cpu<E> as hbt::backend::Backend>::readback"];
+const HOST: [&str; 2] =
+    ["Cpu<E> as hbt::backend::device::Device>::host_block", "Cpu<E> as hbt::backend::Backend>::readback"];
 
 fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
     let model = ModelDir::open(fixture(model)).unwrap();
-    let config = config(sets);
+    let settings = config(sets).training(&model).unwrap();
     let bounds = StepBounds::new(&MOST, chunk_tokens, model.config.vocab_size);
-    let planned = Rehearsal::<E>::new(Tally::new(1), &config, &model, &bounds).unwrap().memory();
+    let planned = Rehearsal::<E>::new(Tally::new(1), &settings, &model, &bounds).unwrap().memory();
     // Kept until everything has been counted.
     let kept = Mutex::new(None);
-    let blocks = taken_in(1, || *kept.lock().unwrap() = Some(Held::new(&Cpu::<E>::new(), &config, &model, &bounds)));
+    let blocks = taken_in(1, || *kept.lock().unwrap() = Some(Held::new(&Cpu::<E>::new(), &settings, &model, &bounds)));
     // Not the lists that say how long a tensor is.
     let is_for_the_host = |place: &str| HOST.iter().any(|name| place.contains(name));
     let ours = blocks.into_iter().filter(|(_, place)| place.contains(ALLOC) || is_for_the_host(place));
@@ -74,11 +78,11 @@ fn work_of_a_step_is_what_formulas_say() {
     let numbers = [0, 1, 2, 3];
     let pairing = HostPairing { n_queries: 2, places: &numbers, labels: &numbers, rejected: &[0; 4] };
     let work = |chunk_tokens: usize, sets: &[&str]| -> Vec<(Work, u64)> {
-        let config = config(sets);
+        let settings = config(sets).training(&model).unwrap();
         let most = BatchBounds { n_queries: 2, n_seqs: 4, n_tokens, shortest: 3, longest: 140 };
         let bounds = StepBounds::new(&most, chunk_tokens, model.config.vocab_size);
         let tally = Tally::<f32>::new(1);
-        let Held { mut encoder, mut stepper, slots: _slots } = Held::new(&tally, &config, &model, &bounds).unwrap();
+        let Held { mut encoder, mut stepper, slots: _slots } = Held::new(&tally, &settings, &model, &bounds).unwrap();
         let mut packer = Packer::new(&model.config, chunk_tokens, Keep::Everything);
         let host = packer.pack_pairs(Sequences { ids: &ids, cu_seqlens: &cu_seqlens }, &pairing).unwrap();
         let mut batch = PackedBatch::new(&tally).unwrap();
@@ -165,12 +169,13 @@ fn flops(model: &ModelConfig, batch: &Batch, chunk_tokens: usize) -> f64 {
 /// A plan's mean step, and the mean over all batches of the run: tokens, multiplications and additions.
 fn means(setting: &Setting, config: &Config, chunk_tokens: usize) -> (Batches, [f64; 2], [f64; 2]) {
     let model = &setting.model;
-    let batches = Batches::of_tokens(config, model.config.vocab_size, &setting.data).unwrap();
+    let settings = setting.settings(config);
+    let batches = Batches::of_tokens(&settings, model.config.vocab_size, &setting.data).unwrap();
     let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, true);
-    let work = Rehearsal::<f32>::new(Tally::new(1), config, model, &bounds).unwrap().work(&batches).unwrap();
+    let work = Rehearsal::<f32>::new(Tally::new(1), &settings, model, &bounds).unwrap().work(&batches).unwrap();
     let planned = [batches.mean_tokens, work.iter().map(|(work, times)| work.flops as f64 * times).sum()];
-    let sampler = sampler(config, &setting.data.parts()).unwrap();
-    let rules = negative_rules(config, &setting.data).unwrap();
+    let sampler = settings.mixture_of(&setting.data.weighted()).unwrap();
+    let rules = settings.negative_rules(&setting.data).unwrap();
     let mut all = [0.0; 2];
     for step in 0..batches.total_steps {
         let batch = Batch::pack(step, &sampler.batch(step), &setting.data, rules).unwrap();
@@ -233,7 +238,7 @@ fn huge_batches_are_planned_by_their_parts() {
     assert!(batches.scale > 1.9 && all[0] * batches.total_steps as f64 > 10e6, "{} {}", batches.scale, all[0]);
     assert!(batches.n_looked_at < 3 << 20 && n_kept < 3 << 19, "{} {n_kept}", batches.n_looked_at);
     assert_near(planned, all, 0.01, "huge batches");
-    let sampler = sampler(&config, &setting.data.parts()).unwrap();
+    let sampler = setting.settings(&config).mixture_of(&setting.data.weighted()).unwrap();
     let batch = Batch::pack(0, &sampler.batch(0), &setting.data, NegativeRules::default()).unwrap();
     let n_chunks = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens }.chunks(8192).count();
     assert!(batches.n_chunks(8192).abs_diff(n_chunks) <= 3, "{} of {n_chunks}", batches.n_chunks(8192));
@@ -241,6 +246,6 @@ fn huge_batches_are_planned_by_their_parts() {
     // Smaller ones are known without looking at any.
     let smaller = batches.of_size(100);
     let config = Config { batch_size: 100, ..config };
-    let exact = Batches::of_tokens(&config, setting.model.config.vocab_size, &setting.data).unwrap();
+    let exact = Batches::of_tokens(&setting.settings(&config), setting.model.config.vocab_size, &setting.data).unwrap();
     assert_eq!((smaller.bounds, smaller.some.len()), (exact.bounds, 0));
 }

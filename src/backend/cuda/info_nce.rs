@@ -7,7 +7,7 @@ use super::launch::{Grid, launch};
 use super::pointers::{In, Out, in_bf16, out_bf16};
 use super::{Cuda, CudaElement};
 use crate::Result;
-use crate::backend::{Backend, InfoNceColumns, InfoNceExps, InfoNceRows, ROW_STATS};
+use crate::backend::{InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS};
 
 const _: () = assert!(STATS == ROW_STATS, "values told of a row, here and in kernels/info_nce.cuh");
 

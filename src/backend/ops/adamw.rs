@@ -2,36 +2,36 @@
 //!
 //! # Rows without a gradient
 //!
-//! A step reads a few thousand rows of the word-embedding table; the gradient of all others is zero. Dense AdamW moves
-//! those too: by the decay, and by what is left of their momentum. [`AdamWRows`] leaves them alone, and
+//! A step reads a few thousand rows of the word-embedding table; the gradient of all others is zero. Dense AdamW
+//! changes those too: by the decay, and by the rest of their momentum. [`AdamWRows`] leaves them alone, and
 //! [`AdamWCatchUp`] makes up for it when a row is next read, from two numbers a row: `touched`, the last update with a
-//! gradient, and `current`, the last update that is in the weight. The moments stay as of `touched`. Update `j` of a row
-//! without a gradient is a function of them and of the weight alone,
+//! gradient, and `current`, the last update that is in the weight. The moments stay those of update `touched`. Update
+//! `j` of a row without a gradient is a function of them and of the weight alone,
 //!
 //! `w = w keep_j - rate_j (m b1^k) / (sqrt(v) sqrt(b2)^k inv_sqrt_c2_j + eps)` with `k = j - touched`,
 //!
-//! and is carried out one update after another. So it makes no difference to any bit when, how often and in what
-//! company a row is caught up: an evaluation or a save on the way leaves no trace in a run.
+//! and updates are carried out one after another. So no bit depends on when, how often and with which other rows a row
+//! is caught up: an evaluation or a save on the way leaves no trace in a run.
 
 use super::check_shapes;
-use crate::backend::{Backend, Element, Ints, Tensor};
+use crate::backend::{Device, Element, Ints, Tensor};
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch computes it:
 /// `w -= lr wd w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr (m / c1) / (sqrt(v / c2) + eps)`
 /// with `c = 1 - b^update` and `g` scaled so that the norm of all gradients is at most `max_grad_norm`.
 ///
 /// All parameters at once: most are so small that asking a GPU for an update would take longer than the update.
-pub struct AdamW<'a, B: Backend> {
-    /// What is updated.
+pub struct AdamW<'a, B: Device> {
+    /// Parameters to update.
     pub parameters: Vec<AdamWParameter<'a, B>>,
-    /// Sums of squares of all gradients, from [`Backend::sum_of_squares`]; read on the device.
+    /// Sums of squares of all gradients, from [`sum_of_squares`](super::Operations::sum_of_squares); read on the device.
     pub grad_squares: &'a Tensor<B, f32>,
     /// Scalars of this step.
     pub step: AdamWStep,
 }
 
-/// A parameter with what [`AdamW`] makes its next value of.
-pub struct AdamWParameter<'a, B: Backend> {
+/// A parameter with the inputs of its [`AdamW`] update.
+pub struct AdamWParameter<'a, B: Device> {
     /// Working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
     /// f32 master; `None` when the working copy is f32 itself.
@@ -46,7 +46,7 @@ pub struct AdamWParameter<'a, B: Backend> {
     pub weight_decay: f32,
 }
 
-impl<B: Backend> AdamW<'_, B> {
+impl<B: Device> AdamW<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         for parameter in &self.parameters {
@@ -57,25 +57,25 @@ impl<B: Backend> AdamW<'_, B> {
     }
 }
 
-/// [`AdamW`] of the rows of a table `(V, H)` that have a gradient. They must have been caught up to the update before.
-pub struct AdamWRows<'a, B: Backend> {
+/// [`AdamW`] of the rows of a table `(V, H)` that have a gradient. They must be caught up to the previous update.
+pub struct AdamWRows<'a, B: Device> {
     /// `(V, H)` working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
     /// `(V, H)` f32 master; `None` when the working copy is f32 itself.
     pub master: Option<&'a mut Tensor<B, f32>>,
     /// `(n, H)`
     pub grad: &'a Tensor<B, f32>,
-    /// `(n,)` ascending numbers of the rows that the rows of `grad` belong to.
+    /// `(n,)` for each row of `grad` its row in the table; ascending.
     pub rows: Ints<'a, B>,
     /// `(V, H)` first moment as of `touched`.
     pub m: &'a mut Tensor<B, f32>,
     /// `(V, H)` second moment as of `touched`.
     pub v: &'a mut Tensor<B, f32>,
-    /// `(V,)` the last update in which each row had a gradient; 0: none yet.
+    /// `(V,)` the last update in which each row had a gradient; 0 if it never had one.
     pub touched: &'a mut Tensor<B, i32>,
     /// `(V,)` the last update that is in each row's weight.
     pub current: &'a mut Tensor<B, i32>,
-    /// As in [`AdamW`].
+    /// Sums of squares of all gradients, as in [`AdamW`].
     pub grad_squares: &'a Tensor<B, f32>,
     /// Scalars of this step.
     pub step: AdamWStep,
@@ -83,7 +83,7 @@ pub struct AdamWRows<'a, B: Backend> {
     pub weight_decay: f32,
 }
 
-impl<B: Backend> AdamWRows<'_, B> {
+impl<B: Device> AdamWRows<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let shape = self.weight.shape();
@@ -94,8 +94,8 @@ impl<B: Backend> AdamWRows<'_, B> {
     }
 }
 
-/// Carries out the updates `current + 1 ..= update` of rows that had no gradient in them; see the formula above.
-pub struct AdamWCatchUp<'a, B: Backend> {
+/// Carries out the updates `current + 1 ..= update` of rows that had no gradient in them, by the formula above.
+pub struct AdamWCatchUp<'a, B: Device> {
     /// `(V, H)` working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
     /// `(V, H)` f32 master; `None` when the working copy is f32 itself.
@@ -104,24 +104,24 @@ pub struct AdamWCatchUp<'a, B: Backend> {
     pub m: &'a Tensor<B, f32>,
     /// `(V, H)` second moment as of `touched`.
     pub v: &'a Tensor<B, f32>,
-    /// `(V,)` the last update in which each row had a gradient; 0: none yet.
+    /// `(V,)` the last update in which each row had a gradient; 0 if it never had one.
     pub touched: &'a Tensor<B, i32>,
     /// `(V,)` the last update that is in each row's weight; becomes `update` in the rows caught up.
     pub current: &'a mut Tensor<B, i32>,
-    /// `(n,)` ascending numbers of the rows to catch up; `None`: all.
+    /// `(n,)` ascending numbers of the rows to catch up; `None` means all.
     pub rows: Option<Ints<'a, B>>,
-    /// `(N, 3)` what [`AdamWStep::scalars`] gave for the updates up to and with `update`. It has to reach back to the
-    /// least `current`.
+    /// `(N, 3)` values of [`AdamWStep::scalars`] for the last `N` updates up to and including `update`. It has to reach
+    /// back to the least `current`.
     pub history: &'a Tensor<B, f32>,
     /// The update to catch up to.
     pub update: u64,
-    /// `(K + 1, 2)` of [`momentum_decays`]. More than `K` updates after a gradient the weight only decays.
+    /// `(K + 1, 2)` the values of [`momentum_decays`]. More than `K` updates after a gradient the weight only decays.
     pub decays: &'a Tensor<B, f32>,
     /// Added to the root of the second moment.
     pub eps: f32,
 }
 
-impl<B: Backend> AdamWCatchUp<'_, B> {
+impl<B: Device> AdamWCatchUp<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let shape = self.weight.shape();
@@ -134,7 +134,7 @@ impl<B: Backend> AdamWCatchUp<'_, B> {
     }
 }
 
-fn check_master<B: Backend>(shape: &[usize], master: Option<&Tensor<B, f32>>) {
+fn check_master<B: Device>(shape: &[usize], master: Option<&Tensor<B, f32>>) {
     assert_eq!(master.is_none(), B::E::IS_F32, "adamw: a master for rounded weights, and for no others");
     check_shapes("adamw", shape, master);
 }
@@ -152,13 +152,13 @@ pub struct AdamWStep {
     pub eps: f32,
     /// 1-based number of this update.
     pub update: u64,
-    /// Gradients are scaled down to this norm; 0 switches clipping off.
+    /// Gradients are scaled down to this norm; 0 means no clipping.
     pub max_grad_norm: f32,
 }
 
 impl AdamWStep {
-    /// What an update multiplies by: `[keep, rate, inv_sqrt_c2]`, which are `1 - lr weight_decay`, `lr / c1` and
-    /// `1 / sqrt(c2)`, in this order.
+    /// Factors of an update: `[keep, rate, inv_sqrt_c2]`, which are `1 - lr weight_decay`, `lr / c1` and `1 /
+    /// sqrt(c2)`, in this order.
     pub fn scalars(&self, weight_decay: f32) -> [f32; 3] {
         let t = self.update as f64;
         let c1 = 1.0 - f64::from(self.beta1).powf(t);
@@ -168,13 +168,13 @@ impl AdamWStep {
     }
 }
 
-/// `[b1^k, sqrt(b2)^k]` for `k` from 0 to the last update for which a row's momentum is worth computing: what all later
-/// ones together would move a weight by is below `1e-12` learning rates.
+/// `[b1^k, sqrt(b2)^k]` for `k` from 0 to the last update for which a row's momentum is worth computing: all later ones
+/// together would move a weight by less than `1e-12` learning rates.
 ///
 /// At a gradient, `m = (1 - b1) sum b1^i g_i` and `v = (1 - b2) sum b2^i g_i^2`, so with `r = b1 / sqrt(b2)` Cauchy's
-/// inequality gives `|m| <= C sqrt(v)`, `C = (1 - b1) / sqrt((1 - b2) (1 - r^2))`. The update `k` later is at most
-/// `lr C r^k / c1`, with `c1 = 1` to rounding wherever `r^k` is this small, and all from `k` on at most
-/// `lr C r^k / (1 - r)`. PyTorch's betas, 0.9 and 0.999, give `C = 7.3` and `K = 305`.
+/// inequality gives `|m| <= C sqrt(v)`, `C = (1 - b1) / sqrt((1 - b2) (1 - r^2))`. The update `k` later is at most `lr
+/// C r^k / c1`, with `c1 = 1` to rounding wherever `r^k` is this small, and all from `k` on at most `lr C r^k / (1 -
+/// r)`. PyTorch's betas, 0.9 and 0.999, give `C = 7.3` and `K = 305`.
 ///
 /// # Panics
 /// Unless `b1 < sqrt(b2) < 1`: momentum would outlive the second moment and grow.

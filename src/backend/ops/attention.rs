@@ -1,17 +1,17 @@
 //! Self-attention.
 
 use super::Dropout;
-use crate::backend::{Backend, Packed, Tensor};
+use crate::backend::{Device, Packed, Tensor};
 
 /// Self-attention within each sequence of a packed batch.
-pub struct AttentionForward<'a, B: Backend> {
+pub struct AttentionForward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// Heads; `H` is a multiple of it.
     pub n_heads: usize,
     /// `(T, 3 H)`: query, key and value of every token.
     pub qkv: &'a Tensor<B, B::E>,
-    /// Applied to the softmax.
+    /// Dropout of the softmax.
     pub dropout: Option<Dropout>,
     /// `(T, n_heads)` log-sum-exp of the scaled scores, kept for backward.
     pub lse: &'a mut Tensor<B, f32>,
@@ -19,15 +19,15 @@ pub struct AttentionForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> AttentionForward<'_, B> {
+impl<B: Device> AttentionForward<'_, B> {
     /// Panics on mismatched shapes; returns the size of a head.
     pub fn check(&self) -> usize {
         check_attention(self.n_heads, self.qkv, &*self.out, &*self.lse, self.batch.n_tokens())
     }
 }
 
-/// Panics on mismatched shapes of what both passes have; returns the size of a head.
-fn check_attention<B: Backend>(
+/// Panics on mismatched shapes of the tensors that both passes have; returns the size of a head.
+fn check_attention<B: Device>(
     n_heads: usize,
     qkv: &Tensor<B, B::E>,
     out: &Tensor<B, B::E>,
@@ -43,10 +43,10 @@ fn check_attention<B: Backend>(
 }
 
 /// Gradient of [`AttentionForward`].
-pub struct AttentionBackward<'a, B: Backend> {
+pub struct AttentionBackward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
-    /// As in forward.
+    /// Number of heads, as in forward.
     pub n_heads: usize,
     /// `(T, 3 H)` from forward.
     pub qkv: &'a Tensor<B, B::E>,
@@ -54,7 +54,7 @@ pub struct AttentionBackward<'a, B: Backend> {
     pub out: &'a Tensor<B, B::E>,
     /// `(T, n_heads)` from forward.
     pub lse: &'a Tensor<B, f32>,
-    /// As in forward.
+    /// The dropout of forward.
     pub dropout: Option<Dropout>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,
@@ -64,7 +64,7 @@ pub struct AttentionBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> AttentionBackward<'_, B> {
+impl<B: Device> AttentionBackward<'_, B> {
     /// Panics on mismatched shapes; returns the size of a head.
     pub fn check(&self) -> usize {
         let head_size = check_attention(self.n_heads, self.qkv, self.out, self.lse, self.batch.n_tokens());

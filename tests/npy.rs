@@ -1,6 +1,6 @@
 //! The `.npy` writer against the format's description.
 
-use hbt::eval::npy::NpyWriter;
+use hbt::npy::NpyWriter;
 use std::fs;
 
 #[test]

@@ -4,9 +4,9 @@
 //! perhaps a Normalize. Anything else there, or an option hbt would compute differently, is an error: an embedding
 //! that is silently wrong costs more than a refusal.
 
-use super::json::{Fields, read_optional, read_optional_object};
-use super::{DenseSpec, ModelConfig};
 use crate::backend::Pooling;
+use crate::json::{Fields, read_optional, read_optional_object};
+use crate::model::{DenseSpec, ModelConfig};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct ModelDir {
     pub config: ModelConfig,
     /// All of `config.json`, to be kept when the model is saved.
     pub config_json: Map<String, Value>,
-    /// How token vectors become one; `None` where the directory does not say. See [`ModelDir::pooling_or`].
+    /// How token vectors become one; `None` where the directory does not say.
     pub pooling: Option<Pooling>,
     /// Sizes of the Dense module, where there is one.
     pub dense: Option<DenseSpec>,
@@ -97,6 +97,11 @@ impl ModelDir {
         })
     }
 
+    /// Length of an embedding.
+    pub fn embedding_size(&self) -> usize {
+        self.dense.map_or(self.config.hidden_size, |dense| dense.out_features)
+    }
+
     /// Size of the files that hold the weights, as far as they are there.
     pub fn weights_bytes(&self) -> u64 {
         let folders = [Some(&self.transformer), self.dense_dir.as_ref()].into_iter().flatten();
@@ -104,23 +109,6 @@ impl ModelDir {
         let weights = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "safetensors"));
         // A hub model's files are links into its cache.
         weights.filter_map(|file| std::fs::metadata(file.path()).ok()).map(|file| file.len()).sum()
-    }
-
-    /// The pooling of the configuration where it names one, else the directory's.
-    ///
-    /// # Errors
-    /// When neither says it: a wrong guess would give plausible but poor embeddings.
-    pub fn pooling_or(&self, configured: Option<Pooling>) -> Result<Pooling> {
-        configured.or(self.pooling).ok_or_else(|| {
-            Error::config(
-                "pooling",
-                format!(
-                    "neither {} nor the configuration says how token vectors become one embedding; \
-                     set pooling = \"mean\" (E5, MiniLM) or \"cls\" (LaBSE, BGE-M3)",
-                    self.path.display()
-                ),
-            )
-        })
     }
 }
 
@@ -325,7 +313,6 @@ fn lowercases(tokenizer: &Path) -> Result<bool> {
     Ok(parts.iter().any(|part| part["type"] == "Lowercase" || part["lowercase"] == true))
 }
 
-/// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
 /// What other tools have no place for.
 pub(super) const OWN_FILE: &str = "hbt.json";
 
@@ -340,6 +327,7 @@ fn read_lengths(directory: &Path) -> Result<(Option<usize>, Option<usize>)> {
     Ok((length("query_max_len")?, length("passage_max_len")?))
 }
 
+/// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
 fn read_prefixes(directory: &Path) -> Result<(Option<String>, Option<String>)> {
     let path = &directory.join("config_sentence_transformers.json");
     let Some(map) = read_optional_object(path)? else { return Ok((None, None)) };

@@ -1,17 +1,18 @@
 //! Reading weights from memory-mapped safetensors files, one parameter at a time.
 
-use super::json::read_optional_object;
-use super::{EncoderParams, Init, ModelDir, ParamFile, ParamSpec, specs};
+use super::ModelDir;
+use crate::json::read_optional_object;
+use crate::model::{EncoderParams, Init, ParamFile, ParamSpec, specs};
+use crate::tensor_file::{Dtype, TensorFile, TensorInfo};
 use crate::{Error, Result};
 use half::{bf16, f16};
-use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
+
+/// What to do about a file that is damaged.
+const REMEDY: &str = "download or copy the file again";
 
 /// Reads every parameter as f32 (exact from f32, f16 and bf16) and hands it to `f`, in the order of
 /// [`EncoderParams::iter`]. Host memory: one parameter above what `f` keeps.
@@ -73,8 +74,8 @@ impl Weights {
     fn open(folder: &Path) -> Result<Weights> {
         let single = folder.join("model.safetensors");
         if single.is_file() {
-            let file = TensorFile::open(&single)?;
-            let file_of = file.metadata.offset_keys().into_iter().map(|name| (name, 0)).collect();
+            let file = TensorFile::open(&single, REMEDY)?;
+            let file_of = file.names().into_iter().map(|name| (name, 0)).collect();
             return Ok(Weights { files: vec![file], file_of, path: single });
         }
         let index = folder.join("model.safetensors.index.json");
@@ -111,7 +112,7 @@ impl Weights {
             let number = match numbers.get(shard) {
                 Some(&number) => number,
                 None => {
-                    files.push(TensorFile::open(&folder.join(shard))?);
+                    files.push(TensorFile::open(&folder.join(shard), REMEDY)?);
                     numbers.insert(shard, files.len() - 1);
                     files.len() - 1
                 }
@@ -152,7 +153,7 @@ impl Weights {
         let mut values = vec![0.0; spec.len()];
         for (part, name) in values.chunks_exact_mut(spec.len() / spec.hf.len()).zip(&spec.hf) {
             let (file, name, info) = self.find(&format!("{prefix}{name}"))?;
-            let fail = |message: String| Err(Error::file(&file.path, format!("tensor {name:?} {message}")));
+            let fail = |message: String| Err(Error::file(file.path(), format!("tensor {name:?} {message}")));
             if info.shape != shape {
                 return fail(format!("has shape {:?}, but config.json asks for {shape:?}", info.shape));
             }
@@ -173,10 +174,10 @@ impl Weights {
         for name in [name, &old] {
             let Some(&number) = self.file_of.get(name) else { continue };
             let file = &self.files[number];
-            return match file.metadata.info(name) {
+            return match file.info(name) {
                 Some(info) => Ok((file, name.to_owned(), info)),
                 None => Err(Error::file(
-                    &file.path,
+                    file.path(),
                     format!("has no tensor {name:?}, which {} promises", self.path.display()),
                 )),
             };
@@ -194,52 +195,4 @@ fn convert<const N: usize>(out: &mut [f32], bytes: &[u8], value: impl Fn([u8; N]
             *out = value(bytes);
         }
     });
-}
-
-/// One memory-mapped safetensors file whose header has been checked against its length.
-struct TensorFile {
-    path: PathBuf,
-    map: Mmap,
-    /// Where the tensors' bytes start.
-    data_start: usize,
-    metadata: Metadata,
-}
-
-impl TensorFile {
-    fn open(path: &Path) -> Result<TensorFile> {
-        let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-        let map = map(&file).map_err(|e| Error::io("read", path, e))?;
-        let damaged = |what: String| Error::file(path, format!("{what}; download or copy the file again"));
-        let (length, rest) = map
-            .split_first_chunk::<8>()
-            .ok_or_else(|| damaged(format!("is truncated: {} bytes are no safetensors file", map.len())))?;
-        let length = u64::from_le_bytes(*length);
-        let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
-            damaged(format!("is truncated or no safetensors file: it has {} bytes, its header {length}", map.len()))
-        })?;
-        // Reading the header checks that tensors follow one another without gap or overlap, and that each has the size
-        // that its shape and type ask for.
-        let metadata: Metadata =
-            serde_json::from_slice(header).map_err(|e| damaged(format!("has an invalid safetensors header: {e}")))?;
-        let (expected, found) = (metadata.data_len(), rest.len() - header.len());
-        if found != expected {
-            let what = if found < expected { "is truncated" } else { "is too long" };
-            return Err(damaged(format!("{what}: its header describes {expected} bytes of tensors, it holds {found}")));
-        }
-        let data_start = 8 + header.len();
-        Ok(TensorFile { path: path.to_owned(), map, data_start, metadata })
-    }
-
-    fn bytes(&self, info: &TensorInfo) -> &[u8] {
-        let (start, end) = info.data_offsets;
-        &self.map[self.data_start..][start..end]
-    }
-}
-
-/// Maps a file for reading.
-#[allow(unsafe_code)]
-fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: `Mmap::map` asks that nobody changes or truncates the file while it is mapped. hbt itself never does: a save
-    // makes a new directory (see `fs`). The map lives for the length of one load, and any bytes are valid f32, f16 or bf16.
-    unsafe { Mmap::map(file) }
 }

@@ -4,16 +4,15 @@
 //! the older schema only, and sentence-transformers reads both. So the older one is written.
 
 use super::directory::OWN_FILE;
-use super::json::pretty;
 use super::weights::read_pooler;
-use super::{ModelCard, ModelDir, ParamFile, ParamSpec, card, specs, tokenizer_files};
+use super::{ModelCard, ModelDir, card, tokenizer_files};
 use crate::backend::Pooling;
+use crate::json::pretty;
+use crate::model::{ParamFile, ParamSpec, specs};
+use crate::tensor_file::{self, Block, Dtype, TensorHeader};
 use crate::{Error, Result, files};
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
@@ -43,7 +42,7 @@ pub struct ModelSave<'a> {
 /// Writes the directory `target`, or replaces it as [`files::replace_directory`] does.
 ///
 /// `values` is asked for all elements of every parameter, a [piece](pieces) at a time, parameters in the order of
-/// [`EncoderParams::iter`](super::EncoderParams::iter): no more than that is held in host memory. `extra` is given
+/// [`EncoderParams::iter`](crate::model::EncoderParams::iter): no more than that is held in host memory. `extra` is given
 /// the temporary directory to add files of its own before it takes the target's name.
 ///
 /// # Errors
@@ -192,88 +191,13 @@ fn write_weights(
         assert_eq!(values.len(), part.len(), "{part:?} of {}, which has shape {:?}", spec.name, spec.shape);
         Ok(Block::F32(values))
     });
-    write_safetensors(path, &tensors, blocks)
+    tensor_file::write(path, &tensors, blocks)
 }
 
 /// Cuts `len` elements into pieces of 4 MB: a large model's word table is not to be in memory twice.
 pub fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
     const PIECE: usize = 1 << 20;
     (0..len).step_by(PIECE).map(move |start| start..len.min(start + PIECE))
-}
-
-/// A tensor of a safetensors file.
-pub struct TensorHeader {
-    /// Unique in the file.
-    pub name: String,
-    /// `F32` or `I32`.
-    pub dtype: Dtype,
-    /// Dimensions, outermost first.
-    pub shape: Vec<usize>,
-}
-
-/// Values of tensors that follow one another.
-pub enum Block {
-    /// Of type `F32`.
-    F32(Vec<f32>),
-    /// Of type `I32`.
-    I32(Vec<i32>),
-}
-
-/// Writes tensors of the given names, types and shapes into one safetensors file. `blocks` are their values in the same
-/// order; a block may span several tensors or be a part of one, and one block at a time is in host memory.
-///
-/// # Errors
-/// The first error of `blocks`, or when the file cannot be written.
-pub fn write_safetensors(
-    path: &Path,
-    tensors: &[TensorHeader],
-    blocks: impl IntoIterator<Item = Result<Block>>,
-) -> Result<()> {
-    // An error of `blocks` has to pass through a writer that knows I/O errors only.
-    let mut failed = None;
-    let written = files::write_file(path, |out| {
-        write_header(out, tensors)?;
-        for block in blocks {
-            match block {
-                Ok(Block::F32(values)) => write_values(out, &values, f32::to_le_bytes)?,
-                Ok(Block::I32(values)) => write_values(out, &values, i32::to_le_bytes)?,
-                Err(e) => {
-                    failed = Some(e);
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    });
-    failed.map_or(written, Err)
-}
-
-fn write_header(out: &mut impl Write, tensors: &[TensorHeader]) -> io::Result<()> {
-    let mut infos = Vec::with_capacity(tensors.len());
-    let mut end = 0;
-    for TensorHeader { name, dtype, shape } in tensors {
-        let start = end;
-        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
-        infos.push((name.clone(), TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets: (start, end) }));
-    }
-    // transformers refuses a file that does not say which framework wrote it.
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let metadata = Metadata::new(Some(format), infos).map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&metadata)?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)
-}
-
-fn write_values<T: bytemuck::Pod>(
-    out: &mut BufWriter<std::fs::File>,
-    values: &[T],
-    to_le_bytes: fn(T) -> [u8; 4],
-) -> io::Result<()> {
-    if cfg!(target_endian = "little") {
-        return out.write_all(bytemuck::cast_slice(values));
-    }
-    values.iter().try_for_each(|value| out.write_all(&to_le_bytes(*value)))
 }
 
 pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {

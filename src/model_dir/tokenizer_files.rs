@@ -1,8 +1,8 @@
 //! The tokenizer's files of a saved model: `tokenizer.json` as it is, and the two that AutoTokenizer reads beside it.
 
 use super::ModelDir;
-use super::json::read_optional_object;
 use super::save::write_json;
+use crate::json::read_optional_object;
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;

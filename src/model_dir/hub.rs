@@ -5,7 +5,7 @@
 //! cache is read from there without a request.
 
 use super::directory::Modules;
-use super::json::read_optional_object;
+use crate::json::read_optional_object;
 use crate::{Error, Result};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};

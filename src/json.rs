@@ -1,4 +1,4 @@
-//! Reading the small JSON files of a model directory, with errors that name file and key.
+//! Reading small JSON files, with errors that name file and key.
 
 use crate::{Error, Result};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 /// The JSON value in `path`; `None` where there is no such file.
-pub(super) fn read_optional(path: &Path) -> Result<Option<Value>> {
+pub(crate) fn read_optional(path: &Path) -> Result<Option<Value>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -16,7 +16,7 @@ pub(super) fn read_optional(path: &Path) -> Result<Option<Value>> {
 }
 
 /// The JSON object in `path`; `None` where there is no such file.
-pub(super) fn read_optional_object(path: &Path) -> Result<Option<Map<String, Value>>> {
+pub(crate) fn read_optional_object(path: &Path) -> Result<Option<Map<String, Value>>> {
     match read_optional(path)? {
         None => Ok(None),
         Some(Value::Object(map)) => Ok(Some(map)),
@@ -25,34 +25,34 @@ pub(super) fn read_optional_object(path: &Path) -> Result<Option<Map<String, Val
 }
 
 /// Indented, with a final newline, as Hugging Face's libraries write it.
-pub(super) fn pretty(value: &Value) -> String {
+pub(crate) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
 /// Typed access to the keys of one object. A key whose value is null counts as absent.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     path: &'a Path,
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
     /// `path` is what errors name.
-    pub(super) fn new(path: &'a Path, map: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(path: &'a Path, map: &'a Map<String, Value>) -> Self {
         Fields { path, map }
     }
 
     /// An error about this file.
-    pub(super) fn error(&self, message: impl Into<String>) -> Error {
+    pub(crate) fn error(&self, message: impl Into<String>) -> Error {
         Error::file(self.path, message)
     }
 
     /// The value of `key`.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
     /// The value of `key`, which has to be text.
-    pub(super) fn string(&self, key: &str) -> Result<Option<&'a str>> {
+    pub(crate) fn string(&self, key: &str) -> Result<Option<&'a str>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(s)) => Ok(Some(s)),
@@ -61,7 +61,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of `key`, which has to be true or false.
-    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>> {
+    pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(b)) => Ok(Some(*b)),
@@ -70,7 +70,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of `key`, which has to be a non-negative integer that fits i32: kernels index rows with it.
-    pub(super) fn integer(&self, key: &str) -> Result<Option<usize>> {
+    pub(crate) fn integer(&self, key: &str) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64().filter(|&n| n <= i32::MAX as u64) {
             Some(n) => Ok(Some(n as usize)),
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`Fields::integer`], and at least 1; an error where there is neither a value nor a default.
-    pub(super) fn size(&self, key: &str, default: Option<usize>) -> Result<usize> {
+    pub(crate) fn size(&self, key: &str, default: Option<usize>) -> Result<usize> {
         match self.integer(key)?.or(default) {
             Some(0) => Err(self.error(format!("{key} is 0; it has to be at least 1"))),
             Some(n) => Ok(n),
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of `key`, which has to be a number of at least 0.
-    pub(super) fn float(&self, key: &str, default: f32) -> Result<f32> {
+    pub(crate) fn float(&self, key: &str, default: f32) -> Result<f32> {
         let Some(value) = self.get(key) else { return Ok(default) };
         match value.as_f64() {
             Some(x) if x >= 0.0 => Ok(x as f32),

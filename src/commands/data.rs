@@ -1,0 +1,48 @@
+//! The configured training data.
+
+use hbt::cache::cache_dir;
+use hbt::config::{Config, Dataset};
+use hbt::data::datasets::{DatasetSource, Datasets};
+use hbt::data::shard::TokenCache;
+use hbt::data::tokenize::TextTokenizer;
+use hbt::model_dir::ModelDir;
+use hbt::progress::Counter;
+use hbt::{Result, embedded};
+
+/// The datasets of the configuration.
+pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
+    config.training_data(|| embedded::data(&cache_dir()?))
+}
+
+/// The datasets of the configuration, with the limits and prefixes of the model in `dir`.
+pub fn dataset_sources(config: &Config, dir: &ModelDir) -> Result<Vec<DatasetSource>> {
+    let kinds = config.text_kinds(dir);
+    Ok(datasets(config)?.iter().map(|dataset| config.dataset_source(dataset, &kinds)).collect())
+}
+
+/// The datasets, tokenized now or in an earlier run.
+pub fn tokenized(sources: Vec<DatasetSource>, tokenizer: &TextTokenizer) -> Result<Datasets> {
+    let of = |DatasetSource { name, weight, data, spec }| {
+        let counter = Counter::new("tokenized", 0);
+        let progress = |done, total| counter.set(done, total);
+        let cache = TokenCache::open_or_build(&data, tokenizer, &spec, &cache_dir()?, &progress)?;
+        if cache.was_built() {
+            counter.finish(&format!("{} texts of {} groups", cache.n_texts(), cache.n_groups()));
+        }
+        Ok((name, weight, cache))
+    };
+    Ok(Datasets::new(sources.into_iter().map(of).collect::<Result<_>>()?))
+}
+
+/// The datasets, if all of them were tokenized in an earlier run.
+pub fn tokenized_before(sources: &[DatasetSource], dir: &ModelDir) -> Result<Option<Datasets>> {
+    let tokenizer = TextTokenizer::hash_file(&dir.tokenizer)?;
+    let mut caches = Vec::new();
+    for DatasetSource { name, weight, data, spec } in sources {
+        let Some(cache) = TokenCache::find(data, tokenizer, spec, &cache_dir()?)? else {
+            return Ok(None);
+        };
+        caches.push((name.clone(), *weight, cache));
+    }
+    Ok(Some(Datasets::new(caches)))
+}

@@ -1,0 +1,12 @@
+//! Directories of Hugging Face and sentence-transformers that hold a model: found on the hub, read, and written.
+
+mod card;
+pub mod directory;
+pub mod hub;
+pub mod save;
+mod tokenizer_files;
+pub mod weights;
+
+pub use card::ModelCard;
+pub use directory::ModelDir;
+pub use save::{ModelSave, save};

@@ -1,0 +1,127 @@
+//! A retriever: a model with its tokenizer on a device, which is all it takes to turn texts into embeddings.
+
+mod embeddings;
+pub mod encode;
+mod settings;
+
+pub use embeddings::Embeddings;
+pub use settings::{RetrieverSettings, TextKind};
+
+use crate::backend::{Backend, Element, Purpose, Tensor};
+use crate::data::tokenize::TextTokenizer;
+use crate::model::{Encoder, EncoderParams, ParamSpec, random_init, specs};
+use crate::model_dir::{ModelDir, weights};
+use crate::{Error, Result, memory};
+use std::sync::OnceLock;
+
+/// A loaded model.
+pub struct Retriever<B: Backend> {
+    /// Where it runs.
+    pub backend: B,
+    /// Where it came from.
+    pub dir: ModelDir,
+    /// The network.
+    pub encoder: Encoder<B>,
+    /// The model's own tokenizer, while it is wanted.
+    tokenizer: OnceLock<TextTokenizer>,
+    /// How it reads and embeds.
+    pub settings: RetrieverSettings,
+}
+
+impl<B: Backend> Retriever<B> {
+    /// Loads the model in `dir` onto `backend`.
+    ///
+    /// # Errors
+    /// A directory that is incomplete or does not fit hbt, lengths that the prefixes leave no room in, and no memory left.
+    pub fn load(backend: B, dir: ModelDir, settings: RetrieverSettings) -> Result<Self> {
+        check_head_size(&backend, &dir)?;
+        let embedding_size = dir.embedding_size();
+        assert!(
+            settings.truncate_dim.is_none_or(|dim| dim <= embedding_size),
+            "embeddings have {embedding_size} dimensions"
+        );
+        // Each takes half a second and more, and a tokenizer is read by one thread.
+        let (tokenizer, weights) = rayon::join(
+            || TextTokenizer::from_file(&dir.tokenizer),
+            || {
+                load_weights(&dir, settings.from_scratch, |spec, values| {
+                    let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
+                    Purpose::Weights.during(|| Tensor::from_slice(&backend, &values, &spec.shape))
+                })
+            },
+        );
+        let tokenizer = tokenizer?;
+        if tokenizer.vocab_size() > dir.config.vocab_size {
+            let (tokens, rows) = (tokenizer.vocab_size(), dir.config.vocab_size);
+            return Err(Error::file(
+                &dir.tokenizer,
+                format!("has {tokens} tokens, but config.json says vocab_size {rows}; they do not belong together"),
+            ));
+        }
+        tokenizer.check_max_len("query_max_len", settings.query.max_len)?;
+        tokenizer.check_max_len("passage_max_len", settings.passage.max_len)?;
+        let encoder = Encoder { config: dir.config.clone(), pooling: settings.pooling, weights: weights? };
+        Ok(Self { backend, dir, encoder, tokenizer: tokenizer.into(), settings })
+    }
+
+    /// Length of the embeddings that [`Retriever::encode`] gives.
+    pub fn embedding_size(&self) -> usize {
+        self.settings.truncate_dim.unwrap_or(self.encoder.embedding_size())
+    }
+
+    /// The model's own tokenizer, read again if it was [released](Retriever::release_tokenizer).
+    ///
+    /// # Errors
+    /// When its file is gone or has changed.
+    pub fn tokenizer(&self) -> Result<&TextTokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = TextTokenizer::from_file(&self.dir.tokenizer)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// Gives back the tokenizer's memory, 300 MB for a vocabulary of 250,000, until it is next asked for.
+    pub fn release_tokenizer(&mut self) {
+        if self.tokenizer.take().is_some() {
+            memory::trim();
+        }
+    }
+
+    /// The weights that were loaded, once more and not rounded: the masters of a training run.
+    ///
+    /// # Errors
+    /// As [`Retriever::load`].
+    pub fn f32_weights(&self) -> Result<EncoderParams<Tensor<B, f32>>> {
+        let upload = |spec: &ParamSpec, values: Vec<f32>| Tensor::from_slice(&self.backend, &values, &spec.shape);
+        load_weights(&self.dir, self.settings.from_scratch, upload)
+    }
+}
+
+/// Before anything is loaded or written.
+fn check_head_size<B: Backend>(backend: &B, dir: &ModelDir) -> Result<()> {
+    let (hidden, heads) = (dir.config.hidden_size, dir.config.num_attention_heads);
+    let size = dir.config.head_size();
+    if size <= B::MAX_HEAD_SIZE {
+        return Ok(());
+    }
+    let message = format!(
+        "hidden_size {hidden} / num_attention_heads {heads} makes heads of {size}, but {} computes heads of up to {}; set \
+         device = \"cpu\", or take another model",
+        backend.name(),
+        B::MAX_HEAD_SIZE
+    );
+    Err(Error::file(dir.transformer.join("config.json"), message))
+}
+
+/// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones.
+fn load_weights<T>(
+    dir: &ModelDir,
+    from_scratch: Option<u64>,
+    f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>,
+) -> Result<EncoderParams<T>> {
+    match from_scratch {
+        Some(seed) => random_init(&specs(&dir.config, dir.dense.as_ref()), seed, f),
+        None => weights::load(dir, f),
+    }
+}
