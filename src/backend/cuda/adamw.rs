@@ -79,8 +79,8 @@ pub(super) fn sum_of_squares<E: CudaElement>(
         let n_blocks = list.blocks.n_blocks();
         // The partial sums are f64.
         let mut partials = cuda.scratch(2 * n_blocks)?;
-        launch!(cuda, adamw::SumOfSquares { partials: &mut partials, list: &list }, n_blocks)?;
-        let (out, partials) = (Out::rows(out, first), &partials);
+        launch!(cuda, adamw::SumOfSquares { partials: partials.doubles_mut(), list: &list }, n_blocks)?;
+        let (out, partials) = (Out::rows(out, first), partials.doubles());
         launch!(cuda, adamw::AddSquares { out, partials, list: &list }, list.len())
     })
 }

@@ -98,6 +98,16 @@ impl Scratch {
     pub fn new(buffer: &DeviceBuffer<f32>) -> Self {
         Scratch { address: buffer.address() }
     }
+
+    /// As f64, of which there are half as many.
+    pub fn doubles(&self) -> In<'_, f64> {
+        In::new(self.address)
+    }
+
+    /// As [`Scratch::doubles`].
+    pub fn doubles_mut(&mut self) -> Out<'_, f64> {
+        Out::new(self.address)
+    }
 }
 
 /// A value that a kernel's parameter of the type `P` gets.
@@ -176,14 +186,14 @@ impl<'a, E: CudaElement> Pass<In<'a, i32>> for Ints<'a, Cuda<E>> {
     }
 }
 
-impl<'a, T> Pass<In<'a, T>> for &'a Scratch {
-    fn pass(self) -> In<'a, T> {
+impl<'a> Pass<In<'a, f32>> for &'a Scratch {
+    fn pass(self) -> In<'a, f32> {
         In::new(self.address)
     }
 }
 
-impl<'a, T> Pass<Out<'a, T>> for &'a mut Scratch {
-    fn pass(self) -> Out<'a, T> {
+impl<'a> Pass<Out<'a, f32>> for &'a mut Scratch {
+    fn pass(self) -> Out<'a, f32> {
         Out::new(self.address)
     }
 }
