@@ -13,7 +13,10 @@ const _: () = assert!(STATS == ROW_STATS, "values told of a row, here and in ker
 
 /// `launch!` of a kernel that has `MASKS` of kernels/info_nce.cuh among its parameters, from Candidates and the margin.
 macro_rules! launch_masked {
-    ($cuda:expr, $($kernel:ident)::+ { $($field:ident $(: $value:expr)?),* $(,)? }, $c:expr, $margin:expr, $($how:expr),+) => {
+    (
+        $cuda:expr, $($kernel:ident)::+ { $($field:ident $(: $value:expr)?),* $(,)? },
+        $c:expr, $margin:expr, $($how:expr),+ $(,)?
+    ) => {
         launch!(
             $cuda,
             $($kernel)::+ {
