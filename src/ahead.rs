@@ -1,29 +1,30 @@
-//! Work that is done ahead of those who want its results, on a thread of its own.
+//! Work done ahead of its consumer, on a thread of its own.
 
 use crate::{Error, Result};
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// The items of an iterator, in order, made on a thread before they are asked for.
+/// The items of an iterator, in order, computed on a thread before they are asked for.
 ///
-/// Dropping it stops the thread. A panic on the thread is raised again in the caller, at the item that could not be made.
+/// Dropping it stops the thread. A panic on the thread is raised again in the caller, at the item that could not be
+/// made.
 pub struct Ahead<T> {
-    /// `None` once it is being dropped: a closed channel is what stops the thread.
+    /// `None` only while being dropped: the closed channel stops the thread.
     items: Option<Receiver<T>>,
     worker: Option<JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> Ahead<T> {
-    /// Starts to make `items` on a thread called `name`. At most `depth` of them wait to be taken.
+    /// Starts to make `items` on a thread called `name`. At most `depth` items wait to be taken.
     ///
     /// # Errors
-    /// When the system does not grant a thread.
+    /// If the system refuses a thread.
     pub fn start(name: &str, depth: usize, items: impl Iterator<Item = T> + Send + 'static) -> Result<Self> {
         let (sender, receiver) = sync_channel(depth);
         let work = move || {
             for item in items {
-                // A send fails when nobody wants the rest.
+                // A send fails when the receiver is gone.
                 if sender.send(item).is_err() {
                     return;
                 }
@@ -56,7 +57,7 @@ impl<T> Drop for Ahead<T> {
     fn drop(&mut self) {
         drop(self.items.take());
         if let Some(worker) = self.worker.take() {
-            // A panic here is about an item that nobody asked for.
+            // A panic here concerns an item that nobody asked for.
             let _ = worker.join();
         }
     }

@@ -4,56 +4,56 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What every fallible function of hbt returns.
+/// Result of every fallible function of hbt.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Something the user can mend. A bug in hbt is a panic instead.
+/// A problem that the user can solve. A bug in hbt is a panic instead.
 #[derive(Debug)]
 pub enum Error {
-    /// A configuration key holds something that cannot work.
+    /// A configuration key has a value that cannot work.
     Config {
         /// The key as the user writes it.
         key: String,
         /// What is wrong and what to do.
         message: String,
     },
-    /// A file's content is not what it has to be.
+    /// A file has invalid content.
     File {
         /// The file or directory.
         path: PathBuf,
-        /// 1-based line, where the file has lines.
+        /// 1-based line, if the file has lines.
         line: Option<u64>,
         /// What is wrong and what to do.
         message: String,
     },
     /// The operating system refused something.
     Io {
-        /// What hbt was doing, as an infinitive: "read", "write", "create".
+        /// The action that failed, as an infinitive: "read", "write", "create".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The system's own words.
+        /// The system's error.
         source: io::Error,
     },
-    /// A command line that asks for what there is not, or for two things that exclude each other; the message is complete
-    /// in itself.
+    /// The command line asks for something that does not exist, or for two things that exclude each other; the message
+    /// is complete in itself.
     Usage(String),
     /// Anything else; the message is complete in itself.
     Other(String),
 }
 
 impl Error {
-    /// A configuration key holds something that cannot work.
+    /// The value of a configuration key cannot work.
     pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
         Error::Config { key: key.into(), message: message.into() }
     }
 
-    /// A file's content is not what it has to be.
+    /// The content of a file is invalid.
     pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Error::File { path: path.as_ref().to_owned(), line: None, message: message.into() }
     }
 
-    /// One line (1-based) of a file is not what it has to be.
+    /// A line (1-based) of a file is invalid.
     pub fn line(path: impl AsRef<Path>, line: u64, message: impl Into<String>) -> Self {
         Error::File { path: path.as_ref().to_owned(), line: Some(line), message: message.into() }
     }

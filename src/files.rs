@@ -1,8 +1,9 @@
-//! Writing files and directories so that losing the process at any instant loses nothing.
+//! Writing files and directories so that a process killed at any instant loses nothing.
 //!
 //! New content is written beside its target under a temporary name (`.NAME.hbt-tmp`), synced to the disk, and then
-//! takes the target's name in one step. The name is fixed, so whatever a killed run left is removed by the next save.
-//! One process may write to a target at a time; a [file](NewFile) that another one is writing is refused.
+//! takes the target's name in one step. The temporary name is fixed, so leftovers of a killed run are removed by the
+//! next save. Only one process may write to a target at a time; a [file](NewFile) that another one is writing is
+//! refused.
 
 use crate::{Error, Result};
 use std::ffi::OsString;
@@ -13,15 +14,15 @@ use std::path::{Path, PathBuf};
 /// Replaces the file `path` by one that holds `bytes`: at every instant it is either the old or the new file.
 ///
 /// # Errors
-/// As [`NewFile`]; `path` is then as it was.
+/// Those of [`NewFile`]; `path` is then unchanged.
 pub fn write_file_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
     file.persist()
 }
 
-/// A file that gets its name, and replaces one that had it, when it is complete; for content that is written little by
-/// little. A link stays a link: what it leads to is replaced. Dropped before it is complete, it leaves nothing behind.
+/// A file that gets its name, replacing an older one, when it is complete; for content that is written little by
+/// little. A symbolic link stays: its target is replaced. Dropped before it is complete, it leaves nothing behind.
 pub struct NewFile {
     file: io::BufWriter<File>,
     temp: RemoveOnDrop,
@@ -32,12 +33,12 @@ impl NewFile {
     /// Begins a file that will be `path`, with the permissions of an ordinary new file.
     ///
     /// # Errors
-    /// When `path` is a directory, a pipe or a device, its folder is not there or takes no file, or another process is
-    /// writing to it.
+    /// If `path` is a directory, a pipe or a device, its folder does not exist or is not writable, or another process
+    /// is writing the file.
     pub fn create(path: &Path) -> Result<Self> {
         let target = replaceable(path)?;
         let temp = sibling(&target, "hbt-tmp")?;
-        // A file that is written is locked; one that a killed process left is not.
+        // A file in use is locked; one that a killed process left is not.
         let is_in_use = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         let in_use = || Err(Error::file(path, "is being written by another process; wait for it or name another file"));
         if File::open(&temp).is_ok_and(|left| is_in_use(&left)) {
@@ -51,15 +52,15 @@ impl NewFile {
         Ok(NewFile { file: io::BufWriter::with_capacity(1 << 20, file), temp: RemoveOnDrop(temp), target })
     }
 
-    /// Fails where [`create`](Self::create) does, so that hours of work do not end there.
+    /// Fails if [`create`](Self::create) would, so that hours of work are not lost.
     ///
     /// # Errors
-    /// See there.
+    /// Those of [`create`](Self::create).
     pub fn check(path: &Path) -> Result<()> {
         Self::create(path).map(drop)
     }
 
-    /// What will have been written.
+    /// Path of the file when it is complete.
     pub fn path(&self) -> &Path {
         &self.target
     }
@@ -67,15 +68,15 @@ impl NewFile {
     /// Gives the complete file its name.
     ///
     /// # Errors
-    /// When the file cannot be completed, synced or renamed; the old file is then untouched.
+    /// If the file cannot be completed, synced or renamed; the old file is then unchanged.
     pub fn persist(self) -> Result<()> {
         let NewFile { file, mut temp, target } = self;
         let failed = |e| Error::io("write", &target, e);
         let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
         file.sync_all().map_err(failed)?;
-        // Still locked.
+        // The file is still locked.
         fs::rename(&temp.0, &target).map_err(failed)?;
-        // The name is the next writer's.
+        // From here on the temporary name is the next writer's.
         temp.0.clear();
         sync_directory(parent(&target))
     }
@@ -97,7 +98,7 @@ impl Seek for NewFile {
     }
 }
 
-/// The file that `path` is or leads to, or will be.
+/// The regular file that `path` is, or links to, or will be.
 fn replaceable(path: &Path) -> Result<PathBuf> {
     if path == Path::new("-") {
         return Err(Error::file(path, "does not mean standard output here; name a file, ./- for one of this name"));
@@ -112,7 +113,7 @@ fn replaceable(path: &Path) -> Result<PathBuf> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("create", path, e)),
         _ => {}
     }
-    // Ends: the system has followed these links.
+    // This loop ends: the system has followed these links already.
     let mut target = path.to_owned();
     while let Ok(to) = fs::read_link(&target) {
         target = parent(&target).join(to);
@@ -126,15 +127,15 @@ fn replaceable(path: &Path) -> Result<PathBuf> {
 
 /// Replaces the directory `target` by one that `fill` writes into the empty directory it is given.
 ///
-/// Where the system can exchange two names (Linux, macOS), `target` is at every instant the complete old or the complete
-/// new directory. Elsewhere, and on file systems that cannot, there is an instant between two renames when only
-/// `.NAME.hbt-old` holds the old content: [`recover`] puts it back.
+/// Where the system can exchange two names (Linux, macOS), `target` is at every instant the complete old or the
+/// complete new directory. On other systems and some file systems, there is an instant between two renames when only
+/// `.NAME.hbt-old` holds the old content; [`recover`] restores it.
 ///
 /// # Errors
-/// Those of `fill`, and when something cannot be written; `target` is then as it was and the temporary one is gone.
+/// Those of `fill`, and if something cannot be written; `target` is then unchanged and the temporary one is gone.
 pub fn replace_directory(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     recover(target)?;
-    // A link to a directory stays a link: its target is what gets replaced.
+    // A link to a directory stays a link: its target is replaced.
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
     if target.exists() && !target.is_dir() {
         return Err(Error::file(
@@ -145,7 +146,7 @@ pub fn replace_directory(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     let directory = parent(target);
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
     let temp = sibling(target, "hbt-tmp")?;
-    // Runs after a failure, and after an exchange, when the old content has this name.
+    // Removes the temporary directory after a failure, and the old content, which has this name after an exchange.
     let _guard = RemoveOnDrop(temp.clone());
     remove(&temp)?;
     fs::create_dir(&temp).map_err(|e| Error::io("create", &temp, e))?;
@@ -155,11 +156,11 @@ pub fn replace_directory(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     sync_directory(directory)
 }
 
-/// Puts back what a run killed in the middle of [`replace_directory`]'s two renames left; does nothing otherwise.
+/// Restores the directory if a run was killed between the two renames of [`replace_directory`]; does nothing otherwise.
 /// Call it before looking for a directory that such a run has written.
 ///
 /// # Errors
-/// When the old directory cannot be renamed or removed.
+/// If the old directory cannot be renamed or removed.
 pub fn recover(target: &Path) -> Result<()> {
     // A target without a name of its own (`/`, `..`) has never been written.
     let Ok(old) = sibling(target, "hbt-old") else { return Ok(()) };
@@ -176,7 +177,7 @@ pub fn recover(target: &Path) -> Result<()> {
 /// Creates `path` and hands `write` a buffered writer to it.
 ///
 /// # Errors
-/// When the file cannot be created or written.
+/// If the file cannot be created or written.
 pub fn write_file(path: &Path, write: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>) -> Result<()> {
     let run = || {
         let mut file = io::BufWriter::with_capacity(1 << 20, File::create(path)?);
@@ -205,7 +206,7 @@ fn swap_in_two_steps(temp: &Path, target: &Path) -> Result<()> {
         recover(target)?;
         return Err(Error::io("replace", target, e));
     }
-    // Before the old content goes, the new name has to be on the disk.
+    // The new name has to be on the disk before the old content is removed.
     sync_directory(parent(target))?;
     remove(&old)
 }
@@ -242,7 +243,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes a file or a directory with all it holds, if it is there.
+/// Removes a file, or a directory with its contents, if it exists.
 fn remove(path: &Path) -> Result<()> {
     let result = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
@@ -273,12 +274,12 @@ fn sync_directory(directory: &Path) -> Result<()> {
     if cfg!(unix) { sync(directory) } else { Ok(()) }
 }
 
-/// Removes a temporary file or directory when a save ends, well or not.
+/// Removes a temporary file or directory when a save ends, with or without success.
 struct RemoveOnDrop(PathBuf);
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next save, which reports it if it still cannot.
+        // Leftovers are removed by the next save, which reports a failure.
         let _ = remove(&self.0);
     }
 }

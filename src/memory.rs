@@ -1,20 +1,20 @@
-//! The system's memory: how much a run may take, how much it has taken, and giving back what it has no use for.
+//! The system's memory: how much a run may take, how much it has taken, and returning unused memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Has the C library give buffers of 1 MiB and more back to the system as soon as they are freed. By itself it moves that bound
-/// up to 32 MiB with every large buffer that comes and goes, and keeps what is below it, a heap for each thread: runs of the
-/// same work then differ by half in what they take.
+/// Makes the C library return buffers of 1 MiB and more to the system as soon as they are freed. By default it raises
+/// that bound up to 32 MiB as large buffers come and go, and keeps smaller ones, in a heap for each thread: the memory
+/// of equal runs then differs by half.
 ///
-/// For the beginning of a program.
+/// Call it at the start of a program.
 pub fn keep_no_large_buffers() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code)]
     {
         use std::ffi::c_int;
         unsafe extern "C" {
-            /// glibc's: `int mallopt(int param, int value)`.
+            /// glibc: `int mallopt(int param, int value)`.
             safe fn mallopt(param: c_int, value: c_int) -> c_int;
         }
         const M_MMAP_THRESHOLD: c_int = -3;
@@ -22,39 +22,39 @@ pub fn keep_no_large_buffers() {
     }
 }
 
-/// Gives memory that was freed in small pieces back to the system. The C library keeps it for later, and a tokenizer, which
-/// is a million small pieces, would else take its 300 MB as long as the process lives.
+/// Returns memory that was freed in small pieces to the system. The C library would keep it: 300 MB for as long as the
+/// process lives after a tokenizer, which is a million small pieces.
 pub fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code)]
     {
         unsafe extern "C" {
-            /// glibc's: `int malloc_trim(size_t pad)`.
+            /// glibc: `int malloc_trim(size_t pad)`.
             safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
         }
         malloc_trim(0);
     }
 }
 
-/// Bytes that processes may still take without swapping: what the system calls available, or less where a control group
-/// allows less. `None` where that is not known.
+/// Bytes that processes may still take without swapping: the system's available memory, or less if a control group
+/// allows less. `None` if that is unknown.
 pub fn available() -> Option<u64> {
     let of_system = meminfo("MemAvailable");
     let of_group = group_limits().into_iter().min();
     of_system.into_iter().chain(of_group).min()
 }
 
-/// A line of `/proc/meminfo`, in bytes.
+/// Value of a line of `/proc/meminfo`, in bytes.
 pub fn meminfo(name: &str) -> Option<u64> {
     kib(&fs::read_to_string("/proc/meminfo").ok()?, name)
 }
 
-/// Most memory that this process has had at once, in bytes.
+/// Most memory that this process has held at once, in bytes.
 pub fn peak() -> Option<u64> {
     kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
-/// `31.2 GiB`
+/// Formats bytes, as in `31.2 GiB`.
 pub fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
@@ -65,7 +65,7 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// What is left of each limit that a control group sets to this process, in bytes.
+/// Memory left under each limit that a control group sets to this process, in bytes.
 fn group_limits() -> Vec<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     groups.lines().filter_map(memory_group).flat_map(|(folder, names)| limits_up_from(&folder, names)).collect()
@@ -76,7 +76,7 @@ type Names = [&'static str; 3];
 const V1: Names = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"];
 const V2: Names = ["memory.max", "memory.current", "inactive_file"];
 
-/// The folder of a line `id:controllers:path` that is about memory.
+/// Folder of the memory controller's group, from a line `id:controllers:path`.
 fn memory_group(line: &str) -> Option<(PathBuf, Names)> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, path) = (parts.next()?, parts.next()?);
@@ -88,20 +88,20 @@ fn memory_group(line: &str) -> Option<(PathBuf, Names)> {
     Some((Path::new(root).join(path.trim_start_matches('/')), names))
 }
 
-/// What is left in a group and in those that it is in. In a container, its own group may be mounted at the root: folders that
-/// are not there are passed over.
+/// Memory left in a group and in those around it. In a container, its own group may be mounted at the root: missing
+/// folders are skipped.
 fn limits_up_from(folder: &Path, names: Names) -> Vec<u64> {
     let groups = folder.ancestors().take_while(|folder| folder.starts_with("/sys/fs/cgroup"));
     groups.filter_map(|folder| left_of(folder, names)).collect()
 }
 
-/// What is left in one group; `None` where it has no limit.
+/// Memory left in one group; `None` if it has no limit.
 fn left_of(folder: &Path, [limit, used, cached]: Names) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, used) = (number(limit)?, number(used)?);
     let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let cached = stat.lines().find_map(|line| line.strip_prefix(cached)?.trim().parse::<u64>().ok());
-    // Files that nobody has read for a while make room for whoever asks.
+    // Cached files that nobody has read for a while give way to new memory.
     Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
 }
 

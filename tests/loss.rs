@@ -216,7 +216,7 @@ fn the_temperature_has_a_derivative<B: Backend, const D: usize>(backend: &B) {
         let expected = (at(inv_t + step) - at(inv_t - step)) / (2.0 * step);
         let (report, _) = case.run(backend, 3);
         let bound = if B::E::IS_F32 { tolerance::ENCODER_GRADIENT } else { tolerance::BF16_COSINE };
-        assert_close_on_scale("by inverse temperature", &[report.by_inv_temperature], &[expected], bound, 1.0);
+        assert_close_on_scale("by inverse temperature", &[report.d_inv_temperature], &[expected], bound, 1.0);
     }
 }
 

@@ -9,7 +9,7 @@
 use criterion::{Bencher, BenchmarkId, Criterion, SamplingMode, Throughput};
 use half::bf16;
 use hbt::backend::{Backend, Cpu, Cuda, Element, cuda};
-use hbt::bench::{Benchmark, BestTime, CeilingMeter, Op, Row, Work, timed};
+use hbt::bench::{Benchmark, BestTime, CeilingMeter, Op, ReportRow, Work, timed};
 use std::time::Duration;
 
 /// Time spent on one of the rounds that look for the best run.
@@ -95,11 +95,11 @@ impl<'a, B: Backend> Gauge<'a, B> {
         Gauge(meter)
     }
 
-    fn line(&mut self, benchmark: &Benchmark<B>, time: BestTime) -> Row {
+    fn line(&mut self, benchmark: &Benchmark<B>, time: BestTime) -> ReportRow {
         let ceilings = self.0.measure(Duration::ZERO).unwrap();
         let judge = |time| ceilings.judge(benchmark.work, time);
         let (measured, cold) = (judge(time.warm), time.cold.map(judge));
-        Row {
+        ReportRow {
             op: benchmark.op,
             dtype: <B::E as Element>::NAME,
             shape: benchmark.shape.clone(),

@@ -1,5 +1,5 @@
-//! The operations, and their argument structs. Inputs are `&`, outputs `&mut`; `check` panics on shapes that a caller inside
-//! hbt can only get wrong by a bug.
+//! The operations and their argument structs. Inputs are `&`, outputs `&mut`. `check` panics on shapes that only a bug in hbt
+//! can make wrong.
 
 mod adamw;
 mod attention;
@@ -16,7 +16,7 @@ pub use operations::Operations;
 use super::{Device, Packed, Segments, Tensor, Value};
 use std::any::TypeId;
 
-/// Panics unless all have this shape.
+/// Panics unless all tensors have this shape.
 pub(super) fn check_shapes<'a, B: Device, T: Value>(
     op: &str,
     shape: &[usize],
@@ -50,12 +50,12 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// The site of the dropout that follows the embedding's LayerNorm.
+    /// Site of the dropout that follows the embedding's LayerNorm.
     pub const EMBEDDING_SITE: u32 = u32::MAX;
 }
 
 crate::choices::choices! {
-    /// How one vector is made of a sequence's token vectors.
+    /// How the token vectors of a sequence become one vector.
     Pooling {
         /// The first token's vector.
         Cls = "cls",
@@ -117,7 +117,7 @@ pub struct EmbeddingForward<'a, B: Device> {
     pub bias: &'a Tensor<B, B::E>,
     /// Added to the variance.
     pub eps: f32,
-    /// Applied to the result.
+    /// Dropout of the result.
     pub dropout: Option<Dropout>,
     /// `(T, H)` kept for backward.
     pub sum: &'a mut Tensor<B, B::E>,
@@ -130,8 +130,8 @@ pub struct EmbeddingForward<'a, B: Device> {
 }
 
 impl<B: Device> EmbeddingForward<'_, B> {
-    /// Panics on mismatched shapes; returns `(T, H)`. That ids and positions are rows of their tables is the caller's to see
-    /// to: they lie on the device.
+    /// Panics on mismatched shapes; returns `(T, H)`. The caller must see to it that ids and positions are rows of
+    /// their tables: they lie on the device.
     pub fn check(&self) -> (usize, usize) {
         let (n, h) = (self.batch.n_tokens(), self.weight.len());
         for table in [self.word, self.position, self.token_type] {
@@ -149,7 +149,7 @@ impl<B: Device> EmbeddingForward<'_, B> {
     }
 }
 
-/// Gradients of [`EmbeddingForward`] as far as the sum; [`SegmentSum`] carries them on to the tables.
+/// Gradients of [`EmbeddingForward`] up to the sum; [`SegmentSum`] carries them on to the tables.
 pub struct EmbeddingBackward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
@@ -163,7 +163,7 @@ pub struct EmbeddingBackward<'a, B: Device> {
     pub rstd: &'a Tensor<B, f32>,
     /// `(H,)` LayerNorm weight.
     pub weight: &'a Tensor<B, B::E>,
-    /// As in forward.
+    /// The dropout of forward.
     pub dropout: Option<Dropout>,
     /// `(T, H)`
     pub d_sum: &'a mut Tensor<B, B::E>,
@@ -190,14 +190,15 @@ impl<B: Device> EmbeddingBackward<'_, B> {
 pub struct SegmentSum<'a, B: Device> {
     /// `(T, H)`
     pub x: &'a Tensor<B, B::E>,
-    /// Which tokens go where.
+    /// The tokens that are added to each row.
     pub segments: Segments<'a, B>,
     /// `(n rows, H)`, accumulates.
     pub out: &'a mut Tensor<B, f32>,
 }
 
 impl<B: Device> SegmentSum<'_, B> {
-    /// Panics on mismatched shapes; returns `(T, H)`. What the segments name lies on the device and is not looked at.
+    /// Panics on mismatched shapes; returns `(T, H)`. The contents of the segments lie on the device and are not
+    /// checked.
     pub fn check(&self) -> (usize, usize) {
         let (n, h) = (self.x.rows(), self.x.row_len());
         assert_eq!(self.segments.order().len(), n, "segment_sum: every row of x is in a segment");
@@ -254,7 +255,7 @@ impl<B: Device> BiasGeluBackward<'_, B> {
     }
 }
 
-/// One vector a sequence.
+/// Pooling: one vector a sequence.
 pub struct PoolForward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,

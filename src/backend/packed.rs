@@ -1,7 +1,7 @@
-//! Packed batches: sequences end to end without padding, in chunks, and what operations want to know about them.
+//! Packed batches: sequences end to end without padding, in chunks, and the index lists that operations need.
 //!
 //! All integers of a batch are one block, laid out on the host by a [`PackedHost`], so that one copy brings them to the
-//! device. Each part of it begins at a multiple of 16 bytes. A [`Packed`] is one chunk of it, as operations see it.
+//! device. Each list in it begins at a multiple of 16 bytes. A [`Packed`] is one chunk of it, as operations see it.
 
 mod layout;
 mod pairing;
@@ -11,10 +11,10 @@ pub use pairing::{HostPairing, Pairing};
 
 use super::{Device, Tensor};
 use crate::Result;
-use layout::{Chunk, PackedLayout, Part, SegmentParts};
+use layout::{Chunk, PackedLayout, SegmentSpans, Span};
 use std::ops::Range;
 
-/// Some of the integers of a tensor.
+/// A range of the elements of an integer tensor.
 pub struct Ints<'a, B: Device> {
     tensor: &'a Tensor<B, i32>,
     start: usize,
@@ -34,7 +34,7 @@ impl<'a, B: Device> Ints<'a, B> {
     /// The elements `part` of `tensor`.
     ///
     /// # Panics
-    /// When it has fewer.
+    /// If `tensor` has fewer elements.
     pub fn new(tensor: &'a Tensor<B, i32>, part: Range<usize>) -> Self {
         assert!(part.start <= part.end && part.end <= tensor.len(), "ints: {part:?} of {}", tensor.len());
         Ints { tensor, start: part.start, len: part.len() }
@@ -45,45 +45,45 @@ impl<'a, B: Device> Ints<'a, B> {
         Self::new(tensor, 0..tensor.len())
     }
 
-    /// Some of them.
+    /// The elements `part` of these.
     ///
     /// # Panics
-    /// When there are fewer.
+    /// If there are fewer.
     pub fn part(self, part: Range<usize>) -> Self {
         assert!(part.start <= part.end && part.end <= self.len, "ints: {part:?} of {}", self.len);
         Ints { tensor: self.tensor, start: self.start + part.start, len: part.len() }
     }
 
-    /// The memory that they are in.
+    /// The buffer that holds the elements.
     pub fn buffer(self) -> &'a B::Buffer<i32> {
         self.tensor.buffer()
     }
 
-    /// Where in the buffer they begin.
+    /// Index of the first element in the buffer.
     pub fn start(self) -> usize {
         self.start
     }
 
-    /// How many there are.
+    /// Number of elements.
     pub fn len(self) -> usize {
         self.len
     }
 
-    /// True when there are none.
+    /// Whether there are no elements.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// A host copy.
+    /// Copies the elements to the host.
     ///
     /// # Errors
-    /// When the copy fails.
+    /// If the copy fails.
     pub fn to_vec(self, backend: &B) -> Result<Vec<i32>> {
         self.tensor.part_to_vec(backend, self.start..self.start + self.len)
     }
 }
 
-impl Part {
+impl Span {
     fn of<B: Device>(self, block: &Tensor<B, i32>) -> Ints<'_, B> {
         Ints { tensor: block, start: self.start, len: self.len }
     }
@@ -96,45 +96,45 @@ pub struct PackedBatch<B: Device> {
 }
 
 impl<B: Device> PackedBatch<B> {
-    /// Without a chunk.
+    /// A batch without chunks.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn new(backend: &B) -> Result<Self> {
         Ok(PackedBatch { block: Tensor::zeros(backend, &[0])?, layout: PackedLayout::default() })
     }
 
-    /// Takes over what `host` holds.
+    /// Copies the contents of `host` to the device.
     ///
     /// # Errors
-    /// When the device has no memory left or the copy fails.
+    /// If the device has no memory left or the copy fails.
     pub fn upload(&mut self, backend: &B, host: &PackedHost) -> Result<()> {
         self.layout.clone_from(&host.layout);
         self.block.assign(backend, host.block())
     }
 
-    /// Room for `len` integers.
+    /// Reserves memory for `len` integers.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn reserve(&mut self, backend: &B, len: usize) -> Result<()> {
         self.block.resize_rows(backend, len)
     }
 
-    /// As [`PackedBatch::upload`] as far as the host is concerned: `block` takes the integers that [`PackedBatch::feed`]
-    /// will bring to the device.
+    /// The host's half of [`PackedBatch::upload`]: writes the integers that [`PackedBatch::feed`] will bring to the
+    /// device into `block`.
     ///
     /// # Panics
-    /// When `block` is too short.
+    /// If `block` is too short.
     pub fn lay_out(&mut self, host: &PackedHost, block: &mut [i32]) {
         self.layout.clone_from(&host.layout);
         block[..host.block().len()].copy_from_slice(host.block());
     }
 
-    /// Begins to bring `block`, which [`PackedBatch::lay_out`] has filled, to the device; see [`Device::feed`].
+    /// Starts the copy of `block`, which [`PackedBatch::lay_out`] has filled, to the device; see [`Device::feed`].
     ///
     /// # Errors
-    /// When the device has no memory left or the copy fails.
+    /// If the device has no memory left or the copy fails.
     pub fn feed(&mut self, backend: &B, block: &B::HostBlock) -> Result<B::Arrival> {
         self.block.resize_rows(backend, self.layout.len)?;
         backend.feed(block, self.layout.len, self.block.buffer_mut())
@@ -145,18 +145,18 @@ impl<B: Device> PackedBatch<B> {
         self.layout.chunks.len()
     }
 
-    /// Sequences of all chunks.
+    /// Number of sequences in all chunks.
     pub fn n_seqs(&self) -> usize {
         self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1)
     }
 
-    /// One chunk.
+    /// The chunk `index`.
     ///
     /// # Panics
-    /// When there is no such chunk.
+    /// If there is no such chunk.
     pub fn chunk(&self, index: usize) -> Packed<'_, B> {
         let chunk = &self.layout.chunks[index];
-        let Part { start, len } = chunk.work_lens;
+        let Span { start, len } = chunk.work_lens;
         Packed {
             block: &self.block,
             chunk,
@@ -166,8 +166,8 @@ impl<B: Device> PackedBatch<B> {
         }
     }
 
-    /// The ids that occur in the batch, ascending; none where nothing is propagated back. Row `r` of the word table's
-    /// gradient belongs to the `r`-th of them.
+    /// Token ids that occur in the batch, ascending; empty if nothing is propagated back. Row `r` of the gradient of
+    /// the word embeddings belongs to the `r`-th of them.
     pub fn unique_ids(&self) -> Ints<'_, B> {
         self.layout.unique_ids.of(&self.block)
     }
@@ -175,7 +175,7 @@ impl<B: Device> PackedBatch<B> {
     /// Which sequences belong together.
     ///
     /// # Panics
-    /// When the batch was laid out without that.
+    /// If the batch was laid out without this.
     pub fn pairing(&self) -> Pairing<'_, B> {
         let [places, labels, rejected] = self.layout.pairing.map(|part| part.of(&self.block));
         assert_eq!(labels.len(), self.n_seqs(), "packed: a batch without a pairing has no loss");
@@ -187,11 +187,11 @@ impl<B: Device> PackedBatch<B> {
 pub struct Packed<'a, B: Device> {
     block: &'a Tensor<B, i32>,
     chunk: &'a Chunk,
-    /// Its first sequence's place in the batch.
+    /// Place of the chunk's first sequence in the batch.
     pub first_seq: usize,
-    /// Longest sequence.
+    /// Tokens of the longest sequence.
     pub max_seqlen: usize,
-    /// `(W,)` length of the sequence of each entry of [`Packed::work`], on the host.
+    /// `(W,)` for each entry of [`Packed::work`] the length of its sequence; on the host.
     pub work_lens: &'a [i32],
 }
 
@@ -204,12 +204,12 @@ impl<B: Device> Clone for Packed<'_, B> {
 impl<B: Device> Copy for Packed<'_, B> {}
 
 impl<'a, B: Device> Packed<'a, B> {
-    /// `S`
+    /// Number of sequences, `S`.
     pub fn n_seqs(self) -> usize {
         self.chunk.cu_seqlens.len - 1
     }
 
-    /// `T`
+    /// Number of tokens, `T`.
     pub fn n_tokens(self) -> usize {
         self.chunk.ids.len
     }
@@ -229,7 +229,7 @@ impl<'a, B: Device> Packed<'a, B> {
         self.chunk.cu_seqlens.of(self.block)
     }
 
-    /// `(T,)` row of each token in the whole batch, whatever the chunk: what dropout is keyed by.
+    /// `(T,)` number of each token in the whole batch, whatever the chunk: dropout masks are functions of it.
     pub fn global_rows(self) -> Ints<'a, B> {
         self.chunk.global_rows.of(self.block)
     }
@@ -239,7 +239,7 @@ impl<'a, B: Device> Packed<'a, B> {
         self.chunk.work.of(self.block)
     }
 
-    /// The tokens by row of the word table's gradient.
+    /// The tokens by row of the gradient of the word embeddings.
     pub fn word_segments(self) -> Segments<'a, B> {
         self.segments(0)
     }
@@ -255,7 +255,7 @@ impl<'a, B: Device> Packed<'a, B> {
     }
 
     fn segments(self, table: usize) -> Segments<'a, B> {
-        let SegmentParts { order, starts, rows } = self.chunk.segments[table];
+        let SegmentSpans { order, starts, rows } = self.chunk.segments[table];
         assert!(starts.len > 0, "packed: a batch without segments cannot be propagated back");
         Segments::new(order.of(self.block), starts.of(self.block), rows.of(self.block))
     }
@@ -277,7 +277,7 @@ impl<B: Device> Clone for Segments<'_, B> {
 impl<B: Device> Copy for Segments<'_, B> {}
 
 impl<'a, B: Device> Segments<'a, B> {
-    /// Of lists as [`Segments::order`], [`Segments::starts`] and [`Segments::rows`] describe them.
+    /// Segments of lists as [`Segments::order`], [`Segments::starts`] and [`Segments::rows`] describe them.
     ///
     /// # Panics
     /// Unless there is one start more than rows.
@@ -308,7 +308,8 @@ mod tests {
     use super::*;
     use crate::backend::Cpu;
 
-    /// Every part of two chunks, by hand. The second is of a batch's middle: its rows go on where the first's end.
+    /// Every list of two chunks, by hand. The second is from the middle of a batch: its rows go on where the first's
+    /// end.
     #[test]
     fn a_batch_is_laid_out_chunk_by_chunk() {
         let backend = Cpu::<f32>::new();

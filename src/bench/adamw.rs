@@ -1,5 +1,5 @@
-//! The optimizer's update of MiniLM's word table: every row of it, as of any other parameter, and the rows that a step
-//! reads, after the updates that they have missed.
+//! The optimizer's update of MiniLM's word embeddings: of all rows, as of any other parameter, and of the rows that a
+//! step reads, after the updates that they have missed.
 
 use super::inputs::{HIDDEN, SMALL_VOCABULARY, host, near, passes, samples, tensor, within};
 use super::{Benchmark, Case, Op};
@@ -7,13 +7,14 @@ use crate::Result;
 use crate::backend::{
     AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays,
 };
+use crate::reference::adamw::{Parameter, adamw};
 
-/// Elements that are computed again.
+/// Number of elements checked.
 const SAMPLES: usize = 1000;
 const DECAY: f32 = 0.1;
-/// Rows that have a gradient, of a step's about 1,500 different tokens.
+/// Rows with a gradient: about as many as a step has different tokens.
 const SPARSE_ROWS: usize = 1500;
-/// Updates since those rows last had one.
+/// Updates that those rows have missed.
 const MISSED: u64 = 60;
 const STEP: AdamWStep =
     AdamWStep { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, update: 1, max_grad_norm: 0.0 };
@@ -72,30 +73,29 @@ impl<B: Backend> Case for Dense<'_, B> {
         self.backend.adamw(AdamW { parameters: vec![table], grad_squares: &self.grad_squares, step: STEP })
     }
 
-    /// The first update, from moments of zero: `m / c1 = g` and `v / c2 = g^2`.
+    /// The first update, from moments of zero.
     fn check(&mut self) -> Result<()> {
         let b = self.backend;
         let (before, grad) = (host(b, &self.weight)?, host(b, &self.grad)?);
         self.run()?;
         let (weight, m, v) = (host(b, &self.weight)?, host(b, &self.m)?, host(b, &self.v)?);
         let master = self.master.as_ref().map(|master| host(b, master)).transpose()?;
-        let [rate, beta1, beta2, eps] = [STEP.learning_rate, STEP.beta1, STEP.beta2, STEP.eps].map(f64::from);
         for i in samples(before.len(), SAMPLES) {
-            let (w, g) = (before[i], grad[i]);
-            let expected = w - rate * f64::from(DECAY) * w - rate * g / (g.abs() + eps);
-            near::<B::E>("weight", weight[i], expected, 1e-3)?;
+            let mut expected = Parameter { weight: vec![before[i]], m: vec![0.0], v: vec![0.0] };
+            adamw(&mut expected, &grad[i..=i], 0.0, STEP, f64::from(DECAY));
+            near::<B::E>("weight", weight[i], expected.weight[0], 1e-3)?;
             if let Some(master) = &master {
-                near::<f32>("master", master[i], expected, 1e-3)?;
+                near::<f32>("master", master[i], expected.weight[0], 1e-3)?;
             }
-            near::<f32>("m", m[i], (1.0 - beta1) * g, 1e-9)?;
-            // 1 - beta2 has lost some of its digits in f32.
-            within("v", v[i], (1.0 - beta2) * g * g, 1e-4 * (1.0 - beta2) * g * g)?;
+            near::<f32>("m", m[i], expected.m[0], 1e-9)?;
+            // 1 - beta2 loses some of its digits in f32.
+            within("v", v[i], expected.v[0], 1e-4 * expected.v[0])?;
         }
         Ok(())
     }
 }
 
-/// Rows that had their last gradient in update 1, miss [`MISSED`] updates and have one in the next.
+/// Rows that had their last gradient in update 1, miss [`MISSED`] updates and have a gradient in the next.
 struct Sparse<'a, B: Backend> {
     table: Dense<'a, B>,
     rows: Tensor<B, i32>,
@@ -126,7 +126,7 @@ impl<'a, B: Backend> Sparse<'a, B> {
     }
 }
 
-/// [`STEP`] as another update.
+/// [`STEP`] as the update number `update`.
 fn at(update: u64) -> AdamWStep {
     AdamWStep { update, ..STEP }
 }
@@ -176,19 +176,17 @@ impl<B: Backend> Case for Sparse<'_, B> {
         let grad = host(b, &self.table.grad)?;
         self.run()?;
         let after = [host(b, &self.table.weight)?, host(b, &self.table.m)?, host(b, &self.table.v)?];
-        let [rate, beta1, beta2, eps] = [STEP.learning_rate, STEP.beta1, STEP.beta2, STEP.eps].map(f64::from);
         for i in samples(grad.len(), SAMPLES) {
             let place = i / HIDDEN * SMALL_VOCABULARY / SPARSE_ROWS * HIDDEN + i % HIDDEN;
-            let [mut w, mut m, mut v] = [0, 1, 2].map(|which: usize| before[which][place]);
+            let [weight, m, v] = [0, 1, 2].map(|which: usize| vec![before[which][place]]);
+            let mut expected = Parameter { weight, m, v };
             for update in 2..=2 + MISSED {
                 let g = if update == 2 + MISSED { grad[i] } else { 0.0 };
-                (m, v) = (beta1 * m + (1.0 - beta1) * g, beta2 * v + (1.0 - beta2) * g * g);
-                let (c1, c2) = (1.0 - beta1.powf(update as f64), 1.0 - beta2.powf(update as f64));
-                w -= rate * f64::from(DECAY) * w + rate * m / c1 / ((v / c2).sqrt() + eps);
+                adamw(&mut expected, &[g], 0.0, at(update), f64::from(DECAY));
             }
-            near::<B::E>("weight", after[0][place], w, 1.0)?;
-            near::<f32>("m", after[1][place], m, 1.0)?;
-            near::<f32>("v", after[2][place], v, 1.0)?;
+            near::<B::E>("weight", after[0][place], expected.weight[0], 1.0)?;
+            near::<f32>("m", after[1][place], expected.m[0], 1.0)?;
+            near::<f32>("v", after[2][place], expected.v[0], 1.0)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! What the machine can do, measured in the same run as what is compared with it.
+//! The machine's limits, measured in the same run as the benchmarks that are compared with them.
 
-use super::gemm::{Kind, Product, Shape};
+use super::gemm::{Product, ProductKind, Shape};
 use super::inputs::tensor;
 use super::{Bound, Case, Measured, Work, best_of};
 use crate::Result;
@@ -12,7 +12,7 @@ const GEMM_SIZE: usize = 4096;
 /// Elements of the large copy: 256 MiB, more than most caches hold.
 const COPY_SHAPE: [usize; 2] = [1 << 12, 1 << 14];
 
-/// The fastest that this backend has done two things whose work is beyond doubt.
+/// Best rates that this backend reached in two tasks whose work is beyond doubt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ceilings {
     /// FLOP/s of a product of two 4096 x 4096 matrices in the backend's element type.
@@ -31,8 +31,8 @@ impl Ceilings {
     }
 }
 
-/// Measures the ceilings again and again while other things are measured: a machine with other work is slower at some
-/// times than at others, and its ceiling is what it can do at its best.
+/// Measures the ceilings again and again between other measurements: a machine with other work is slower at some times
+/// than at others, and its ceiling is the best that it can do.
 pub struct CeilingMeter<'a, B: Backend> {
     gemm: Product<'a, B>,
     gemm_work: Work,
@@ -46,7 +46,7 @@ impl<'a, B: Backend> CeilingMeter<'a, B> {
     /// # Errors
     /// When the device has no memory left, or the product is wrong.
     pub fn new(backend: &'a B) -> Result<Self> {
-        let shape = Shape { kind: Kind::Nt, m: GEMM_SIZE, n: GEMM_SIZE, k: GEMM_SIZE };
+        let shape = Shape { kind: ProductKind::Nt, m: GEMM_SIZE, n: GEMM_SIZE, k: GEMM_SIZE };
         let copy =
             Copy { backend, from: tensor(backend, &COPY_SHAPE, 1.0, 1)?, to: Tensor::zeros(backend, &COPY_SHAPE)? };
         let mut gemm = shape.case(backend)?;

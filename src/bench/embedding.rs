@@ -1,24 +1,26 @@
-//! The embedding block over the MiniLM step's 8,192 tokens with multilingual-E5-small's table, and the table's gradient.
+//! The embedding block over the MiniLM step's 8,192 tokens with multilingual-E5-small's embeddings, and their gradient.
 
 use super::inputs::{HIDDEN, LARGE_VOCABULARY, all_near, host, packed, passes, samples, tensor, zipf_token_ids};
-use super::layer_norm::{check_norm_gradients, normalized, normalized_backward};
+use super::layer_norm::check_norm_gradients;
 use super::{Benchmark, Case, Op};
 use crate::Result;
 use crate::backend::{
     Backend, Element, EmbeddingBackward, EmbeddingForward, Ints, PackedBatch, SegmentSum, Segments, Tensor,
 };
+use crate::reference::layer_norm::{layer_norm, layer_norm_gradient};
 use std::collections::BTreeMap;
 
 const LENGTHS: [usize; 64] = [128; 64];
 const N_TOKENS: usize = 64 * 128;
 const MAX_POSITIONS: usize = 512;
 const EPS: f32 = 1e-12;
-/// Rows that are computed again.
+/// Number of rows checked.
 const SAMPLES: usize = 40;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let statistics = 2 * N_TOKENS;
-    // Word rows in, sum and result out, with three indices a token; the positions' and the type's rows stay in cache.
+    // Word rows in, sum and result out, with three indices a token; rows of positions and of the type stay in the
+    // cache.
     let forward = passes::<B::E>(3 * N_TOKENS * HIDDEN, statistics + 3 * N_TOKENS);
     let backward = passes::<B::E>(3 * N_TOKENS * HIDDEN, statistics + 4 * HIDDEN);
     vec![
@@ -137,14 +139,14 @@ impl<B: Backend> Case for Embedding<'_, B> {
         for row in samples(N_TOKENS, SAMPLES) {
             let at = row * HIDDEN..(row + 1) * HIDDEN;
             if self.backward {
-                let expected = normalized_backward(&d_out[at.clone()], &sum[at.clone()], &weight, f64::from(EPS));
+                let expected = layer_norm_gradient(&d_out[at.clone()], &sum[at.clone()], &weight, f64::from(EPS));
                 all_near::<B::E>("d_sum", &d_sum[at], expected)?;
                 continue;
             }
             let word = word[ids[row] as usize * HIDDEN..][..HIDDEN].iter().map(|&v| f64::from(v.to_f32()));
             let others = position[positions[row] as usize * HIDDEN..].iter().zip(&token_type).map(|(p, t)| p + t);
             all_near::<B::E>("sum", &sum[at.clone()], word.zip(others).map(|(w, o)| w + o))?;
-            let expected = normalized(&sum[at.clone()], &weight, &bias, f64::from(EPS));
+            let expected = layer_norm(sum[at.clone()].to_vec(), &weight, &bias, f64::from(EPS));
             all_near::<B::E>("out", &out[at], expected.out)?;
         }
         if self.backward {
@@ -155,29 +157,29 @@ impl<B: Backend> Case for Embedding<'_, B> {
 }
 
 pub fn segment_sum_benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    let n_rows = Rows::new().0.len();
+    let n_rows = TokensByRow::new().0.len();
     let work = passes::<B::E>(N_TOKENS * HIDDEN, 2 * n_rows * HIDDEN + N_TOKENS + 2 * n_rows);
     let shape = format!("{N_TOKENS}x{HIDDEN} to {n_rows} rows");
     vec![Benchmark::new(Op::SegmentSum, shape, work, |b| Ok(Box::new(Segment::new(b)?)))]
 }
 
-/// The tokens of a batch by their id: some ids have hundreds, most have one.
-struct Rows(Vec<Vec<i32>>);
+/// The tokens of a batch by their id: some ids have hundreds of tokens, most have one.
+struct TokensByRow(Vec<Vec<i32>>);
 
-impl Rows {
+impl TokensByRow {
     fn new() -> Self {
         let mut by_id: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for (token, id) in (0..).zip(zipf_token_ids(N_TOKENS, LARGE_VOCABULARY, 1)) {
             by_id.entry(id).or_default().push(token);
         }
-        Rows(by_id.into_values().collect())
+        TokensByRow(by_id.into_values().collect())
     }
 }
 
 struct Segment<'a, B: Backend> {
     backend: &'a B,
-    rows: Rows,
-    /// Tokens in the order of their rows, where each row's begin, and the rows.
+    rows: TokensByRow,
+    /// Tokens in the order of their rows, the start of each row's tokens, and the rows.
     segments: [Tensor<B, i32>; 3],
     /// `(T, H)`
     x: Tensor<B, B::E>,
@@ -187,7 +189,7 @@ struct Segment<'a, B: Backend> {
 
 impl<'a, B: Backend> Segment<'a, B> {
     fn new(backend: &'a B) -> Result<Self> {
-        let rows = Rows::new();
+        let rows = TokensByRow::new();
         let n_rows = rows.0.len();
         let ints = |values: &[i32]| Tensor::from_slice(backend, values, &[values.len()]);
         let lengths: Vec<usize> = rows.0.iter().map(Vec::len).collect();

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 use std::ops::Range;
 
 const MODEL: ModelShape = MULTILINGUAL_E5_SMALL;
-/// Queries, and as many passages.
+/// Number of queries, and of passages.
 const N_QUERIES: usize = 256;
 /// Tokens of a packed batch.
 const CHUNK_TOKENS: usize = 8192;
@@ -85,7 +85,8 @@ impl<B: Backend> Case for Encode<'_, B> {
         Ok(())
     }
 
-    /// Unit vectors; a text's is the same by itself as among others, and not that of the next text.
+    /// Embeddings are unit vectors. A text's is the same alone and among others, and differs from that of the next
+    /// text.
     fn check(&mut self) -> Result<()> {
         self.run()?;
         let cosine =

@@ -9,12 +9,12 @@ use crate::backend::{Backend, Element, Gemm, Tensor};
 const TOKENS: usize = 2600;
 /// (inputs, outputs) of the linear layers: query, key and value; attention output; the feed-forward network's two.
 const LAYERS: [(usize, usize); 4] = [(384, 1152), (384, 384), (384, 1536), (1536, 384)];
-/// Elements of a result that are computed again.
+/// Number of elements checked.
 const SAMPLES: usize = 1000;
 
 /// Which of the factors is transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProductKind {
     /// `x w^T`: forward.
     Nt,
     /// `d_out w`: the gradient of the input.
@@ -26,7 +26,7 @@ pub enum Kind {
 /// A product `(m, k) (k, n)`.
 #[derive(Clone, Copy)]
 pub struct Shape {
-    pub kind: Kind,
+    pub kind: ProductKind,
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -35,11 +35,16 @@ pub struct Shape {
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let mut shapes = Vec::new();
     for (inputs, outputs) in LAYERS {
-        shapes.push(Shape { kind: Kind::Nt, m: TOKENS, n: outputs, k: inputs });
-        shapes.push(Shape { kind: Kind::Nn, m: TOKENS, n: inputs, k: outputs });
-        shapes.push(Shape { kind: Kind::Tn, m: outputs, n: inputs, k: TOKENS });
+        shapes.push(Shape { kind: ProductKind::Nt, m: TOKENS, n: outputs, k: inputs });
+        shapes.push(Shape { kind: ProductKind::Nn, m: TOKENS, n: inputs, k: outputs });
+        shapes.push(Shape { kind: ProductKind::Tn, m: outputs, n: inputs, k: TOKENS });
     }
-    shapes.extend([Kind::Nt, Kind::Nn, Kind::Tn].map(|kind| Shape { kind, m: 4096, n: 4096, k: 4096 }));
+    shapes.extend([ProductKind::Nt, ProductKind::Nn, ProductKind::Tn].map(|kind| Shape {
+        kind,
+        m: 4096,
+        n: 4096,
+        k: 4096,
+    }));
     let benchmark = |shape: Shape| {
         Benchmark::new(Op::Gemm, shape.name(), shape.work::<B::E>(), move |b: &B| Ok(Box::new(shape.case(b)?)))
     };
@@ -49,26 +54,26 @@ pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
 impl Shape {
     fn name(&self) -> String {
         let kind = match self.kind {
-            Kind::Nt => "nt",
-            Kind::Nn => "nn",
-            Kind::Tn => "tn",
+            ProductKind::Nt => "nt",
+            ProductKind::Nn => "nn",
+            ProductKind::Tn => "tn",
         };
         format!("{kind}/{}x{}x{}", self.m, self.n, self.k)
     }
 
-    /// For factors of type `E`.
+    /// Work with factors of type `E`.
     pub fn work<E: Element>(&self) -> Work {
         let Shape { kind, m, n, k } = *self;
-        let out = if kind == Kind::Tn { size_of::<f32>() } else { size_of::<E>() };
+        let out = if kind == ProductKind::Tn { size_of::<f32>() } else { size_of::<E>() };
         let bytes = (m * k + k * n) * size_of::<E>() + m * n * out;
         Work { flops: 2 * (m * n * k) as u64, bytes: bytes as u64, tokens: 0 }
     }
 
     pub fn case<'a, B: Backend>(&self, backend: &'a B) -> Result<Product<'a, B>> {
         let Shape { kind, m, n, k } = *self;
-        let a = if kind == Kind::Tn { [k, m] } else { [m, k] };
-        let b = if kind == Kind::Nt { [n, k] } else { [k, n] };
-        let (out, out_f32) = if kind == Kind::Tn { ([0, n], [m, n]) } else { ([m, n], [0, n]) };
+        let a = if kind == ProductKind::Tn { [k, m] } else { [m, k] };
+        let b = if kind == ProductKind::Nt { [n, k] } else { [k, n] };
+        let (out, out_f32) = if kind == ProductKind::Tn { ([0, n], [m, n]) } else { ([m, n], [0, n]) };
         Ok(Product {
             backend,
             shape: *self,
@@ -94,7 +99,7 @@ pub struct Product<'a, B: Backend> {
 impl<B: Backend> Case for Product<'_, B> {
     fn run(&mut self) -> Result<()> {
         let (a, b, bias, accumulate) = (&self.a, &self.b, None, false);
-        let (trans_a, trans_b) = (self.shape.kind == Kind::Tn, self.shape.kind == Kind::Nt);
+        let (trans_a, trans_b) = (self.shape.kind == ProductKind::Tn, self.shape.kind == ProductKind::Nt);
         if trans_a {
             self.backend.gemm_f32(Gemm { a, trans_a, b, trans_b, bias, out: &mut self.out_f32, accumulate })
         } else {
@@ -110,13 +115,13 @@ impl<B: Backend> Case for Product<'_, B> {
         for sample in 0..SAMPLES {
             let (i, j) = (sample * 7919 % m, sample * 104_729 % n);
             let term = |l: usize| {
-                let a = if kind == Kind::Tn { a[l * m + i] } else { a[i * k + l] };
-                let b = if kind == Kind::Nt { b[j * k + l] } else { b[l * n + j] };
+                let a = if kind == ProductKind::Tn { a[l * m + i] } else { a[i * k + l] };
+                let b = if kind == ProductKind::Nt { b[j * k + l] } else { b[l * n + j] };
                 f64::from(a.to_f32()) * f64::from(b.to_f32())
             };
             let (sum, size) = (0..k).map(term).fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
-            let is_f32 = B::E::IS_F32 || kind == Kind::Tn;
-            let got = if kind == Kind::Tn { out_f32[i * n + j] } else { out[i * n + j].to_f32() };
+            let is_f32 = B::E::IS_F32 || kind == ProductKind::Tn;
+            let got = if kind == ProductKind::Tn { out_f32[i * n + j] } else { out[i * n + j].to_f32() };
             let bound = 1e-6 * size + if is_f32 { 0.0 } else { sum.abs() / 256.0 };
             within(&format!("element ({i}, {j})"), f64::from(got), sum, bound)?;
         }

@@ -1,4 +1,4 @@
-//! Random inputs, batches, and how results are compared with what they should be.
+//! Random inputs and batches, and the comparison of results with expected values.
 
 use super::Work;
 use crate::backend::{Backend, Element, PackedBatch, PackedHost, Tensor};
@@ -7,18 +7,18 @@ use crate::{Error, Result};
 use half::bf16;
 use rayon::prelude::*;
 
-/// `H` of multilingual-E5-small and of MiniLM.
+/// Hidden size `H` of multilingual-E5-small and of MiniLM.
 pub const HIDDEN: usize = 384;
-/// Attention heads of the same.
+/// Attention heads of both models.
 pub const HEADS: usize = 12;
-/// `F` of the same.
+/// Feed-forward size `F` of both models.
 pub const FEED_FORWARD: usize = 1536;
-/// Rows of MiniLM's word table.
+/// Size of MiniLM's vocabulary.
 pub const SMALL_VOCABULARY: usize = 30_522;
-/// Rows of multilingual-E5-small's word table.
+/// Size of multilingual-E5-small's vocabulary.
 pub const LARGE_VOCABULARY: usize = 250_037;
 
-/// Uniform in [-scale, scale), and a bf16 in either element type, so that both compute the same.
+/// Values uniform in [-scale, scale), each a bf16 number in either element type, so that both compute the same.
 pub fn values<T: Element>(len: usize, scale: f32, seed: u64) -> Vec<T> {
     let value = |i: usize| bf16::from_f32(scale * (2.0 * unit(hash(&[seed, i as u64])) - 1.0) as f32);
     (0..len).into_par_iter().map(|i| T::from_f32(value(i).to_f32())).collect()
@@ -29,19 +29,19 @@ pub fn tensor<B: Backend, T: Element>(backend: &B, shape: &[usize], scale: f32, 
     Tensor::from_slice(backend, &values(shape.iter().product(), scale, seed), shape)
 }
 
-/// A host copy.
+/// Copies a tensor to the host.
 pub fn host<B: Backend, T: Element>(backend: &B, x: &Tensor<B, T>) -> Result<Vec<f64>> {
     Ok(x.to_vec(backend)?.into_iter().map(|v| f64::from(v.to_f32())).collect())
 }
 
-/// Token counts of questions and of the sentences that answer them, about as XQuAD-R has them: 12 to 31 tokens with a
-/// mean of 21.5, and 20 to 89 with a mean of 54.5.
+/// Token counts of questions and of the sentences that answer them, similar to XQuAD-R's: 12 to 31 tokens with a mean
+/// of 21.5, and 20 to 89 with a mean of 54.5.
 pub fn xquad_lengths(n_queries: usize, n_passages: usize) -> Vec<usize> {
     let queries = (0..n_queries).map(|i| 12 + i * 7 % 20);
     queries.chain((0..n_passages).map(|i| 20 + i * 13 % 70)).collect()
 }
 
-/// Where each sequence starts, and behind them the number of tokens.
+/// Start of each sequence, and after them the number of tokens.
 pub fn cu_seqlens(lengths: &[usize]) -> Vec<i32> {
     let mut starts = vec![0];
     for &length in lengths {
@@ -55,7 +55,7 @@ pub fn token_ids(n_tokens: usize, vocabulary: usize, seed: u64) -> Vec<i32> {
     (0..n_tokens as u64).map(|i| below(hash(&[seed, i]), vocabulary as u64) as i32).collect()
 }
 
-/// Random token ids, the `r`-th with a probability of about `1 / r`: as often as words are, by Zipf's law.
+/// Random token ids, the `r`-th with a probability of about `1 / r`, as words are distributed by Zipf's law.
 pub fn zipf_token_ids(n_tokens: usize, vocabulary: usize, seed: u64) -> Vec<i32> {
     let id = |i| (vocabulary as f64).powf(unit(hash(&[seed, i]))) as i32 - 1;
     (0..n_tokens as u64).map(id).collect()
@@ -78,9 +78,9 @@ pub fn samples(n: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..=last).map(move |i| i * (n - 1) / last)
 }
 
-/// An error unless `got` is within `bound` of `expected`.
+/// Fails unless `got` is within `bound` of `expected`.
 pub fn within(what: &str, got: f64, expected: f64, bound: f64) -> Result<()> {
-    // NaN is not within anything.
+    // Written so that NaN fails.
     if (got - expected).abs() <= bound {
         return Ok(());
     }
@@ -89,9 +89,9 @@ pub fn within(what: &str, got: f64, expected: f64, bound: f64) -> Result<()> {
     )))
 }
 
-/// An error unless `got` is `expected`, up to what a result of type `T` loses of values as large as `scale`.
+/// Fails unless `got` is `expected`, up to the rounding of a result of type `T` to values as large as `scale`.
 pub fn near<T: Element>(what: &str, got: f64, expected: f64, scale: f64) -> Result<()> {
-    // Sums of a few hundred terms in f32; one rounding to bf16's 8 bits, and as much for intermediate ones.
+    // f32: sums of a few hundred terms. bf16: one rounding to 8 bits, and as much for intermediate values.
     let tolerance = if T::IS_F32 { 2e-5 } else { 1.0 / 128.0 };
     within(what, got, expected, tolerance * expected.abs().max(scale))
 }
@@ -104,7 +104,7 @@ pub fn all_near<T: Element>(what: &str, got: &[f64], expected: impl IntoIterator
     got.iter().zip(&expected).try_for_each(|(&got, &expected)| near::<T>(what, got, expected, scale))
 }
 
-/// Work of a pass over memory: `working` elements of type `E` and `wide` of four bytes, read or written.
+/// Work of a pass over memory that reads or writes `working` elements of type `E` and `wide` of four bytes.
 pub fn passes<E: Element>(working: usize, wide: usize) -> Work {
     Work { bytes: (working * size_of::<E>() + wide * 4) as u64, ..Work::default() }
 }

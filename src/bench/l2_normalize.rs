@@ -1,4 +1,4 @@
-//! Unit vectors of 32,768 texts: those of a benchmark, more than a step's.
+//! Normalization of 32,768 vectors: as many as a benchmark of retrieval has, more than a step has.
 
 use super::inputs::{HIDDEN, all_near, host, passes, samples, tensor, values};
 use super::{Benchmark, Case, Op};
@@ -6,7 +6,7 @@ use crate::Result;
 use crate::backend::{Backend, Tensor};
 
 const N_SEQS: usize = 32_768;
-/// Rows that are computed again.
+/// Number of rows checked.
 const SAMPLES: usize = 40;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
@@ -29,7 +29,7 @@ struct Normalize<'a, B: Backend> {
     y: Tensor<B, f32>,
     /// `(S,)`
     inv_norm: Tensor<B, f32>,
-    /// What `d` is before a run.
+    /// Value of `d` before a run.
     d_out: Vec<f32>,
     /// `(S, D)` gradient of the result, then of `x`.
     d: Tensor<B, f32>,

@@ -6,14 +6,15 @@ use crate::Result;
 use crate::backend::{Backend, Ints, Pairing, Tensor};
 use crate::loss::{InfoNce, LossConfig};
 
-/// Embedding sizes of the small encoders and of the base ones.
+/// Embedding size of the small encoders; below, that of the base ones.
 const SMALL: usize = 384;
 const BASE: usize = 768;
 const TEMPERATURE: f32 = 0.02;
-/// Queries whose gradient is computed again.
+/// Number of queries whose gradient is checked.
 const SAMPLES: usize = 3;
 
-/// Batches of thousands; only when named, as large as anybody trains, which takes minutes on a processor, and one for trying out.
+/// Batches of thousands of queries. Run only when named: as large as anybody trains with, which takes minutes on a
+/// processor, and a tiny one.
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let usual = [4096, 16_384].into_iter().flat_map(|n| [benchmark(n, SMALL, false), benchmark(n, SMALL, true)]);
     let large = [(65_536, SMALL, false), (16_384, BASE, false), (16_384, BASE, true), (65_536, BASE, false)];
@@ -38,7 +39,7 @@ struct Loss<'a, B: Backend> {
     d_embeddings: Tensor<B, f32>,
     /// `(2 n,)` 0, 1, 2, ...
     places: Tensor<B, i32>,
-    /// `(2 n,)` a query's is its positive's
+    /// `(2 n,)` label of each sequence: a query and its positive have the same
     labels: Tensor<B, i32>,
     /// `(2 n,)` nothing is rejected
     rejected: Tensor<B, i32>,
@@ -59,7 +60,7 @@ impl<'a, B: Backend> Loss<'a, B> {
             n,
             d,
             embeddings,
-            // The raw vectors are not needed any more.
+            // The raw vectors are no longer needed.
             d_embeddings: raw,
             places: ints((0..2 * n as i32).collect())?,
             labels: ints((0..2 * n as i32).map(|seq| seq % n as i32).collect())?,
@@ -80,10 +81,12 @@ impl<B: Backend> Case for Loss<'_, B> {
         backend.receive(results, &mut self.host_results)
     }
 
-    /// One way, the gradient of a query is `(sum_j softmax_j p_j - p_i) / (t n)`; both ways, the mean cosine must be right.
+    /// One direction: the gradient of a query is `(sum_j softmax_j p_j - p_i) / (t n)`. Both directions: the mean
+    /// cosine is checked.
     fn check(&mut self) -> Result<()> {
         self.run()?;
-        // f32 here and of the gradient only what is looked at: the copies shall not be more than what is measured.
+        // As f32, and only the sampled part of the gradient: the copies shall not take more memory than the loss
+        // itself.
         let x = self.embeddings.to_vec(self.backend)?;
         let d = self.d;
         let (queries, passages) = x.split_at(self.n * d);

@@ -1,14 +1,14 @@
 //! Benchmarks: every operation of a [`Backend`] at the shapes of training, a whole training step, and encoding.
 //!
 //! A [`Benchmark`] is defined once, and both `cargo bench` and `hbt bench` run it. Each checks its answer before it is
-//! timed; the time is the best of several runs, because on a machine with other work the best says what the code can
-//! do and the mean what the neighbours did.
+//! timed. The time is the best of several runs: on a machine with other work the best shows the speed of the code, and
+//! the mean the load of the machine.
 //!
 //! # The share of the ceiling
 //!
-//! What a machine can do is measured in the same run ([`Ceilings`]): a large matrix product in the same element type,
-//! and a large copy. A benchmark's [`Work`] is the floating-point operations of its matrix products and the bytes it
-//! has to read and write if each is touched once. The larger of the two times that the ceilings allow for this work
+//! The machine's limits are measured in the same run ([`Ceilings`]): a large matrix product in the same element type,
+//! and a large copy. A benchmark's [`Work`] is the floating-point operations of its matrix products and the bytes that
+//! it has to read and write if each is touched once. The larger of the two times that the ceilings allow for this work
 //! is the least time, and [`Measured::share`] is that least time over the measured one. Other arithmetic (exponentials
 //! of a softmax, random numbers of a dropout) is not counted, so it lowers the share; data that stays in the
 //! processor's caches from run to run can raise it above 1.
@@ -32,14 +32,14 @@ mod report;
 mod train_step;
 
 pub use ceilings::{CeilingMeter, Ceilings};
-pub use report::{Row, table_head};
+pub use report::{ReportRow, table_head};
 
 use crate::backend::Backend;
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
 
 crate::choices::choices! {
-    /// What a benchmark measures: an operation, both directions, or something end to end.
+    /// The subject of a benchmark: an operation in both directions, or something end to end.
     Op {
         /// Matrix products.
         Gemm = "gemm",
@@ -53,9 +53,9 @@ crate::choices::choices! {
         Embedding = "embedding",
         /// Gradient of an embedding table.
         SegmentSum = "segment_sum",
-        /// From token vectors to one vector a sequence.
+        /// Pooling of token vectors to one vector a sequence.
         Pooling = "pooling",
-        /// Unit vectors.
+        /// Normalization to unit vectors.
         L2Normalize = "l2_normalize",
         /// The loss of a block of scores.
         InfoNceRows = "info_nce_rows",
@@ -65,7 +65,7 @@ crate::choices::choices! {
         AdamW = "adamw",
         /// The norm of the gradients.
         SumOfSquares = "sum_of_squares",
-        /// From f32 to the working type.
+        /// Conversion from f32 to the working type.
         Cast = "cast",
         /// A whole step: forward, loss, backward, update.
         TrainStep = "train_step",
@@ -75,7 +75,7 @@ crate::choices::choices! {
 }
 
 impl Op {
-    /// The benchmarks of this operation, none of them built yet, those that are not [usual](Benchmark::is_usual) among them.
+    /// All benchmarks of this operation, including those that are not [usual](Benchmark::is_usual). None is built yet.
     pub fn benchmarks<B: Backend>(self) -> Vec<Benchmark<B>> {
         match self {
             Op::Gemm => gemm::benchmarks(),
@@ -94,7 +94,7 @@ impl Op {
         }
     }
 
-    /// Those of what is made of many operations; nothing for one operation.
+    /// The benchmarks of a combination of many operations; empty for a single operation.
     pub fn end_to_end<B: Backend>(self) -> Vec<Benchmark<B>> {
         match self {
             Op::InfoNce => loss::benchmarks(),
@@ -104,58 +104,58 @@ impl Op {
         }
     }
 
-    /// True for what is made of many operations.
+    /// Whether this is a combination of many operations.
     pub fn is_end_to_end(self) -> bool {
         matches!(self, Op::TrainStep | Op::Encode | Op::InfoNce)
     }
 }
 
-/// What one run has to do at least.
+/// Least work of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Floating-point operations of its matrix products, a multiplication and an addition being two.
     pub flops: u64,
-    /// Bytes read and bytes written, each element of each tensor once; 0 where only arithmetic is counted.
+    /// Bytes read and bytes written, each element of each tensor once; 0 if only arithmetic is counted.
     pub bytes: u64,
-    /// Tokens, where a run handles whole texts; else 0.
+    /// Tokens, if a run handles whole texts; else 0.
     pub tokens: u64,
 }
 
 /// Inputs and results of a benchmark in memory.
 pub trait Case {
-    /// Makes good what the last run did to its own inputs. Not timed.
+    /// Restores the inputs that the last run changed. Not timed.
     ///
     /// # Errors
-    /// When a copy to the device fails.
+    /// If a copy to the device fails.
     fn reset(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// What is timed.
+    /// The timed part.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     fn run(&mut self) -> Result<()>;
 
-    /// Runs, and compares the result with something independent: mostly sampled elements in f64 loops.
+    /// Runs, and compares the result with something independent: usually sampled elements in f64 loops.
     ///
     /// # Errors
-    /// When the result is wrong, naming what was expected.
+    /// If the result is wrong, naming the expected one.
     fn check(&mut self) -> Result<()>;
 }
 
-/// Makes a benchmark's inputs.
+/// Constructor of a benchmark's inputs.
 type Build<B> = dyn for<'a> Fn(&'a B) -> Result<Box<dyn Case + 'a>>;
 
 /// One operation at one shape.
 pub struct Benchmark<B: Backend> {
-    /// What is measured.
+    /// Operation that is measured.
     pub op: Op,
     /// Direction or transposition and sizes, such as `nt/2600x1152x384`.
     pub shape: String,
-    /// What one run has to do at least.
+    /// Least work of one run.
     pub work: Work,
-    /// Whether it is run where no shape is named: what takes minutes on a processor is not.
+    /// Whether it runs when no shape is named: not if it takes minutes on a processor.
     pub is_usual: bool,
     build: Box<Build<B>>,
 }
@@ -174,15 +174,15 @@ impl<B: Backend> Benchmark<B> {
         Benchmark { is_usual: false, ..self }
     }
 
-    /// Whether it is among those that `names` ask for: with a part of its shape, or, where nothing is named, by being usual.
+    /// Whether `names` ask for it: by a part of its shape, or, if there are no names, by being usual.
     pub fn is_named(&self, names: &[String]) -> bool {
         if names.is_empty() { self.is_usual } else { names.iter().any(|name| self.shape.contains(name.as_str())) }
     }
 
-    /// Allocates the inputs, and checks nothing.
+    /// Allocates the inputs, without a check.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn built<'a>(&self, backend: &'a B) -> Result<Box<dyn Case + 'a>> {
         (self.build)(backend)
     }
@@ -200,7 +200,7 @@ impl<B: Backend> Benchmark<B> {
     /// Builds, checks and times, spending about `budget` on the timing, or twice that where caches can be flushed.
     ///
     /// # Errors
-    /// As [`Benchmark::checked`].
+    /// Those of [`Benchmark::checked`].
     pub fn best_time(&self, backend: &B, budget: Duration) -> Result<BestTime> {
         let mut case = self.checked(backend)?;
         let warm = best_of(backend, &mut *case, budget)?;
@@ -209,24 +209,24 @@ impl<B: Backend> Benchmark<B> {
     }
 }
 
-/// The shortest runs.
+/// Times of the shortest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BestTime {
-    /// One run after another, so that what fits the device's caches stays there.
+    /// Runs one after another, so that data that fits the device's caches stays there.
     pub warm: Duration,
-    /// Each run after the caches were flushed, where the device does that.
+    /// Runs that each follow a flush of the caches, if the device can do that.
     pub cold: Option<Duration>,
 }
 
 impl BestTime {
-    /// The better of two, each way.
+    /// The shorter of the two times, warm and cold.
     pub fn min(self, other: Self) -> Self {
         let cold = self.cold.into_iter().chain(other.cold).min();
         BestTime { warm: self.warm.min(other.warm), cold }
     }
 }
 
-/// The shortest of as many runs as `budget` allows, and of one at the least.
+/// The shortest of as many runs as fit into `budget`, at least one.
 ///
 /// # Errors
 /// Those of the case.
@@ -239,7 +239,7 @@ pub fn best_of<B: Backend>(backend: &B, case: &mut dyn Case, budget: Duration) -
     Ok(best)
 }
 
-/// As [`best_of`], each run after the caches were flushed; nothing where the device does not do that.
+/// [`best_of`] with flushed caches before each run; `None` if the device cannot do that.
 fn best_cold<B: Backend>(backend: &B, case: &mut dyn Case, budget: Duration) -> Result<Option<Duration>> {
     let (begin, mut best) = (Instant::now(), None);
     while best.is_none() || begin.elapsed() < budget {
@@ -262,30 +262,30 @@ pub fn timed<B: Backend>(backend: &B, case: &mut dyn Case) -> Result<Duration> {
     backend.time(&mut || case.run())
 }
 
-/// Which ceiling allows the work the longer time.
+/// The ceiling that allows the longer time for the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// The large matrix product's.
+    /// The large matrix product.
     Gemm,
-    /// The large copy's.
+    /// The large copy.
     Copy,
 }
 
 /// How fast something ran.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// What a run had to do.
+    /// Work of a run.
     pub work: Work,
     /// Best time of a run.
     pub seconds: f64,
     /// The ceiling that [`Measured::share`] refers to.
     pub bound: Bound,
-    /// Least time that the ceilings allow over the measured time, where ceilings were measured.
+    /// Least time that the ceilings allow over the measured time, if ceilings were measured.
     pub share: Option<f64>,
 }
 
 impl Measured {
-    /// `work` done in `time`, where nobody knows what the machine can do.
+    /// `work` done in `time`, without known ceilings.
     pub fn alone(work: Work, time: Duration) -> Self {
         let bound = if work.flops > 0 { Bound::Gemm } else { Bound::Copy };
         Measured { work, seconds: time.as_secs_f64(), bound, share: None }
@@ -295,12 +295,12 @@ impl Measured {
 /// Memory of a device that a benchmark took, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryTaken {
-    /// Most that its buffers held at a time, the backend's workspaces that it was the first to need among them.
+    /// Most bytes that its buffers held at a time, including workspaces of the backend that it was the first to need.
     pub peak: u64,
-    /// What its buffers hold by count, as `hbt plan` counts those of a run.
+    /// Bytes of its buffers as `hbt plan` counts them.
     pub planned: u64,
-    /// What the process has of the device for buffers of any kind.
+    /// Bytes that the process has reserved on the device for buffers of any kind.
     pub reserved: u64,
-    /// What is in use of the device, by whatever process: `reserved`, contexts and the code of kernels.
+    /// Bytes in use on the device, by any process: `reserved`, contexts and the code of kernels.
     pub in_use: u64,
 }

@@ -7,7 +7,7 @@ use crate::model::{Arch, Encoder, EncoderParams, ModelConfig, ParamSpec, random_
 
 const SEED: u64 = 1;
 
-/// A transformer's sizes.
+/// Sizes of a transformer.
 #[derive(Clone, Copy)]
 pub struct ModelShape {
     pub name: &'static str,
@@ -17,7 +17,8 @@ pub struct ModelShape {
     heads: usize,
     feed_forward: usize,
     pub vocabulary: usize,
-    /// One step on a batch lowers its loss: the more layers, the smaller. At MiniLM's, XLM-R-large makes all texts the same.
+    /// A rate at which one step on a batch lowers its loss: the more layers, the smaller. At MiniLM's rate, XLM-R-large
+    /// makes all texts the same.
     pub learning_rate: f32,
 }
 
@@ -49,7 +50,7 @@ pub const XLM_R_BASE: ModelShape = ModelShape {
 /// XLM-RoBERTa large, 560 million parameters.
 pub const XLM_R_LARGE: ModelShape =
     ModelShape { name: "xlm-r-large", layers: 24, hidden: 1024, heads: 16, feed_forward: 4096, ..XLM_R_BASE };
-/// Nobody's: for trying out what runs benchmarks, where a real model would take too long.
+/// A model of no use but to try out programs that run benchmarks, for which a real model would take too long.
 pub const TINY: ModelShape = ModelShape {
     name: "tiny",
     arch: Arch::XlmRoberta,
@@ -84,9 +85,9 @@ impl ModelShape {
         }
     }
 
-    /// Floating-point operations of one forward pass over sequences of these lengths: twice the weights of the linear
-    /// layers a token, and the attention's two products. A training step does three times as much, the second run of
-    /// what backward did not keep not counted.
+    /// Floating-point operations of one forward pass over sequences of these lengths: per token twice the weights of
+    /// the linear layers, and the two products of attention. A training step does three times as much, without counting
+    /// the second run of chunks that were not kept.
     pub fn forward_flops(&self, lengths: &[usize]) -> u64 {
         let weights = 4 * self.hidden * self.hidden + 2 * self.hidden * self.feed_forward;
         let n_tokens: usize = lengths.iter().sum();
@@ -94,12 +95,12 @@ impl ModelShape {
         (self.layers * (2 * weights * n_tokens + 4 * self.hidden * squares)) as u64
     }
 
-    /// Random weights.
+    /// An encoder with random weights.
     pub fn encoder<B: Backend>(&self, backend: &B) -> Result<Encoder<B>> {
         Ok(self.draw(backend, |_, _| Ok(()))?.0)
     }
 
-    /// Random weights, what the parameters are, and the same weights in f32 where the working type rounds them.
+    /// Random weights, descriptions of the parameters, and the same weights in f32 if the working type rounds them.
     pub fn trainable<B: Backend>(&self, backend: &B) -> Result<Trainable<B>> {
         let mut masters = Vec::new();
         let (encoder, specs) = self.draw(backend, |spec, values| {
@@ -132,7 +133,7 @@ impl ModelShape {
     }
 }
 
-/// What an optimizer is made of.
+/// Inputs of an optimizer.
 pub struct Trainable<B: Backend> {
     pub encoder: Encoder<B>,
     pub specs: EncoderParams<ParamSpec>,

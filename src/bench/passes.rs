@@ -1,11 +1,11 @@
-//! Plain passes over memory: the norm of the gradients, a conversion.
+//! Plain passes over memory: the norm of the gradients, and a conversion.
 
 use super::inputs::{HIDDEN, SMALL_VOCABULARY, host, near, passes, tensor, values};
 use super::{Benchmark, Case, Op};
 use crate::Result;
 use crate::backend::{Backend, Tensor};
 
-/// As many as MiniLM's word table has.
+/// Elements of MiniLM's word embeddings.
 const ELEMENTS: usize = SMALL_VOCABULARY * HIDDEN;
 
 pub fn sum_of_squares_benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
@@ -36,7 +36,7 @@ impl<B: Backend> Case for SumOfSquares<'_, B> {
 pub fn cast_benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let work = passes::<B::E>(ELEMENTS, ELEMENTS);
     vec![Benchmark::new(Op::Cast, ELEMENTS.to_string(), work, |b| {
-        // No bf16 values: each has to be rounded.
+        // Values that are no bf16 numbers, so that each has to be rounded.
         let thirds: Vec<f32> = values::<f32>(ELEMENTS, 1.0, 1).into_iter().map(|x| x / 3.0).collect();
         Ok(Box::new(Cast {
             backend: b,

@@ -7,7 +7,7 @@ use crate::backend::{Backend, PackedBatch, PoolBackward, PoolForward, Pooling, T
 
 const N_SEQS: usize = 64;
 const LENGTH: usize = 128;
-/// Rows that are computed again.
+/// Number of rows checked.
 const SAMPLES: usize = 20;
 
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {

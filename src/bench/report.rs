@@ -1,39 +1,39 @@
-//! A result as a line of a table and as JSON.
+//! The result of a benchmark as a line of a table and as JSON.
 
 use super::{Bound, Ceilings, Measured, MemoryTaken, Op};
 use serde::Serialize;
 use std::fmt;
 
-/// One benchmark's result.
+/// Result of one benchmark.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// What was measured.
+pub struct ReportRow {
+    /// Operation that was measured.
     pub op: Op,
     /// Element type: f32 or bf16.
     pub dtype: &'static str,
     /// Direction and sizes.
     pub shape: String,
-    /// How fast it was.
+    /// Speed.
     pub measured: Measured,
-    /// How fast it was with its inputs in no cache, where that was measured.
+    /// Speed with inputs in no cache, if that was measured.
     pub cold: Option<Measured>,
-    /// What it took of the device's memory, where that was counted.
+    /// Memory taken on the device, if that was counted.
     pub memory: Option<MemoryTaken>,
 }
 
-/// The heads of the columns of [`Row`]'s lines.
+/// Column heads for the lines of [`ReportRow`]s.
 pub fn table_head() -> String {
     format!("{:<20}{:<6}{:<33}{:>8}    {:>5} {:<7} {:>6} {}", "op", "dtype", "shape", "time", "rate", "", "share", "of")
 }
 
 impl Measured {
-    /// GFLOP/s where the large matrix product is the ceiling, else GB/s.
+    /// GFLOP/s if the large matrix product is the ceiling, else GB/s.
     pub fn rate(&self) -> f64 {
         let work = if self.bound == Bound::Gemm { self.work.flops } else { self.work.bytes };
         work as f64 / self.seconds / 1e9
     }
 
-    /// Tokens a second, where whole texts were handled.
+    /// Tokens a second, if whole texts were handled.
     pub fn tokens_per_second(&self) -> Option<f64> {
         (self.work.tokens > 0).then(|| self.work.tokens as f64 / self.seconds)
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Bound {
 }
 
 impl fmt::Display for Measured {
-    /// Best time, rate, share of which ceiling if one is known, tokens/s.
+    /// Best time, rate, share of the ceiling if one is known, tokens/s.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (time, unit) = match self.seconds {
             s if s < 1e-3 => (s * 1e6, "us"),
@@ -76,7 +76,7 @@ impl fmt::Display for Measured {
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for ReportRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<20}{:<6}{:<33}{}", self.op, self.dtype, self.shape, self.measured)?;
         if let Some(cold) = self.cold {
@@ -114,11 +114,10 @@ struct JsonRow<'a> {
     in_use_bytes: Option<u64>,
 }
 
-impl Row {
+impl ReportRow {
     /// One JSON object on one line: op, dtype, shape, the best seconds, rates, and the share of the ceiling named in
-    /// `of`. A rate of what is not counted is 0; `tokens_per_s` is null where no whole texts are handled,
-    /// `cold_seconds` where caches are not flushed, `share` where no ceilings were measured, and the fields of
-    /// [`MemoryTaken`] where memory is not counted.
+    /// `of`. Rates of uncounted work are 0; `tokens_per_s` is null without whole texts, `cold_seconds` without flushed
+    /// caches, `share` without ceilings, and the fields of [`MemoryTaken`] if memory is not counted.
     pub fn to_json(&self) -> String {
         let Measured { work, seconds, bound, share } = self.measured;
         let row = JsonRow {

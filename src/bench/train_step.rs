@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// Half of the texts are queries, the other half each query's positive.
 const N_TEXTS: usize = 64;
-/// As a GPU is given them: four chunks, and all of them kept.
+/// Texts of a GPU's batch: four chunks, all of them kept.
 const MANY_TEXTS: usize = 256;
 const TINY_TEXTS: usize = 8;
 const TEXT_TOKENS: usize = 128;
@@ -22,14 +22,14 @@ const CHUNK_TOKENS: usize = 8192;
 const OPTIMIZER: OptimizerConfig =
     OptimizerConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
 
-/// A model, and the batches it is trained on.
+/// A model, and the batches that it is trained on.
 #[derive(Clone)]
 struct Shape {
     model: ModelShape,
     /// Tokens of each sequence, queries first.
     lengths: Vec<usize>,
     dropout: f32,
-    /// Token ids as often as words are, or all equally often.
+    /// Distribution of token ids: Zipf's, else uniform.
     zipf: bool,
 }
 
@@ -55,8 +55,8 @@ impl Shape {
     }
 }
 
-/// Two that a processor takes seconds for, and those that [`Benchmark::only_when_named`] are: more of what GPUs train, with
-/// and without dropout, and one for trying out.
+/// Two that take seconds on a processor, and those that are [`Benchmark::only_when_named`]: more of the models that
+/// GPUs train, with and without dropout, and a tiny one.
 pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
     let e5 = Shape {
         model: MULTILINGUAL_E5_SMALL,
@@ -92,7 +92,7 @@ struct TrainStep<'a, B: Backend> {
     host_results: Vec<f32>,
     ids: Vec<i32>,
     cu_seqlens: Vec<i32>,
-    /// Counts batches.
+    /// Number of batches so far.
     step: u32,
 }
 
@@ -126,7 +126,7 @@ impl<'a, B: Backend> TrainStep<'a, B> {
 }
 
 impl<B: Backend> Case for TrainStep<'_, B> {
-    /// Another batch: an optimizer may have less to do for tokens that it saw the step before.
+    /// Makes another batch: an optimizer may have less to do for tokens of the step before.
     fn reset(&mut self) -> Result<()> {
         self.step += 1;
         let draw = if self.shape.zipf { zipf_token_ids } else { token_ids };
@@ -144,7 +144,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         let pairing = HostPairing {
             n_queries,
             places: &numbers().collect::<Vec<_>>(),
-            // No passage but its own says the same as a query.
+            // Only a query's own passage says the same as the query.
             labels: &numbers().map(|seq| seq % n_queries as i32).collect::<Vec<_>>(),
             rejected: &vec![0; n_texts],
         };
@@ -165,7 +165,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
         backend.receive(&mut self.results, &mut self.host_results)
     }
 
-    /// The loss of random weights is near that of guessing, and falls on a batch that was just trained on.
+    /// The loss of random weights is near that of guessing, and lower on a batch that was just trained on.
     fn check(&mut self) -> Result<()> {
         self.reset()?;
         self.run()?;

@@ -5,17 +5,17 @@ use super::info;
 use super::setup::finish;
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Cpu, Element, Tally};
-use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, Row, Work, table_head};
+use hbt::bench::{Benchmark, BestTime, CeilingMeter, Ceilings, Measured, MemoryTaken, Op, ReportRow, Work, table_head};
 use hbt::cli::BenchArgs;
 use hbt::config::{Config, Precision};
 use hbt::progress::say;
 use hbt::{Error, Result};
 use std::time::Duration;
 
-/// Time for each benchmark and, at first, for each ceiling; inputs and the check of the answer not counted.
+/// Time for each benchmark and, at first, for each ceiling, without inputs and the check of the answer.
 const BUDGET: Duration = Duration::from_millis(250);
 
-/// Bytes of names of sizes that a message lists: those of any one operation are fewer.
+/// Most bytes of size names in a message; any one operation has fewer.
 const MOST_LISTED: usize = 400;
 
 /// Measures and prints, in both precisions unless one is configured.
@@ -41,11 +41,12 @@ impl Job for BenchJob<'_> {
         Ok(if self.args.op.is_empty() { Kernels::All } else { Kernels::AsUsed })
     }
 
-    /// Results come last, because the ceilings are the best of the whole time.
+    /// Results are printed last, because the ceilings are the best of the whole time.
     fn run<B: Backend>(self, backend: B) -> Result<()> {
         let args = self.args;
         let benchmarks: Vec<_> = self.named(|op| op.benchmarks::<B>());
-        // Of no other is memory compared; compiled for the counting backend, each would take its time.
+        // Memory is compared only for these; compiling each other benchmark for the counting backend would take its
+        // time.
         let on_paper = self.named(|op| op.end_to_end::<Tally<B::E>>());
         let mut ceilings = match args.no_ceilings {
             true => None,
@@ -91,7 +92,7 @@ impl Job for BenchJob<'_> {
             let (time, memory) = taken.expect("measured at least once");
             let judge = |time| judge(best, benchmark.work, time);
             let (measured, cold) = (judge(time.warm), time.cold.map(judge));
-            let row = Row { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold, memory };
+            let row = ReportRow { op: benchmark.op, dtype: B::E::NAME, shape: benchmark.shape, measured, cold, memory };
             out += &format!("{}\n", if args.json { row.to_json() } else { row.to_string() });
         }
         crate::print(&out)
@@ -99,19 +100,19 @@ impl Job for BenchJob<'_> {
 }
 
 impl BenchJob<'_> {
-    /// Those asked for.
+    /// The benchmarks that were asked for.
     fn named<B: Backend>(&self, of: impl Fn(Op) -> Vec<Benchmark<B>>) -> Vec<Benchmark<B>> {
         let all = ops(self.args).iter().flat_map(|&op| of(op));
         all.filter(|benchmark| benchmark.is_named(&self.args.shape)).collect()
     }
 }
 
-/// The operations asked for.
+/// The operations that were asked for.
 fn ops(args: &BenchArgs) -> &[Op] {
     if args.op.is_empty() { Op::ALL } else { &args.op }
 }
 
-/// Fails where no size of the operations has such a name.
+/// Fails if no size of the operations has such a name.
 fn check_shapes(args: &BenchArgs) -> Result<()> {
     let all = ops(args).iter().flat_map(|op| op.benchmarks::<Cpu<f32>>());
     let mut known = Vec::new();
@@ -139,11 +140,11 @@ fn judge(ceilings: Option<Ceilings>, work: Work, time: Duration) -> Measured {
     ceilings.map_or_else(|| Measured::alone(work, time), |ceilings| ceilings.judge(work, time))
 }
 
-/// Bytes of the buffers that a benchmark makes, counted on a device that has none.
+/// Bytes of the buffers that a benchmark makes, from the backend that only counts.
 fn planned<B: Backend, E: Element>(on_paper: &[Benchmark<Tally<E>>], of: &Benchmark<B>) -> Result<u64> {
     let benchmark = on_paper.iter().find(|benchmark| (benchmark.op, &benchmark.shape) == (of.op, &of.shape));
     let benchmark = benchmark.expect("what is end to end has benchmarks on every backend");
-    // One that is large enough for the largest blocks of scores.
+    // A device with enough memory for the largest blocks of scores.
     let tally = Tally::<E>::of_gpu(u64::MAX);
     let mut case = benchmark.built(&tally)?;
     case.reset()?;

@@ -9,18 +9,18 @@ use hbt::model_dir::ModelDir;
 use hbt::progress::Counter;
 use hbt::{Result, embedded};
 
-/// As it is configured.
+/// The datasets of the configuration.
 pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
     config.training_data(|| embedded::data(&cache_dir()?))
 }
 
-/// As it is read for the model in `dir`.
+/// The datasets of the configuration, with the limits and prefixes of the model in `dir`.
 pub fn dataset_sources(config: &Config, dir: &ModelDir) -> Result<Vec<DatasetSource>> {
     let kinds = config.text_kinds(dir);
     Ok(datasets(config)?.iter().map(|dataset| config.dataset_source(dataset, &kinds)).collect())
 }
 
-/// Tokenized, now or in an earlier run.
+/// The datasets, tokenized now or in an earlier run.
 pub fn tokenized(sources: Vec<DatasetSource>, tokenizer: &TextTokenizer) -> Result<Datasets> {
     let of = |DatasetSource { name, weight, data, spec }| {
         let counter = Counter::new("tokenized", 0);
@@ -34,7 +34,7 @@ pub fn tokenized(sources: Vec<DatasetSource>, tokenizer: &TextTokenizer) -> Resu
     Ok(Datasets::new(sources.into_iter().map(of).collect::<Result<_>>()?))
 }
 
-/// Tokenized, if all of it was in an earlier run.
+/// The datasets, if all of them were tokenized in an earlier run.
 pub fn tokenized_before(sources: &[DatasetSource], dir: &ModelDir) -> Result<Option<Datasets>> {
     let tokenizer = TextTokenizer::hash_file(&dir.tokenizer)?;
     let mut caches = Vec::new();

@@ -1,4 +1,4 @@
-//! The device that a command computes on, in which precision, and what `auto` stands for on this machine.
+//! The device and the precision of a command, and the meaning of `auto` on this machine.
 
 use hbt::backend::cpu::{Instructions, has_fast_bf16};
 use hbt::backend::cuda::{self, CudaDevice, CudaElement, Kernels, Progress};
@@ -7,7 +7,7 @@ use hbt::config::{Auto, Config, Device, Precision};
 use hbt::progress::say;
 use hbt::{Error, Result};
 
-/// What `device` stands for on this machine: `auto` is the first GPU if hbt can compute on it.
+/// The device that the setting means on this machine: `auto` is the first GPU if hbt can compute on it.
 pub fn resolve(device: Auto<Device>) -> Device {
     match device {
         Auto::Of(device) => device,
@@ -16,7 +16,7 @@ pub fn resolve(device: Auto<Device>) -> Device {
     }
 }
 
-/// What `precision = auto` stands for on `device`, and why.
+/// The precision that `auto` means on `device`, and why.
 pub fn auto_precision(device: Device) -> (Precision, &'static str) {
     if device == Device::Cuda {
         (Precision::Bf16, "tensor cores multiply it several times as fast as f32")
@@ -37,18 +37,18 @@ pub fn auto_precision(device: Device) -> (Precision, &'static str) {
 
 /// Work that runs on any backend.
 pub trait Job {
-    /// What it gives.
+    /// Result of the work.
     type Output;
-    /// The kernels that it takes on a GPU.
+    /// Kernels that the work needs on a GPU.
     ///
     /// # Errors
-    /// A model directory that cannot be read.
+    /// If a model directory cannot be read.
     fn kernels(&self) -> Result<Kernels>;
-    /// Does it.
+    /// Does the work.
     fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
 }
 
-/// The configured precision, or what is fastest on the configured device, which it says.
+/// The configured precision, or the fastest on the configured device, which is reported.
 pub fn precision(config: &Config) -> Precision {
     config.precision.or_else(|| {
         let (precision, why) = auto_precision(resolve(config.device));
@@ -57,13 +57,14 @@ pub fn precision(config: &Config) -> Precision {
     })
 }
 
-/// `config` with its precision. What a run saves must name it: resumed on another machine, `auto` would mean another one.
+/// `config` with its precision resolved. A run has to save this: resumed on another machine, `auto` might mean another
+/// one.
 pub fn settle_precision(config: Config) -> Config {
     Config { precision: precision(&config).into(), ..config }
 }
 
-/// What the configured device is here. Fails where it is a GPU that is not there: for before anything is said of a run, or
-/// done for it.
+/// The device that the setting means here. Fails if it is a GPU that is not there, before anything is reported of a run
+/// or done for it.
 pub fn require_device(config: &Config) -> Result<Device> {
     let device = resolve(config.device);
     if device == Device::Cuda {
@@ -72,7 +73,7 @@ pub fn require_device(config: &Config) -> Result<Device> {
     Ok(device)
 }
 
-/// Runs `job` on the configured device in the configured precision: the one place where backends are told apart.
+/// Runs `job` on the configured device in the configured precision: the only place where the backend's type is chosen.
 pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     let device = require_device(config)?;
     let is_f32 = precision(config) == Precision::F32;
@@ -92,13 +93,13 @@ fn prepared<E: CudaElement>(kernels: Kernels) -> Result<Cuda<E>> {
     Ok(cuda)
 }
 
-/// The one that CUDA_VISIBLE_DEVICES puts first.
+/// Number of the GPU that CUDA_VISIBLE_DEVICES puts first.
 pub const FIRST_GPU: usize = 0;
 
-/// What the first GPU is.
+/// The first GPU.
 ///
 /// # Errors
-/// When hbt cannot compute on it.
+/// If hbt cannot compute on it.
 pub fn first_gpu() -> Result<CudaDevice> {
     cuda::require(FIRST_GPU).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))
 }

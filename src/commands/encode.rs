@@ -60,7 +60,7 @@ impl Job for EncodeJob<'_> {
     }
 }
 
-/// Where embeddings go.
+/// Destination of the embeddings.
 enum Sink {
     Npy(NpyWriter),
     Jsonl(Output),
@@ -107,8 +107,8 @@ fn write_jsonl(out: &mut dyn Write, texts: &[String], embeddings: &Embeddings) -
     Ok(())
 }
 
-/// One text a line, or, where the file is called .jsonl or begins with a brace, the field "text" of one JSON object a
-/// line. An empty line is an empty text, but nothing among JSON objects.
+/// One text a line, or, if the file is called .jsonl or begins with a brace, the field "text" of one JSON object a
+/// line. An empty line is an empty text, but is skipped among JSON objects.
 fn read_texts(path: &Path) -> Result<Vec<String>> {
     let is_stdin = path == Path::new("-");
     let path = if is_stdin { Path::new("standard input") } else { path };
@@ -133,7 +133,7 @@ fn read_texts(path: &Path) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// The error is a message without its place.
+/// The error is a message without file and line.
 fn json_text(line: &str) -> std::result::Result<String, String> {
     let row = parse_object(line.as_bytes())?;
     match row.get("text").and_then(|text| text.as_str()) {

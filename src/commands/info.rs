@@ -1,4 +1,4 @@
-//! `hbt info`: what one pastes into a bug report.
+//! `hbt info`: facts for a bug report.
 
 use std::fs;
 
@@ -77,13 +77,13 @@ fn system() -> String {
     }
 }
 
-/// The processor, as the system names it.
+/// Name of the processor, as the system gives it.
 pub fn cpu_model() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     value_of(&cpuinfo, "model name", ':').unwrap_or("unknown").to_owned()
 }
 
-/// Those of the instruction sets that the CPU kernels look for.
+/// The instruction sets that the CPU kernels look for and this processor has.
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> String {
     let features = [
@@ -104,7 +104,7 @@ fn cpu_features() -> String {
     "those of the target".to_owned()
 }
 
-/// Those that hbt computes with.
+/// The instruction sets that hbt computes with.
 fn instructions() -> String {
     let (chosen, fastest) = (Instructions::chosen(), Instructions::fastest());
     if chosen == fastest {

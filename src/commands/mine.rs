@@ -21,7 +21,7 @@ pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let rules = rules(&args, config.seed);
     rules.check()?;
-    // Found out now, not after an hour.
+    // Checked now, not after an hour of work.
     Output::check(&args.output)?;
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
@@ -47,7 +47,7 @@ pub fn run(args: MineArgs) -> Result<()> {
     crate::print(&mined.report.to_string())
 }
 
-/// The rules typed.
+/// The rules that the options give.
 fn rules(args: &MineArgs, seed: u64) -> Rules {
     Rules {
         num_negatives: args.num_negatives as usize,

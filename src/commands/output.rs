@@ -5,11 +5,11 @@ use hbt::{Error, Result};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Where `--output` leads.
+/// Destination of `--output`.
 pub enum Output {
-    /// Gets its name when it is complete.
+    /// A file, which gets its name when it is complete.
     File(NewFile),
-    /// What is called `-`.
+    /// Standard output, typed as `-`.
     Stdout(BufWriter<io::Stdout>),
 }
 
@@ -21,7 +21,7 @@ impl Output {
         }
     }
 
-    /// Fails where [`open`](Self::open) does, and leaves nothing behind.
+    /// Fails if [`open`](Self::open) would, and leaves nothing behind.
     pub fn check(path: &Path) -> Result<()> {
         if is_stdout(path) { Ok(()) } else { NewFile::check(path) }
     }

@@ -20,14 +20,14 @@ use hbt::progress::say;
 use hbt::train::TrainSettings;
 use hbt::{Result, memory};
 
-/// Prints what a run would take.
+/// Prints the plan of a run.
 pub fn run(args: PlanArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let device = if args.target == Target::This { device::resolve(config.device) } else { Device::Cuda };
     let precision = config.precision.or_else(|| device::auto_precision(device).0);
     let config = Config { precision: precision.into(), ..config };
     let model = model_dir(&config)?;
-    // What a run would refuse.
+    // Fails where the run would fail.
     config.retriever(&model)?;
     let eval_set = training_eval_set(&config)?;
     let machine = match args.target.machine(precision == Precision::F32) {
@@ -63,17 +63,17 @@ pub fn run(args: PlanArgs) -> Result<()> {
     }
 }
 
-/// A run whose numbers are settled.
+/// A run with a plan.
 pub struct Planned {
-    /// With numbers for what it leaves to a plan.
+    /// The configuration, with the plan's numbers for keys that leave them to it.
     pub config: Config,
-    /// What it comes to.
+    /// The settings that it gives.
     pub settings: TrainSettings,
     /// The data, tokenized.
     pub data: Datasets,
 }
 
-/// Plans a run in `precision` from the model in `dir`; its data is tokenized if it was not. Refuses one that cannot fit.
+/// Plans a run in `precision` from the model in `dir`; tokenizes its data if necessary. Refuses a run that cannot fit.
 pub fn planned(config: Config, precision: Precision, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Result<Planned> {
     let settings = config.training(dir)?;
     config.retriever(dir)?;
@@ -112,7 +112,7 @@ fn eval_texts(set: Option<&EvalSet>) -> Option<[usize; 2]> {
     set.map(|set| [set.queries.len(), set.passages.len()])
 }
 
-/// The configured device of this machine.
+/// This machine, as the configured device of a plan.
 fn this_machine(config: &Config, precision: Precision, with_speed: bool) -> Result<Machine> {
     let is_gpu = device::resolve(config.device) == Device::Cuda;
     let (name, memory, in_all, overhead, published) = if is_gpu {

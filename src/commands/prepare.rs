@@ -8,7 +8,7 @@ use hbt::cli::InputArgs;
 use hbt::data::prepare::DataReport;
 use hbt::data::tokenize::TextTokenizer;
 
-/// Tokenizes the data as training would, and prints what is in it.
+/// Tokenizes the data as training would, and prints a report about it.
 pub fn run(args: InputArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let dir = model_dir(&config)?;

@@ -1,11 +1,11 @@
-//! From what was typed to a finished configuration.
+//! The finished configuration of a command.
 
 use hbt::config::{Config, Draft};
 use hbt::progress::say;
 use hbt::{Error, Result, embedded};
 
-/// The finished configuration. Built-in questions are trained on and measured on by their parts, whatever the model;
-/// the built-in model on them has settings that suit the two.
+/// The finished configuration. With the built-in questions, any model is trained on their train part and measured on
+/// their test part; the built-in model with these questions also has settings that suit the two.
 pub fn finish(draft: Draft) -> Result<Config> {
     let config = with_presets(draft)?.finish()?;
     if let Some(threads) = config.threads {
@@ -17,7 +17,7 @@ pub fn finish(draft: Draft) -> Result<Config> {
     Ok(config)
 }
 
-/// `draft` with the settings that suit what is built in, where it names nothing else.
+/// `draft` with the settings that suit the built-in model and data, as far as it names no others.
 pub fn with_presets(mut draft: Draft) -> Result<Draft> {
     let so_far = draft.so_far();
     let own_model = so_far.model.is_some();
@@ -35,7 +35,7 @@ pub fn with_presets(mut draft: Draft) -> Result<Draft> {
     Ok(draft)
 }
 
-/// Says what `config` allows but is seldom meant.
+/// `config`, after warnings about settings that are allowed but seldom meant.
 pub fn warned(config: Config) -> Config {
     config.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
     config

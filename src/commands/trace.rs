@@ -1,4 +1,4 @@
-//! `--trace`, and the profiler that started hbt: what records the ranges of a command, and where they go.
+//! `--trace` and external profilers: who records the ranges of a command, and the file of the trace.
 
 use hbt::files::NewFile;
 use hbt::progress::say;
@@ -6,14 +6,14 @@ use hbt::{Error, Result, trace};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// What a shell gives a process that Ctrl-C ended: `hbt train && upload` must not go on after it.
+/// Exit code of a process that Ctrl-C ended, as shells give it: `hbt train && upload` must not go on after it.
 pub const INTERRUPTED: u8 = 130;
 
-/// The trace's file until it is written, which happens once: at the end, or wherever the command ends early.
+/// File of the trace until it is written, which happens once: at the end, or wherever the command ends early.
 static TRACE: Mutex<Option<NewFile>> = Mutex::new(None);
 
-/// Runs a command, and writes its ranges to `file` when it ends: with a result, an error, a panic or by Ctrl-C. Whatever
-/// is not in a command's own hands then, `ends_at_once` upon Ctrl-C.
+/// Runs a command, and writes its ranges to `file` when it ends: with a result, an error, a panic or by Ctrl-C. With
+/// `ends_at_once`, Ctrl-C ends the process here; otherwise the command handles it.
 pub fn traced<T>(file: Option<PathBuf>, ends_at_once: bool, command: impl FnOnce() -> Result<T>) -> Result<T> {
     if let Err(error) = trace::connect_profiler() {
         say(&format!("warning: {error}"));
@@ -35,20 +35,20 @@ pub fn traced<T>(file: Option<PathBuf>, ends_at_once: bool, command: impl FnOnce
     }
 }
 
-/// Ends the process as Ctrl-C does, with the trace of what it has done.
+/// Ends the process as Ctrl-C does, after writing the trace of its work so far.
 pub fn interrupted() -> ! {
     say_error(write());
     std::process::exit(INTERRUPTED.into());
 }
 
-/// Refuses a file that cannot be written, before any work is done for it.
+/// Opens the trace's file; fails before any work if it cannot be written.
 fn open(path: &Path) -> Result<()> {
     *TRACE.lock().unwrap_or_else(PoisonError::into_inner) = Some(NewFile::create(path)?);
     trace::record();
     Ok(())
 }
 
-/// Gives the trace its name, unless that has been done.
+/// Completes the trace's file, unless that has been done.
 fn write() -> Result<()> {
     let Some(mut file) = TRACE.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
     trace::set_active(false);
@@ -63,14 +63,14 @@ fn write() -> Result<()> {
     Ok(())
 }
 
-/// For a command that ends with an error of its own.
+/// Reports a failed write of a command that ends with an error of its own.
 fn say_error(written: Result<()>) {
     if let Err(error) = written {
         say(&format!("warning: no trace: {error}"));
     }
 }
 
-/// Writes the trace when a panic drops it.
+/// Writes the trace if a panic drops this value.
 struct WriteOnDrop;
 
 impl Drop for WriteOnDrop {

@@ -26,20 +26,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Keys that do not decide what a run computes, and may change when it is resumed. Kept chunks are those that are not
-/// computed twice: the same operations in the same order.
+/// Keys that do not affect the results of a run, and may change when it is resumed. `kept_chunks` is one: chunks that
+/// are not kept are computed twice, with the same operations in the same order.
 const FREE_KEYS: [&str; 6] = ["out", "threads", "log_steps", "save_steps", "device", "kept_chunks"];
 
 /// Set by Ctrl-C.
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
-/// Trains, and prints what was gained.
+/// Trains, and prints the figures before and after.
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if args.quiet {
         be_quiet();
     }
     if args.profile_steps.is_some() {
-        // Until the first of them.
+        // No ranges before the first of these steps.
         hbt::trace::set_active(false);
     }
     let draft = args.draft()?;
@@ -78,8 +78,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// One run from its base model, or from where it was stopped. Needs a configuration that has been checked against
-/// whatever the run directory holds.
+/// Runs one training, from its base model or from where it was stopped. `config` must have been checked against the
+/// contents of the run directory.
 pub fn train_one(
     config: &Config,
     run_dir: RunDir,
@@ -92,13 +92,14 @@ pub fn train_one(
 
 struct TrainJob {
     config: Config,
-    /// What the run directory says: as `config`, but what was left to the device is left to the one that resumes the run.
+    /// The configuration for the run directory: `config`, but with `auto` where the device decides, so that a resuming
+    /// machine decides anew.
     saved_config: Config,
     settings: TrainSettings,
     data: Arc<Datasets>,
     run_dir: RunDir,
     dir: ModelDir,
-    /// How `dir` embeds; a run that goes on has its weights, however it began.
+    /// How `dir` embeds; a resumed run has its weights in the checkpoint.
     retriever: RetrieverSettings,
     state: Option<hbt::train::checkpoint::TrainingState>,
     instructions: Option<String>,
@@ -108,7 +109,7 @@ struct TrainJob {
 }
 
 impl TrainJob {
-    /// The job as its plan settles it.
+    /// The job, with its settings as the plan chooses them.
     fn new(config: Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
         let state = run_dir.state()?;
         let dir = if state.is_some() { ModelDir::open(run_dir.last())? } else { model_dir(&config)? };
@@ -176,7 +177,7 @@ impl Job for TrainJob {
     }
 }
 
-/// What is about to run, in two lines.
+/// Describes the run that is about to start, in two lines.
 fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -> String {
     let model = &retriever.encoder.config;
     let alpha = match config.mode {
@@ -197,7 +198,7 @@ fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -
     )
 }
 
-/// Prefixes of datasets that whoever uses the saved model will not put before a text.
+/// Warnings about prefixes of datasets that users of the saved model will not put before a text.
 fn prefix_warnings<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Vec<String> {
     let mut warnings = Vec::new();
     for dataset in &config.datasets {
@@ -217,12 +218,12 @@ fn prefix_warnings<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Vec
     warnings
 }
 
-/// Whether there is anything to lose or to resume: a run that ended before its first save has left nothing.
+/// Whether `out` holds a run that could be lost or resumed: a run that ended before its first save has left nothing.
 pub fn holds_run(out: &Path) -> bool {
     RunDir::new(out).has_state()
 }
 
-/// Fails where the configuration would make the resumed run another run. What is `auto` means the run's own.
+/// Fails if the configuration would turn the resumed run into a different run. `auto` means the run's own value.
 fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     let path = run_dir.config();
     if !path.exists() {
@@ -237,7 +238,7 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     }
     let mut saved = Config::load(&path)?;
     if saved.precision == Auto::Auto {
-        // Saved when that meant f32, on every machine.
+        // Saved when `auto` meant f32 on every machine.
         saved.precision = Precision::F32.into();
     }
     if config.precision == Auto::Auto {
@@ -265,13 +266,13 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     Ok(())
 }
 
-/// Instructions that stand for those of the processor, where that computes, as far as the run's bytes go.
+/// The least instructions that give the run the same bytes, if the processor computes.
 fn instructions_of(config: &Config, precision: Precision) -> Option<String> {
     let on_cpu = device::resolve(config.device) == Device::Cpu;
     on_cpu.then(|| Instructions::chosen().least_alike(precision == Precision::F32).to_string())
 }
 
-/// What to say where other instructions have computed a run so far, and may have given other bytes.
+/// The warning if other instructions, which may have given other bytes, have computed the run so far.
 fn instructions_warning(before: Option<&str>, now: Option<&str>) -> Option<String> {
     let (before, now) = (before?, now?);
     (before != now).then(|| {

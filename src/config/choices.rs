@@ -1,4 +1,4 @@
-//! Keys that hold one of a few words.
+//! Types of keys that hold one of a few words.
 
 pub use crate::backend::{Pooling, Precision};
 pub use crate::choices::Auto;

@@ -8,7 +8,7 @@ use super::choices::*;
 use super::suggest::nearest_key;
 use super::value::{ANY, Bounds, KeyType, above};
 
-/// One table of `datasets`. What it leaves out is as the key of the same name says.
+/// One table of `datasets`. For fields that it leaves out, the keys of the same names hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// What messages and `metrics.jsonl` call it; none: its `data`
@@ -29,12 +29,12 @@ pub struct Dataset {
     pub weight: f64,
 }
 
-/// What a table may say.
+/// The fields of a table.
 const FIELDS: [&str; 8] =
     ["name", "data", "data_format", "split", "passage_unit", "query_prefix", "passage_prefix", "weight"];
 
 impl Dataset {
-    /// Everything at `data`, as the configuration's other keys say.
+    /// The dataset at `data`, with the other keys' values.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Dataset {
             name: None,
@@ -48,12 +48,12 @@ impl Dataset {
         }
     }
 
-    /// The name, given or not.
+    /// The name, or the path if none is given.
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.data.to_string_lossy().into_owned())
     }
 
-    /// Reads a table; the error is what is wrong with it.
+    /// Reads a table; the error says what is wrong with it.
     fn read(value: &Toml) -> Result<Self, String> {
         let Some(table) = value.as_table() else { return Err("is no table".to_owned()) };
         if let Some(unknown) = table.keys().find(|key| !FIELDS.contains(&key.as_str())) {

@@ -1,4 +1,4 @@
-//! A configuration in the making: sources are read in any order, the one of highest rank wins, key by key.
+//! Collects a configuration: sources are read in any order; for each key the source of highest rank wins.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ impl FromStr for Assignment {
 }
 
 impl Assignment {
-    /// The value as TOML where it is TOML (`0.5`, `true`, `"a"`), otherwise as text (`hybrid`).
+    /// The value: as TOML if it parses as TOML (`0.5`, `true`, `"a"`), otherwise as text (`hybrid`).
     fn value_for(&self, key: &Key) -> Value {
         let text = if key.is_text { self.value.as_str() } else { self.value.trim() };
         match self.value.trim().parse::<Value>() {
@@ -42,7 +42,7 @@ impl Assignment {
     }
 }
 
-/// Who gave a key its value, lowest rank first.
+/// Source of a key's value, lowest rank first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Default,
@@ -74,7 +74,7 @@ impl Place {
 #[derive(Clone)]
 pub struct Draft {
     config: Config,
-    /// Who gave each of [`KEYS`] its value, and where.
+    /// For each of [`KEYS`] the source of its value, and the place there.
     origins: Vec<(Rank, Place)>,
 }
 
@@ -85,7 +85,7 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// All keys at their defaults.
+    /// A draft with all keys at their defaults.
     pub fn new() -> Self {
         Self::default()
     }
@@ -103,18 +103,18 @@ impl Draft {
         self.document(path, &text, Rank::File)
     }
 
-    /// Better defaults for a situation, as TOML: they hold for keys that no file, option or `--set` gives, even if
-    /// those are read first. `name` stands for the file in messages.
+    /// Adds better defaults for a situation, as TOML: they hold for keys that no file, option or `--set` gives, even if
+    /// those are read first. Messages name `name` as the file.
     pub fn preset(&mut self, name: &str, toml: &str) -> Result<&mut Self> {
         self.document(&PathBuf::from(name), toml, Rank::Preset)
     }
 
-    /// A command-line option of its own, such as `--model` for the key `model`.
+    /// Adds the value of a command-line option, such as `--model` for the key `model`.
     pub fn option(&mut self, option: &str, key: &str, value: impl Into<Value>) -> Result<&mut Self> {
         self.apply(key, Rank::Option, Place::Option(option.to_owned()), |_| value.into())
     }
 
-    /// One `--set key=value`.
+    /// Adds one `--set key=value`.
     pub fn set(&mut self, assignment: &Assignment) -> Result<&mut Self> {
         self.apply(&assignment.key, Rank::Set, Place::Option("--set".to_owned()), |key| assignment.value_for(key))
     }
@@ -129,7 +129,7 @@ impl Draft {
         self.origin(key).0 > Rank::Preset
     }
 
-    /// Whether an option or `--set` did.
+    /// Whether an option or `--set` gave `key` a value.
     pub fn is_typed(&self, key: &str) -> bool {
         self.origin(key).0 > Rank::File
     }
@@ -176,7 +176,7 @@ impl Draft {
         };
         let key = &KEYS[index];
         let value = value(key);
-        // A value that loses is still checked: a mistake in a file should not wait for the option to be dropped.
+        // A value that loses is still checked, so that a mistake in a file shows up before the option is dropped.
         let mut changed = self.config.clone();
         if !(key.set)(&mut changed, &value) {
             return Err(place.error(wrong_value(key, &value)));
@@ -188,8 +188,8 @@ impl Draft {
         Ok(self)
     }
 
-    /// A run is as long as `steps` or `epochs` says: the one given with higher rank wins, so that `--set steps=60`
-    /// works whatever the file says; both from one source contradict each other.
+    /// The length of a run is given by `steps` or `epochs`: the one with higher rank wins, so that `--set steps=60`
+    /// works whatever the file says; two from one source contradict each other.
     fn settle_length(&mut self) -> Result<()> {
         if self.config.steps.is_none() || self.config.epochs.is_none() {
             return Ok(());
@@ -204,7 +204,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Training data is `data` or `datasets`: the one given with higher rank wins.
+    /// Training data is given by `data` or `datasets`: the one with higher rank wins.
     fn settle_data(&mut self) -> Result<()> {
         if self.config.data.is_none() || self.config.datasets.is_empty() {
             return Ok(());
@@ -259,7 +259,7 @@ fn wrong_value(key: &Key, value: &Value) -> String {
     format!("{} is {}; {it} must be {}", key.name, in_words(value), key.expects())
 }
 
-/// A value as messages show it: short, and never over more than one line.
+/// A value as messages show it: short, on one line.
 fn in_words(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),

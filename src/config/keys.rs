@@ -1,6 +1,6 @@
-//! The table of configuration keys: the one place that knows a key's name, type, range, default and meaning.
+//! The table of configuration keys: the only place that knows a key's name, type, range, default and meaning.
 //!
-//! The macro turns it into [`Config`], its defaults and [`KEYS`], which reading, writing, help and error messages use.
+//! The macro makes [`Config`], its defaults and [`KEYS`] of it, which reading, writing, help and error messages use.
 
 use std::path::PathBuf;
 
@@ -10,16 +10,16 @@ use super::value::{ANY, Bounds, KeyType, above, at_least, below, between};
 
 /// One configuration key.
 pub struct Key {
-    /// As it is written in a file and after `--set`.
+    /// Name, as written in a file and after `--set`.
     pub name: &'static str,
     /// Heading under which the key is listed.
     pub section: &'static str,
-    /// What it means, in one line.
+    /// Meaning, in one line.
     pub help: &'static str,
     /// Whether any text is a value.
     pub(super) is_text: bool,
     pub(super) choices: fn() -> Vec<String>,
-    /// False, and the configuration unchanged, where the value is not one for this key.
+    /// Sets the key; returns false and leaves the configuration unchanged if the value is invalid.
     pub(super) set: fn(&mut Config, &toml::Value) -> bool,
     /// The value as TOML.
     pub(super) get: fn(&Config) -> String,
@@ -28,24 +28,24 @@ pub struct Key {
 }
 
 impl Key {
-    /// What a value has to be: "a number from 0 to 1".
+    /// Description of valid values, such as "a number from 0 to 1".
     pub fn expects(&self) -> String {
         (self.expects)()
     }
 
-    /// What it is set to, as TOML.
+    /// The key's value in `config`, as TOML.
     pub fn value_of(&self, config: &Config) -> String {
         (self.get)(config)
     }
 }
 
-/// See the module documentation. A key's first doc line is its help; further lines say why its default is what it is.
+/// See the module documentation. A key's first doc line is its help; further lines give the reason for its default.
 macro_rules! keys {
     ($( $section:literal { $(
         #[doc = $help:literal] $(#[doc = $why:literal])*
         $name:ident: $type:ty = $default:expr, $bounds:expr;
     )+ } )+) => {
-        /// Everything that decides what a command does, checked and complete.
+        /// All settings of a command, checked and complete.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config { $($(
             #[doc = $help] $(#[doc = $why])*

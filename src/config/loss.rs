@@ -1,10 +1,10 @@
-//! Keys of the loss against one another.
+//! Checks of the keys of the loss against one another.
 
 use super::Config;
 use crate::{Error, Result};
 
 impl Config {
-    /// Refuses what means nothing together.
+    /// Refuses combinations without a meaning.
     pub(super) fn check_loss(&self) -> Result<()> {
         if self.passage_negatives && !self.symmetric {
             let message = "has no effect where passages do not look for their queries; set symmetric = true as well";

@@ -1,8 +1,8 @@
-//! Configuration: what a command shall do, resolved and checked before it starts.
+//! Configuration: the settings of a command, resolved and checked before it starts.
 //!
 //! A [`Config`] is put together by a [`Draft`] from sources of increasing rank: defaults, presets, a TOML file, options
-//! such as `--model`, and `--set key=value`. The table in `keys.rs` describes every key once; whatever reads, writes,
-//! explains or corrects keys goes through it.
+//! such as `--model`, and `--set key=value`. The table in `keys.rs` describes every key once; all code that reads,
+//! writes, explains or corrects keys uses it.
 
 mod choices;
 mod datasets;
@@ -39,9 +39,9 @@ impl Config {
         self.listed("", |key| format!("{} = {}", key.name, key.value_of(self)))
     }
 
-    /// As [`Config::to_toml`], to be changed by hand: keys that are not `given` are commented out, so that they stay hbt's to
-    /// choose. Where what it chooses is not `general`, which it is where nothing built in has settings of its own, both are
-    /// said.
+    /// [`Config::to_toml`] as a file to change by hand: keys that are not `given` are commented out, so that hbt goes
+    /// on choosing their values. `general`: the configuration without settings for what is built in. Where the two
+    /// differ, both values are shown.
     pub fn to_start_from(&self, given: impl Fn(&Key) -> bool, general: &Config) -> String {
         let is_whole = KEYS.iter().all(&given);
         let head = "# What is commented out has these values by itself; take the # away from what you set.\n";
@@ -124,7 +124,7 @@ impl Config {
         Ok(())
     }
 
-    /// Data that is trained on, and the part of it.
+    /// Paths of the data that is trained on, and the part of each.
     fn trained_on(&self) -> impl Iterator<Item = (&Path, Split)> {
         let several = self.datasets.iter().map(|of| (of.data.as_path(), of.split.unwrap_or(self.split)));
         self.data.iter().map(|data| (data.as_path(), self.split)).chain(several)
@@ -173,7 +173,7 @@ impl Config {
             let same_data = self.eval_data.as_ref().map_or(self.datasets.is_empty(), |eval_data| eval_data == data);
             same_data && (split == Split::All || self.eval_split == Split::All || split == self.eval_split)
         };
-        // Left to itself, training does not evaluate on undivided data.
+        // With `eval_task = auto`, training does not evaluate on undivided data.
         let is_evaluated = match self.eval_task {
             None => false,
             Some(Auto::Auto) => self.eval_data.is_some(),

@@ -1,7 +1,7 @@
-//! What the keys come to for a model: plain settings, in which nothing is left to find.
+//! The settings that the keys give for a model: plain values, with nothing left to look up.
 //!
-//! Each key is resolved here and nowhere else: the configuration's value, else the model directory's, else hbt's own. What
-//! `auto` leaves to the plan of a run is [`Config::open`], and [`Config::planned`] takes the plan's numbers.
+//! Each key is resolved here and nowhere else: the configuration's value, else the model directory's, else hbt's own.
+//! [`Config::open`] lists what `auto` leaves to the plan of a run, and [`Config::planned`] fills in the plan's numbers.
 
 use super::choices::*;
 use super::{Config, Dataset};
@@ -21,14 +21,14 @@ use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 impl Config {
-    /// Tokens at which queries are cut where neither the configuration nor the model directory says it.
+    /// Tokens at which queries are cut if neither the configuration nor the model directory says it.
     pub const QUERY_MAX_LEN: usize = 64;
-    /// The same for passages.
+    /// Tokens at which passages are cut if neither says it.
     pub const PASSAGE_MAX_LEN: usize = 256;
-    /// Tokens embedded at once where nothing else is said.
+    /// Tokens embedded at once if neither configuration nor plan says it.
     pub const CHUNK_TOKENS: usize = 8192;
 
-    /// How queries and passages are read by the model in `dir`.
+    /// Prefixes and maximum lengths of queries and passages for the model in `dir`.
     pub fn text_kinds(&self, dir: &ModelDir) -> [TextKind; 2] {
         let kind = |prefix: [Option<&String>; 2], max_len: [Option<usize>; 2], default: usize| TextKind {
             prefix: prefix[0].or(prefix[1]).cloned().unwrap_or_default(),
@@ -45,8 +45,8 @@ impl Config {
         ]
     }
 
-    /// Texts put before queries and passages, where the configuration names them. The prefixes of an only dataset are those
-    /// of the run: what it trains with is what it evaluates and saves.
+    /// Texts put before queries and passages, if the configuration names them. If a run has only one dataset, its
+    /// prefixes are those of the run: used for training, evaluation and the saved model.
     fn prefixes(&self) -> [Option<&String>; 2] {
         let of_dataset = match self.datasets.as_slice() {
             [one] => [&one.query_prefix, &one.passage_prefix].map(Option::as_ref),
@@ -56,10 +56,10 @@ impl Config {
         [query.or(self.query_prefix.as_ref()), passage.or(self.passage_prefix.as_ref())]
     }
 
-    /// How the model in `dir` embeds.
+    /// Settings by which the model in `dir` embeds.
     ///
     /// # Errors
-    /// A pooling that nobody names, and fewer dimensions than embeddings are to be cut to.
+    /// If nothing names a pooling, or embeddings have fewer dimensions than they are to be cut to.
     pub fn retriever(&self, dir: &ModelDir) -> Result<RetrieverSettings> {
         let [query, passage] = self.text_kinds(dir);
         let embedding_size = dir.embedding_size();
@@ -77,10 +77,10 @@ impl Config {
         })
     }
 
-    /// How the model in `dir` is trained. What is [open](Config::open) has hbt's own numbers.
+    /// Settings by which the model in `dir` is trained. Settings that are [open](Config::open) get hbt's own numbers.
     ///
     /// # Errors
-    /// When `matryoshka_dims` has more dimensions than the model's embeddings.
+    /// If `matryoshka_dims` has more dimensions than the model's embeddings.
     pub fn training(&self, dir: &ModelDir) -> Result<TrainSettings> {
         let dropout = |own: f32| self.dropout.map_or(own, |p| p as f32);
         Ok(TrainSettings {
@@ -152,7 +152,7 @@ impl Config {
         })
     }
 
-    /// What is left to the plan of a run on a GPU or on a processor.
+    /// Settings that are left to the plan of a run on a GPU or on a processor.
     pub fn open(&self, is_gpu: bool) -> Open {
         let lengths = [self.query_max_len, self.passage_max_len].into_iter().flatten();
         Open {
@@ -162,13 +162,13 @@ impl Config {
         }
     }
 
-    /// With the numbers that a plan found.
+    /// The configuration with the numbers that a plan found.
     pub fn planned(self, settings: &TrainSettings) -> Self {
         let TrainSettings { chunk_tokens, kept_chunks, .. } = *settings;
         Config { chunk_tokens: chunk_tokens.into(), kept_chunks: Some(kept_chunks.into()), ..self }
     }
 
-    /// The training data; `built_in` makes hbt's own, where no other is named.
+    /// The training data; `built_in` returns the path of hbt's own, used if no other is named.
     ///
     /// # Errors
     /// Those of `built_in`.
@@ -180,7 +180,7 @@ impl Config {
         Ok(vec![Dataset::new(path)])
     }
 
-    /// Where a dataset is, how it is written, and how its texts become tokens: as it says itself, else as all do.
+    /// Path, format and tokenization of a dataset: its own settings, else the general ones.
     pub fn dataset_source(&self, dataset: &Dataset, [query, passage]: &[TextKind; 2]) -> DatasetSource {
         let prefix = |own: &Option<String>, kind: &TextKind| own.as_ref().unwrap_or(&kind.prefix).clone();
         DatasetSource {
@@ -196,7 +196,7 @@ impl Config {
         }
     }
 
-    /// Where a dataset is, and how it is written.
+    /// Path and format of a dataset.
     pub fn data_source(&self, dataset: &Dataset) -> DataSource {
         DataSource {
             path: dataset.data.clone(),
@@ -206,14 +206,14 @@ impl Config {
         }
     }
 
-    /// The hub id of the model, if it has one: only that means something to whoever reads a model card.
+    /// The hub id of the model, if it has one: a local path would mean nothing to readers of a model card.
     pub fn base_model(&self) -> Option<String> {
         let is_hub_id = |model: &&String| model.split('/').count() == 2 && !Path::new(model).exists();
         self.model.as_ref().filter(is_hub_id).cloned()
     }
 }
 
-/// The pooling of the configuration where it names one, else the model directory's. A wrong guess would give plausible but
+/// The configuration's pooling, else the model directory's. There is no default: a wrong guess would give plausible but
 /// poor embeddings.
 fn pooling(configured: Option<Pooling>, dir: &ModelDir) -> Result<Pooling> {
     configured.or(dir.pooling).ok_or_else(|| {

@@ -1,6 +1,6 @@
-//! What somebody meant who wrote a word that hbt does not know.
+//! Suggestions for unknown words: the key or value that was probably meant.
 
-/// Names that other trainers give to what hbt has too.
+/// Names of hbt's keys in other trainers.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("bf16", "precision"),
     ("dataset", "data"),
@@ -33,10 +33,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("warmup_steps", "warmup_ratio"),
 ];
 
-/// Below this similarity (0 to 1) a word is no longer a slip of the pen.
+/// Least similarity (0 to 1) at which a word counts as a typing error.
 const NEAR: f64 = 0.6;
 
-/// The candidate most like `word`, if one is like it at all. Case and the sort of dash do not count.
+/// The candidate most similar to `word`, if any is similar. Case and the kind of dash do not count.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.trim().to_lowercase().replace(['-', ' ', '.'], "_");
     let word = plain(word);
@@ -48,7 +48,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// The key that `word` most likely stands for.
+/// The key that `word` most likely means.
 pub(super) fn nearest_key<'a>(word: &str, keys: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let elsewhere = ELSEWHERE.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(&word.replace('-', "_")));
     elsewhere.map(|(_, ours)| *ours).or_else(|| nearest(word, keys))

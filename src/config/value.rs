@@ -1,4 +1,4 @@
-//! Types that a configuration key can have: how each is read from TOML, written back and described.
+//! Types of configuration keys: how each is read from TOML, written back and described.
 
 use std::fmt;
 use std::ops::Bound;
@@ -9,11 +9,11 @@ use toml::Value as Toml;
 use super::choices::*;
 use crate::eval::tasks::TASKS;
 
-/// Numbers that a key accepts.
+/// Range of the numbers that a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bounds(Bound<f64>, Bound<f64>);
 
-/// Any value of the type; for keys that hold no number.
+/// No bounds; also for keys that hold no number.
 pub(super) const ANY: Bounds = Bounds(Bound::Unbounded, Bound::Unbounded);
 
 /// `low` and more.
@@ -37,14 +37,14 @@ pub(super) const fn below(low: f64, high: f64) -> Bounds {
 }
 
 impl Bounds {
-    /// `number` if it is finite and within bounds.
+    /// `number`, if it is finite and within the bounds.
     fn admit(self, number: f64) -> Option<f64> {
         use std::ops::RangeBounds;
         (number.is_finite() && (self.0, self.1).contains(&number)).then_some(number)
     }
 }
 
-/// Continues "a number".
+/// Text that continues "a number".
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -62,15 +62,15 @@ pub(super) trait KeyType: Sized {
     /// Whether any text is a value, so that `--set out=2024` means the text "2024".
     const IS_TEXT: bool = false;
 
-    /// What a value has to be, to follow "must be".
+    /// Description of valid values that continues "must be".
     fn expects(bounds: &Bounds) -> String;
-    /// The words to choose from, where the type is a choice.
+    /// The words to choose from, if the type is a choice.
     fn choices() -> Vec<String> {
         Vec::new()
     }
-    /// `None` where the value has the wrong type, is out of bounds or is not among the choices.
+    /// The value; `None` if it has the wrong type, is out of bounds or is not among the choices.
     fn read(value: &Toml, bounds: &Bounds) -> Option<Self>;
-    /// What is wrong with a value that cannot be read, where more can be said than what it has to be.
+    /// A more specific reason why a value cannot be read, if there is one.
     fn complaint(_: &Toml) -> Option<String> {
         None
     }
@@ -148,7 +148,7 @@ impl KeyType for f64 {
         bounds.admit(number)
     }
     fn write(&self) -> String {
-        // Debug is the shortest text that reads back the same, with an exponent where that is shorter: 3e-5.
+        // `Debug` gives the shortest text that reads back the same, with an exponent if that is shorter: 3e-5.
         format!("{self:?}")
     }
 }
@@ -197,10 +197,10 @@ impl<T: KeyType> KeyType for Vec<T> {
     }
 }
 
-/// What stands for a value that hbt finds.
+/// The word for a value that hbt finds.
 const AUTO: &str = "auto";
 
-/// Written as "none" where unset, so that a saved configuration names every key.
+/// An unset value is written as "none", so that a saved configuration names every key.
 const NONE: &str = "none";
 
 impl<T: KeyType> KeyType for Option<T> {

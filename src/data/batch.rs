@@ -2,8 +2,8 @@
 
 use super::catalog::{LangId, Role, TextSource};
 use super::sampler::permutation::Permutation;
-use super::sampler::{BatchKind, Row, SampledBatch};
-use super::union::Union;
+use super::sampler::{BatchKind, BatchRow, SampledBatch};
+use super::union_find::UnionFind;
 use crate::random::{below, hash};
 use crate::{Error, Result};
 use std::cmp::Reverse;
@@ -13,15 +13,15 @@ use std::hash::Hash;
 /// One batch in host memory.
 ///
 /// Sequences are numbered: the `n_queries` queries, then the `n_passages` passages. Passage `i < n_queries` is the
-/// positive of query `i`; after the positives come the negatives, row by row. Whatever belongs to a sequence goes by
-/// its number; only its tokens may be elsewhere in the stream, where `places` says.
+/// positive of query `i`; after the positives come the negatives, row by row. All fields are in this order, except the
+/// tokens: `places` says where each sequence's tokens are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The step that trains on it.
+    /// The step that trains on the batch.
     pub step: u64,
-    /// What all rows have in common.
+    /// Languages that all rows have in common.
     pub kind: BatchKind,
-    /// The dataset that all rows are from, where a run has more than one and does not mix them.
+    /// The dataset of all rows, if a run has several and does not mix them.
     pub dataset: Option<usize>,
     /// Number of queries, `batch_size`.
     pub n_queries: usize,
@@ -29,16 +29,17 @@ pub struct Batch {
     pub n_passages: usize,
     /// Token ids of all sequences, end to end: `(n_tokens,)`.
     pub ids: Vec<i32>,
-    /// Where the sequence at each place begins in `ids`, and where the last one ends: `(n_seqs + 1,)`.
+    /// Start in `ids` of the sequence at each place, and the end of the last one: `(n_seqs + 1,)`.
     pub cu_seqlens: Vec<i32>,
-    /// The place of each sequence in the stream of tokens, where the longest comes first: `(n_seqs,)`.
+    /// Place of each sequence in the stream of tokens, where the longest comes first: `(n_seqs,)`.
     pub places: Vec<i32>,
-    /// Equal for two sequences exactly when they say the same: by the data ([`TextSource::label`]), or because their rows
-    /// have an equal text here, be it a query or a passage. Counted from 0 by first appearance: `(n_seqs,)`. A passage
-    /// with a query's label answers it, whichever row it is of.
+    /// Label (class id) of each sequence: equal for two sequences exactly when they say the same, either by the data
+    /// ([`TextSource::label`]) or because their rows have an equal text in this batch, as query or passage. Numbered
+    /// from 0 by first appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is from.
     pub labels: Vec<i32>,
-    /// For each query the range (first, end) of passages that it and its positive must not take as negatives, although their
-    /// labels differ: those of its row that a teacher rejects. Empty where it rejects none: `(2 n_queries,)`.
+    /// For each query the range (first, end) of passages that neither it nor its positive may take as negatives,
+    /// although their labels differ: negatives of its row that a teacher rejects. Empty if it rejects none: `(2
+    /// n_queries,)`.
     pub rejected: Vec<i32>,
     /// Language of each query: `(n_queries,)`.
     pub query_langs: Vec<LangId>,
@@ -46,31 +47,31 @@ pub struct Batch {
     pub passage_langs: Vec<LangId>,
 }
 
-/// Which negatives of its group a row brings, and which of these it believes.
+/// Which negatives of its group a row uses, and which of them it rejects.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NegativeRules {
-    /// At most so many (`None`: all).
+    /// Most negatives per query (`None`: all).
     pub per_query: Option<usize>,
-    /// Rejects negatives that a teacher scored higher than the row's positive less this margin (`None`: the teacher is
-    /// not asked). A text without a score is not rejected, nor is any beside a positive without one.
+    /// Rejects negatives with a teacher's score above the positive's less this margin (`None`: scores are not used). A
+    /// text without a score is not rejected, and a positive without one rejects none.
     pub teacher_margin: Option<f64>,
 }
 
-/// The sequences in the order of the stream: longest first, so that chunks hold sequences of like lengths and the largest
-/// chunk comes first; equally long ones as they are numbered.
+/// The order of sequences in the stream: longest first, so that chunks hold sequences of like lengths and the largest
+/// chunk comes first; equally long ones by number.
 fn longest_first(texts: &[&[u32]]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&seq| Reverse(texts[seq].len()));
     order
 }
 
-/// A text that has its place in the batch.
+/// A text chosen for the batch.
 struct Chosen {
     text: u64,
     lang: LangId,
 }
 
-/// What random bits of a row choose: one purpose must not repeat another's choice.
+/// Purpose of a row's random bits: different purposes must draw independently.
 #[derive(Clone, Copy)]
 enum Choice {
     Query,
@@ -81,14 +82,14 @@ enum Choice {
 impl Batch {
     /// Looks up and packs the texts of a sampled batch.
     ///
-    /// A row brings negatives in the language of its positive, those that a teacher rejects last; which ones, if not
-    /// all, and which of several queries or positives in one language, its `pick` decides.
+    /// A row has negatives in the language of its positive, those that a teacher rejects last. Its `pick` decides which
+    /// of several negatives, queries or positives in one language are used.
     ///
     /// # Errors
-    /// When the batch has more tokens than 32-bit offsets can count.
+    /// If the batch has more tokens than 32-bit offsets can count.
     ///
     /// # Panics
-    /// When `source` lacks a text that its catalog promises.
+    /// If `source` lacks a text that its catalog promises.
     pub fn pack(step: u64, sampled: &SampledBatch, source: &dyn TextSource, rules: NegativeRules) -> Result<Self> {
         let rows = &sampled.rows;
         let queries: Vec<Chosen> = rows.iter().map(|row| choose_one(source, row, Role::Query, Choice::Query)).collect();
@@ -107,7 +108,7 @@ impl Batch {
 
         let seqs = || queries.iter().chain(&passages);
         let texts: Vec<&[u32]> = seqs().map(|seq| source.tokens(seq.text)).collect();
-        let Stream { ids, cu_seqlens, places } = Stream::new(&texts)?;
+        let TokenStream { ids, cu_seqlens, places } = TokenStream::new(&texts)?;
         Ok(Batch {
             step,
             kind: sampled.kind,
@@ -124,12 +125,12 @@ impl Batch {
         })
     }
 
-    /// Queries and passages.
+    /// Number of queries and passages.
     pub fn n_seqs(&self) -> usize {
         self.n_queries + self.n_passages
     }
 
-    /// Tokens of all sequences.
+    /// Number of tokens of all sequences.
     pub fn n_tokens(&self) -> usize {
         self.ids.len()
     }
@@ -142,13 +143,13 @@ impl Batch {
 }
 
 /// Sequences end to end; see the fields of [`Batch`].
-struct Stream {
+struct TokenStream {
     ids: Vec<i32>,
     cu_seqlens: Vec<i32>,
     places: Vec<i32>,
 }
 
-impl Stream {
+impl TokenStream {
     fn new(texts: &[&[u32]]) -> Result<Self> {
         let n_tokens: usize = texts.iter().map(|text| text.len()).sum();
         if i32::try_from(n_tokens).is_err() {
@@ -164,23 +165,23 @@ impl Stream {
             ids.extend(texts[seq].iter().map(|&id| id as i32));
             cu_seqlens.push(ids.len() as i32);
         }
-        Ok(Stream { ids, cu_seqlens, places })
+        Ok(TokenStream { ids, cu_seqlens, places })
     }
 }
 
-/// Whether a teacher holds a negative to be about as good as `positive`.
+/// Returns whether a teacher's score of a negative is too close to that of `positive`, or above it.
 fn teacher(source: &dyn TextSource, positive: u64, margin: Option<f64>) -> impl Fn(u64) -> bool {
     let score = |text| source.teacher_score(text).map(f64::from);
     let limit = margin.and_then(|margin| Some(score(positive)? - margin));
     move |negative| limit.is_some_and(|limit| score(negative).is_some_and(|score| score > limit))
 }
 
-/// Labels of queries and passages. Those with a label of the data in common have one here, and so have, beyond that, rows
-/// that meet with the same text. It may be a query of one and a passage of the other: where duplicate questions are pairs,
-/// of A with B and of B with C, all three ask the same, and B is no negative of itself.
+/// Labels of queries and passages. Sequences that share a label of the data share one here; beyond that, so do rows
+/// that have an equal text, which may be a query of one and a passage of the other: where duplicate questions are
+/// pairs, of A with B and of B with C, all three ask the same, and B is no negative of itself.
 fn labels(source: &dyn TextSource, queries: &[Chosen], passages: &[Chosen]) -> Vec<i32> {
     let of_data: Vec<usize> = number(queries.iter().chain(passages).map(|seq| source.label(seq.text)));
-    let mut union = Union::new(of_data.len());
+    let mut union = UnionFind::new(of_data.len());
     let mut first_with = HashMap::new();
     for (seq, label) in queries.iter().chain(passages).zip(&of_data) {
         union.join(*first_with.entry(source.text_hash(seq.text)).or_insert(*label), *label);
@@ -188,7 +189,7 @@ fn labels(source: &dyn TextSource, queries: &[Chosen], passages: &[Chosen]) -> V
     number(of_data.iter().map(|label| union.root(*label))).into_iter().map(|label| label as i32).collect()
 }
 
-/// Small numbers for large ones: equal for equal, counted by first appearance.
+/// Replaces values by small numbers: equal for equal values, counted by first appearance.
 fn number<T: Eq + Hash>(labels: impl Iterator<Item = T>) -> Vec<usize> {
     let mut numbers = HashMap::new();
     let mut number = |label| {
@@ -199,7 +200,7 @@ fn number<T: Eq + Hash>(labels: impl Iterator<Item = T>) -> Vec<usize> {
 }
 
 /// The row's query or positive.
-fn choose_one(source: &dyn TextSource, row: &Row, role: Role, choice: Choice) -> Chosen {
+fn choose_one(source: &dyn TextSource, row: &BatchRow, role: Role, choice: Choice) -> Chosen {
     let lang = if role == Role::Query { row.query_lang } else { row.passage_lang };
     let texts = source.texts(row.group, role, lang);
     assert!(!texts.is_empty(), "group {} has no {role:?} in language {lang}, but its class says so", row.group);
@@ -208,7 +209,7 @@ fn choose_one(source: &dyn TextSource, row: &Row, role: Role, choice: Choice) ->
 }
 
 /// The row's negatives: all in the order of the data, or as many as allowed, drawn without repeats.
-fn choose_negatives(source: &dyn TextSource, row: &Row, max_negatives: Option<usize>) -> Vec<Chosen> {
+fn choose_negatives(source: &dyn TextSource, row: &BatchRow, max_negatives: Option<usize>) -> Vec<Chosen> {
     let texts = source.texts(row.group, Role::Negative, row.passage_lang);
     let n = texts.end.saturating_sub(texts.start);
     let chosen = |text| Chosen { text, lang: row.passage_lang };

@@ -1,17 +1,17 @@
-//! How large a batch can become, so that memory for it can be had before the first step.
+//! Upper bounds of a batch's size, so that memory for it can be reserved before the first step.
 
 use super::catalog::{LangId, Role};
 use super::shard::TokenCache;
 use std::collections::BTreeMap;
 
-/// What no batch of a run exceeds.
+/// Sizes that no batch of a run exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchBounds {
     /// Queries of every batch.
     pub n_queries: usize,
-    /// Queries and passages.
+    /// Number of queries and passages.
     pub n_seqs: usize,
-    /// Tokens of all of them.
+    /// Number of tokens in all sequences.
     pub n_tokens: usize,
     /// Tokens of the shortest text.
     pub shortest: usize,
@@ -20,7 +20,7 @@ pub struct BatchBounds {
 }
 
 impl BatchBounds {
-    /// Of batches of `batch_size` rows with at most `max_negatives` negatives each (`None`: all).
+    /// Bounds of batches of `batch_size` rows with at most `max_negatives` negatives each (`None`: all).
     pub fn new<'a>(
         datasets: impl IntoIterator<Item = &'a TokenCache>,
         batch_size: usize,
@@ -30,20 +30,20 @@ impl BatchBounds {
     }
 }
 
-/// How large the groups of some data are, and so how large batches of any number of rows can become.
+/// Sizes of the groups of some data, and so bounds of batches with any number of rows.
 #[derive(Clone, Debug)]
 pub struct GroupSizes {
     max_negatives: usize,
-    /// How many groups have so many tokens, each text at its longest.
+    /// For each number of tokens, counting each text at its longest, how many groups have it.
     by_tokens: BTreeMap<usize, u64>,
-    /// How many groups bring so many negatives at most.
+    /// For each number of negatives, how many groups give at most so many.
     by_negatives: BTreeMap<usize, u64>,
     shortest: usize,
     longest: usize,
 }
 
 impl GroupSizes {
-    /// Of tokenized data of which rows bring at most `max_negatives` negatives (`None`: all).
+    /// Sizes of tokenized data, of which rows have at most `max_negatives` negatives (`None`: all).
     pub fn new<'a>(datasets: impl IntoIterator<Item = &'a TokenCache>, max_negatives: Option<usize>) -> Self {
         let mut sizes = GroupSizes::none(max_negatives);
         for data in datasets {
@@ -55,7 +55,7 @@ impl GroupSizes {
         sizes
     }
 
-    /// Of no groups yet.
+    /// Sizes of no groups yet.
     pub fn none(max_negatives: Option<usize>) -> Self {
         let max_negatives = max_negatives.unwrap_or(usize::MAX);
         let (by_tokens, by_negatives) = Default::default();
@@ -83,8 +83,8 @@ impl GroupSizes {
         *self.by_negatives.entry(most_negatives).or_default() += n;
     }
 
-    /// What no batch of `batch_size` rows exceeds. No two rows of a batch are of one group of one dataset, so the groups
-    /// with the most tokens, each at its longest, are the worst there can be, and likewise those with the most negatives.
+    /// Sizes that no batch of `batch_size` rows exceeds. No two rows of a batch are from one group of one dataset, so
+    /// the worst batch has the groups with the most tokens, each at its longest, or those with the most negatives.
     pub fn bounds(&self, batch_size: usize) -> BatchBounds {
         BatchBounds {
             n_queries: batch_size,
@@ -96,7 +96,7 @@ impl GroupSizes {
     }
 }
 
-/// The sum of the `n` largest of some numbers, given how often there is each.
+/// The sum of the `n` largest of some numbers, given how often each occurs.
 fn sum_of_largest(numbers: &BTreeMap<usize, u64>, n: usize) -> usize {
     let mut left = n as u64;
     let mut take = |(&number, &times): (&usize, &u64)| {
@@ -107,7 +107,7 @@ fn sum_of_largest(numbers: &BTreeMap<usize, u64>, n: usize) -> usize {
     numbers.iter().rev().map(&mut take).sum()
 }
 
-/// A group's negatives in one language; a group's texts come language by language.
+/// The negatives of a group, counted per language; the texts of a group come sorted by language.
 #[derive(Default)]
 struct Negatives {
     lang: LangId,

@@ -6,23 +6,23 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::catalog::{Catalog, Class, LangId, Role, TextSource};
 use super::formats::DataSource;
-use super::sampler::Part;
+use super::sampler::WeightedDataset;
 use super::shard::{TokenCache, TokenizeSpec};
 
 /// A dataset of a run before it is read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatasetSource {
-    /// What messages call it.
+    /// Name in messages.
     pub name: String,
-    /// How much it counts, above 0.
+    /// Weight, above 0.
     pub weight: f64,
-    /// Where it is.
+    /// Files and format.
     pub data: DataSource,
     /// How its texts become tokens.
     pub spec: TokenizeSpec,
 }
 
-/// What a run trains on; see the [module](self).
+/// All training data of a run; see the [module](self).
 pub struct Datasets {
     members: Vec<Member>,
     catalog: Catalog,
@@ -32,7 +32,7 @@ struct Member {
     name: String,
     weight: f64,
     cache: TokenCache,
-    /// Its groups, with languages as all datasets number them.
+    /// The dataset's groups, with languages as numbered for all datasets.
     catalog: Catalog,
     /// The dataset's own number of each language, if it has it.
     own_langs: Vec<Option<LangId>>,
@@ -41,7 +41,7 @@ struct Member {
 }
 
 impl Datasets {
-    /// Of caches with their names and weights, at least one.
+    /// Combines caches, given with their names and weights; at least one.
     pub fn new(caches: Vec<(String, f64, TokenCache)>) -> Self {
         assert!(!caches.is_empty(), "a run has a dataset");
         let mut languages: Vec<String> =
@@ -62,10 +62,10 @@ impl Datasets {
         Datasets { members, catalog: Catalog { languages, classes } }
     }
 
-    /// What a sampler draws from.
-    pub fn parts(&self) -> Vec<Part<'_>> {
-        let parts = self.members.iter();
-        parts.map(|of| Part { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
+    /// The datasets as a sampler takes them.
+    pub fn weighted(&self) -> Vec<WeightedDataset<'_>> {
+        let members = self.members.iter();
+        members.map(|of| WeightedDataset { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
     }
 
     /// Each dataset's cache.
@@ -73,12 +73,12 @@ impl Datasets {
         self.members.iter().map(|member| &member.cache)
     }
 
-    /// What a dataset is called.
+    /// Name of a dataset.
     pub fn name(&self, dataset: usize) -> &str {
         &self.members[dataset].name
     }
 
-    /// A name for the content, in this order: [`TokenCache::key`] of one dataset.
+    /// Identifies the content and its order; for one dataset it is its [`TokenCache::key`].
     pub fn key(&self) -> String {
         let keys: Vec<String> = self.caches().map(TokenCache::key).collect();
         match keys.as_slice() {
@@ -132,8 +132,8 @@ fn number_of(lang: &String, catalog: &Catalog) -> Option<LangId> {
     catalog.languages.binary_search(lang).ok().map(|number| number as LangId)
 }
 
-/// A catalog with its languages numbered as in `languages`, which has them all. Both are ascending, so the classes' lists
-/// stay so.
+/// A catalog with its languages numbered as in `languages`, which contains them. Both lists ascend, so the lists of the
+/// classes stay in order.
 fn renumbered(catalog: &Catalog, languages: &[String]) -> Catalog {
     let number = |lang: &LangId| {
         let name = &catalog.languages[usize::from(*lang)];

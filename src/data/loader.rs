@@ -1,4 +1,4 @@
-//! Prepares the coming batches on a thread of its own while the present one trains.
+//! Prepares the next batches on a thread of its own while the present one trains.
 
 use super::batch::{Batch, NegativeRules};
 use super::catalog::TextSource;
@@ -8,17 +8,16 @@ use crate::{Result, trace};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Batches that may wait in the queue: enough to ride out a slow one, little memory.
+/// Batches that may wait in the queue: enough to bridge a slow one, and little memory.
 const AHEAD: usize = 4;
 
-/// The batches of a range of steps, in order; what a batch holds depends on its step alone. The first error is the last
-/// item.
+/// The batches of a range of steps, in order; a batch depends on its step alone. The first error is the last item.
 pub type Loader = Ahead<Result<Batch>>;
 
-/// Starts making the batches of `steps`, each of what `draw` gives for it; see [`Batch::pack`] for `rules`.
+/// Starts to make the batches of `steps`, each from what `draw` samples for it; see [`Batch::pack`] for `rules`.
 ///
 /// # Errors
-/// When the system does not grant a thread.
+/// If the system refuses a thread.
 pub fn load(
     draw: impl Fn(u64) -> SampledBatch + Send + 'static,
     source: Arc<dyn TextSource>,

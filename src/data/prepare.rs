@@ -1,4 +1,4 @@
-//! What is in a data set: the report that `hbt prepare` prints.
+//! The contents of a data set: the report that `hbt prepare` prints.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,35 +8,35 @@ use rayon::prelude::*;
 use super::catalog::{Catalog, LangId, Role, TextSource};
 use super::shard::TokenCache;
 
-/// Up to so many languages the directions are a table; with more, the most frequent ones are listed.
+/// Up to this many languages the directions are printed as a table; with more, the most frequent ones are listed.
 const MAX_TABLE_LANGUAGES: usize = 16;
 const N_TOP_DIRECTIONS: usize = 20;
 
 const ROLES: [(Role, &str); 3] = [(Role::Query, "query"), (Role::Positive, "positive"), (Role::Negative, "negative")];
 
-/// What is in a data set. `Display` prints it as tables.
+/// Statistics of a data set. `Display` prints them as tables.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataReport {
-    /// Groups, the unit that a batch is drawn from.
+    /// Number of groups, the unit that a batch is drawn from.
     pub n_groups: u64,
-    /// Rows of the data; several may make up one group.
+    /// Number of rows in the data; several may make up one group.
     pub n_rows: u64,
-    /// SQuAD questions without a sentence that holds their answer.
+    /// Number of SQuAD questions without a sentence that holds their answer.
     pub n_skipped: u64,
-    /// Lengths by role and language, and under the language `None` those of a role in several languages.
+    /// Lengths by role and language; the language `None` holds those of a role that has several languages.
     pub lengths: Vec<Lengths>,
-    /// Which languages meet in how many groups.
+    /// Number of groups for each pair of languages.
     pub directions: Directions,
-    /// By role, queries first.
+    /// Duplicates by role, queries first.
     pub duplicates: Vec<Duplicates>,
 }
 
 /// Lengths of the texts of one role in one language, in tokens with prefix and special tokens, before truncation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lengths {
-    /// What the texts are to their groups.
+    /// Role of the texts.
     pub role: Role,
-    /// Their language; `None` for all together.
+    /// Language; `None` means all together.
     pub lang: Option<String>,
     /// Number of texts.
     pub n_texts: u64,
@@ -46,30 +46,30 @@ pub struct Lengths {
     pub median: u32,
     /// The shortest length that 95 % of the texts do not exceed.
     pub p95: u32,
-    /// Greatest length.
+    /// Longest length.
     pub max: u32,
-    /// Texts longer than the maximum length, which were truncated.
+    /// Number of texts longer than the maximum length, which were truncated.
     pub n_truncated: u64,
 }
 
-/// How many groups can serve each pair of query language and passage language.
+/// Number of groups that can serve each pair of query language and passage language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directions {
-    /// In the order of rows and columns.
+    /// Languages, in the order of rows and columns.
     pub languages: Vec<String>,
     /// `n_groups[q][p]`: groups with a query in language `q` and a positive in language `p`.
     pub n_groups: Vec<Vec<u64>>,
 }
 
-/// Texts of one role that occur in more than one group. Two groups of one text in a batch are each other's
-/// negatives: many of them blunt training.
+/// Texts of one role that occur in more than one group. If two groups with one text meet in a batch, the text is taken
+/// for its own negative; many such texts make training less effective.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicates {
-    /// What the texts are to their groups.
+    /// Role of the texts.
     pub role: Role,
-    /// Different texts that more than one group has.
+    /// Number of different texts that more than one group has.
     pub n_texts: u64,
-    /// Groups that have such a text.
+    /// Number of groups with such a text.
     pub n_groups: u64,
 }
 

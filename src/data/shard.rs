@@ -1,9 +1,9 @@
 //! The token cache: a data set tokenized once, in one memory-mapped file.
 //!
 //! The file's name is a hash of all that its content depends on: the data files and how they are read, the tokenizer,
-//! the prefixes and maximum lengths. Changed data is another file, so a cache is never out of date, and a second run
-//! opens it at once. It appears under its name only when it is whole and on the disk; a damaged one is built again.
-//! The same input gives the same bytes, so two processes that build at once do each other no harm.
+//! the prefixes and maximum lengths. Changed data has another file, so a cache is never out of date, and a second run
+//! opens it at once. The file gets its name only when it is whole and on the disk; a damaged one is built again. The
+//! same input gives the same bytes, so two processes that build at once do each other no harm.
 
 mod build;
 mod file;
@@ -29,9 +29,9 @@ use crate::{Error, Result};
 /// How texts become tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenizeSpec {
-    /// Put before every query.
+    /// Text put before every query.
     pub query_prefix: String,
-    /// Put before every passage, positive or negative.
+    /// Text put before every passage, positive or negative.
     pub passage_prefix: String,
     /// Longest query in tokens, prefix and special tokens included.
     pub query_max_len: usize,
@@ -51,12 +51,12 @@ pub struct TokenCache {
     was_built: bool,
 }
 
-/// What the cache knows of a text beside its tokens.
+/// Data of a text in the cache, beside its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextInfo {
-    /// What it is to its group.
+    /// Role in its group.
     pub role: Role,
-    /// Its language, an index into the catalog's.
+    /// Language, an index into the catalog's.
     pub lang: LangId,
     /// Number of tokens kept, prefix and special tokens included.
     pub len: u32,
@@ -64,11 +64,11 @@ pub struct TextInfo {
     pub full_len: u32,
     /// Hash of the text without its prefix.
     pub hash: u64,
-    /// Whatever says the same has the same label; see [`TextSource::label`].
+    /// Label, equal for texts that say the same; see [`TextSource::label`].
     pub label: u64,
 }
 
-/// All that a cache is made of.
+/// All inputs of a cache.
 struct Inputs<'a> {
     data: &'a Resolved,
     tokenizer: &'a TextTokenizer,
@@ -89,8 +89,8 @@ struct Meta {
 }
 
 impl TokenCache {
-    /// Opens the cache of this data, tokenizer and spec in `cache_dir`, building it first if it is not there.
-    /// `progress` is called with bytes of data done and in all, from the calling thread, only while building.
+    /// Opens the cache of this data, tokenizer and spec in `cache_dir`, building it first if it is not there. While
+    /// building, `progress` is called from the calling thread with the bytes of data done and the total.
     ///
     /// # Errors
     /// Bad data, with its file and line; a maximum length without room for text; a cache directory that cannot be
@@ -115,11 +115,11 @@ impl TokenCache {
         cache.ok_or_else(|| Error::file(&path, "changed while it was written; free the disk of errors and try again"))
     }
 
-    /// The cache that [`TokenCache::open_or_build`] would open rather than build, if it is there. Of the tokenizer only its
-    /// [hash](TextTokenizer::content_hash) is asked for, since reading it takes longer than all the rest.
+    /// The cache that [`TokenCache::open_or_build`] would open without building, if it is there. It needs only the
+    /// tokenizer's [hash](TextTokenizer::content_hash), since reading a tokenizer takes longer than all the rest.
     ///
     /// # Errors
-    /// Data that cannot be read.
+    /// If the data cannot be read.
     pub fn find(
         source: &DataSource,
         tokenizer_hash: u128,
@@ -130,32 +130,32 @@ impl TokenCache {
         open(&path_of(cache_dir, key), key, false)
     }
 
-    /// The file.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A name for the content: the same for the same data, tokenized in the same way, wherever it is.
+    /// Identifies the content: the same for the same data, tokenized in the same way, in any place.
     pub fn key(&self) -> String {
         format!("{:032x}", self.key)
     }
 
-    /// Whether this call made the file, rather than finding it.
+    /// Whether this call built the file instead of finding it.
     pub fn was_built(&self) -> bool {
         self.was_built
     }
 
-    /// Rows of the data; several may make up one group.
+    /// Number of rows in the data; several may make up one group.
     pub fn n_rows(&self) -> u64 {
         self.n_rows
     }
 
-    /// SQuAD questions that were left out because no sentence holds their answer.
+    /// Number of SQuAD questions that were left out because no sentence holds their answer.
     pub fn n_skipped(&self) -> u64 {
         self.n_skipped
     }
 
-    /// Positives and negatives that a teacher has scored.
+    /// Number of positives and of negatives that a teacher has scored.
     pub fn n_scores(&self) -> [u64; 2] {
         self.n_scores
     }
@@ -181,7 +181,7 @@ impl TokenCache {
         langs
     }
 
-    /// The id of a group in the data, or `FILE:LINE` where it has none.
+    /// Id of a group in the data, or `FILE:LINE` if it has none.
     pub fn group_id(&self, group: u64) -> &str {
         let record = &self.file.groups()[group as usize];
         let bytes: &[u8] = bytemuck::cast_slice(&self.file.words()[record.id_start as usize..]);
@@ -194,7 +194,7 @@ impl TokenCache {
         groups[group as usize].first_text..groups[group as usize + 1].first_text
     }
 
-    /// What is known of a text.
+    /// Role, language, lengths, hash and label of a text.
     pub fn text_info(&self, text: u64) -> TextInfo {
         let TextRecord { hash, label, len, full_len, role, lang, .. } = self.file.texts()[text as usize];
         let role = [Role::Query, Role::Positive, Role::Negative][role as usize];
@@ -238,7 +238,7 @@ fn path_of(cache_dir: &Path, key: u128) -> PathBuf {
     cache_dir.join(format!("tokens-{key:032x}.cache"))
 }
 
-/// The cache at `path`; `None` if there is none, or none that is whole.
+/// The cache at `path`; `None` if there is none, or it is not whole.
 fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -257,7 +257,7 @@ fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
 fn key(data: &Resolved, source: &DataSource, tokenizer_hash: u128, spec: &TokenizeSpec) -> Result<u128> {
     let TokenizeSpec { query_prefix, passage_prefix, query_max_len, passage_max_len } = spec;
     let mut hash = Xxh3::new();
-    // Lengths go before contents, so that no two inputs run together into the same bytes.
+    // Lengths come before contents, so that different inputs never give the same bytes.
     let mut add = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);

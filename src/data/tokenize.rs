@@ -1,4 +1,4 @@
-//! Texts to token ids, with the model's own `tokenizer.json`.
+//! Conversion of texts to token ids, with the model's own `tokenizer.json`.
 
 use std::fs;
 use std::path::Path;
@@ -10,14 +10,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{Error, Result};
 
-/// Names that tokenizers give their padding token, where `tokenizer.json` has no padding section.
+/// Names of the padding token in tokenizers whose `tokenizer.json` has no padding section.
 const PAD_TOKENS: [&str; 3] = ["<pad>", "[PAD]", "<|pad|>"];
 
-/// Texts that one core tokenizes before it looks for other work: a few milliseconds.
+/// Texts that a core tokenizes before it looks for other work: a few milliseconds.
 const TEXTS_A_PIECE: usize = 32;
 
 /// A model's tokenizer, without the padding and truncation that its file may ask for: hbt packs texts instead of
-/// padding them, and each call says how long a text may be.
+/// padding them, and each call gives its own maximum length.
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
     content_hash: u128,
@@ -28,11 +28,11 @@ pub struct TextTokenizer {
 /// A tokenized text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, special tokens included, at most the maximum length that was asked for.
+    /// Token ids, special tokens included, at most as many as the maximum length.
     pub ids: Vec<u32>,
     /// Number of tokens before truncation, special tokens included.
     pub full_len: usize,
-    /// Whether the text lost tokens.
+    /// Whether the text was truncated.
     pub truncated: bool,
 }
 
@@ -76,7 +76,7 @@ impl TextTokenizer {
     /// [`TextTokenizer::content_hash`] of a file, without making a tokenizer of it.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn hash_file(path: &Path) -> Result<u128> {
         fs::read(path).map(|bytes| xxh3_128(&bytes)).map_err(|e| Error::io("read", path, e))
     }
@@ -91,7 +91,7 @@ impl TextTokenizer {
         self.pad_id
     }
 
-    /// Fails where `max_len` (the value of the configuration key `key`) leaves no room for a token of the text.
+    /// Fails if `max_len` (the value of the configuration key `key`) leaves no room for a token of the text.
     pub fn check_max_len(&self, key: &str, max_len: usize) -> Result<()> {
         if max_len > self.n_special {
             return Ok(());
@@ -122,7 +122,7 @@ impl TextTokenizer {
         .map_err(fail)?;
         let full_len = encoding.len() + self.n_special;
         encoding.truncate(max_len - self.n_special, 0, TruncationDirection::Right);
-        // What was cut off is kept as `overflowing`, and would get special tokens of its own.
+        // The truncated part is kept as `overflowing`, and would get special tokens of its own.
         drop(encoding.take_overflowing());
         let encoding = self.tokenizer.post_process(encoding, None, true).map_err(fail)?;
         let ids = encoding.get_ids().to_vec();
@@ -132,7 +132,7 @@ impl TextTokenizer {
         Ok(Encoded { ids, full_len, truncated: full_len > max_len })
     }
 
-    /// Token ids of many texts, in their order, computed on all cores; each as [`encode`](Self::encode) makes them.
+    /// Token ids of many texts, in their order, computed on all cores by [`encode`](Self::encode).
     ///
     /// # Errors
     /// The first text that cannot be encoded, and why.
@@ -143,7 +143,7 @@ impl TextTokenizer {
         max_len: usize,
     ) -> std::result::Result<Vec<Vec<u32>>, (usize, Error)> {
         let encode = |text: &S| self.encode(prefix, text.as_ref(), max_len).map(|encoded| encoded.ids);
-        // Small pieces: a core that helps out here between two operations of the encoder is soon back.
+        // Small pieces: a core that helps here between two operations of the encoder returns soon.
         let all: Vec<Result<Vec<u32>>> = texts.par_iter().with_max_len(TEXTS_A_PIECE).map(encode).collect();
         all.into_iter().enumerate().map(|(i, ids)| ids.map_err(|error| (i, error))).collect()
     }

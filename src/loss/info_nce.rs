@@ -1,35 +1,35 @@
 //! InfoNCE (van den Oord et al., arXiv 1807.03748) in row chunks: the matrix of all scores is never held.
 //!
-//! With unit embeddings q_i and p_j and temperature t:
-//! `loss = mean_i [ logsumexp_j(q_i . p_j / t) - q_i . p_i / t ]`, j over every passage of the batch: the other
-//! queries' positives and all hard negatives, but those that would be false negatives. The symmetric form averages that
-//! with the same thing turned round: each positive finds its query among the batch's queries.
+//! With unit embeddings q_i and p_j and temperature t: `loss = mean_i [ logsumexp_j(q_i . p_j / t) - q_i . p_i / t ]`,
+//! j over the passages of the batch: the other queries' positives and all hard negatives, without false negatives. The
+//! symmetric form averages this with the loss of the other direction: each positive finds its query among the batch's
+//! queries.
 
 use super::pass::{Buffers, Pass};
 use super::report::{LossReport, RowSums};
 use crate::backend::{Backend, Pairing, ScoreBlocks, Tensor};
 use crate::{Result, trace};
 
-/// What is compared, and how.
+/// Settings of the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossConfig {
-    /// Divides the cosines.
+    /// Divisor of the cosines.
     pub temperature: f32,
-    /// Train passage to query as well.
+    /// Whether passages are trained to find their queries, too.
     pub symmetric: bool,
-    /// Taken from the positives' cosines (additive margin softmax, Yang et al., arXiv 1902.08564).
+    /// Subtracted from the positives' cosines (additive margin softmax, Yang et al., arXiv 1902.08564).
     pub margin: f32,
     /// Whether the other queries' positives are negatives. Without them a query has its own positive and all hard negatives
     /// of the batch, which is the loss as arXiv 2408.10536 writes it.
     pub in_batch_negatives: bool,
     /// Whether the other queries are negatives of a query (GTE, Li et al., arXiv 2308.03281).
     pub query_negatives: bool,
-    /// Whether, where passages look for their queries, the other passages are negatives of a passage.
+    /// Whether, in the direction from passages to queries, the other passages are negatives of a passage.
     pub passage_negatives: bool,
-    /// A candidate with a cosine above the positive's by more than this is left out.
+    /// A candidate is left out if its cosine is above the positive's by more than this.
     pub false_negative_margin: Option<f32>,
-    /// Leading dimensions of an embedding that serve as one by themselves, and the weights of their losses (Matryoshka,
-    /// Kusupati et al., arXiv 2205.13147), largest first; empty: all dimensions, with weight 1.
+    /// Numbers of leading dimensions that serve as an embedding by themselves, with the weights of their losses
+    /// (Matryoshka, Kusupati et al., arXiv 2205.13147), largest first; empty: all dimensions, with weight 1.
     pub dimensions: Vec<(usize, f32)>,
 }
 
@@ -48,18 +48,18 @@ impl LossConfig {
         }
     }
 
-    /// Columns of the scores of a batch of `n_queries` queries in `n_seqs` sequences.
+    /// Number of columns of the scores of a batch of `n_queries` queries in `n_seqs` sequences.
     pub(super) fn n_columns(&self, n_queries: usize, n_seqs: usize) -> usize {
         if self.has_both_sides() { n_seqs } else { n_seqs - n_queries }
     }
 
-    /// Whether the softmax of the columns is trained beside that of the rows.
+    /// Whether the softmax over the columns is trained beside that over the rows.
     pub(super) fn has_columns(&self) -> bool {
         self.symmetric && !self.has_both_sides()
     }
 
-    /// Whether a pass over `d` dimensions leaves exponentials alone. Not where a score has two of them, its row's and its
-    /// column's, nor where rows are candidates, too.
+    /// Whether a pass over `d` dimensions needs only exponentials. Not if a score has two of them, its row's and its
+    /// column's, nor if rows are candidates, too.
     fn is_fused(&self, blocks: &ScoreBlocks, d: usize) -> bool {
         blocks.are_fused(d) && !self.symmetric && !self.has_both_sides()
     }
@@ -72,7 +72,7 @@ impl LossConfig {
 
 /// The loss and its buffers; `B` queries, `N` passages, `S` of both, embedding size `D`.
 pub struct InfoNce<B: Backend> {
-    /// What it computes. The temperature may change from step to step.
+    /// Settings. The temperature may change from step to step.
     pub config: LossConfig,
     embedding_size: usize,
     blocks: ScoreBlocks,
@@ -81,9 +81,9 @@ pub struct InfoNce<B: Backend> {
     narrow: Narrow<B>,
 }
 
-/// Embeddings of fewer dimensions.
+/// Buffers for embeddings of fewer dimensions.
 struct Narrow<B: Backend> {
-    /// `(S, d)` unit vectors, before that of any length
+    /// `(S, d)` the leading dimensions, then normalized to unit vectors
     x: Tensor<B, f32>,
     unit: Tensor<B, f32>,
     /// `(S,)`
@@ -102,11 +102,11 @@ impl<B: Backend> InfoNce<B> {
     /// A loss for embeddings of size `embedding_size`.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     ///
     /// # Panics
-    /// When `config` has dimensions that an embedding does not have, or has them in another order than the largest first:
-    /// the cosines that are reported are those of the first.
+    /// If `config` has dimensions that an embedding does not have, or does not have the largest first: the reported
+    /// cosines are those of the first.
     pub fn new(backend: &B, embedding_size: usize, mut config: LossConfig) -> Result<Self> {
         if config.dimensions.is_empty() {
             config.dimensions.push((embedding_size, 1.0));
@@ -127,21 +127,21 @@ impl<B: Backend> InfoNce<B> {
         })
     }
 
-    /// As [`InfoNce::new`], with at most `rows` rows of scores held at once.
+    /// This loss with at most `rows` rows of scores held at once.
     pub fn with_rows_per_chunk(mut self, rows: usize) -> Self {
         self.most_rows = rows;
         self
     }
 
-    /// Room for batches of up to `n_queries` queries and `n_passages` passages; chunks have no more rows than theirs from
-    /// then on.
+    /// Reserves memory for batches of up to `n_queries` queries and `n_passages` passages; from then on no chunk has
+    /// more rows than those of such a batch.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn reserve(&mut self, backend: &B, n_queries: usize, n_passages: usize) -> Result<()> {
         let n_seqs = n_queries + n_passages;
         let rows = self.rows_per_chunk(n_queries, n_seqs);
-        // Smaller batches could do with more, but what goes by rows alone would have to grow for them.
+        // Smaller batches could have larger chunks, but buffers whose size is a number of rows would have to grow.
         self.most_rows = rows;
         for &(d, _) in &self.config.dimensions {
             let is_fused = self.config.is_fused(&self.blocks, d);
@@ -156,18 +156,18 @@ impl<B: Backend> InfoNce<B> {
     /// Rows of scores held at once for a batch of `n_queries` queries in `n_seqs` sequences.
     fn rows_per_chunk(&self, n_queries: usize, n_seqs: usize) -> usize {
         let ScoreBlocks { bytes, rows, .. } = &self.blocks;
-        // Where scores are written, their gradient, which takes at most as much again, is not counted.
+        // If scores are written, their gradient, which is at most as large, is not counted.
         let are_written = self.config.dimensions.iter().any(|&(d, _)| !self.config.is_fused(&self.blocks, d));
         let of_score = if are_written { size_of::<f32>() } else { size_of::<B::E>() };
         let fit = bytes / (of_score * self.config.n_columns(n_queries, n_seqs));
         fit.clamp(*rows.start(), *rows.end()).min(self.most_rows).min(n_queries)
     }
 
-    /// Gradient of a batch's loss, and its [results](InfoNce::report). `embeddings` `(S, D)` are unit vectors, in the order
-    /// of the batch's tokens; `d_embeddings` `(S, D)` is overwritten.
+    /// Computes the gradient of a batch's loss, and its [results](InfoNce::report). `embeddings` `(S, D)` are unit
+    /// vectors, in the order of the batch's tokens; `d_embeddings` `(S, D)` is overwritten.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn forward_backward(
         &mut self,
         backend: &B,
@@ -202,15 +202,15 @@ impl<B: Backend> InfoNce<B> {
         Ok(())
     }
 
-    /// How many results a batch of `n_queries` queries has.
+    /// Number of results of a batch of `n_queries` queries.
     pub fn n_results(&self, n_queries: usize) -> usize {
         self.config.dimensions.len() * self.config.n_results(n_queries)
     }
 
-    /// What the results of a batch of `n_queries` queries in `n_seqs` sequences say.
+    /// The report that the results of a batch of `n_queries` queries in `n_seqs` sequences give.
     ///
     /// # Panics
-    /// When there are more or fewer than [`InfoNce::n_results`].
+    /// If there are more or fewer than [`InfoNce::n_results`].
     pub fn report(&self, n_queries: usize, n_seqs: usize, results: &[f32]) -> LossReport {
         assert_eq!(results.len(), self.n_results(n_queries), "info_nce: number of results");
         let mut report = LossReport::default();
@@ -218,9 +218,9 @@ impl<B: Backend> InfoNce<B> {
         for (i, (results, &(_, weight))) in passes.zip(&self.config.dimensions).enumerate() {
             let of_pass = RowSums::of_pass(&self.config, n_queries, n_seqs, results);
             report.loss += f64::from(weight) * of_pass.loss;
-            report.by_inv_temperature += f64::from(weight) * of_pass.by_inv_temperature;
+            report.d_inv_temperature += f64::from(weight) * of_pass.d_inv_temperature;
             if i == 0 {
-                report = LossReport { loss: report.loss, by_inv_temperature: report.by_inv_temperature, ..of_pass };
+                report = LossReport { loss: report.loss, d_inv_temperature: report.d_inv_temperature, ..of_pass };
             }
         }
         report

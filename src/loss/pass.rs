@@ -1,30 +1,30 @@
-//! One loss over a batch's embeddings: chunks of rows of scores, their softmax and its gradient, and the gradient of the
-//! embeddings. Three matrix products a chunk, and a fourth where both directions are trained: the columns' softmax needs
-//! all rows, so where a batch has several chunks, their scores are computed twice instead of kept.
+//! One loss over a batch's embeddings: chunks of rows of scores, their softmax and its gradient, and the gradient of
+//! the embeddings. Three matrix products a chunk, and a fourth if both directions are trained: the columns' softmax
+//! needs all rows, so if a batch has several chunks, their scores are computed twice instead of being kept.
 //!
-//! Where a device's product makes exponentials of its scores, a chunk's scores are not even written, and what is left of
-//! the softmax, a factor a row, is multiplied into the rows before the one product and after the other.
+//! If a device's product computes the exponentials of its scores, a chunk's scores are not even written. The remaining
+//! factor of the softmax, one per row, then scales the rows before the one product and after the other.
 
 use super::LossConfig;
 use crate::Result;
 use crate::backend::{Backend, Candidates, Gemm, InfoNceColumns, InfoNceExps, InfoNceRows, Pairing, ROW_STATS, Tensor};
 use std::ops::Range;
 
-/// What a pass needs of memory, kept from step to step; `n` candidates, `c` rows of a chunk, `d` dimensions.
+/// Buffers of a pass, kept from step to step; `n` candidates, `c` rows of a chunk, `d` dimensions.
 pub struct Buffers<B: Backend> {
-    /// `(n, d)` candidates in the working type, as matrix products want them, and their gradient
+    /// `(n, d)` candidates in the working type, for matrix products, and their gradient
     candidates: Tensor<B, B::E>,
     d_candidates: Tensor<B, f32>,
     /// `(c, d)`
     rows: Tensor<B, B::E>,
     d_rows: Tensor<B, f32>,
-    /// `(c, n)`; of a fused pass there are no scores, and of their gradient what lacks `scale`, `(c,)`
+    /// `(c, n)` scores and their gradient; a fused pass has exponentials, and factors `scale` `(c,)`, instead
     scores: Tensor<B, f32>,
     d_scores: Tensor<B, B::E>,
     scale: Tensor<B, f32>,
     /// `(B, ROW_STATS)`
     stats: Tensor<B, f32>,
-    /// `(3, B)` and `(B,)` of the columns' softmax
+    /// `(3, B)` and `(B,)`: state and losses of the columns' softmax
     column_state: Tensor<B, f32>,
     column_loss: Tensor<B, f32>,
 }
@@ -45,7 +45,8 @@ impl<B: Backend> Buffers<B> {
         })
     }
 
-    /// For a batch of `n_queries` queries in `n_seqs` sequences, `rows` rows a chunk and `d` dimensions.
+    /// Sizes the buffers for a batch of `n_queries` queries in `n_seqs` sequences, `rows` rows a chunk and `d`
+    /// dimensions.
     #[allow(clippy::too_many_arguments)]
     pub fn resize(
         &mut self,
@@ -69,7 +70,7 @@ impl<B: Backend> Buffers<B> {
         Ok(())
     }
 
-    /// For a chunk of `rows` rows.
+    /// Sizes the buffers for a chunk of `rows` rows.
     fn resize_chunk(&mut self, backend: &B, rows: usize, is_fused: bool) -> Result<()> {
         let (n, d) = (self.candidates.rows(), self.candidates.row_len());
         self.rows.resize_matrix(backend, rows, d)?;
@@ -82,7 +83,7 @@ impl<B: Backend> Buffers<B> {
     }
 }
 
-/// A batch, and how its loss counts.
+/// A batch and the settings of its loss.
 pub struct Pass<'a, B: Backend> {
     pub backend: &'a B,
     pub config: &'a LossConfig,
@@ -90,29 +91,29 @@ pub struct Pass<'a, B: Backend> {
     pub embeddings: &'a Tensor<B, f32>,
     pub pairing: Pairing<'a, B>,
     pub rows_per_chunk: usize,
-    /// Whether exponentials come straight out of a product.
+    /// Whether the exponentials come straight out of a product.
     pub is_fused: bool,
-    /// Of the loss in the total
+    /// Weight of this loss in the total
     pub weight: f32,
 }
 
 /// One direction: `B` sequences look for their partners among the candidates.
 struct Direction {
-    /// The first of the rows, as sequences are numbered.
+    /// Number of the first row's sequence.
     first_seq: usize,
-    /// Its partner, as candidates are.
+    /// Its partner's number among the candidates.
     first_positive: usize,
-    /// Candidates that are none here, unless as the positive.
+    /// Candidates that are nobody's, except as a row's positive.
     skipped: Range<usize>,
-    /// Whether the candidates' gradient is none yet.
+    /// Whether this direction is the first to write the candidates' gradient.
     is_first: bool,
 }
 
-/// Some rows of a direction.
+/// Rows of a direction.
 type Chunk = Range<usize>;
 
 impl<B: Backend> Pass<'_, B> {
-    /// Writes the gradient of every embedding to `d_embeddings` and asks for the results.
+    /// Writes the gradient of every embedding to `d_embeddings`, and starts to read the results.
     pub fn run(
         &self,
         buffers: &mut Buffers<B>,
@@ -147,7 +148,7 @@ impl<B: Backend> Pass<'_, B> {
         backend.scatter_rows(&buffers.d_candidates, None, candidates, d_embeddings)
     }
 
-    /// The first sequence that is a candidate.
+    /// Number of the first sequence that is a candidate.
     fn first_candidate(&self) -> usize {
         if self.config.has_both_sides() { 0 } else { self.pairing.n_queries }
     }
@@ -157,7 +158,7 @@ impl<B: Backend> Pass<'_, B> {
         (0..n).step_by(rows).map(move |first| first..n.min(first + rows))
     }
 
-    /// The columns' softmax: what the gradient needs of all rows.
+    /// Computes the columns' softmax over all rows, which the gradient needs.
     fn columns(&self, direction: &Direction, buffers: &mut Buffers<B>) -> Result<()> {
         for chunk in self.chunks() {
             self.scores(direction, &chunk, buffers)?;
@@ -175,7 +176,7 @@ impl<B: Backend> Pass<'_, B> {
         Ok(())
     }
 
-    /// The vectors of a chunk's rows.
+    /// The embeddings of a chunk's rows.
     fn rows(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
         buffers.resize_chunk(self.backend, chunk.len(), self.is_fused)?;
         let places = self.pairing.places.part(self.seqs(direction, chunk));
@@ -207,7 +208,7 @@ impl<B: Backend> Pass<'_, B> {
             first_positive: direction.first_positive + chunk.start,
             row_labels: labels.part(self.seqs(direction, chunk)),
             column_labels: labels.part(self.first_candidate()..labels.len()),
-            // What a teacher holds to answer the query as well as the positive does is no negative of either.
+            // A passage that a teacher rejects is no negative of the query nor of its positive.
             rejected: Some(rejected.part(2 * chunk.start..2 * chunk.end)),
             first_passage: n_queries - self.first_candidate(),
             skipped: direction.skipped.clone(),
@@ -215,7 +216,7 @@ impl<B: Backend> Pass<'_, B> {
         }
     }
 
-    /// Gradient of one direction, or of both where the columns' softmax is there.
+    /// Computes the gradient of one direction, or of both if the columns' softmax is trained.
     fn direction(
         &self,
         direction: &Direction,
@@ -243,10 +244,10 @@ impl<B: Backend> Pass<'_, B> {
         self.backend.read_later(&buffers.stats, results)
     }
 
-    /// The gradient of a chunk's scores, and its statistics.
+    /// Computes the gradient of a chunk's scores, and its statistics.
     fn d_scores(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
         let with_columns = self.config.has_columns();
-        // The columns' softmax has left the scores of an only chunk.
+        // If there is only one chunk, the columns' softmax has left its scores in memory.
         if !with_columns || chunk.len() < self.pairing.n_queries {
             self.scores(direction, chunk, buffers)?;
         }
@@ -263,7 +264,7 @@ impl<B: Backend> Pass<'_, B> {
         })
     }
 
-    /// The same up to a factor a row, which the rows have then.
+    /// Computes that gradient up to a factor a row, by which the rows are then scaled.
     fn exps(&self, direction: &Direction, chunk: &Chunk, buffers: &mut Buffers<B>) -> Result<()> {
         self.rows(direction, chunk, buffers)?;
         self.backend.info_nce_exps(InfoNceExps {
@@ -282,7 +283,7 @@ impl<B: Backend> Pass<'_, B> {
         self.backend.gather_cast(self.embeddings, places, Some(&buffers.scale), &mut buffers.rows)
     }
 
-    /// A row's share in the total.
+    /// A row's weight in the total.
     fn row_weight(&self) -> f32 {
         let half = if self.config.symmetric { 0.5 } else { 1.0 };
         self.weight * half / self.pairing.n_queries as f32
@@ -297,7 +298,7 @@ impl<B: Backend> Pass<'_, B> {
         d_embeddings: &mut Tensor<B, f32>,
     ) -> Result<()> {
         let (backend, seqs) = (self.backend, self.seqs(direction, chunk));
-        // Rows that are candidates, too, have a gradient as such.
+        // Rows that are candidates, too, already have a gradient as such.
         let accumulate = self.config.has_both_sides();
         if accumulate {
             backend.copy_rows(&buffers.d_candidates, seqs.start, &mut buffers.d_rows)?;

@@ -1,36 +1,37 @@
-//! What a step's results say.
+//! The report of a step's loss.
 
 use super::LossConfig;
 use crate::backend::ROW_STATS;
 
-/// What a step's loss was. Sums of f32 values in f64.
+/// The loss of a step and related figures: sums of f32 values in f64.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossReport {
-    /// Mean over the queries (and over both directions, if symmetric); of several numbers of dimensions the weighted sum.
+    /// Mean over the queries (and over both directions, if symmetric); with several numbers of dimensions the weighted
+    /// sum.
     pub loss: f64,
-    /// Mean cosine of the queries with their positives, in the most dimensions.
+    /// Mean cosine of the queries with their positives, in the largest number of dimensions.
     pub positive_cosine: f64,
     /// Mean cosine of the queries with all other candidates that are not left out.
     pub negative_cosine: f64,
     /// Pairs of a query and a candidate that were left out as false negatives.
     pub n_false_negatives: usize,
     /// Derivative of the loss by the inverse temperature.
-    pub by_inv_temperature: f64,
+    pub d_inv_temperature: f64,
 }
 
 impl LossConfig {
-    /// How many results a batch of `n_queries` queries has, in one number of dimensions.
+    /// Number of results of a batch of `n_queries` queries, for one number of dimensions.
     pub(super) fn n_results(&self, n_queries: usize) -> usize {
         let of_columns = match (self.symmetric, self.has_both_sides()) {
             (false, _) => 0,
-            // A loss a column.
+            // One loss per column.
             (true, false) => n_queries,
             (true, true) => ROW_STATS * n_queries,
         };
         ROW_STATS * n_queries + of_columns
     }
 
-    /// Candidates that a query has besides its positive when none is left out.
+    /// Number of candidates that a query has besides its positive if none is left out.
     fn n_candidates(&self, n_queries: usize, n_seqs: usize) -> usize {
         let of_positives = if self.in_batch_negatives { n_queries - 1 } else { 0 };
         let of_queries = if self.query_negatives { n_queries - 1 } else { 0 };
@@ -45,7 +46,7 @@ pub(super) struct RowSums {
     positive_cosine: f64,
     other_cosines: f64,
     n_others: f64,
-    by_inv_temperature: f64,
+    d_inv_temperature: f64,
 }
 
 impl RowSums {
@@ -54,19 +55,19 @@ impl RowSums {
         for row in stats.chunks_exact(ROW_STATS) {
             sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
-        let [loss, positive_cosine, other_cosines, n_others, by_inv_temperature] = sums;
-        RowSums { loss, positive_cosine, other_cosines, n_others, by_inv_temperature }
+        let [loss, positive_cosine, other_cosines, n_others, d_inv_temperature] = sums;
+        RowSums { loss, positive_cosine, other_cosines, n_others, d_inv_temperature }
     }
 
     /// The report of one number of dimensions.
     pub fn of_pass(config: &LossConfig, n_queries: usize, n_seqs: usize, results: &[f32]) -> LossReport {
         let (forth, back) = results.split_at(ROW_STATS * n_queries);
         let forth = RowSums::new(forth);
-        let (mut loss, mut by_inv_temperature) = (forth.loss, forth.by_inv_temperature);
+        let (mut loss, mut d_inv_temperature) = (forth.loss, forth.d_inv_temperature);
         if config.has_both_sides() {
             let back = RowSums::new(back);
             loss += back.loss;
-            by_inv_temperature += back.by_inv_temperature;
+            d_inv_temperature += back.d_inv_temperature;
         } else {
             loss += back.iter().map(|&loss| f64::from(loss)).sum::<f64>();
         }
@@ -78,7 +79,7 @@ impl RowSums {
             positive_cosine: forth.positive_cosine / n,
             negative_cosine: if forth.n_others > 0.0 { forth.other_cosines / forth.n_others } else { 0.0 },
             n_false_negatives: n_candidates.saturating_sub(forth.n_others as usize),
-            by_inv_temperature: by_inv_temperature / of_terms,
+            d_inv_temperature: d_inv_temperature / of_terms,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is mined: the rows of the data, and the passages of all rows as their candidates.
+//! Data to mine: its rows, and all their passages as candidates.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::catalog::{LangId, Role};
 use crate::data::formats::{Group, Text};
-use crate::data::same::SameAnswer;
+use crate::data::same_answer::SameAnswer;
 use crate::{Error, Result};
 
 /// A candidate: a text that the data has as a positive or negative.
@@ -15,21 +15,21 @@ use crate::{Error, Result};
 pub struct Passage {
     /// Index into [`Corpus::languages`].
     pub lang: LangId,
-    /// What it answers, the [label](SameAnswer::labels) of its groups; `None` for a text that the data has only as a
-    /// negative.
+    /// Label of the question that it answers, the [label](SameAnswer::labels) of its groups; `None` for a text that
+    /// occurs only as a negative.
     pub label: Option<u64>,
 }
 
 /// A row of the data. Passages are indices into [`Corpus::passages`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    /// Indices into [`Corpus::queries`]: the versions of one question.
+pub struct CorpusRow {
+    /// The versions of one question: indices into [`Corpus::queries`].
     pub queries: Range<usize>,
-    /// What answers it.
+    /// Label of its answer.
     pub label: u64,
     /// Its positives in the order of the row.
     pub positives: Vec<u32>,
-    /// The negatives that it has already, ascending.
+    /// The negatives that the row has already, ascending.
     pub negatives: Vec<u32>,
 }
 
@@ -43,22 +43,22 @@ pub struct Corpus {
     pub languages: Vec<String>,
     /// Candidates.
     pub passages: Vec<Passage>,
-    /// Their texts.
+    /// Texts of the passages.
     pub texts: Vec<String>,
-    /// In the order of the data.
-    pub rows: Vec<Row>,
-    /// Queries of all rows.
+    /// Rows, in the order of the data.
+    pub rows: Vec<CorpusRow>,
+    /// Texts of the queries of all rows.
     pub queries: Vec<String>,
-    /// Groups of rows with the most of them that have the same answer.
+    /// Largest number of groups that have the same answer.
     pub largest_label: u64,
-    /// Groups of rows.
+    /// Number of groups of rows.
     pub n_groups: u64,
-    /// Passages by label: those of one label follow each other, ascending.
+    /// Passages sorted by label, then by number.
     by_label: Vec<u32>,
 }
 
 impl Corpus {
-    /// Reads all rows; each is a group, or the part of one that a row of the data holds.
+    /// Reads all rows; each is a group, or the part of a group that a row of the data holds.
     ///
     /// # Errors
     /// Those of the rows.
@@ -91,18 +91,18 @@ impl Corpus {
     }
 }
 
-/// What has been read so far: languages and passages are numbered by their first occurrence, labels not yet known.
+/// Data read so far: languages and passages are numbered by their first occurrence, labels are not yet known.
 #[derive(Default)]
 struct Reading {
     languages: Vec<String>,
     passages: HashMap<(LangId, u64), u32>,
     /// Language, text hash and text of each passage.
     candidates: Vec<(LangId, u64, String)>,
-    /// Group of each row, where its label will be.
-    rows: Vec<Row>,
+    /// Rows, with the number of their group in the place of the label.
+    rows: Vec<CorpusRow>,
     queries: Vec<String>,
     groups: HashMap<String, u64>,
-    /// What tells which groups have the same answer.
+    /// Group, role and hash of each text, from which [`SameAnswer`] finds the labels.
     roles: Vec<(u64, Role, u64)>,
 }
 
@@ -122,7 +122,7 @@ impl Reading {
         });
         let positives = positives.collect::<Result<_>>()?;
         let negatives = row.negatives.into_iter().map(|text| Ok(self.passage(text)?.0)).collect::<Result<_>>()?;
-        self.rows.push(Row { queries: first_query..self.queries.len(), label: group, positives, negatives });
+        self.rows.push(CorpusRow { queries: first_query..self.queries.len(), label: group, positives, negatives });
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Reading {
         let mut lang_ids = vec![0; languages.len()];
         languages.iter().zip(0..).for_each(|((_, old), new)| lang_ids[*old] = new);
 
-        // Stable: within a language the order stays.
+        // A stable sort: it keeps the order within a language.
         let mut order: Vec<u32> = (0..self.candidates.len() as u32).collect();
         order.sort_by_key(|&old| lang_ids[usize::from(self.candidates[old as usize].0)]);
         let mut numbers = vec![0; order.len()];

@@ -1,4 +1,4 @@
-//! The data, read twice: to learn what there is to mine, and to write it again with its negatives.
+//! The data, which is read twice: to collect what there is to mine, and to write it again with its negatives.
 
 use super::{Corpus, Mined, Rules};
 use crate::data::formats::{DataFormat, DataSource, Group, Resolved, Text, add_negatives, parallel_row};
@@ -14,7 +14,7 @@ impl Input {
     /// Finds the data, and reads it if it is SQuAD.
     ///
     /// # Errors
-    /// As [`DataSource::resolve`] and [`DataSource::read_groups`].
+    /// Those of [`DataSource::resolve`] and [`DataSource::read_groups`].
     pub fn open(source: &DataSource) -> Result<Self> {
         let data = source.resolve()?;
         let squad = if data.format() == DataFormat::Squad { Some(source.read_groups()?) } else { None };
@@ -36,16 +36,16 @@ impl Input {
         }
         Corpus::read(self.data.rows()?.map(|row| {
             let row = row?;
-            // Found out now, not after an hour.
+            // Checked now, not after an hour of work.
             self.written(row.line().unwrap_or_default(), &[], false).map_err(|message| row.error(message))?;
             row.parse()
         }))
     }
 
-    /// Hands every row with its negatives to `write`, as one line of JSON; `corpus` is this input's.
+    /// Hands every row with its negatives to `write`, as one line of JSON; `corpus` must be this input's.
     ///
     /// # Errors
-    /// Those of `write`, and when something cannot be read or the data has changed since it was read.
+    /// Those of `write`, and if something cannot be read or the data has changed since it was read.
     pub fn write(
         &self,
         corpus: &Corpus,

@@ -1,21 +1,21 @@
 //! Mining hard negatives: for every row of the data, passages of other rows that a model takes for the answer.
 //!
-//! **Candidates** are all passages of the data, positives and negatives. What a row's question is answered by is never
-//! one of them: its own positives, their versions in every language, every passage with an equal text, and those of all
-//! groups that share a text with its group ([`SameAnswer`](crate::data::same::SameAnswer)).
+//! **Candidates** are all passages of the data, positives and negatives, without those that answer the row's question:
+//! its own positives, their versions in every language, every passage with an equal text, and those of all groups that
+//! share a text with its group ([`SameAnswer`](crate::data::same_answer::SameAnswer)).
 //!
-//! **Scores.** A passage's score is its cosine with the query. Where a row holds several versions of its question, it is
-//! the mean of their cosines, for in training any of them may meet any passage. A candidate is held against the row's
-//! positive in the candidate's own language, for a model that prefers one language must not hide the negatives in it;
-//! where the row has none in it, against all of its positives; of several, against the one of the lowest score.
+//! **Scores.** A passage's score is its cosine with the query. If a row holds several versions of its question, it is
+//! the mean of their cosines, for in training any of them may meet any passage. A candidate is compared with the row's
+//! positive in the candidate's own language, so that a model's preference for a language does not hide the negatives in
+//! it; if the row has none in it, with all of its positives; of several positives, with the one of the lowest score.
 //!
-//! **Ranks** are counted among candidates, those that hold the answer left out: with [`Languages::Same`] among the
-//! passages of one language, for each language that the row has a positive in; otherwise among those of all
-//! languages that are asked for. Of equal scores the passage that comes first in the data, language by language, ranks
-//! higher. Ranks come first, margins after: a passage that a margin excludes keeps its rank.
+//! **Ranks** are counted among candidates, without those that hold the answer: with [`Languages::Same`] among the
+//! passages of one language, for each language that the row has a positive in; otherwise among those of all languages
+//! that are asked for. Of equal scores the passage that comes first in the data, language by language, ranks higher.
+//! Ranks come first, margins after: a passage that a margin excludes keeps its rank.
 //!
 //! All passages are embedded once and stay on the device in the working type; rows are scored in blocks, and of a block
-//! only the ranks up to `range_max` are kept. What is mined depends neither on the number of threads nor on the blocks.
+//! only the ranks up to `range_max` are kept. The result depends neither on the number of threads nor on the blocks.
 
 mod corpus;
 mod input;
@@ -23,7 +23,7 @@ mod report;
 mod rules;
 mod select;
 
-pub use corpus::{Corpus, Passage, Row};
+pub use corpus::{Corpus, CorpusRow, Passage};
 pub use input::Input;
 pub use report::MineReport;
 pub use rules::{Languages, Rules, Sampling};
@@ -38,24 +38,25 @@ use crate::eval::search::{Pool, require_finite};
 use crate::retriever::{Embeddings, Retriever};
 use crate::{Error, Result, trace};
 
-/// What was found.
+/// Result of mining.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mined {
-    /// Passages by row, in the order of languages, the best of each first.
+    /// Mined passages by row, in the order of languages, the best of each first.
     pub negatives: Vec<Vec<u32>>,
-    /// What there is to say about them.
+    /// Statistics.
     pub report: MineReport,
 }
 
-/// Passages that are ranked together, and the rows that are searched for among them.
+/// Passages that are ranked together, and the rows that search among them.
 struct Search {
     passages: Range<usize>,
     rows: Vec<usize>,
-    /// By language.
+    /// For each language, whether its passages are searched.
     allowed: Vec<bool>,
 }
 
-/// Finds the negatives of all rows with a model. `progress` is called with texts and rows done, and with all there are.
+/// Finds the negatives of all rows with a model. `progress` is called with the number of texts and rows done, and their
+/// total.
 ///
 /// # Errors
 /// Rules that nothing can satisfy, or that nothing satisfies; data without rows; a text that cannot be encoded;
@@ -89,10 +90,10 @@ pub fn mine<B: Backend>(
     mining.finish()
 }
 
-/// As [`mine()`], with embeddings of [`Corpus::queries`] and [`Corpus::texts`] that are there already.
+/// [`mine()`] with given embeddings of [`Corpus::queries`] and [`Corpus::texts`].
 ///
 /// # Errors
-/// As [`mine()`].
+/// Those of [`mine()`].
 pub fn mine_embedded<B: Backend>(
     backend: &B,
     corpus: &Corpus,
@@ -115,7 +116,7 @@ pub fn mine_embedded<B: Backend>(
     mining.finish()
 }
 
-/// Appends embeddings of passages in the working type. `first` is the passage that `out` begins with.
+/// Appends embeddings of passages in the working type. `first` is the first passage of `out`.
 fn working_values<E: Element>(corpus: &Corpus, first: usize, window: &Embeddings, out: &mut Vec<E>) -> Result<()> {
     let first = first + out.len() / window.dim();
     require_finite("passage", window, first, |passage| &corpus.texts[passage])?;
@@ -123,7 +124,7 @@ fn working_values<E: Element>(corpus: &Corpus, first: usize, window: &Embeddings
     Ok(())
 }
 
-/// What is ranked together, and for which rows.
+/// The searches: passages that are ranked together, and their rows.
 fn searches(corpus: &Corpus, rules: &Rules) -> Result<Vec<Search>> {
     rules.check()?;
     if corpus.rows.is_empty() {
@@ -172,12 +173,12 @@ fn row_means(corpus: &Corpus, queries: &Embeddings) -> Result<Embeddings> {
     Ok(Embeddings::new(dim, means))
 }
 
-/// Mining under way.
+/// State of mining.
 struct Mining<'a, B: Backend> {
     backend: &'a B,
     corpus: &'a Corpus,
     rules: &'a Rules,
-    /// A mean a row.
+    /// Mean query embedding of each row.
     queries: &'a Embeddings,
     mined: Mined,
 }
@@ -188,7 +189,7 @@ impl<'a, B: Backend> Mining<'a, B> {
         Mining { backend, corpus, rules, queries, mined }
     }
 
-    /// Searches for the rows of `search` among its passages, whose embeddings `values` are.
+    /// Searches for the rows of `search` among its passages; `values` are the passages' embeddings.
     fn search(&mut self, search: &Search, values: Vec<B::E>, progress: &mut dyn FnMut(usize)) -> Result<()> {
         let _range = trace::phase("search");
         let (dim, n_passages) = (self.queries.dim(), search.passages.len());

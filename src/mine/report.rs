@@ -1,4 +1,4 @@
-//! What mining found, in numbers: the summary that `hbt mine` prints.
+//! Statistics of mining: the summary that `hbt mine` prints.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use super::select::{Excluded, Selected};
 /// A summary. `Display` prints it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MineReport {
-    /// Rows of the data.
+    /// Number of rows in the data.
     pub n_rows: u64,
-    /// Candidates.
+    /// Number of candidates.
     pub n_passages: u64,
-    /// Languages of the candidates.
+    /// Number of languages of the candidates.
     pub n_languages: u64,
-    /// Groups of the data.
+    /// Number of groups in the data.
     pub n_groups: u64,
-    /// Most groups that have the same answer.
+    /// Largest number of groups that have the same answer.
     pub largest_label: u64,
-    /// Negatives that a row was to get for each time that it was searched for.
+    /// Negatives asked for in each search.
     pub num_negatives: usize,
-    /// Negatives found.
+    /// Number of negatives found.
     pub n_negatives: u64,
-    /// Times that a row was searched for: once, or once a language.
+    /// Number of searches: one a row, or one a row and language.
     pub n_searches: u64,
-    /// Searches that found fewer negatives than asked for.
+    /// Number of searches that found fewer negatives than asked for.
     pub n_short_searches: u64,
-    /// Why passages were not mined.
+    /// Number of passages that each rule excluded.
     pub excluded: Excluded,
     positives: f64,
     negatives: f64,
@@ -35,7 +35,7 @@ pub struct MineReport {
 }
 
 impl MineReport {
-    /// Before the first search.
+    /// The report before the first search.
     pub(super) fn new(corpus: &Corpus, rules: &Rules) -> Self {
         MineReport {
             n_rows: corpus.rows.len() as u64,
@@ -72,37 +72,37 @@ impl MineReport {
         sum.min_score += new.min_score;
     }
 
-    /// Rows that got fewer negatives than asked for, in one language at least.
+    /// Number of rows that got fewer negatives than asked for, in at least one language.
     pub fn n_short_rows(&self) -> u64 {
         self.is_short.iter().filter(|&&is_short| is_short).count() as u64
     }
 
-    /// Mean over the negatives of their scores.
+    /// Mean score of the negatives.
     pub fn mean_negative(&self) -> f64 {
         self.negatives / self.n_negatives as f64
     }
 
-    /// Mean over the negatives of the positive's score that each was compared with.
+    /// Mean score of the positives that the negatives were compared with.
     pub fn mean_positive(&self) -> f64 {
         self.positives / self.n_negatives as f64
     }
 
-    /// How many passages each rule has excluded, those that excluded none left out.
+    /// Number of passages that each rule excluded, without rules that excluded none.
     pub fn excluded_in_words(&self) -> String {
         let words: Vec<String> =
             self.by_rule().iter().filter(|rule| rule.n > 0).map(|rule| format!("{} {}", rule.n, rule.what)).collect();
         if words.is_empty() { "no rank lies in the window".to_owned() } else { words.join(", ") }
     }
 
-    /// What to change so that the rule that excluded most excludes less.
+    /// The change of options that relaxes the rule that excluded most.
     pub fn remedy(&self) -> &'static str {
-        // Passages that hold the answer have no rank; no rule keeps others out.
+        // Passages that hold the answer have no rank; they are excluded by no option.
         let [answers, rules @ ..] = self.by_rule();
-        // Of equal ones the first.
+        // The first of equal ones.
         rules.into_iter().filter(|rule| rule.n > 0).rev().max_by_key(|rule| rule.n).unwrap_or(answers).remedy
     }
 
-    /// In the order in which the rules are asked.
+    /// Rules, in the order in which they are applied.
     fn by_rule(&self) -> [Rule; 7] {
         let Excluded { answers, above, known, relative_margin, absolute_margin, max_score, min_score } = self.excluded;
         [
@@ -122,13 +122,13 @@ impl MineReport {
     }
 }
 
-/// What a rule did.
+/// A rule and its effect.
 struct Rule {
-    /// Passages that it has excluded.
+    /// Number of passages that it excluded.
     n: u64,
-    /// What is said of them.
+    /// Description of these passages.
     what: &'static str,
-    /// How to have fewer of them.
+    /// How to exclude fewer of them.
     remedy: &'static str,
 }
 

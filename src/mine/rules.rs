@@ -1,21 +1,22 @@
-//! Which passages are mined.
+//! Rules for the passages that are mined.
 
 use std::str::FromStr;
 
 use crate::data::formats::check_lang;
 use crate::{Error, Result};
 
-/// Which of the passages that do not hold the answer become negatives. The [module](super) says how they work together.
+/// Rules by which passages that do not hold the answer become negatives. The [module](super) says how they work
+/// together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     /// Negatives to find for a row: in each language of its positives with [`Languages::Same`], else in all.
     pub num_negatives: usize,
-    /// The best rank that may be mined; rank 1 is the best passage that does not hold the answer.
+    /// Best rank that may be mined; rank 1 is the best passage that does not hold the answer.
     pub range_min: usize,
     /// The worst rank that may be mined.
     pub range_max: usize,
     /// A negative's score is at most `positive - relative_margin |positive|`, which is `positive (1 - relative_margin)`
-    /// for positive scores (TopK-PercPos of NV-Retriever, arXiv 2407.15831). `None` asks for nothing.
+    /// for positive scores (TopK-PercPos of NV-Retriever, arXiv 2407.15831). `None` means no such limit.
     pub relative_margin: Option<f32>,
     /// A negative's score is at most `positive - absolute_margin`.
     pub absolute_margin: Option<f32>,
@@ -23,13 +24,13 @@ pub struct Rules {
     pub max_score: Option<f32>,
     /// A negative's score is at least this.
     pub min_score: Option<f32>,
-    /// Where negatives are looked for.
+    /// Languages in which negatives are searched.
     pub languages: Languages,
-    /// Which of those that qualify are taken.
+    /// Choice among the passages that qualify.
     pub sampling_strategy: Sampling,
-    /// What [`Sampling::Random`] draws depends on.
+    /// Seed of [`Sampling::Random`].
     pub seed: u64,
-    /// Take the mined negatives for those that a row has, instead of adding to them.
+    /// Whether mined negatives replace those that a row has; otherwise they are added.
     pub replace: bool,
 }
 
@@ -52,10 +53,10 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Fails on rules that nothing can satisfy, and names the option.
+    /// Checks that the rules can be satisfied.
     ///
     /// # Errors
-    /// See there.
+    /// If nothing can satisfy them; the message names the option.
     pub fn check(&self) -> Result<()> {
         let Rules { range_min, range_max, .. } = *self;
         if range_min == 0 {
@@ -85,14 +86,14 @@ impl Rules {
     }
 }
 
-/// Where a row's negatives are looked for.
+/// Languages in which a row's negatives are searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Languages {
-    /// In each language that the row has a positive in, every one ranked by itself.
+    /// Each language that the row has a positive in, ranked separately.
     Same,
-    /// In all languages, ranked together.
+    /// All languages, ranked together.
     All,
-    /// In these languages, ranked together.
+    /// These languages, ranked together.
     Only(Vec<String>),
 }
 
@@ -113,11 +114,11 @@ impl FromStr for Languages {
 }
 
 crate::choices::choices! {
-    /// Which of the passages that qualify are taken.
+    /// Choice among the passages that qualify.
     Sampling {
-        /// Those with the highest scores.
+        /// The passages with the highest scores.
         Top = "top",
-        /// Any, drawn by the seed.
+        /// Random passages, drawn by the seed.
         Random = "random",
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::corpus::{Corpus, Row};
+use super::corpus::{Corpus, CorpusRow};
 use super::rules::{Rules, Sampling};
 use crate::random::hash;
 
@@ -65,7 +65,14 @@ pub struct Selected {
 
 /// The negatives of `row` among the passages from `first` on that `scores` belong to; `allowed` tells by language which
 /// may be mined. At least one of the row's positives is among the passages.
-pub fn select(scores: &[f32], first: usize, row: &Row, corpus: &Corpus, rules: &Rules, allowed: &[bool]) -> Selected {
+pub fn select(
+    scores: &[f32],
+    first: usize,
+    row: &CorpusRow,
+    corpus: &Corpus,
+    rules: &Rules,
+    allowed: &[bool],
+) -> Selected {
     let is_allowed = |passage: usize| allowed[usize::from(corpus.passages[passage].lang)];
     let best = best(scores, first, rules.range_max, |passage| {
         is_allowed(passage) && corpus.passages[passage].label != Some(row.label)
@@ -118,7 +125,7 @@ impl Rules {
         &self,
         candidate: Ranked,
         positive: f32,
-        row: &Row,
+        row: &CorpusRow,
         excluded: &'a mut Excluded,
     ) -> Option<&'a mut u64> {
         let score = candidate.score;

@@ -8,7 +8,7 @@ use crate::data::batch::{Batch, NegativeRules};
 use crate::data::bounds::{BatchBounds, GroupSizes};
 use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
-use crate::data::sampler::{BatchMode, Mixture, Part, SamplerConfig};
+use crate::data::sampler::{BatchMode, Mixture, SamplerConfig, WeightedDataset};
 use crate::data::shard::TokenCache;
 use crate::model::Sequences;
 use crate::train::{RunLength, StepBounds, TrainSettings};
@@ -59,7 +59,7 @@ impl Batches {
         let n_groups: u64 = data.caches().map(TokenCache::n_groups).sum();
         let source = Source {
             texts: data,
-            parts: data.parts(),
+            datasets: data.weighted(),
             rules: settings.negative_rules(data)?,
             sizes: GroupSizes::new(data.caches(), settings.negatives.per_query),
         };
@@ -80,7 +80,7 @@ impl Batches {
         };
         let source = Source {
             texts: sample,
-            parts: sample.parts(),
+            datasets: sample.weighted(),
             // A teacher changes no number of texts.
             rules: NegativeRules { per_query: settings.negatives.per_query, teacher_margin: None },
             sizes: sample.sizes(settings.negatives.per_query),
@@ -130,7 +130,7 @@ impl Batches {
 /// What batches are drawn from.
 struct Source<'a> {
     texts: &'a dyn TextSource,
-    parts: Vec<Part<'a>>,
+    datasets: Vec<WeightedDataset<'a>>,
     rules: NegativeRules,
     sizes: GroupSizes,
 }
@@ -144,7 +144,7 @@ impl Source<'_> {
     fn look_at(self, settings: &TrainSettings, vocab_size: usize, basis: String) -> Result<Batches> {
         let SamplerConfig { batch_size, seed, .. } = settings.sampler;
         let with = |batch_size| {
-            Mixture::new(&self.parts, &SamplerConfig { batch_size, ..settings.sampler.clone() }, &settings.mixture)
+            Mixture::new(&self.datasets, &SamplerConfig { batch_size, ..settings.sampler.clone() }, &settings.mixture)
         };
         let whole = with(batch_size)?;
         let total_steps = settings.total_steps(whole.steps_per_pass());
@@ -239,8 +239,8 @@ impl Seen {
 
 /// The run's settings, or those whose batches the part of the data that was read can serve, and then why.
 fn served(settings: &TrainSettings, sample: &Sample) -> Result<(TrainSettings, Option<Error>)> {
-    let parts = sample.parts();
-    let refusal = match settings.mixture_of(&parts) {
+    let datasets = sample.weighted();
+    let refusal = match settings.mixture_of(&datasets) {
         Ok(_) => return Ok((settings.clone(), None)),
         Err(refusal) if sample.is_all() => return Err(refusal),
         Err(refusal) => refusal,
@@ -250,7 +250,7 @@ fn served(settings: &TrainSettings, sample: &Sample) -> Result<(TrainSettings, O
         let sampler = SamplerConfig { mode, ..settings.sampler.clone() };
         TrainSettings { sampler, ..settings.clone() }
     });
-    match (other.into_iter().find(|other| other.mixture_of(&parts).is_ok()), refusal) {
+    match (other.into_iter().find(|other| other.mixture_of(&datasets).is_ok()), refusal) {
         (Some(other), refusal) => Ok((other, Some(refusal))),
         (None, Error::Config { key, message }) => {
             Err(Error::config(key, format!("{message} (estimated from a part of the data; hbt prepare counts all)")))

@@ -69,20 +69,20 @@ pub fn set_active(on: bool) {
 
 /// What a range stands for; a category in the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum RangeKind {
     Step,
     Phase,
     Layer,
     Op,
 }
 
-impl Kind {
+impl RangeKind {
     fn name(self) -> &'static str {
         match self {
-            Kind::Step => "step",
-            Kind::Phase => "phase",
-            Kind::Layer => "layer",
-            Kind::Op => "op",
+            RangeKind::Step => "step",
+            RangeKind::Phase => "phase",
+            RangeKind::Layer => "layer",
+            RangeKind::Op => "op",
         }
     }
 }
@@ -90,7 +90,7 @@ impl Kind {
 /// All that is said of a range. Displayed, it is the range's name.
 #[derive(Clone, Copy, Debug)]
 struct Label {
-    kind: Kind,
+    kind: RangeKind,
     name: &'static str,
     /// Part of the name, where one name stands for several things.
     number: Option<u64>,
@@ -107,31 +107,31 @@ impl fmt::Display for Label {
 /// `step 12`: a whole step, the first being 1, on a batch of `n_tokens` tokens.
 #[inline]
 pub fn step(number: u64, n_tokens: usize) -> Range {
-    Range::open(Label { kind: Kind::Step, name: "step", number: Some(number), n_tokens: Some(n_tokens) })
+    Range::open(Label { kind: RangeKind::Step, name: "step", number: Some(number), n_tokens: Some(n_tokens) })
 }
 
 /// A part of a step, or of the work between steps.
 #[inline]
 pub fn phase(name: &'static str) -> Range {
-    Range::open(Label { kind: Kind::Phase, name, number: None, n_tokens: None })
+    Range::open(Label { kind: RangeKind::Phase, name, number: None, n_tokens: None })
 }
 
 /// A part of a step, on `n_tokens` tokens.
 #[inline]
 pub fn phase_on(name: &'static str, n_tokens: usize) -> Range {
-    Range::open(Label { kind: Kind::Phase, name, number: None, n_tokens: Some(n_tokens) })
+    Range::open(Label { kind: RangeKind::Phase, name, number: None, n_tokens: Some(n_tokens) })
 }
 
 /// `layer 3`: one of the encoder's layers, the first being 0.
 #[inline]
 pub fn layer(index: usize) -> Range {
-    Range::open(Label { kind: Kind::Layer, name: "layer", number: Some(index as u64), n_tokens: None })
+    Range::open(Label { kind: RangeKind::Layer, name: "layer", number: Some(index as u64), n_tokens: None })
 }
 
 /// An operation of the backend.
 #[inline]
 pub fn op(name: &'static str) -> Range {
-    Range::open(Label { kind: Kind::Op, name, number: None, n_tokens: None })
+    Range::open(Label { kind: RangeKind::Op, name, number: None, n_tokens: None })
 }
 
 /// An open range. Ends when it is dropped, on the thread that began it.

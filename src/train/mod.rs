@@ -195,7 +195,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     fn new(retriever: &'a mut Retriever<B>, setup: Setup<'a>) -> Result<Self> {
         let settings = &setup.settings;
         let best_metric = setup.eval_set.as_ref().map(|set| set.deciding(settings.best_metric)).transpose()?;
-        let sampler = settings.mixture_of(&setup.data.parts())?;
+        let sampler = settings.mixture_of(&setup.data.weighted())?;
         sampler.notes().iter().for_each(|note| say(note));
         let state = first_state(&setup, settings.total_steps(sampler.steps_per_pass()))?;
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);

@@ -73,7 +73,7 @@ impl<B: Backend> Trainer<'_, B> {
         let rate = self.setup.settings.temperature_learning_rate;
         if let (Some(bits), Some(rate)) = (&mut self.state.temperature, rate) {
             let mut learned = LearnedTemperature::from_bits(*bits);
-            learned.step(report.by_inv_temperature, rate);
+            learned.step(report.d_inv_temperature, rate);
             *bits = learned.to_bits();
             self.stepper.loss.config.temperature = learned.temperature() as f32;
         }

@@ -3,7 +3,7 @@
 use super::{Negatives, OptimizerConfig, require_negatives};
 use crate::Result;
 use crate::data::batch::NegativeRules;
-use crate::data::sampler::{Mixture, MixtureConfig, Part, SamplerConfig};
+use crate::data::sampler::{Mixture, MixtureConfig, SamplerConfig, WeightedDataset};
 use crate::eval::FigureKey;
 use crate::loss::LossConfig;
 use crate::model::StepDropout;
@@ -83,7 +83,7 @@ impl TrainSettings {
     ///
     /// # Errors
     /// Data that cannot serve them.
-    pub fn mixture_of(&self, datasets: &[Part]) -> Result<Mixture> {
+    pub fn mixture_of(&self, datasets: &[WeightedDataset]) -> Result<Mixture> {
         Mixture::new(datasets, &self.sampler, &self.mixture)
     }
 

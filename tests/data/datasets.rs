@@ -5,8 +5,8 @@ use hbt::data::catalog::{LangId, Role, TextSource};
 use hbt::data::datasets::Datasets;
 use hbt::data::formats::DataSource;
 use hbt::data::sampler::{
-    BatchKind, BatchMode, DatasetBatches, DatasetSampling, LangSampling, Mixture, MixtureConfig, Row, SampledBatch,
-    SamplerConfig,
+    BatchKind, BatchMode, BatchRow, DatasetBatches, DatasetSampling, LangSampling, Mixture, MixtureConfig,
+    SampledBatch, SamplerConfig,
 };
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use tempfile::TempDir;
@@ -87,14 +87,14 @@ fn rows_of_two_datasets_with_an_equal_text_say_the_same() {
     let languages = &datasets.catalog().languages;
     let lang = |code: &str| languages.iter().position(|lang| lang == code).unwrap() as LangId;
     let ids: Vec<&str> = datasets.caches().flat_map(|cache| (0..cache.n_groups()).map(|i| cache.group_id(i))).collect();
-    let row = |id: &str, query: &str, passage: &str| Row {
+    let row = |id: &str, query: &str, passage: &str| BatchRow {
         group: ids.iter().position(|of| *of == id).unwrap() as u64,
         query_lang: lang(query),
         passage_lang: lang(passage),
         pick: 0,
     };
     // Each sequence as its dataset's row, with the word that it is where that is a negative; by label.
-    let joined = |rows: &[Row], names: &[&'static str]| -> Vec<Vec<&str>> {
+    let joined = |rows: &[BatchRow], names: &[&'static str]| -> Vec<Vec<&str>> {
         let sampled = SampledBatch { kind: BatchKind::CrossLingual, dataset: None, rows: rows.to_vec() };
         let batch = Batch::pack(0, &sampled, &datasets, NegativeRules::default()).unwrap();
         assert_eq!(batch.n_seqs(), names.len());
@@ -149,7 +149,7 @@ fn batches_hold_what_their_rows_name() {
     };
     for (batches, of_a) in [(DatasetBatches::Homogeneous, [0, 8]), (DatasetBatches::Mixed, [2, 2])] {
         let mixing = MixtureConfig { sampling: DatasetSampling::Weights, temperature: 1.0, batches };
-        let mixture = Mixture::new(&datasets.parts(), &config, &mixing).unwrap();
+        let mixture = Mixture::new(&datasets.weighted(), &config, &mixing).unwrap();
         let mut n_of_a = 0;
         for step in 0..64 {
             let batch = Batch::pack(step, &mixture.batch(step), &datasets, NegativeRules::default()).unwrap();

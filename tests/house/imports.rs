@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn what_may_be_imported_is_no_violation() {
         for (file, text) in [
-            ("src/cli.rs", "use crate::plan::Target;\nuse crate::bench::{Op, Row};\nuse crate::{Error, bench};"),
+            ("src/cli.rs", "use crate::plan::Target;\nuse crate::bench::{Op, ReportRow};\nuse crate::{Error, bench};"),
             ("src/cli/mine.rs", "use super::ConfigArgs;\nuse crate::cli::Cli;\nuse std::io;"),
             (
                 "src/plan/mod.rs",
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn lines_are_complete_and_hold_nothing_else() {
         let mut rules = Rules::parse(LIB).unwrap();
-        let files = ["src/lib.rs", "src/main.rs", "src/cli.rs", "src/plan/mod.rs", "src/data/same.rs"];
+        let files = ["src/lib.rs", "src/main.rs", "src/cli.rs", "src/plan/mod.rs", "src/data/same_answer.rs"];
         assert_eq!(rules.without_line(&files), ["src/lib.rs: data has no line", "src/lib.rs: there is no plan::words"]);
         rules.violations("src/cli.rs", "use crate::{Error, bench};");
         rules.violations("src/main.rs", "use hbt::cli;");

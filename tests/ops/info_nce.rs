@@ -381,7 +381,7 @@ impl Vectors {
         let losses: Vec<f64> = got.stats.iter().step_by(ROW_STATS).copied().collect();
         let expected = block.rows(&inputs.scores);
         assert_close_on_scale(&format!("{what}, loss"), &losses, &expected, of_logit + tolerance::sum(n), 1.0);
-        let mut by_inv_temperature = 0.0;
+        let mut d_inv_temperature = 0.0;
         for (row, (scores, stats)) in inputs.scores.chunks(n).zip(got.stats.chunks(ROW_STATS)).enumerate() {
             let positive = inputs.first_positive + row;
             let others = || (0..n).filter(|&j| j != positive && !inputs.is_left_out(row, j));
@@ -402,7 +402,7 @@ impl Vectors {
             let exp = |j: usize| (logit(j) - largest).exp();
             let of_others: f64 = others().map(exp).sum();
             let total = of_others + (-largest).exp();
-            by_inv_temperature += others().map(|j| exp(j) * logit(j)).sum::<f64>() / total / inv_t;
+            d_inv_temperature += others().map(|j| exp(j) * logit(j)).sum::<f64>() / total / inv_t;
             let factor = f64::from(inputs.weight) * inv_t / total;
             for j in 0..n {
                 let exact = match j == positive {
@@ -421,7 +421,7 @@ impl Vectors {
         let sum: f64 = got.stats.iter().skip(4).step_by(ROW_STATS).sum();
         let bound = 2.0 * of_logit + tolerance::SOFTMAX + tolerance::sum(n);
         let scale = 2.0 * rows as f64;
-        assert_close_on_scale(&format!("{what}, derivative"), &[sum], &[by_inv_temperature], bound, scale);
+        assert_close_on_scale(&format!("{what}, derivative"), &[sum], &[d_inv_temperature], bound, scale);
     }
 }
 

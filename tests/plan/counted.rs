@@ -174,7 +174,7 @@ fn means(setting: &Setting, config: &Config, chunk_tokens: usize) -> (Batches, [
     let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, true);
     let work = Rehearsal::<f32>::new(Tally::new(1), &settings, model, &bounds).unwrap().work(&batches).unwrap();
     let planned = [batches.mean_tokens, work.iter().map(|(work, times)| work.flops as f64 * times).sum()];
-    let sampler = settings.mixture_of(&setting.data.parts()).unwrap();
+    let sampler = settings.mixture_of(&setting.data.weighted()).unwrap();
     let rules = settings.negative_rules(&setting.data).unwrap();
     let mut all = [0.0; 2];
     for step in 0..batches.total_steps {
@@ -238,7 +238,7 @@ fn huge_batches_are_planned_by_their_parts() {
     assert!(batches.scale > 1.9 && all[0] * batches.total_steps as f64 > 10e6, "{} {}", batches.scale, all[0]);
     assert!(batches.n_looked_at < 3 << 20 && n_kept < 3 << 19, "{} {n_kept}", batches.n_looked_at);
     assert_near(planned, all, 0.01, "huge batches");
-    let sampler = setting.settings(&config).mixture_of(&setting.data.parts()).unwrap();
+    let sampler = setting.settings(&config).mixture_of(&setting.data.weighted()).unwrap();
     let batch = Batch::pack(0, &sampler.batch(0), &setting.data, NegativeRules::default()).unwrap();
     let n_chunks = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens }.chunks(8192).count();
     assert!(batches.n_chunks(8192).abs_diff(n_chunks) <= 3, "{} of {n_chunks}", batches.n_chunks(8192));

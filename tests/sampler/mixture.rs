@@ -2,7 +2,7 @@
 
 use super::passes::check_passes;
 use super::*;
-use hbt::data::sampler::{DatasetBatches, DatasetSampling, Mixture, MixtureConfig, Part};
+use hbt::data::sampler::{DatasetBatches, DatasetSampling, Mixture, MixtureConfig, WeightedDataset};
 
 /// The length of a block of turns: drawn shares are exact over it.
 const BLOCK: u64 = 4096;
@@ -20,7 +20,8 @@ fn mixture(
 ) -> hbt::Result<Mixture> {
     let names: Vec<String> = (0..catalogs.len()).map(|i| format!("d{i}")).collect();
     let parts = names.iter().zip(catalogs).zip(weights);
-    let parts: Vec<Part> = parts.map(|((name, catalog), &weight)| Part { name, catalog, weight }).collect();
+    let parts: Vec<WeightedDataset> =
+        parts.map(|((name, catalog), &weight)| WeightedDataset { name, catalog, weight }).collect();
     Mixture::new(&parts, config, mixing)
 }
 

@@ -8,10 +8,10 @@ use rayon::join;
 
 /// Elements in one task; fixed, so that a sum does not depend on the number of threads.
 const SPAN: usize = 1 << 14;
-/// Elements that are updated and rounded at a time, so that they are still in the nearest cache.
+/// Elements updated and rounded at a time, few enough to be still in the nearest cache.
 const BLOCK: usize = 1024;
 
-/// `sum x^2`, cut into spans in the middle again and again.
+/// `sum x^2`, by recursive halving into spans.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
     if x.len() <= SPAN {
         // Short runs keep f32 accumulation exact to a few ulp; f64 carries the rest.
@@ -25,10 +25,10 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
     left + right
 }
 
-/// Everything one element's update needs but the element.
+/// All inputs of one element's update except the element.
 #[derive(Clone, Copy)]
 pub struct Scalars {
-    /// What is left of the first moment, and of the second.
+    /// Factors by which the first and the second moment decay.
     pub moment_decays: [f32; 2],
     beta1: f32,
     beta2: f32,
@@ -115,7 +115,7 @@ fn update<E: CpuElement>(scalars: &Scalars, parameter: AdamWParameter<Cpu<E>>) {
     let AdamWParameter { weight, master, grad, m, v, .. } = parameter;
     let n_spans = weight.len().div_ceil(SPAN);
     let grad = grad.as_slice();
-    // Spans take the part of rows here.
+    // The spans are this operation's rows.
     let moments = (RowsMut::new(m.as_mut_slice(), SPAN), RowsMut::new(v.as_mut_slice(), SPAN));
     let master = master.map(|master| RowsMut::new(master.as_mut_slice(), SPAN));
     let state = (RowsMut::new(weight.as_mut_slice(), SPAN), (master, moments));

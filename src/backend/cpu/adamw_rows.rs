@@ -8,10 +8,10 @@ use crate::backend::{AdamWCatchUp, AdamWRows};
 
 /// Rows in one task.
 const ROWS: usize = 16;
-/// Elements whose missed updates are carried out at a time: what fits into registers.
+/// Elements whose missed updates are carried out at a time: as many as fit into registers.
 const BLOCK: usize = 64;
 
-/// Row numbers that may be used to cut a table: ascending, and none twice.
+/// Row numbers by which a table may be cut: strictly ascending.
 fn ascending(rows: &[i32]) -> &[i32] {
     assert!(rows.is_sorted_by(|a, b| a < b), "adamw: rows are not in ascending order");
     rows
@@ -55,7 +55,7 @@ pub fn step<E: CpuElement>(args: AdamWRows<Cpu<E>>) {
     );
 }
 
-/// The working copy, and the masters where there are any.
+/// The working copy, and the masters if there are any.
 fn weights<'a, E>(weight: &'a mut [E], master: Option<&'a mut [f32]>, width: usize) -> Weights<'a, E> {
     (RowsMut::new(weight, width), master.map(|master| RowsMut::new(master, width)))
 }
@@ -99,11 +99,11 @@ fn catch_up_rows<E: CpuElement>(
 
 /// Updates without a gradient.
 struct Replay<'a> {
-    /// Of the updates `first..=update`.
+    /// History of the updates `first..=update`.
     history: &'a [[f32; 3]],
     first: i32,
     update: i32,
-    /// The last update that decays; all weights stay as they are in the later ones, but for their momentum.
+    /// The last update with weight decay; later ones change a weight by its momentum alone.
     last_decay: i32,
     decays: &'a [[f32; 2]],
     eps: f32,

@@ -1,4 +1,4 @@
-//! What an element type needs on a CPU.
+//! Operations that an element type needs on a CPU.
 
 use crate::backend::Element;
 
@@ -6,18 +6,18 @@ use crate::backend::Element;
 pub trait CpuElement: Element {
     /// `out (m, n) = start + a b`, summed in f32 and rounded once; `a` is `(m, k)`, `b` is `(k, n)`, `out` is contiguous.
     fn gemm(out: &mut [Self], start: Start<Self>, a: Matrix<Self>, b: Matrix<Self>);
-    /// As [`CpuElement::gemm`], with an f32 result.
+    /// [`CpuElement::gemm`] with an f32 result.
     fn gemm_f32(out: &mut [f32], start: Start<f32>, a: Matrix<Self>, b: Matrix<Self>);
 }
 
-/// What a product is added to.
+/// The value that a product is added to.
 #[derive(Clone, Copy)]
 pub enum Start<'a, T> {
     /// Nothing.
     Zero,
-    /// What the result holds.
+    /// The values that the result holds already.
     Out,
-    /// A vector of the columns' length, in every row.
+    /// A vector, one value per column, for every row.
     Bias(&'a [T]),
 }
 
@@ -26,9 +26,9 @@ pub enum Start<'a, T> {
 pub struct Matrix<'a, T> {
     /// The elements.
     pub data: &'a [T],
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub columns: usize,
     /// Elements from one row to the next.
     pub row_stride: usize,
@@ -47,7 +47,7 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
-    /// True when every element lies within the slice.
+    /// Whether every element lies within the slice.
     pub fn fits(&self) -> bool {
         self.rows == 0
             || self.columns == 0

@@ -118,11 +118,12 @@ pub fn backward<E: CpuElement>(args: EmbeddingBackward<Cpu<E>>) {
     });
 }
 
-/// Rows of a table's gradient that one task takes at least: most have a token or two.
+/// Fewest rows of a table's gradient in one task: most rows have only one or two tokens.
 const ROWS: usize = 16;
-/// Columns of a row that one task takes where the row has many tokens.
+/// Columns in one task of a row with many tokens.
 const STRIP: usize = 64;
-/// Tokens that are many: all tokens have the same type, and every text has the special ones.
+/// From this number on, tokens of one row are many: all tokens have the same type, and every text has the special
+/// tokens.
 const MANY: usize = 256;
 
 pub fn segment_sum<E: CpuElement>(args: SegmentSum<Cpu<E>>) {
@@ -143,7 +144,7 @@ pub fn segment_sum<E: CpuElement>(args: SegmentSum<Cpu<E>>) {
     });
 }
 
-/// Adds the columns from `first` on of those rows of `x`, which is `n` wide, that `tokens` names.
+/// Adds the columns from `first` on of the rows `tokens` of `x`, which is `n` wide.
 fn add_columns<E: CpuElement>(out: &mut [f32], tokens: &[i32], x: &[E], n: usize, first: usize) {
     simd(
         #[inline(always)]

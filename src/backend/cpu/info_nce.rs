@@ -6,13 +6,13 @@ use crate::backend::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Stands for the score of a column that is left out: its exponential is 0, and no product with that is NaN.
+/// Score of a column that is left out: its exponential is 0, and no product with that is NaN.
 const LEFT_OUT: f32 = -1e30;
 
-/// Columns in one task of the other direction.
+/// Columns in one task of the direction from passages to queries.
 const STRIPE: usize = 256;
 
-/// [`Candidates`] in memory.
+/// [`Candidates`] in host memory.
 struct Mask<'a> {
     first_positive: usize,
     row_labels: &'a [i32],
@@ -83,7 +83,7 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
                     #[inline(always)]
                     || {
                         mask.load(r, scores, 0..n, s);
-                        let row = Row { s, positive: mask.first_positive + r, inv_t, scale: weight * inv_t };
+                        let row = ScoreRow { s, positive: mask.first_positive + r, inv_t, scale: weight * inv_t };
                         stats.copy_from_slice(&row.softmax(d));
                         stats[1] += mask.margin;
                         if let Some(columns) = &columns {
@@ -97,16 +97,16 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
 }
 
 /// A row of scores, masked.
-struct Row<'a> {
+struct ScoreRow<'a> {
     s: &'a [f32],
     positive: usize,
     inv_t: f32,
-    /// Of the gradient
+    /// Factor of the gradient.
     scale: f32,
 }
 
-impl Row<'_> {
-    /// What [`ROW_STATS`] tells, and the gradient in `d`.
+impl ScoreRow<'_> {
+    /// The row's [`ROW_STATS`], and its gradient in `d`.
     #[inline(always)]
     fn softmax(&self, d: &mut [f32]) -> [f32; ROW_STATS] {
         let (s, positive) = (self.s, self.s[self.positive]);
@@ -114,19 +114,20 @@ impl Row<'_> {
         d.iter_mut().zip(s).for_each(|(d, &v)| *d = exp((v - largest) * self.inv_t));
         let total = sum_of(d, |v| v);
         let share = self.scale / total;
-        // 1 - softmax of the positive as the sum of the others: no cancellation when it is near 1.
+        // 1 - softmax of the positive is computed as the sum of the others: no cancellation when it is near 1.
         d[self.positive] = 0.0;
         let others = sum_of(d, |v| v);
-        let by_inv_temperature = sum_of_three(d, s, s, |d, s, _| d * (s - positive)) / total;
+        let d_inv_temperature = sum_of_three(d, s, s, |d, s, _| d * (s - positive)) / total;
         d.iter_mut().for_each(|d| *d *= share);
         d[self.positive] = -others * share;
         let sum = sum_of(s, |v| if v > LEFT_OUT { v } else { 0.0 }) - positive;
         let n_others = sum_of(s, |v| if v > LEFT_OUT { 1.0 } else { 0.0 }) - 1.0;
         let loss = total.ln() + (largest - positive) * self.inv_t;
-        [loss, positive, sum, n_others, by_inv_temperature]
+        [loss, positive, sum, n_others, d_inv_temperature]
     }
 
-    /// Adds the columns' gradient to `d`; the derivative by the inverse temperature. `q` is memory of the row's length.
+    /// Adds the columns' gradient to `d`; returns the derivative by the inverse temperature. `q` is memory of the row's
+    /// length.
     #[inline(always)]
     fn add_columns(&self, columns: &Columns, d: &mut [f32], q: &mut [f32]) -> f32 {
         let m = columns.largest.len();
@@ -140,7 +141,7 @@ impl Row<'_> {
     }
 }
 
-/// What [`InfoNceColumns`] leaves.
+/// Result of [`InfoNceColumns`].
 struct Columns<'a> {
     largest: &'a [f32],
     others: &'a [f32],
@@ -203,13 +204,13 @@ struct Stripe<'a> {
 }
 
 impl Stripe<'_> {
-    /// Takes in all rows of `scores`, which are `n` long; `before` are the largest of the rows before, and `s` is memory for
+    /// Adds all rows of `scores`, each `n` long; `before` are the maxima over the rows before, and `s` is memory for
     /// one row of the stripe.
     #[inline(always)]
     fn add(&mut self, mask: &Mask, scores: &[f32], n: usize, before: &[f32], s: &mut [f32]) {
         let columns = self.first..self.first + s.len();
         let rows = || scores.chunks_exact(n).enumerate();
-        // The largest ones first: then there is one exponential a score.
+        // The maxima come first: then one exponential per score is enough.
         for (row, scores) in rows() {
             mask.load(row, scores, columns.clone(), s);
             self.largest
@@ -233,7 +234,7 @@ impl Stripe<'_> {
         }
     }
 
-    /// After the last row.
+    /// Finishes the losses after the last row.
     #[inline(always)]
     fn finish(&mut self, loss: &mut [f32]) {
         let state = self.largest.iter().zip(&mut *self.others).zip(&mut *self.third);

@@ -1,4 +1,4 @@
-//! Which of the processor's instructions the CPU backend uses: the fastest, or those that `HBT_CPU` names.
+//! The vector instructions that the CPU backend uses: the processor's fastest, or those that `HBT_CPU` names.
 
 use crate::{Error, Result};
 use std::env;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 crate::choices::choices! {
     /// A set of vector instructions; each contains those before it.
     Instructions {
-        /// What every processor of the target has.
+        /// Instructions that every processor of the target has.
         Baseline = "baseline",
         /// 256 bits: AVX2 and FMA.
         Avx2 = "avx2",
@@ -18,7 +18,7 @@ crate::choices::choices! {
     }
 }
 
-/// Names the set to use.
+/// Environment variable that names the set to use.
 const VARIABLE: &str = "HBT_CPU";
 
 static CHOSEN: LazyLock<std::result::Result<Instructions, String>> = LazyLock::new(|| {
@@ -43,7 +43,7 @@ fn words() -> String {
 }
 
 impl Instructions {
-    /// All that this processor has.
+    /// The largest set that this processor has.
     #[cfg(target_arch = "x86_64")]
     pub fn of_processor() -> Self {
         let has_bf16 = is_x86_feature_detected!("avx512bf16");
@@ -55,15 +55,15 @@ impl Instructions {
         }
     }
 
-    /// All that this processor has.
+    /// The largest set that this processor has.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn of_processor() -> Self {
         Instructions::Baseline
     }
 
-    /// What this processor is fastest with. That is all it has, but for Intel's bf16: Sapphire Rapids begins one vector of
-    /// bf16 products every other cycle and two of f32 multiply-adds every cycle (measured: 83 and 166 GFLOP/s a core), and leaves
-    /// bf16 to AMX. AMD's processors multiply bf16 twice as fast as f32.
+    /// The fastest set of this processor: the largest, except for Intel's bf16. Sapphire Rapids begins one vector of
+    /// bf16 products every other cycle and two of f32 multiply-adds every cycle (measured: 83 and 166 GFLOP/s a core),
+    /// and leaves bf16 to AMX. AMD's processors multiply bf16 twice as fast as f32.
     pub fn fastest() -> Self {
         match Self::of_processor() {
             Instructions::Avx512Bf16 if is_intel() => Instructions::Avx512,
@@ -71,22 +71,22 @@ impl Instructions {
         }
     }
 
-    /// What this process computes with.
+    /// The set that this process uses.
     ///
     /// # Errors
-    /// When `HBT_CPU` is no such word, or names what this processor does not have.
+    /// If `HBT_CPU` is no such word, or names a set that this processor does not have.
     pub fn check() -> Result<Self> {
         CHOSEN.clone().map_err(Error::other)
     }
 
-    /// As [`Instructions::check`]; the fastest of this processor where that is an error.
+    /// The set of [`Instructions::check`]; the fastest of this processor if that is an error.
     #[inline]
     pub fn chosen() -> Self {
         CHOSEN.as_ref().copied().unwrap_or_else(|_| Self::fastest())
     }
 
-    /// The least with which a run has the same bytes: the baseline has no fused multiply-add, AVX2 and AVX-512 add in the same
-    /// order, and products of bf16 round otherwise where they have instructions of their own.
+    /// The smallest set that gives a run the same bytes: the baseline has no fused multiply-add, AVX2 and AVX-512 add
+    /// in the same order, and bf16 products round differently on instructions of their own.
     pub fn least_alike(self, is_f32: bool) -> Self {
         match self {
             Instructions::Avx512 => Instructions::Avx2,
@@ -102,8 +102,8 @@ impl Instructions {
 fn is_intel() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        // The maker's name in three registers, whose order is not the alphabet's.
-        // SAFETY: every processor of this target has the instruction.
+        // The maker's name stands in three registers, in the order b, d, c. SAFETY: every processor of this target has
+        // the instruction.
         let maker = unsafe { std::arch::x86_64::__cpuid(0) };
         [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
     }

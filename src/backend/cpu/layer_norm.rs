@@ -1,5 +1,5 @@
-//! Residual + dropout + LayerNorm in one pass over memory, forward and backward. What a row passes through more than
-//! once it does in the first-level cache.
+//! Residual + dropout + LayerNorm in one pass over memory, forward and backward. Values of a row that are needed more
+//! than once stay in the first-level cache.
 
 use super::math::{simd, sum_of, sum_of_three};
 use super::rows::{add_sums, block};
@@ -8,7 +8,7 @@ use crate::backend::{Dropout, Element, ResidualLayerNormBackward, ResidualLayerN
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Dropout factors of [`Dropout::BLOCK`] columns of a row: all 1 where there is no dropout.
+/// Dropout factors of [`Dropout::BLOCK`] columns of a row: all 1 without dropout.
 pub struct Factors {
     dropout: Option<Dropout>,
     values: [f32; Dropout::BLOCK],
@@ -30,7 +30,7 @@ impl Factors {
     }
 }
 
-/// Blocks of a row of `n` columns, and their columns.
+/// Numbers and columns of the blocks of a row of `n` columns.
 #[inline(always)]
 pub fn blocks(n: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
     (0..n).step_by(Dropout::BLOCK).map(move |first| first..n.min(first + Dropout::BLOCK)).enumerate()
@@ -87,7 +87,7 @@ pub fn residual_forward<E: CpuElement>(args: ResidualLayerNormForward<Cpu<E>>) {
                             let factors = factors.of(rows[i], block);
                             add_branch(&mut x[at.clone()], &branch_bias[at.clone()], factors, &residual[at]);
                         }
-                        // Backward sees the sum as it was stored, so forward normalizes that too.
+                        // Backward reads the stored (rounded) sum, so forward normalizes that too.
                         let moments = statistics(x, eps);
                         (mean[i], rstd[i]) = moments;
                         normalize(x, moments, weight, bias, &mut out[row]);
@@ -97,17 +97,18 @@ pub fn residual_forward<E: CpuElement>(args: ResidualLayerNormForward<Cpu<E>>) {
         });
 }
 
-/// A LayerNorm on the way back through one row.
+/// Backward of a LayerNorm through one row.
 #[derive(Clone, Copy)]
 pub struct RowBackward {
     mean: f32,
     rstd: f32,
-    /// Means over the row of the gradient at the normalized values, and of that times those values.
+    /// Means over the row of the gradient at the normalized values, and of that gradient times those values.
     along: [f32; 2],
 }
 
 impl RowBackward {
-    /// From `d_out`, the gradient of the result, and `x`, what was normalized; adds the gradients of the parameters.
+    /// From `d_out`, the gradient of the result, and `x`, the input of the LayerNorm; adds the gradients of the
+    /// parameters.
     #[inline(always)]
     pub fn new<E: Element>(
         (mean, rstd): (f32, f32),

@@ -14,11 +14,11 @@ pub fn simd<R>(f: impl FnOnce() -> R) -> R {
     arch().dispatch(f)
 }
 
-/// One AVX-512 register of f32, whatever the processor: the accumulators of a sum, so that all processors group it alike,
-/// and what rows of small matrices are padded to a multiple of.
+/// Lanes of one AVX-512 register of f32, whatever the processor. A sum has this many accumulators, so that all
+/// processors group it alike, and rows of small matrices are padded to a multiple of it.
 pub const LANES: usize = 16;
 
-/// Joins all lanes, two halves at a time.
+/// Reduces all lanes to one, by halves.
 #[inline(always)]
 fn fold(mut acc: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
@@ -88,7 +88,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
-    // As one instruction has it.
+    // The comparison of the processor's maximum instruction.
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut acc = [f32::NEG_INFINITY; LANES];
     for c in chunks {
@@ -139,7 +139,7 @@ pub fn add_widened<E: Element>(a: &mut [f32], b: &[E]) {
 /// x = n ln 2 + r with |r| <= ln 2 / 2, and the Taylor polynomial of degree 7 for e^r.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Adding and taking away 1.5 * 2^23 rounds to an integer without an instruction for it.
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer without an instruction for it.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -152,7 +152,7 @@ pub fn exp(x: f32) -> f32 {
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = p * r + c;
     }
-    // n stands in the lowest bits of `rounded`. A cast would be as exact, but compilers do not vectorise its saturation.
+    // n is in the lowest bits of `rounded`. A cast would be as exact, but compilers do not vectorise its saturation.
     let scale = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.3 { 0.0 } else { p * scale }
 }
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    /// cdf by Simpson's rule from -20: slow, and nothing in common with the polynomial.
+    /// The reference is the cdf by Simpson's rule from -20: slow, but independent of the polynomial.
     #[test]
     fn normal_keeps_its_bound() {
         let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();

@@ -59,12 +59,6 @@ impl<'a, E: CpuElement> Ints<'a, Cpu<E>> {
     }
 }
 
-/// Memory that the system zeroes page by page when it is first written to: most rows of the word table's moments never are.
-#[inline(always)]
-fn zeroed<T: Value>(len: usize) -> Result<Vec<T>> {
-    bytemuck::allocation::try_zeroed_vec(len).map_err(|()| Purpose::refused(len * size_of::<T>(), ""))
-}
-
 impl<E: CpuElement> Device for Cpu<E> {
     type E = E;
     type Buffer<T: Value> = Vec<T>;
@@ -79,7 +73,8 @@ impl<E: CpuElement> Device for Cpu<E> {
     // As `host_block` and `readback`: under its own name in backtraces, by which tests tell the uses of memory apart.
     #[inline(never)]
     fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {
-        zeroed(len)
+        // Zeroed by the system page by page when it is first written to: most rows of the word table's moments never are.
+        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| Purpose::refused(len * size_of::<T>(), ""))
     }
 
     fn upload<T: Value>(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {
@@ -94,7 +89,11 @@ impl<E: CpuElement> Device for Cpu<E> {
 
     #[inline(never)]
     fn host_block(&self, len: usize) -> Result<Vec<i32>> {
-        zeroed(len)
+        // Written otherwise than `alloc`: of two alike the compiler makes one function.
+        let mut block = Vec::new();
+        block.try_reserve_exact(len).map_err(|_| Purpose::refused(len * size_of::<i32>(), ""))?;
+        block.resize(len, 0);
+        Ok(block)
     }
 
     fn feed(&self, from: &Vec<i32>, len: usize, to: &mut Vec<i32>) -> Result<()> {

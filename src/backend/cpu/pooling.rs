@@ -1,4 +1,4 @@
-//! From token vectors to one unit vector a sequence, and back.
+//! Pooling of token vectors to one unit vector a sequence, and its gradient.
 
 use super::math::{add_widened, dot, simd, sum_of, tanh};
 use super::rows::block;
@@ -6,7 +6,7 @@ use super::{Cpu, CpuElement, Tensor};
 use crate::backend::{PoolBackward, PoolForward, Pooling};
 use rayon::prelude::*;
 
-/// Norms below this count as this, as in PyTorch's `normalize`.
+/// Smaller norms count as this, as in PyTorch's `normalize`.
 const SMALLEST_NORM: f32 = 1e-12;
 
 pub fn forward<E: CpuElement>(args: PoolForward<Cpu<E>>) {

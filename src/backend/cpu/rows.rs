@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 /// Fewest rows in one task.
 const BLOCK: usize = 64;
-/// Most blocks whose partial sums are added up: enough to balance over many threads.
+/// Most blocks with partial sums: enough to balance over many threads.
 const MOST_BLOCKS: usize = 64;
-/// Columns of a sum that one task adds up over the blocks.
+/// Columns of a sum that one task adds up over all blocks.
 const STRIP: usize = 512;
 /// Elements in one task of an elementwise pass.
 const SPAN: usize = 1 << 15;
@@ -52,7 +52,7 @@ pub fn gather<E: Element>(x: &[f32], rows: &[i32], scale: Option<&[f32]>, width:
     });
 }
 
-/// `out[rows[i]] = [scale[i]] x[i]` for rows of `width` elements, none of them twice.
+/// `out[rows[i]] = [scale[i]] x[i]` for rows of `width` elements; no row number occurs twice.
 pub fn scatter(x: &[f32], scale: Option<&[f32]>, rows: &[i32], width: usize, out: &mut [f32]) {
     for (i, (x, &row)) in x.chunks_exact(width).zip(rows).enumerate() {
         let out = &mut out[row as usize * width..][..width];
@@ -69,8 +69,8 @@ pub fn block(rows: usize) -> usize {
     rows.div_ceil(MOST_BLOCKS).max(BLOCK)
 }
 
-/// Sums over `rows` rows in two levels. `f` gets memory for one row of partial sums a [`block`], each as long as all
-/// of `out` together, and has to write it; the blocks are then added to `out` in their order.
+/// Sums over `rows` rows in two levels. `f` writes one row of partial sums for each [`block`], as long as all of `out`
+/// together; the blocks are then added to `out` in their order.
 pub fn add_sums<const N: usize>(rows: usize, out: [&mut [f32]; N], f: impl FnOnce(&mut [f32])) {
     let width: usize = out.iter().map(|o| o.len()).sum();
     scratch::with(rows.div_ceil(block(rows)) * width, |partials| {
@@ -83,7 +83,7 @@ pub fn add_sums<const N: usize>(rows: usize, out: [&mut [f32]; N], f: impl FnOnc
     });
 }
 
-/// `out += sum of the rows of partials`, which are `width` long, from their column `first` on, in their order.
+/// `out += sum of the rows of partials`, in order; each row is `width` long and read from column `first` on.
 pub fn add_partials(partials: &[f32], width: usize, first: usize, out: &mut [f32]) {
     out.par_chunks_mut(STRIP).enumerate().for_each(|(i, out)| {
         let columns = first + i * STRIP..first + i * STRIP + out.len();

@@ -1,22 +1,22 @@
-//! Working memory of the operations that need some: taken from the calling thread and put back, so that it is allocated
-//! in the first steps of a training run and never again. A large block that is freed goes back to the system, which
-//! then has to clear every page of it anew: 5 to 16 % of a step before this module.
+//! Working memory of operations: taken from the calling thread's list and put back, so that it is allocated in the
+//! first steps of a training run and never again. Without it, freed large blocks go back to the system, which has to
+//! clear every page again: 5 to 16 % of a step before this module.
 
 use std::cell::Cell;
 
 thread_local! {
-    /// What no call of this thread holds at present.
+    /// Buffers that no call of this thread holds at present.
     static FREE: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
 }
 
-/// Runs `f` on `len` values, of which it can expect nothing: the last user's are still there.
+/// Runs `f` on `len` values of unspecified content: the last user's are still there.
 ///
-/// Calls may be nested. They are where a thread that waits for others takes up a task of another operation: what is
-/// held is not in the list, so the task gets memory of its own.
+/// Calls may be nested. This happens when a thread that waits for others takes up a task of another operation: a held
+/// buffer is not in the list, so the task gets memory of its own.
 pub fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut buffer = change(Vec::pop).unwrap_or_default();
     if buffer.len() < len {
-        // Nothing is worth copying to the new place.
+        // The old values need not be copied to the new place.
         buffer.clear();
         buffer.resize(len, 0.0);
     }
@@ -49,7 +49,7 @@ mod tests {
         places(1000);
         let first = places(1000);
         places(10);
-        // The two buffers take turns: what was inner is on top when the outer one is put back last.
+        // The two buffers alternate: the inner one is on top of the list when the outer one is put back last.
         assert_eq!(first, places(1000));
     }
 }

@@ -1,4 +1,4 @@
-//! Handing out rows of several arrays to tasks, without a list of them.
+//! Distribution of the rows of several arrays to tasks, without a list of tasks.
 
 use rayon::join;
 use std::ops::Range;
@@ -46,15 +46,15 @@ impl<A: Split, B: Split> Split for (A, B) {
     }
 }
 
-/// The items of a task: a range of all items, the rows they are about, and the first row of what it may write to.
+/// A task: a range of all items, the rows that they concern, and the first row of the task's part of the state.
 pub struct Task<S> {
     pub items: Range<usize>,
     pub first_row: usize,
     pub state: S,
 }
 
-/// Runs `f` on tasks of at most `most` of the items `0..n`. Item `i` is about the row `row(i)` of `state`, and `row`
-/// ascends. Cut by `n` and `most` alone.
+/// Runs `f` on tasks of at most `most` of the items `0..n`. Item `i` concerns the row `row(i)` of `state`; `row`
+/// ascends. The cut depends on `n` and `most` alone.
 pub fn for_rows<S: Split>(
     n: usize,
     most: usize,

@@ -2,16 +2,16 @@
 //!
 //! # Rows without a gradient
 //!
-//! A step reads a few thousand rows of the word-embedding table; the gradient of all others is zero. Dense AdamW moves
-//! those too: by the decay, and by what is left of their momentum. [`AdamWRows`] leaves them alone, and
+//! A step reads a few thousand rows of the word-embedding table; the gradient of all others is zero. Dense AdamW
+//! changes those too: by the decay, and by the rest of their momentum. [`AdamWRows`] leaves them alone, and
 //! [`AdamWCatchUp`] makes up for it when a row is next read, from two numbers a row: `touched`, the last update with a
-//! gradient, and `current`, the last update that is in the weight. The moments stay as of `touched`. Update `j` of a row
-//! without a gradient is a function of them and of the weight alone,
+//! gradient, and `current`, the last update that is in the weight. The moments stay those of update `touched`. Update
+//! `j` of a row without a gradient is a function of them and of the weight alone,
 //!
 //! `w = w keep_j - rate_j (m b1^k) / (sqrt(v) sqrt(b2)^k inv_sqrt_c2_j + eps)` with `k = j - touched`,
 //!
-//! and is carried out one update after another. So it makes no difference to any bit when, how often and in what
-//! company a row is caught up: an evaluation or a save on the way leaves no trace in a run.
+//! and updates are carried out one after another. So no bit depends on when, how often and with which other rows a row
+//! is caught up: an evaluation or a save on the way leaves no trace in a run.
 
 use super::check_shapes;
 use crate::backend::{Device, Element, Ints, Tensor};
@@ -22,15 +22,15 @@ use crate::backend::{Device, Element, Ints, Tensor};
 ///
 /// All parameters at once: most are so small that asking a GPU for an update would take longer than the update.
 pub struct AdamW<'a, B: Device> {
-    /// What is updated.
+    /// Parameters to update.
     pub parameters: Vec<AdamWParameter<'a, B>>,
-    /// Sums of squares of all gradients, from [`Operations::sum_of_squares`](super::Operations::sum_of_squares); read on the device.
+    /// Sums of squares of all gradients, from [`sum_of_squares`](super::Operations::sum_of_squares); read on the device.
     pub grad_squares: &'a Tensor<B, f32>,
     /// Scalars of this step.
     pub step: AdamWStep,
 }
 
-/// A parameter with what [`AdamW`] makes its next value of.
+/// A parameter with the inputs of its [`AdamW`] update.
 pub struct AdamWParameter<'a, B: Device> {
     /// Working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
@@ -57,7 +57,7 @@ impl<B: Device> AdamW<'_, B> {
     }
 }
 
-/// [`AdamW`] of the rows of a table `(V, H)` that have a gradient. They must have been caught up to the update before.
+/// [`AdamW`] of the rows of a table `(V, H)` that have a gradient. They must be caught up to the previous update.
 pub struct AdamWRows<'a, B: Device> {
     /// `(V, H)` working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
@@ -65,17 +65,17 @@ pub struct AdamWRows<'a, B: Device> {
     pub master: Option<&'a mut Tensor<B, f32>>,
     /// `(n, H)`
     pub grad: &'a Tensor<B, f32>,
-    /// `(n,)` ascending numbers of the rows that the rows of `grad` belong to.
+    /// `(n,)` for each row of `grad` its row in the table; ascending.
     pub rows: Ints<'a, B>,
     /// `(V, H)` first moment as of `touched`.
     pub m: &'a mut Tensor<B, f32>,
     /// `(V, H)` second moment as of `touched`.
     pub v: &'a mut Tensor<B, f32>,
-    /// `(V,)` the last update in which each row had a gradient; 0: none yet.
+    /// `(V,)` the last update in which each row had a gradient; 0 if it never had one.
     pub touched: &'a mut Tensor<B, i32>,
     /// `(V,)` the last update that is in each row's weight.
     pub current: &'a mut Tensor<B, i32>,
-    /// As in [`AdamW`].
+    /// Sums of squares of all gradients, as in [`AdamW`].
     pub grad_squares: &'a Tensor<B, f32>,
     /// Scalars of this step.
     pub step: AdamWStep,
@@ -94,7 +94,7 @@ impl<B: Device> AdamWRows<'_, B> {
     }
 }
 
-/// Carries out the updates `current + 1 ..= update` of rows that had no gradient in them; see the formula above.
+/// Carries out the updates `current + 1 ..= update` of rows that had no gradient in them, by the formula above.
 pub struct AdamWCatchUp<'a, B: Device> {
     /// `(V, H)` working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
@@ -104,18 +104,18 @@ pub struct AdamWCatchUp<'a, B: Device> {
     pub m: &'a Tensor<B, f32>,
     /// `(V, H)` second moment as of `touched`.
     pub v: &'a Tensor<B, f32>,
-    /// `(V,)` the last update in which each row had a gradient; 0: none yet.
+    /// `(V,)` the last update in which each row had a gradient; 0 if it never had one.
     pub touched: &'a Tensor<B, i32>,
     /// `(V,)` the last update that is in each row's weight; becomes `update` in the rows caught up.
     pub current: &'a mut Tensor<B, i32>,
-    /// `(n,)` ascending numbers of the rows to catch up; `None`: all.
+    /// `(n,)` ascending numbers of the rows to catch up; `None` means all.
     pub rows: Option<Ints<'a, B>>,
-    /// `(N, 3)` what [`AdamWStep::scalars`] gave for the updates up to and with `update`. It has to reach back to the
-    /// least `current`.
+    /// `(N, 3)` values of [`AdamWStep::scalars`] for the last `N` updates up to and including `update`. It has to reach
+    /// back to the least `current`.
     pub history: &'a Tensor<B, f32>,
     /// The update to catch up to.
     pub update: u64,
-    /// `(K + 1, 2)` of [`momentum_decays`]. More than `K` updates after a gradient the weight only decays.
+    /// `(K + 1, 2)` the values of [`momentum_decays`]. More than `K` updates after a gradient the weight only decays.
     pub decays: &'a Tensor<B, f32>,
     /// Added to the root of the second moment.
     pub eps: f32,
@@ -152,13 +152,13 @@ pub struct AdamWStep {
     pub eps: f32,
     /// 1-based number of this update.
     pub update: u64,
-    /// Gradients are scaled down to this norm; 0 switches clipping off.
+    /// Gradients are scaled down to this norm; 0 means no clipping.
     pub max_grad_norm: f32,
 }
 
 impl AdamWStep {
-    /// What an update multiplies by: `[keep, rate, inv_sqrt_c2]`, which are `1 - lr weight_decay`, `lr / c1` and
-    /// `1 / sqrt(c2)`, in this order.
+    /// Factors of an update: `[keep, rate, inv_sqrt_c2]`, which are `1 - lr weight_decay`, `lr / c1` and `1 /
+    /// sqrt(c2)`, in this order.
     pub fn scalars(&self, weight_decay: f32) -> [f32; 3] {
         let t = self.update as f64;
         let c1 = 1.0 - f64::from(self.beta1).powf(t);
@@ -168,13 +168,13 @@ impl AdamWStep {
     }
 }
 
-/// `[b1^k, sqrt(b2)^k]` for `k` from 0 to the last update for which a row's momentum is worth computing: what all later
-/// ones together would move a weight by is below `1e-12` learning rates.
+/// `[b1^k, sqrt(b2)^k]` for `k` from 0 to the last update for which a row's momentum is worth computing: all later ones
+/// together would move a weight by less than `1e-12` learning rates.
 ///
 /// At a gradient, `m = (1 - b1) sum b1^i g_i` and `v = (1 - b2) sum b2^i g_i^2`, so with `r = b1 / sqrt(b2)` Cauchy's
-/// inequality gives `|m| <= C sqrt(v)`, `C = (1 - b1) / sqrt((1 - b2) (1 - r^2))`. The update `k` later is at most
-/// `lr C r^k / c1`, with `c1 = 1` to rounding wherever `r^k` is this small, and all from `k` on at most
-/// `lr C r^k / (1 - r)`. PyTorch's betas, 0.9 and 0.999, give `C = 7.3` and `K = 305`.
+/// inequality gives `|m| <= C sqrt(v)`, `C = (1 - b1) / sqrt((1 - b2) (1 - r^2))`. The update `k` later is at most `lr
+/// C r^k / c1`, with `c1 = 1` to rounding wherever `r^k` is this small, and all from `k` on at most `lr C r^k / (1 -
+/// r)`. PyTorch's betas, 0.9 and 0.999, give `C = 7.3` and `K = 305`.
 ///
 /// # Panics
 /// Unless `b1 < sqrt(b2) < 1`: momentum would outlive the second moment and grow.

@@ -11,7 +11,7 @@ pub struct AttentionForward<'a, B: Device> {
     pub n_heads: usize,
     /// `(T, 3 H)`: query, key and value of every token.
     pub qkv: &'a Tensor<B, B::E>,
-    /// Applied to the softmax.
+    /// Dropout of the softmax.
     pub dropout: Option<Dropout>,
     /// `(T, n_heads)` log-sum-exp of the scaled scores, kept for backward.
     pub lse: &'a mut Tensor<B, f32>,
@@ -26,7 +26,7 @@ impl<B: Device> AttentionForward<'_, B> {
     }
 }
 
-/// Panics on mismatched shapes of what both passes have; returns the size of a head.
+/// Panics on mismatched shapes of the tensors that both passes have; returns the size of a head.
 fn check_attention<B: Device>(
     n_heads: usize,
     qkv: &Tensor<B, B::E>,
@@ -46,7 +46,7 @@ fn check_attention<B: Device>(
 pub struct AttentionBackward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
-    /// As in forward.
+    /// Number of heads, as in forward.
     pub n_heads: usize,
     /// `(T, 3 H)` from forward.
     pub qkv: &'a Tensor<B, B::E>,
@@ -54,7 +54,7 @@ pub struct AttentionBackward<'a, B: Device> {
     pub out: &'a Tensor<B, B::E>,
     /// `(T, n_heads)` from forward.
     pub lse: &'a Tensor<B, f32>,
-    /// As in forward.
+    /// The dropout of forward.
     pub dropout: Option<Dropout>,
     /// `(T, H)`
     pub d_out: &'a Tensor<B, B::E>,

@@ -4,62 +4,62 @@ use super::check_shapes;
 use crate::backend::{Device, Ints, Tensor};
 use std::ops::{Range, RangeInclusive};
 
-/// Values that [`InfoNceRows`] tells of a row: its loss, the cosine of its positive, the sum of the other candidates'
-/// cosines, their number, and the derivative of its loss by the inverse temperature.
+/// Number of values that [`InfoNceRows`] reports for a row: its loss, the cosine of its positive, the sum of the other
+/// candidates' cosines, their number, and the derivative of its loss by the inverse temperature.
 pub const ROW_STATS: usize = 5;
 
-/// How a device wants the loss's matrix of scores cut into blocks of rows.
+/// How to cut the loss's matrix of scores into blocks of rows on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScoreBlocks {
-    /// Most bytes of a block, as long as that makes no fewer rows than `rows` has.
+    /// Most bytes of a block, unless that gives fewer rows than the least of `rows`.
     pub bytes: usize,
-    /// Rows of a block: enough for a product at its full speed, and no more than serve it.
+    /// Rows of a block: at least enough for a product at its full speed, at most as many as are of use.
     pub rows: RangeInclusive<usize>,
-    /// Where the product itself makes exponentials of its scores, so that none is ever written ([`InfoNceExps`]): what the
-    /// number of dimensions has to be a multiple of.
+    /// `Some` where the product itself computes the exponentials of its scores, so that no score is ever written
+    /// ([`InfoNceExps`]): the number of dimensions has to be a multiple of this.
     pub fused: Option<usize>,
 }
 
 impl ScoreBlocks {
-    /// 128 MiB, which is what a processor's blocks of 128 to 1,024 rows are up to 262,144 columns.
+    /// 128 MiB: blocks of 128 to 1,024 rows, for up to 262,144 columns.
     pub fn of_cpu() -> Self {
         ScoreBlocks { bytes: 128 << 20, rows: 128..=1024, fused: None }
     }
 
-    /// 1 GiB, or what is about a twelfth of a GPU that has less than 12 GiB: a power of two, so that it is the same whatever
-    /// its driver keeps to itself. With blocks too low, the gradient of all candidates, which each adds to, is most of what
-    /// is read and written.
+    /// 1 GiB, or about a twelfth of the memory of a GPU that has less than 12 GiB: a power of two, so that it does not
+    /// depend on how much memory the driver takes for itself. With few rows in a block, most bytes read and written
+    /// would be those of the candidates' gradient, to which each block adds.
     pub fn of_gpu(memory: u64, fuses: bool) -> Self {
         let twelfth = (memory / 12).clamp(1, 1 << 30);
         ScoreBlocks { bytes: 1 << twelfth.ilog2(), rows: 1024..=usize::MAX, fused: fuses.then_some(8) }
     }
 
-    /// Whether exponentials come straight out of products over `d` dimensions.
+    /// Whether the product over `d` dimensions computes the exponentials itself.
     pub fn are_fused(&self, d: usize) -> bool {
         self.fused.is_some_and(|unit| d.is_multiple_of(unit))
     }
 }
 
-/// Which pairs of a block of `R` rows and `N` columns of scores count.
+/// The pairs that count in a block of `R` rows and `N` columns of scores.
 ///
-/// The positive of row `r` is column `first_positive + r`, which always counts. Any other column is left out of the row's
-/// candidates if it has the row's label, is rejected for this row, is skipped for all, or has a cosine above the
+/// The positive of row `r` is column `first_positive + r`, which always counts. Any other column is left out of the
+/// row's candidates if it has the row's label, is rejected for this row, is skipped for all, or has a cosine above the
 /// positive's by more than `false_negative_margin`.
 pub struct Candidates<'a, B: Device> {
     /// Column of the first row's positive.
     pub first_positive: usize,
-    /// `(R,)`
+    /// `(R,)` label (class id) of each row.
     pub row_labels: Ints<'a, B>,
-    /// `(N,)` What says the same has the same label.
+    /// `(N,)` label of each column: equal for texts that say the same.
     pub column_labels: Ints<'a, B>,
-    /// `(2 R,)` for each row the first column that is rejected and the end of those that are, counted from
-    /// `first_passage` on.
+    /// `(2 R,)` for each row the first column that is rejected and the end of its rejected columns, counted from
+    /// `first_passage`.
     pub rejected: Option<Ints<'a, B>>,
-    /// See `rejected`.
+    /// Column from which `rejected` counts.
     pub first_passage: usize,
-    /// Columns that are no row's candidates, unless as its positive.
+    /// Columns that are nobody's candidates, except as a row's positive.
     pub skipped: Range<usize>,
-    /// Infinite: no cosine is too large.
+    /// Largest cosine above the positive's; infinity means no limit.
     pub false_negative_margin: f32,
 }
 
@@ -79,7 +79,7 @@ impl<B: Device> Candidates<'_, B> {
     }
 }
 
-/// Panics unless `stats` has room for those of `rows` rows from `first` on.
+/// Panics unless `stats` has room for `rows` rows from `first` on.
 fn check_stats<B: Device>(op: &str, stats: &Tensor<B, f32>, first: usize, rows: usize) {
     assert!(stats.row_len() == ROW_STATS && first + rows <= stats.rows(), "{op}: statistics");
 }
@@ -90,21 +90,22 @@ fn check_stats<B: Device>(op: &str, stats: &Tensor<B, f32>, first: usize, rows: 
 pub struct InfoNceRows<'a, B: Device> {
     /// `(R, N)` cosine similarities.
     pub scores: &'a Tensor<B, f32>,
-    /// What counts.
+    /// The pairs that count.
     pub candidates: Candidates<'a, B>,
     /// `1 / temperature`
     pub inv_temperature: f32,
-    /// Taken from the positives' cosines.
+    /// Subtracted from the positives' cosines.
     pub margin: f32,
-    /// What a row's loss counts in the total.
+    /// Weight of a row's loss in the total.
     pub weight: f32,
-    /// `(3, M)` from [`InfoNceColumns`]: the columns before M are rows of the other direction, whose gradient is added
-    /// with the same weight.
+    /// `(3, M)` from [`InfoNceColumns`]: the columns before M are also rows of the other direction, whose gradient is
+    /// added with the same weight.
     pub columns: Option<&'a Tensor<B, f32>>,
-    /// `(anything, ROW_STATS)`, see there; the rows from `first_stats` on are written. The loss is unweighted and this
-    /// direction's; the derivative is unweighted and of both directions together, as far as they meet in the row.
+    /// `(any, ROW_STATS)`: values as [`ROW_STATS`] lists them; the rows from `first_stats` on are written. The loss is
+    /// unweighted and that of this direction. The derivative is unweighted and that of both directions, as far as they
+    /// meet in the row.
     pub stats: &'a mut Tensor<B, f32>,
-    /// Where in `stats` the first row's are.
+    /// Row of `stats` for the first row.
     pub first_stats: usize,
     /// `(R, N)`
     pub d_scores: &'a mut Tensor<B, B::E>,
@@ -124,29 +125,29 @@ impl<B: Device> InfoNceRows<'_, B> {
     }
 }
 
-/// [`InfoNceRows`] without scores in memory: from the vectors that they are products of to exponentials, which only lack a
-/// factor a row to be the scores' gradient: `d_scores_ij = scale_i exps_ij`. Whoever multiplies with it scales the rows of
-/// the other factor, or those of the product.
+/// [`InfoNceRows`] without scores in memory: computes, from the vectors whose products the scores are, exponentials
+/// that differ from the scores' gradient only by a factor per row: `d_scores_ij = scale_i exps_ij`. The product with
+/// them has to scale the rows of the other factor, or its own.
 pub struct InfoNceExps<'a, B: Device> {
-    /// `(R, d)`; row 0's positive is column `candidates.first_positive`.
+    /// `(R, d)` vectors of the rows; row 0's positive is column `candidates.first_positive`.
     pub rows: &'a Tensor<B, B::E>,
-    /// `(N, d)` the columns of the scores.
+    /// `(N, d)` vectors of the columns.
     pub columns: &'a Tensor<B, B::E>,
-    /// What counts.
+    /// The pairs that count.
     pub candidates: Candidates<'a, B>,
     /// `1 / temperature`
     pub inv_temperature: f32,
-    /// Taken from the positives' cosines.
+    /// Subtracted from the positives' cosines.
     pub margin: f32,
-    /// Of each row's loss in the total.
+    /// Weight of each row's loss in the total.
     pub weight: f32,
-    /// `(anything, ROW_STATS)`, as in [`InfoNceRows`].
+    /// `(any, ROW_STATS)`, as in [`InfoNceRows`].
     pub stats: &'a mut Tensor<B, f32>,
-    /// Where in `stats` the first row's are.
+    /// Row of `stats` for the first row.
     pub first_stats: usize,
-    /// `(R,)`
+    /// `(R,)` factor of each row's exponentials.
     pub scale: &'a mut Tensor<B, f32>,
-    /// `(R, N)` 0 where a column is left out.
+    /// `(R, N)` exponentials; 0 where a column is left out.
     pub exps: &'a mut Tensor<B, B::E>,
 }
 
@@ -163,21 +164,22 @@ impl<B: Device> InfoNceExps<'_, B> {
     }
 }
 
-/// The other direction of [`InfoNceRows`] over a matrix that comes in blocks of rows: the softmax of each of its first `M`
-/// columns, whose positives are the rows of the same number. A pair that is left out in one direction is so in both.
+/// The other direction of [`InfoNceRows`], over a matrix that comes in blocks of rows: the softmax of each of its first
+/// `M` columns, whose positives are the rows of the same number. A pair that is left out in one direction is left out
+/// in both.
 pub struct InfoNceColumns<'a, B: Device> {
     /// `(R, N)` the next rows of cosine similarities; row 0's positive is column `candidates.first_positive`.
     pub scores: &'a Tensor<B, f32>,
-    /// What counts.
+    /// The pairs that count.
     pub candidates: Candidates<'a, B>,
     /// `1 / temperature`
     pub inv_temperature: f32,
-    /// Taken from the positives' cosines.
+    /// Subtracted from the positives' cosines.
     pub margin: f32,
-    /// Whether these are the first rows; what `state` holds is of no account then.
+    /// Whether these are the first rows; the contents of `state` are then ignored.
     pub is_first: bool,
-    /// `(3, M)`: for each column the largest cosine m so far, `sum of exp((s - m) / t)` over all but the positive, and the
-    /// positive's cosine. After the last rows m, what share of the whole sum the others have, and 1 / the whole sum.
+    /// `(3, M)`: for each column the largest cosine m so far, `sum of exp((s - m) / t)` over all but the positive, and
+    /// the positive's cosine. After the last rows: m, the others' share of the whole sum, and 1 / the whole sum.
     pub state: &'a mut Tensor<B, f32>,
     /// Whether these are the last rows.
     pub is_last: bool,

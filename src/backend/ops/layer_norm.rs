@@ -1,4 +1,4 @@
-//! The end of a branch: bias, dropout, residual and LayerNorm in one.
+//! The end of a branch: bias, dropout, residual and LayerNorm in one operation.
 
 use super::Dropout;
 use crate::backend::{Device, Packed, Tensor};
@@ -7,7 +7,7 @@ use crate::backend::{Device, Packed, Tensor};
 pub struct ResidualLayerNormForward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
-    /// `(T, H)` the branch before its bias; afterwards the sum, kept for backward.
+    /// `(T, H)` in: the branch before its bias; out: the sum, kept for backward.
     pub x: &'a mut Tensor<B, B::E>,
     /// `(H,)`
     pub branch_bias: &'a Tensor<B, B::E>,
@@ -19,7 +19,7 @@ pub struct ResidualLayerNormForward<'a, B: Device> {
     pub bias: &'a Tensor<B, B::E>,
     /// Added to the variance.
     pub eps: f32,
-    /// Applied to the branch.
+    /// Dropout of the branch.
     pub dropout: Option<Dropout>,
     /// `(T,)` kept for backward.
     pub mean: &'a mut Tensor<B, f32>,
@@ -60,7 +60,7 @@ pub struct ResidualLayerNormBackward<'a, B: Device> {
     pub rstd: &'a Tensor<B, f32>,
     /// `(H,)` LayerNorm weight.
     pub weight: &'a Tensor<B, B::E>,
-    /// As in forward.
+    /// The dropout of forward.
     pub dropout: Option<Dropout>,
     /// `(T, H)`
     pub d_residual: &'a mut Tensor<B, B::E>,

@@ -1,65 +1,65 @@
-//! Where the parts of a batch lie in its block of integers, and how the host fills it.
+//! Layout of a batch in its block of integers, and how the host fills it.
 
 use super::HostPairing;
 
-/// Elements that 16 bytes hold: where parts of a block may begin.
+/// Elements in 16 bytes: lists in a block begin at multiples of this.
 pub(super) const ALIGNMENT: usize = 4;
 
 /// Rows of queries in one entry of the attention's work list.
 pub const ATTENTION_ROWS: usize = 128;
 
-/// A place in a block.
+/// A range of a block.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Part {
+pub(super) struct Span {
     pub start: usize,
     pub len: usize,
 }
 
-/// Where the parts of a list of segments are.
+/// Places of the lists of segments.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SegmentParts {
-    pub order: Part,
-    pub starts: Part,
-    pub rows: Part,
+pub(super) struct SegmentSpans {
+    pub order: Span,
+    pub starts: Span,
+    pub rows: Span,
 }
 
-/// Where the parts of a chunk are.
+/// Places of the lists of a chunk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Chunk {
-    /// Its first sequence's place in the batch.
+    /// Place of the chunk's first sequence in the batch.
     pub first_seq: usize,
     pub max_seqlen: usize,
-    pub ids: Part,
-    pub positions: Part,
-    pub cu_seqlens: Part,
-    pub global_rows: Part,
-    pub work: Part,
-    /// In [`PackedLayout::work_lens`].
-    pub work_lens: Part,
-    /// Of the tables of words, positions and types.
-    pub segments: [SegmentParts; 3],
+    pub ids: Span,
+    pub positions: Span,
+    pub cu_seqlens: Span,
+    pub global_rows: Span,
+    pub work: Span,
+    /// Range of [`PackedLayout::work_lens`].
+    pub work_lens: Span,
+    /// Segments of the word, position and token type embeddings.
+    pub segments: [SegmentSpans; 3],
 }
 
-/// Where everything is in a block: what stays on the host when the block goes to the device.
+/// Places of all lists in a block: stays on the host when the block goes to the device.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PackedLayout {
-    /// Integers of the block.
+    /// Number of integers in the block.
     pub len: usize,
-    pub unique_ids: Part,
+    pub unique_ids: Span,
     /// Places, labels and rejected passages.
-    pub pairing: [Part; 3],
+    pub pairing: [Span; 3],
     pub chunks: Vec<Chunk>,
     pub work_lens: Vec<i32>,
 }
 
-/// A batch laid out on the host. Its memory stays from batch to batch.
+/// A batch laid out on the host. Its memory is reused from batch to batch.
 #[derive(Clone, Debug, Default)]
 pub struct PackedHost {
     block: Vec<i32>,
     pub(super) layout: PackedLayout,
-    /// Row of the word table's gradient of each id of the batch; other ids have any value
+    /// For each token id of the batch its row in the gradient of the word embeddings; undefined for other ids.
     row_of_id: Vec<i32>,
-    /// Where the next token of each row goes
+    /// Place of the next token of each row.
     ends: Vec<i32>,
 }
 
@@ -67,21 +67,22 @@ impl PackedHost {
     /// Most integers that a batch of `n_seqs` sequences, none longer than `longest`, with `n_tokens` tokens in `n_chunks`
     /// chunks can take.
     pub fn most_integers(n_tokens: usize, n_seqs: usize, n_chunks: usize, longest: usize) -> usize {
-        // Three lists of tokens, three in another order, the words' segments, and the unique ids.
+        // Three lists of tokens, three in another order, the segments of the token ids, and the unique ids.
         let of_tokens = 9 * n_tokens;
-        // A start, pairs of pieces of the attention's work, place and label, and at most as many ends of rejected passages.
+        // A start, pairs of pieces of the attention's work, place and label, and at most as many ends of rejected
+        // passages.
         let of_seqs = 6 * n_seqs + 2 * (n_tokens / ATTENTION_ROWS);
-        // Segments of the positions; ends, the segment of the types, and what is left free between the parts.
+        // Segments of the positions; ends, the segment of the types, and the gaps between the lists.
         let of_chunk = 2 * longest + 64;
         of_tokens + of_seqs + n_chunks * of_chunk
     }
 
-    /// Begins a batch with these token ids. `Some`: its chunks will be propagated back, so that they need segments.
+    /// Begins a batch. `ids`: all its token ids, if its chunks will be propagated back and so need segments.
     pub fn begin(&mut self, ids: Option<&[i32]>) {
         self.block.clear();
         self.layout.chunks.clear();
         self.layout.work_lens.clear();
-        self.layout.unique_ids = Part::default();
+        self.layout.unique_ids = Span::default();
         self.layout.pairing = Default::default();
         let Some(ids) = ids else { return };
         self.block.extend_from_slice(ids);
@@ -92,11 +93,11 @@ impl PackedHost {
         for (row, &id) in (0..).zip(&self.block) {
             self.row_of_id[id as usize] = row;
         }
-        self.layout.unique_ids = Part { start: 0, len: self.block.len() };
+        self.layout.unique_ids = Span { start: 0, len: self.block.len() };
     }
 
-    /// Adds the next chunk: `ids` of its tokens, and where in the batch each of its sequences starts and the last one
-    /// ends. A sequence's first token has the position `first_position`.
+    /// Adds the next chunk: the `ids` of its tokens, and where in the batch each of its sequences starts and the last
+    /// one ends. A sequence's first token has the position `first_position`.
     pub fn push_chunk(&mut self, ids: &[i32], cu_seqlens: &[i32], first_position: i32) {
         let first = cu_seqlens[0];
         let lens = || cu_seqlens.windows(2).map(|w| w[1] - w[0]);
@@ -115,7 +116,7 @@ impl PackedHost {
             cu_seqlens: push(block, cu_seqlens.iter().map(|at| at - first)),
             global_rows: push(block, first..first + ids.len() as i32),
             work: push_with(block, |block| attention_work(cu_seqlens, block, work_lens)),
-            work_lens: Part { start: work_start, len: work_lens.len() - work_start },
+            work_lens: Span { start: work_start, len: work_lens.len() - work_start },
             segments: Default::default(),
         };
         if self.layout.unique_ids.len > 0 {
@@ -135,7 +136,7 @@ impl PackedHost {
     /// Adds which sequences belong together, after all chunks.
     ///
     /// # Panics
-    /// When it is about another number of sequences.
+    /// If `pairing` has another number of sequences.
     pub fn push_pairing(&mut self, pairing: &HostPairing) {
         let HostPairing { n_queries, places, labels, rejected } = *pairing;
         let n_seqs = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
@@ -144,32 +145,32 @@ impl PackedHost {
         self.layout.len = self.block.len();
     }
 
-    /// All integers of the batch.
+    /// All integers of the batch, as one block.
     pub fn block(&self) -> &[i32] {
         &self.block
     }
 }
 
-/// Adds what `f` adds to `block`, at the next place where a part may begin.
-fn push_with(block: &mut Vec<i32>, f: impl FnOnce(&mut Vec<i32>)) -> Part {
+/// Calls `f` to append a list to `block`, at the next place where a list may begin.
+fn push_with(block: &mut Vec<i32>, f: impl FnOnce(&mut Vec<i32>)) -> Span {
     block.resize(block.len().next_multiple_of(ALIGNMENT), 0);
     let start = block.len();
     f(block);
-    Part { start, len: block.len() - start }
+    Span { start, len: block.len() - start }
 }
 
-fn push(block: &mut Vec<i32>, values: impl Iterator<Item = i32>) -> Part {
+fn push(block: &mut Vec<i32>, values: impl Iterator<Item = i32>) -> Span {
     push_with(block, |block| block.extend(values))
 }
 
-/// Adds the tokens sorted by row, equal rows in token order; `rows` gives each token's row, all below `n_rows`.
+/// Adds the tokens sorted by row, those of one row in token order. `rows`: the row of each token, below `n_rows`.
 fn push_segments(
     block: &mut Vec<i32>,
     ends: &mut Vec<i32>,
     n_rows: usize,
     rows: impl Iterator<Item = i32> + Clone,
-) -> SegmentParts {
-    // A counting sort: first where each row's tokens begin, then each token goes to the place behind the one before it.
+) -> SegmentSpans {
+    // A counting sort: first where each row's tokens begin, then each token goes to the next free place of its row.
     ends.clear();
     ends.resize(n_rows, 0);
     rows.clone().for_each(|row| ends[row as usize] += 1);
@@ -186,17 +187,17 @@ fn push_segments(
     // Now a row's tokens end where the next row's begin.
     let ranges = || ends.iter().scan(0, |start, &end| Some((std::mem::replace(start, end), end)));
     let taken = || (0..).zip(ranges()).filter(|(_, (start, end))| start < end);
-    SegmentParts {
+    SegmentSpans {
         order,
         starts: push(block, taken().map(|(_, (start, _))| start).chain([n_tokens])),
         rows: push(block, taken().map(|(row, _)| row)),
     }
 }
 
-/// Cuts the attention over a batch into pieces of like size: adds to `work` pairs of a sequence and its first row, among
-/// the sequence's own, of a block of at most [`ATTENTION_ROWS`] query rows, and to `work_lens` that sequence's length.
-/// Longest sequences come first, so that the last pieces to finish are short; of equally long ones the first, and within
-/// a sequence, rows ascend.
+/// Cuts the attention over a batch into pieces of like size. Adds to `work`, for each block of at most
+/// [`ATTENTION_ROWS`] query rows, the number of its sequence and its first row in that sequence, and to `work_lens` the
+/// sequence's length. Longest sequences come first, so that the last pieces to finish are short; equally long ones come
+/// by number, and the rows of a sequence ascend.
 pub fn attention_work(cu_seqlens: &[i32], work: &mut Vec<i32>, work_lens: &mut Vec<i32>) {
     let len = |seq: i32| cu_seqlens[seq as usize + 1] - cu_seqlens[seq as usize];
     let first = work.len();
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(work_lens, [300, 300, 300, 300, 300, 300, 128, 2, 1]);
     }
 
-    /// Batches that take as much as they can: no id occurs twice, chunks are full, lengths are just above a piece of work.
+    /// Batches of the largest size: no id occurs twice, chunks are full, lengths are just above a piece of work.
     #[test]
     fn no_batch_takes_more_integers_than_its_bound() {
         for (len, seqs_per_chunk, n_chunks) in

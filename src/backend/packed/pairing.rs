@@ -1,25 +1,25 @@
-//! Which sequences of a batch belong together: what the loss needs to know of it.
+//! Which sequences of a batch belong together, for the loss.
 
 use super::{Device, Ints};
 
-/// Queries, passages, and what they are to one another, on the host. Sequences are numbered: the queries, then their
-/// positives in the same order, then negatives.
+/// Queries, passages and their relations, on the host. Sequences are numbered: first the queries, then their positives
+/// in the same order, then negatives.
 #[derive(Clone, Copy, Debug)]
 pub struct HostPairing<'a> {
-    /// `B`
+    /// Number of queries, `B`.
     pub n_queries: usize,
-    /// `(S,)` where among the batch's sequences, as their tokens come, each one is.
+    /// `(S,)` place of each sequence in the order in which the tokens come.
     pub places: &'a [i32],
-    /// `(S,)` Sequences that say the same have the same label, as a query and its answers have.
+    /// `(S,)` label (class id) of each sequence: equal for sequences that say the same, as a query and its answers do.
     pub labels: &'a [i32],
-    /// `(2 B,)` for each query the first passage that it must not take for a negative, and the end of those. Its positive
-    /// must not either.
+    /// `(2 B,)` for each query the first passage that neither it nor its positive may take for a negative, and the end
+    /// of those passages.
     pub rejected: &'a [i32],
 }
 
 /// A [`HostPairing`] on a device.
 pub struct Pairing<'a, B: Device> {
-    /// `B`
+    /// Number of queries, `B`.
     pub n_queries: usize,
     /// `(S,)`, see [`HostPairing::places`].
     pub places: Ints<'a, B>,

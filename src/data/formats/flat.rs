@@ -1,6 +1,6 @@
 //! Flat rows: `{"query": "...", "positive": "...", "negatives": ["..."], "query_lang": "en", "passage_lang": "de"}`
-//! under the names people have. FlagEmbedding's rows (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`) and tevatron's
-//! (`query_id`, `query`, `positive_passages: [{docid, title, text}]`, `negative_passages`) are flat rows.
+//! under the names in common use. FlagEmbedding's rows (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`) and
+//! tevatron's (`query_id`, `query`, `positive_passages: [{docid, title, text}]`, `negative_passages`) are flat rows.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use serde_json::{Map, Value};
 
 use super::{Group, Text, UNKNOWN_LANG, check_lang, check_text, kind, scores};
 
-/// In order of precedence: a row with both `positive` and a short `answer` means the passage.
+/// In order of precedence: in a row with both `positive` and a short `answer`, the positive is the passage.
 const QUERY: [&str; 3] = ["query", "anchor", "question"];
 const POSITIVE: [&str; 5] = ["positive", "pos", "positive_passages", "passage", "answer"];
 const NEGATIVE: [&str; 4] = ["negative", "negatives", "neg", "negative_passages"];
-/// The language of each negative, in their order, where they are not all in the language of the passages.
+/// Key for the language of each negative, in their order, if not all are in the language of the passages.
 pub(super) const NEGATIVE_LANGS: &str = "negative_langs";
 /// Names of the row's id; shared with the parallel format.
 pub(super) const ID: [&str; 2] = ["id", "query_id"];
 
-/// One flat row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
+/// Parses one flat row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
 pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {
     let query = find(&row, &QUERY).ok_or_else(|| missing("query", &QUERY, &row))?;
     let positive = find(&row, &POSITIVE).ok_or_else(|| missing("positive", &POSITIVE, &row))?;
@@ -67,7 +67,7 @@ pub(super) fn find<'a>(row: &Map<String, Value>, names: &[&'a str]) -> Option<&'
     names.iter().copied().find(|name| row.get(*name).is_some_and(|value| !value.is_null()))
 }
 
-/// Says what was looked for and what the row has instead.
+/// The error about a missing key: what was looked for and what the row has instead.
 pub(super) fn missing(what: &str, names: &[&str], row: &Map<String, Value>) -> String {
     let keys: Vec<&str> = row.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str()).collect();
     let keys = if keys.is_empty() { "nothing".to_string() } else { keys.join(", ") };
@@ -82,15 +82,15 @@ fn take_lang(row: &mut Map<String, Value>, key: &str) -> Result<Option<String>, 
     }
 }
 
-/// Where a flat row has its negatives, or would have them.
+/// Place of a flat row's negatives, present or future.
 pub(super) enum Place {
     /// Under one key.
     List(&'static str),
-    /// In the columns `negative_1`, `negative_2`, ... of sentence-transformers; these are there, in ascending order.
+    /// In the columns `negative_1`, `negative_2`, ... of sentence-transformers; holds the present ones, ascending.
     Columns(Vec<String>),
 }
 
-/// A row without negatives gets them where its dialect has them; see [`super::add_negatives`].
+/// A row without negatives gets them in the place that its dialect uses; see [`super::add_negatives`].
 pub(super) fn place_of_negatives(row: &Map<String, Value>) -> Place {
     let is_column = |(key, value): &(&String, &Value)| column_number(key).is_some() && !value.is_null();
     let mut columns: Vec<String> = row.iter().filter(is_column).map(|(key, _)| key.clone()).collect();

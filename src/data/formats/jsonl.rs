@@ -9,7 +9,7 @@ use super::row::{DataFile, ParseRow, Row};
 use super::{flat, parallel};
 use crate::{Error, Result};
 
-/// The lines of some files, one after the other. Holds one line at a time.
+/// The lines of several files, one after the other. Holds one line at a time.
 pub(super) struct Lines {
     files: std::vec::IntoIter<Arc<DataFile>>,
     current: Option<(Arc<DataFile>, BufReader<File>, u64)>,
@@ -23,8 +23,8 @@ impl Lines {
         Lines { files: files.into_iter(), current: None, parse }
     }
 
-    /// From the first line that begins behind byte `offset` of all files together. Lines are then numbered on from the byte
-    /// where the search began, so that none has the number of another.
+    /// Continues at the first line that begins after byte `offset` of all files together. Lines are then numbered on
+    /// from the byte where the search began, so that no two lines have the same number.
     pub(super) fn skip_to(&mut self, mut offset: u64) -> Result<()> {
         for file in self.files.by_ref() {
             let len = std::fs::metadata(&file.path).map_err(|e| Error::io("read", &file.path, e))?.len();

@@ -1,8 +1,8 @@
 //! Reading training data: one file a format, all giving [`Group`]s.
 //!
 //! A [`DataSource`] says where the data is. [`DataSource::resolve`] finds its files and its format, and
-//! [`Resolved::rows`] streams [`Row`]s: a JSONL row is still text, so that whoever reads can parse in parallel. A row
-//! becomes a group, or a part of one: rows that share an `id`, in whichever file, are versions of the same group.
+//! [`Resolved::rows`] streams [`Row`]s: a JSONL row is still text, so that readers can parse in parallel. A row becomes
+//! a group, or a part of one: rows that share an `id`, in any files, are versions of the same group.
 
 mod flat;
 mod jsonl;
@@ -22,26 +22,26 @@ pub use source::{DataSource, Resolved, Rows};
 /// A text and its language.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Text {
-    /// ISO 639 code, perhaps with script or region (`zh-Hant`); [`UNKNOWN_LANG`] where the data names none.
+    /// ISO 639 code, perhaps with script or region (`zh-Hant`); [`UNKNOWN_LANG`] if the data names none.
     pub lang: String,
     /// The text as the file has it; never empty or only white space.
     pub text: String,
 }
 
-/// The versions of one question, its positives and its negatives: all of a group, or what one row says of it.
+/// The versions of one question, its positives and its negatives: a whole group, or the part that one row holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
-    /// The data's own id, or `FILE:LINE` where it has none.
+    /// The data's own id, or `FILE:LINE` if it has none.
     pub id: String,
-    /// At least one.
+    /// Queries, at least one.
     pub queries: Vec<Text>,
-    /// At least one.
+    /// Positives, at least one.
     pub positives: Vec<Text>,
     /// Mined hard negatives, if any.
     pub negatives: Vec<Text>,
-    /// What a teacher gave each of the positives; empty where none did.
+    /// A teacher's score for each of the positives; empty if there are none.
     pub positive_scores: Vec<f32>,
-    /// What a teacher gave each of the negatives; empty where none did.
+    /// A teacher's score for each of the negatives; empty if there are none.
     pub negative_scores: Vec<f32>,
 }
 
@@ -49,19 +49,19 @@ pub struct Group {
 pub const UNKNOWN_LANG: &str = "und";
 
 crate::choices::choices! {
-    /// How the data is written.
+    /// Layout of the data.
     DataFormat {
         /// JSON lines, one group a line: `{"id", "query": {"en": "..."}, "positive": {...}, "negatives": {"en": ["..."]}}`.
         Parallel = "parallel",
         /// JSON lines, one row a line: `{"query": "...", "positive": "...", "negatives": ["..."]}` and its many dialects.
         Flat = "flat",
-        /// A directory with one SQuAD file a language, as XQuAD-R.
+        /// A directory with one SQuAD file a language, like XQuAD-R.
         Squad = "squad",
     }
 }
 
 crate::choices::choices! {
-    /// Which part of the data.
+    /// Part of the data.
     #[derive(Default)]
     Split {
         /// Everything.
@@ -75,7 +75,7 @@ crate::choices::choices! {
 }
 
 crate::choices::choices! {
-    /// What the passage of a SQuAD question is.
+    /// Unit that is the passage of a SQuAD question.
     #[derive(Default)]
     PassageUnit {
         /// The sentence that holds the answer.
@@ -95,8 +95,8 @@ const ISO_639_1: &str = "\
     sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo \
     za zh zu";
 
-/// Checks a language code: `en`, `sw`, `yue`, `zh-Hant`, `pt-BR`, `zh-Hant-TW`. The error is a message
-/// without its place.
+/// Checks a language code: `en`, `sw`, `yue`, `zh-Hant`, `pt-BR`, `zh-Hant-TW`. The error is a message without file and
+/// line.
 pub fn check_lang(lang: &str) -> Result<(), String> {
     let mut parts = lang.split('-');
     let primary = parts.next().unwrap_or_default();
@@ -117,7 +117,7 @@ pub fn check_lang(lang: &str) -> Result<(), String> {
     Err(format!("unknown language {lang:?}; write its ISO 639 code in lower case, such as en, sw, yue or zh-Hant"))
 }
 
-/// Fails on a text that has nothing in it; `key` is its place in the row.
+/// Fails on an empty or blank text; `key` is its place in the row.
 fn check_text(key: fmt::Arguments, text: &str) -> Result<(), String> {
     match text.trim().is_empty() {
         true => Err(format!("{key} is empty; give it a text or remove the row")),
@@ -125,7 +125,7 @@ fn check_text(key: fmt::Arguments, text: &str) -> Result<(), String> {
     }
 }
 
-/// What JSON calls a value, for messages.
+/// JSON's name for the type of a value, for messages.
 fn kind(value: &serde_json::Value) -> &'static str {
     match value {
         serde_json::Value::Null => "null",

@@ -1,7 +1,8 @@
-//! Writing: negatives put into a row that says its other things in its own words.
+//! Writing negatives into a row, in the row's own dialect.
 //!
-//! A row is edited as text, so all but its negatives comes through byte for byte: numbers of any size, keys that hbt does
-//! not know, escapes. Negatives go where the row's dialect has them, so the tool that the row was written for reads them.
+//! A row is edited as text, so everything but its negatives stays byte for byte: numbers of any size, keys that hbt
+//! does not know, escapes. Negatives go where the row's dialect has them, so that the tool that the row was written for
+//! reads them.
 
 use std::ops::Range;
 
@@ -11,16 +12,17 @@ use serde_json::{Deserializer, Map, Value, json};
 use super::flat::{self, Place};
 use super::{Group, Text, parallel, parse_object, scores};
 
-/// A row, parallel or not, with `negatives` after those it has, or instead of them.
+/// A row, parallel or flat, with `negatives` after those it has, or instead of them.
 ///
-/// In a parallel row each stands under its language. In a flat row they join the list that is there (`negatives`, `neg`,
-/// `negative`, `negative_passages`) or the columns `negative_1`, `negative_2`, ...; where there is none, FlagEmbedding's
-/// rows (`pos`) get `neg`, tevatron's (`positive_passages`) `negative_passages`, sentence-transformers' (`anchor`)
-/// columns, and others `negatives`. A flat row whose negatives are not all in the language of its passages gets their
-/// languages as `negative_langs`.
+/// In a parallel row each stands under its language. In a flat row they join the list that is there (`negatives`,
+/// `neg`, `negative`, `negative_passages`) or the columns `negative_1`, `negative_2`, ...; if there are none,
+/// FlagEmbedding's rows (`pos`) get `neg`, tevatron's (`positive_passages`) `negative_passages`, sentence-transformers'
+/// (`anchor`) columns, and others `negatives`. A flat row whose negatives are not all in the language of its passages
+/// gets their languages as `negative_langs`.
 ///
 /// # Errors
-/// A message without its place, for a row that cannot be read, or whose negatives have scores that would no longer fit.
+/// A message without file and line, for a row that cannot be read, or whose negatives have scores that would no longer
+/// fit.
 pub fn add_negatives(
     line: &[u8],
     is_parallel: bool,
@@ -41,8 +43,8 @@ pub fn add_negatives(
     }
 }
 
-/// A group without scores as a parallel row. A language with one query or positive holds a string,
-/// others a list, as all negatives do.
+/// A group without scores as a parallel row. A language with one query or positive holds a string, with more a list;
+/// negatives are always lists.
 pub fn parallel_row(group: &Group) -> String {
     let lists = |texts: &[Text]| {
         let mut by_lang = Map::new();
@@ -117,7 +119,7 @@ fn add_to_flat(
         Place::Columns(there) => {
             let numbers = there.iter().filter_map(|key| flat::column_number(key));
             let first = if replace { 1 } else { 1 + numbers.max().unwrap_or(0) };
-            // What is replaced counts as absent when it is null.
+            // When replacing, a null value counts as absent.
             for key in there.iter().filter(|_| replace) {
                 line = with_member(line, key, &Value::Null);
             }
@@ -139,7 +141,7 @@ fn push(by_lang: &mut Map<String, Value>, lang: &str, text: &str) {
     }
 }
 
-/// The text of a JSON object with the value of one member set, and nothing else touched. A new member comes last.
+/// The text of a JSON object with the value of one member set, and nothing else changed. A new member comes last.
 fn with_member(mut object: String, key: &str, value: &Value) -> String {
     let members = members(&object);
     match members.iter().rfind(|(name, _)| name == key) {

@@ -10,7 +10,7 @@ const QUERY: [&str; 2] = ["query", "queries"];
 const POSITIVE: [&str; 4] = ["positive", "positives", "pos", "passage"];
 pub(super) const NEGATIVE: [&str; 3] = ["negatives", "negative", "neg"];
 
-/// One parallel row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
+/// Parses one parallel row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
 pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {
     let query = flat::find(&row, &QUERY).ok_or_else(|| flat::missing("query", &QUERY, &row))?;
     let positive = flat::find(&row, &POSITIVE).ok_or_else(|| flat::missing("positive", &POSITIVE, &row))?;

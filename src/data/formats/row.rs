@@ -1,4 +1,4 @@
-//! A row of data, before and after it is parsed.
+//! A row of a data file, before and after it is parsed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ enum Body {
     Group(Group),
 }
 
-/// How a format makes a group of a row; the closure is the id of a row that has none.
+/// A format's function from a row to a group; the closure makes the id of a row that has none.
 pub(super) type ParseRow = fn(Map<String, Value>, &dyn Fn() -> String) -> std::result::Result<Group, String>;
 
 /// A file of the data set.
 #[derive(Debug)]
 pub(super) struct DataFile {
     pub(super) path: PathBuf,
-    /// Its path within the data set, with slashes; part of the ids of rows that have none.
+    /// Path within the data set, with slashes; part of the ids of rows without an id.
     pub(super) name: String,
 }
 
 impl Row {
-    /// Line `number` (1-based) of a file, which is `n_bytes` long there.
+    /// Row on line `number` (1-based) of a file, which is `n_bytes` long there.
     pub(super) fn of_line(file: &Arc<DataFile>, number: u64, n_bytes: u64, bytes: Vec<u8>, parse: ParseRow) -> Self {
         Row { file: Arc::clone(file), n_bytes, body: Body::Line { number, bytes, parse } }
     }
@@ -42,7 +42,7 @@ impl Row {
         Row { file: Arc::clone(file), n_bytes, body: Body::Group(group) }
     }
 
-    /// Bytes of the data files that this row stands for: what progress is counted in.
+    /// Bytes of the data files that this row takes up: the unit of progress.
     pub fn n_bytes(&self) -> u64 {
         self.n_bytes
     }
@@ -50,7 +50,7 @@ impl Row {
     /// The row as a group, or as a part of the group with its id.
     ///
     /// # Errors
-    /// Invalid UTF-8 or JSON, or a row that says too little; the message names the line.
+    /// Invalid UTF-8 or JSON, or a row without a required field; the message names the line.
     pub fn parse(&self) -> Result<Group> {
         match &self.body {
             Body::Group(group) => Ok(group.clone()),
@@ -61,7 +61,8 @@ impl Row {
         }
     }
 
-    /// Whether `id`, which parsing gave, is one that other rows may have too, and not only the place of this row.
+    /// Whether `id`, returned by parsing, comes from the data, so that other rows may have it too, and not from this
+    /// row's place.
     pub fn is_named(&self, id: &str) -> bool {
         match self.body {
             Body::Group(_) => true,
@@ -69,12 +70,12 @@ impl Row {
         }
     }
 
-    /// What a row without an id is called.
+    /// Id of a row that has none.
     fn place(&self, number: u64) -> String {
         format!("{}:{number}", self.file.name)
     }
 
-    /// The row as the file has it, for a format that is read line by line.
+    /// The row's line in the file, if the format is read line by line.
     pub fn line(&self) -> Option<&[u8]> {
         match &self.body {
             Body::Line { bytes, .. } => Some(bytes),
@@ -91,7 +92,7 @@ impl Row {
     }
 }
 
-/// One line as a JSON object; the error is a message without its place.
+/// Parses one line as a JSON object; the error is a message without file and line.
 pub fn parse_object(line: &[u8]) -> std::result::Result<Map<String, Value>, String> {
     // Without the line's end, so that the column of an error is one of this line.
     let text = std::str::from_utf8(line.trim_ascii_end())

@@ -1,13 +1,13 @@
-//! A teacher's scores beside the texts of a row, as FlagEmbedding has them: `"pos_scores": [0.9], "neg_scores": [0.7, 0.1]`,
-//! a number for each positive and each negative. In parallel rows they stand by language as the texts do.
+//! A teacher's scores beside the texts of a row, in FlagEmbedding's form: `"pos_scores": [0.9], "neg_scores": [0.7,
+//! 0.1]`, a number for each positive and each negative. In parallel rows they stand under languages, like the texts.
 
 use serde_json::{Map, Value};
 
 use super::{Text, flat, kind};
 
-/// Names of the positives' scores.
+/// Key names of the positives' scores.
 pub(super) const POSITIVE: [&str; 2] = ["pos_scores", "positive_scores"];
-/// Names of the negatives' scores.
+/// Key names of the negatives' scores.
 pub(super) const NEGATIVE: [&str; 2] = ["neg_scores", "negative_scores"];
 
 /// Scores of `n_texts` texts, or none.
@@ -19,7 +19,7 @@ pub(super) fn of_flat(row: &mut Map<String, Value>, names: &[&str], n_texts: usi
     Ok(scores)
 }
 
-/// Scores of `texts`, which come language by language, or none.
+/// Scores of `texts`, which are sorted by language, or none.
 pub(super) fn of_parallel(row: &mut Map<String, Value>, names: &[&str], texts: &[Text]) -> Result<Vec<f32>, String> {
     let mut scores = Vec::new();
     let Some(key) = flat::find(row, names) else { return Ok(scores) };

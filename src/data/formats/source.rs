@@ -1,4 +1,4 @@
-//! Where data lies on disk: finding the files of a data set, their format, and their train and test parts.
+//! Data on disk: finds the files of a data set, their format, and their train and test parts.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,12 +17,12 @@ use crate::{Error, Result};
 pub struct DataSource {
     /// A JSONL file, a directory of them, or a directory of SQuAD files.
     pub path: PathBuf,
-    /// How it is written.
+    /// Layout of the files.
     pub format: Auto<DataFormat>,
-    /// Which part of it. JSONL has parts where its files, or the folders they are in, are called `train` and `test`
-    /// (`train.jsonl`, `train-00000.jsonl`, `train/a.jsonl`); SQuAD where there is a `split.json`.
+    /// Part of the data. JSONL has parts if its files, or the folders they are in, are called `train` and `test`
+    /// (`train.jsonl`, `train-00000.jsonl`, `train/a.jsonl`); SQuAD if there is a `split.json`.
     pub split: Split,
-    /// What a passage is, in SQuAD.
+    /// Unit of a passage, in SQuAD.
     pub passage_unit: PassageUnit,
 }
 
@@ -41,7 +41,7 @@ pub struct Rows {
 }
 
 impl DataSource {
-    /// Everything at `path`, whatever its format.
+    /// All data at `path`, with the format found out.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         DataSource { path: path.into(), format: Auto::Auto, split: Split::All, passage_unit: PassageUnit::Sentence }
     }
@@ -49,7 +49,7 @@ impl DataSource {
     /// Finds the files, and looks at the first one if the format is not given.
     ///
     /// # Errors
-    /// Nothing is there, or nothing that hbt can read, or the data has no such part.
+    /// If there is nothing at the path, or nothing that hbt can read, or the data has no such part.
     pub fn resolve(&self) -> Result<Resolved> {
         let metadata = fs::metadata(&self.path).map_err(|e| Error::io("read", &self.path, e))?;
         let jsonl = match self.format {
@@ -81,8 +81,8 @@ impl DataSource {
         Ok(Resolved { format, files, n_bytes, source: self.clone() })
     }
 
-    /// All groups in memory, each whole and in the order of their first rows; for evaluation sets, which are small.
-    /// A text that a group has twice in one role and language is kept once. A teacher's scores are left out.
+    /// Reads all groups into memory, each whole and in the order of their first rows; for evaluation sets, which are
+    /// small. A text that a group has twice in one role and language is kept once. A teacher's scores are left out.
     pub fn read_groups(&self) -> Result<Vec<Group>> {
         let mut groups: Vec<Group> = Vec::new();
         let mut by_id: HashMap<String, usize> = HashMap::new();
@@ -148,7 +148,7 @@ impl Resolved {
         self.format
     }
 
-    /// Every file that the rows depend on, with its name within the data set, in the order of reading.
+    /// All files that the rows depend on, with their names within the data set, in the order of reading.
     pub fn files(&self) -> impl ExactSizeIterator<Item = (&str, &Path)> {
         self.files.iter().map(|file| (file.name.as_str(), file.path.as_path()))
     }
@@ -158,8 +158,8 @@ impl Resolved {
         self.n_bytes
     }
 
-    /// Starts reading in the middle: JSONL at the first row that begins behind byte `offset` of all files together, SQuAD,
-    /// which cannot be entered there, at the end. Errors in rows name no line that there is.
+    /// Starts reading in the middle: JSONL at the first row that begins after byte `offset` of all files together,
+    /// SQuAD, which cannot be read from the middle, at the end. Errors in such rows name no real line.
     pub fn rows_behind(&self, offset: u64) -> Result<Rows> {
         let n_skipped = Arc::default();
         if self.format == DataFormat::Squad {
@@ -186,7 +186,7 @@ impl Resolved {
 }
 
 impl Rows {
-    /// Questions left out so far because their answer lies in no sentence.
+    /// Number of questions left out so far because no sentence holds their answer.
     pub fn n_skipped(&self) -> u64 {
         self.n_skipped.load(Ordering::Relaxed)
     }
@@ -219,7 +219,7 @@ fn jsonl_files(root: &Path, is_dir: bool) -> Result<Vec<DataFile>> {
     Ok(files)
 }
 
-/// What is in a directory, hidden things left out, in the order of their names.
+/// Files and folders in a directory, without hidden ones, in the order of their names.
 pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))? {
@@ -245,7 +245,7 @@ fn is_part(name: &str, part: &str) -> bool {
     name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_']))
 }
 
-/// The format of a file, by its first row.
+/// Guesses the format of a file from its first row.
 fn sniff(file: &DataFile) -> Result<DataFormat> {
     let Some(line) = first_line(&file.path)? else {
         return Err(Error::file(&file.path, "the file is empty; expected one JSON object a line"));

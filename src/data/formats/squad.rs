@@ -1,6 +1,6 @@
 //! SQuAD layout, one file a language, as in XQuAD-R: a directory of `XX.json` and, for train and test parts, a
 //! `split.json` with two lists of article titles. Offsets count code points, and a question's id joins its versions
-//! across languages. Evaluation reads the same structures, for the sentences are its candidates.
+//! across languages. Evaluation reads the same structures, because its candidates are the sentences.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,29 +19,29 @@ use crate::{Error, Result};
 pub struct Article {
     /// Its title, the same in every language.
     pub title: String,
-    /// In the order of the file.
+    /// Paragraphs, in the order of the file.
     pub paragraphs: Vec<Paragraph>,
 }
 
 /// A paragraph and the questions about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paragraph {
-    /// The whole text.
+    /// Text of the whole paragraph.
     pub context: String,
-    /// Its sentences; empty in SQuAD files that are not cut into sentences.
+    /// Sentences of the paragraph; empty in SQuAD files that are not cut into sentences.
     pub sentences: Vec<String>,
     /// `[start, end)` of each sentence in code points of `context`.
     pub breaks: Vec<(usize, usize)>,
-    /// In the order of the file.
+    /// Questions, in the order of the file.
     pub questions: Vec<Question>,
 }
 
 /// A question about a paragraph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Equal for the versions of the question in all languages.
+    /// Id, equal for the versions of the question in all languages.
     pub id: String,
-    /// The question.
+    /// Text of the question.
     pub text: String,
     /// Where the first answer starts, in code points of the paragraph; `None` if the question has no answer.
     pub answer_start: Option<usize>,
@@ -91,8 +91,8 @@ struct Titles {
     test: HashSet<String>,
 }
 
-/// The languages of a data set and their files, in the order of their codes. `path` is a directory of `XX.json`
-/// files (others are passed over) or one such file.
+/// The languages of a data set and their files, in the order of their codes. `path` is a directory of `XX.json` files
+/// (others are ignored) or one such file.
 pub fn languages(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     let candidates = if path.is_dir() { source::entries(path)? } else { vec![path.to_owned()] };
     let mut found: Vec<(String, PathBuf)> = Vec::new();
@@ -130,7 +130,7 @@ pub fn split_titles(dir: &Path, split: Split) -> Result<Option<HashSet<String>>>
     Ok(Some(if split == Split::Train { titles.train } else { titles.test }))
 }
 
-/// Where the split of a data set (its directory or one of its files) is.
+/// Path of `split.json` for a data set (its directory or one of its files).
 pub(super) fn split_file(path: &Path) -> PathBuf {
     let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     dir.join("split.json")
@@ -139,8 +139,8 @@ pub(super) fn split_file(path: &Path) -> PathBuf {
 /// Reads the file of one language.
 ///
 /// # Errors
-/// Invalid UTF-8 or JSON; sentences and their breaks that do not agree; an offset outside its paragraph; a question
-/// of white space. The message names the article, and the question's id.
+/// Invalid UTF-8 or JSON; sentences and their breaks that do not agree; an offset outside its paragraph; a blank
+/// question. The message names the article, and the question's id.
 pub fn read_language(path: &Path) -> Result<Vec<Article>> {
     let raw: RawFile = read_json(path)?;
     raw.data.into_iter().map(|article| check_article(path, article)).collect()
@@ -198,7 +198,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     })
 }
 
-/// The questions of one language after the other, as rows. Holds one file at a time.
+/// The questions of all languages, one language after the other, as rows. Holds one file at a time.
 pub(super) struct Questions {
     languages: std::vec::IntoIter<(String, PathBuf)>,
     titles: Option<HashSet<String>>,

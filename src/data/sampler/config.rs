@@ -1,10 +1,10 @@
-//! What the user chooses about batches.
+//! Settings of the sampler.
 
 use super::BatchKind;
 use crate::{Error, Result};
 
 crate::choices::choices! {
-    /// Which kinds of batches a run draws.
+    /// Kinds of batches that a run draws.
     BatchMode {
         /// Every batch is in one language, queries and passages alike; batches take turns over the languages.
         Monolingual = "monolingual",
@@ -30,17 +30,17 @@ crate::choices::choices! {
 /// The sampler's part of a run's configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplerConfig {
-    /// Which kinds of batches are drawn.
+    /// Kinds of batches that are drawn.
     pub mode: BatchMode,
     /// Probability of a monolingual batch, `0..=1`; only `hybrid` uses it.
     pub alpha: f64,
     /// How the language of a monolingual batch, or of a row in the other kinds, is chosen.
     ///
-    /// Monolingual batches count the groups with query and positive in the language. A cross-lingual row draws the
-    /// pair `(q, p)` among those of its group in proportion to `weight(q) * weight(p)`, where the first counts the
-    /// groups with a query in `q` and the second those with a positive in `p`. Mixed and cross-lingual batches take
-    /// group after group, so there the choice acts only within a group: where each group has one language, mixed
-    /// batches follow the data whatever is chosen here.
+    /// Monolingual batches count the groups with query and positive in the language. A cross-lingual row draws the pair
+    /// `(q, p)` among those of its group in proportion to `weight(q) * weight(p)`, where the first counts the groups
+    /// with a query in `q` and the second those with a positive in `p`. Mixed and cross-lingual batches take group
+    /// after group, so there this setting only chooses within a group: if each group has one language, mixed batches
+    /// follow the data whatever is set here.
     pub lang_sampling: LangSampling,
     /// `T` of [`LangSampling::Temperature`], at least 1. (XLM-R's and mT5's exponent of 0.3 is T = 3.33.)
     pub lang_temperature: f64,
@@ -69,7 +69,7 @@ impl SamplerConfig {
         }
     }
 
-    /// Checks what can be checked without the data.
+    /// Checks that need no data.
     pub(super) fn check(&self) -> Result<()> {
         if !(0.0..=1.0).contains(&self.alpha) {
             let message = format!(

@@ -3,12 +3,12 @@
 use crate::data::catalog::{Catalog, Class};
 use std::ops::Range;
 
-/// A set of groups that can be asked for its i-th member. As large as the number of its ranges.
+/// A set of groups that gives its i-th member. Its size is that of its list of ranges.
 #[derive(Debug, PartialEq, Eq)]
 pub struct GroupSet {
-    /// Ascending, apart from each other, not empty.
+    /// Ascending, neither overlapping nor touching, not empty.
     ranges: Vec<Range<u64>>,
-    /// How many members the ranges up to and including each one have.
+    /// For each range the number of members up to its end.
     ends: Vec<u64>,
 }
 
@@ -42,7 +42,7 @@ impl GroupSet {
     }
 }
 
-/// How many groups are in at least one of the ranges.
+/// Number of groups that are in at least one of the ranges.
 pub fn union_len<'a>(ranges: impl Iterator<Item = &'a Range<u64>>) -> u64 {
     let mut ranges: Vec<_> = ranges.collect();
     ranges.sort_unstable_by_key(|range| range.start);

@@ -1,4 +1,4 @@
-//! How much each language weighs, and the languages that a row draws by these weights.
+//! Weights of languages, and draws of a row's languages by these weights.
 
 use super::BatchKind;
 use super::config::{LangSampling, SamplerConfig};
@@ -7,8 +7,8 @@ use crate::random::{hash, unit};
 
 /// Weights of the languages as queries, as passages, and as both at once.
 ///
-/// Weights are whole numbers up to 2^32: their sums, and differences of sums, are exact in f64, so a language
-/// that is taken out of a sum leaves nothing behind.
+/// Weights are whole numbers up to 2^32: their sums, and differences of sums, are exact in f64, so subtracting a
+/// language from a sum leaves no remainder.
 pub struct LangWeights {
     query: Vec<f64>,
     passage: Vec<f64>,
@@ -61,7 +61,7 @@ impl LangWeights {
     fn draw_pair(&self, class: &Class, bits: u64) -> (LangId, LangId) {
         let passage = |lang: LangId| self.passage[lang as usize];
         let total: f64 = class.passage_langs.iter().map(|&lang| passage(lang)).sum();
-        // What is left for the passage once the query's language is taken.
+        // Weight left for the passage once the query's language is taken.
         let rest = |query: LangId| {
             if class.passage_langs.contains(&query) { total - passage(query) } else { total }
         };

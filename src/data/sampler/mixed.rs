@@ -1,47 +1,48 @@
-//! Batches whose rows are of several datasets.
+//! Batches with rows from several datasets.
 //!
-//! As in a [`Sampler`](super::Sampler), streams (kinds of batches) take turns. The rows of a stream's batches are shared
-//! out among the datasets that have groups for it: each has a fixed number of rows in every batch, the whole part of its
-//! share, and for the few rows left the datasets are drawn in stratified turns. So a dataset of one row in a thousand has
-//! its row in one batch of ten, and how many rows a dataset gave before a step has a closed form. Each dataset goes
-//! through its groups in passes, from where its last rows ended, and gives no group twice to a batch.
+//! As in a [`Sampler`](super::Sampler), streams (kinds of batches) take turns. The rows of a stream's batches are
+//! shared out among the datasets that have groups for it: each has a fixed number of rows in every batch, the integer
+//! part of its share, and for the few remaining rows the datasets are drawn in stratified turns. So with batches of 100
+//! rows, a dataset with a share of one row in a thousand has a row in one batch of ten, and the number of rows that a
+//! dataset gave before a step has a closed form. Each dataset goes through its groups in passes, from where its last
+//! rows ended, and gives no group twice to a batch.
 
 use super::group_set::{ClassIndex, GroupSet, union_len};
 use super::languages::LangWeights;
-use super::mixture::{MixtureConfig, Part, Shares, first_groups};
+use super::mixture::{MixtureConfig, Shares, WeightedDataset, first_groups};
 use super::passes::Passes;
 use super::turns::Turns;
-use super::{BatchKind, Row, SampledBatch, SamplerConfig, Use, monolingual_langs, refusal, serves};
+use super::{BatchKind, BatchRow, SampledBatch, SamplerConfig, Use, monolingual_langs, refusal, serves};
 use crate::data::catalog::Catalog;
 use crate::random::hash;
 use crate::{Error, Result};
 
-/// Shares of a row that are nothing but rounding.
+/// Smaller shares of a row are rounding errors.
 const ROUNDING: f64 = 1e-9;
 
 /// See the [module](self).
 pub(super) struct Mixed {
     seed: u64,
     weights: LangWeights,
-    /// Of each dataset
+    /// Classes of each dataset
     classes: Vec<ClassIndex>,
     first_groups: Vec<u64>,
-    streams: Vec<Stream>,
+    streams: Vec<MixedStream>,
     sets: Vec<Set>,
     turns: Turns,
 }
 
-/// One kind of batch.
-struct Stream {
+/// One kind of batch, and the datasets that serve it.
+struct MixedStream {
     kind: BatchKind,
-    /// Of the datasets that have groups for it.
+    /// Quotas of the datasets that have groups for it.
     quotas: Vec<Quota>,
-    /// Rows of a batch that are in nobody's quota, and whose they are.
+    /// Rows of a batch that are in no quota, and the draw of their datasets.
     n_left: u64,
     left: Shares,
 }
 
-/// What a dataset gives to every batch of a stream.
+/// Rows that a dataset gives to every batch of a stream.
 struct Quota {
     /// Index into [`Mixed::sets`]
     set: usize,
@@ -53,11 +54,11 @@ struct Set {
     dataset: usize,
     groups: GroupSet,
     passes: Passes,
-    /// Streams that draw from it, and the quota that says how much.
+    /// Streams that draw from this set, each with its quota's index.
     serves: Vec<(usize, usize)>,
 }
 
-impl Stream {
+impl MixedStream {
     /// Rows that the dataset of a quota gave to the first `turn` batches.
     fn rows_before(&self, quota: usize, turn: u64) -> u128 {
         let left = self.left.before(turn * self.n_left, quota);
@@ -67,30 +68,31 @@ impl Stream {
 
 impl Mixed {
     /// # Errors
-    /// When no dataset can serve a kind of batch that the mode draws, and when one has fewer groups than a batch takes
+    /// If no dataset can serve a kind of batch that the mode draws, or a dataset has fewer groups than a batch takes
     /// from it.
-    pub(super) fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
+    pub(super) fn new(datasets: &[WeightedDataset], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
         config.check()?;
         let joint = Catalog {
-            languages: parts[0].catalog.languages.clone(),
-            classes: parts.iter().flat_map(|part| part.catalog.classes.iter().cloned()).collect(),
+            languages: datasets[0].catalog.languages.clone(),
+            classes: datasets.iter().flat_map(|dataset| dataset.catalog.classes.iter().cloned()).collect(),
         };
         let weights = LangWeights::new(&joint, config);
         let langs = if config.monolingual_share() > 0.0 { monolingual_langs(&joint, config)? } else { Vec::new() };
         let lang_weights: Vec<f64> = langs.iter().map(|&lang| weights.common(lang)).collect();
         let monolingual = langs.into_iter().map(BatchKind::Monolingual);
 
-        let classes: Vec<ClassIndex> = parts.iter().map(|part| ClassIndex::new(part.catalog)).collect();
-        let mut plan = Plan { parts, config, mixing, classes: &classes, streams: Vec::new(), sets: Vec::new() };
+        let classes: Vec<ClassIndex> = datasets.iter().map(|dataset| ClassIndex::new(dataset.catalog)).collect();
+        let mut builder =
+            StreamBuilder { datasets, config, mixing, classes: &classes, streams: Vec::new(), sets: Vec::new() };
         for kind in monolingual.chain(config.multilingual_kind()) {
             if !joint.classes.iter().any(|class| class.n_groups > 0 && serves(class, kind)) {
                 return Err(refusal::no_groups(&joint, config, kind));
             }
-            plan.add_stream(kind);
+            builder.add_stream(kind);
         }
-        let (streams, sets) = plan.finish()?;
+        let (streams, sets) = builder.finish()?;
         let turns = Turns::new(config.monolingual_share(), &lang_weights, hash(&[config.seed, Use::Turns as u64]));
-        Ok(Mixed { seed: config.seed, weights, classes, first_groups: first_groups(parts), streams, sets, turns })
+        Ok(Mixed { seed: config.seed, weights, classes, first_groups: first_groups(datasets), streams, sets, turns })
     }
 
     pub(super) fn batch(&self, step: u64) -> SampledBatch {
@@ -114,14 +116,14 @@ impl Mixed {
         self.turns.before(step, &only)
     }
 
-    fn row(&self, kind: BatchKind, step: u64, row: u64, dataset: usize, group: u64) -> Row {
+    fn row(&self, kind: BatchKind, step: u64, row: u64, dataset: usize, group: u64) -> BatchRow {
         let bits = |purpose: Use| hash(&[self.seed, purpose as u64, step, row]);
         let class = self.classes[dataset].class_of(group);
         let (query_lang, passage_lang) = self.weights.draw_langs(kind, class, bits(Use::Language));
-        Row { group: self.first_groups[dataset] + group, query_lang, passage_lang, pick: bits(Use::Pick) }
+        BatchRow { group: self.first_groups[dataset] + group, query_lang, passage_lang, pick: bits(Use::Pick) }
     }
 
-    /// How many groups can be drawn at all.
+    /// Number of groups that can be drawn at all.
     pub(super) fn n_groups(&self) -> u64 {
         let of_dataset = |dataset: usize| {
             union_len(self.sets.iter().filter(|set| set.dataset == dataset).flat_map(|set| set.groups.ranges()))
@@ -130,30 +132,31 @@ impl Mixed {
     }
 }
 
-/// Streams and sets in the making.
-struct Plan<'a> {
-    parts: &'a [Part<'a>],
+/// Builds streams and sets.
+struct StreamBuilder<'a> {
+    datasets: &'a [WeightedDataset<'a>],
     config: &'a SamplerConfig,
     mixing: &'a MixtureConfig,
     classes: &'a [ClassIndex],
-    streams: Vec<Stream>,
+    streams: Vec<MixedStream>,
     sets: Vec<PlannedSet>,
 }
 
 struct PlannedSet {
     dataset: usize,
     groups: GroupSet,
-    /// Most rows that it gives to a batch.
+    /// Most rows that the set gives to a batch.
     most_rows: u64,
     serves: Vec<(usize, usize)>,
 }
 
-impl Plan<'_> {
+impl StreamBuilder<'_> {
     fn add_stream(&mut self, kind: BatchKind) {
         let stream = self.streams.len();
         let candidates = self.classes.iter().map(|classes| classes.select(|class| serves(class, kind)));
         let able: Vec<(usize, GroupSet)> = candidates.enumerate().filter(|(_, groups)| groups.len() > 0).collect();
-        let weights = able.iter().map(|(dataset, groups)| self.mixing.weigh(self.parts[*dataset].weight, groups.len()));
+        let weights =
+            able.iter().map(|(dataset, groups)| self.mixing.weigh(self.datasets[*dataset].weight, groups.len()));
         let weights: Vec<f64> = weights.collect();
         let (rows, batch_size) = (self.config.batch_size as f64, self.config.batch_size as u64);
         let total: f64 = weights.iter().sum();
@@ -172,10 +175,10 @@ impl Plan<'_> {
             quotas.push(Quota { set, n_rows });
         }
         let left = Shares::new(&left, self.mixing, self.config.seed, stream as u64);
-        self.streams.push(Stream { kind, quotas, n_left, left });
+        self.streams.push(MixedStream { kind, quotas, n_left, left });
     }
 
-    /// The set of these groups, made where there is none.
+    /// Index of the set with these groups; adds it if it is new.
     fn set(&mut self, dataset: usize, groups: GroupSet) -> usize {
         let same = |set: &PlannedSet| set.dataset == dataset && set.groups == groups;
         self.sets.iter().position(same).unwrap_or_else(|| {
@@ -184,7 +187,7 @@ impl Plan<'_> {
         })
     }
 
-    fn finish(self) -> Result<(Vec<Stream>, Vec<Set>)> {
+    fn finish(self) -> Result<(Vec<MixedStream>, Vec<Set>)> {
         let mut sets = Vec::with_capacity(self.sets.len());
         for (PlannedSet { dataset, groups, most_rows, serves }, number) in self.sets.into_iter().zip(0..) {
             if groups.len() < most_rows {
@@ -194,7 +197,7 @@ impl Plan<'_> {
                     format!(
                         "dataset {:?} has {} groups for {kind} batches and would have to give up to {most_rows} to one, \
                          each at most once; lower batch_size, lower its weight, or set dataset_batches = \"homogeneous\"",
-                        self.parts[dataset].name,
+                        self.datasets[dataset].name,
                         groups.len(),
                     ),
                 ));

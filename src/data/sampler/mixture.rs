@@ -1,9 +1,10 @@
-//! Batches from more than one dataset: whose turn a step is, or which rows of it are whose.
+//! Batches from more than one dataset: chooses the dataset of a step, or of each row.
 //!
 //! Homogeneous batches: the steps are shared out among the datasets as a block of turns shares them among languages
-//! (`turns.rs`), and each dataset has a [`Sampler`] of its own, whose steps are the turns that the dataset has had. A dataset
-//! that can serve only one of the two kinds of hybrid batches gives batches of that kind. Mixed batches are in `mixed.rs`.
-//! Both are functions of (seed, step): how often a dataset was drawn before a step has a closed form.
+//! (`turns.rs`). Each dataset has a [`Sampler`] of its own, whose step number is the number of turns that the dataset
+//! has had. A dataset that can serve only one of the two kinds of hybrid batches gives batches of that kind. Mixed
+//! batches are in `mixed.rs`. Both are functions of (seed, step): how often a dataset was drawn before a step has a
+//! closed form.
 
 use super::mixed::Mixed;
 use super::turns::Strata;
@@ -25,7 +26,7 @@ crate::choices::choices! {
         RoundRobin = "round_robin",
     }
 
-    /// Whether datasets meet in a batch.
+    /// Whether rows of different datasets meet in a batch.
     DatasetBatches {
         /// Every batch is of one dataset.
         Homogeneous = "homogeneous",
@@ -37,26 +38,26 @@ crate::choices::choices! {
 /// How a run draws from its datasets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MixtureConfig {
-    /// How often each is drawn.
+    /// How often each dataset is drawn.
     pub sampling: DatasetSampling,
     /// `T` of [`DatasetSampling::Temperature`], at least 1.
     pub temperature: f64,
-    /// Whether they meet in a batch.
+    /// Whether datasets meet in a batch.
     pub batches: DatasetBatches,
 }
 
-/// A dataset of a run.
+/// A dataset of a run, with its weight.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// What messages call it.
+pub struct WeightedDataset<'a> {
+    /// Name in messages.
     pub name: &'a str,
     /// Its groups. All datasets of a run have the same languages, whether they use them or not.
     pub catalog: &'a Catalog,
-    /// More than 0.
+    /// Weight, more than 0.
     pub weight: f64,
 }
 
-/// Draws the batches of a run from its datasets. Groups are numbered on from dataset to dataset.
+/// Draws the batches of a run from its datasets. Groups are numbered consecutively over all datasets.
 pub struct Mixture {
     how: How,
     n_groups: u64,
@@ -70,14 +71,15 @@ enum How {
     Mixed(Mixed),
 }
 
-/// Every dataset's own sampler, and whose turn each step is.
+/// Each dataset's sampler, and the draw of the dataset for each step.
 struct Homogeneous {
     shares: Shares,
     samplers: Vec<Sampler>,
     first_groups: Vec<u64>,
 }
 
-/// Seeds of the mixture itself, and of each dataset's sampler: apart from one another and from what a sampler uses.
+/// Uses of hashes for the mixture itself and for each dataset's sampler: different from one another and from those of a
+/// sampler.
 #[derive(Clone, Copy)]
 enum Use {
     Shares = 101,
@@ -85,18 +87,18 @@ enum Use {
 }
 
 impl Mixture {
-    /// A run's batches from `parts`. From one dataset they are what its [`Sampler`] draws.
+    /// The batches of a run from `datasets`. With one dataset they are those of its [`Sampler`].
     ///
     /// # Errors
-    /// As [`Sampler::new`], with the dataset's name; no dataset at all.
-    pub fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
+    /// Those of [`Sampler::new`], with the dataset's name; no dataset at all.
+    pub fn new(datasets: &[WeightedDataset], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
         mixing.check()?;
         let mut notes = Vec::new();
-        let how = match parts {
+        let how = match datasets {
             [] => return Err(Error::config("data", "is missing; name a dataset")),
             [one] => How::One(Sampler::new(one.catalog, config)?),
-            _ if mixing.batches == DatasetBatches::Mixed => How::Mixed(Mixed::new(parts, config, mixing)?),
-            _ => How::Homogeneous(Homogeneous::new(parts, config, mixing, &mut notes)?),
+            _ if mixing.batches == DatasetBatches::Mixed => How::Mixed(Mixed::new(datasets, config, mixing)?),
+            _ => How::Homogeneous(Homogeneous::new(datasets, config, mixing, &mut notes)?),
         };
         let n_groups = match &how {
             How::One(sampler) => sampler.n_groups(),
@@ -106,7 +108,7 @@ impl Mixture {
         Ok(Mixture { how, n_groups, batch_size: config.batch_size, notes })
     }
 
-    /// The batch of `step` (0 is the first). The same for every call, in whatever order the calls come.
+    /// The batch of `step`, counted from 0. It does not depend on the order of calls.
     pub fn batch(&self, step: u64) -> SampledBatch {
         match &self.how {
             How::One(sampler) => sampler.batch(step),
@@ -115,12 +117,12 @@ impl Mixture {
         }
     }
 
-    /// What is drawn otherwise than the configuration says, one line each.
+    /// Deviations of the draws from the configuration, one line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// How many groups of all datasets can be drawn at all.
+    /// Number of groups of all datasets that can be drawn at all.
     pub fn n_groups(&self) -> u64 {
         self.n_groups
     }
@@ -132,20 +134,26 @@ impl Mixture {
 }
 
 impl Homogeneous {
-    fn new(parts: &[Part], config: &SamplerConfig, mixing: &MixtureConfig, notes: &mut Vec<String>) -> Result<Self> {
-        let mut samplers = Vec::with_capacity(parts.len());
-        for (part, number) in parts.iter().zip(0..) {
+    fn new(
+        datasets: &[WeightedDataset],
+        config: &SamplerConfig,
+        mixing: &MixtureConfig,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let mut samplers = Vec::with_capacity(datasets.len());
+        for (dataset, number) in datasets.iter().zip(0..) {
             let seed = hash(&[config.seed, Use::Dataset as u64, number]);
             let mut own = SamplerConfig { seed, ..config.clone() };
-            if let Some((mode, lack)) = only_mode(part.catalog, config) {
-                notes.push(format!("dataset {:?} has no {lack}: its batches are all {mode}", part.name));
+            if let Some((mode, lack)) = only_mode(dataset.catalog, config) {
+                notes.push(format!("dataset {:?} has no {lack}: its batches are all {mode}", dataset.name));
                 own.mode = mode;
             }
-            samplers.push(Sampler::new(part.catalog, &own).map_err(|error| about(part, error))?);
+            samplers.push(Sampler::new(dataset.catalog, &own).map_err(|error| about(dataset, error))?);
         }
-        let weights = parts.iter().zip(&samplers).map(|(part, sampler)| mixing.weigh(part.weight, sampler.n_groups()));
+        let weights =
+            datasets.iter().zip(&samplers).map(|(dataset, sampler)| mixing.weigh(dataset.weight, sampler.n_groups()));
         let shares = Shares::new(&weights.collect::<Vec<_>>(), mixing, config.seed, 0);
-        Ok(Homogeneous { shares, samplers, first_groups: first_groups(parts) })
+        Ok(Homogeneous { shares, samplers, first_groups: first_groups(datasets) })
     }
 
     fn batch(&self, step: u64) -> SampledBatch {
@@ -156,9 +164,10 @@ impl Homogeneous {
     }
 }
 
-/// The mode in which a dataset serves hybrid batches of which it can serve one kind only, and what it lacks for the other.
+/// If a dataset can serve only one kind of hybrid batches: the mode of that kind, and what the data lacks for the
+/// other.
 fn only_mode(catalog: &Catalog, config: &SamplerConfig) -> Option<(BatchMode, &'static str)> {
-    // An alpha of 0 or 1 asks for one kind and no other.
+    // With an alpha of 0 or 1 there is only one kind.
     let is_hybrid = config.mode == BatchMode::Hybrid && config.alpha > 0.0 && config.alpha < 1.0;
     let can = |kind| catalog.classes.iter().any(|class| class.n_groups > 0 && serves(class, kind));
     match [BatchKind::MixedMonolingual, BatchKind::CrossLingual].map(can) {
@@ -180,7 +189,7 @@ impl MixtureConfig {
         Err(Error::config("dataset_temperature", message))
     }
 
-    /// How much a dataset of `n_groups` groups to draw counts.
+    /// Weight of a dataset with `n_groups` groups that can be drawn.
     pub(super) fn weigh(&self, weight: f64, n_groups: u64) -> f64 {
         match self.sampling {
             DatasetSampling::Weights => weight,
@@ -191,7 +200,7 @@ impl MixtureConfig {
     }
 }
 
-/// One of a few outcomes for every index, as often as configured, and how often each came before.
+/// Draws one of a few outcomes for every index in the configured shares, and counts how often each came before.
 pub(super) enum Shares {
     Drawn(Strata),
     InTurn(u64),
@@ -213,7 +222,7 @@ impl Shares {
         }
     }
 
-    /// How many of the indices below `index` have this outcome.
+    /// Number of indices below `index` with this outcome.
     pub(super) fn before(&self, index: u64, outcome: usize) -> u64 {
         match self {
             Shares::Drawn(strata) => strata.before(index, |other| other == outcome),
@@ -223,23 +232,23 @@ impl Shares {
 }
 
 /// The number of each dataset's first group.
-pub(super) fn first_groups(parts: &[Part]) -> Vec<u64> {
+pub(super) fn first_groups(datasets: &[WeightedDataset]) -> Vec<u64> {
     let mut next = 0;
-    let mut first = |part: &Part| {
-        next += part.catalog.n_groups();
-        next - part.catalog.n_groups()
+    let mut first = |dataset: &WeightedDataset| {
+        next += dataset.catalog.n_groups();
+        next - dataset.catalog.n_groups()
     };
-    parts.iter().map(&mut first).collect()
+    datasets.iter().map(&mut first).collect()
 }
 
-/// `error`, and which dataset it is about.
-fn about(part: &Part, error: Error) -> Error {
+/// `error` with the name of its dataset.
+fn about(dataset: &WeightedDataset, error: Error) -> Error {
     match error {
         Error::Config { key, message } if key == "mode" => {
             let way_out = "or dataset_batches = \"mixed\", where others serve such batches";
-            Error::config(key, format!("dataset {:?}: {message}, {way_out}", part.name))
+            Error::config(key, format!("dataset {:?}: {message}, {way_out}", dataset.name))
         }
-        Error::Config { key, message } => Error::config(key, format!("dataset {:?}: {message}", part.name)),
+        Error::Config { key, message } => Error::config(key, format!("dataset {:?}: {message}", dataset.name)),
         other => other,
     }
 }

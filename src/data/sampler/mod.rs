@@ -33,7 +33,7 @@ mod refusal;
 mod turns;
 
 pub use config::{BatchMode, LangSampling, SamplerConfig};
-pub use mixture::{DatasetBatches, DatasetSampling, Mixture, MixtureConfig, Part};
+pub use mixture::{DatasetBatches, DatasetSampling, Mixture, MixtureConfig, WeightedDataset};
 
 use crate::Result;
 use crate::data::catalog::{Catalog, Class, LangId};
@@ -43,7 +43,7 @@ use languages::LangWeights;
 use passes::Passes;
 use turns::Turns;
 
-/// What all rows of a batch have in common.
+/// Languages that all rows of a batch have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BatchKind {
     /// Queries and passages are all in this language.
@@ -67,8 +67,8 @@ impl BatchKind {
 
 /// One row of a batch: a group and the languages in which it is shown this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Row {
-    /// The group; no other row of the batch has the same.
+pub struct BatchRow {
+    /// The group; unique in the batch.
     pub group: u64,
     /// The group has a query in this language.
     pub query_lang: LangId,
@@ -78,19 +78,19 @@ pub struct Row {
     pub pick: u64,
 }
 
-/// What one step trains on.
+/// The rows that one step trains on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SampledBatch {
-    /// What all rows have in common.
+    /// Languages that all rows have in common.
     pub kind: BatchKind,
-    /// The dataset that all rows are from, where a run has more than one and does not mix them.
+    /// The dataset of all rows, if a run has several and does not mix them.
     pub dataset: Option<usize>,
     /// `batch_size` rows of as many different groups.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BatchRow>,
 }
 
-/// One kind of batch and the set of groups that it draws from.
-struct Stream {
+/// One kind of batch, and the set of groups that it draws from.
+struct BatchStream {
     kind: BatchKind,
     /// Index into [`Sampler::sets`].
     set: usize,
@@ -104,19 +104,19 @@ struct SharedSet {
     serves: Vec<bool>,
 }
 
-/// Draws batches. See the [module](self) for how, [`SamplerConfig`] for what.
+/// Draws batches; the [module](self) says how, and [`SamplerConfig`] is the configuration.
 pub struct Sampler {
     seed: u64,
     batch_size: u64,
     classes: ClassIndex,
     weights: LangWeights,
     /// Monolingual streams in order of language, then the mixed or cross-lingual one if the mode has one.
-    streams: Vec<Stream>,
+    streams: Vec<BatchStream>,
     sets: Vec<SharedSet>,
     turns: Turns,
 }
 
-/// What a hash is for: two uses of one (seed, step, row) must not share their random bits.
+/// Purpose of a hash: two purposes of one (seed, step, row) must not share their random bits.
 #[derive(Clone, Copy)]
 enum Use {
     Turns = 1,
@@ -126,11 +126,11 @@ enum Use {
 }
 
 impl Sampler {
-    /// A sampler for groups that `catalog` describes.
+    /// A sampler for the groups of `catalog`.
     ///
     /// # Errors
-    /// When the configuration is out of range, when no group can serve a kind of batch that the mode draws, and
-    /// when a kind of batch has fewer groups than a batch has rows.
+    /// If the configuration is out of range, if no group can serve a kind of batch that the mode draws, or if a kind of
+    /// batch has fewer groups than a batch has rows.
     pub fn new(catalog: &Catalog, config: &SamplerConfig) -> Result<Self> {
         config.check()?;
         let classes = ClassIndex::new(catalog);
@@ -164,7 +164,7 @@ impl Sampler {
         Ok(sampler)
     }
 
-    /// Adds a stream; one whose groups are those of an earlier stream shares that stream's set.
+    /// Adds a stream; if its groups are those of an earlier stream, it shares that stream's set.
     fn add_stream(&mut self, kind: BatchKind, groups: GroupSet, n_streams: usize) {
         let set = self.sets.iter().position(|set| set.groups == groups).unwrap_or_else(|| {
             let key = hash(&[self.seed, Use::Passes as u64, self.sets.len() as u64]);
@@ -173,10 +173,10 @@ impl Sampler {
             self.sets.len() - 1
         });
         self.sets[set].serves[self.streams.len()] = true;
-        self.streams.push(Stream { kind, set });
+        self.streams.push(BatchStream { kind, set });
     }
 
-    /// The batch of `step` (0 is the first). The same for every call, in whatever order the calls come.
+    /// The batch of `step`, counted from 0. It does not depend on the order of calls.
     pub fn batch(&self, step: u64) -> SampledBatch {
         let stream = &self.streams[self.turns.stream(step)];
         let set = &self.sets[stream.set];
@@ -186,14 +186,14 @@ impl Sampler {
         SampledBatch { kind: stream.kind, dataset: None, rows }
     }
 
-    fn row(&self, kind: BatchKind, step: u64, row: u64, group: u64) -> Row {
+    fn row(&self, kind: BatchKind, step: u64, row: u64, group: u64) -> BatchRow {
         let bits = |purpose: Use| hash(&[self.seed, purpose as u64, step, row]);
         let class = self.classes.class_of(group);
         let (query_lang, passage_lang) = self.weights.draw_langs(kind, class, bits(Use::Language));
-        Row { group, query_lang, passage_lang, pick: bits(Use::Pick) }
+        BatchRow { group, query_lang, passage_lang, pick: bits(Use::Pick) }
     }
 
-    /// How many groups can be drawn at all. The others lack the languages that the mode needs.
+    /// Number of groups that can be drawn at all. The others lack the languages that the mode needs.
     pub fn n_groups(&self) -> u64 {
         let ranges = self.sets.iter().flat_map(|set| set.groups.ranges());
         group_set::union_len(ranges)
@@ -201,9 +201,8 @@ impl Sampler {
 
     /// Steps in which as many rows are drawn as there are groups to draw: the length of an epoch.
     ///
-    /// Where all streams share one set (fully parallel data, or a mode with one stream) that is exactly one pass:
-    /// every group once. Otherwise it is one pass on average, and the language sampling decides which groups come
-    /// more often.
+    /// If all streams share one set (fully parallel data, or a mode with one stream) that is exactly one pass: every
+    /// group once. Otherwise it is one pass on average, and the language sampling decides which groups come more often.
     pub fn steps_per_pass(&self) -> f64 {
         self.n_groups() as f64 / self.batch_size as f64
     }
@@ -247,7 +246,8 @@ fn multilingual_groups(
     Ok(groups)
 }
 
-/// Every stream must fill a batch with different groups. Reports the smallest, so that its remedy is enough.
+/// Checks that every stream can fill a batch with different groups. Reports the smallest stream, so that its remedy is
+/// enough for all.
 fn check_sizes(catalog: &Catalog, config: &SamplerConfig, streams: &[(BatchKind, GroupSet)]) -> Result<()> {
     match streams.iter().min_by_key(|(_, groups)| groups.len()) {
         Some((kind, groups)) if groups.len() < config.batch_size as u64 => {

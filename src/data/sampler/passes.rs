@@ -1,24 +1,24 @@
-//! The order in which the groups of a set come: pass after pass, each once a pass, none twice in a batch.
+//! The order of a set's groups: pass after pass, each group once a pass and at most once in a batch.
 
 use super::permutation::Permutation;
 use crate::random::hash;
 
 /// The endless sequence of passes over `0..n`, cut into batches.
 ///
-/// Pass `p` takes the places `p * n .. (p + 1) * n` of the sequence, batch `k` the places
-/// `k * batch_size .. (k + 1) * batch_size`. A batch may thus begin in one pass and end in the next. To keep it
-/// free of repeats, the first `batch_size` items of the next pass are reordered: those that the batch already
-/// took from the end of the pass before go behind the others. If the batch took `taken` items from the old pass, at
-/// most that many of the `batch_size` go behind, so the `batch_size - taken` that the batch still needs are all new
-/// to it. The end of a pass is never reordered (for `n >= 2 * batch_size` its last `batch_size` items are not among
-/// the first), so the next pass can tell what was taken without looking further back: O(batch size), at any depth.
+/// Pass `p` takes the places `p * n .. (p + 1) * n` of the sequence, batch `k` the places `k * batch_size .. (k + 1) *
+/// batch_size`. A batch may thus begin in one pass and end in the next. To keep it free of repeats, the first
+/// `batch_size` items of the next pass are reordered: those that the batch already took from the end of the previous
+/// pass go behind the others. If the batch took `taken` items from the old pass, at most that many of the `batch_size`
+/// go behind, so the `batch_size - taken` that the batch still needs are all new to it. The end of a pass is never
+/// reordered (for `n >= 2 * batch_size` its last `batch_size` items are not among the first), so the next pass can tell
+/// what was taken without looking further back: O(batch size), at any depth.
 ///
-/// With fewer than two batches of groups there is no room for that, and little choice of order either: every pass
-/// then has the same order, in which any `batch_size` neighbours (the end joined to the start) are different.
+/// With fewer than two batches of groups there is no room for that, and little choice of order either: every pass then
+/// has the same order, in which any `batch_size` neighbours (the end joined to the start) are different.
 ///
-/// Where batches are not of one size ([`Passes::of_stretches`]), nobody knows how many items of a pass the batch took
-/// that goes on into the next one. That pass then opens as if it had been as many as possible: of its first
-/// `2 * batch_size` items, those among the last `batch_size` of the pass before go behind the others.
+/// If batches are not of one size ([`Passes::of_stretches`]), it is unknown how many items of the old pass the batch
+/// took that goes on into the next one. The reordering then assumes the most: of the first `2 * batch_size` items of
+/// the next pass, those among the last `batch_size` of the old pass go behind the others.
 pub struct Passes {
     n: u64,
     batch_size: u64,
@@ -61,7 +61,7 @@ impl Passes {
         items
     }
 
-    /// How many items of a pass may be reordered.
+    /// Number of items at the start of a pass that may be reordered.
     fn opening_len(&self) -> u64 {
         if self.is_even { self.batch_size } else { 2 * self.batch_size }
     }
@@ -79,7 +79,7 @@ impl Passes {
             .collect()
     }
 
-    /// The first items of a pass, those last that its first batch already took from the pass before.
+    /// The first items of a pass, with those last that its first batch already took from the previous pass.
     fn opening(&self, pass: u64, order: &Permutation) -> Vec<u64> {
         let items = (0..self.opening_len()).map(|place| order.item(place));
         let taken = match self.is_even {

@@ -1,10 +1,10 @@
-//! What is said to data that cannot serve the configured mode: what is missing, and every way out.
+//! Errors for data that cannot serve the configured mode: what is missing, and every way out.
 
 use super::{BatchKind, BatchMode, SamplerConfig};
 use crate::Error;
 use crate::data::catalog::{Catalog, LangId};
 
-/// No group at all can serve a batch of `kind`.
+/// The error if no group can serve a batch of `kind`.
 pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> Error {
     if catalog.n_groups() == 0 {
         return Error::config("data", "holds no group of a query and a positive; name a file that does");
@@ -35,7 +35,7 @@ pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> 
     Error::config("mode", format!("{}: {lack}; {remedy}", config.mode))
 }
 
-/// `n_groups` groups can serve a batch of `kind`: some, but fewer than a batch has rows.
+/// The error if only `n_groups` groups can serve a batch of `kind`: fewer than a batch has rows.
 pub fn too_few_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind, n_groups: u64) -> Error {
     let (have, mut remedies) = match kind {
         BatchKind::Monolingual(lang) if languages(catalog).len() > 1 => {
@@ -62,7 +62,7 @@ pub fn too_few_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind
     Error::config("batch_size", message)
 }
 
-/// Languages that some group has; one of several datasets need not have all that the catalog names.
+/// Languages that some group has; a dataset of several may lack some of the catalog's languages.
 fn languages(catalog: &Catalog) -> Vec<&str> {
     let groups = || catalog.classes.iter().filter(|class| class.n_groups > 0);
     let is_used =

@@ -1,4 +1,4 @@
-//! Whose turn a step is: stratified draws that can be counted without being replayed.
+//! Assigns steps to streams: stratified draws that can be counted without being replayed.
 
 use super::permutation::Permutation;
 use crate::random::hash;
@@ -18,7 +18,7 @@ const CHUNK: u64 = 64;
 /// each kind), and counting what came before an index takes a closed form a chunk and a look at one chunk, not at
 /// the whole block.
 pub(super) struct Strata {
-    /// Where the slots of each outcome end; the slots of a block are `0..block_len`.
+    /// End of each outcome's slots; the slots of a block are `0..block_len`.
     ends: Vec<u64>,
     block_len: u64,
     key: u64,
@@ -62,7 +62,7 @@ impl Strata {
         self.chunk(index - index % CHUNK, r)(index % CHUNK)
     }
 
-    /// How many of the indices below `index` have an outcome for which `counted` holds.
+    /// Number of indices below `index` with an outcome for which `counted` holds.
     pub(super) fn before(&self, index: u64, counted: impl Fn(usize) -> bool) -> u64 {
         let (block, chunk) = (index / self.block_len, index % self.block_len / CHUNK);
         let order = self.chunk_order(block);
@@ -94,7 +94,7 @@ fn apportion(weights: &[f64], total: u64) -> Vec<u64> {
     for &i in by_remainder.iter().take(total.saturating_sub(given) as usize) {
         shares[i] += 1;
     }
-    // The least shares were rounded up to 1; the largest can best spare it.
+    // Shares below 1 were rounded up to 1; the largest share gives up the difference.
     for _ in 0..given.saturating_sub(total) {
         if let Some(largest) = shares.iter_mut().max() {
             *largest -= 1;
@@ -103,7 +103,7 @@ fn apportion(weights: &[f64], total: u64) -> Vec<u64> {
     shares
 }
 
-/// Whose turn each step is: first monolingual or not, then, among the monolingual steps, in which language.
+/// The stream of each step: first monolingual or not, then, among the monolingual steps, the language.
 ///
 /// Two levels, so that many languages with small shares cannot round alpha away.
 pub struct Turns {
@@ -112,7 +112,7 @@ pub struct Turns {
     n_langs: usize,
 }
 
-/// The outcome of [`Turns::kinds`] that stands for a monolingual batch.
+/// The outcome of [`Turns::kinds`] that means a monolingual batch.
 const MONOLINGUAL: usize = 0;
 
 impl Turns {
@@ -134,7 +134,7 @@ impl Turns {
         }
     }
 
-    /// How many steps before `step` are served by a stream that `counted` marks.
+    /// Number of steps before `step` that are served by a stream that `counted` marks.
     pub fn before(&self, step: u64, counted: &[bool]) -> u64 {
         if counted.iter().all(|&c| c) {
             return step;

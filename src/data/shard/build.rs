@@ -1,7 +1,7 @@
-//! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and what is large goes to disk as
-//! it comes. In memory stay about 50 bytes a row. While groups are compared (`labels.rs`) there are, besides, 16 bytes a
-//! query or 32 a positive, whichever is more, up to 60 a group, and 8 for each text that a pair of groups shares (of more
-//! than 32 groups with one text, neighbours alone are pairs).
+//! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and large data goes to disk at once.
+//! About 50 bytes a row stay in memory. While groups are compared (`labels.rs`) there are, in addition, 16 bytes a
+//! query or 32 a positive, whichever is more, up to 60 a group, and 8 for each text that a pair of groups shares (if
+//! more than 32 groups have one text, only neighbours are pairs).
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -23,10 +23,10 @@ use crate::data::formats::{Row, Rows, Text};
 use crate::data::tokenize::{Encoded, TextTokenizer};
 use crate::{Error, Result};
 
-/// A chunk is large enough to keep many cores busy and small enough to be no burden on memory.
+/// Rows of a chunk: enough to keep many cores busy, and few enough for little memory.
 const CHUNK_ROWS: usize = 4096;
 const CHUNK_BYTES: u64 = 8 << 20;
-/// Marks files that are being written. Those of a process that died are removed when they are this old.
+/// Suffix of files that are being written. Those of a dead process are removed at this age.
 const PARTIAL: &str = ".partial";
 const PARTIAL_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -43,26 +43,26 @@ pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u
     let n_skipped = tokenized.read_all(inputs, path, progress)?;
     write_index(tokenized, dir, key, n_skipped).map_err(|e| Error::io("write", path, e))?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
-    // The new name itself has to reach the disk; where directories cannot be synced, it does so in time.
+    // The new name has to reach the disk, too; where directories cannot be synced, the system writes it later.
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
     Ok(())
 }
 
-/// What the first pass leaves behind.
+/// Result of the first pass.
 pub(super) struct Tokenized<'a> {
     /// The cache file, up to the end of its words.
     pub(super) out: BlockWriter<'a>,
     pub(super) n_words: u64,
-    /// A [`TextRecord`] a text, in the order of the data, with provisional language ids.
+    /// One [`TextRecord`] a text, in the order of the data, with provisional language ids.
     pub(super) texts: Spill,
     pub(super) n_texts: u64,
     pub(super) rows: Vec<RowEntry>,
-    /// In the order of their first texts, which is the order of the provisional ids.
+    /// Languages in the order of their first texts, which is the order of the provisional ids.
     pub(super) languages: Vec<String>,
     lang_ids: HashMap<String, LangId>,
 }
 
-/// A row whose texts are tokens.
+/// A row after tokenization.
 struct EncodedRow {
     id: String,
     texts: Vec<EncodedText>,
@@ -90,7 +90,7 @@ impl Tokenized<'_> {
                 || -> Vec<Result<EncodedRow>> { chunk.par_iter().map(|row| encode_row(row, inputs)).collect() },
                 || next_chunk(&mut rows),
             );
-            // One after the other, so that of several bad rows the first is reported.
+            // One after the other, so that the first of several bad rows is reported.
             for row in encoded {
                 let row = row?;
                 n_done += row.n_bytes;
@@ -175,7 +175,7 @@ fn encode(tokenizer: &TextTokenizer, row: &Row, prefix: &str, text: &str, max_le
     tokenizer.encode(prefix, text, max_len).map_err(|e| row.error(e))
 }
 
-/// Records that wait on the disk until they are put in order. The file has no name: it is gone when the process is.
+/// Records that are kept on the disk until they are sorted. The file has no name, so it disappears with the process.
 pub(super) struct Spill(BufWriter<File>);
 
 impl Spill {
@@ -187,7 +187,7 @@ impl Spill {
         self.0.write_all(bytemuck::bytes_of(record))
     }
 
-    /// All records, to be read back.
+    /// All records, for reading.
     pub(super) fn finish(self) -> io::Result<Mmap> {
         map(&self.0.into_inner().map_err(io::IntoInnerError::into_error)?)
     }
@@ -202,7 +202,7 @@ fn partial_file(dir: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(dir)
 }
 
-/// Removes what killed processes left behind. That this fails is no reason not to go on.
+/// Removes files that killed processes left behind. Failing to do so is no reason to stop.
 fn remove_stale(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|written| written.elapsed().ok());

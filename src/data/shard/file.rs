@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::catalog::LangId;
 
-/// Raise it with every change to the layout, or to what is written for the same data.
+/// Version of the layout. Raise it with every change to the layout, or to what is written for the same data.
 pub(super) const VERSION: u32 = 4;
 const MAGIC: [u8; 8] = *b"hbttoken";
 const BYTE_ORDER: u32 = 0x0403_0201;
@@ -39,7 +39,7 @@ pub(super) struct Header {
     n_texts: u64,
     n_groups: u64,
     meta_len: u64,
-    /// Hash of the section `sums`, which vouches for all others.
+    /// Hash of the section `sums`, which in turn covers all others.
     sums_hash: u64,
     /// Hash of the fields above.
     header_hash: u64,
@@ -62,7 +62,7 @@ pub(super) struct TextRecord {
     /// A `Role`: 0 query, 1 positive, 2 negative.
     pub(super) role: u16,
     pub(super) lang: LangId,
-    /// What a teacher gave it; NaN where none did.
+    /// A teacher's score; NaN if there is none.
     pub(super) score: f32,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct TextRecord {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct GroupRecord {
     pub(super) first_text: u64,
-    /// Where its id starts, an index into `words`.
+    /// Start of its id, an index into `words`.
     pub(super) id_start: u64,
     /// Length of its id in bytes.
     pub(super) id_len: u64,
@@ -130,7 +130,7 @@ struct Sections {
 }
 
 impl Sections {
-    /// `None` where a lying header asks for more than a machine can address.
+    /// `None` if a corrupt header asks for more than a machine can address.
     fn of(header: &Header) -> Option<Self> {
         let section = |from: usize, count: u64, size: usize| -> Option<Range<usize>> {
             let len = usize::try_from(count).ok()?.checked_mul(size)?;
@@ -147,7 +147,7 @@ impl Sections {
     }
 }
 
-/// Writes what comes after the header, block by block, and keeps the blocks' checksums.
+/// Writes the blocks after the header and keeps their checksums.
 pub(super) struct BlockWriter<'a> {
     file: &'a File,
     block: Vec<u8>,
@@ -161,7 +161,7 @@ impl<'a> BlockWriter<'a> {
         Ok(BlockWriter { file, block: Vec::with_capacity(BLOCK_LEN), sums: Vec::new(), n_bytes: 0 })
     }
 
-    /// Fills up with zeros to a multiple of `align` bytes, a divisor of 8.
+    /// Pads with zeros to a multiple of `align` bytes, a divisor of 8.
     pub(super) fn align(&mut self, align: u64) -> io::Result<()> {
         let n_zeros = self.n_bytes.next_multiple_of(align) - self.n_bytes;
         self.write_all(&[0; 8][..n_zeros as usize])
@@ -199,7 +199,7 @@ impl Write for BlockWriter<'_> {
         Ok(n_taken)
     }
 
-    /// Nothing: a block is written when it is full or the file is finished.
+    /// Does nothing: a block is written when it is full or the file is finished.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -212,7 +212,7 @@ pub(super) struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps and checks the whole file; `None` if it is anything else than what a writer finished for `key`.
+    /// Maps and checks the whole file; `None` if it is anything but a file that a writer finished for `key`.
     pub(super) fn open(file: &File, key: u128) -> io::Result<Option<Self>> {
         if file.metadata()?.len() < HEADER_LEN as u64 {
             return Ok(None);
@@ -241,7 +241,7 @@ impl MappedFile {
         bytemuck::cast_slice(&self.map[self.sections.texts.clone()])
     }
 
-    /// One more than there are groups.
+    /// Group records: one more than there are groups.
     pub(super) fn groups(&self) -> &[GroupRecord] {
         bytemuck::cast_slice(&self.map[self.sections.groups.clone()])
     }
@@ -264,7 +264,7 @@ pub(super) fn map(file: &File) -> io::Result<Mmap> {
 mod tests {
     use super::*;
 
-    /// Two blocks and a bit, so that every kind of byte is covered: header, full block, last block, sums.
+    /// A file of two blocks and a part, so that every kind of byte is covered: header, full block, last block, sums.
     fn write_file(key: u128) -> Vec<u8> {
         let mut file = tempfile::tempfile().unwrap();
         let words: Vec<u32> = (0..600_000).collect();

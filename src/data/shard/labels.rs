@@ -1,15 +1,16 @@
-//! Which texts say the same, so that none of them is another's negative.
+//! Labels (class ids) of texts: texts that say the same have one label, so that none of them is another's negative.
 //!
 //! Groups that share positives answer each other's queries, in every language that they have, and so do groups that
-//! share queries: they are joined. Where two XQuAD-R questions have one answer sentence, the German version of that
-//! sentence answers both of them, although it is in one group's row only and its text is like neither. One text of many
-//! is no reason: the Thai versions of two sentences may be one that holds both. Groups are joined if they share half of
-//! the queries, or of the positives, of the one that has fewer. (Rows of a batch that meet with the same text are held
-//! to say the same there, whatever their groups. And `hbt mine` takes any shared text for a reason, see `data/same.rs`:
-//! it can spare candidates.)
+//! share queries: they are joined. If two XQuAD-R questions have one answer sentence, the German version of that
+//! sentence answers both of them, although it is in one group's row only and its text is like neither. One shared text
+//! of many is no reason to join: the Thai version of two sentences may be one sentence that holds both. Groups are
+//! joined if they share half of the queries, or of the positives, of the one that has fewer. (In a batch, rows with an
+//! equal text have one label, whatever their groups. And `hbt mine` joins groups by any shared text, see
+//! `data/same_answer.rs`: it can spare candidates.)
 //!
 //! A label is a hash of all positives of the joined groups: it depends on the texts alone, not on where they are in the
-//! data. A negative that is some group's positive word for word has that one's label; any other negative has its own hash.
+//! data. A negative that is some group's positive word for word has that group's label; any other negative has its own
+//! hash.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,7 @@ use rayon::prelude::*;
 
 use super::file::TextRecord;
 use crate::data::catalog::Role;
-use crate::data::union::Union;
+use crate::data::union_find::UnionFind;
 use crate::random;
 
 /// The labels of all texts.
@@ -28,7 +29,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Joins `n_groups` groups by what their texts are.
+    /// Joins `n_groups` groups by their texts.
     pub(super) fn new<'a, I: Iterator<Item = &'a TextRecord>>(
         n_groups: usize,
         texts_of: impl Fn(usize) -> I + Sync,
@@ -43,7 +44,7 @@ impl Labels {
             hashes.dedup();
             hashes
         };
-        let mut union = Union::new(n_groups);
+        let mut union = UnionFind::new(n_groups);
         join_like(&mut union, &hashes(Role::Query));
         let positives = hashes(Role::Positive);
         join_like(&mut union, &positives);
@@ -71,11 +72,11 @@ impl Labels {
     }
 }
 
-/// Groups that one text is compared for pairwise; of more, neighbours are.
+/// Most groups with one text that are compared pairwise; if there are more, only neighbours are compared.
 const MOST_PAIRWISE: usize = 32;
 
-/// Joins groups that share half of the texts of the one with fewer. `texts` are hashes and groups, ascending, none twice.
-fn join_like(union: &mut Union, texts: &[(u64, u32)]) {
+/// Joins groups that share half of the texts of the one with fewer. `texts`: hashes and groups, strictly ascending.
+fn join_like(union: &mut UnionFind, texts: &[(u64, u32)]) {
     let mut n_texts: HashMap<u32, usize> = HashMap::new();
     texts.iter().for_each(|(_, group)| *n_texts.entry(*group).or_default() += 1);
     let mut pairs: Vec<(u32, u32)> = Vec::new();

@@ -13,12 +13,12 @@ use super::labels::Labels;
 use super::{Meta, MetaClass};
 use crate::data::catalog::{LangId, Role};
 
-/// What is remembered of a row: 32 bytes, and 4 for its place in the order.
+/// Data kept in memory for a row: 32 bytes, and 4 for its place in the order.
 pub(super) struct RowEntry {
     pub(super) id_hash: [u64; 2],
-    /// Every row has a text at least.
+    /// First text; every row has at least one.
     pub(super) first_text: u64,
-    /// Length of the id in bytes; it stands right before the tokens of the first text.
+    /// Length of the id in bytes; the id is right before the tokens of the first text.
     pub(super) id_len: u32,
 }
 
@@ -68,12 +68,12 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped
     out.finish(key, Counts { n_words, n_texts, n_groups: groups.len() as u64, meta_len: meta.len() as u64 })
 }
 
-/// All rows, and the order that brings those with equal ids together.
+/// All rows, and an order in which rows with equal ids are neighbours.
 struct SortedRows<'a> {
     rows: Vec<RowEntry>,
     order: Vec<u32>,
     texts: &'a [TextRecord],
-    /// Final language id of each provisional one.
+    /// Final language id for each provisional one.
     lang_ids: Vec<LangId>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> SortedRows<'a> {
         &rest[..len]
     }
 
-    /// Where in `words` the id of a group starts, and its length in bytes.
+    /// Start in `words` of the id of a group, and its length in bytes.
     fn id(&self, group: &GroupEntry) -> (u64, u64) {
         let row = &self.rows[self.order[group.run as usize] as usize];
         let id_len = u64::from(row.id_len);
@@ -157,14 +157,14 @@ impl<'a> SortedRows<'a> {
         }
     }
 
-    /// The texts of a group by role, language and appearance, each once, with the first score that it has.
+    /// The texts of a group by role, language and appearance, each once, with its first score.
     fn gather(&self, group: &GroupEntry, texts: &mut Vec<TextRecord>) {
         texts.clear();
         for row in self.rows_of(group.run) {
             let of_row = self.texts_of_row(*row).iter();
             texts.extend(of_row.map(|text| TextRecord { lang: self.lang_ids[usize::from(text.lang)], ..*text }));
         }
-        // `start` grows with appearance.
+        // `start` grows in the order of appearance.
         texts.sort_unstable_by_key(|t| (t.role, t.lang, t.hash, t.start));
         texts.dedup_by(|next, kept| {
             let is_same = (next.role, next.lang, next.hash) == (kept.role, kept.lang, kept.hash);
@@ -177,8 +177,8 @@ impl<'a> SortedRows<'a> {
     }
 }
 
-/// Classes by their signatures, not by which happened to come first; `groups` have provisional numbers before and
-/// final ones after.
+/// Numbers the classes by their signatures, independently of their first appearance; `groups` have provisional numbers
+/// before and final ones after.
 fn number_classes(groups: &mut [GroupEntry], signatures: HashMap<Vec<LangId>, u32>) -> Vec<MetaClass> {
     let mut sorted: Vec<(Vec<LangId>, Vec<LangId>, u32)> = Vec::with_capacity(signatures.len());
     for (signature, class) in signatures {

@@ -85,9 +85,9 @@ impl Sample {
             false => Counting::ByCharacters { vocab_size },
         };
         let of_each = MOST_BYTES / sources.len().max(1) as u64;
-        let parts: Vec<read::Part> =
-            sources.iter().map(|source| read::Part::read(&source.data, of_each)).collect::<Result<_>>()?;
-        let groups = || parts.iter().flat_map(|part| &part.groups);
+        let samples: Vec<read::DatasetSample> =
+            sources.iter().map(|source| read::DatasetSample::read(&source.data, of_each)).collect::<Result<_>>()?;
+        let groups = || samples.iter().flat_map(|dataset| &dataset.groups);
         let texts = || groups().flat_map(|group| [&group.queries, &group.positives, &group.negatives]).flatten();
         let languages: BTreeSet<&str> = texts().map(|text| text.lang.as_str()).collect();
         let languages: Vec<String> = languages.into_iter().map(str::to_owned).collect();
@@ -98,11 +98,11 @@ impl Sample {
             groups: Vec::new(),
             first_texts: Vec::new(),
             counts_tokens: matches!(counting, Counting::Exact(_)),
-            is_all: parts.iter().all(|part| part.is_all),
-            is_at_most: parts.iter().any(|part| part.is_at_most),
+            is_all: samples.iter().all(|dataset| dataset.is_all),
+            is_at_most: samples.iter().any(|dataset| dataset.is_at_most),
         };
-        for (source, part) in sources.iter().zip(parts) {
-            sample.add(source, part, step, &counting)?;
+        for (source, dataset) in sources.iter().zip(samples) {
+            sample.add(source, dataset, step, &counting)?;
         }
         let mut n = 0;
         for group in &sample.groups {
@@ -113,21 +113,30 @@ impl Sample {
     }
 
     /// Adds a dataset: its classes as all of its groups are numbered, and the texts of one group of `step`.
-    fn add(&mut self, source: &DatasetSource, part: read::Part, step: usize, counting: &Counting) -> Result<()> {
+    fn add(
+        &mut self,
+        source: &DatasetSource,
+        dataset: read::DatasetSample,
+        step: usize,
+        counting: &Counting,
+    ) -> Result<()> {
         let languages = &self.catalog.languages;
         let number = |lang: &String| languages.binary_search(lang).expect("languages of all texts") as LangId;
         let langs = |texts: &[Text]| -> Vec<LangId> {
             texts.iter().map(|text| number(&text.lang)).collect::<BTreeSet<_>>().into_iter().collect()
         };
         let mut by_signature: BTreeMap<[Vec<LangId>; 2], Vec<&Group>> = BTreeMap::new();
-        for group in &part.groups {
+        for group in &dataset.groups {
             by_signature.entry([langs(&group.queries), langs(&group.positives)]).or_default().push(group);
         }
         let mut classes = Vec::with_capacity(by_signature.len());
         let (mut next, mut ranges) = (self.catalog.n_groups(), Vec::with_capacity(by_signature.len()));
         for ([query_langs, passage_langs], groups) in by_signature {
-            let n_groups =
-                if part.is_all { groups.len() as u64 } else { (groups.len() as f64 * part.copies).round() as u64 };
+            let n_groups = if dataset.is_all {
+                groups.len() as u64
+            } else {
+                (groups.len() as f64 * dataset.copies).round() as u64
+            };
             let first = self.groups.len();
             let kept: Vec<&Group> = groups.into_iter().step_by(step).collect();
             let tokens: Vec<Result<_>> =
@@ -139,7 +148,7 @@ impl Sample {
         }
         let catalog = Catalog { languages: languages.clone(), classes };
         let is_positives = |lang: &LangId| catalog.classes.iter().any(|class| class.passage_langs.contains(lang));
-        let negatives = part.groups.iter().flat_map(|group| &group.negatives);
+        let negatives = dataset.groups.iter().flat_map(|group| &group.negatives);
         let has_negatives = negatives.map(|text| number(&text.lang)).collect::<BTreeSet<_>>().iter().any(is_positives);
         self.catalog.classes.extend(catalog.classes.iter().cloned());
         self.members.push(Member {
@@ -147,16 +156,16 @@ impl Sample {
             weight: source.weight,
             catalog,
             classes: ranges,
-            n_scores: part.n_scores,
+            n_scores: dataset.n_scores,
             has_negatives,
         });
         Ok(())
     }
 
     /// What a sampler draws from.
-    pub fn parts(&self) -> Vec<sampler::Part<'_>> {
+    pub fn weighted(&self) -> Vec<sampler::WeightedDataset<'_>> {
         let members = self.members.iter();
-        members.map(|of| sampler::Part { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
+        members.map(|of| sampler::WeightedDataset { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
     }
 
     /// Whether all rows were read, so that nothing but lengths is estimated.

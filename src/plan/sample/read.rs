@@ -12,7 +12,7 @@ const PIECES: u64 = 64;
 const SHARE_IN_PIECES: u64 = 8;
 
 /// What was read.
-pub(super) struct Part {
+pub(super) struct DatasetSample {
     /// In the order of their first rows.
     pub groups: Vec<Group>,
     /// Whether that is everything.
@@ -32,32 +32,33 @@ struct Piece {
     is_last: bool,
 }
 
-impl Part {
+impl DatasetSample {
     /// Reads all of `source` if that is no more than `most_bytes` bytes, else pieces of it.
     ///
     /// # Errors
     /// Data that is not there, cannot be read, or has no row.
-    pub fn read(source: &DataSource, most_bytes: u64) -> Result<Part> {
+    pub fn read(source: &DataSource, most_bytes: u64) -> Result<DatasetSample> {
         let data = source.resolve()?;
         let most_bytes = if data.format() == DataFormat::Squad { MOST_BYTES_OF_FILES } else { most_bytes };
-        let mut part = Part { groups: Vec::new(), is_all: true, copies: 1.0, is_at_most: false, n_scores: [0; 2] };
+        let mut sample =
+            DatasetSample { groups: Vec::new(), is_all: true, copies: 1.0, is_at_most: false, n_scores: [0; 2] };
         let mut by_id = HashMap::new();
         if data.format() == DataFormat::Squad || data.n_bytes() <= most_bytes {
             let piece = Piece::read(data.rows()?, most_bytes)?;
-            part.is_all = piece.is_last;
-            part.add(&piece.rows, data.format() == DataFormat::Parallel, &mut by_id).map_or(Ok(()), Err)?;
-            part.copies = data.n_bytes() as f64 / piece.n_bytes.max(1) as f64;
+            sample.is_all = piece.is_last;
+            sample.add(&piece.rows, data.format() == DataFormat::Parallel, &mut by_id).map_or(Ok(()), Err)?;
+            sample.copies = data.n_bytes() as f64 / piece.n_bytes.max(1) as f64;
         } else {
-            part.add_pieces(&data, most_bytes / SHARE_IN_PIECES, &mut by_id)?;
+            sample.add_pieces(&data, most_bytes / SHARE_IN_PIECES, &mut by_id)?;
         }
-        if part.groups.is_empty() {
+        if sample.groups.is_empty() {
             return Err(Error::file(data.path(), "no training row in this data; check the path and the split"));
         }
-        match part.is_all {
-            true => (part.copies, part.is_at_most) = (1.0, false),
-            false => part.copies = part.copies.max(1.0),
+        match sample.is_all {
+            true => (sample.copies, sample.is_at_most) = (1.0, false),
+            false => sample.copies = sample.copies.max(1.0),
         }
-        Ok(part)
+        Ok(sample)
     }
 
     /// Reads about `n_bytes` bytes, spread over the data: it may be sorted, by language for example.

@@ -25,7 +25,7 @@ pub fn backward<E: CpuElement>(args: AttentionBackward<Cpu<E>>) {
     };
     let d_qkv = Shared::new(args.d_qkv.as_mut_slice(), 3 * hidden);
     with_tasks(batch.cu_seqlens().as_slice(), args.n_heads, |tasks, n_groups| {
-        // Each group's part of the bias gradient.
+        // Partial sums of the bias gradient, one per group.
         scratch::with(n_groups * 3 * hidden, |partials| {
             partials.fill(0.0);
             let d_bias = Shared::new(partials, 3 * hidden);
@@ -103,7 +103,7 @@ impl<E: Element> Backward<'_, E> {
         let [k_t, v_t] = [0; 2].map(|_| carve(rest, d * np));
         g.gather(x.qkv, 3 * g.hidden, tokens, g.columns(0, head), g.scale, q);
         g.gather(x.qkv, 3 * g.hidden, tokens, g.columns(1, head), 1.0, k);
-        // The values are wanted transposed only; what is to be the gradient's place holds them until then.
+        // The values are needed only as a transpose; until then they are kept in the memory of their gradient.
         g.gather(x.qkv, 3 * g.hidden, tokens, g.columns(2, head), 1.0, d_v);
         g.gather(x.out, g.hidden, tokens, g.columns(0, head), 1.0, out);
         g.gather(x.d_out, g.hidden, tokens, g.columns(0, head), 1.0, d_out);
@@ -112,7 +112,7 @@ impl<E: Element> Backward<'_, E> {
         Head { q, k, k_t, v_t, out, d_out, d_q, d_k, d_v }
     }
 
-    /// What the query rows `rows` give: their own gradient, and their share of the keys' and values'.
+    /// Gradients that the query rows `rows` give: their own, and their share of the keys' and values'.
     #[inline(always)]
     fn block<S: Simd>(&self, simd: S, tokens: &Range<usize>, rows: Range<usize>, h: &mut Head, scratch: &mut [f32]) {
         let (g, x, head) = (self.geometry, self.inputs, self.task.head);
@@ -155,7 +155,7 @@ impl<E: Element> Backward<'_, E> {
         let (g, Task { group, head, .. }) = (self.geometry, self.task);
         for (part, (gradient, scale)) in [(&*h.d_q, g.scale), (h.d_k, 1.0), (h.d_v, 1.0)].into_iter().enumerate() {
             let columns = g.columns(part, head);
-            // SAFETY: this group's sums of this head and part belong to this task alone.
+            // SAFETY: this group's sums for this head and part belong to this task alone.
             let d_bias = unsafe { self.d_bias.row(group, columns.clone()) };
             for (token, row) in tokens.clone().zip(gradient.chunks_exact(g.padded())) {
                 // SAFETY: this token's columns of this head and part belong to this task alone.

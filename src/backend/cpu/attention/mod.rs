@@ -1,5 +1,5 @@
-//! Self-attention of a packed batch: one head of one or a few sequences a task, in blocks of query rows. The scores of
-//! a block are all that is ever held, so that a task stays within the first two caches.
+//! Self-attention of a packed batch. A task takes one head of one or a few sequences, in blocks of query rows. Only the
+//! scores of one block are held, so that a task stays within the first two caches.
 
 mod backward;
 mod forward;
@@ -17,15 +17,15 @@ use std::ops::Range;
 
 /// Query rows whose scores are held at once.
 const QUERY_BLOCK: usize = 32;
-/// A task takes sequences until it has this many tokens, so that short ones are worth a task.
+/// A task takes sequences until it has this many tokens, so that short sequences are worth a task.
 const TASK_TOKENS: usize = 64;
 
 thread_local! {
-    /// The list of tasks, kept by the thread that makes it.
+    /// Memory for the list of tasks, kept by the thread that makes it.
     static TASKS: Cell<Vec<Task>> = const { Cell::new(Vec::new()) };
 }
 
-/// A row-major array of which many tasks write disjoint parts: some rows, one head's columns.
+/// A row-major array that many tasks write to, each a disjoint part: some rows, the columns of one head.
 #[derive(Clone, Copy)]
 struct Shared<T> {
     start: *mut T,
@@ -61,18 +61,19 @@ impl<T> Shared<T> {
 /// One head of neighbouring sequences.
 #[derive(Clone, Copy)]
 struct Task {
-    /// Which of the groups that the batch is cut into.
+    /// Number of the group, of those that the batch is cut into.
     group: usize,
     /// First sequence, and one past the last.
     sequences: (usize, usize),
     head: usize,
-    /// Grows with the time it takes.
+    /// Estimate of the task's time, in any unit.
     cost: usize,
 }
 
-/// Calls `f` with every task, the longest first so that the last to finish are short, and with the number of groups.
+/// Calls `f` with all tasks and the number of groups. The longest tasks come first, so that the last ones to finish are
+/// short.
 fn with_tasks(cu_seqlens: &[i32], n_heads: usize, f: impl FnOnce(&[Task], usize)) {
-    // What makes tasks disjoint, and so the writes through `Shared` sound.
+    // Sorted starts make tasks disjoint, and so the writes through `Shared` sound.
     assert!(cu_seqlens.is_sorted(), "attention: sequences overlap");
     let mut tasks = TASKS.take();
     tasks.clear();
@@ -115,7 +116,7 @@ impl<'a> Geometry<'a> {
         }
     }
 
-    /// Length of a head's row, padded.
+    /// Padded length of a row of a head.
     fn padded(&self) -> usize {
         self.head_size.next_multiple_of(LANES)
     }
@@ -163,8 +164,8 @@ impl<'a> Geometry<'a> {
     }
 }
 
-/// Fetches the next head's part of a row into the second-level cache: it is the next task's, as a rule, and the stride
-/// from row to row is longer than processors look ahead.
+/// Fetches the next head's part of a row into the second-level cache. The next task usually reads it, and the stride
+/// from row to row is longer than hardware prefetchers look ahead.
 #[inline(always)]
 #[allow(unsafe_code)]
 fn prefetch<E>(rest: &[E]) {
@@ -196,7 +197,7 @@ fn transpose(x: &[f32], width: usize, columns: usize, out: &mut [f32]) {
     }
 }
 
-/// Cuts the next `len` elements off `rest`.
+/// Splits the next `len` elements off `rest`.
 #[inline(always)]
 fn carve<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (head, tail) = std::mem::take(rest).split_at_mut(len);

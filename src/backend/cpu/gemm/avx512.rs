@@ -7,7 +7,7 @@
 //! roundings of the processor: expect f32 accuracy, not the bits of another machine.
 
 use super::super::element::{Matrix, Start};
-use super::blocked::{self, Kernel, Line, Rows, Shape, Target};
+use super::blocked::{self, Kernel, Line, OperandRows, Shape, Target};
 use super::pack::Source;
 use crate::backend::Element;
 use half::bf16;
@@ -23,7 +23,7 @@ const COLUMNS: usize = 16 * VECTORS;
 const SHAPE: Shape =
     Shape { rows: ROWS, columns: COLUMNS, block: 256, span: usize::MAX, tile: (8, 8), packed_tile: (16, 16), strip: 2 };
 
-/// True when this processor has the instructions.
+/// Whether this processor has the instructions.
 pub fn available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -31,13 +31,13 @@ pub fn available() -> bool {
         && is_x86_feature_detected!("avx512bf16")
 }
 
-/// `out = start + a b`, summed in f32 and rounded once. Panics on sizes that do not fit and where it is not
-/// [`available`].
+/// `out = start + a b`, summed in f32 and rounded once. Panics on sizes that do not fit, and on a processor without the
+/// instructions ([`available`]).
 pub fn multiply<C: Element>(out: &mut [C], start: Start<C>, a: Matrix<bf16>, b: Matrix<bf16>) {
     blocked::multiply(DotPairs::new(), out, start, a, b);
 }
 
-/// The kernel. There is one only where it is [`available`].
+/// The kernel. A value exists only where the instructions are [`available`].
 #[derive(Clone, Copy)]
 struct DotPairs(());
 
@@ -58,7 +58,7 @@ impl Kernel for DotPairs {
     }
 
     fn pack_columns(self, b: &Matrix<bf16>, first: usize, pairs: Range<usize>, out: &mut [u32], panel_len: usize) {
-        // SAFETY: the processor has the instructions, else there were no kernel.
+        // SAFETY: a kernel exists only on a processor with the instructions.
         unsafe { Source::columns(b).pack::<COLUMNS>(first, pairs, out.as_chunks_mut().0, panel_len) };
     }
 
@@ -68,7 +68,7 @@ impl Kernel for DotPairs {
         unsafe { Source::rows(a).pack::<ROWS>(first, pairs, out.as_chunks_mut().0, panel_len) };
     }
 
-    unsafe fn call<C: Element>(self, pairs: usize, rows: Rows, b: *const Line, target: Target<C>) {
+    unsafe fn call<C: Element>(self, pairs: usize, rows: OperandRows, b: *const Line, target: Target<C>) {
         // SAFETY: the caller's promise; the processor has the instructions.
         unsafe {
             match rows.step {
@@ -79,13 +79,13 @@ impl Kernel for DotPairs {
     }
 }
 
-/// 8 rows x 48 columns. `STEP` is the bytes from one pair of a row to its next.
+/// Computes 8 rows x 48 columns. `STEP`: bytes from one pair of a row to the next.
 ///
 /// # Safety
-/// As [`Kernel::call`], and the processor must have the instructions.
+/// The conditions of [`Kernel::call`]; the processor must have the instructions.
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn kernel<C: Element, const STEP: usize>(pairs: usize, rows: Rows, b: *const Line, target: Target<C>) {
+unsafe fn kernel<C: Element, const STEP: usize>(pairs: usize, rows: OperandRows, b: *const Line, target: Target<C>) {
     // SAFETY: the caller's promise.
     unsafe {
         match target.columns.div_ceil(16) {
@@ -99,12 +99,12 @@ unsafe fn kernel<C: Element, const STEP: usize>(pairs: usize, rows: Rows, b: *co
 /// [`kernel`] for `16 N` columns.
 ///
 /// # Safety
-/// As [`kernel`].
+/// The conditions of [`kernel`].
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn narrow_kernel<C: Element, const STEP: usize, const N: usize>(
     pairs: usize,
-    rows: Rows,
+    rows: OperandRows,
     b: *const Line,
     target: Target<C>,
 ) {
@@ -162,7 +162,7 @@ unsafe fn load<C: Element>(from: *const C, mask: u16) -> __m512 {
 /// Writes the elements that `mask` selects, rounded.
 ///
 /// # Safety
-/// As [`load`].
+/// The conditions of [`load`].
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn store<C: Element>(to: *mut C, mask: u16, x: __m512) {

@@ -1,9 +1,9 @@
-//! Products of large matrices: cut into tiles, the operands in the order in which a [`Kernel`] reads them.
+//! Products of large matrices, cut into tiles, with the operands in the order in which a [`Kernel`] reads them.
 //!
-//! A kernel call computes some rows and columns of the result over one block of `k` in registers. `b` is packed once for all
-//! tasks. `a` is read where it is when what a row brings to a lane lies side by side, for a broadcast gains nothing by
-//! packing; else a task packs its own rows. The result is cut into tiles by its shape alone, each computed by one task in
-//! a fixed order: the number of threads changes no bit.
+//! A kernel call computes some rows and columns of the result over one block of `k` in registers. `b` is packed once
+//! for all tasks. `a` is read in place if the elements of a lane lie side by side in its rows, because a broadcast
+//! gains nothing from packing; otherwise each task packs its own rows. The result is cut into tiles by its shape alone,
+//! and each tile is computed by one task in a fixed order: the number of threads changes no bit.
 
 use super::super::element::{Matrix, Start};
 use crate::backend::Element;
@@ -12,19 +12,19 @@ use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// There are a multiple of this many tiles, so that they balance over 2, 4 or 8 threads.
+/// The number of tiles is a multiple of this, so that they balance over 2, 4 or 8 threads.
 const BALANCE: usize = 8;
-/// Multiplications below which waking other threads costs more than it saves.
+/// Number of multiplications below which waking other threads costs more than it saves.
 const SERIAL: usize = 1 << 21;
 
 thread_local! {
-    /// Packed `b`, kept from call to call by the thread that called.
+    /// Packed `b`, kept from call to call by the calling thread.
     static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// A tile's packed rows of `a`, and its sums over the blocks of `k` so far.
     static SCRATCH: Cell<(Vec<Line>, Vec<Line>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-/// Packed memory: 16 lanes, one AVX-512 register.
+/// Unit of packed memory: 16 lanes, one AVX-512 register.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct Line(pub [u32; 16]);
@@ -34,49 +34,51 @@ fn lanes(lines: &mut [Line]) -> &mut [u32] {
     bytemuck::cast_slice_mut(lines)
 }
 
-/// The sizes that suit a kernel.
+/// Sizes that suit a kernel.
 #[derive(Clone, Copy)]
 pub struct Shape {
     /// Rows of a kernel call.
     pub rows: usize,
     /// Columns of a kernel call, a multiple of 16.
     pub columns: usize,
-    /// Most lanes along `k` in one block: a panel of `b` then stays close while the rows of a tile go by.
+    /// Most lanes along `k` in one block: few enough that a panel of `b` stays in the cache while the rows of a tile
+    /// pass.
     pub block: usize,
-    /// Elements of `k` after which an f32 result is written, and added to from then on. `b` packed for so many of them stays
-    /// in the caches while the tiles go by; for the sum over all tokens that a weight's gradient is it would not.
+    /// Elements along `k` after which an f32 result is written; later ones are added to it. `b` packed for this many
+    /// elements stays in the caches while the tiles pass. For a weight's gradient, a sum over all tokens, all of `b`
+    /// would not.
     pub span: usize,
-    /// Panels of rows and of columns in a tile whose `a` is read in place: the tile's block of `b` fits the second-level
-    /// cache.
+    /// Panels of rows and of columns in a tile whose `a` is read in place: as many as keep the tile's block of `b` in
+    /// the second-level cache.
     pub tile: (usize, usize),
-    /// The same where `a` has to be packed: larger, since every tile of a row packs it anew.
+    /// `tile` for an `a` that has to be packed: larger, since every tile of a row packs it anew.
     pub packed_tile: (usize, usize),
     /// Panels of `b` that one task packs.
     pub strip: usize,
 }
 
-/// What computes a few rows and columns, and the order in which it wants its operands: as 32-bit lanes along `k`.
+/// Computes a few rows and columns; defines the order of its operands, as 32-bit lanes along `k`.
 pub trait Kernel: Copy + Send + Sync {
     /// Element type of the operands.
     type In: Element;
     /// Elements along `k` in a lane.
     const DEPTH: usize;
 
-    /// The sizes that suit it.
+    /// Sizes that suit this kernel.
     fn shape(self) -> Shape;
     /// Packs panels of [`Shape::columns`] columns of `b`, the first of them beginning at column `first`. Each takes
     /// `panel_len` rows of lanes of `out`, the first `k.len()` of which are written; what lies outside `b` is zero.
     fn pack_columns(self, b: &Matrix<Self::In>, first: usize, k: Range<usize>, out: &mut [u32], panel_len: usize);
-    /// As [`Kernel::pack_columns`], panels of [`Shape::rows`] rows of `a`.
+    /// [`Kernel::pack_columns`] for panels of [`Shape::rows`] rows of `a`.
     fn pack_rows(self, a: &Matrix<Self::In>, first: usize, k: Range<usize>, out: &mut [u32]);
     /// Computes `len` lanes of `k`.
     ///
     /// # Safety
-    /// Valid must be: a lane at `rows.first + i stride + p step` for each of `rows.n` rows and `len` lanes of `k`; `len`
-    /// rows of [`Shape::columns`] lanes of `b`; `target` for `rows.n` rows of `target.columns` elements, and its
-    /// `partial` where there are several blocks.
+    /// These must be valid: a lane at `rows.first + i stride + p step` for each of `rows.n` rows and `len` lanes of
+    /// `k`; `len` rows of [`Shape::columns`] lanes of `b`; `target` for `rows.n` rows of `target.columns` elements, and
+    /// its `partial` if there are several blocks.
     #[allow(unsafe_code)]
-    unsafe fn call<C: Element>(self, len: usize, rows: Rows, b: *const Line, target: Target<C>);
+    unsafe fn call<C: Element>(self, len: usize, rows: OperandRows, b: *const Line, target: Target<C>);
 }
 
 /// The first `lines` of a buffer that grows as needed.
@@ -87,32 +89,32 @@ fn sized(buffer: &mut Vec<Line>, lines: usize) -> &mut [Line] {
     &mut buffer[..lines]
 }
 
-/// How a product is cut. Depends on the kernel, the result's shape and the layout of `a`, on nothing else.
+/// How a product is cut: a function of the kernel, the result's shape and the layout of `a` alone.
 #[derive(Clone, Copy)]
-struct Plan {
+struct Blocking {
     shape: Shape,
     m: usize,
     n: usize,
-    /// Lanes of `k`, in all and in a block.
+    /// Lanes of `k`, in total and in a block.
     len: usize,
     block: usize,
-    /// `a` is read where it is.
+    /// Whether `a` is read without being packed.
     in_place: bool,
     row_tiles: usize,
     column_tiles: usize,
 }
 
-impl Plan {
+impl Blocking {
     fn new<K: Kernel>(kernel: K, a: &Matrix<K::In>, n: usize) -> Self {
         let (shape, m, len) = (kernel.shape(), a.rows, a.columns.div_ceil(K::DEPTH));
-        // The last lane of a row that does not fill it would reach into the next row.
+        // The last lane of a row that does not fill the lane would reach into the next row.
         let in_place = a.column_stride == 1 && a.columns.is_multiple_of(K::DEPTH);
         let (tile_rows, tile_columns) = if in_place { shape.tile } else { shape.packed_tile };
         let row_panels = m.div_ceil(shape.rows);
         let column_tiles = n.div_ceil(shape.columns).div_ceil(tile_columns);
-        // Each row of tiles reads all of `b`, so there are no more of them than balance asks for.
+        // Each row of tiles reads all of `b`, so there are only as many as balance needs.
         let balance = BALANCE >> column_tiles.trailing_zeros().min(BALANCE.trailing_zeros());
-        Plan {
+        Blocking {
             shape,
             m,
             n,
@@ -142,12 +144,12 @@ impl Plan {
         self.block * self.shape.columns / 16
     }
 
-    /// Panels of packed `b` in one block, those included that only fill the last strip.
+    /// Panels of packed `b` in one block, including those that only fill the last strip.
     fn packed_panels(&self) -> usize {
         self.column_panels().next_multiple_of(self.shape.strip)
     }
 
-    /// Row panels and column panels of a tile. Tiles one after the other share their columns of `b`.
+    /// Row panels and column panels of a tile. Consecutive tiles share their columns of `b`.
     fn tile(&self, index: usize) -> (Range<usize>, Range<usize>) {
         let share = |panels: usize, parts: usize, i: usize| panels * i / parts..panels * (i + 1) / parts;
         (
@@ -157,7 +159,7 @@ impl Plan {
     }
 }
 
-/// The result, of which every tile writes its own part.
+/// The result; every tile writes its own part of it.
 #[derive(Clone, Copy)]
 struct Output<C>(*mut C);
 
@@ -189,22 +191,22 @@ pub fn multiply<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>
     }
 }
 
-/// [`multiply`] by all of `k` at once.
+/// [`multiply`] over all of `k` at once.
 #[allow(unsafe_code)]
 fn multiply_part<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C>, a: Matrix<K::In>, b: Matrix<K::In>) {
-    let plan = Plan::new(kernel, &a, b.columns);
-    let parallel = plan.m * plan.n * a.columns > SERIAL;
+    let blocking = Blocking::new(kernel, &a, b.columns);
+    let parallel = blocking.m * blocking.n * a.columns > SERIAL;
     let mut buffer = PACKED_B.take();
-    let packed = sized(&mut buffer, plan.blocks() * plan.packed_panels() * plan.panel_lines());
-    pack_b(kernel, plan, &b, packed, parallel);
-    let task = Task { kernel, plan, start, a, b: packed, out: Output(out.as_mut_ptr()) };
+    let packed = sized(&mut buffer, blocking.blocks() * blocking.packed_panels() * blocking.panel_lines());
+    pack_b(kernel, blocking, &b, packed, parallel);
+    let task = Task { kernel, blocking, start, a, b: packed, out: Output(out.as_mut_ptr()) };
     let tile = |index| {
         let mut scratch = SCRATCH.take();
         // SAFETY: the sizes were asserted, and every tile is computed once.
         unsafe { task.tile(index, &mut scratch) };
         SCRATCH.set(scratch);
     };
-    let tiles = 0..plan.row_tiles * plan.column_tiles;
+    let tiles = 0..blocking.row_tiles * blocking.column_tiles;
     if parallel {
         tiles.into_par_iter().with_max_len(1).for_each(tile);
     } else {
@@ -213,16 +215,16 @@ fn multiply_part<K: Kernel, C: Element>(kernel: K, out: &mut [C], start: Start<C
     PACKED_B.set(buffer);
 }
 
-/// Packs all of `b`: blocks of `k`, in them panels of columns, in them lanes of `k`.
-fn pack_b<K: Kernel>(kernel: K, plan: Plan, b: &Matrix<K::In>, packed: &mut [Line], parallel: bool) {
-    let strips = plan.packed_panels() / plan.shape.strip;
+/// Packs all of `b`, ordered by block of `k`, then by panel of columns, then by lane of `k`.
+fn pack_b<K: Kernel>(kernel: K, blocking: Blocking, b: &Matrix<K::In>, packed: &mut [Line], parallel: bool) {
+    let strips = blocking.packed_panels() / blocking.shape.strip;
     let strip = |(index, out): (usize, &mut [Line])| {
-        let (block, first) = (index / strips, index % strips * plan.shape.strip);
-        let panels = plan.shape.strip.min(plan.column_panels() - first);
-        let out = lanes(&mut out[..panels * plan.panel_lines()]);
-        kernel.pack_columns(b, first * plan.shape.columns, plan.block(block), out, plan.block);
+        let (block, first) = (index / strips, index % strips * blocking.shape.strip);
+        let panels = blocking.shape.strip.min(blocking.column_panels() - first);
+        let out = lanes(&mut out[..panels * blocking.panel_lines()]);
+        kernel.pack_columns(b, first * blocking.shape.columns, blocking.block(block), out, blocking.block);
     };
-    let len = plan.shape.strip * plan.panel_lines();
+    let len = blocking.shape.strip * blocking.panel_lines();
     if parallel {
         packed.par_chunks_mut(len).enumerate().for_each(strip);
     } else {
@@ -230,75 +232,81 @@ fn pack_b<K: Kernel>(kernel: K, plan: Plan, b: &Matrix<K::In>, packed: &mut [Lin
     }
 }
 
-/// What all tiles share.
+/// Data that all tiles share.
 #[derive(Clone, Copy)]
 struct Task<'a, K: Kernel, C> {
     kernel: K,
-    plan: Plan,
+    blocking: Blocking,
     start: Start<'a, C>,
     a: Matrix<'a, K::In>,
     b: &'a [Line],
     out: Output<C>,
 }
 
-/// Where the kernel finds its rows of `a`.
+/// The rows of `a` that a kernel call reads.
 #[derive(Clone, Copy)]
-pub struct Rows {
-    /// The first lane of the first row.
+pub struct OperandRows {
+    /// First lane of the first row.
     pub first: *const u8,
     /// Bytes from row to row.
     pub stride: usize,
-    /// Bytes from a lane of a row to the next: 4 where rows are read in place, else those of a panel's rows.
+    /// Bytes from a lane of a row to the next: 4 where rows are read in place, 4 times the rows of a panel where they
+    /// are packed.
     pub step: usize,
-    /// Rows that exist; the kernel reads the last one again in place of those that do not.
+    /// Number of rows; the kernel reads the last one again in place of missing ones.
     pub n: usize,
 }
 
-/// What the kernel does with its sums.
+/// What a kernel call does with its sums.
 #[derive(Clone, Copy)]
 pub struct Target<C> {
-    /// Where the first result goes.
+    /// Address of the first result.
     pub out: *mut C,
     /// Elements from row to row.
     pub stride: usize,
-    /// Columns that exist.
+    /// Number of columns.
     pub columns: usize,
-    /// Added at the end: nothing when null, else with `addend_stride` elements from row to row.
+    /// Addend at the end: none if null, else with `addend_stride` elements from row to row.
     pub addend: *const C,
-    /// See `addend`.
+    /// Elements from row to row of `addend`.
     pub addend_stride: usize,
-    /// All sums of a call over the blocks of `k` before this one; not touched when there is one block only.
+    /// Sums of the call over the earlier blocks of `k`; not accessed if there is only one block.
     pub partial: *mut f32,
-    /// There are no sums yet.
+    /// This is the first block: there are no sums yet.
     pub is_first_block: bool,
-    /// The sums are the result.
+    /// This is the last block: the sums are the result.
     pub is_last_block: bool,
 }
 
 #[allow(unsafe_code)]
 impl<K: Kernel, C: Element> Task<'_, K, C> {
     /// # Safety
-    /// Sizes must fit, and no tile may be computed by two threads at once.
+    /// Sizes must fit, and no two threads may compute the same tile at once.
     unsafe fn tile(&self, index: usize, (packed_a, partial): &mut (Vec<Line>, Vec<Line>)) {
-        let (plan, Shape { rows, columns, .. }) = (self.plan, self.plan.shape);
-        let (row_panels, column_panels) = plan.tile(index);
-        let cells = if plan.blocks() > 1 { row_panels.len() * column_panels.len() } else { 0 };
+        let (blocking, Shape { rows, columns, .. }) = (self.blocking, self.blocking.shape);
+        let (row_panels, column_panels) = blocking.tile(index);
+        let cells = if blocking.blocks() > 1 { row_panels.len() * column_panels.len() } else { 0 };
         let partial = sized(partial, cells * rows * columns / 16).as_mut_ptr().cast::<f32>();
-        for block in 0..plan.blocks() {
-            let k = plan.block(block);
+        for block in 0..blocking.blocks() {
+            let k = blocking.block(block);
             let packed = self.pack_rows(row_panels.clone(), k.clone(), packed_a);
             for (q, column_panel) in column_panels.clone().enumerate() {
-                let b = &self.b[(block * plan.packed_panels() + column_panel) * plan.panel_lines()..];
+                let b = &self.b[(block * blocking.packed_panels() + column_panel) * blocking.panel_lines()..];
                 for (p, row_panel) in row_panels.clone().enumerate() {
                     let row = row_panel * rows;
-                    let n = rows.min(plan.m - row);
+                    let n = rows.min(blocking.m - row);
                     let mut target = self.target(row, column_panel * columns, block);
                     target.partial = partial.wrapping_add((q * row_panels.len() + p) * rows * columns);
-                    let rows = if plan.in_place {
+                    let rows = if blocking.in_place {
                         let first = self.a.data.as_ptr().wrapping_add(row * self.a.row_stride + K::DEPTH * k.start);
-                        Rows { first: first.cast(), stride: size_of::<K::In>() * self.a.row_stride, step: 4, n }
+                        OperandRows { first: first.cast(), stride: size_of::<K::In>() * self.a.row_stride, step: 4, n }
                     } else {
-                        Rows { first: packed[p * rows * k.len()..].as_ptr().cast(), stride: 4, step: 4 * rows, n }
+                        OperandRows {
+                            first: packed[p * rows * k.len()..].as_ptr().cast(),
+                            stride: 4,
+                            step: 4 * rows,
+                            n,
+                        }
                     };
                     // SAFETY: `rows` are rows of `a` from this block on, or their packed copies; `b` is a whole panel;
                     // `target` stays within `out`, and within this tile's part of it.
@@ -308,21 +316,21 @@ impl<K: Kernel, C: Element> Task<'_, K, C> {
         }
     }
 
-    /// Panels of packed rows, one after the other; nothing where rows are read in place.
+    /// Panels of packed rows, one after the other; empty where rows are read in place.
     fn pack_rows<'b>(&self, panels: Range<usize>, k: Range<usize>, buffer: &'b mut Vec<Line>) -> &'b [u32] {
-        if self.plan.in_place {
+        if self.blocking.in_place {
             return &[];
         }
-        let rows = self.plan.shape.rows;
+        let rows = self.blocking.shape.rows;
         let used = panels.len() * rows * k.len();
         let packed = &mut lanes(sized(buffer, used.div_ceil(16)))[..used];
         self.kernel.pack_rows(&self.a, panels.start * rows, k, packed);
         packed
     }
 
-    /// Where the sums of the kernel call at `row` and `column` go.
+    /// Target of the sums of the kernel call at `row` and `column`.
     fn target(&self, row: usize, column: usize, block: usize) -> Target<C> {
-        let n = self.plan.n;
+        let n = self.blocking.n;
         let out = self.out.0.wrapping_add(row * n + column);
         let (addend, addend_stride) = match self.start {
             Start::Zero => (std::ptr::null(), 0),
@@ -332,12 +340,12 @@ impl<K: Kernel, C: Element> Task<'_, K, C> {
         Target {
             out,
             stride: n,
-            columns: self.plan.shape.columns.min(n - column),
+            columns: self.blocking.shape.columns.min(n - column),
             addend,
             addend_stride,
             partial: std::ptr::null_mut(),
             is_first_block: block == 0,
-            is_last_block: block + 1 == self.plan.blocks(),
+            is_last_block: block + 1 == self.blocking.blocks(),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! f32 products on whatever vectors the processor has.
+//! f32 products with the widest vectors that the processor has.
 //!
 //! A call keeps all its sums in registers: 6 x 16 in twelve of AVX2's sixteen, 8 x 48 in twenty-four of AVX-512's
-//! thirty-two. Each sum is taken over the same blocks of `k` and in the same order on all of them, by fused
-//! multiply-adds: processors with AVX2 and with AVX-512 get the same bits.
+//! thirty-two. Every processor takes each sum over the same blocks of `k` and in the same order, by fused
+//! multiply-adds: AVX2 and AVX-512 give the same bits.
 
 use super::super::element::{Matrix, Start};
 use super::super::instructions::arch;
-use super::blocked::{self, Kernel, Line, Rows, Shape, Target};
+use super::blocked::{self, Kernel, Line, OperandRows, Shape, Target};
 use crate::backend::Element;
 use pulp::{Arch, Simd, WithSimd};
 use std::array::from_fn;
@@ -16,9 +16,9 @@ use std::ops::Range;
 /// Most rows and columns of a call.
 const MOST_ROWS: usize = 8;
 const MOST_COLUMNS: usize = 48;
-/// Rows along `k` that are fetched ahead of use: the stride from one to the next is longer than processors look ahead.
+/// Rows along `k` that are prefetched: the stride from one to the next is longer than hardware prefetchers look ahead.
 const AHEAD: usize = 16;
-/// Of these, so many are packed at once: panels lie a power of two apart, or nearly, and caches hold few lines of such.
+/// Panels packed at once: they lie about a power of two apart, and caches hold few lines at such distances.
 const GROUP: usize = 8;
 
 /// `out = start + a b` on all threads.
@@ -113,7 +113,7 @@ impl Kernel for MultiplyAdd {
     }
 
     #[inline(always)]
-    unsafe fn call<C: Element>(self, len: usize, rows: Rows, b: *const Line, target: Target<C>) {
+    unsafe fn call<C: Element>(self, len: usize, rows: OperandRows, b: *const Line, target: Target<C>) {
         self.arch.dispatch(Call { len, rows, b: b.cast(), target });
     }
 }
@@ -125,12 +125,12 @@ struct Lanes<'a> {
     n: usize,
     stride: usize,
     k_stride: usize,
-    /// The instructions in use include AVX.
+    /// Whether the instructions in use include AVX.
     has_avx: bool,
 }
 
 impl Lanes<'_> {
-    /// Panels of `N` lanes, `panel_len` steps of `k` from one panel to the next.
+    /// Packs panels of `N` lanes, `panel_len` steps of `k` from one panel to the next.
     #[inline(always)]
     fn pack<const N: usize>(self, first: usize, k: Range<usize>, out: &mut [f32], panel_len: usize) {
         let (out, _) = out.as_chunks_mut::<N>();
@@ -166,7 +166,7 @@ impl Lanes<'_> {
         }
     }
 
-    /// One whole panel whose lanes each lie in one piece: squares of 8 x 8 are transposed in registers where there are such.
+    /// Packs one whole panel whose lanes are contiguous: full 8 x 8 squares are transposed in registers.
     #[inline(always)]
     fn gather<const N: usize>(self, first: usize, k: Range<usize>, out: &mut [[f32; N]]) {
         for (from, out) in k.clone().step_by(GROUP).zip(out[..k.len()].chunks_mut(GROUP)) {
@@ -221,7 +221,7 @@ fn transpose(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
     columns.map(|column| unsafe { std::mem::transmute::<__m256, [f32; 8]>(column) })
 }
 
-/// Fetches `len` elements.
+/// Prefetches `len` elements.
 #[inline(always)]
 #[allow(unsafe_code)]
 fn prefetch<T>(from: *const T, len: usize) {
@@ -235,10 +235,10 @@ fn prefetch<T>(from: *const T, len: usize) {
     let _ = (from, len);
 }
 
-/// One call; see [`Kernel::call`], whose promise is made by whoever makes one.
+/// One call; whoever makes it promises the conditions of [`Kernel::call`].
 struct Call<C> {
     len: usize,
-    rows: Rows,
+    rows: OperandRows,
     b: *const f32,
     target: Target<C>,
 }
@@ -266,23 +266,23 @@ impl<C: Element> WithSimd for Call<C> {
 
 #[allow(unsafe_code)]
 impl<C: Element> Call<C> {
-    /// `H` rows, and the first `W` vectors of panels of `columns`.
+    /// Computes `H` rows and the first `W` vectors of panels of `columns`.
     #[inline(always)]
     fn compute<S: Simd, const H: usize, const W: usize>(self, simd: S, columns: usize) {
         let Call { len, rows, b, target } = self;
-        // The sums leave the registers once, to where the rest is plain code over rows.
+        // The sums leave the registers once, to a buffer that plain code over rows reads.
         let mut buffer = MaybeUninit::<[Line; MOST_ROWS * MOST_COLUMNS / 16]>::uninit();
         let one_block = target.is_first_block && target.is_last_block;
         let sums: *mut f32 = if one_block { buffer.as_mut_ptr().cast() } else { target.partial };
-        // What is wanted at the end is on its way meanwhile.
+        // Prefetches what is needed at the end.
         if target.is_last_block {
             (0..rows.n).for_each(|i| prefetch(target.out.wrapping_add(i * target.stride), target.columns));
         }
         if !target.is_first_block {
             prefetch(target.partial, H * columns);
         }
-        // SAFETY: the promise of `Kernel::call`; `sums` holds `H` rows of `columns`, and a vector of pulp's is as many f32
-        // in a row.
+        // SAFETY: the promise of `Kernel::call`; `sums` holds `H` rows of `columns`, and a vector of pulp is an array
+        // of f32.
         unsafe {
             let a: [*const u8; H] = from_fn(|i| rows.first.add(i.min(rows.n - 1) * rows.stride));
             let mut acc = [[simd.splat_f32s(0.0); W]; H];
@@ -313,15 +313,15 @@ impl<C: Element> Call<C> {
     }
 }
 
-/// Adds what the product starts from to the row `i` of a call, and rounds.
+/// Adds the product's starting value to the row `i` of a call, and rounds.
 ///
 /// # Safety
-/// As [`Kernel::call`].
+/// The conditions of [`Kernel::call`].
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn finish<C: Element>(target: &Target<C>, i: usize, sums: &[f32]) {
-    // Bias and result may not be told from each other by a reference: they are the same memory where `out` is added to.
-    // SAFETY: the caller's promise.
+    // No references here: bias and result are the same memory where the product is added to `out`. SAFETY: the caller's
+    // promise.
     unsafe {
         let out = target.out.add(i * target.stride);
         if target.addend.is_null() {

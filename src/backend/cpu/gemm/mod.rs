@@ -74,7 +74,7 @@ impl CpuElement for bf16 {
     }
 }
 
-/// `out = start + a b` by whatever this processor has for it.
+/// `out = start + a b` by the fastest way that this processor has.
 fn multiply_bf16<C: Element>(out: &mut [C], start: Start<C>, a: Matrix<bf16>, b: Matrix<bf16>) {
     #[cfg(target_arch = "x86_64")]
     if has_fast_bf16() {
@@ -83,8 +83,8 @@ fn multiply_bf16<C: Element>(out: &mut [C], start: Start<C>, a: Matrix<bf16>, b:
     portable::multiply(out, start, a, b);
 }
 
-/// True when bf16 products run on instructions made for them; [`Instructions::fastest`] are such only where that is twice as
-/// fast as f32.
+/// Whether bf16 products run on instructions made for them. [`Instructions::fastest`] includes these only where they
+/// are twice as fast as f32.
 pub fn has_fast_bf16() -> bool {
     Instructions::chosen() == Instructions::Avx512Bf16
 }
@@ -116,7 +116,7 @@ mod tests {
                 let before = wide(values(m * n, 4));
                 for start in [Start::Zero, Start::Out, Start::Bias(&bias[..])] {
                     let of = |arch| {
-                        // What must be overwritten is not a number.
+                        // Values to be overwritten are NaN.
                         let mut out = if matches!(start, Start::Out) { before.clone() } else { vec![f32::NAN; m * n] };
                         f32::multiply_with(arch, &mut out, start, a, b);
                         out
@@ -136,7 +136,7 @@ mod tests {
                             assert!(error <= 1e-6 * (k + 1) as f64, "({m}, {n}, {k}) [{i}, {j}]: {got} for {exact}");
                         }
                     }
-                    // Those with fused multiply-adds, and so AVX2 and AVX-512.
+                    // The instruction sets with fused multiply-adds: AVX2 and AVX-512.
                     let fused = &results[1..];
                     assert!(fused.windows(2).all(|two| two[0] == two[1]), "({m}, {n}, {k}): instruction sets differ");
                 }
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// What runs elsewhere gives what the instruction gives, to the rounding of f32 sums.
+    /// The fallback gives the results of the instruction, up to the rounding of f32 sums.
     #[test]
     fn portable_agrees_with_avx512() {
         if !avx512::available() {

@@ -1,8 +1,8 @@
 //! Copies of an operand in the order in which the kernel reads it.
 //!
-//! `vdpbf16ps` takes two neighbours along `k` in one 32-bit lane, so a packed operand is a sequence of pairs
-//! `(x[lane, 2 p], x[lane, 2 p + 1])`, where a lane is a row of `a` or a column of `b`. What lies outside the matrix
-//! (the second half of an odd `k`'s last pair, lanes past the edge) is zero.
+//! `vdpbf16ps` takes two neighbours along `k` in one 32-bit lane, so a packed operand is a sequence of pairs `(x[lane,
+//! 2 p], x[lane, 2 p + 1])`, where a lane is a row of `a` or a column of `b`. Elements outside the matrix (the second
+//! half of an odd `k`'s last pair, lanes past the edge) are zero.
 
 use super::super::element::Matrix;
 use super::blocked::Line;
@@ -10,7 +10,7 @@ use half::bf16;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Rows of a strided operand that are fetched ahead of use.
+/// Rows of a strided operand that are prefetched.
 const AHEAD: usize = 16;
 
 /// An operand as packing sees it: `a`, or the transpose of `b`.
@@ -25,7 +25,7 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Lanes are the rows.
+    /// An operand whose lanes are its rows.
     pub fn rows(x: &Matrix<'a, bf16>) -> Self {
         Source {
             data: bytemuck::cast_slice(x.data),
@@ -36,7 +36,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Lanes are the columns.
+    /// An operand whose lanes are its columns.
     pub fn columns(x: &Matrix<'a, bf16>) -> Self {
         Source {
             data: bytemuck::cast_slice(x.data),
@@ -80,7 +80,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Whole panels of lanes that are neighbours in memory: two rows make the pairs of all of them.
+    /// Packs whole panels whose lanes are neighbours in memory: two rows give the pairs of all lanes.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn interleave<const LANES: usize>(
         &self,
@@ -109,7 +109,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A panel whose lanes each lie in one piece, their pairs side by side: blocks of 16 x 16 pairs are transposed.
+    /// Packs a panel whose lanes are contiguous, with their pairs side by side: blocks of 16 x 16 pairs are transposed.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[allow(unsafe_code)]
     fn transpose<const LANES: usize>(&self, first: usize, pairs: Range<usize>, out: &mut [[u32; LANES]]) {
@@ -135,7 +135,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Fetches `len` elements; the stride from row to row is longer than processors look ahead.
+/// Prefetches `len` elements; the stride from row to row is longer than hardware prefetchers look ahead.
 #[target_feature(enable = "avx512f")]
 fn prefetch(from: *const u16, len: usize) {
     for at in (0..len).step_by(32) {
@@ -152,7 +152,7 @@ fn load_pairs(from: &[u16]) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi16(mask, from.as_ptr().cast()) }
 }
 
-/// For step `s` of a transposition, the lanes of which the two new rows are made; 16 and above are the second row's.
+/// For step `s` of a transposition, the source lanes of the two new rows; 16 and above are lanes of the second row.
 const EXCHANGE: [[Line; 2]; 4] = {
     let mut tables = [[Line([0; 16]); 2]; 4];
     let mut s = 0;

@@ -11,7 +11,7 @@ use std::cell::Cell;
 const SPAN: usize = 1 << 14;
 
 thread_local! {
-    /// The widened operands, kept from call to call by the thread that called.
+    /// The widened operands, kept from call to call by the calling thread.
     static BUFFERS: Cell<[Vec<f32>; 2]> = const { Cell::new([const { Vec::new() }; 2]) };
 }
 

@@ -1,4 +1,5 @@
-//! Products of matrices that fit the first caches, within one thread and without packing: attention's, one head each.
+//! Products of matrices that fit the first caches, within one thread and without packing: those of one head of
+//! attention.
 
 use super::super::math::LANES;
 use pulp::{Simd, WithSimd};
@@ -49,8 +50,8 @@ impl WithSimd for SmallProduct<'_> {
             return;
         }
         assert!((m - 1) * self.row_stride + (k - 1) * self.column_stride < self.a.len(), "small product: sizes of a");
-        // 8 x 3 sums in 32 registers, 6 x 2 in 16. 4 x 3 sums would need all 16 with their operands, and then compilers move
-        // a register for each multiply-add.
+        // 8 x 3 sums in 32 registers, 6 x 2 in 16. With their operands, 4 x 3 sums would need all 16 registers, and
+        // then compilers move a register for each multiply-add.
         let (most_rows, most_vectors) = if S::REGISTER_COUNT >= 32 { (8, 3) } else { (6, 2) };
         let vectors = n / S::F32_LANES;
         let mut vector = 0;
@@ -93,7 +94,7 @@ impl WithSimd for SmallProduct<'_> {
 #[allow(unsafe_code)]
 impl Tile {
     /// # Safety
-    /// As [`Tile::compute`].
+    /// The conditions of [`Tile::compute`].
     #[inline(always)]
     unsafe fn of_height<S: Simd, const WIDTH: usize>(self, simd: S, height: usize) {
         // SAFETY: the caller's promise.
@@ -108,14 +109,14 @@ impl Tile {
         }
     }
 
-    /// `HEIGHT` rows and `WIDTH` vectors, their sums in registers: each element of `a` is broadcast once.
+    /// Computes `HEIGHT` rows and `WIDTH` vectors with their sums in registers: each element of `a` is broadcast once.
     ///
     /// # Safety
-    /// Readable must be: `HEIGHT` rows of `k` elements of `a`, `k` rows of `WIDTH` vectors of `b`. Writable must be, and
-    /// no other's: `HEIGHT` rows of `WIDTH` vectors of `out`.
+    /// Readable must be `HEIGHT` rows of `k` elements of `a` and `k` rows of `WIDTH` vectors of `b`. Writable must be
+    /// `HEIGHT` rows of `WIDTH` vectors of `out`, and nobody else may access them.
     #[inline(always)]
     unsafe fn compute<S: Simd, const HEIGHT: usize, const WIDTH: usize>(self, simd: S) {
-        // SAFETY: the caller's promise; a vector of pulp's is as many f32 in a row.
+        // SAFETY: the caller's promise; a vector of pulp is an array of f32.
         unsafe {
             let mut sums = [[simd.splat_f32s(0.0); WIDTH]; HEIGHT];
             for p in 0..self.k {

@@ -1,34 +1,35 @@
 //! Which groups have the same answer.
 //!
-//! Groups that share a text, be it a query or a positive, ask or answer the same, and so do all that are joined by a
-//! chain of such groups. In XQuAD-R several questions are answered by one sentence: its German version stands in another
-//! question's group, and is still the answer. A passage of a group with the same label is therefore never a negative.
+//! Groups that share a text, be it a query or a positive, ask or answer the same, and so do all groups joined by a
+//! chain of such groups. In XQuAD-R several questions are answered by one sentence: its German version may stand in
+//! another question's group, and is still the answer. So a passage with the label of a row's group is never mined as
+//! the row's negative.
 //!
-//! The labels of the token cache (`shard/labels.rs`) ask for more, half of the texts: they take groups out of each other's
-//! batches for good, where one careless join too many costs a chain of groups its negatives. Here it costs one candidate of
-//! the many that a search finds, and one too few makes a wrong negative.
+//! The labels of the token cache (`shard/labels.rs`) ask for more, half of the texts: they keep groups from being each
+//! other's negatives in every batch, so one wrong join costs a chain of groups their negatives. Here a wrong join costs
+//! one of the many candidates that a search finds, but a missing join makes a wrong negative.
 
 use std::collections::HashMap;
 
 use super::catalog::Role;
-use super::union::Union;
+use super::union_find::UnionFind;
 
-/// The groups of a data set, sorted by their answers.
+/// The groups of a data set, labelled by their answers.
 pub struct SameAnswer {
     labels: Vec<u64>,
-    /// The first group that has a text.
+    /// First group with each text, by the text's hash.
     first_with: HashMap<u64, u64>,
 }
 
 impl SameAnswer {
-    /// Compares the texts, `(group, role, text hash)` each in any order. The hash is that of
+    /// Joins groups that share a text. `texts`: `(group, role, text hash)`, in any order. The hash is that of
     /// [`text_hash`](super::catalog::TextSource::text_hash), so equal texts are the same in every language and role.
     /// Negatives join nothing.
     ///
     /// # Panics
-    /// When a group is not below `n_groups`.
+    /// If a group is not below `n_groups`.
     pub fn new(n_groups: u64, texts: impl IntoIterator<Item = (u64, Role, u64)>) -> Self {
-        let mut sets = Union::new(n_groups as usize);
+        let mut sets = UnionFind::new(n_groups as usize);
         let mut first_with: HashMap<u64, u64> = HashMap::new();
         for (group, role, hash) in texts {
             assert!(group < n_groups, "group {group} of {n_groups}");
@@ -41,8 +42,8 @@ impl SameAnswer {
         SameAnswer { labels, first_with }
     }
 
-    /// The label of every group: equal if and only if the answers are the same. It is the lowest number among the groups
-    /// that have it, so it does not depend on the order of the texts.
+    /// The label of every group: equal exactly for groups with the same answer. It is the lowest number of such a
+    /// group, so it does not depend on the order of the texts.
     pub fn labels(&self) -> &[u64] {
         &self.labels
     }
@@ -98,7 +99,7 @@ mod tests {
     fn labels_agree_with_spreading_whatever_the_order_of_texts() {
         for seed in 0..40 {
             let n_groups = 30;
-            // From all groups in one to hardly anything shared.
+            // From all groups in one set to hardly anything shared.
             let n_hashes = 20 + 20 * seed;
             let text = |i: u64| {
                 let bits = |k: u64| hash(&[seed, i, k]);
