@@ -5,11 +5,13 @@ use crate::ops::support::{Batch, Random, loss_config, tensor};
 use hbt::backend::{Backend, Cpu, HostPairing, PackedBatch, Pooling, Tensor};
 use hbt::data::bounds::BatchBounds;
 use hbt::loss::InfoNce;
-use hbt::model::{Arch, Encoder, Gradients, Init, Keep, ModelConfig, Packer, Sequences, StepDropout, specs};
+use hbt::model::{Encoder, Gradients, Init, Keep, ModelConfig, Packer, Sequences, StepDropout, specs};
 use hbt::train::{GradCache, Optimizer, OptimizerConfig, StepBounds};
+use serde_json::json;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -133,21 +135,11 @@ struct Training<'a, B: Backend> {
 impl<'a, B: Backend> Training<'a, B> {
     /// For batches of at most `n_queries` queries in chunks of at most `chunk_tokens` tokens.
     fn new(backend: &'a B, chunk_tokens: usize, n_queries: usize) -> Self {
-        let config = ModelConfig {
-            arch: Arch::Bert,
-            vocab_size: 500,
-            hidden_size: 64,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 256,
-            max_position_embeddings: 200,
-            type_vocab_size: 2,
-            layer_norm_eps: 1e-5,
-            hidden_dropout_prob: 0.1,
-            attention_probs_dropout_prob: 0.1,
-            pad_token_id: 0,
-            initializer_range: 0.02,
-        };
+        let described = json!({
+            "model_type": "bert", "vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 256, "max_position_embeddings": 200, "layer_norm_eps": 1e-5,
+        });
+        let config = ModelConfig::from_json(Path::new("config.json"), &described.to_string()).unwrap();
         let specs = specs(&config, None);
         let mut random = Random::new(7);
         let values = specs

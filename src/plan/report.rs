@@ -35,7 +35,7 @@ impl fmt::Display for Report<'_> {
 impl Report<'_> {
     fn fmt_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (settings, batches, model) = (&self.plan.settings, &self.plan.batches, &self.question.model.config);
-        let (layers, hidden) = (plural(model.num_hidden_layers, "layer"), model.hidden_size);
+        let (layers, hidden) = (plural(model.layers.len(), "layer"), model.hidden_size);
         let millions = count(self.n_parameters() as f64 / 1e6);
         let precision = self.question.precision;
         writeln!(
@@ -156,7 +156,7 @@ impl Report<'_> {
         let items = needs.items.iter().map(|item| json!({"item": item.name, "bytes": item.bytes, "note": item.note}));
         json!({
             "model": self.model_name,
-            "layers": model.num_hidden_layers,
+            "layers": model.layers.len(),
             "hidden_size": model.hidden_size,
             "parameters": self.n_parameters(),
             "precision": self.question.precision.to_string(),

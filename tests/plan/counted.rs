@@ -94,7 +94,7 @@ fn work_of_a_step_is_what_formulas_say() {
     let flops = |work: &[(Work, u64)], kind: Kind| -> u64 {
         work.iter().filter(|(work, _)| work.kind == kind).map(|(work, n)| work.flops * n).sum()
     };
-    let (h, f, layers) = (model.config.hidden_size, model.config.intermediate_size, model.config.num_hidden_layers);
+    let (h, f, layers) = (model.config.hidden_size, model.config.intermediate_size, model.config.layers.len());
     let squares: usize = lens.iter().map(|len| len * len).sum();
     // Two products of a token with each weight forward, four back; three of the loss: two queries with two passages.
     let linear = 2 * layers * (4 * h * h + 2 * h * f) * n_tokens;
@@ -152,7 +152,7 @@ fn catching_up_writes_no_moments() {
 
 /// Multiplications and additions of a step on `batch`, cut into chunks of which all but the last run forward twice.
 fn flops(model: &ModelConfig, batch: &Batch, chunk_tokens: usize) -> f64 {
-    let (h, f, layers) = (model.hidden_size, model.intermediate_size, model.num_hidden_layers);
+    let (h, f, layers) = (model.hidden_size, model.intermediate_size, model.layers.len());
     let Batch { ids, cu_seqlens, n_queries, n_passages, .. } = batch;
     let chunks: Vec<_> = Sequences { ids, cu_seqlens }.chunks(chunk_tokens).collect();
     let mut flops = (6 * n_queries * n_passages * h) as f64;
