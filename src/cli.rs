@@ -16,6 +16,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Assignment, Device, Draft};
+use crate::eval::tasks::TASKS;
 use crate::plan::Target;
 use crate::{Error, Result};
 
@@ -264,7 +265,7 @@ pub struct EvalArgs {
     pub model: Option<String>,
 
     /// Benchmark [default: auto, by the layout of the data]
-    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "xquad-r", "parallel"]))]
+    #[arg(long, value_parser = tasks())]
     pub task: Option<String>,
 
     /// Evaluation data: XQuAD-R's directory or parallel JSON Lines [default: built-in parallel questions]
@@ -302,6 +303,10 @@ impl EvalArgs {
             ("--split", "eval_split", &self.split),
         ])?)
     }
+}
+
+fn tasks() -> PossibleValuesParser {
+    PossibleValuesParser::new(["auto"].into_iter().chain(TASKS.iter().map(|task| task.name)))
 }
 
 /// Parses how many of something, or which, from the first on.

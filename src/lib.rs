@@ -41,6 +41,7 @@
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
+//! | [`reference`] | every operation in f64, the plainest way, which tests and benchmarks hold the others to |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
 //! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |
@@ -57,11 +58,11 @@
 //! *: choices, error, random, trace
 //! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
 //!     retriever, train
-//! cli: config, bench::Op, mine::Languages, mine::Sampling, plan::Target
-//! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::Metric, train::schedule
+//! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
+//! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey, eval::tasks, train::schedule
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
 //! plan: backend, data, eval, memory, model, model_dir, retriever, train
-//! bench: backend, loss, model, train
+//! bench: backend, loss, model, reference, train
 //! train: ahead, backend, data, eval, files, loss, model, model_dir, progress, retriever, tensor_file
 //! train::schedule:
 //! mine: backend, data, eval, retriever
@@ -84,6 +85,7 @@
 //! npy: files
 //! progress:
 //! random:
+//! reference: backend::AdamWStep, backend::Pooling
 //! tensor_file: files
 //! trace:
 //! only commands: backend::cpu, backend::cuda, backend::Cpu, backend::Cuda
@@ -91,7 +93,7 @@
 //! ```
 //!
 //! So nothing of `data`, of the metrics and of the schedule knows backend or model. `cli` and `config` borrow from the others
-//! only the enums that their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
+//! only what their options and keys choose from, but for `config::resolve`, which fills in the settings of others;
 //! nobody but `cli` and `commands` knows that there are keys. `backend` asks where caches are for the kernels and choices that a
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
@@ -131,6 +133,8 @@ pub mod plan;
 #[doc(hidden)]
 pub mod progress;
 mod random;
+#[doc(hidden)]
+pub mod reference;
 pub mod retriever;
 #[doc(hidden)]
 pub mod tensor_file;

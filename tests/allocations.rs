@@ -19,7 +19,7 @@ const LARGE: usize = 2048;
 const MOST_SMALL: usize = 8;
 
 /// What gives tensors their memory, as a backtrace names it.
-pub const ALLOC: &str = "<hbt::backend::cpu::Cpu<E> as hbt::backend::Backend>::alloc";
+pub const ALLOC: &str = "<hbt::backend::cpu::Cpu<E> as hbt::backend::device::Device>::alloc";
 
 /// The system's allocator, with an eye on the threads that are being watched.
 struct Watching;

@@ -198,6 +198,16 @@ pub fn train<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     args
 }
 
+/// A figure of a report, by its name: `multilingual_map`.
+pub fn figure(report: &Value, name: &str) -> f64 {
+    let named = |figure: &&Value| {
+        let words = ["setting", "metric"].map(|key| figure[key].as_str());
+        words.into_iter().flatten().collect::<Vec<_>>().join("_") == name && figure["cutoff"].is_null()
+    };
+    let figure = report["figures"].as_array().unwrap().iter().find(named);
+    figure.unwrap_or_else(|| panic!("no {name}: {report}"))["value"].as_f64().unwrap()
+}
+
 /// The lines of `metrics.jsonl` without the time, which no two runs share.
 pub fn metrics(sandbox: &Sandbox, run: &str) -> Vec<Value> {
     let text = sandbox.read(&format!("{run}/metrics.jsonl"));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use hbt::cli::{Cli, Command};
 use hbt::config::*;
+use hbt::eval::tasks::xquad_r;
 
 /// Writes `text` to a file in a fresh directory. The directory goes when the first value is dropped.
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -241,10 +242,13 @@ fn wrong_values_say_what_is_there_and_what_must_be() {
         ("symmetric=1", "symmetric is 1; it must be true or false"),
         ("data=", "data is empty; it must be a path, or none"),
         ("pooling=max", "pooling is \"max\"; it must be one of cls, mean, or none"),
-        ("eval_task=xquad_r", "did you mean xquad-r? It must be one of auto, xquad-r, parallel, none"),
+        ("eval_task=xquad_r", "did you mean xquad-r? It must be one of xquad-r, parallel, or auto, or none"),
+        ("eval_task=paralel", "did you mean parallel? It must be one of xquad-r, parallel, or auto, or none"),
+        ("eval_task=miracl", "eval_task is \"miracl\"; it must be one of xquad-r, parallel, or auto, or none"),
         ("mode=hybird", "did you mean hybrid? It must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
         ("mode=7", "mode is 7; it must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
         ("best_metric=multilingual", "did you mean multilingual_map? It must be one of"),
+        ("best_metric=ndcg@11", "best_metric is \"ndcg@11\"; it must be one of monolingual_map, "),
     ];
     for (assignment, message) in cases {
         let error = set_error(assignment);
@@ -347,7 +351,7 @@ fn eval_and_compare_have_defaults_of_their_own() {
     let line = ["eval", "--model", "m", "--task", "xquad-r", "--data", "d", "--split", "test", "--set", "seed=1"];
     let Command::Eval(args) = command(&line) else { panic!("not eval") };
     let config = args.draft().unwrap().finish().unwrap();
-    assert_eq!((config.eval_task, config.eval_split), (EvalTask::XquadR, Split::Test));
+    assert_eq!((config.eval_task, config.eval_split), (Some(Auto::Of(&xquad_r::TASK)), Split::Test));
     assert_eq!((config.eval_data.as_deref(), config.data), (Some(Path::new("d")), None));
 
     let out = |line: &[&str]| {

@@ -2,7 +2,7 @@
 //! of blocks, what is added, both types of result; and the same bits from any number of threads.
 
 use half::bf16;
-use hbt::backend::{Backend, Cpu, Gemm, Tensor, Value};
+use hbt::backend::{Cpu, Gemm, Operations, Tensor, Value};
 
 type B = Cpu<bf16>;
 

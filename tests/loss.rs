@@ -5,7 +5,7 @@ use crate::reference::difference::assert_along_directions;
 use crate::reference::info_nce::Loss;
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Element, Ints, Pairing, Tally, Tensor};
+use hbt::backend::{Backend, Device, Element, Ints, Pairing, Tally, Tensor};
 use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
 use std::ops::Range;
 use std::panic::catch_unwind;

@@ -1,21 +1,23 @@
-//! Argument structs of the operations. Inputs are `&`, outputs `&mut`. `check` panics on shapes that only a bug in hbt
+//! The operations and their argument structs. Inputs are `&`, outputs `&mut`. `check` panics on shapes that only a bug in hbt
 //! can make wrong.
 
 mod adamw;
 mod attention;
 mod info_nce;
 mod layer_norm;
+mod operations;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, momentum_decays};
 pub use attention::{AttentionBackward, AttentionForward};
 pub use info_nce::{Candidates, InfoNceColumns, InfoNceExps, InfoNceRows, ROW_STATS, ScoreBlocks};
 pub use layer_norm::{ResidualLayerNormBackward, ResidualLayerNormForward};
+pub use operations::Operations;
 
-use super::{Backend, Packed, Segments, Tensor, Value};
+use super::{Device, Packed, Segments, Tensor, Value};
 use std::any::TypeId;
 
 /// Panics unless all tensors have this shape.
-pub(super) fn check_shapes<'a, B: Backend, T: Value>(
+pub(super) fn check_shapes<'a, B: Device, T: Value>(
     op: &str,
     shape: &[usize],
     tensors: impl IntoIterator<Item = &'a Tensor<B, T>>,
@@ -26,7 +28,7 @@ pub(super) fn check_shapes<'a, B: Backend, T: Value>(
 }
 
 /// Panics unless `wide` has the rows of `narrow` and no fewer columns; returns the numbers of columns.
-pub(super) fn check_columns<B: Backend>(op: &str, wide: &Tensor<B, f32>, narrow: &Tensor<B, f32>) -> (usize, usize) {
+pub(super) fn check_columns<B: Device>(op: &str, wide: &Tensor<B, f32>, narrow: &Tensor<B, f32>) -> (usize, usize) {
     assert_eq!(wide.rows(), narrow.rows(), "{op}: rows");
     assert!(narrow.row_len() <= wide.row_len(), "{op}: columns");
     (wide.row_len(), narrow.row_len())
@@ -63,7 +65,7 @@ crate::choices::choices! {
 }
 
 /// `out (m, n) = op(a) op(b) [+ bias] [+ out]`, where `op` transposes if asked to.
-pub struct Gemm<'a, B: Backend, C: Value> {
+pub struct Gemm<'a, B: Device, C: Value> {
     /// `(m, k)`, or `(k, m)` when `trans_a`.
     pub a: &'a Tensor<B, B::E>,
     /// Use the transpose of `a`.
@@ -80,7 +82,7 @@ pub struct Gemm<'a, B: Backend, C: Value> {
     pub accumulate: bool,
 }
 
-impl<B: Backend, C: Value> Gemm<'_, B, C> {
+impl<B: Device, C: Value> Gemm<'_, B, C> {
     /// Panics on mismatched shapes; returns `(m, n, k)`.
     pub fn check(&self) -> (usize, usize, usize) {
         let (ar, ac) = (self.a.rows(), self.a.row_len());
@@ -100,7 +102,7 @@ impl<B: Backend, C: Value> Gemm<'_, B, C> {
 }
 
 /// `sum = word[id] + position[pos] + token_type[0]`, `out = dropout(LayerNorm(sum) weight + bias)`.
-pub struct EmbeddingForward<'a, B: Backend> {
+pub struct EmbeddingForward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// `(vocab, H)`
@@ -127,7 +129,7 @@ pub struct EmbeddingForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> EmbeddingForward<'_, B> {
+impl<B: Device> EmbeddingForward<'_, B> {
     /// Panics on mismatched shapes; returns `(T, H)`. The caller must see to it that ids and positions are rows of
     /// their tables: they lie on the device.
     pub fn check(&self) -> (usize, usize) {
@@ -148,7 +150,7 @@ impl<B: Backend> EmbeddingForward<'_, B> {
 }
 
 /// Gradients of [`EmbeddingForward`] up to the sum; [`SegmentSum`] carries them on to the tables.
-pub struct EmbeddingBackward<'a, B: Backend> {
+pub struct EmbeddingBackward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// `(T, H)`
@@ -171,7 +173,7 @@ pub struct EmbeddingBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> EmbeddingBackward<'_, B> {
+impl<B: Device> EmbeddingBackward<'_, B> {
     /// Panics on mismatched shapes; returns `(T, H)`.
     pub fn check(&self) -> (usize, usize) {
         let (n, h) = (self.batch.n_tokens(), self.weight.len());
@@ -185,7 +187,7 @@ impl<B: Backend> EmbeddingBackward<'_, B> {
 }
 
 /// `out[rows[s]] += sum over the segment s of x[order[i]]`.
-pub struct SegmentSum<'a, B: Backend> {
+pub struct SegmentSum<'a, B: Device> {
     /// `(T, H)`
     pub x: &'a Tensor<B, B::E>,
     /// The tokens that are added to each row.
@@ -194,7 +196,7 @@ pub struct SegmentSum<'a, B: Backend> {
     pub out: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> SegmentSum<'_, B> {
+impl<B: Device> SegmentSum<'_, B> {
     /// Panics on mismatched shapes; returns `(T, H)`. The contents of the segments lie on the device and are not
     /// checked.
     pub fn check(&self) -> (usize, usize) {
@@ -208,7 +210,7 @@ impl<B: Backend> SegmentSum<'_, B> {
 }
 
 /// `out = gelu(x + bias)`.
-pub struct BiasGeluForward<'a, B: Backend> {
+pub struct BiasGeluForward<'a, B: Device> {
     /// `(T, F)` before the bias; kept for backward.
     pub x: &'a Tensor<B, B::E>,
     /// `(F,)`
@@ -217,7 +219,7 @@ pub struct BiasGeluForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> BiasGeluForward<'_, B> {
+impl<B: Device> BiasGeluForward<'_, B> {
     /// Panics on mismatched shapes; returns `(T, F)`.
     pub fn check(&self) -> (usize, usize) {
         let shape = [self.x.rows(), self.bias.len()];
@@ -228,7 +230,7 @@ impl<B: Backend> BiasGeluForward<'_, B> {
 }
 
 /// Gradient of [`BiasGeluForward`].
-pub struct BiasGeluBackward<'a, B: Backend> {
+pub struct BiasGeluBackward<'a, B: Device> {
     /// `(T, F)` from forward.
     pub x: &'a Tensor<B, B::E>,
     /// `(F,)`
@@ -241,7 +243,7 @@ pub struct BiasGeluBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> BiasGeluBackward<'_, B> {
+impl<B: Device> BiasGeluBackward<'_, B> {
     /// Panics on mismatched shapes; returns `(T, F)`.
     pub fn check(&self) -> (usize, usize) {
         let shape = [self.x.rows(), self.bias.len()];
@@ -254,7 +256,7 @@ impl<B: Backend> BiasGeluBackward<'_, B> {
 }
 
 /// Pooling: one vector a sequence.
-pub struct PoolForward<'a, B: Backend> {
+pub struct PoolForward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// cls or mean.
@@ -265,7 +267,7 @@ pub struct PoolForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> PoolForward<'_, B> {
+impl<B: Device> PoolForward<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let width = self.x.row_len();
@@ -275,7 +277,7 @@ impl<B: Backend> PoolForward<'_, B> {
 }
 
 /// Gradient of [`PoolForward`].
-pub struct PoolBackward<'a, B: Backend> {
+pub struct PoolBackward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// cls or mean.
@@ -286,7 +288,7 @@ pub struct PoolBackward<'a, B: Backend> {
     pub d_x: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> PoolBackward<'_, B> {
+impl<B: Device> PoolBackward<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let width = self.d_x.row_len();

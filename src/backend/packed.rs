@@ -9,28 +9,28 @@ mod pairing;
 pub use layout::{ATTENTION_ROWS, PackedHost, attention_work};
 pub use pairing::{HostPairing, Pairing};
 
-use super::{Backend, Tensor};
+use super::{Device, Tensor};
 use crate::Result;
 use layout::{Chunk, PackedLayout, SegmentSpans, Span};
 use std::ops::Range;
 
 /// A range of the elements of an integer tensor.
-pub struct Ints<'a, B: Backend> {
+pub struct Ints<'a, B: Device> {
     tensor: &'a Tensor<B, i32>,
     start: usize,
     len: usize,
 }
 
 // Derived, these would ask for a `B` that can be copied.
-impl<B: Backend> Clone for Ints<'_, B> {
+impl<B: Device> Clone for Ints<'_, B> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<B: Backend> Copy for Ints<'_, B> {}
+impl<B: Device> Copy for Ints<'_, B> {}
 
-impl<'a, B: Backend> Ints<'a, B> {
+impl<'a, B: Device> Ints<'a, B> {
     /// The elements `part` of `tensor`.
     ///
     /// # Panics
@@ -84,18 +84,18 @@ impl<'a, B: Backend> Ints<'a, B> {
 }
 
 impl Span {
-    fn of<B: Backend>(self, block: &Tensor<B, i32>) -> Ints<'_, B> {
+    fn of<B: Device>(self, block: &Tensor<B, i32>) -> Ints<'_, B> {
         Ints { tensor: block, start: self.start, len: self.len }
     }
 }
 
 /// A batch on a device.
-pub struct PackedBatch<B: Backend> {
+pub struct PackedBatch<B: Device> {
     block: Tensor<B, i32>,
     layout: PackedLayout,
 }
 
-impl<B: Backend> PackedBatch<B> {
+impl<B: Device> PackedBatch<B> {
     /// A batch without chunks.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl<B: Backend> PackedBatch<B> {
         block[..host.block().len()].copy_from_slice(host.block());
     }
 
-    /// Starts the copy of `block`, which [`PackedBatch::lay_out`] has filled, to the device; see [`Backend::feed`].
+    /// Starts the copy of `block`, which [`PackedBatch::lay_out`] has filled, to the device; see [`Device::feed`].
     ///
     /// # Errors
     /// If the device has no memory left or the copy fails.
@@ -184,7 +184,7 @@ impl<B: Backend> PackedBatch<B> {
 }
 
 /// A chunk of a packed batch: `S` sequences with `T` tokens in all.
-pub struct Packed<'a, B: Backend> {
+pub struct Packed<'a, B: Device> {
     block: &'a Tensor<B, i32>,
     chunk: &'a Chunk,
     /// Place of the chunk's first sequence in the batch.
@@ -195,15 +195,15 @@ pub struct Packed<'a, B: Backend> {
     pub work_lens: &'a [i32],
 }
 
-impl<B: Backend> Clone for Packed<'_, B> {
+impl<B: Device> Clone for Packed<'_, B> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<B: Backend> Copy for Packed<'_, B> {}
+impl<B: Device> Copy for Packed<'_, B> {}
 
-impl<'a, B: Backend> Packed<'a, B> {
+impl<'a, B: Device> Packed<'a, B> {
     /// Number of sequences, `S`.
     pub fn n_seqs(self) -> usize {
         self.chunk.cu_seqlens.len - 1
@@ -262,21 +262,21 @@ impl<'a, B: Backend> Packed<'a, B> {
 }
 
 /// Tokens sorted by the row of a table they read, as one list of `n` segments.
-pub struct Segments<'a, B: Backend> {
+pub struct Segments<'a, B: Device> {
     order: Ints<'a, B>,
     starts: Ints<'a, B>,
     rows: Ints<'a, B>,
 }
 
-impl<B: Backend> Clone for Segments<'_, B> {
+impl<B: Device> Clone for Segments<'_, B> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<B: Backend> Copy for Segments<'_, B> {}
+impl<B: Device> Copy for Segments<'_, B> {}
 
-impl<'a, B: Backend> Segments<'a, B> {
+impl<'a, B: Device> Segments<'a, B> {
     /// Segments of lists as [`Segments::order`], [`Segments::starts`] and [`Segments::rows`] describe them.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Contiguous row-major arrays that live on a backend.
 
-use super::Backend;
+use super::Device;
 use crate::{Error, Result};
 use bytemuck::Pod;
 use std::ops::Range;
@@ -67,13 +67,13 @@ impl Element for half::bf16 {
 ///
 /// The buffer is sized once; [`Tensor::resize_rows`] changes the number of rows in use and allocates
 /// only when a batch is larger than every one before it.
-pub struct Tensor<B: Backend, T: Value> {
+pub struct Tensor<B: Device, T: Value> {
     buffer: B::Buffer<T>,
     capacity: usize,
     shape: Vec<usize>,
 }
 
-impl<B: Backend, T: Value> Tensor<B, T> {
+impl<B: Device, T: Value> Tensor<B, T> {
     /// All bytes zero.
     ///
     /// # Errors

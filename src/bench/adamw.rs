@@ -7,6 +7,7 @@ use crate::Result;
 use crate::backend::{
     AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, Backend, Element, Ints, Tensor, momentum_decays,
 };
+use crate::reference::adamw::{Parameter, adamw};
 
 /// Number of elements checked.
 const SAMPLES: usize = 1000;
@@ -72,24 +73,23 @@ impl<B: Backend> Case for Dense<'_, B> {
         self.backend.adamw(AdamW { parameters: vec![table], grad_squares: &self.grad_squares, step: STEP })
     }
 
-    /// The first update, from moments of zero: `m / c1 = g` and `v / c2 = g^2`.
+    /// The first update, from moments of zero.
     fn check(&mut self) -> Result<()> {
         let b = self.backend;
         let (before, grad) = (host(b, &self.weight)?, host(b, &self.grad)?);
         self.run()?;
         let (weight, m, v) = (host(b, &self.weight)?, host(b, &self.m)?, host(b, &self.v)?);
         let master = self.master.as_ref().map(|master| host(b, master)).transpose()?;
-        let [rate, beta1, beta2, eps] = [STEP.learning_rate, STEP.beta1, STEP.beta2, STEP.eps].map(f64::from);
         for i in samples(before.len(), SAMPLES) {
-            let (w, g) = (before[i], grad[i]);
-            let expected = w - rate * f64::from(DECAY) * w - rate * g / (g.abs() + eps);
-            near::<B::E>("weight", weight[i], expected, 1e-3)?;
+            let mut expected = Parameter { weight: vec![before[i]], m: vec![0.0], v: vec![0.0] };
+            adamw(&mut expected, &grad[i..=i], 0.0, STEP, f64::from(DECAY));
+            near::<B::E>("weight", weight[i], expected.weight[0], 1e-3)?;
             if let Some(master) = &master {
-                near::<f32>("master", master[i], expected, 1e-3)?;
+                near::<f32>("master", master[i], expected.weight[0], 1e-3)?;
             }
-            near::<f32>("m", m[i], (1.0 - beta1) * g, 1e-9)?;
+            near::<f32>("m", m[i], expected.m[0], 1e-9)?;
             // 1 - beta2 loses some of its digits in f32.
-            within("v", v[i], (1.0 - beta2) * g * g, 1e-4 * (1.0 - beta2) * g * g)?;
+            within("v", v[i], expected.v[0], 1e-4 * expected.v[0])?;
         }
         Ok(())
     }
@@ -176,19 +176,17 @@ impl<B: Backend> Case for Sparse<'_, B> {
         let grad = host(b, &self.table.grad)?;
         self.run()?;
         let after = [host(b, &self.table.weight)?, host(b, &self.table.m)?, host(b, &self.table.v)?];
-        let [rate, beta1, beta2, eps] = [STEP.learning_rate, STEP.beta1, STEP.beta2, STEP.eps].map(f64::from);
         for i in samples(grad.len(), SAMPLES) {
             let place = i / HIDDEN * SMALL_VOCABULARY / SPARSE_ROWS * HIDDEN + i % HIDDEN;
-            let [mut w, mut m, mut v] = [0, 1, 2].map(|which: usize| before[which][place]);
+            let [weight, m, v] = [0, 1, 2].map(|which: usize| vec![before[which][place]]);
+            let mut expected = Parameter { weight, m, v };
             for update in 2..=2 + MISSED {
                 let g = if update == 2 + MISSED { grad[i] } else { 0.0 };
-                (m, v) = (beta1 * m + (1.0 - beta1) * g, beta2 * v + (1.0 - beta2) * g * g);
-                let (c1, c2) = (1.0 - beta1.powf(update as f64), 1.0 - beta2.powf(update as f64));
-                w -= rate * f64::from(DECAY) * w + rate * m / c1 / ((v / c2).sqrt() + eps);
+                adamw(&mut expected, &[g], 0.0, at(update), f64::from(DECAY));
             }
-            near::<B::E>("weight", after[0][place], w, 1.0)?;
-            near::<f32>("m", after[1][place], m, 1.0)?;
-            near::<f32>("v", after[2][place], v, 1.0)?;
+            near::<B::E>("weight", after[0][place], expected.weight[0], 1.0)?;
+            near::<f32>("m", after[1][place], expected.m[0], 1.0)?;
+            near::<f32>("v", after[2][place], expected.v[0], 1.0)?;
         }
         Ok(())
     }

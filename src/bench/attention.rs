@@ -5,6 +5,8 @@ use super::inputs::{HEADS, HIDDEN, all_near, host, packed, passes, samples, tens
 use super::{Benchmark, Case, Op, Work};
 use crate::Result;
 use crate::backend::{AttentionBackward, AttentionForward, Backend, Dropout, PackedBatch, Tensor};
+use crate::reference::attention::{attention, attention_gradient};
+use std::ops::Range;
 
 const HEAD_SIZE: usize = HIDDEN / HEADS;
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 0 };
@@ -104,6 +106,20 @@ impl<'a, B: Backend> Attention<'a, B> {
     }
 }
 
+impl<B: Backend> Attention<'_, B> {
+    /// Dropout factors of a head in one sequence: for each query, one a key.
+    fn mask(&self, tokens: Range<usize>, head: usize) -> Vec<Vec<f64>> {
+        let of_query = |token: usize| {
+            let mut factors = vec![1.0; tokens.len()];
+            if let Some(dropout) = self.dropout {
+                dropout.factors(token as i32, head as u32, &mut factors);
+            }
+            factors.into_iter().map(f64::from).collect()
+        };
+        tokens.clone().map(of_query).collect()
+    }
+}
+
 impl<B: Backend> Case for Attention<'_, B> {
     fn run(&mut self) -> Result<()> {
         if self.backward { self.backward() } else { self.forward() }
@@ -125,62 +141,26 @@ impl<B: Backend> Case for Attention<'_, B> {
                 let first = part * HIDDEN + head * HEAD_SIZE;
                 tokens.clone().flat_map(|t| x[t * width + first..][..HEAD_SIZE].to_vec()).collect()
             };
-            let [q, k, v] = [0, 1, 2].map(|i| part(&qkv, 3 * HIDDEN, i));
-            let expected = Reference::new(&q, &k, &v, &part(&d_out, HIDDEN, 0), |i, factors| {
-                if let Some(dropout) = self.dropout {
-                    dropout.factors((tokens.start + i) as i32, head as u32, factors);
-                }
-            });
+            let parts = [0, 1, 2].map(|i| part(&qkv, 3 * HIDDEN, i));
+            // Of one sequence and one head, `(n, 3 HEAD_SIZE)`.
+            let rows = |i: usize| parts.iter().flat_map(move |part| &part[i * HEAD_SIZE..(i + 1) * HEAD_SIZE]).copied();
+            let own: Vec<f64> = (0..tokens.len()).flat_map(rows).collect();
+            let (lens, mask) = ([0, tokens.len() as i32], self.mask(tokens.clone(), head));
             if self.backward {
-                for (i, (name, d)) in ["d_q", "d_k", "d_v"].into_iter().zip(expected.d_qkv).enumerate() {
-                    all_near::<B::E>(name, &part(&d_qkv, 3 * HIDDEN, i), d)?;
+                let (d_out, none) = (part(&d_out, HIDDEN, 0), vec![0.0; tokens.len()]);
+                let expected = attention_gradient(&own, &lens, 1, &mask, &d_out, &none).d_qkv;
+                for (i, name) in ["d_q", "d_k", "d_v"].into_iter().enumerate() {
+                    let d =
+                        expected.chunks_exact(3 * HEAD_SIZE).flat_map(|row| &row[i * HEAD_SIZE..(i + 1) * HEAD_SIZE]);
+                    all_near::<B::E>(name, &part(&d_qkv, 3 * HIDDEN, i), d.copied())?;
                 }
             } else {
+                let expected = attention(&own, &lens, 1, HEAD_SIZE, &mask);
                 all_near::<B::E>("out", &part(&out, HIDDEN, 0), expected.out)?;
                 let lse: Vec<f64> = tokens.clone().map(|t| lse[t * HEADS + head]).collect();
                 all_near::<f32>("lse", &lse, expected.lse)?;
             }
         }
         Ok(())
-    }
-}
-
-/// One sequence's attention of one head, `n` tokens and `d` columns, in f64 loops.
-struct Reference {
-    out: Vec<f64>,
-    lse: Vec<f64>,
-    d_qkv: [Vec<f64>; 3],
-}
-
-impl Reference {
-    /// `mask` overwrites ones by the dropout factors of one query.
-    fn new(q: &[f64], k: &[f64], v: &[f64], d_out: &[f64], mask: impl Fn(usize, &mut [f32])) -> Self {
-        let (n, d) = (q.len() / HEAD_SIZE, HEAD_SIZE);
-        let scale = 1.0 / (d as f64).sqrt();
-        let dot =
-            |a: &[f64], i: usize, b: &[f64], j: usize| -> f64 { (0..d).map(|c| a[i * d + c] * b[j * d + c]).sum() };
-        let zeros = || vec![0.0; n * d];
-        let (mut out, mut lse, mut d_qkv) = (zeros(), vec![0.0; n], [zeros(), zeros(), zeros()]);
-        for i in 0..n {
-            let exps: Vec<f64> = (0..n).map(|j| (dot(q, i, k, j) * scale).exp()).collect();
-            let total: f64 = exps.iter().sum();
-            lse[i] = total.ln();
-            let mut factors = vec![1.0; n];
-            mask(i, &mut factors);
-            let p: Vec<f64> = exps.iter().map(|e| e / total).collect();
-            let dropped: Vec<f64> = p.iter().zip(&factors).map(|(p, &f)| p * f64::from(f)).collect();
-            let d_dropped: Vec<f64> = (0..n).map(|j| dot(d_out, i, v, j)).collect();
-            let delta: f64 = dropped.iter().zip(&d_dropped).map(|(p, d)| p * d).sum();
-            for j in 0..n {
-                let d_score = p[j] * (d_dropped[j] * f64::from(factors[j]) - delta) * scale;
-                for c in 0..d {
-                    out[i * d + c] += dropped[j] * v[j * d + c];
-                    d_qkv[0][i * d + c] += d_score * k[j * d + c];
-                    d_qkv[1][j * d + c] += d_score * q[i * d + c];
-                    d_qkv[2][j * d + c] += dropped[j] * d_out[i * d + c];
-                }
-            }
-        }
-        Reference { out, lse, d_qkv }
     }
 }

@@ -4,6 +4,7 @@ use super::inputs::{host, near, passes, samples, tensor};
 use super::{Benchmark, Case, Op};
 use crate::Result;
 use crate::backend::{Backend, Candidates, InfoNceRows, Ints, ROW_STATS, Tensor};
+use crate::reference::info_nce::Block;
 
 const ROWS: usize = 1024;
 const CANDIDATES: usize = 8192;
@@ -69,15 +70,18 @@ impl<B: Backend> Case for RowsCase<'_, B> {
         self.run()?;
         let b = self.backend;
         let (scores, d_scores, stats) = (host(b, &self.scores)?, host(b, &self.d_scores)?, host(b, &self.stats)?);
-        let inv_temperature = f64::from(INV_TEMPERATURE);
         for row in samples(ROWS, SAMPLES) {
-            let (at, positive) = (row * CANDIDATES..(row + 1) * CANDIDATES, FIRST_POSITIVE + row);
-            let exps: Vec<f64> = scores[at.clone()].iter().map(|s| (s * inv_temperature).exp()).collect();
-            let total: f64 = exps.iter().sum();
-            near::<f32>("loss", stats[row * ROW_STATS], (total / exps[positive]).ln(), 1.0)?;
-            let others = |j: usize| if j == positive { exps[j] - total } else { exps[j] };
-            for (j, &d) in d_scores[at].iter().enumerate() {
-                near::<B::E>("d_scores", d, others(j) / total * inv_temperature, 1e-3)?;
+            let at = row * CANDIDATES..(row + 1) * CANDIDATES;
+            let of_row = Block {
+                n: CANDIDATES,
+                first_positive: FIRST_POSITIVE + row,
+                left_out: vec![false; CANDIDATES],
+                margin: 0.0,
+                inv_temperature: f64::from(INV_TEMPERATURE),
+            };
+            near::<f32>("loss", stats[row * ROW_STATS], of_row.rows(&scores[at.clone()])[0], 1.0)?;
+            for (&d, expected) in d_scores[at.clone()].iter().zip(of_row.rows_gradient(&scores[at])) {
+                near::<B::E>("d_scores", d, expected, 1e-3)?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::backend::{
     Backend, Dropout, Element, PackedBatch, ResidualLayerNormBackward, ResidualLayerNormForward, Tensor,
 };
+use crate::reference::layer_norm::{layer_norm, layer_norm_gradient};
 
 const LENGTHS: [usize; 64] = [128; 64];
 const N_TOKENS: usize = 64 * 128;
@@ -124,9 +125,9 @@ impl<B: Backend> Case for Forward<'_, B> {
             let kept = branch.zip(c.factors(row)).map(|(x, f)| x * f);
             all_near::<B::E>("sum", &sum[at.clone()], kept.zip(&residual[at.clone()]).map(|(x, r)| x + r))?;
             // From the stored sum, so that its rounding is not blamed on LayerNorm.
-            let expected = normalized(&sum[at.clone()], &weight, &bias, f64::from(EPS));
-            near::<f32>("mean", mean[row], expected.mean, 1.0)?;
-            near::<f32>("rstd", rstd[row], expected.rstd, 1.0)?;
+            let expected = layer_norm(sum[at.clone()].to_vec(), &weight, &bias, f64::from(EPS));
+            near::<f32>("mean", mean[row], expected.mean[0], 1.0)?;
+            near::<f32>("rstd", rstd[row], expected.rstd[0], 1.0)?;
             all_near::<B::E>("out", &out[at], expected.out)?;
         }
         Ok(())
@@ -188,7 +189,7 @@ impl<B: Backend> Case for Backward<'_, B> {
         let (d_residual, d_x) = (host(b, &self.d_residual)?, host(b, &self.d_x)?);
         for row in samples(N_TOKENS, SAMPLES) {
             let at = row * HIDDEN..(row + 1) * HIDDEN;
-            let expected = normalized_backward(&d_out[at.clone()], &sum[at.clone()], &weight, f64::from(EPS));
+            let expected = layer_norm_gradient(&d_out[at.clone()], &sum[at.clone()], &weight, f64::from(EPS));
             let dropped = expected.iter().zip(c.factors(row)).map(|(d, f)| d * f);
             all_near::<B::E>("d_x", &d_x[at.clone()], dropped)?;
             all_near::<B::E>("d_residual", &d_residual[at], expected)?;
@@ -199,40 +200,11 @@ impl<B: Backend> Case for Backward<'_, B> {
     }
 }
 
-/// A LayerNorm's result and statistics in f64.
-pub struct Normalized {
-    pub mean: f64,
-    pub rstd: f64,
-    pub out: Vec<f64>,
-}
-
-/// `(x - mean) rstd weight + bias`
-pub fn normalized(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Normalized {
-    let n = x.len() as f64;
-    let mean = x.iter().sum::<f64>() / n;
-    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-    let rstd = 1.0 / (variance + eps).sqrt();
-    let out = x.iter().zip(weight).zip(bias).map(|((x, w), b)| (x - mean) * rstd * w + b).collect();
-    Normalized { mean, rstd, out }
-}
-
-/// The gradient of [`normalized`] at `x`.
-pub fn normalized_backward(d_out: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
-    let n = x.len() as f64;
-    let ones = vec![1.0; x.len()];
-    let Normalized { rstd, out: unit, .. } = normalized(x, &ones, &vec![0.0; x.len()], eps);
-    let d: Vec<f64> = d_out.iter().zip(weight).map(|(d, w)| d * w).collect();
-    let along_one = d.iter().sum::<f64>() / n;
-    let along_unit = d.iter().zip(&unit).map(|(d, u)| d * u).sum::<f64>() / n;
-    d.iter().zip(&unit).map(|(d, u)| rstd * (d - along_one - u * along_unit)).collect()
-}
-
 /// Fails unless sampled columns of a LayerNorm's `d_weight` and `d_bias` are the expected sums; `d` is the gradient of
 /// its result.
 pub fn check_norm_gradients(d_weight: &[f64], d_bias: &[f64], d: &[f64], x: &[f64]) -> Result<()> {
     let (ones, zeros) = (vec![1.0; HIDDEN], vec![0.0; HIDDEN]);
-    let unit: Vec<f64> =
-        x.chunks_exact(HIDDEN).flat_map(|x| normalized(x, &ones, &zeros, f64::from(EPS)).out).collect();
+    let unit = layer_norm(x.to_vec(), &ones, &zeros, f64::from(EPS)).out;
     let at = |row: usize, j: usize| row * HIDDEN + j;
     column_sums::<f32>("d_weight", d_weight, |row, j| d[at(row, j)] * unit[at(row, j)])?;
     column_sums::<f32>("d_bias", d_bias, |row, j| d[at(row, j)])

@@ -1,12 +1,11 @@
 //! `hbt compare`
 
 use super::device::{precision, require_device, settle_precision};
-use super::eval::evaluate;
+use super::eval::{evaluate, training_eval_set};
 use super::model::model_dir;
 use super::plan::planned;
 use super::setup::{finish, warned};
 use super::train::{holds_run, next_free, train_one};
-use super::training_eval_set;
 use hbt::cli::RunArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;

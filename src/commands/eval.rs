@@ -1,20 +1,21 @@
 //! `hbt eval`
 
 use super::device::{Job, on_device};
-use super::eval_set;
 use super::model::{kernels_of, model_dir, model_name};
 use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
+use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
-use hbt::config::Config;
-use hbt::eval::tasks::EvalSet;
+use hbt::config::{Auto, Config};
+use hbt::data::formats::Split;
+use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
 use hbt::model_dir::ModelDir;
-use hbt::progress::Counter;
+use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
-use hbt::{Error, Result};
+use hbt::{Error, Result, embedded};
 
 /// Evaluates, prints the table, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
@@ -63,4 +64,45 @@ impl Job for EvalJob<'_> {
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         Ok(report)
     }
+}
+
+/// The benchmark to evaluate on while training, if there is one: `eval_data`, or the held-out part of the data.
+pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
+    if config.eval_task.is_none() {
+        return Ok(None);
+    }
+    let is_one = config.datasets.is_empty();
+    let held_out = is_one && config.split == Split::Train && config.eval_split == Split::Test;
+    if config.eval_task == Some(Auto::Auto) && config.eval_data.is_none() && !held_out {
+        if !is_one {
+            say("no evaluation: set eval_data");
+            return Ok(None);
+        }
+        say("no evaluation: set eval_data, or split = \"train\" and eval_split = \"test\" for data that is divided");
+        return Ok(None);
+    }
+    eval_set(config).map(Some)
+}
+
+/// The configured benchmark.
+///
+/// # Errors
+/// When none is configured, and data that is not what it reads.
+fn eval_set(config: &Config) -> Result<EvalSet> {
+    if config.eval_data.is_none() && !config.datasets.is_empty() {
+        return Err(Error::config("eval_data", "is missing: with several datasets, name what to evaluate on"));
+    }
+    let path = match config.eval_data.as_ref().or(config.data.as_ref()) {
+        Some(path) => path.clone(),
+        None => embedded::data(&cache_dir()?)?,
+    };
+    let task = match config.eval_task {
+        Some(Auto::Of(task)) => task,
+        Some(Auto::Auto) => tasks::recognised(&path, config.eval_split)?,
+        None => {
+            let message = format!("is none, so there is nothing to evaluate; set auto or one of {}", tasks::names());
+            return Err(Error::config("eval_task", message));
+        }
+    };
+    (task.load)(&path, config.eval_split)
 }

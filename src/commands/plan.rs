@@ -2,9 +2,10 @@
 
 use super::data::{dataset_sources, tokenized, tokenized_before};
 use super::device::{self, FIRST_GPU, Job, first_gpu, on_device};
+use super::eval::training_eval_set;
+use super::info;
 use super::model::{model_dir, model_name};
 use super::setup::finish;
-use super::{info, training_eval_set};
 use hbt::backend::cuda::{self, Kernels};
 use hbt::backend::{Backend, Precision};
 use hbt::cli::PlanArgs;

@@ -1,11 +1,11 @@
 //! `hbt train`
 
 use super::device::{self, Job, on_device, precision, require_device, settle_precision};
+use super::eval::training_eval_set;
 use super::model::{kernels_of, model_dir, model_name};
 use super::plan::{Planned, planned};
 use super::setup::{finish, warned};
 use super::trace::INTERRUPTED;
-use super::training_eval_set;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Precision};
@@ -244,6 +244,9 @@ fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
     if config.precision == Auto::Auto {
         config.precision = saved.precision;
     }
+    if config.best_metric == Auto::Auto {
+        config.best_metric = saved.best_metric;
+    }
     if config.chunk_tokens == Auto::Auto {
         config.chunk_tokens = saved.chunk_tokens;
     }
@@ -311,8 +314,8 @@ fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {
     if let (Some(before), Some((_, after))) = (&state.before, &state.latest) {
         crate::print(&format!("\n{}\n", SideBySide { before, after }))?;
     }
-    if let Some((step, value)) = state.best {
-        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric));
+    if let (Some((step, value)), Some((_, report))) = (state.best, &state.latest) {
+        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric.or(report.main)));
     }
     say(&format!("{out}/last: step {}", state.step));
     Ok(())

@@ -207,8 +207,8 @@ keys! {
         seed: u64 = 42, at_least(0.0);
     }
     "Evaluation" {
-        /// Benchmark; auto: xquad-r for SQuAD-layout data, parallel for parallel JSON Lines; none: no evaluation
-        eval_task: EvalTask = EvalTask::Auto, ANY;
+        /// Benchmark; auto: the one that the data is laid out for; none: no evaluation
+        eval_task: Option<Auto<&'static Task>> = Some(Auto::Auto), ANY;
         /// Evaluation data, a file or a directory; none: the same as data
         eval_data: Option<PathBuf> = None, ANY;
         /// Part of the evaluation data, where the data is divided
@@ -217,10 +217,10 @@ keys! {
         truncate_dim: Option<usize> = None, at_least(1.0);
         /// Steps between evaluations; none: only before the first step and after the last
         eval_steps: Option<usize> = None, at_least(1.0);
-        /// Figure that picks the best model and stops early
+        /// Figure that picks the best model and stops early; auto: the benchmark's main one
         ///
         /// Ours: the paper stops on a loss over English data, which cannot see what it aims at.
-        best_metric: Metric = Metric::MultilingualMap, ANY;
+        best_metric: Auto<FigureKey> = Auto::Auto, ANY;
         /// Evaluations without improvement after which training stops; none: it never stops early
         patience: Option<usize> = None, at_least(1.0);
     }

@@ -96,7 +96,7 @@ impl Config {
         if self.model.as_deref() == Some("") {
             return Err(Error::config("model", "is empty; give a directory or a hub id, or none for the built-in one"));
         }
-        if self.patience.is_some() && self.eval_task == EvalTask::None {
+        if self.patience.is_some() && self.eval_task.is_none() {
             let message =
                 "stopping early needs evaluations, but eval_task is none; set eval_task or take patience away";
             return Err(Error::config("patience", message));
@@ -175,9 +175,9 @@ impl Config {
         };
         // With `eval_task = auto`, training does not evaluate on undivided data.
         let is_evaluated = match self.eval_task {
-            EvalTask::None => false,
-            EvalTask::Auto => self.eval_data.is_some(),
-            EvalTask::XquadR | EvalTask::Parallel => true,
+            None => false,
+            Some(Auto::Auto) => self.eval_data.is_some(),
+            Some(Auto::Of(_)) => true,
         };
         if is_evaluated && self.trained_on().any(|(data, split)| is_evaluated_on(data, split)) {
             warnings.push(

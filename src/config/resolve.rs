@@ -122,7 +122,7 @@ impl Config {
             lr_schedule: self.lr_schedule,
             warmup_ratio: self.warmup_ratio,
             eval_steps: self.eval_steps.map(|steps| steps as u64),
-            best_metric: self.best_metric,
+            best_metric: self.best_metric.given(),
             patience: self.patience,
             log_steps: self.log_steps as u64,
             save_steps: self.save_steps as u64,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use toml::Value as Toml;
 
 use super::choices::*;
+use crate::eval::tasks::TASKS;
 
 /// Range of the numbers that a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -222,25 +223,30 @@ impl<T: KeyType> KeyType for Option<T> {
     }
 }
 
-/// Makes enums with `ALL` and `Display` usable as the type of a key.
-macro_rules! choice_types {
-    ($($name:ident),+ $(,)?) => { $(
+/// Makes types whose values a list holds, each with a `Display` of its own, usable as the type of a key.
+macro_rules! listed_types {
+    ($($name:ty: $all:expr),+ $(,)?) => { $(
         impl KeyType for $name {
             fn expects(_: &Bounds) -> String {
                 format!("one of {}", Self::choices().join(", "))
             }
             fn choices() -> Vec<String> {
-                $name::ALL.iter().map(ToString::to_string).collect()
+                $all.iter().map(ToString::to_string).collect()
             }
             fn read(value: &Toml, _: &Bounds) -> Option<Self> {
                 let text = value.as_str()?;
-                $name::ALL.iter().find(|choice| choice.to_string() == text).copied()
+                $all.iter().find(|choice| choice.to_string() == text).copied()
             }
             fn write(&self) -> String {
                 quoted(&self.to_string())
             }
         }
     )+ };
+}
+
+/// The same of enums with `ALL`.
+macro_rules! choice_types {
+    ($($name:ident),+ $(,)?) => { listed_types!($($name: $name::ALL),+); };
 }
 
 choice_types!(
@@ -255,6 +261,6 @@ choice_types!(
     LrSchedule,
     Device,
     Precision,
-    EvalTask,
-    Metric,
 );
+
+listed_types!(&'static Task: TASKS, FigureKey: FigureKey::known());

@@ -6,17 +6,17 @@
 //! because those are far from independent: drawing single queries would make the interval about sqrt(n) too narrow
 //! for n languages.
 
-use super::report::{EvalReport, Metric, QueryOutcome};
-use super::table::{change, headline};
+use super::figures::FigureKey;
+use super::report::{EvalReport, QueryOutcome};
 use crate::random::{GOLDEN, below, mix};
 use crate::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// Resamples behind an interval.
 const N_RESAMPLES: usize = 1000;
 
-/// Difference of two models' multilingual mAP with its 95 % confidence interval.
+/// Difference of two models' main figures with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     /// Of the reports themselves.
@@ -27,34 +27,36 @@ pub struct Difference {
     pub high: f64,
 }
 
-/// Multilingual mAP of `a` minus that of `b`, by a paired bootstrap over parallel groups.
+/// The main figure of `a` minus that of `b`, by a paired bootstrap over parallel groups.
 ///
 /// # Errors
 /// Reports that were not made from the same queries in this process: one read from a file lacks its queries.
 pub fn paired_bootstrap(a: &EvalReport, b: &EvalReport, seed: u64) -> Result<Difference> {
-    let key = |q: &QueryOutcome| (q.lang, q.group);
-    if a.per_query.is_empty() || !a.per_query.iter().map(key).eq(b.per_query.iter().map(key)) {
+    let key = |q: &QueryOutcome| (q.stratum, q.group);
+    let is_same = a.main == b.main && a.per_query.iter().map(key).eq(b.per_query.iter().map(key));
+    if a.per_query.is_empty() || !is_same {
         return Err(Error::other(
             "only reports on the same queries, made in the same run, can be compared by resampling",
         ));
     }
-    let rows = differences_by_group(a, b);
-    let n_languages = a.languages.len();
-    let value = macro_mean(n_languages, rows.iter());
+    let (n_strata, rows) = differences_by_group(a, b);
+    let value = macro_mean(n_strata, rows.iter());
     let mut state = seed;
     let mut draw = |n: usize| {
         state = state.wrapping_add(GOLDEN);
         below(mix(state), n as u64) as usize
     };
     let mut resampled: Vec<f64> =
-        (0..N_RESAMPLES).map(|_| macro_mean(n_languages, (0..rows.len()).map(|_| &rows[draw(rows.len())]))).collect();
+        (0..N_RESAMPLES).map(|_| macro_mean(n_strata, (0..rows.len()).map(|_| &rows[draw(rows.len())]))).collect();
     resampled.sort_unstable_by(f64::total_cmp);
     let tail = N_RESAMPLES / 40;
     Ok(Difference { value, low: resampled[tail - 1], high: resampled[N_RESAMPLES - tail] })
 }
 
-/// For each group the languages it was asked in, and the difference in average precision there.
-fn differences_by_group(a: &EvalReport, b: &EvalReport) -> Vec<Vec<(usize, f64)>> {
+/// The number of strata (of query languages, say), and for each group those it was asked in with the difference there.
+fn differences_by_group(a: &EvalReport, b: &EvalReport) -> (usize, Vec<Vec<(usize, f64)>>) {
+    let mut strata: BTreeMap<_, usize> = a.per_query.iter().map(|outcome| (outcome.stratum, 0)).collect();
+    strata.values_mut().zip(0..).for_each(|(number, i)| *number = i);
     let mut row_of = HashMap::new();
     let mut rows: Vec<Vec<(usize, f64)>> = Vec::new();
     for (a, b) in a.per_query.iter().zip(&b.per_query) {
@@ -62,18 +64,17 @@ fn differences_by_group(a: &EvalReport, b: &EvalReport) -> Vec<Vec<(usize, f64)>
         if row == rows.len() {
             rows.push(Vec::new());
         }
-        rows[row].push((usize::from(a.lang), a.average_precision - b.average_precision));
+        rows[row].push((strata[&a.stratum], a.value - b.value));
     }
-    rows
+    (strata.len(), rows)
 }
 
-/// Mean over the query languages of the mean over a language's queries. A language that no drawn group was asked in
-/// does not count.
-fn macro_mean<'a>(n_languages: usize, rows: impl Iterator<Item = &'a Vec<(usize, f64)>>) -> f64 {
-    let mut sums = vec![(0.0, 0u64); n_languages];
-    for &(lang, difference) in rows.flatten() {
-        sums[lang].0 += difference;
-        sums[lang].1 += 1;
+/// Mean over the strata of the mean over a stratum's queries. A stratum without a query of a drawn group does not count.
+fn macro_mean<'a>(n_strata: usize, rows: impl Iterator<Item = &'a Vec<(usize, f64)>>) -> f64 {
+    let mut sums = vec![(0.0, 0u64); n_strata];
+    for &(stratum, difference) in rows.flatten() {
+        sums[stratum].0 += difference;
+        sums[stratum].1 += 1;
     }
     let means: Vec<f64> = sums.into_iter().filter(|&(_, n)| n > 0).map(|(sum, n)| sum / n as f64).collect();
     means.iter().sum::<f64>() / means.len() as f64
@@ -104,47 +105,79 @@ impl Comparison {
         &self.rows
     }
 
-    /// Multilingual mAP of the last row minus that of each other row, in row order.
+    /// Main figure of the last row minus that of each other row, in row order.
     pub fn differences(&self) -> &[Difference] {
         &self.differences
     }
 
-    /// What a cell shows decides what is best, so that of two equal cells both are marked.
-    fn is_best(&self, metric: Metric, value: Option<f64>) -> bool {
-        let shown = |x: f64| headline(metric, Some(x)).parse::<f64>().unwrap_or(x);
-        let others = self.rows.iter().filter_map(|(_, report)| report.metric(metric));
-        value.is_some_and(|x| others.into_iter().all(|other| !metric.is_better(shown(other), shown(x))))
+    /// The figures that all reports have.
+    fn columns(&self) -> Vec<FigureKey> {
+        let has = |report: &EvalReport, key| report.figures.iter().any(|figure| figure.key == key);
+        let first = self.rows.first().into_iter().flat_map(|(_, report)| &report.figures);
+        let keys = first.map(|figure| figure.key);
+        keys.filter(|&key| self.rows.iter().all(|(_, report)| has(report, key))).collect()
     }
+
+    /// What a cell shows decides what is best, so that of two equal cells both are marked.
+    fn is_best(&self, key: FigureKey, value: Option<f64>) -> bool {
+        let shown = |x: f64| key.shown(Some(x)).parse::<f64>().unwrap_or(x);
+        let others = self.rows.iter().filter_map(|(_, report)| report.value(key));
+        value.is_some_and(|x| others.into_iter().all(|other| !key.metric.is_better(shown(other), shown(x))))
+    }
+}
+
+/// What columns are called and, of all of them, what they are measured in: a setting says enough beside others of the same
+/// metric.
+fn headings(columns: &[FigureKey]) -> (Vec<String>, String) {
+    let usual = columns.first().map(FigureKey::measure);
+    let heading = |key: &FigureKey| match key.setting {
+        Some(setting) if usual == Some(key.measure()) => setting.title.to_owned(),
+        _ => key.title(),
+    };
+    let mut measures: Vec<String> = Vec::new();
+    for key in columns {
+        let note = if key.metric.lower_is_better { " (lower is better)" } else { "" };
+        let measure = format!("{}{note}", key.measure_title());
+        if !measures.contains(&measure) {
+            measures.push(measure);
+        }
+    }
+    let measures = match measures.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{}, and {last}", others.join(", ")),
+        _ => measures.concat(),
+    };
+    (columns.iter().map(heading).collect(), measures)
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = self.rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
-        writeln!(
-            f,
-            "{:label$}{:>15}{:>15}{:>15}{:>15}",
-            "", "monolingual", "cross-lingual", "multilingual", "rank distance"
-        )?;
+        let columns = self.columns();
+        let (headings, measures) = headings(&columns);
+        let width = headings.iter().map(|heading| heading.len() + 2).fold(15, usize::max);
+        let headings: String = headings.iter().map(|heading| format!("{heading:>width$}")).collect();
+        writeln!(f, "{:label$}{headings}", "")?;
         for (name, report) in &self.rows {
             let mut row = format!("{name:<label$}");
-            for &metric in Metric::ALL {
-                let value = report.metric(metric);
-                let mark = if self.is_best(metric, value) { '*' } else { ' ' };
-                row += &format!("{:>14}{mark}", headline(metric, value));
+            for &key in &columns {
+                let value = report.value(key);
+                let mark = if self.is_best(key, value) { '*' } else { ' ' };
+                row += &format!("{:>width$}{mark}", key.shown(value), width = width - 1);
             }
             writeln!(f, "{}", row.trim_end())?;
         }
-        writeln!(f, "mAP, and rank distance (lower is better); * best of its column")?;
+        writeln!(f, "{measures}; * best of its column")?;
         let Some((last, others)) = self.rows.split_last().filter(|(_, others)| !others.is_empty()) else {
             return Ok(());
         };
+        let main = last.1.main;
         writeln!(
             f,
-            "\nmultilingual mAP, difference and 95 % interval ({N_RESAMPLES} paired resamples of the questions)"
+            "\n{}, difference and 95 % interval ({N_RESAMPLES} paired resamples of the questions)",
+            main.title()
         )?;
         for ((name, _), difference) in others.iter().zip(&self.differences) {
-            let [value, low, high] =
-                [difference.value, difference.low, difference.high].map(|x| change(Metric::MultilingualMap, Some(x)));
+            let [value, low, high] = [difference.value, difference.low, difference.high].map(|x| main.change(Some(x)));
             writeln!(f, "{} - {name:<label$}  {value}  [{low}, {high}]", last.0)?;
         }
         Ok(())

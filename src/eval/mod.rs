@@ -1,11 +1,13 @@
 //! Retrieval evaluation: the paper's three settings and the language bias, from the embeddings of a model.
 //!
-//! A benchmark ([`tasks`]) lists passages and queries. [`search`] ranks all passages for every query, exactly, and
-//! keeps the ranks of the relevant ones; [`metrics`] and [`bias`] turn the ranks of one query into numbers; [`settings`]
-//! averages them; [`report`] is the result, as JSON and on the terminal, and [`compare`] sets several side by side.
+//! A task ([`tasks`]) lists passages and queries, and what is measured on them. [`search`] ranks all passages for every
+//! query, exactly, and keeps the ranks of the relevant ones; [`metrics`] and [`bias`] turn the ranks of one query into
+//! numbers; [`settings`] averages them into [`figures`]; [`report`] is the result, as JSON and on the terminal, and
+//! [`compare`] sets several side by side.
 
 pub mod bias;
 pub mod compare;
+pub mod figures;
 pub mod metrics;
 pub mod report;
 pub mod search;
@@ -13,14 +15,15 @@ pub mod settings;
 mod table;
 pub mod tasks;
 
-pub use report::{EvalReport, Metric};
+pub use figures::{Figure, FigureKey};
+pub use report::EvalReport;
 pub use table::SideBySide;
 
 use crate::Result;
 use crate::backend::Backend;
 use crate::retriever::{Embeddings, Retriever};
 
-/// Searches `set` with normalized embeddings of its queries and passages, and reports all three settings.
+/// Searches `set` with normalized embeddings of its queries and passages, and reports the figures of its task.
 ///
 /// `model` is the name the report gives to what made the embeddings.
 ///

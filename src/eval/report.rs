@@ -1,106 +1,128 @@
 //! The result of one evaluation: what `--json` writes, what `eval.json` holds, and what early stopping looks at.
 
+use super::figures::{Figure, FigureKey, Written};
+use super::tasks;
 use crate::data::catalog::LangId;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// One model on one benchmark. [`super::settings`] says how each number is averaged; one that the data cannot give
-/// (cross-lingual from a single language) is `None`, `null` in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A number for each language.
+pub type ByLanguage = BTreeMap<String, f64>;
+
+/// One model on one task. [`super::settings`] says how each number is averaged.
+///
+/// One that is read back has figures of a task that there is, its main one among them, and details of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvalReport {
     /// What made the embeddings, as the user named it.
     pub model: String,
-    /// The benchmark.
-    pub task: String,
+    /// The task's name.
+    pub task: &'static str,
     /// The part of its data.
     pub split: String,
     /// ISO 639-1 codes, ascending.
     pub languages: Vec<String>,
-    /// Queries and passages in one language.
-    pub monolingual: MapScore,
-    /// Queries in one language, passages in another.
-    pub cross_lingual: MapScore,
-    /// Passages of all languages in one pool.
-    pub multilingual: MultilingualScore,
-    /// Mean average precision by query language, then passage language; the diagonal is monolingual.
-    pub by_direction: BTreeMap<String, BTreeMap<String, f64>>,
-    /// The multilingual setting by query language.
-    pub by_query_language: BTreeMap<String, QueryLanguageScore>,
+    /// The one among the figures that the task is about.
+    #[serde(serialize_with = "by_name")]
+    pub main: FigureKey,
+    /// All that the task gives, in its order.
+    pub figures: Vec<Figure>,
+    /// By metric and cut-off (`map`, `ndcg@10`), then query language, then passage language; the diagonal is monolingual.
+    pub by_direction: BTreeMap<String, BTreeMap<String, ByLanguage>>,
+    /// By name of a figure that ranks one pool, then query language.
+    pub by_query_language: BTreeMap<String, ByLanguage>,
     /// What [`super::compare`] resamples; empty in a report that was read from a file.
     #[serde(skip)]
     pub per_query: Vec<QueryOutcome>,
 }
 
-/// Mean average precision of one setting.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MapScore {
-    /// In [0, 1].
-    pub map: Option<f64>,
-}
-
-/// The multilingual setting.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MultilingualScore {
-    /// Mean average precision in [0, 1].
-    pub map: Option<f64>,
-    /// Mean rank distance of parallel answers, in ranks.
-    pub rank_distance: Option<f64>,
-}
-
-/// The multilingual setting for the queries of one language.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct QueryLanguageScore {
-    /// Mean average precision in [0, 1].
-    pub multilingual_map: f64,
-    /// Mean rank distance of parallel answers, in ranks.
-    pub rank_distance: Option<f64>,
-}
-
-/// One query in the multilingual setting.
+/// The main figure's value for one query.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QueryOutcome {
-    /// Index of the query's language in [`EvalReport::languages`].
-    pub lang: LangId,
-    /// The parallel group it belongs to.
+    /// Languages of the query and of its passages (`None`: one pool of all), indices into [`EvalReport::languages`]. Means
+    /// over the queries of a stratum weigh the same.
+    pub stratum: (LangId, Option<LangId>),
+    /// The parallel group that the query belongs to.
     pub group: u32,
-    /// Its average precision in the pool of all languages.
-    pub average_precision: f64,
+    /// The value.
+    pub value: f64,
 }
 
-crate::choices::choices! {
-    /// A figure of a report: one of them decides which model is best.
-    Metric {
-        /// Mean average precision among the passages of the query's own language.
-        MonolingualMap = "monolingual_map",
-        /// Mean average precision over all pairs of two different languages.
-        CrossLingualMap = "cross_lingual_map",
-        /// Mean average precision with the passages of all languages in one pool.
-        MultilingualMap = "multilingual_map",
-        /// Spread of the ranks of parallel passages in that pool.
-        RankDistance = "rank_distance",
+impl EvalReport {
+    /// A figure's value; `None` where the task does not have it or the data could not give it.
+    pub fn value(&self, key: FigureKey) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.key == key)?.value
     }
 }
 
-impl Metric {
-    /// True where a smaller value is the better one.
-    pub fn lower_is_better(self) -> bool {
-        self == Metric::RankDistance
-    }
+fn by_name<S: Serializer>(key: &FigureKey, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(key)
+}
 
-    /// True when `new` improves on `old`; an equal value does not.
-    pub fn is_better(self, new: f64, old: f64) -> bool {
-        if self.lower_is_better() { new < old } else { new > old }
+/// A report as it was written, not checked yet.
+#[derive(Deserialize)]
+struct WrittenReport {
+    model: String,
+    task: String,
+    split: String,
+    languages: Vec<String>,
+    main: Option<String>,
+    figures: Option<Vec<Written>>,
+    by_direction: Value,
+    by_query_language: Value,
+}
+
+impl<'de> Deserialize<'de> for EvalReport {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        EvalReport::checked(WrittenReport::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
 impl EvalReport {
-    /// One number of the report; `None` where the data could not give it.
-    pub fn metric(&self, metric: Metric) -> Option<f64> {
-        match metric {
-            Metric::MonolingualMap => self.monolingual.map,
-            Metric::CrossLingualMap => self.cross_lingual.map,
-            Metric::MultilingualMap => self.multilingual.map,
-            Metric::RankDistance => self.multilingual.rank_distance,
+    fn checked(written: WrittenReport) -> Result<Self, String> {
+        let (Some(main), Some(figures)) = (written.main, written.figures) else {
+            return Err("its report lists no figures, so an earlier hbt wrote it".to_owned());
+        };
+        let task = tasks::named(&written.task).ok_or_else(|| format!("there is no task {:?}", written.task))?;
+        let figures: Vec<Figure> = figures.into_iter().map(|figure| figure.read(task)).collect::<Result<_, _>>()?;
+        let names: Vec<String> = figures.iter().map(|figure| figure.key.to_string()).collect();
+        if let Some(i) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            return Err(format!("{} is listed twice", names[i]));
         }
+        let main = figures.iter().find(|figure| figure.key.to_string() == main);
+        let report = EvalReport {
+            main: main.ok_or("its main figure is not among its figures")?.key,
+            model: written.model,
+            task: task.name,
+            split: written.split,
+            languages: written.languages,
+            by_direction: details(written.by_direction)?,
+            by_query_language: details(written.by_query_language)?,
+            figures,
+            per_query: Vec::new(),
+        };
+        report.check_details()?;
+        Ok(report)
     }
+
+    /// Whether what tables look up by name is of figures and languages that the report has.
+    fn check_details(&self) -> Result<(), String> {
+        let of = |name: fn(&FigureKey) -> String| self.figures.iter().map(|figure| name(&figure.key)).collect();
+        let (measures, names): (Vec<String>, Vec<String>) = (of(FigureKey::measure), of(FigureKey::to_string));
+        let unknown = |known: &[String], name: &String| (!known.contains(name)).then(|| name.clone());
+        let directions = self.by_direction.values().flatten();
+        let mut languages = directions.flat_map(|(query, row)| std::iter::once(query).chain(row.keys()));
+        let mut query_languages = self.by_query_language.values().flat_map(ByLanguage::keys);
+        let found = (self.by_direction.keys().find_map(|name| unknown(&measures, name)))
+            .or_else(|| self.by_query_language.keys().find_map(|name| unknown(&names, name)))
+            .or_else(|| languages.find_map(|code| unknown(&self.languages, code)))
+            .or_else(|| query_languages.find_map(|code| unknown(&self.languages, code)));
+        found.map_or(Ok(()), |name| Err(format!("its report has details of {name:?}, but does not list it")))
+    }
+}
+
+fn details<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|e| e.to_string())
 }

@@ -10,7 +10,7 @@
 //!
 //! With a bf16 backend the embeddings are rounded to bf16 before they are multiplied; scores are f32 either way.
 
-use super::tasks::{EvalSet, Query};
+use super::tasks::{EvalSet, Query, Relevant};
 use crate::backend::{Backend, Gemm, Tensor};
 use crate::data::catalog::LangId;
 use crate::retriever::Embeddings;
@@ -157,8 +157,9 @@ fn rank_blocks(set: &EvalSet, mut score: impl FnMut(Range<usize>, &mut [f32]) ->
 fn rank_row(scores: &[f32], query: &Query, set: &EvalSet, ranges: &[Range<usize>]) -> Vec<RelevantRank> {
     let at_least = |range: Range<usize>, s: f32| scores[range].iter().map(|&x| u32::from(x >= s)).sum::<u32>();
     let above = |range: Range<usize>, s: f32| scores[range].iter().map(|&x| u32::from(x > s)).sum::<u32>();
-    let rank = |&passage: &u32| {
-        let (p, lang) = (passage as usize, set.passages[passage as usize].lang);
+    let rank = |relevant: &Relevant| {
+        let p = relevant.passage as usize;
+        let lang = set.passages[p].lang;
         let Range { start, end } = ranges[usize::from(lang)];
         let s = scores[p];
         let in_language = 1 + at_least(start..p, s) + above(p + 1..end, s);
@@ -171,7 +172,7 @@ fn rank_row(scores: &[f32], query: &Query, set: &EvalSet, ranges: &[Range<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::tasks::Passage;
+    use crate::eval::tasks::{Passage, parallel};
 
     /// Small integers, so that dot products tie often, and exactly.
     fn noise(state: &mut u64) -> u64 {
@@ -187,10 +188,11 @@ mod tests {
             let mut relevant: Vec<u32> = (0..4).map(|_| (noise(state) % n_passages as u64) as u32).collect();
             relevant.sort_unstable();
             relevant.dedup();
+            let relevant = relevant.into_iter().map(Relevant::binary).collect();
             Query { lang: 0, group: q as u32, text: String::new(), relevant }
         };
         EvalSet {
-            task: "noise".into(),
+            task: &parallel::TASK,
             split: "all".into(),
             languages: ["aa", "bb", "cc"].map(String::from).to_vec(),
             passages: (0..n_passages).map(|p| Passage { lang: lang_of(p), text: String::new() }).collect(),
@@ -220,8 +222,9 @@ mod tests {
             assert_eq!(blocks, [256, 44]);
             for ((query, ranks), scores) in set.queries.iter().zip(ranks.unwrap()).zip(all.chunks(n)) {
                 assert_eq!(ranks.len(), query.relevant.len());
-                for (&passage, rank) in query.relevant.iter().zip(ranks) {
-                    let (p, lang) = (passage as usize, set.passages[passage as usize].lang);
+                for (relevant, rank) in query.relevant.iter().zip(ranks) {
+                    let p = relevant.passage as usize;
+                    let lang = set.passages[p].lang;
                     let same_language = (0..n).filter(|&p| set.passages[p].lang == lang).collect();
                     assert_eq!(rank.lang, lang);
                     assert_eq!(rank.in_language, rank_by_sorting(scores, same_language, p));

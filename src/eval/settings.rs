@@ -1,4 +1,4 @@
-//! The three settings of arXiv 2408.10536 and the language bias, averaged from the ranks of relevant passages.
+//! The three settings of arXiv 2408.10536, and how figures are averaged.
 //!
 //! - *monolingual*: queries of language L search the passages of L; mean over the languages.
 //! - *cross-lingual*: queries of L search the passages of one other language M; mean over the n(n - 1) directions.
@@ -10,77 +10,139 @@
 //! where this equals the mean over all queries that XTREME reports. A query that has no relevant passage in a
 //! language does not count for that direction, and a direction without queries does not count at all.
 
-use super::bias::rank_distance;
-use super::metrics::average_precision;
-use super::report::{EvalReport, MapScore, MultilingualScore, QueryLanguageScore, QueryOutcome};
+use super::bias::RANK_DISTANCE;
+use super::figures::{Figure, FigureKey};
+use super::metrics::{MAP, Ranking};
+use super::report::{EvalReport, QueryOutcome};
 use super::search::RelevantRank;
-use super::tasks::EvalSet;
+use super::tasks::{EvalSet, Query, Relevant};
+use crate::data::catalog::LangId;
 use std::collections::BTreeMap;
 
-/// Averages the ranks of `set`'s queries ([`super::search::relevant_ranks`]) into a report on `model`.
+/// Which passages a query searches.
+pub struct Setting {
+    /// As figures' names, files and options have it.
+    pub name: &'static str,
+    /// As tables have it.
+    pub title: &'static str,
+    /// The rankings that a query takes part in.
+    pub rankings: fn(&Query, &[RelevantRank]) -> Vec<Ranked>,
+}
+
+/// A ranking and the language of its passages; `None`: one pool of all languages.
+pub type Ranked = (Option<LangId>, Ranking);
+
+/// Queries and passages in one language.
+pub static MONOLINGUAL: Setting = Setting {
+    name: "monolingual",
+    title: "monolingual",
+    rankings: |query, ranks| by_language(query, ranks, |lang| lang == query.lang),
+};
+
+/// Queries in one language, passages in another.
+pub static CROSS_LINGUAL: Setting = Setting {
+    name: "cross_lingual",
+    title: "cross-lingual",
+    rankings: |query, ranks| by_language(query, ranks, |lang| lang != query.lang),
+};
+
+/// Passages of all languages in one pool.
+pub static MULTILINGUAL: Setting = Setting { name: "multilingual", title: "multilingual", rankings: pooled };
+
+/// Mean average precision with the passages of all languages in one pool.
+pub const MULTILINGUAL_MAP: FigureKey = FigureKey { setting: Some(&MULTILINGUAL), metric: &MAP, cutoff: None };
+
+/// The figures of the paper.
+pub static FIGURES: [FigureKey; 4] = [
+    FigureKey { setting: Some(&MONOLINGUAL), ..MULTILINGUAL_MAP },
+    FigureKey { setting: Some(&CROSS_LINGUAL), ..MULTILINGUAL_MAP },
+    MULTILINGUAL_MAP,
+    FigureKey { setting: None, metric: &RANK_DISTANCE, cutoff: None },
+];
+
+/// A ranking for each language of relevant passages that is `wanted`.
+fn by_language(query: &Query, ranks: &[RelevantRank], wanted: impl Fn(LangId) -> bool) -> Vec<Ranked> {
+    let judged: Vec<(&RelevantRank, &Relevant)> = ranks.iter().zip(&query.relevant).collect();
+    let languages = judged.chunk_by(|(a, _), (b, _)| a.lang == b.lang).filter(|judged| wanted(judged[0].0.lang));
+    let in_language = |&(rank, of): &(&RelevantRank, &Relevant)| (Some(rank.in_language), of.grade);
+    languages.map(|judged| (Some(judged[0].0.lang), Ranking::new(judged.iter().map(in_language)))).collect()
+}
+
+/// The ranking of all passages.
+fn pooled(query: &Query, ranks: &[RelevantRank]) -> Vec<Ranked> {
+    let judged = ranks.iter().zip(&query.relevant);
+    vec![(None, Ranking::new(judged.map(|(rank, of)| (Some(rank.pooled), of.grade))))]
+}
+
+/// Averages the ranks of `set`'s queries ([`super::search::relevant_ranks`]) into a report on `model`: every figure that the
+/// task lists.
 pub fn report(model: &str, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> EvalReport {
     assert_eq!(ranks.len(), set.queries.len(), "ranks for every query");
-    let n = set.languages.len();
-    let mut directions = vec![vec![Mean::default(); n]; n];
-    let mut pooled = vec![Mean::default(); n];
-    let mut distances = vec![Mean::default(); n];
-    let mut per_query = Vec::with_capacity(ranks.len());
-    for (query, ranks) in set.queries.iter().zip(ranks).filter(|(_, ranks)| !ranks.is_empty()) {
-        let lang = usize::from(query.lang);
-        for answers in ranks.chunk_by(|a, b| a.lang == b.lang) {
-            let ap = precision_of(answers.iter().map(|r| r.in_language));
-            directions[lang][usize::from(answers[0].lang)].add(ap);
-        }
-        let average_precision = precision_of(ranks.iter().map(|r| r.pooled));
-        pooled[lang].add(average_precision);
-        let pooled_ranks: Vec<u32> = ranks.iter().map(|r| r.pooled).collect();
-        if let Some(distance) = rank_distance(&pooled_ranks) {
-            distances[lang].add(f64::from(distance));
-        }
-        per_query.push(QueryOutcome { lang: query.lang, group: query.group, average_precision });
-    }
-    let of_direction = |q: usize, p: usize| directions[q][p].value();
-    let diagonal = (0..n).map(|q| of_direction(q, q));
-    let off_diagonal = (0..n).flat_map(|q| (0..n).filter(move |&p| p != q).map(move |p| (q, p)));
-    EvalReport {
+    let mut report = EvalReport {
         model: model.to_owned(),
-        task: set.task.clone(),
+        task: set.task.name,
         split: set.split.clone(),
         languages: set.languages.clone(),
-        monolingual: MapScore { map: mean_of(diagonal) },
-        cross_lingual: MapScore { map: mean_of(off_diagonal.map(|(q, p)| of_direction(q, p))) },
-        multilingual: MultilingualScore {
-            map: mean_of(pooled.iter().map(Mean::value)),
-            rank_distance: mean_of(distances.iter().map(Mean::value)),
-        },
-        by_direction: by_language(set, |q| {
-            Some(by_language(set, |p| of_direction(q, p))).filter(|row| !row.is_empty())
-        }),
-        by_query_language: by_language(set, |q| {
-            let multilingual_map = pooled[q].value()?;
-            Some(QueryLanguageScore { multilingual_map, rank_distance: distances[q].value() })
-        }),
-        per_query,
+        main: set.task.main,
+        figures: Vec::new(),
+        by_direction: BTreeMap::new(),
+        by_query_language: BTreeMap::new(),
+        per_query: Vec::new(),
+    };
+    for &key in set.task.figures {
+        let strata = Strata::new(key, set, ranks);
+        report.figures.push(Figure { task: set.task.name, key, value: strata.mean() });
+        strata.add_details(key, &mut report);
+        if key == set.task.main {
+            report.per_query = strata.outcomes;
+        }
     }
+    report
 }
 
-/// Average precision of ranks in any order, all relevant passages being ranked.
-fn precision_of(ranks: impl Iterator<Item = u32>) -> f64 {
-    let mut ranks: Vec<u32> = ranks.collect();
-    ranks.sort_unstable();
-    average_precision(&ranks, ranks.len())
+/// The values of one figure for each query, and their means by query language and, unless it is one pool, passage language:
+/// those weigh the same however many queries they are of.
+struct Strata {
+    means: BTreeMap<(LangId, Option<LangId>), Mean>,
+    outcomes: Vec<QueryOutcome>,
 }
 
-/// What `of` gives for each language that it gives something for.
-fn by_language<T>(set: &EvalSet, of: impl Fn(usize) -> Option<T>) -> BTreeMap<String, T> {
-    set.languages.iter().enumerate().filter_map(|(i, code)| Some((code.clone(), of(i)?))).collect()
-}
+impl Strata {
+    fn new(key: FigureKey, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> Self {
+        let (mut means, mut outcomes) = (BTreeMap::new(), Vec::new());
+        let rankings = key.setting.map_or(pooled as fn(&Query, &[RelevantRank]) -> _, |setting| setting.rankings);
+        for (query, ranks) in set.queries.iter().zip(ranks).filter(|(_, ranks)| !ranks.is_empty()) {
+            for (passages, ranking) in rankings(query, ranks) {
+                let Some(value) = (key.metric.of)(&ranking, key.cutoff) else { continue };
+                let stratum = (query.lang, passages);
+                means.entry(stratum).or_insert_with(Mean::default).add(value);
+                outcomes.push(QueryOutcome { stratum, group: query.group, value });
+            }
+        }
+        Strata { means, outcomes }
+    }
 
-/// Mean of the values that are there; `None` where none is.
-fn mean_of(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    let mut mean = Mean::default();
-    values.flatten().for_each(|x| mean.add(x));
-    mean.value()
+    fn mean(&self) -> Option<f64> {
+        let mut mean = Mean::default();
+        self.means.values().for_each(|of| mean.add(of.value()));
+        (mean.n > 0).then(|| mean.value())
+    }
+
+    fn add_details(&self, key: FigureKey, report: &mut EvalReport) {
+        let code = |lang: LangId| report.languages[usize::from(lang)].clone();
+        for (&(query, passages), mean) in &self.means {
+            match passages {
+                Some(passages) => {
+                    let matrix = report.by_direction.entry(key.measure()).or_default();
+                    matrix.entry(code(query)).or_default().insert(code(passages), mean.value());
+                }
+                None => {
+                    let column = report.by_query_language.entry(key.to_string()).or_default();
+                    column.insert(code(query), mean.value());
+                }
+            }
+        }
+    }
 }
 
 /// A mean under way.
@@ -96,7 +158,7 @@ impl Mean {
         self.n += 1;
     }
 
-    fn value(&self) -> Option<f64> {
-        (self.n > 0).then(|| self.sum / self.n as f64)
+    fn value(self) -> f64 {
+        self.sum / self.n as f64
     }
 }

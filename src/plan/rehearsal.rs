@@ -3,7 +3,9 @@
 use super::Batches;
 use crate::Result;
 use crate::backend::tally::{Memory, Work};
-use crate::backend::{Backend, Element, HostPairing, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, Tensor};
+use crate::backend::{
+    Backend, Device, Element, HostPairing, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, Tensor,
+};
 use crate::data::batch::Batch;
 use crate::model::{Activations, Encoder, Gradients, Keep, Packer, Reading, Sequences, specs};
 use crate::model_dir::ModelDir;

@@ -4,18 +4,17 @@ use super::Trainer;
 use crate::backend::Backend;
 use crate::data::catalog::TextSource;
 use crate::data::sampler::BatchMode;
-use crate::eval::{EvalReport, Metric};
+use crate::eval::EvalReport;
 use crate::model_dir::ModelCard;
 
 impl<B: Backend> Trainer<'_, B> {
     /// The model card, with the figures of the model being saved.
     pub(super) fn card(&self, report: &EvalReport) -> ModelCard {
         let mut rows = String::from("| | before | now |\n|---|---|---|\n");
-        for &metric in Metric::ALL {
-            let cell = |report: Option<&EvalReport>| {
-                report.and_then(|r| r.metric(metric)).map_or("-".to_owned(), |v| format!("{v:.4}"))
-            };
-            rows += &format!("| {metric} | {} | {} |\n", cell(self.state.before.as_ref()), cell(Some(report)));
+        for figure in &report.figures {
+            let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.4}"));
+            let before = self.state.before.as_ref().and_then(|before| before.value(figure.key));
+            rows += &format!("| {} | {} | {} |\n", figure.key, cell(before), cell(figure.value));
         }
         let (task, split) = (&report.task, &report.split);
         self.card_text(format!("\nMeasured on {task} ({split}), {} languages:\n\n{rows}", report.languages.len()))

@@ -30,7 +30,7 @@ use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::loader::load;
 use crate::eval::tasks::EvalSet;
-use crate::eval::{EvalReport, evaluate_retriever};
+use crate::eval::{EvalReport, FigureKey, evaluate_retriever};
 use crate::loss::LearnedTemperature;
 use crate::model::{Keep, Packer, specs};
 use crate::progress::{Counter, say};
@@ -149,6 +149,8 @@ struct Trainer<'a, B: Backend> {
     retriever: &'a mut Retriever<B>,
     setup: Setup<'a>,
     state: TrainingState,
+    /// What picks the best model, where there is an evaluation
+    best_metric: Option<FigureKey>,
     feed: Feed<B>,
     schedule: Schedule,
     stepper: Stepper<B>,
@@ -192,11 +194,7 @@ fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
 impl<'a, B: Backend> Trainer<'a, B> {
     fn new(retriever: &'a mut Retriever<B>, setup: Setup<'a>) -> Result<Self> {
         let settings = &setup.settings;
-        if setup.eval_set.as_ref().is_some_and(|set| !set.gives(settings.best_metric)) {
-            let metric = settings.best_metric;
-            let message = format!("the evaluation data gives no {metric}; choose another metric or other eval_data");
-            return Err(Error::config("best_metric", message));
-        }
+        let best_metric = setup.eval_set.as_ref().map(|set| set.deciding(settings.best_metric)).transpose()?;
         let sampler = settings.mixture_of(&setup.data.weighted())?;
         sampler.notes().iter().for_each(|note| say(note));
         let state = first_state(&setup, settings.total_steps(sampler.steps_per_pass()))?;
@@ -227,6 +225,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             retriever,
             setup,
             state,
+            best_metric,
             pending: None,
             results: Vec::new(),
             last_results: Instant::now(),
@@ -328,11 +327,10 @@ impl<'a, B: Backend> Trainer<'a, B> {
 
     /// Evaluates, and saves the model as `best/` if it is the best so far.
     fn evaluate(&mut self, progress: &Progress) -> Result<()> {
-        let Some(report) = self.report()? else { return Ok(()) };
-        let metric = self.setup.settings.best_metric;
-        let value = report.metric(metric).expect("checked before the run began");
+        let (Some(report), Some(key)) = (self.report()?, self.best_metric) else { return Ok(()) };
+        let value = report.value(key).expect("checked before the run began");
         let step = self.state.step;
-        let gained = self.state.best.is_none_or(|(_, best)| metric.is_better(value, best));
+        let gained = self.state.best.is_none_or(|(_, best)| key.metric.is_better(value, best));
         if gained {
             self.state.best = Some((step, value));
             self.state.without_gain = 0;
@@ -340,13 +338,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
         } else {
             self.state.without_gain += 1;
         }
-        let before = self.state.before.as_ref().and_then(|report| report.metric(metric));
-        let note = match before.filter(|&before| metric.is_better(before, value)) {
+        let before = self.state.before.as_ref().and_then(|report| report.value(key));
+        let note = match before.filter(|&before| key.metric.is_better(before, value)) {
             Some(before) => format!(" (worse than {before:.4} before training)"),
             None if gained => " (best)".to_owned(),
             None => String::new(),
         };
-        progress.line(&format!("step {step}: {metric} {value:.4}{note}"));
+        progress.line(&format!("step {step}: {key} {value:.4}{note}"));
         self.state.latest = Some((step, report));
         Ok(())
     }

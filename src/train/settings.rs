@@ -4,7 +4,7 @@ use super::{Negatives, OptimizerConfig, require_negatives};
 use crate::Result;
 use crate::data::batch::NegativeRules;
 use crate::data::sampler::{Mixture, MixtureConfig, SamplerConfig, WeightedDataset};
-use crate::eval::Metric;
+use crate::eval::FigureKey;
 use crate::loss::LossConfig;
 use crate::model::StepDropout;
 use crate::train::schedule::LrSchedule;
@@ -60,8 +60,8 @@ pub struct TrainSettings {
     pub warmup_ratio: f64,
     /// Steps between evaluations during the run, if there are any.
     pub eval_steps: Option<u64>,
-    /// The figure that picks the best model.
-    pub best_metric: Metric,
+    /// The figure that picks the best model; `None` means the main one of the evaluation's task.
+    pub best_metric: Option<FigureKey>,
     /// Evaluations without improvement after which the run ends; `None` means never.
     pub patience: Option<usize>,
     /// Steps between lines of progress.

@@ -1,6 +1,6 @@
 //! `hbt compare`: the paper's comparison on tiny data.
 
-use crate::common::{Sandbox, fixture};
+use crate::common::{Sandbox, figure, fixture};
 
 #[test]
 fn prints_a_row_a_kind_of_batch_and_the_intervals() {
@@ -23,10 +23,7 @@ fn prints_a_row_a_kind_of_batch_and_the_intervals() {
         assert!(cells[..3].iter().all(|map| (0.0..=1.0).contains(map)) && cells[3] >= 2.0, "{row}");
         if label != "before" {
             let report = sandbox.json(&format!("runs/compare/{label}/eval.json"));
-            assert_eq!(
-                format!("{:.4}", report["after"]["multilingual"]["map"].as_f64().unwrap()),
-                format!("{:.4}", cells[2])
-            );
+            assert_eq!(format!("{:.4}", figure(&report["after"], "multilingual_map")), format!("{:.4}", cells[2]));
         }
     }
     for other in ["before", "monolingual", "cross_lingual"] {

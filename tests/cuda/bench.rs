@@ -3,7 +3,7 @@
 use crate::device;
 use half::bf16;
 use hbt::backend::cuda::CudaElement;
-use hbt::backend::{Backend, Cuda};
+use hbt::backend::{Cuda, Device, Measurement};
 use hbt::bench::Op;
 use std::time::Duration;
 

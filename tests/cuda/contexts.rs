@@ -2,7 +2,7 @@
 //! last one lets go of it.
 
 use crate::device::{self, StandIn};
-use hbt::backend::{Backend, Cuda, Tensor};
+use hbt::backend::{Cuda, Operations, Tensor};
 use std::env;
 use std::process::Command;
 use std::sync::mpsc::channel;

@@ -5,7 +5,7 @@ use crate::device::{self, StandIn};
 use crate::ops::support::{Random, ints};
 use crate::simt::driver::Counters;
 use half::bf16;
-use hbt::backend::{Backend, Cuda, Ints, Pairing, Tensor};
+use hbt::backend::{Cuda, Device, Ints, Measurement, Operations, Pairing, Tensor};
 use hbt::bench::Op;
 use hbt::loss::{InfoNce, LossConfig};
 use std::ffi::{CString, c_char};

@@ -1,24 +1,30 @@
 //! The comparison table and its paired bootstrap.
 
 use super::Noise;
-use hbt::eval::EvalReport;
 use hbt::eval::compare::{Comparison, paired_bootstrap};
+use hbt::eval::metrics::NDCG;
 use hbt::eval::report::QueryOutcome;
+use hbt::eval::settings::{FIGURES, MULTILINGUAL_MAP};
+use hbt::eval::{EvalReport, Figure, FigureKey};
 
 /// A report over `n_languages` whose query of group `g` in language `l` has the average precision `ap(g, l)`.
 fn report(n_groups: u32, n_languages: u16, ap: impl Fn(u32, u16) -> f64) -> EvalReport {
     let queries = (0..n_languages).flat_map(|lang| (0..n_groups).map(move |group| (lang, group)));
     let per_query: Vec<QueryOutcome> =
-        queries.map(|(lang, group)| QueryOutcome { lang, group, average_precision: ap(group, lang) }).collect();
-    let map = per_query.iter().map(|q| q.average_precision).sum::<f64>() / per_query.len() as f64;
-    let languages: Vec<String> = (0..n_languages).map(|l| format!("l{l}")).collect();
-    let json = serde_json::json!({
-        "model": "m", "task": "t", "split": "all", "languages": languages,
-        "monolingual": {"map": 0.5}, "cross_lingual": {"map": 0.25},
-        "multilingual": {"map": map, "rank_distance": 100.0 - map},
-        "by_direction": {}, "by_query_language": {},
-    });
-    EvalReport { per_query, ..serde_json::from_value(json).unwrap() }
+        queries.map(|(lang, group)| QueryOutcome { stratum: (lang, None), group, value: ap(group, lang) }).collect();
+    let map = per_query.iter().map(|q| q.value).sum::<f64>() / per_query.len() as f64;
+    let figure = |(key, value): (&FigureKey, f64)| Figure { task: "parallel", key: *key, value: Some(value) };
+    EvalReport {
+        model: "m".into(),
+        task: "parallel",
+        split: "all".into(),
+        languages: (0..n_languages).map(|l| format!("l{l}")).collect(),
+        main: MULTILINGUAL_MAP,
+        figures: FIGURES.iter().zip([0.5, 0.25, map, 100.0 - map]).map(figure).collect(),
+        by_direction: Default::default(),
+        by_query_language: Default::default(),
+        per_query,
+    }
 }
 
 /// Average precisions that differ from one group to the next, but little between the languages of a group: for
@@ -43,7 +49,7 @@ fn interval_is_that_of_the_mean_over_groups() {
         // The mean of each group, and the normal interval of their mean. For spread 0, an interval over single
         // queries would be sqrt(8) times narrower than this.
         let of_group = |g: u32| {
-            let aps = other.per_query.iter().filter(|q| q.group == g).map(|q| q.average_precision);
+            let aps = other.per_query.iter().filter(|q| q.group == g).map(|q| q.value);
             aps.sum::<f64>() / f64::from(n_languages)
         };
         let means: Vec<f64> = (0..n_groups).map(of_group).collect();
@@ -63,7 +69,7 @@ fn resamples_are_paired_and_seeded() {
     let same = paired_bootstrap(&a, &a, 9).unwrap();
     assert_eq!((same.value, same.low, same.high), (0.0, 0.0, 0.0));
     // However much the questions differ, a constant gain is certain.
-    let shifted = report(50, 3, |g, l| 0.125 + a.per_query[usize::from(l) * 50 + g as usize].average_precision);
+    let shifted = report(50, 3, |g, l| 0.125 + a.per_query[usize::from(l) * 50 + g as usize].value);
     let gain = paired_bootstrap(&shifted, &a, 9).unwrap();
     assert!([gain.value, gain.low, gain.high].iter().all(|x| (x - 0.125).abs() < 1e-12), "{gain:?}");
     let b = noisy(50, 3, 0.5, 2);
@@ -75,9 +81,9 @@ fn resamples_are_paired_and_seeded() {
 fn languages_weigh_the_same_however_many_queries_they_have() {
     let mut a = report(40, 2, |_, lang| if lang == 0 { 0.4 } else { 0.8 });
     // Language 1 keeps one query in four.
-    a.per_query.retain(|q| q.lang == 0 || q.group % 4 == 0);
+    a.per_query.retain(|q| q.stratum.0 == 0 || q.group % 4 == 0);
     let mut zero = a.clone();
-    zero.per_query.iter_mut().for_each(|q| q.average_precision = 0.0);
+    zero.per_query.iter_mut().for_each(|q| q.value = 0.0);
     let got = paired_bootstrap(&a, &zero, 1).unwrap();
     assert!((got.value - 0.6).abs() < 1e-12, "{got:?}");
     assert!((got.low - 0.6).abs() < 1e-12 && (got.high - 0.6).abs() < 1e-12, "{got:?}");
@@ -87,7 +93,8 @@ fn languages_weigh_the_same_however_many_queries_they_have() {
 fn reports_on_other_queries_are_refused() {
     let a = noisy(10, 2, 0.5, 1);
     let read_from_file = EvalReport { per_query: Vec::new(), ..a.clone() };
-    for other in [noisy(9, 2, 0.5, 1), read_from_file.clone()] {
+    let of_another_figure = EvalReport { main: FIGURES[0], ..a.clone() };
+    for other in [noisy(9, 2, 0.5, 1), read_from_file.clone(), of_another_figure] {
         assert!(paired_bootstrap(&a, &other, 1).unwrap_err().to_string().contains("same queries"));
     }
     assert!(paired_bootstrap(&read_from_file, &read_from_file, 1).is_err());
@@ -112,4 +119,30 @@ hybrid - monolingual  +0.2500  [+0.2500, +0.2500]
 ";
     assert_eq!(format!("\n{table}"), expected);
     assert_eq!(table.differences().len(), 2);
+}
+
+/// Of what the reports share, whatever it is called and however long that is.
+#[test]
+fn columns_are_the_figures_that_all_reports_have() {
+    let ndcg = FigureKey { metric: &NDCG, cutoff: Some(10), ..FIGURES[1] };
+    let with_ndcg = |value: f64| {
+        let mut report = report(20, 2, |_, _| value);
+        report.figures.insert(1, Figure { task: "parallel", key: ndcg, value: Some(value) });
+        report.main = ndcg;
+        report
+    };
+    let (mut before, after) = (with_ndcg(0.25), with_ndcg(0.5));
+    before.figures.pop();
+    before.figures[3].value = None;
+    let rows = [("before", before), ("after", after)].map(|(label, report)| (label.to_owned(), report));
+    let expected = "
+              monolingual  cross-lingual nDCG@10          cross-lingual           multilingual
+before            0.5000*                 0.2500                0.2500*                      -
+after             0.5000*                0.5000*                0.2500*                0.5000*
+mAP, and nDCG@10; * best of its column
+
+cross-lingual nDCG@10, difference and 95 % interval (1000 paired resamples of the questions)
+after - before  +0.2500  [+0.2500, +0.2500]
+";
+    assert_eq!(format!("\n{}", Comparison::new(rows.to_vec(), 1).unwrap()), expected);
 }

@@ -2,10 +2,12 @@
 
 use super::Noise;
 use hbt::backend::Cpu;
-use hbt::eval::metrics::{average_precision, mrr_at, ndcg_at, recall_at};
+use hbt::eval::bias::RANK_DISTANCE;
+use hbt::eval::evaluate;
+use hbt::eval::metrics::{MAP, MRR, NDCG, RECALL, Ranking};
 use hbt::eval::search::relevant_ranks;
-use hbt::eval::tasks::{EvalSet, Passage, Query};
-use hbt::eval::{Metric, bias, evaluate};
+use hbt::eval::settings::FIGURES;
+use hbt::eval::tasks::{EvalSet, Passage, Query, Relevant, parallel};
 use hbt::retriever::Embeddings;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -16,14 +18,15 @@ struct Case {
     name: String,
     scores: Vec<Vec<f32>>,
     relevant: Vec<Vec<u32>>,
+    grades: Option<Vec<Vec<u32>>>,
     expected: HashMap<String, Vec<f64>>,
 }
 
-/// One language, one query for each list of relevant passages.
-fn one_language(n_passages: usize, relevant: Vec<Vec<u32>>) -> EvalSet {
+/// One language, one query for each list of judged passages.
+fn one_language(n_passages: usize, relevant: Vec<Vec<Relevant>>) -> EvalSet {
     let query = |(group, relevant)| Query { lang: 0, group, text: String::new(), relevant };
     EvalSet {
-        task: "fixture".into(),
+        task: &parallel::TASK,
         split: "all".into(),
         languages: vec!["en".into()],
         passages: vec![Passage { lang: 0, text: String::new() }; n_passages],
@@ -35,26 +38,24 @@ fn one_language(n_passages: usize, relevant: Vec<Vec<u32>>) -> EvalSet {
 #[test]
 fn metrics_agree_with_pytrec_eval() {
     let cases: Vec<Case> = serde_json::from_str(include_str!("../fixtures/metrics.json")).unwrap();
-    for Case { name, scores, relevant, expected } in cases {
+    for Case { name, scores, relevant, grades, expected } in cases {
         let n = scores[0].len();
         let unit_vectors: Vec<f32> = (0..n * n).map(|i| f32::from(u8::from(i / n == i % n))).collect();
         let (queries, passages) = (Embeddings::new(n, scores.concat()), Embeddings::new(n, unit_vectors));
-        let ranks = relevant_ranks(&Cpu::<f32>::new(), &one_language(n, relevant), &queries, &passages).unwrap();
-        for (i, ranks) in ranks.iter().enumerate() {
-            let mut pooled: Vec<u32> = ranks.iter().map(|r| r.pooled).collect();
-            pooled.sort_unstable();
-            let n_relevant = pooled.len();
-            let got = [
-                ("map", average_precision(&pooled, n_relevant)),
-                ("mrr@10", mrr_at(&pooled, 10)),
-                ("ndcg@10", ndcg_at(&pooled, n_relevant, 10)),
-                ("recall@100", recall_at(&pooled, n_relevant, 100)),
-                ("rank_distance", f64::from(bias::rank_distance(&pooled).unwrap_or(0))),
-            ];
-            assert_eq!(expected.len(), got.len());
-            for (metric, got) in got {
-                let expected = expected[metric][i];
-                assert!((got - expected).abs() < 1e-9, "{name}, query {i}, {metric}: {got} is not {expected}");
+        let grades = grades.unwrap_or_else(|| relevant.iter().map(|of| vec![1; of.len()]).collect());
+        let judged = |(passages, grades): (&Vec<u32>, &Vec<u32>)| {
+            passages.iter().zip(grades).map(|(&passage, &grade)| Relevant { passage, grade }).collect()
+        };
+        let set = one_language(n, relevant.iter().zip(&grades).map(judged).collect());
+        let ranks = relevant_ranks(&Cpu::<f32>::new(), &set, &queries, &passages).unwrap();
+        for (i, (ranks, grades)) in ranks.iter().zip(&grades).enumerate() {
+            let ranking = Ranking::new(ranks.iter().zip(grades).map(|(rank, &grade)| (Some(rank.pooled), grade)));
+            for (name_of_metric, expected) in &expected {
+                let (metric, cutoff) = name_of_metric.split_once('@').unwrap_or((name_of_metric, ""));
+                let row = [&MAP, &MRR, &NDCG, &RECALL, &RANK_DISTANCE].into_iter().find(|row| row.name == metric);
+                let got = (row.unwrap().of)(&ranking, cutoff.parse().ok()).unwrap_or(0.0);
+                let expected = expected[i];
+                assert!((got - expected).abs() < 1e-9, "{name}, query {i}, {name_of_metric}: {got} is not {expected}");
             }
         }
     }
@@ -81,15 +82,14 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
     let first: Vec<usize> = (0..n_langs).map(|l| n_passages_of[..l].iter().sum()).collect();
     let passages: Vec<Passage> =
         (0..n_langs).flat_map(|l| vec![Passage { lang: l as u16, text: String::new() }; n_passages_of[l]]).collect();
-    let relevant: Vec<u32> = first.iter().map(|&f| f as u32).collect();
     let query = |lang: usize, group: usize| Query {
         lang: lang as u16,
         group: group as u32,
         text: String::new(),
-        relevant: relevant.iter().map(|f| f + group as u32).collect(),
+        relevant: first.iter().map(|f| Relevant::binary((f + group) as u32)).collect(),
     };
     let set = EvalSet {
-        task: "noise".into(),
+        task: &parallel::TASK,
         split: "all".into(),
         languages: vec!["aa".into(), "bb".into(), "cc".into()],
         queries: (0..n_langs).flat_map(|l| (0..n_groups).map(move |g| (l, g))).map(|(l, g)| query(l, g)).collect(),
@@ -100,7 +100,7 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
     let mut queries = embed(set.queries.len());
     // Queries lean towards the answer in their own language, so that the settings differ.
     for (row, query) in queries.chunks_mut(dim).zip(&set.queries) {
-        let answer = query.relevant[usize::from(query.lang)] as usize * dim;
+        let answer = query.relevant[usize::from(query.lang)].passage as usize * dim;
         row.iter_mut().zip(&passages[answer..answer + dim]).for_each(|(q, p)| *q += p);
     }
 
@@ -112,7 +112,7 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
             let row = &queries[i * dim..(i + 1) * dim];
             let dot = |p: &[f32]| row.iter().zip(p).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
             let scores: Vec<f64> = passages.chunks(dim).map(dot).collect();
-            let relevant: Vec<usize> = query.relevant.iter().map(|&p| p as usize).collect();
+            let relevant: Vec<usize> = query.relevant.iter().map(|of| of.passage as usize).collect();
             for (pl, aps) in by_passage_lang.iter_mut().enumerate() {
                 let candidates: Vec<usize> = (first[pl]..first[pl] + n_passages_of[pl]).collect();
                 aps.push(walk(&scores, &candidates, &relevant).0);
@@ -130,15 +130,15 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
 
     let (queries, passages) = (Embeddings::new(dim, queries), Embeddings::new(dim, passages));
     let report = evaluate(&Cpu::<f32>::new(), "noise", &set, &queries, &passages).unwrap();
-    for (metric, expected) in Metric::ALL.iter().zip([mono, cross, multi, distance]) {
-        let (got, expected) = (report.metric(*metric).unwrap(), mean(&expected));
-        assert!((got - expected).abs() < 1e-9, "{metric}: {got} is not {expected}");
+    for (key, expected) in FIGURES.iter().zip([mono, cross, multi, distance]) {
+        let (got, expected) = (report.value(*key).unwrap(), mean(&expected));
+        assert!((got - expected).abs() < 1e-9, "{key}: {got} is not {expected}");
     }
 }
 
 #[test]
 fn a_diverged_model_is_an_error_not_a_perfect_score() {
-    let set = one_language(2, vec![vec![0]]);
+    let set = one_language(2, vec![vec![Relevant::binary(0)]]);
     let (queries, passages) = (Embeddings::new(1, vec![f32::NAN]), Embeddings::new(1, vec![1.0, 0.5]));
     let message = evaluate(&Cpu::<f32>::new(), "m", &set, &queries, &passages).unwrap_err().to_string();
     assert!(message.contains("query 0") && message.contains("learning_rate"), "{message}");

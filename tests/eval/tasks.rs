@@ -2,7 +2,8 @@
 
 use crate::common::XQUAD_R_SENTENCES;
 use hbt::data::formats::Split;
-use hbt::eval::tasks::{EvalSet, parallel, xquad_r};
+use hbt::eval::figures::FigureKey;
+use hbt::eval::tasks::{EvalSet, Query, Relevant, TASKS, named, parallel, recognised, xquad_r};
 use std::fs;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ fn check_order(set: &EvalSet) {
     for query in &set.queries {
         assert!(!query.relevant.is_empty());
         assert!(query.relevant.is_sorted_by(|a, b| a < b));
-        assert!((*query.relevant.last().unwrap() as usize) < set.passages.len());
+        assert!(query.relevant.iter().all(|of| (of.passage as usize) < set.passages.len() && of.grade == 1));
     }
     let n_in_ranges: usize = (0..set.languages.len()).map(|lang| set.passage_range(lang as u16).len()).sum();
     assert_eq!(n_in_ranges, set.passages.len());
@@ -38,13 +39,13 @@ fn xquad_r_has_its_published_counts() {
         assert_eq!(n_queries(&all, lang), 1190, "{code}");
     }
     for query in &all.queries {
-        let langs: Vec<u16> = query.relevant.iter().map(|&p| all.passages[p as usize].lang).collect();
+        let langs: Vec<u16> = query.relevant.iter().map(|of| all.passages[of.passage as usize].lang).collect();
         assert_eq!(langs, (0..11).collect::<Vec<u16>>(), "one answer in every language");
     }
     // Offsets are code points: taken as bytes, the Thai answer would be sought in another sentence.
     let text = "ทีมรับของแพนเธอร์สยอมแพ้ที่คะแนนเท่าไร";
     let thai = all.queries.iter().find(|q| q.text == text).unwrap();
-    assert!(all.passages[thai.relevant[7] as usize].text.contains("308"));
+    assert!(all.passages[thai.relevant[7].passage as usize].text.contains("308"));
 
     let [train, test] = [Split::Train, Split::Test].map(|split| xquad_r::load(&dir, split).unwrap());
     check_order(&train);
@@ -80,7 +81,7 @@ fn sentences_are_found_by_code_points() {
     let texts: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
     assert_eq!(texts, ["Ää üß.", "Bär da.", "Bear there.", "None."]);
     assert_eq!(set.queries.len(), 2);
-    assert!(set.queries.iter().all(|q| q.relevant == [1, 2] && q.group == 0));
+    assert!(set.queries.iter().all(|q| q.relevant == [1, 2].map(Relevant::binary) && q.group == 0));
 }
 
 #[test]
@@ -117,8 +118,9 @@ fn parallel_groups_share_candidates_with_equal_texts() {
     assert_eq!(set.languages, ["de", "en", "fr"]);
     let passages: Vec<_> = set.passages.iter().map(|p| (p.lang, p.text.as_str())).collect();
     assert_eq!(passages, [(0, "Paris"), (1, "Paris"), (1, "The Louvre"), (1, "Rome")]);
-    let queries: Vec<_> = set.queries.iter().map(|q| (q.lang, q.group, q.relevant.as_slice())).collect();
-    assert_eq!(queries, [(0, 0, &[0, 1][..]), (1, 0, &[0, 1]), (1, 1, &[1, 2]), (2, 2, &[3])]);
+    let of = |query: &Query| (query.lang, query.group, query.relevant.iter().map(|of| of.passage).collect::<Vec<_>>());
+    let queries: Vec<_> = set.queries.iter().map(of).collect();
+    assert_eq!(queries, [(0, 0, vec![0, 1]), (1, 0, vec![0, 1]), (1, 1, vec![1, 2]), (2, 2, vec![3])]);
     assert!(set.passage_range(2).is_empty());
 }
 
@@ -128,4 +130,39 @@ fn an_empty_or_broken_parallel_file_is_an_error_that_names_the_place() {
     let good = r#"{"id": "1", "query": {"en": "q"}, "positive": {"en": "p"}}"#;
     let message = load_parallel(&[good, "{"]).unwrap_err().to_string();
     assert!(message.contains("questions.jsonl, line 2:"), "{message}");
+}
+
+#[test]
+fn rows_of_the_table_have_names_of_their_own_and_figures_that_names_tell_apart() {
+    for (i, &task) in TASKS.iter().enumerate() {
+        assert_eq!(named(task.name), Some(task));
+        assert!(TASKS[..i].iter().all(|other| other.name != task.name), "two tasks are called {task}");
+        assert!(!["auto", "none"].contains(&task.name));
+        assert!(task.figures.contains(&task.main), "{task} lists its main figure");
+        assert!((1..task.figures.len()).all(|i| !task.figures[..i].contains(&task.figures[i])), "{task}");
+    }
+    let known = FigureKey::known();
+    let names: std::collections::BTreeSet<String> = known.iter().map(ToString::to_string).collect();
+    assert_eq!(names.len(), known.len(), "a name is of one figure: {known:?}");
+    assert_eq!(named("Parallel"), None);
+}
+
+#[test]
+fn data_is_recognised_by_its_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str, file: &str, text: &str| {
+        let dir = folder.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(file), text).unwrap();
+        recognised(&dir, Split::All).map(|task| task.name)
+    };
+    let parallel = r#"{"id": "1", "query": {"en": "q"}, "positive": {"en": "p"}}"#;
+    assert_eq!(of("parallel", "data.jsonl", parallel).unwrap(), "parallel");
+    assert_eq!(of("flat", "data.jsonl", r#"{"query": "q", "positive": "p"}"#).unwrap(), "parallel");
+    assert_eq!(of("squad", "de.json", r#"{"data": []}"#).unwrap(), "xquad-r");
+    let file = folder.path().join("parallel/data.jsonl");
+    assert_eq!(recognised(&file, Split::All).unwrap().name, "parallel");
+    let message = of("empty", "notes.txt", "nothing").unwrap_err().to_string();
+    assert!(message.contains("empty"), "{message}");
+    assert!(recognised(&folder.path().join("gone"), Split::All).is_err());
 }

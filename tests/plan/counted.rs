@@ -5,7 +5,9 @@ use crate::allocations::{ALLOC, taken_in};
 use crate::common::fixture;
 use hbt::backend::cpu::CpuElement;
 use hbt::backend::tally::{Kind, Work};
-use hbt::backend::{AdamWCatchUp, Backend, Cpu, Element, HostPairing, Ints, PackedBatch, Purpose, Tally, Tensor};
+use hbt::backend::{
+    AdamWCatchUp, Cpu, Device, Element, HostPairing, Ints, Operations, PackedBatch, Purpose, Tally, Tensor,
+};
 use hbt::config::Config;
 use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::bounds::BatchBounds;
@@ -18,7 +20,8 @@ use std::sync::Mutex;
 const MOST: BatchBounds = BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900, shortest: 3, longest: 24 };
 
 /// What gives the host its memory, as a backtrace names it.
-const HOST: [&str; 2] = ["Cpu<E> as hbt::backend::Backend>::host_block", "Cpu<E> as hbt::backend::Backend>::readback"];
+const HOST: [&str; 2] =
+    ["Cpu<E> as hbt::backend::device::Device>::host_block", "Cpu<E> as hbt::backend::Backend>::readback"];
 
 fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
     let model = ModelDir::open(fixture(model)).unwrap();

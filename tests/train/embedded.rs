@@ -1,13 +1,13 @@
 //! What a newcomer runs first: the built-in model and questions, without any file or network.
 
-use crate::common::{Sandbox, fixture};
+use crate::common::{Sandbox, figure, fixture};
 
 #[test]
 fn the_built_in_model_learns_across_languages_in_a_few_steps() {
     let sandbox = Sandbox::new();
     sandbox.hbt(&["train", "--set", "steps=100", "--set", "eval_data=none"]).ok();
     let reports = sandbox.json("runs/train/eval.json");
-    let cross = |when: &str| reports[when]["cross_lingual"]["map"].as_f64().unwrap();
+    let cross = |when: &str| figure(&reports[when], "cross_lingual_map");
     assert_eq!(reports["before"]["languages"].as_array().unwrap().len(), 8);
     assert!(cross("after") > 2.0 * cross("before"), "{} to {}", cross("before"), cross("after"));
     // A second run takes a directory of its own.

@@ -301,6 +301,7 @@ fn another_configuration_is_not_resumed() {
         ("steps", "steps=5", "4", "5"),
         ("seed", "seed=7", "42", "7"),
         ("mode", "mode=monolingual", "\"hybrid\"", "\"monolingual\""),
+        ("best_metric", "best_metric=rank_distance", "\"auto\"", "\"rank_distance\""),
     ] {
         let error = sandbox.hbt(&train(&bert, &["steps=4", set, "--resume"])).error();
         let expected = format!(
@@ -345,6 +346,31 @@ fn a_taken_directory_is_refused_and_a_default_one_passed_over() {
         assert!(sandbox.path(out).join("last/model.safetensors").exists());
     }
     assert_eq!(std::fs::read_dir(sandbox.path("runs")).unwrap().count(), 3);
+}
+
+/// Left to hbt, the figure that picks the best model is the run's own.
+#[test]
+fn the_metric_of_the_run_is_kept() {
+    let sandbox = Sandbox::with_groups(8);
+    let bert = fixture("bert");
+    sandbox.hbt(&train(&bert, &["steps=1", "best_metric=rank_distance"])).ok();
+    let again = sandbox.hbt(&train(&bert, &["steps=1", "--resume"])).ok();
+    assert!(again.stderr.contains("run/best: step 1, rank_distance "), "{}", again.stderr);
+}
+
+#[test]
+fn reports_of_an_earlier_hbt_are_refused_in_one_line() {
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.hbt(&train(&fixture("bert"), &["steps=1"])).ok();
+    let mut state = sandbox.json("run/last/training_state.json");
+    for key in ["main", "figures"] {
+        state["before"].as_object_mut().unwrap().remove(key).unwrap();
+    }
+    sandbox.write("run/last/training_state.json", state.to_string());
+    let error = sandbox.hbt(&["train", "--out", "run", "--resume"]).error();
+    let expected = "error: run/last/training_state.json: is not a training state (its report lists no figures, so an earlier \
+                    hbt wrote it";
+    assert!(error.starts_with(expected) && error.ends_with("; start a new run"), "{error}");
 }
 
 #[test]

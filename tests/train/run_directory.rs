@@ -1,6 +1,6 @@
 //! What a run leaves in its directory, and that it has learnt something.
 
-use crate::common::{Sandbox, files, fixture, train};
+use crate::common::{Sandbox, figure, files, fixture, train};
 use serde_json::Value;
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -81,17 +81,7 @@ fn eval_json_has_both_reports_and_eval_agrees_with_them() {
     sandbox.hbt(&train(&bert, &["steps=10"])).ok();
     let reports = sandbox.json("run/eval.json");
     assert_eq!(keys(&reports), ["before", "after"]);
-    let schema = [
-        "model",
-        "task",
-        "split",
-        "languages",
-        "monolingual",
-        "cross_lingual",
-        "multilingual",
-        "by_direction",
-        "by_query_language",
-    ];
+    let schema = ["model", "task", "split", "languages", "main", "figures", "by_direction", "by_query_language"];
     for (report, model) in [("before", bert.as_str()), ("after", "run/last"), ("after", "run/best")] {
         let report = &reports[report];
         assert_eq!(keys(report), schema);
@@ -102,7 +92,7 @@ fn eval_json_has_both_reports_and_eval_agrees_with_them() {
         assert_eq!(same["model"], model);
         same["model"] = report["model"].clone();
         assert_eq!(&same, report, "{model}");
-        let map = number(&report["multilingual"]["map"]);
+        let map = figure(report, "multilingual_map");
         assert!(evaluated.stdout.contains(&format!("multilingual mAP    {map:.4}")), "{}", evaluated.stdout);
     }
 }
@@ -117,7 +107,7 @@ fn a_small_set_is_learnt_by_heart() {
         let sets = ["steps=80", "batch_size=4", "learning_rate=2e-3", "dropout=0", "warmup_ratio=0"];
         sandbox.hbt(&train(&path, &sets)).ok();
         let reports = sandbox.json("run/eval.json");
-        let of = |when: &str| number(&reports[when]["multilingual"]["map"]);
+        let of = |when: &str| figure(&reports[when], "multilingual_map");
         assert!(of("before") < 0.6 && of("after") > 0.97, "{model}: {} to {}", of("before"), of("after"));
         let losses: Vec<f64> =
             crate::common::metrics(&sandbox, "run").iter().map(|line| number(&line["loss"])).collect();

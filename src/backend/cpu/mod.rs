@@ -24,8 +24,9 @@ pub use instructions::Instructions;
 
 use super::ops::{check_columns, check_shapes};
 use super::*;
+use crate::Result;
 use rayon::prelude::*;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The processor, with element type `E`. Runs on rayon's current thread pool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,38 +59,18 @@ impl<'a, E: CpuElement> Ints<'a, Cpu<E>> {
     }
 }
 
-impl<E: CpuElement> Backend for Cpu<E> {
+impl<E: CpuElement> Device for Cpu<E> {
     type E = E;
     type Buffer<T: Value> = Vec<T>;
     type HostBlock = Vec<i32>;
     type Arrival = ();
     type Readback = Vec<f32>;
 
-    const MAX_HEAD_SIZE: usize = usize::MAX;
-
     fn name(&self) -> String {
         format!("cpu ({}, {} threads)", E::NAME, rayon::current_num_threads())
     }
 
-    fn score_blocks(&self) -> ScoreBlocks {
-        ScoreBlocks::of_cpu()
-    }
-
-    fn info_nce_exps(&self, _: InfoNceExps<Self>) -> Result<()> {
-        unreachable!("info_nce_exps: a processor's score blocks are not fused")
-    }
-
-    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
-        let start = Instant::now();
-        run()?;
-        Ok(start.elapsed())
-    }
-
-    fn flush_cache(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    // As `host_block` and `readback`: under its own name in backtraces, by which tests tell what memory is for.
+    // As `host_block` and `readback`: under its own name in backtraces, by which tests tell the uses of memory apart.
     #[inline(never)]
     fn alloc<T: Value>(&self, len: usize) -> Result<Vec<T>> {
         // Zeroed by the system page by page when it is first written to: most rows of the word table's moments never are.
@@ -108,7 +89,7 @@ impl<E: CpuElement> Backend for Cpu<E> {
 
     #[inline(never)]
     fn host_block(&self, len: usize) -> Result<Vec<i32>> {
-        // Not by `alloc`, whose name would take this one's place in backtraces.
+        // Written otherwise than `alloc`: of two alike the compiler makes one function.
         let mut block = Vec::new();
         block.try_reserve_exact(len).map_err(|_| Purpose::refused(len * size_of::<i32>(), ""))?;
         block.resize(len, 0);
@@ -142,6 +123,30 @@ impl<E: CpuElement> Backend for Cpu<E> {
         to.clear();
         to.append(from);
         Ok(())
+    }
+}
+
+impl<E: CpuElement> Measurement for Cpu<E> {
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let start = Instant::now();
+        run()?;
+        Ok(start.elapsed())
+    }
+
+    fn flush_cache(&self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+impl<E: CpuElement> Operations for Cpu<E> {
+    const MAX_HEAD_SIZE: usize = usize::MAX;
+
+    fn score_blocks(&self) -> ScoreBlocks {
+        ScoreBlocks::of_cpu()
+    }
+
+    fn info_nce_exps(&self, _: InfoNceExps<Self>) -> Result<()> {
+        unreachable!("info_nce_exps: a processor's score blocks are not fused")
     }
 
     // rustfmt leaves the rows as they are.

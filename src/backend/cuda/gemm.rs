@@ -20,7 +20,7 @@ use super::api::{Opened, Status};
 use super::driver::{Context, Stream};
 use super::memory::{Arena, DeviceBuffer};
 use super::{Cuda, CudaElement};
-use crate::backend::{Backend, Gemm, Tensor, Value};
+use crate::backend::{Device as _, Gemm, Tensor, Value};
 use crate::{Error, Result};
 use choices::Choices;
 use cudarc::cublaslt::sys;

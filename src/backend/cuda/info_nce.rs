@@ -3,7 +3,7 @@
 use super::launch::{Arg, Grid, args};
 use super::{Cuda, CudaElement};
 use crate::Result;
-use crate::backend::{Backend, Candidates, InfoNceColumns, InfoNceExps, InfoNceRows, ROW_STATS, Tensor};
+use crate::backend::{Candidates, InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS, Tensor};
 
 /// Scores that a thread of the smaller blocks holds, as in kernels/info_nce.cu.
 const HELD: usize = 16;

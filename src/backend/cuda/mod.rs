@@ -34,7 +34,7 @@ pub use probe::{CudaDevice, CudaProbe, libraries, probe, require};
 pub use workload::{Kernels, Workload};
 
 use super::*;
-use crate::Error;
+use crate::{Error, Result};
 use device::Device;
 use driver::Event;
 use launch::Scratch;
@@ -132,45 +132,16 @@ impl<E: CudaElement> Cuda<E> {
     }
 }
 
-impl<E: CudaElement> Backend for Cuda<E> {
+impl<E: CudaElement> super::Device for Cuda<E> {
     type E = E;
     type Buffer<T: Value> = DeviceBuffer<T>;
     type HostBlock = Pinned<i32>;
     type Arrival = Arrival;
     type Readback = Readback;
 
-    const MAX_HEAD_SIZE: usize = attention::MAX_HEAD_SIZE;
-
     fn name(&self) -> String {
         let (major, minor) = self.device.context.capability;
         format!("cuda ({}, {}, sm_{major}{minor})", E::NAME, self.device.context.name)
-    }
-
-    fn score_blocks(&self) -> ScoreBlocks {
-        ScoreBlocks::of_gpu(self.device.memory, !E::IS_F32)
-    }
-
-    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
-        let stream = &self.device.compute;
-        let (start, end) = (Event::new(&stream.context, true)?, Event::new(&stream.context, true)?);
-        start.record(stream)?;
-        run()?;
-        end.record(stream)?;
-        end.synchronize()?;
-        start.milliseconds_to(&end).map(|milliseconds| Duration::from_secs_f64(f64::from(milliseconds) / 1e3))
-    }
-
-    fn flush_cache(&self) -> Result<bool> {
-        self.device.flush_cache().map(|()| true)
-    }
-
-    fn profiler(&self, on: bool) -> Result<bool> {
-        self.device.compute.synchronize()?;
-        driver::profiler(on).map(|()| true)
-    }
-
-    fn memory_use(&self) -> Result<Option<MemoryUse>> {
-        self.device.arena.memory_use().map(Some)
     }
 
     fn alloc<T: Value>(&self, len: usize) -> Result<DeviceBuffer<T>> {
@@ -213,6 +184,39 @@ impl<E: CudaElement> Backend for Cuda<E> {
 
     fn receive(&self, from: &mut Readback, to: &mut Vec<f32>) -> Result<()> {
         from.receive(to)
+    }
+}
+
+impl<E: CudaElement> Measurement for Cuda<E> {
+    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let stream = &self.device.compute;
+        let (start, end) = (Event::new(&stream.context, true)?, Event::new(&stream.context, true)?);
+        start.record(stream)?;
+        run()?;
+        end.record(stream)?;
+        end.synchronize()?;
+        start.milliseconds_to(&end).map(|milliseconds| Duration::from_secs_f64(f64::from(milliseconds) / 1e3))
+    }
+
+    fn flush_cache(&self) -> Result<bool> {
+        self.device.flush_cache().map(|()| true)
+    }
+
+    fn profiler(&self, on: bool) -> Result<bool> {
+        self.device.compute.synchronize()?;
+        driver::profiler(on).map(|()| true)
+    }
+
+    fn memory_use(&self) -> Result<Option<MemoryUse>> {
+        self.device.arena.memory_use().map(Some)
+    }
+}
+
+impl<E: CudaElement> Operations for Cuda<E> {
+    const MAX_HEAD_SIZE: usize = attention::MAX_HEAD_SIZE;
+
+    fn score_blocks(&self) -> ScoreBlocks {
+        ScoreBlocks::of_gpu(self.device.memory, !E::IS_F32)
     }
 
     // rustfmt leaves the rows as they are.

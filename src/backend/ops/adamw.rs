@@ -14,24 +14,24 @@
 //! is caught up: an evaluation or a save on the way leaves no trace in a run.
 
 use super::check_shapes;
-use crate::backend::{Backend, Element, Ints, Tensor};
+use crate::backend::{Device, Element, Ints, Tensor};
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch computes it:
 /// `w -= lr wd w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr (m / c1) / (sqrt(v / c2) + eps)`
 /// with `c = 1 - b^update` and `g` scaled so that the norm of all gradients is at most `max_grad_norm`.
 ///
 /// All parameters at once: most are so small that asking a GPU for an update would take longer than the update.
-pub struct AdamW<'a, B: Backend> {
+pub struct AdamW<'a, B: Device> {
     /// Parameters to update.
     pub parameters: Vec<AdamWParameter<'a, B>>,
-    /// Sums of squares of all gradients, from [`Backend::sum_of_squares`]; read on the device.
+    /// Sums of squares of all gradients, from [`sum_of_squares`](super::Operations::sum_of_squares); read on the device.
     pub grad_squares: &'a Tensor<B, f32>,
     /// Scalars of this step.
     pub step: AdamWStep,
 }
 
 /// A parameter with the inputs of its [`AdamW`] update.
-pub struct AdamWParameter<'a, B: Backend> {
+pub struct AdamWParameter<'a, B: Device> {
     /// Working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
     /// f32 master; `None` when the working copy is f32 itself.
@@ -46,7 +46,7 @@ pub struct AdamWParameter<'a, B: Backend> {
     pub weight_decay: f32,
 }
 
-impl<B: Backend> AdamW<'_, B> {
+impl<B: Device> AdamW<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         for parameter in &self.parameters {
@@ -58,7 +58,7 @@ impl<B: Backend> AdamW<'_, B> {
 }
 
 /// [`AdamW`] of the rows of a table `(V, H)` that have a gradient. They must be caught up to the previous update.
-pub struct AdamWRows<'a, B: Backend> {
+pub struct AdamWRows<'a, B: Device> {
     /// `(V, H)` working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
     /// `(V, H)` f32 master; `None` when the working copy is f32 itself.
@@ -83,7 +83,7 @@ pub struct AdamWRows<'a, B: Backend> {
     pub weight_decay: f32,
 }
 
-impl<B: Backend> AdamWRows<'_, B> {
+impl<B: Device> AdamWRows<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let shape = self.weight.shape();
@@ -95,7 +95,7 @@ impl<B: Backend> AdamWRows<'_, B> {
 }
 
 /// Carries out the updates `current + 1 ..= update` of rows that had no gradient in them, by the formula above.
-pub struct AdamWCatchUp<'a, B: Backend> {
+pub struct AdamWCatchUp<'a, B: Device> {
     /// `(V, H)` working copy, updated.
     pub weight: &'a mut Tensor<B, B::E>,
     /// `(V, H)` f32 master; `None` when the working copy is f32 itself.
@@ -121,7 +121,7 @@ pub struct AdamWCatchUp<'a, B: Backend> {
     pub eps: f32,
 }
 
-impl<B: Backend> AdamWCatchUp<'_, B> {
+impl<B: Device> AdamWCatchUp<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let shape = self.weight.shape();
@@ -134,7 +134,7 @@ impl<B: Backend> AdamWCatchUp<'_, B> {
     }
 }
 
-fn check_master<B: Backend>(shape: &[usize], master: Option<&Tensor<B, f32>>) {
+fn check_master<B: Device>(shape: &[usize], master: Option<&Tensor<B, f32>>) {
     assert_eq!(master.is_none(), B::E::IS_F32, "adamw: a master for rounded weights, and for no others");
     check_shapes("adamw", shape, master);
 }

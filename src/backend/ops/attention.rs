@@ -1,10 +1,10 @@
 //! Self-attention.
 
 use super::Dropout;
-use crate::backend::{Backend, Packed, Tensor};
+use crate::backend::{Device, Packed, Tensor};
 
 /// Self-attention within each sequence of a packed batch.
-pub struct AttentionForward<'a, B: Backend> {
+pub struct AttentionForward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// Heads; `H` is a multiple of it.
@@ -19,7 +19,7 @@ pub struct AttentionForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> AttentionForward<'_, B> {
+impl<B: Device> AttentionForward<'_, B> {
     /// Panics on mismatched shapes; returns the size of a head.
     pub fn check(&self) -> usize {
         check_attention(self.n_heads, self.qkv, &*self.out, &*self.lse, self.batch.n_tokens())
@@ -27,7 +27,7 @@ impl<B: Backend> AttentionForward<'_, B> {
 }
 
 /// Panics on mismatched shapes of the tensors that both passes have; returns the size of a head.
-fn check_attention<B: Backend>(
+fn check_attention<B: Device>(
     n_heads: usize,
     qkv: &Tensor<B, B::E>,
     out: &Tensor<B, B::E>,
@@ -43,7 +43,7 @@ fn check_attention<B: Backend>(
 }
 
 /// Gradient of [`AttentionForward`].
-pub struct AttentionBackward<'a, B: Backend> {
+pub struct AttentionBackward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// Number of heads, as in forward.
@@ -64,7 +64,7 @@ pub struct AttentionBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> AttentionBackward<'_, B> {
+impl<B: Device> AttentionBackward<'_, B> {
     /// Panics on mismatched shapes; returns the size of a head.
     pub fn check(&self) -> usize {
         let head_size = check_attention(self.n_heads, self.qkv, self.out, self.lse, self.batch.n_tokens());

@@ -1,7 +1,7 @@
 //! Argument structs of the contrastive loss on blocks of scores.
 
 use super::check_shapes;
-use crate::backend::{Backend, Ints, Tensor};
+use crate::backend::{Device, Ints, Tensor};
 use std::ops::{Range, RangeInclusive};
 
 /// Number of values that [`InfoNceRows`] reports for a row: its loss, the cosine of its positive, the sum of the other
@@ -45,7 +45,7 @@ impl ScoreBlocks {
 /// The positive of row `r` is column `first_positive + r`, which always counts. Any other column is left out of the
 /// row's candidates if it has the row's label, is rejected for this row, is skipped for all, or has a cosine above the
 /// positive's by more than `false_negative_margin`.
-pub struct Candidates<'a, B: Backend> {
+pub struct Candidates<'a, B: Device> {
     /// Column of the first row's positive.
     pub first_positive: usize,
     /// `(R,)` label (class id) of each row.
@@ -64,13 +64,13 @@ pub struct Candidates<'a, B: Backend> {
 }
 
 // Derived, it would ask for a `B` that can be cloned.
-impl<B: Backend> Clone for Candidates<'_, B> {
+impl<B: Device> Clone for Candidates<'_, B> {
     fn clone(&self) -> Self {
         Candidates { skipped: self.skipped.clone(), ..*self }
     }
 }
 
-impl<B: Backend> Candidates<'_, B> {
+impl<B: Device> Candidates<'_, B> {
     fn check(&self, op: &str, rows: usize, n: usize) {
         assert!(self.first_positive + rows <= n, "{op}: every row has a positive");
         assert_eq!([self.row_labels.len(), self.column_labels.len()], [rows, n], "{op}: labels");
@@ -80,14 +80,14 @@ impl<B: Backend> Candidates<'_, B> {
 }
 
 /// Panics unless `stats` has room for `rows` rows from `first` on.
-fn check_stats<B: Backend>(op: &str, stats: &Tensor<B, f32>, first: usize, rows: usize) {
+fn check_stats<B: Device>(op: &str, stats: &Tensor<B, f32>, first: usize, rows: usize) {
     assert!(stats.row_len() == ROW_STATS && first + rows <= stats.rows(), "{op}: statistics");
 }
 
 /// InfoNCE over `R` rows of scores against their [`Candidates`]. With the positive p of row i and
 /// `l_ij = s_ij / t` for j other than p, `l_ip = (s_ip - margin) / t`: `loss_i = logsumexp_j(l_ij) - l_ip`, and
 /// `d_scores_ij = (softmax_ij - [j = p]) weight / t`, which is 0 where a column is left out.
-pub struct InfoNceRows<'a, B: Backend> {
+pub struct InfoNceRows<'a, B: Device> {
     /// `(R, N)` cosine similarities.
     pub scores: &'a Tensor<B, f32>,
     /// The pairs that count.
@@ -111,7 +111,7 @@ pub struct InfoNceRows<'a, B: Backend> {
     pub d_scores: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> InfoNceRows<'_, B> {
+impl<B: Device> InfoNceRows<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let (rows, n) = (self.scores.rows(), self.scores.row_len());
@@ -128,7 +128,7 @@ impl<B: Backend> InfoNceRows<'_, B> {
 /// [`InfoNceRows`] without scores in memory: computes, from the vectors whose products the scores are, exponentials
 /// that differ from the scores' gradient only by a factor per row: `d_scores_ij = scale_i exps_ij`. The product with
 /// them has to scale the rows of the other factor, or its own.
-pub struct InfoNceExps<'a, B: Backend> {
+pub struct InfoNceExps<'a, B: Device> {
     /// `(R, d)` vectors of the rows; row 0's positive is column `candidates.first_positive`.
     pub rows: &'a Tensor<B, B::E>,
     /// `(N, d)` vectors of the columns.
@@ -151,7 +151,7 @@ pub struct InfoNceExps<'a, B: Backend> {
     pub exps: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> InfoNceExps<'_, B> {
+impl<B: Device> InfoNceExps<'_, B> {
     /// Panics on mismatched shapes; returns `(R, N, d)`.
     pub fn check(&self) -> (usize, usize, usize) {
         let (rows, n, d) = (self.rows.rows(), self.columns.rows(), self.rows.row_len());
@@ -167,7 +167,7 @@ impl<B: Backend> InfoNceExps<'_, B> {
 /// The other direction of [`InfoNceRows`], over a matrix that comes in blocks of rows: the softmax of each of its first
 /// `M` columns, whose positives are the rows of the same number. A pair that is left out in one direction is left out
 /// in both.
-pub struct InfoNceColumns<'a, B: Backend> {
+pub struct InfoNceColumns<'a, B: Device> {
     /// `(R, N)` the next rows of cosine similarities; row 0's positive is column `candidates.first_positive`.
     pub scores: &'a Tensor<B, f32>,
     /// The pairs that count.
@@ -187,7 +187,7 @@ pub struct InfoNceColumns<'a, B: Backend> {
     pub loss: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> InfoNceColumns<'_, B> {
+impl<B: Device> InfoNceColumns<'_, B> {
     /// Panics on mismatched shapes.
     pub fn check(&self) {
         let (rows, n, m) = (self.scores.rows(), self.scores.row_len(), self.state.row_len());

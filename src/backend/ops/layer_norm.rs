@@ -1,10 +1,10 @@
 //! The end of a branch: bias, dropout, residual and LayerNorm in one operation.
 
 use super::Dropout;
-use crate::backend::{Backend, Packed, Tensor};
+use crate::backend::{Device, Packed, Tensor};
 
 /// `x = residual + dropout(x + branch_bias)` in place, `out = LayerNorm(x) weight + bias`.
-pub struct ResidualLayerNormForward<'a, B: Backend> {
+pub struct ResidualLayerNormForward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// `(T, H)` in: the branch before its bias; out: the sum, kept for backward.
@@ -29,7 +29,7 @@ pub struct ResidualLayerNormForward<'a, B: Backend> {
     pub out: &'a mut Tensor<B, B::E>,
 }
 
-impl<B: Backend> ResidualLayerNormForward<'_, B> {
+impl<B: Device> ResidualLayerNormForward<'_, B> {
     /// Panics on mismatched shapes; returns `(T, H)`.
     pub fn check(&self) -> (usize, usize) {
         let (n, h) = (self.batch.n_tokens(), self.weight.len());
@@ -47,7 +47,7 @@ impl<B: Backend> ResidualLayerNormForward<'_, B> {
 }
 
 /// Gradients of [`ResidualLayerNormForward`].
-pub struct ResidualLayerNormBackward<'a, B: Backend> {
+pub struct ResidualLayerNormBackward<'a, B: Device> {
     /// The batch.
     pub batch: Packed<'a, B>,
     /// `(T, H)`
@@ -74,7 +74,7 @@ pub struct ResidualLayerNormBackward<'a, B: Backend> {
     pub d_bias: &'a mut Tensor<B, f32>,
 }
 
-impl<B: Backend> ResidualLayerNormBackward<'_, B> {
+impl<B: Device> ResidualLayerNormBackward<'_, B> {
     /// Panics on mismatched shapes; returns `(T, H)`.
     pub fn check(&self) -> (usize, usize) {
         let (n, h) = (self.batch.n_tokens(), self.weight.len());

@@ -1,6 +1,6 @@
 //! Which sequences of a batch belong together, for the loss.
 
-use super::{Backend, Ints};
+use super::{Device, Ints};
 
 /// Queries, passages and their relations, on the host. Sequences are numbered: first the queries, then their positives
 /// in the same order, then negatives.
@@ -18,7 +18,7 @@ pub struct HostPairing<'a> {
 }
 
 /// A [`HostPairing`] on a device.
-pub struct Pairing<'a, B: Backend> {
+pub struct Pairing<'a, B: Device> {
     /// Number of queries, `B`.
     pub n_queries: usize,
     /// `(S,)`, see [`HostPairing::places`].
@@ -30,10 +30,10 @@ pub struct Pairing<'a, B: Backend> {
 }
 
 // Derived, these would ask for a `B` that can be copied.
-impl<B: Backend> Clone for Pairing<'_, B> {
+impl<B: Device> Clone for Pairing<'_, B> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<B: Backend> Copy for Pairing<'_, B> {}
+impl<B: Device> Copy for Pairing<'_, B> {}

@@ -1,12 +1,14 @@
 //! A backend that computes nothing: it adds up the memory that it is asked for and the work that it is given. What a run
 //! will take is so read off the very code that will take it.
 
+mod device;
 mod ledger;
 
 pub use ledger::{Kind, Memory, Work};
 
 use super::ops::check_columns;
 use super::*;
+use crate::Result;
 use ledger::Ledger;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -126,74 +128,12 @@ impl<E: Element> Tally<E> {
     }
 }
 
-/// Formulas of the operations are in [`Backend`]. What an operation reads or writes by rows counts as that many rows.
-impl<E: Element> Backend for Tally<E> {
-    type E = E;
-    type Buffer<T: Value> = Counted<T>;
-    type HostBlock = CountedBlock;
-    type Arrival = ();
-    type Readback = Counted<f32>;
-
+/// Formulas of the operations are in [`Operations`]. What an operation reads or writes by rows counts as that many rows.
+impl<E: Element> Operations for Tally<E> {
     const MAX_HEAD_SIZE: usize = usize::MAX;
-
-    fn name(&self) -> String {
-        format!("none ({})", E::NAME)
-    }
 
     fn score_blocks(&self) -> ScoreBlocks {
         self.score_blocks.clone()
-    }
-
-    fn time(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
-        run().map(|()| Duration::ZERO)
-    }
-
-    fn flush_cache(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn alloc<T: Value>(&self, len: usize) -> Result<Counted<T>> {
-        Ok(Counted::new(&self.ledger, len, false))
-    }
-
-    fn upload<T: Value>(&self, _: &[T], _: &mut Counted<T>) -> Result<()> {
-        Ok(())
-    }
-
-    /// Zeros.
-    fn download<T: Value>(&self, _: &Counted<T>, _: usize, to: &mut [T]) -> Result<()> {
-        to.fill(T::zeroed());
-        Ok(())
-    }
-
-    fn host_block(&self, len: usize) -> Result<CountedBlock> {
-        Ok(CountedBlock { block: vec![0; len], _counted: Counted::new(&self.ledger, len, true) })
-    }
-
-    fn feed(&self, _: &CountedBlock, _: usize, _: &mut Counted<i32>) -> Result<()> {
-        Ok(())
-    }
-
-    fn await_feed(&self, (): ()) -> Result<()> {
-        Ok(())
-    }
-
-    fn readback(&self, capacity: usize) -> Result<Counted<f32>> {
-        Ok(Counted::new(&self.ledger, capacity, true))
-    }
-
-    fn read_later(&self, _: &Tensor<Self, f32>, _: &mut Counted<f32>) -> Result<()> {
-        Ok(())
-    }
-
-    fn has_arrived(&self, _: &Counted<f32>) -> Result<bool> {
-        Ok(true)
-    }
-
-    /// Nothing.
-    fn receive(&self, _: &mut Counted<f32>, to: &mut Vec<f32>) -> Result<()> {
-        to.clear();
-        Ok(())
     }
 
     fn zero_all(&self, xs: &mut [&mut Tensor<Self, f32>]) -> Result<()> {

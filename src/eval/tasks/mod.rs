@@ -1,11 +1,79 @@
 //! What a model is evaluated on: passages and queries in several languages, and which passages answer which queries.
+//!
+//! A task is a file here and a line in [`TASKS`], from which options, configuration keys and messages follow.
 
 pub mod parallel;
 pub mod xquad_r;
 
-use super::Metric;
+use super::figures::FigureKey;
+use super::search::RelevantRank;
+use super::settings;
 use crate::data::catalog::LangId;
+use crate::data::formats::Split;
+use crate::{Error, Result};
+use std::fmt;
 use std::ops::Range;
+use std::path::Path;
+
+/// Every task; where none is named, the first that recognises the data is meant.
+pub static TASKS: &[&Task] = &[&xquad_r::TASK, &parallel::TASK];
+
+/// A benchmark: how its data is recognised and read, and what is measured on it.
+pub struct Task {
+    /// What `eval_task` and reports call it.
+    pub name: &'static str,
+    /// Whether the data at a path is its own; an error is one of data that cannot be read at all.
+    pub recognises: fn(&Path, Split) -> Result<bool>,
+    /// Reads a part of its data; an error names the file.
+    pub load: fn(&Path, Split) -> Result<EvalSet>,
+    /// What is measured, in the order in which it is shown.
+    pub figures: &'static [FigureKey],
+    /// The one of them that decides which model is best, unless `best_metric` names another.
+    pub main: FigureKey,
+}
+
+/// The task called `name`.
+pub fn named(name: &str) -> Option<&'static Task> {
+    TASKS.iter().copied().find(|task| task.name == name)
+}
+
+/// The names of all tasks, as messages list them.
+pub fn names() -> String {
+    TASKS.iter().map(|task| task.name).collect::<Vec<_>>().join(", ")
+}
+
+/// The task whose data lies at `path`.
+///
+/// # Errors
+/// Data that cannot be read, or that no task recognises.
+pub fn recognised(path: &Path, split: Split) -> Result<&'static Task> {
+    for &task in TASKS {
+        if (task.recognises)(path, split)? {
+            return Ok(task);
+        }
+    }
+    Err(Error::file(path, format!("is not laid out as any task's data; set eval_task to one of {}", names())))
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Task {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Task {}
 
 /// A candidate of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +93,31 @@ pub struct Query {
     pub group: u32,
     /// The text as the data has it, without a prefix.
     pub text: String,
-    /// Indices of the passages of all languages that answer it, ascending, at least one.
-    pub relevant: Vec<u32>,
+    /// The passages of all languages that answer it, by number, at least one.
+    pub relevant: Vec<Relevant>,
+}
+
+/// A passage that was judged for a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Relevant {
+    /// Index into [`EvalSet::passages`].
+    pub passage: u32,
+    /// What it is worth: 1 where there are no degrees, 0 for one that was found not to be relevant.
+    pub grade: u32,
+}
+
+impl Relevant {
+    /// A passage that answers, where there are no degrees.
+    pub fn binary(passage: u32) -> Self {
+        Relevant { passage, grade: 1 }
+    }
 }
 
 /// A retrieval benchmark over several languages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvalSet {
-    /// What the report calls it.
-    pub task: String,
+    /// What it is data of.
+    pub task: &'static Task,
     /// The part of the data: `all`, `train` or `test`.
     pub split: String,
     /// ISO 639-1 codes, ascending.
@@ -45,15 +129,28 @@ pub struct EvalSet {
 }
 
 impl EvalSet {
-    /// Whether a report on this set has a value for `metric`.
-    pub fn gives(&self, metric: Metric) -> bool {
-        let is_own = |query: &Query, passage: u32| self.passages[passage as usize].lang == query.lang;
-        self.queries.iter().any(|query| match metric {
-            Metric::MonolingualMap => query.relevant.iter().any(|&passage| is_own(query, passage)),
-            Metric::CrossLingualMap => query.relevant.iter().any(|&passage| !is_own(query, passage)),
-            Metric::MultilingualMap => true,
-            Metric::RankDistance => query.relevant.len() > 1,
-        })
+    /// The figure that decides which model is best: the one that was asked for, else the task's main one.
+    ///
+    /// # Errors
+    /// One that the task does not have, or that its data cannot give.
+    pub fn deciding(&self, asked: Option<FigureKey>) -> Result<FigureKey> {
+        let key = asked.unwrap_or(self.task.main);
+        if self.gives(key) {
+            return Ok(key);
+        }
+        let message = format!("the evaluation data gives no {key}; choose another metric or other eval_data");
+        Err(Error::config("best_metric", message))
+    }
+
+    /// Whether a report on this set has a value for a figure. No rank decides that, so any will do.
+    pub fn gives(&self, key: FigureKey) -> bool {
+        let rank = |(rank, relevant): (u32, &Relevant)| {
+            let lang = self.passages[relevant.passage as usize].lang;
+            RelevantRank { lang, in_language: rank, pooled: rank }
+        };
+        let ranks = |query: &Query| (1..).zip(&query.relevant).map(rank).collect();
+        let ranks: Vec<Vec<RelevantRank>> = self.queries.iter().map(ranks).collect();
+        settings::report("", self, &ranks).value(key).is_some()
     }
 
     /// Indices of the passages in one language; empty where it has none.

@@ -3,12 +3,20 @@
 //! Candidates in a language are all positives and negatives of all groups. Equal texts of one language are one
 //! candidate, which answers every group that has it as a positive.
 
-use super::{EvalSet, Passage, Query};
+use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
-use crate::data::formats::{DataSource, Group, Split, Text};
+use crate::data::formats::{DataFormat, DataSource, Group, Split, Text};
+use crate::eval::settings::{FIGURES, MULTILINGUAL_MAP};
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+
+/// The task: its data is all that hbt trains on but SQuAD layout.
+pub static TASK: Task = Task { name: "parallel", recognises, load, figures: &FIGURES, main: MULTILINGUAL_MAP };
+
+fn recognises(path: &Path, split: Split) -> Result<bool> {
+    Ok(DataSource { split, ..DataSource::new(path) }.resolve()?.format() != DataFormat::Squad)
+}
 
 /// Reads a file or directory of parallel JSON lines (or flat ones whose rows share an `id`).
 ///
@@ -35,11 +43,11 @@ pub fn from_groups(groups: &[Group], split: Split) -> EvalSet {
                 lang: lang as LangId,
                 group: group as u32,
                 text: text.to_owned(),
-                relevant: relevant.clone(),
+                relevant: relevant.iter().copied().map(Relevant::binary).collect(),
             }));
         }
     }
-    EvalSet { task: "parallel".into(), split: split.to_string(), languages, passages, queries }
+    EvalSet { task: &TASK, split: split.to_string(), languages, passages, queries }
 }
 
 /// All candidates, ordered by language and then by first appearance, and each group's relevant ones, ascending.

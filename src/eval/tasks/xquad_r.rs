@@ -3,12 +3,20 @@
 //! Candidates are all sentences of every paragraph with at least one usable question. A question is usable when a
 //! sentence holds the start of its answer, and that sentence answers its versions in all languages, which share an id.
 
-use super::{EvalSet, Passage, Query};
+use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
-use crate::data::formats::{Split, squad};
+use crate::data::formats::{DataFormat, DataSource, Split, squad};
+use crate::eval::settings::{FIGURES, MULTILINGUAL_MAP};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
+
+/// The task: its data is a directory in SQuAD layout.
+pub static TASK: Task = Task { name: "xquad-r", recognises, load, figures: &FIGURES, main: MULTILINGUAL_MAP };
+
+fn recognises(path: &Path, split: Split) -> Result<bool> {
+    Ok(DataSource { split, ..DataSource::new(path) }.resolve()?.format() == DataFormat::Squad)
+}
 
 /// Reads the directory `dir` of one `XX.json` a language and, unless `split` is `All`, its `split.json`.
 ///
@@ -68,9 +76,9 @@ impl Builder {
             relevant.dedup();
         }
         for query in &mut self.questions {
-            query.relevant = self.relevant[query.group as usize].clone();
+            query.relevant = self.relevant[query.group as usize].iter().copied().map(Relevant::binary).collect();
         }
         let split = split.to_string();
-        EvalSet { task: "xquad-r".into(), split, languages, passages: self.passages, queries: self.questions }
+        EvalSet { task: &TASK, split, languages, passages: self.passages, queries: self.questions }
     }
 }

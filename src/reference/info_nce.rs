@@ -24,6 +24,23 @@ impl Block {
             .collect()
     }
 
+    /// The gradient of the sum of [`Block::rows`]: the softmax of each row, less 1 at its positive, over the temperature.
+    pub fn rows_gradient(&self, scores: &[f64]) -> Vec<f64> {
+        let rows = scores.chunks(self.n).zip(self.left_out.chunks(self.n)).zip(self.rows(scores));
+        rows.enumerate()
+            .flat_map(|(r, ((row, left_out), loss))| {
+                let positive = self.first_positive + r;
+                let target = row[positive] - self.margin;
+                let softmax = move |j: usize| ((row[j] - target) * self.inv_temperature - loss).exp();
+                (0..self.n).map(move |j| match j {
+                    _ if j == positive => ((-loss).exp() - 1.0) * self.inv_temperature,
+                    _ if left_out[j] => 0.0,
+                    _ => softmax(j) * self.inv_temperature,
+                })
+            })
+            .collect()
+    }
+
     /// The same of the first `R` columns of a block whose row r's positive is column r.
     pub fn columns(&self, scores: &[f64]) -> Vec<f64> {
         let at = |r: usize, j: usize| r * self.n + j;

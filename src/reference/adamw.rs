@@ -1,6 +1,6 @@
 //! The optimizer.
 
-use hbt::backend::AdamWStep;
+use crate::backend::AdamWStep;
 
 /// One parameter and its moments.
 #[derive(Clone)]

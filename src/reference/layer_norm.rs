@@ -26,6 +26,16 @@ pub fn layer_norm(x: Vec<f64>, weight: &[f64], bias: &[f64], eps: f64) -> LayerN
     LayerNorm { sum: x, mean: means, rstd: rstds, out }
 }
 
+/// The gradient of one row of [`layer_norm`] at `x`, given that of its result.
+pub fn layer_norm_gradient(d_out: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
+    let n = x.len() as f64;
+    let LayerNorm { rstd, out: unit, .. } = layer_norm(x.to_vec(), &vec![1.0; x.len()], &vec![0.0; x.len()], eps);
+    let d: Vec<f64> = d_out.iter().zip(weight).map(|(d, w)| d * w).collect();
+    let along_one = d.iter().sum::<f64>() / n;
+    let along_unit = d.iter().zip(&unit).map(|(d, u)| d * u).sum::<f64>() / n;
+    d.iter().zip(&unit).map(|(d, u)| rstd[0] * (d - along_one - u * along_unit)).collect()
+}
+
 /// What goes into a residual LayerNorm; `(T, H)` and `(H,)` arrays.
 #[derive(Clone)]
 pub struct Residual {

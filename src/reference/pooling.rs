@@ -1,6 +1,6 @@
 //! From token vectors to unit vectors.
 
-use hbt::backend::Pooling;
+use crate::backend::Pooling;
 
 /// First token's vector, or the mean of all, for every sequence of `x` `(T, h)`.
 pub fn pool(x: &[f64], cu_seqlens: &[i32], h: usize, pooling: Pooling) -> Vec<f64> {

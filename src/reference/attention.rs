@@ -103,23 +103,3 @@ pub fn attention_gradient(
     }
     result
 }
-
-#[test]
-fn the_gradient_is_the_derivative() {
-    use super::difference::assert_gradient;
-    let mut random = crate::ops::support::Random::new(5);
-    let (n_heads, hidden, cu_seqlens) = (2, 6, [0, 3, 4, 8]);
-    let mask: Vec<Vec<f64>> = cu_seqlens
-        .windows(2)
-        .flat_map(|w| vec![(w[1] - w[0]) as usize; (w[1] - w[0]) as usize * n_heads])
-        .map(|n| (0..n).map(|_| 1.5 * random.below(2) as f64).collect())
-        .collect();
-    let (qkv, d_out, d_lse) = (random.normals(8 * 3 * hidden), random.normals(8 * hidden), random.normals(8 * n_heads));
-    let both_of = |qkv: &[f64]| {
-        let both = attention(qkv, &cu_seqlens, n_heads, hidden, &mask);
-        [both.out, both.lse].concat()
-    };
-    let got = attention_gradient(&qkv, &cu_seqlens, n_heads, &mask, &d_out, &d_lse);
-    let d_both = [d_out, d_lse].concat();
-    assert_gradient::<f32>("attention", both_of, &qkv, &d_both, &got.d_qkv, 1e-8);
-}
