@@ -74,6 +74,12 @@ impl Error {
     }
 }
 
+/// A number with its noun, for messages: `1 thread`, `2 threads`.
+#[doc(hidden)]
+pub fn counted(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

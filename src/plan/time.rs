@@ -1,7 +1,7 @@
 //! How long a step takes at least, and how long at the efficiencies that kernels usually have.
 
 use super::machine::{Machine, Speed};
-use crate::backend::tally::{Kind, Work};
+use crate::backend::tally::{Work, WorkKind};
 
 /// Shares of a machine's best that operations are taken to reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,7 +48,7 @@ impl StepTime {
         let mut total = StepTime::default();
         for &(Work { kind, flops, bytes }, times) in work {
             let (flops, bytes) = (flops as f64, bytes as f64);
-            let share = if kind == Kind::Attention { efficiency.attention } else { efficiency.products };
+            let share = if kind == WorkKind::Attention { efficiency.attention } else { efficiency.products };
             let arithmetic = flops / (speed.products * share);
             let memory = bytes / (speed.memory * efficiency.memory);
             total.flops += times * flops;
@@ -70,9 +70,9 @@ mod tests {
         let speed = Speed { products: 1e12, memory: 1e9, measured: None };
         let efficiency = Efficiency { products: 0.5, attention: 0.25, memory: 1.0, launch: 0.0 };
         let work = [
-            (Work { kind: Kind::Product, flops: 1_000_000_000, bytes: 1000 }, 2.0),
-            (Work { kind: Kind::Attention, flops: 1_000_000_000, bytes: 1000 }, 1.0),
-            (Work { kind: Kind::Rows, flops: 0, bytes: 5_000_000 }, 0.5),
+            (Work { kind: WorkKind::Product, flops: 1_000_000_000, bytes: 1000 }, 2.0),
+            (Work { kind: WorkKind::Attention, flops: 1_000_000_000, bytes: 1000 }, 1.0),
+            (Work { kind: WorkKind::Rows, flops: 0, bytes: 5_000_000 }, 0.5),
         ];
         let step = StepTime::new(&work, speed, efficiency);
         assert_eq!((step.flops, step.bytes, step.n_operations), (3e9, 2_503_000.0, 3.5));
