@@ -3,7 +3,7 @@
 use super::Sample;
 use super::looks::{Stratum, choose, most_rows, strata};
 use super::numbers::count;
-use super::words::Words;
+use super::token_ids::TokenIds;
 use crate::data::batch::{Batch, NegativeRules};
 use crate::data::bounds::{BatchBounds, GroupSizes};
 use crate::data::catalog::TextSource;
@@ -46,7 +46,7 @@ pub struct Batches {
     cu_seqlens: Vec<i32>,
     /// Largest number of different token ids in a batch.
     n_ids: usize,
-    words: Words,
+    token_ids: TokenIds,
     sizes: GroupSizes,
 }
 
@@ -117,13 +117,13 @@ impl Batches {
 
     /// Number of different token ids of a batch `scale` times as large as one with `n_ids`.
     pub fn n_ids(&self, n_ids: usize) -> usize {
-        (n_ids as f64 * self.words.growth(self.scale)) as usize
+        (n_ids as f64 * self.token_ids.growth(self.scale)) as usize
     }
 
     /// Bytes that have been written to by the end of the run in a table with a row of `row_bytes` for every token id,
     /// if the system hands out memory in pages. An estimate if not all batches were sampled.
     pub fn table_bytes(&self, row_bytes: usize, page_bytes: usize) -> u64 {
-        self.words.bytes(row_bytes, page_bytes)
+        self.token_ids.bytes(row_bytes, page_bytes)
     }
 }
 
@@ -162,14 +162,14 @@ impl Source<'_> {
         let mut seen = Seen::new(vocab_size);
         for (i, look) in looks.iter().enumerate() {
             if i == looks.len() / 2 {
-                seen.words.is_half();
+                seen.token_ids.is_half();
             }
             let batch = self.draw(&sampler, look.step)?;
             seen.add(&batch);
             strata[look.stratum].add(batch, look.is_kept);
         }
         let scale = batch_size as f64 / rows as f64;
-        seen.words.is_whole(looks.len() as f64 / (total_steps as f64 * scale));
+        seen.token_ids.is_whole(looks.len() as f64 / (total_steps as f64 * scale));
         let bounds = self.sizes.bounds(batch_size);
         let largest = largest(&seen, &strata, scale, &bounds);
         Ok(Batches {
@@ -184,8 +184,8 @@ impl Source<'_> {
             basis,
             caution: None,
             cu_seqlens: seen.cu_seqlens,
-            n_ids: (seen.n_ids as f64 * seen.words.growth(scale)) as usize,
-            words: seen.words,
+            n_ids: (seen.n_ids as f64 * seen.token_ids.growth(scale)) as usize,
+            token_ids: seen.token_ids,
             sizes: self.sizes,
         })
     }
@@ -212,14 +212,14 @@ struct Seen {
     largest: BatchBounds,
     cu_seqlens: Vec<i32>,
     n_ids: usize,
-    words: Words,
+    token_ids: TokenIds,
     n_tokens: usize,
 }
 
 impl Seen {
     fn new(vocab_size: usize) -> Self {
         let largest = BatchBounds { n_queries: 0, n_seqs: 0, n_tokens: 0, shortest: usize::MAX, longest: 0 };
-        Seen { largest, cu_seqlens: Vec::new(), n_ids: 0, words: Words::new(vocab_size), n_tokens: 0 }
+        Seen { largest, cu_seqlens: Vec::new(), n_ids: 0, token_ids: TokenIds::new(vocab_size), n_tokens: 0 }
     }
 
     fn add(&mut self, batch: &Batch) {
@@ -232,7 +232,7 @@ impl Seen {
         most.n_tokens = most.n_tokens.max(batch.n_tokens());
         most.shortest = most.shortest.min(lens().min().unwrap_or(0));
         most.longest = most.longest.max(lens().max().unwrap_or(0));
-        self.n_ids = self.n_ids.max(self.words.add(&batch.ids));
+        self.n_ids = self.n_ids.max(self.token_ids.add(&batch.ids));
         self.n_tokens += batch.n_tokens();
     }
 }

@@ -13,7 +13,7 @@ mod rehearsal;
 pub mod report;
 mod sample;
 mod time;
-mod words;
+mod token_ids;
 
 pub use batches::Batches;
 use batches::FEWEST_ROWS;

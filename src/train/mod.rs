@@ -49,7 +49,7 @@ use std::time::Instant;
 
 /// All inputs of a run besides its model.
 pub struct Setup<'a> {
-    /// What decides it.
+    /// Settings of the run.
     pub settings: TrainSettings,
     /// Text of the configuration for the run directory.
     pub config_toml: String,
@@ -149,7 +149,7 @@ struct Trainer<'a, B: Backend> {
     retriever: &'a mut Retriever<B>,
     setup: Setup<'a>,
     state: TrainingState,
-    /// What picks the best model, where there is an evaluation
+    /// The figure that picks the best model, if there is an evaluation
     best_metric: Option<FigureKey>,
     feed: Feed<B>,
     schedule: Schedule,

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 
 const MOST: BatchBounds = BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900, shortest: 3, longest: 24 };
 
-/// What gives the host its memory, as a backtrace names it.
+/// Functions that allocate memory on the host, as a backtrace names them.
 const HOST: [&str; 2] =
     ["Cpu<E> as hbt::backend::device::Device>::host_block", "Cpu<E> as hbt::backend::Backend>::readback"];
 
@@ -217,7 +217,7 @@ fn planned_work_is_the_mean_over_the_run() {
     }
 }
 
-/// Where a run is short, all of it is looked at.
+/// In a short run all batches are sampled.
 #[test]
 fn planned_tokens_of_a_short_run_are_those_of_the_run() {
     let setting = Setting::new();
@@ -228,7 +228,7 @@ fn planned_tokens_of_a_short_run_are_those_of_the_run() {
     assert_near(planned, all, 1e-9, "a short run");
 }
 
-/// Of batches with very many tokens, parts are looked at, and few of them.
+/// Of batches with very many tokens, few are sampled, and only in part.
 #[test]
 fn huge_batches_are_planned_by_their_parts() {
     let setting = Setting::of(&[("data", &groups_of("g", 30_000, &["de", "en"], 20))]);
