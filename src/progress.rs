@@ -8,7 +8,7 @@ use std::time::Instant;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Switches messages off.
+/// Switches messages off, except those of [`say_always`].
 pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }

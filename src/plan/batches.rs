@@ -192,7 +192,7 @@ impl Source<'_> {
 }
 
 /// The largest batches of a run, `scale` times as large as the sampled ones. In large batches random differences
-/// average out: the largest are those of the stratum with the largest sample.
+/// average out: the largest are those of the stratum with the most tokens a batch.
 fn largest(seen: &Seen, strata: &[Stratum], scale: f64, bounds: &BatchBounds) -> BatchBounds {
     let scaled = |number: usize| (number as f64 * scale).ceil() as usize;
     let largest = BatchBounds { n_queries: bounds.n_queries, ..seen.largest };
