@@ -168,7 +168,7 @@ impl Tiny {
     }
 }
 
-/// What a step computes.
+/// Results of a step.
 #[derive(PartialEq)]
 struct Step {
     loss: f64,
