@@ -2,6 +2,11 @@
 //! `CUDA_PATH`, `PATH`; 12.0 or newer), for the architectures below as far as that nvcc knows them, and PTX for those to
 //! come and for drivers that refuse the code.
 //! Neither nvcc nor a GPU is needed to build: without nvcc, NVRTC compiles the sources on first use.
+//!
+//! Writes down in Rust what they declare, too: a typed launcher for each kernel, and constants that both sides use.
+
+#[path = "build/contract/mod.rs"]
+mod contract;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +20,7 @@ const OPTIONS: [&str; 3] = ["-std=c++17", "-O3", "--fmad=false"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=kernels");
     for name in ["CUDA_HOME", "CUDA_PATH", "PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
@@ -22,6 +28,7 @@ fn main() {
     let kernels = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("kernels");
     let out = PathBuf::from(variable("OUT_DIR"));
     let (headers, modules) = (files(&kernels, "cuh"), files(&kernels, "cu"));
+    fs::write(out.join("launchers.rs"), launchers(&headers, &modules)).unwrap();
     let compiler = Nvcc::find();
     let images = compiler.as_ref().and_then(|nvcc| match nvcc.compile_all(&modules, &out) {
         Ok(images) => Some(images),
@@ -44,6 +51,20 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files.retain(|path| path.extension().is_some_and(|e| e == extension));
     files.sort();
     files
+}
+
+/// What src/backend/cuda/kernels.rs includes. A declaration that cannot be read ends the build.
+fn launchers(headers: &[PathBuf], modules: &[PathBuf]) -> String {
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), text)
+    };
+    let files: Vec<(String, String)> = headers.iter().chain(modules).map(read).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+    contract::contract(&files).unwrap_or_else(|fault| {
+        println!("cargo::error={fault}");
+        std::process::exit(1)
+    })
 }
 
 /// The constants that src/backend/cuda/images/mod.rs includes.

@@ -36,7 +36,7 @@ template <int N> __device__ inline void update_row(const AdamWRow& row, const Ad
 // One update of the rows `rows` (n,) of `w`, `m`, `v` (V, width) and of the copy of `w` (null where weights are f32), from
 // `grad` (n, width). The moments are as of `touched` (V,), which becomes `update`, as does `current` (V,).
 // Launched with ROWS rows a block.
-KERNEL(adamw_rows, THREADS, float* w, bf16* copy, float* m, float* v, i32* touched, i32* current, const float* grad,
+KERNEL(adamw_rows, THREADS, float* w, NULLABLE bf16* copy, float* m, float* v, i32* touched, i32* current, const float* grad,
        const i32* rows, const float* squares, float beta1, float beta2, float eps, float keep, float rate, float inv_sqrt_c2,
        float max_grad_norm, i32 update, i64 n, i64 width, i64 n_squares) {
     const float scale = grad_scale(squares, max_grad_norm, n_squares);
@@ -116,7 +116,8 @@ struct Replay {
         }
     }
 
-    template <int N> __device__ inline void row(float* w_row, bf16* copy, const float* m_row, const float* v_row, int width) const {
+    template <int N> __device__ inline void row(float* w_row, bf16* copy, const float* m_row, const float* v_row,
+                                                int width) const {
         // All lanes stay, as each has a share of the updates.
         for (int first_column = 0; first_column < width; first_column += WARP * N) {
             const int at = first_column + int(threadIdx.x % WARP) * N;
@@ -141,9 +142,9 @@ struct Replay {
 // Brings the rows `rows` (n,) (null: 0 .. n - 1) of `w` (V, width) and of its copy (null where weights are f32) from the
 // update `current` (V,) to `update`, given the moments (V, width) as of `touched` (V,); see Replay for history
 // (n_history, 3), which ends with `update`, and decays (n_decays, 2). Launched with ROWS rows a block.
-KERNEL_MIN_BLOCKS(adamw_catch_up, THREADS, 4, float* w, bf16* copy, i32* current, const float* m, const float* v, const i32* touched,
-       const i32* rows, const float* history, const float* decays, float eps, i32 update, i64 n, i64 width, i64 n_history,
-       i64 n_decays) {
+KERNEL_MIN_BLOCKS(adamw_catch_up, THREADS, 4, float* w, NULLABLE bf16* copy, i32* current, const float* m, const float* v,
+                  const i32* touched, NULLABLE const i32* rows, const float* history, const float* decays, float eps,
+                  i32 update, i64 n, i64 width, i64 n_history, i64 n_decays) {
     const i64 i = i64(blockIdx.x) * ROWS + threadIdx.x / WARP;
     if (i >= n) return;
     const i64 row = rows == nullptr ? i : rows[i], at = row * width;

@@ -26,6 +26,8 @@ template <int Head> struct Shape {
     static constexpr int THREADS = WARPS * WARP;
     // Elements of a tile of 128 rows.
     static constexpr int TILE = ITEM_ROWS * Head;
+    // Dynamic shared memory forward: q, k and v; or q, and twice k and v of 64 rows.
+    static constexpr int FORWARD_BYTES = 3 * TILE * sizeof(bf16);
     // Rows of the other kind that backward takes at a time from long sequences, so that 99 KiB of shared memory are enough.
     static constexpr int TURN = Head <= 64 ? 32 : 16;
 };
@@ -74,8 +76,8 @@ template <int M, int N> __device__ inline void pack_rows(u32 (&out)[M][N / 2][4]
 
 // out (16 M, Width) += weights (16 M, 16 K) times the 16 K rows of x from `row` on.
 template <int M, int K, int Width>
-__device__ inline void add_weighted_rows(float (&out)[M][Width / 8][4], const u32 (&weights)[M][K][4], Tile<Width> x, int row,
-                                         int lane) {
+__device__ inline void add_weighted_rows(float (&out)[M][Width / 8][4], const u32 (&weights)[M][K][4], Tile<Width> x,
+                                         int row, int lane) {
 #pragma unroll
     for (int k = 0; k < K; ++k) {
 #pragma unroll
@@ -119,5 +121,7 @@ template <int M, int Keys> struct KeepBits {
     }
 
     // Whether it keeps column i of the lane's two in the n-th eight from `first` on.
-    __device__ bool keeps(int m, int half, int first, int n, int i) const { return bits[m][half] >> (first / 4) >> (2 * n + i) & 1; }
+    __device__ bool keeps(int m, int half, int first, int n, int i) const {
+        return bits[m][half] >> (first / 4) >> (2 * n + i) & 1;
+    }
 };

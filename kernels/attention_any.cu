@@ -111,8 +111,8 @@ struct Weights {
 };
 
 // out[r] += the sum over the first n lanes of their weights[r] times their rows of x. Lane l has columns l, l + 32, ...
-__device__ inline void add_weighted_rows(float (&out)[R][COLUMNS], const Weights& weights, const float (&mine)[R], const Rows& x,
-                                         int n, int width) {
+__device__ inline void add_weighted_rows(float (&out)[R][COLUMNS], const Weights& weights, const float (&mine)[R],
+                                         const Rows& x, int n, int width) {
     const int lane = threadIdx.x % WARP;
     weights.put(mine);
     for (int j = 0; j < n; ++j) {
@@ -188,8 +188,8 @@ __device__ inline void forward(E* out, float* lse, const Problem<E>& problem, co
 
 // Writes a warp's rows of part `part` of the gradient, times `scale`, and adds them to the lane's sums over rows.
 template <class E>
-__device__ inline void write_gradient(E* d_qkv, float (&sums)[COLUMNS], const float (&x)[R][COLUMNS], const Problem<E>& problem,
-                                      i64 token, int n_rows, int part, float scale) {
+__device__ inline void write_gradient(E* d_qkv, float (&sums)[COLUMNS], const float (&x)[R][COLUMNS],
+                                      const Problem<E>& problem, i64 token, int n_rows, int part, float scale) {
 #pragma unroll
     for (int r = 0; r < R; ++r) {
         if (r >= n_rows) continue;
@@ -294,8 +294,8 @@ __device__ inline void backward_queries(E* d_qkv, float* delta, float* partials,
 
 // dK and dV.
 template <class E>
-__device__ inline void backward_keys(E* d_qkv, const float* delta, float* partials, const Problem<E>& problem, const i32* work,
-                                     const i32* cu_seqlens, i64 n_items, i64 n_groups) {
+__device__ inline void backward_keys(E* d_qkv, const float* delta, float* partials, const Problem<E>& problem,
+                                     const i32* work, const i32* cu_seqlens, i64 n_items, i64 n_groups) {
     const int block_rows = blockDim.x / WARP * R;
     DYNAMIC_SHARED(shared, shared_bytes(MAX_ROWS, 2, MAX_HEAD_SIZE), shared_bytes(block_rows, 2, problem.head_size));
     const int width = problem.head_size, lane = threadIdx.x % WARP, row = threadIdx.x / WARP * R;
@@ -350,27 +350,29 @@ __device__ inline void backward_keys(E* d_qkv, const float* delta, float* partia
     write_sums(partials + group * stride, v_sums, reinterpret_cast<float*>(shared), problem, 2);
 }
 
-#define ANY(E, suffix)                                                                                                          \
-    KERNEL(attention_any_forward_##suffix, THREADS, E* __restrict__ out, float* __restrict__ lse, const E* __restrict__ qkv,    \
-           const i32* __restrict__ work, const i32* __restrict__ cu_seqlens, const i32* __restrict__ global_rows,               \
-           Dropout dropout, float scale, i64 n_heads, i64 head_size, i64 n_items, i64 n_groups) {                               \
-        const u32 head = blockIdx.x % u32(n_heads);                                                                             \
-        const Problem<E> problem{qkv,     nullptr, nullptr, nullptr,        global_rows,                                        \
-                                 dropout, scale,   n_heads, int(head_size), head};                                              \
-        forward(out, lse, problem, work, cu_seqlens, n_items, n_groups);                                                        \
-    }                                                                                                                           \
-    ANY_BACKWARD(E, suffix, queries)                                                                                            \
+#define ANY(E, suffix)                                                                                                 \
+    KERNEL(attention_any_forward_##suffix, THREADS, E* __restrict__ out, float* __restrict__ lse,                      \
+           const E* __restrict__ qkv, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,                \
+           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 head_size, i64 n_items, \
+           i64 n_groups) {                                                                                             \
+        const u32 head = blockIdx.x % u32(n_heads);                                                                    \
+        const Problem<E> problem{                                                                                      \
+            qkv, nullptr, nullptr, nullptr, global_rows, dropout, scale, n_heads, int(head_size), head};               \
+        forward(out, lse, problem, work, cu_seqlens, n_items, n_groups);                                               \
+    }                                                                                                                  \
+    ANY_BACKWARD(E, suffix, queries)                                                                                   \
     ANY_BACKWARD(E, suffix, keys)
 
 // `scratch` as in attention_backward.cu.
-#define ANY_BACKWARD(E, suffix, name)                                                                                           \
-    KERNEL(attention_any_backward_##name##_##suffix, THREADS, E* __restrict__ d_qkv, float* __restrict__ scratch,               \
-           const E* __restrict__ qkv, const E* __restrict__ out, const E* __restrict__ d_out, const float* __restrict__ lse,    \
-           const i32* __restrict__ work, const i32* __restrict__ cu_seqlens, const i32* __restrict__ global_rows,               \
-           Dropout dropout, float scale, i64 n_heads, i64 head_size, i64 n_items, i64 n_groups, i64 n_delta) {                  \
-        const u32 head = blockIdx.x % u32(n_heads);                                                                             \
-        const Problem<E> problem{qkv, out, d_out, lse, global_rows, dropout, scale, n_heads, int(head_size), head};             \
-        backward_##name(d_qkv, scratch, scratch + n_delta, problem, work, cu_seqlens, n_items, n_groups);                       \
+#define ANY_BACKWARD(E, suffix, name)                                                                                  \
+    KERNEL(attention_any_backward_##name##_##suffix, THREADS, E* __restrict__ d_qkv, float* __restrict__ scratch,      \
+           const E* __restrict__ qkv, const E* __restrict__ out, const E* __restrict__ d_out,                          \
+           const float* __restrict__ lse, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,            \
+           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 head_size, i64 n_items, \
+           i64 n_groups, i64 n_delta) {                                                                                \
+        const u32 head = blockIdx.x % u32(n_heads);                                                                    \
+        const Problem<E> problem{qkv, out, d_out, lse, global_rows, dropout, scale, n_heads, int(head_size), head};    \
+        backward_##name(d_qkv, scratch, scratch + n_delta, problem, work, cu_seqlens, n_items, n_groups);              \
     }
 
 #if WANTS_F32

@@ -26,8 +26,8 @@ __device__ inline void put_fragments(Tile<TURN> to, int row, int column, const u
 // dQ of 32 queries from dS, one row of `d_s` a key, of a sequence of `len`. Warps share it: 16 queries each and some columns.
 // The result, rounded, replaces the queries, which start at q_row of their tile.
 template <int Head, int Warps>
-__device__ inline void query_gradients(Tile<Head> q, float* sums, Tile<TURN> d_s, Tile<Head> k, int q_row, int len, float scale,
-                                       int warp, int lane) {
+__device__ inline void query_gradients(Tile<Head> q, float* sums, Tile<TURN> d_s, Tile<Head> k, int q_row, int len,
+                                       float scale, int warp, int lane) {
     constexpr int PARTS = Warps / 2 > Head / 64 ? Warps / 2 : (Head + 63) / 64, N = Head / 8 / PARTS;
 #pragma unroll 1
     for (int unit = warp; unit < 2 * PARTS; unit += Warps) {
@@ -37,7 +37,7 @@ __device__ inline void query_gradients(Tile<Head> q, float* sums, Tile<TURN> d_s
 #pragma unroll
         for (int n = 0; n < N; ++n) d_q[0][n][0] = d_q[0][n][1] = d_q[0][n][2] = d_q[0][n][3] = 0.0f;
         // Eight products a turn keep the tensor cores busy; more at a time are not worth their registers.
-#pragma unroll (N < 8 ? 4 : 1)
+#pragma unroll(N < 8 ? 4 : 1)
         for (int key = 0; key < len; key += 16) {
             u32 weights[4];
             ldmatrix_x4_trans(weights, right_then_down(d_s, key, query, lane));
@@ -71,7 +71,11 @@ template <int Head, int Length> struct Share {
     float *all_sums, *sums;
 
     __device__ Share(unsigned char* shared, u32 index)
-        : place(index / THREADS), thread(index % THREADS), warp(thread / WARP), lane(index % WARP), row(warp * S::WARP_ROWS) {
+        : place(index / THREADS),
+          thread(index % THREADS),
+          warp(thread / WARP),
+          lane(index % WARP),
+          row(warp * S::WARP_ROWS) {
         q = Tile<Head>{reinterpret_cast<bf16*>(shared) + place * Length * Head};
         k = Tile<Head>{q.base + S::TILE}, v = Tile<Head>{q.base + 2 * S::TILE}, d_out = Tile<Head>{q.base + 3 * S::TILE};
         bf16* rest = reinterpret_cast<bf16*>(shared) + 4 * S::TILE;
@@ -98,8 +102,7 @@ __device__ inline void load_item(const Share<Head, Length>& my, const Problem& p
     // All that is read is on its way before any of it is waited for.
     static_assert(THREADS >= Length, "a thread takes one row's log-sum-exp");
     const float lse = my.thread < item.len ? problem.lse[i64(item.start + my.thread) * problem.n_heads + head] : infinity();
-    const i32 global_row =
-        problem.drops() ? KeepWords::global_row<WARPS>(problem, item, 0, item.len, my.warp, my.lane) : 0;
+    const i32 global_row = problem.drops() ? KeepWords::global_row<WARPS>(problem, item, 0, item.len, my.warp, my.lane) : 0;
     load_d_out<Length, THREADS>(my.d_out, my.rows.delta, problem, item.start, item.len, my.thread);
     if (my.thread < Length) my.rows.lse2[my.thread] = lse * LOG2_E;
     if (problem.drops()) my.keep.template draw<Length / 32, WARPS>(problem, global_row, item.len, 0, my.warp, my.lane);
@@ -171,9 +174,9 @@ __device__ inline void backward_short(bf16* d_qkv, float*, float* partials, cons
     write_sums<Head, S::WARPS>(partials, mine().all_sums, problem, 0, 3);
 }
 
-#define BACKWARD_OF_HEAD(head)                                                                                                  \
-    BACKWARD(head, up_to_32, backward_short<head, 32>)                                                                          \
-    BACKWARD(head, up_to_64, backward_short<head, 64>)                                                                          \
+#define BACKWARD_OF_HEAD(head)                         \
+    BACKWARD(head, up_to_32, backward_short<head, 32>) \
+    BACKWARD(head, up_to_64, backward_short<head, 64>) \
     BACKWARD(head, up_to_128, backward_short<head, 128>)
 
 #if WANTS_HEAD(32)

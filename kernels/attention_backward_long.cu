@@ -123,8 +123,8 @@ __device__ inline void backward_queries(bf16* d_qkv, float* delta, float* partia
 // Longer sequences, dK and dV: 128 keys a block; queries and the gradients of their results in turns, of which the
 // next is on its way.
 template <int Head>
-__device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* partials, const Problem& problem, const i32* work,
-                                     const i32* cu_seqlens, int n_items, int n_groups) {
+__device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* partials, const Problem& problem,
+                                     const i32* work, const i32* cu_seqlens, int n_items, int n_groups) {
     using S = Shape<Head>;
     constexpr int TURN = S::TURN, WORDS = ITEM_ROWS / 32, BYTES = LONG_BYTES<Head, TURN>;
     DYNAMIC_SHARED(shared, BYTES);
@@ -181,8 +181,8 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
                 rows_of(turn).delta[thread] = incoming.delta;
             }
             if (problem.drops()) {
-                keep_of(turn).template draw<WORDS, S::WARPS>(problem, incoming.global_row, TURN, item.first / 128, thread / WARP,
-                                                             thread % WARP);
+                keep_of(turn).template draw<WORDS, S::WARPS>(problem, incoming.global_row, TURN, item.first / 128,
+                                                             thread / WARP, thread % WARP);
             }
         };
         const bf16* keys = from + item.first * 3 * hidden + hidden;
@@ -204,8 +204,8 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
                 const int thread = my_thread(), row = thread / WARP * S::WARP_ROWS;
                 const RowScalars rows{rows_of(turn).lse2 + query, rows_of(turn).delta + query};
                 u32 d_s[S::M][1][4];
-                take_queries(gradients, d_s, problem, rows, keep_of(turn).words + row / 32 * TURN + query, k, v, row, q_of(turn),
-                             d_out_of(turn), query, item.len - item.first - row, thread % WARP);
+                take_queries(gradients, d_s, problem, rows, keep_of(turn).words + row / 32 * TURN + query, k, v, row,
+                             q_of(turn), d_out_of(turn), query, item.len - item.first - row, thread % WARP);
             }
             if (more) settle(turn + 1, incoming);
         }
@@ -225,8 +225,8 @@ __device__ inline void backward_keys(bf16* d_qkv, const float* delta, float* par
     write_sums<Head, S::WARPS>(partials, all_sums, problem, 1, 3);
 }
 
-#define BACKWARD_OF_HEAD(head)                                                                                                  \
-    BACKWARD(head, queries, backward_queries<head>)                                                                             \
+#define BACKWARD_OF_HEAD(head)                      \
+    BACKWARD(head, queries, backward_queries<head>) \
     BACKWARD(head, keys, backward_keys<head>)
 
 #if WANTS_HEAD(32)

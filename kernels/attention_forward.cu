@@ -67,9 +67,9 @@ struct Problem {
 
 // Takes 8 N keys, from key `first` of the sequence on, into a warp's rows. In the tiles they start at k_row.
 template <int N, int Keys, int Head, int M>
-__device__ inline void take_keys(Rows<Head, M>& rows, KeepBits<M, Keys>& keep, const Problem& problem,
-                                 const Item& item, int row, Tile<Head> q, int q_row, Tile<Head> k, Tile<Head> v, int k_row,
-                                 int first, int lane) {
+__device__ inline void take_keys(Rows<Head, M>& rows, KeepBits<M, Keys>& keep, const Problem& problem, const Item& item,
+                                 int row, Tile<Head> q, int q_row, Tile<Head> k, Tile<Head> v, int k_row, int first,
+                                 int lane) {
     const bool drops = problem.dropout.threshold != 0;
     if (drops && first % 128 == 0) {
         keep.draw(problem.dropout, problem.global_rows, item, row, problem.head, first / 128, lane);
@@ -121,7 +121,8 @@ __device__ inline void finish(bf16* out, float* lse, Rows<Head, M>& rows, const 
             total += __shfl_xor_sync(ALL_LANES, total, 2);
             const int mine = row + 16 * m + 8 * half + lane / 4;
             if (lane % 4 == 0 && mine < item.len) {
-                lse[(item.start + mine) * problem.n_heads + problem.head] = rows.largest[m][half] * problem.scale + logf(total);
+                lse[(item.start + mine) * problem.n_heads + problem.head] =
+                    rows.largest[m][half] * problem.scale + logf(total);
             }
             const float factor = (problem.dropout.threshold != 0 ? problem.dropout.scale : 1.0f) / total;
 #pragma unroll
@@ -147,7 +148,7 @@ __device__ inline void forward_short(bf16* out, float* lse, const bf16* qkv, con
                                      const i32* global_rows, Dropout dropout, float scale, i64 n_heads, int n_items) {
     using S = Shape<Head>;
     constexpr int WARPS = Length / S::WARP_ROWS, THREADS = WARPS * WARP, KEYS = 32;
-    DYNAMIC_SHARED(shared, 3 * S::TILE * sizeof(bf16));
+    DYNAMIC_SHARED(shared, S::FORWARD_BYTES);
     const int lane = threadIdx.x % WARP, group = threadIdx.x / THREADS, thread = threadIdx.x % THREADS;
     const Problem problem{qkv, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};
     const Item item = find_item(work, cu_seqlens, blockIdx.x / u32(n_heads) * (ITEM_ROWS / Length) + group, n_items);
@@ -181,7 +182,7 @@ __device__ inline void forward_long(bf16* out, float* lse, const bf16* qkv, cons
                                     const i32* global_rows, Dropout dropout, float scale, i64 n_heads, int n_items) {
     using S = Shape<Head>;
     constexpr int KEYS = 64;
-    DYNAMIC_SHARED(shared, 3 * S::TILE * sizeof(bf16));
+    DYNAMIC_SHARED(shared, S::FORWARD_BYTES);
     const int lane = threadIdx.x % WARP, q_row = threadIdx.x / WARP * S::WARP_ROWS;
     const Problem problem{qkv, global_rows, dropout, scale, n_heads, blockIdx.x % u32(n_heads)};
     const Item item = find_item(work, cu_seqlens, blockIdx.x / u32(n_heads), n_items);
@@ -218,16 +219,17 @@ __device__ inline void forward_long(bf16* out, float* lse, const bf16* qkv, cons
 }
 
 // A launch works on n_items items from first_item on.
-#define FORWARD(head, name, blocks, body)                                                                                               \
-    KERNEL_MIN_BLOCKS(attention_forward_##head##_##name, Shape<head>::THREADS, blocks, bf16* __restrict__ out, float* __restrict__ lse,            \
-           const bf16* __restrict__ qkv, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,                      \
-           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 first_item, i64 n_items) {       \
-        body(out, lse, qkv, work + 2 * first_item, cu_seqlens, global_rows, dropout, scale, n_heads, n_items);                                   \
+#define FORWARD(head, name, blocks, body)                                                                       \
+    KERNEL_MIN_BLOCKS(attention_forward_##head##_##name, Shape<head>::THREADS, blocks, bf16* __restrict__ out,  \
+                      float* __restrict__ lse, const bf16* __restrict__ qkv, const i32* __restrict__ work,      \
+                      const i32* __restrict__ cu_seqlens, const i32* __restrict__ global_rows, Dropout dropout, \
+                      float scale, i64 n_heads, i64 first_item, i64 n_items) {                                  \
+        body(out, lse, qkv, work + 2 * first_item, cu_seqlens, global_rows, dropout, scale, n_heads, n_items);  \
     }
-#define FORWARD_OF_HEAD(head, short_blocks, long_blocks)                                                                                                  \
-    FORWARD(head, up_to_32, short_blocks, (forward_short<head, 32>))                                                                          \
-    FORWARD(head, up_to_64, short_blocks, (forward_short<head, 64>))                                                                          \
-    FORWARD(head, up_to_128, short_blocks, (forward_short<head, 128>))                                                                        \
+#define FORWARD_OF_HEAD(head, short_blocks, long_blocks)               \
+    FORWARD(head, up_to_32, short_blocks, (forward_short<head, 32>))   \
+    FORWARD(head, up_to_64, short_blocks, (forward_short<head, 64>))   \
+    FORWARD(head, up_to_128, short_blocks, (forward_short<head, 128>)) \
     FORWARD(head, long, long_blocks, forward_long<head>)
 
 #if WANTS_HEAD(32)

@@ -42,11 +42,13 @@ struct KeepWords {
     int stride;
 
     // The i-th row of a warp's turn, as `draw` takes them: two rows a warp at a time.
-    template <int Warps> static __device__ int row_of(int turn, int half, int warp) { return 2 * (Warps * turn + warp) + half; }
+    template <int Warps> static __device__ int row_of(int turn, int half, int warp) {
+        return 2 * (Warps * turn + warp) + half;
+    }
 
     // What the rows of up to 32 Warps queries from `first` on are called by dropout: of the lane's row among the warp's.
-    template <int Warps> static __device__ i32
-    global_row(const Problem& problem, const Item& item, int first, int end, int warp, int lane) {
+    template <int Warps> static __device__ i32 global_row(const Problem& problem, const Item& item, int first, int end,
+                                                          int warp, int lane) {
         const int query = first + row_of<Warps>(lane / 2, lane % 2, warp);
         return query < end && query < item.len ? problem.global_rows[item.start + query] : 0;
     }
@@ -130,8 +132,8 @@ template <int Head, int M> struct KeyGradients {
 // `row` is the first key within the item, `keep` the word of the warp's keys for the first query, `n_keys` what is left of the
 // sequence.
 template <int M>
-__device__ inline void softmax_gradient(float (&p)[M][2][4], float (&d_p)[M][2][4], const Problem& problem, RowScalars scalars,
-                                        const u32* keep, int row, int n_keys, int lane) {
+__device__ inline void softmax_gradient(float (&p)[M][2][4], float (&d_p)[M][2][4], const Problem& problem,
+                                        RowScalars scalars, const u32* keep, int row, int n_keys, int lane) {
     const float scale2 = problem.scale * LOG2_E, factor = problem.factor();
     const int g = lane / 4, t = lane % 4, bit = row % 32 / 2 + g % 2 * 16 + g / 2;
 #pragma unroll
@@ -173,7 +175,8 @@ __device__ inline void take_queries(KeyGradients<Head, M>& sums, u32 (&d_s)[M][1
 
 // Loads rows of dO to a tile, and rowsum(dO O) of each to `delta`.
 template <int Rows, int Threads, int Head>
-__device__ inline void load_d_out(Tile<Head> to, float* delta, const Problem& problem, i64 first_token, int n_rows, int thread) {
+__device__ inline void load_d_out(Tile<Head> to, float* delta, const Problem& problem, i64 first_token, int n_rows,
+                                  int thread) {
     constexpr int PIECES = Head / 8;
     const i64 hidden = problem.n_heads * Head, offset = first_token * hidden + problem.head() * Head;
 #pragma unroll
@@ -220,14 +223,15 @@ __device__ inline void write_sums(float* partials, const float* sums, const Prob
 
 // A kernel of both files. `scratch` holds rowsum(dO O) of the long sequences, n_delta of them, and rows (3 H) of partial
 // sums, of which a launch writes those from first_row on, one a group. A launch works on n_items items from first_item on.
-#define BACKWARD(head, name, ...)                                                                                               \
-    BACKWARD_KERNEL_##head(attention_backward_##head##_##name, Shape<head>::THREADS, bf16* __restrict__ d_qkv, float* __restrict__ scratch,     \
-           const bf16* __restrict__ qkv, const bf16* __restrict__ out, const bf16* __restrict__ d_out,                          \
-           const float* __restrict__ lse, const i32* __restrict__ work, const i32* __restrict__ cu_seqlens,                     \
-           const i32* __restrict__ global_rows, Dropout dropout, float scale, i64 n_heads, i64 first_item, i64 n_items,         \
-           i64 n_groups, i64 n_delta, i64 first_row) {                                                                                        \
-        const Problem problem{qkv, out, d_out, lse, global_rows, dropout, scale, n_heads};           \
-        float* delta = scratch;                                                                                                 \
-        float* partials = scratch + n_delta + first_row * 3 * n_heads * head;                                                   \
-        __VA_ARGS__(d_qkv, delta, partials, problem, work + 2 * first_item, cu_seqlens, n_items, n_groups);                                      \
+#define BACKWARD(head, name, ...)                                                                                       \
+    BACKWARD_KERNEL_##head(attention_backward_##head##_##name, Shape<head>::THREADS, bf16* __restrict__ d_qkv,          \
+                           float* __restrict__ scratch, const bf16* __restrict__ qkv, const bf16* __restrict__ out,     \
+                           const bf16* __restrict__ d_out, const float* __restrict__ lse, const i32* __restrict__ work, \
+                           const i32* __restrict__ cu_seqlens, const i32* __restrict__ global_rows, Dropout dropout,    \
+                           float scale, i64 n_heads, i64 first_item, i64 n_items, i64 n_groups, i64 n_delta,            \
+                           i64 first_row) {                                                                             \
+        const Problem problem{qkv, out, d_out, lse, global_rows, dropout, scale, n_heads};                              \
+        float* delta = scratch;                                                                                         \
+        float* partials = scratch + n_delta + first_row * 3 * n_heads * head;                                           \
+        __VA_ARGS__(d_qkv, delta, partials, problem, work + 2 * first_item, cu_seqlens, n_items, n_groups);             \
     }

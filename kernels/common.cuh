@@ -3,6 +3,9 @@
 // Kernels include nothing but headers of this folder, so NVRTC needs no CUDA include folder. Under g++ the same sources
 // run on the stand-in (tests/simt), whose simt.h supplies what the CUDA compilers build in.
 //
+// What is declared here and in the files, build.rs reads and writes down in Rust (build/contract/): for each KERNEL a
+// launcher whose fields are its parameters, by their names, and integer constants.
+//
 // Conventions: grids and blocks are one-dimensional. Parameters are outputs, inputs, scalars, sizes; sizes and row
 // offsets are i64. Sums are f32. No kernel uses an atomic, so the same launch gives the same bytes.
 #pragma once
@@ -11,7 +14,7 @@
 // A kernel by its name, as cuModuleGetFunction finds it; launched with at most `max_threads` threads a block.
 #define KERNEL(name, max_threads, ...) extern "C" __global__ void __launch_bounds__(max_threads) name(__VA_ARGS__)
 // The same for a kernel that has to leave registers for `min_blocks` blocks on a multiprocessor.
-#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...)                                                                   \
+#define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) \
     extern "C" __global__ void __launch_bounds__(max_threads, min_blocks) name(__VA_ARGS__)
 // A struct among a kernel's parameters that is read where it lies: the compiler need not copy it to index its arrays.
 #define GRID_CONSTANT __grid_constant__
@@ -19,12 +22,14 @@
 #define SHARED(T, name, count) __shared__ T name[count]
 // The block's dynamic shared memory, aligned to 128 bytes: `most` bytes, a constant, or, where a third argument says how
 // many this launch has to ask for, at most that. The stand-in refuses other launches; kernels/RESOURCES.md tells `most`.
-#define DYNAMIC_SHARED(name, most, ...)                                                                                         \
-    extern __shared__ __align__(128) unsigned char name[];                                                                      \
+#define DYNAMIC_SHARED(name, most, ...)                    \
+    extern __shared__ __align__(128) unsigned char name[]; \
     note_dynamic_shared<most>()
 #else
 #include "simt.h"
 #endif
+// A pointer among a kernel's parameters that may be null: an Option in Rust.
+#define NULLABLE
 
 // Which instances of the templates a file declares, at its end: all of them, unless NVRTC, which compiles on first use
 // and takes its time, is told what a run computes with (src/backend/cuda/workload.rs): -DHBT_TYPE=16 or 32, the bits of

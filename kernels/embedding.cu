@@ -138,20 +138,21 @@ __device__ inline void backward_any(E* d_sum, float* partials, const E* d_out, c
 
 // sum = word[id] + position[position] + token_type[0], out = dropout(LayerNorm(sum) weight + bias); mean and rstd of sum.
 // One block for rows_per_block rows, one kernel for each number of steps that a row may take, as in layer_norm.cu.
-#define FORWARD(columns, suffix, E, min_blocks, call)                                                                         \
-    KERNEL_MIN_BLOCKS(embedding_forward_##columns##suffix, THREADS, min_blocks, E* sum, E* out, float* mean, float* rstd, const i32* ids,\
-           const i32* positions, const i32* global_rows, const E* word, const E* position, const E* token_type,               \
-           const E* weight, const E* bias, float eps, Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {           \
-        call(sum, out, mean, rstd, ids, positions, global_rows, word, position, token_type, weight, bias, eps, dropout,       \
-             rows_per_block, n_rows, width);                                                                                  \
+#define FORWARD(columns, suffix, E, min_blocks, call)                                                                      \
+    KERNEL_MIN_BLOCKS(embedding_forward_##columns##suffix, THREADS, min_blocks, E* sum, E* out, float* mean, float* rstd,  \
+                      const i32* ids, const i32* positions, const i32* global_rows, const E* word, const E* position,      \
+                      const E* token_type, const E* weight, const E* bias, float eps, Dropout dropout, i64 rows_per_block, \
+                      i64 n_rows, i64 width) {                                                                             \
+        call(sum, out, mean, rstd, ids, positions, global_rows, word, position, token_type, weight, bias, eps, dropout,    \
+             rows_per_block, n_rows, width);                                                                               \
     }
 // d_sum from d_out. partials (blocks, 2, H), or (warps, 2, H) of `_any`: sums of dropout(d_out) x_hat and of dropout(d_out)
 // over the block's rows, or the warp's.
-#define BACKWARD(columns, suffix, E, min_blocks, call)                                                                        \
-    KERNEL_MIN_BLOCKS(embedding_backward_##columns##suffix, THREADS, min_blocks, E* d_sum, float* partials, const E* d_out, const E* sum,\
-           const float* mean, const float* rstd, const E* weight, const i32* global_rows, Dropout dropout,                    \
-           i64 rows_per_block, i64 n_rows, i64 width) {                                                                       \
-        call(d_sum, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width);           \
+#define BACKWARD(columns, suffix, E, min_blocks, call)                                                                      \
+    KERNEL_MIN_BLOCKS(embedding_backward_##columns##suffix, THREADS, min_blocks, E* d_sum, float* partials, const E* d_out, \
+                      const E* sum, const float* mean, const float* rstd, const E* weight, const i32* global_rows,          \
+                      Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                         \
+        call(d_sum, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width);         \
     }
 #if WANTS_F32 && WANTS_WIDTH(0, 256)
 FORWARD(256, _f32, float, 2, (forward<float, 1>))
@@ -203,17 +204,17 @@ KERNEL(embedding_backward_sums, PARTIAL_THREADS, float* d_weight, float* d_bias,
 
 // out (rows, H) gets, at the rows that rows (n,) names, the sums of x (T, H) by segment. One block a segment, of a thread
 // for each vector of columns as far as SEGMENT_THREADS go. `_scalar`: for rows that are not whole vectors of 16 bytes.
-#define SEGMENT_SUM(name, E, N)                                                                                               \
-    KERNEL(segment_sum##name, SEGMENT_THREADS, float* out, const E* x, const i32* order, const i32* starts, const i32* rows,  \
-           i64 width) {                                                                                                       \
-        add_segment<E, N>(out, x, order, starts, rows, width);                                                                \
+#define SEGMENT_SUM(name, E, N)                                                                             \
+    KERNEL(segment_sum##name, SEGMENT_THREADS, float* out, const E* x, const i32* order, const i32* starts, \
+           const i32* rows, i64 width) {                                                                    \
+        add_segment<E, N>(out, x, order, starts, rows, width);                                              \
     }
 // The sums of long segments' pieces: partials (2 windows, H) and heads (windows,), one block for each window of PIECE tokens.
-#define SEGMENT_PIECES(name, E, N)                                                                                            \
-    KERNEL(segment_sum_pieces##name, SEGMENT_THREADS, float* partials, const E* x, const i32* order, const i32* starts,       \
-           i64 n_segments, i64 n_tokens, i64 width) {                                                                         \
-        i32* heads = reinterpret_cast<i32*>(partials + 2 * ((n_tokens + PIECE - 1) / PIECE) * width);                         \
-        store_pieces<E, N>(partials, heads, x, order, starts, n_segments, n_tokens, width);                                   \
+#define SEGMENT_PIECES(name, E, N)                                                                                      \
+    KERNEL(segment_sum_pieces##name, SEGMENT_THREADS, float* partials, const E* x, const i32* order, const i32* starts, \
+           i64 n_segments, i64 n_tokens, i64 width) {                                                                   \
+        i32* heads = reinterpret_cast<i32*>(partials + 2 * ((n_tokens + PIECE - 1) / PIECE) * width);                   \
+        store_pieces<E, N>(partials, heads, x, order, starts, n_segments, n_tokens, width);                             \
     }
 #if WANTS_F32
 SEGMENT_SUM(_f32, float, Lanes<float>::n)
@@ -241,8 +242,8 @@ SEGMENT_PIECES(_scalar_bf16, bf16, 1)
 #endif
 
 // out += what segment_sum_pieces left in partials. As many blocks a window as it takes to have one for PARTIAL_COLUMNS columns.
-KERNEL(segment_sum_long, PARTIAL_THREADS, float* out, const float* partials, const i32* starts, const i32* rows, i64 n_tokens,
-       i64 width) {
+KERNEL(segment_sum_long, PARTIAL_THREADS, float* out, const float* partials, const i32* starts, const i32* rows,
+       i64 n_tokens, i64 width) {
     const i32* heads = reinterpret_cast<const i32*>(partials + 2 * ((n_tokens + PIECE - 1) / PIECE) * width);
     add_pieces(out, partials, heads, starts, rows, n_tokens, width);
 }

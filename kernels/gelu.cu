@@ -133,37 +133,34 @@ __device__ inline void backward(E* d, E* out, float* partials, const E* x, const
 
 // out (T, F) = gelu(x + bias). One block for rows_per_block rows and THREADS vectors of columns; all column blocks of a row
 // block follow one another. `_scalar`: for rows that are not whole vectors of 16 bytes.
-#define BIAS_GELU_FORWARD(suffix, E)                                                                                          \
-    KERNEL(bias_gelu_forward##suffix, THREADS, E* out, const E* x, const E* bias, i64 rows_per_block, i64 n_rows, i64 width) { \
-        forward<E, Lanes<E>::n>(out, x, bias, rows_per_block, n_rows, width);                                                 \
-    }                                                                                                                         \
-    KERNEL(bias_gelu_forward_scalar##suffix, THREADS, E* out, const E* x, const E* bias, i64 rows_per_block, i64 n_rows,      \
-           i64 width) {                                                                                                       \
-        forward<E, 1>(out, x, bias, rows_per_block, n_rows, width);                                                           \
+#define BIAS_GELU_FORWARD(suffix, E, N)                                                                           \
+    KERNEL(bias_gelu_forward##suffix, THREADS, E* out, const E* x, const E* bias, i64 rows_per_block, i64 n_rows, \
+           i64 width) {                                                                                           \
+        forward<E, N>(out, x, bias, rows_per_block, n_rows, width);                                               \
     }
 #if WANTS_F32
-BIAS_GELU_FORWARD(_f32, float)
+BIAS_GELU_FORWARD(_f32, float, Lanes<float>::n)
+BIAS_GELU_FORWARD(_scalar_f32, float, 1)
 #endif
 #if WANTS_BF16
-BIAS_GELU_FORWARD(_bf16, bf16)
+BIAS_GELU_FORWARD(_bf16, bf16, Lanes<bf16>::n)
+BIAS_GELU_FORWARD(_scalar_bf16, bf16, 1)
 #endif
 
 // d (T, F) *= gelu'(x + bias); out (T, F) = gelu(x + bias) again; partials (row blocks, F): sums of the new d over each
 // block's rows. Launched as the forward.
-#define BIAS_GELU_BACKWARD(suffix, E)                                                                                         \
-    KERNEL(bias_gelu_backward##suffix, THREADS, E* d, E* out, float* partials, const E* x, const E* bias, i64 rows_per_block, \
-           i64 n_rows, i64 width) {                                                                                           \
-        backward<E, Lanes<E>::n>(d, out, partials, x, bias, rows_per_block, n_rows, width);                                   \
-    }                                                                                                                         \
-    KERNEL(bias_gelu_backward_scalar##suffix, THREADS, E* d, E* out, float* partials, const E* x, const E* bias,              \
-           i64 rows_per_block, i64 n_rows, i64 width) {                                                                       \
-        backward<E, 1>(d, out, partials, x, bias, rows_per_block, n_rows, width);                                             \
+#define BIAS_GELU_BACKWARD(suffix, E, N)                                                                  \
+    KERNEL(bias_gelu_backward##suffix, THREADS, E* d, E* out, float* partials, const E* x, const E* bias, \
+           i64 rows_per_block, i64 n_rows, i64 width) {                                                   \
+        backward<E, N>(d, out, partials, x, bias, rows_per_block, n_rows, width);                         \
     }
 #if WANTS_F32
-BIAS_GELU_BACKWARD(_f32, float)
+BIAS_GELU_BACKWARD(_f32, float, Lanes<float>::n)
+BIAS_GELU_BACKWARD(_scalar_f32, float, 1)
 #endif
 #if WANTS_BF16
-BIAS_GELU_BACKWARD(_bf16, bf16)
+BIAS_GELU_BACKWARD(_bf16, bf16, Lanes<bf16>::n)
+BIAS_GELU_BACKWARD(_scalar_bf16, bf16, 1)
 #endif
 
 // d_bias (F,) += the sum of the rows of partials (n, F). One block for PARTIAL_COLUMNS columns.

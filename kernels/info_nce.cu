@@ -48,7 +48,8 @@ struct Columns {
 // largest score that it has met itself, so the block's largest is known at the same barrier as the sum, and a held score
 // needs one exponential. The positive counts as left out until the end, where it is put in its place.
 template <class E, int N, int Threads, bool WithColumns>
-__device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Row& row, const Mask& mask, const Columns& columns) {
+__device__ __forceinline__ void info_nce_row(float* stats, E* d_scores, const Row& row, const Mask& mask,
+                                             const Columns& columns) {
     using Stretch = HeldRow<N, Threads, HELD<Threads>>;
     const float inv_t = row.inv_temperature;
     const Exponent exponent(inv_t);
@@ -145,12 +146,12 @@ __device__ inline void info_nce(float* stats, E* d_scores, const float* scores, 
 
 // stats (R, STATS), d_scores (R, n), scores (R, n); _rows: column_state is null and m is 0; _both: (3, m). Launched with R
 // blocks of as many threads as the name says: 256, which is 16 times fewer than there are columns, or 1024.
-#define INFO_NCE(suffix, E, directions, with_columns, threads)                                                            \
-    KERNEL_MIN_BLOCKS(info_nce_##directions##_##threads##_##suffix, threads, 1, float* stats, E* d_scores,                \
-                      const float* scores, const float* column_state, MASKS, float inv_temperature, float weight, i64 n,  \
-                      i64 m) {                                                                                            \
-        info_nce<E, threads, with_columns>(stats, d_scores, scores, column_state, MASKS_GIVEN, inv_temperature, weight,   \
-                                           n, m);                                                                         \
+#define INFO_NCE(suffix, E, directions, with_columns, threads)                                                             \
+    KERNEL_MIN_BLOCKS(info_nce_##directions##_##threads##_##suffix, threads, 1, float* stats, E* d_scores,                 \
+                      const float* scores, NULLABLE const float* column_state, MASKS, float inv_temperature, float weight, \
+                      i64 n, i64 m) {                                                                                      \
+        info_nce<E, threads, with_columns>(stats, d_scores, scores, column_state, MASKS_GIVEN, inv_temperature, weight, n, \
+                                           m);                                                                             \
     }
 
 #if WANTS_F32
@@ -172,13 +173,14 @@ INFO_NCE(bf16, bf16, both, true, 1024)
 
 // Rows that a block of info_nce_columns reads at a time: one a warp, each lane a column.
 constexpr int ROWS_AT_ONCE = 8;
+constexpr int COLUMNS_THREADS = ROWS_AT_ONCE * WARP;
 
 // state (3, m), loss (m,), scores (rows, n); see InfoNceColumns in src/backend/ops/info_nce.rs. Launched with a block for
 // every WARP columns.
-KERNEL_MIN_BLOCKS(info_nce_columns, ROWS_AT_ONCE * WARP, 6, float* state, float* loss, const float* scores, MASKS, float inv_temperature,
-       i64 rows, i64 n, i64 m, i32 is_first, i32 is_last) {
-    SHARED(float, largest_of, ROWS_AT_ONCE * WARP);
-    SHARED(float, others_of, ROWS_AT_ONCE * WARP);
+KERNEL_MIN_BLOCKS(info_nce_columns, COLUMNS_THREADS, 6, float* state, float* loss, const float* scores, MASKS,
+                  float inv_temperature, i64 rows, i64 n, i64 m, i32 is_first, i32 is_last) {
+    SHARED(float, largest_of, COLUMNS_THREADS);
+    SHARED(float, others_of, COLUMNS_THREADS);
     const Masks masks = MASKS_GIVEN;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int column = int(blockIdx.x) * WARP + lane;

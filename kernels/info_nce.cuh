@@ -63,10 +63,11 @@ struct Masks {
 };
 
 // The parameters that make a Masks, in its order.
-#define MASKS                                                                                                             \
-    const i32 *row_labels, const i32 *column_labels, const i32 *rejected, float false_negative_margin, float margin,      \
-        i64 first_positive, i64 first_passage, i64 skipped_from, i64 skipped_to
-#define MASKS_GIVEN                                                                                                       \
-    Masks{row_labels, column_labels, rejected, false_negative_margin, margin, first_positive, first_passage,              \
-          skipped_from, skipped_to}
-
+#define MASKS                                                                                                   \
+    const i32 *row_labels, const i32 *column_labels, NULLABLE const i32 *rejected, float false_negative_margin, \
+        float margin, i64 first_positive, i64 first_passage, i64 skipped_from, i64 skipped_to
+#define MASKS_GIVEN                                                                                                      \
+    Masks {                                                                                                              \
+        row_labels, column_labels, rejected, false_negative_margin, margin, first_positive, first_passage, skipped_from, \
+            skipped_to                                                                                                   \
+    }

@@ -22,6 +22,7 @@ constexpr int GROUP = 16;
 
 // Rows of a block of the kernels that take a row a warp.
 constexpr int ROWS_A_BLOCK = 8;
+constexpr int ROWS_THREADS = ROWS_A_BLOCK * WARP;
 
 // Largest exponent that a shift leaves: exp(70) is 2^101, and sums of 2^26 such numbers are finite.
 constexpr float REACH = 70.0f;
@@ -72,8 +73,8 @@ __device__ inline float warp_dot(const bf16* a, const bf16* b, i64 d) {
 // exponential overflows: then the loss is ln(1 + sum of the others). Otherwise it is as far below 1 as that allows, and where
 // the positive's own exponential would be lost then, the row's largest logit, found by going through all columns. Launched
 // with ROWS_A_BLOCK rows a block.
-KERNEL_MIN_BLOCKS(info_nce_shift, ROWS_A_BLOCK * WARP, 4, float* stats, const bf16* queries, const bf16* candidates, MASKS,
-       float inv_temperature, i64 rows, i64 n, i64 d) {
+KERNEL_MIN_BLOCKS(info_nce_shift, ROWS_THREADS, 4, float* stats, const bf16* queries, const bf16* candidates, MASKS,
+                  float inv_temperature, i64 rows, i64 n, i64 d) {
     const i64 row = i64(blockIdx.x) * ROWS_A_BLOCK + threadIdx.x / WARP;
     if (row >= rows) return;
     const Masks masks = MASKS_GIVEN;
@@ -173,7 +174,8 @@ KERNEL_MIN_BLOCKS(info_nce_exps, THREADS, 1, bf16* exps, float* sums, const bf16
             const int at = turn * DEPTH;
             const bool is_there = at + copied * 8 < d;
             copy_rows<ROWS>(left(turn).piece(copied_row, copied), query + at, d, is_there ? n_rows - copied_row : 0);
-            copy_rows<COLUMNS>(right(turn).piece(copied_row, copied), candidate + at, d, is_there ? n_columns - copied_row : 0);
+            copy_rows<COLUMNS>(right(turn).piece(copied_row, copied), candidate + at, d,
+                               is_there ? n_columns - copied_row : 0);
         }
         cp_async_commit();
     };
@@ -282,12 +284,13 @@ KERNEL_MIN_BLOCKS(info_nce_exps, THREADS, 1, bf16* exps, float* sums, const bf16
 
 // stats (rows, STATS), of which there is what info_nce_shift wrote, scale (rows,) and the positives' places in exps
 // (rows, n), from sums (rows, tiles, Sums::N). Launched with ROWS_A_BLOCK rows a block.
-KERNEL(info_nce_finish, ROWS_A_BLOCK * WARP, float* stats, float* scale, bf16* exps, const float* sums, float margin,
+KERNEL(info_nce_finish, ROWS_THREADS, float* stats, float* scale, bf16* exps, const float* sums, float margin,
        i64 first_positive, float inv_temperature, float weight, i64 rows, i64 n, i64 tiles) {
     const i64 row = i64(blockIdx.x) * ROWS_A_BLOCK + threadIdx.x / WARP;
     if (row >= rows) return;
     Sums sum{0.0f, 0.0f, 0.0f, 0.0f};
-    for (i64 tile = threadIdx.x % WARP; tile < tiles; tile += WARP) sum.add(Sums::load(sums + (row * tiles + tile) * Sums::N));
+    for (i64 tile = threadIdx.x % WARP; tile < tiles; tile += WARP)
+        sum.add(Sums::load(sums + (row * tiles + tile) * Sums::N));
     const float others = warp_sum(sum.others), moment = warp_sum(sum.moment);
     const float above = warp_sum(sum.above), count = warp_sum(sum.count);
     // Read by the lane that writes it, before it does.

@@ -54,8 +54,8 @@ __device__ inline void forward(E* x, E* out, float* mean, float* rstd, const E* 
 
 template <class E>
 __device__ inline void forward_any(E* x, E* out, float* mean, float* rstd, const E* residual, const E* branch_bias,
-                                   const E* weight, const E* bias, const i32* global_rows, float eps,
-                                   const Dropout& dropout, i64 rows_per_block, i64 n_rows, int width) {
+                                   const E* weight, const E* bias, const i32* global_rows, float eps, const Dropout& dropout,
+                                   i64 rows_per_block, i64 n_rows, int width) {
     const Rows rows = rows_of_warp(rows_per_block, n_rows);
     for (int row = rows.first; row < rows.end; row += WARPS) {
         E* sum = x + i64(row) * width;
@@ -172,20 +172,21 @@ __device__ inline void backward_any(E* d_residual, E* d_x, float* partials, cons
 
 // x = residual + dropout(x + branch_bias), out = LayerNorm(x) weight + bias; mean and rstd of x. One block for
 // rows_per_block rows, one kernel for each number of steps that a row may take: `_256` serves even widths up to 256.
-#define FORWARD(columns, suffix, E, min_blocks, call)                                                                         \
-    KERNEL_MIN_BLOCKS(residual_layer_norm_forward_##columns##suffix, THREADS, min_blocks, E* x, E* out, float* mean, float* rstd,\
-           const E* residual, const E* branch_bias, const E* weight, const E* bias, const i32* global_rows, float eps,        \
-           Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                                      \
-        call(x, out, mean, rstd, residual, branch_bias, weight, bias, global_rows, eps, dropout, rows_per_block, n_rows,      \
-             width);                                                                                                          \
+#define FORWARD(columns, suffix, E, min_blocks, call)                                                                    \
+    KERNEL_MIN_BLOCKS(residual_layer_norm_forward_##columns##suffix, THREADS, min_blocks, E* x, E* out, float* mean,     \
+                      float* rstd, const E* residual, const E* branch_bias, const E* weight, const E* bias,              \
+                      const i32* global_rows, float eps, Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {   \
+        call(x, out, mean, rstd, residual, branch_bias, weight, bias, global_rows, eps, dropout, rows_per_block, n_rows, \
+             width);                                                                                                     \
     }
 // d_residual = the gradient of x as it was normalized, `sum`; d_x = dropout(d_residual). partials (blocks, 3, H), or
 // (warps, 3, H) of `_any`: sums of d_x, of d_out x_hat and of d_out over the block's rows, or the warp's.
-#define BACKWARD(columns, suffix, E, min_blocks, call)                                                                        \
-    KERNEL_MIN_BLOCKS(residual_layer_norm_backward_##columns##suffix, THREADS, min_blocks, E* d_residual, E* d_x, float* partials,\
-           const E* d_out, const E* sum, const float* mean, const float* rstd, const E* weight, const i32* global_rows,       \
-           Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                                                      \
-        call(d_residual, d_x, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows, width); \
+#define BACKWARD(columns, suffix, E, min_blocks, call)                                                                      \
+    KERNEL_MIN_BLOCKS(residual_layer_norm_backward_##columns##suffix, THREADS, min_blocks, E* d_residual, E* d_x,           \
+                      float* partials, const E* d_out, const E* sum, const float* mean, const float* rstd, const E* weight, \
+                      const i32* global_rows, Dropout dropout, i64 rows_per_block, i64 n_rows, i64 width) {                 \
+        call(d_residual, d_x, partials, d_out, sum, mean, rstd, weight, global_rows, dropout, rows_per_block, n_rows,       \
+             width);                                                                                                        \
     }
 // Three steps of bf16 and four of f32 fill the registers that their blocks have, so that their backward is not ahead; nor is
 // that of two steps of bf16 on sm_100 and later, for which the compiler needs more of them.

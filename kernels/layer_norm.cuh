@@ -127,8 +127,8 @@ template <int N> __device__ inline Moments moments(const float (&x)[2 * N], int 
 
 // out = dropout((x - mean) rstd scale + shift)
 template <class E, int N>
-__device__ inline void normalize(E* out, const float (&x)[2 * N], Moments m, const Pair<E>* scale,
-                                 const Pair<E>* shift, int first, int width, const Dropout& dropout, i32 global_row) {
+__device__ inline void normalize(E* out, const float (&x)[2 * N], Moments m, const Pair<E>* scale, const Pair<E>* shift,
+                                 int first, int width, const Dropout& dropout, i32 global_row) {
 #pragma unroll
     for (int step = 0; step < N / PAIRS; ++step) {
         const Factors factor = factors(dropout, global_row, step);
@@ -155,9 +155,7 @@ struct RowBackward {
     float mean_wgx;
     float rstd;
 
-    __device__ inline float gradient(float wg, float x_hat) const {
-        return (wg - fmaf(x_hat, mean_wgx, mean_wg)) * rstd;
-    }
+    __device__ inline float gradient(float wg, float x_hat) const { return (wg - fmaf(x_hat, mean_wgx, mean_wg)) * rstd; }
 };
 
 // Turns g into w g and x, what the forward kept, into x_hat; adds up d_weight and d_bias by column.
@@ -264,6 +262,8 @@ __device__ inline void add_layer_norm_partials(float* const (&sums)[3], const fl
                                                i64 width) {
     const i64 column_blocks = (width + PARTIAL_COLUMNS - 1) / PARTIAL_COLUMNS;
     const i64 sum = blockIdx.x / column_blocks;
-    add_partials(sum == 0 ? sums[0] : sum == 1 ? sums[1] : sums[2], partials + sum * width, n_partials, n_sums * width,
-                 blockIdx.x % column_blocks * PARTIAL_COLUMNS, width);
+    add_partials(sum == 0   ? sums[0]
+                 : sum == 1 ? sums[1]
+                            : sums[2],
+                 partials + sum * width, n_partials, n_sums * width, blockIdx.x % column_blocks * PARTIAL_COLUMNS, width);
 }

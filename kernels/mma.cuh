@@ -93,7 +93,8 @@ __device__ inline void ldmatrix_x4_trans(u32 (&out)[4], const void* row) {
 // Copies 16 bytes from global to shared memory, both 16-byte aligned, some time before the wait for the group it is
 // committed with is over; zeros instead where not `valid`, and `from` is then not read.
 __device__ inline void cp_async_16(void* shared, const void* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(from), "r"(valid ? 16 : 0)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(from),
+                 "r"(valid ? 16 : 0)
                  : "memory");
 }
 
@@ -101,7 +102,9 @@ __device__ inline void cp_async_16(void* shared, const void* from, bool valid) {
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Waits until at most `Pending` of this thread's latest groups are under way. Other threads' copies need a barrier too.
-template <int Pending> __device__ inline void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory"); }
+template <int Pending> __device__ inline void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
 
 #else
 

@@ -15,7 +15,8 @@ template <int N> constexpr int STRIP = ACROSS * N;
 // Adds up N sums of each thread over the slices, in their order: `across * N + l` of thread `across` is column l of its.
 // The first STRIP<N> threads get one column each.
 template <int N> __device__ inline float sum_of_slices(const float (&sums)[N]) {
-    SHARED(float, of_slice, SLICES * STRIP<N>);
+    constexpr int SUMS = SLICES * STRIP<N>;
+    SHARED(float, of_slice, SUMS);
 #pragma unroll
     for (int l = 0; l < N; ++l) of_slice[threadIdx.x * N + l] = sums[l];
     __syncthreads();
@@ -39,7 +40,8 @@ __device__ inline void add_tokens(float (&sums)[N], const E* x, i64 first, i64 s
 
 // The mean over each sequence's tokens, by a block for a strip of columns of a sequence. A sequence no longer than SLICES
 // gets the bits of pool_few_forward, so its company in a batch makes no difference.
-template <class E, int N> __device__ inline void pool_forward_strip(float* out, const E* x, const i32* cu_seqlens, i64 width) {
+template <class E, int N> __device__ inline void pool_forward_strip(float* out, const E* x, const i32* cu_seqlens,
+                                                                    i64 width) {
     const u32 n_strips = u32((width + STRIP<N> - 1) / STRIP<N>);
     const u32 sequence = blockIdx.x / n_strips, strip = blockIdx.x % n_strips * STRIP<N>;
     const i32 start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1];
@@ -112,7 +114,8 @@ __device__ inline void pool_backward_strip(E* d_x, const float* d_out, const i32
 
 // A thread for N columns of a sequence, as in pool_forward_few.
 template <class E, int N>
-__device__ inline void pool_backward_few(E* d_x, const float* d_out, const i32* cu_seqlens, bool cls, i64 n_seqs, i64 width) {
+__device__ inline void pool_backward_few(E* d_x, const float* d_out, const i32* cu_seqlens, bool cls, i64 n_seqs,
+                                         i64 width) {
     const i64 i = i64(blockIdx.x) * THREADS + threadIdx.x, sequence = i / (width / N), column = i % (width / N) * N;
     if (sequence >= n_seqs) return;
     const i64 start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1];
@@ -122,36 +125,36 @@ __device__ inline void pool_backward_few(E* d_x, const float* d_out, const i32* 
 // out (S, width), x (T, width), cu_seqlens (S + 1,). N is as many elements as 16 bytes hold, or 1 where rows are not a
 // multiple of that. The `strip` kernels are launched with S times ceil(width / STRIP<N>) blocks forward and
 // ceil(width / (WARP N)) backward, the `few` ones with S * width / N threads.
-#define POOL(suffix, E)                                                                                                   \
-    KERNEL(pool_strip_forward_##suffix, THREADS, float* out, const E* x, const i32* cu_seqlens, i64 width) {              \
-        if (width % Lanes<E>::n == 0) {                                                                                   \
-            pool_forward_strip<E, Lanes<E>::n>(out, x, cu_seqlens, width);                                                \
-        } else {                                                                                                          \
-            pool_forward_strip<E, 1>(out, x, cu_seqlens, width);                                                          \
-        }                                                                                                                 \
-    }                                                                                                                     \
-    KERNEL(pool_few_forward_##suffix, THREADS, float* out, const E* x, const i32* cu_seqlens, i32 cls, i64 n_seqs,        \
-           i64 width) {                                                                                                   \
-        if (width % Lanes<E>::n == 0) {                                                                                   \
-            pool_forward_few<E, Lanes<E>::n>(out, x, cu_seqlens, cls, n_seqs, width);                                     \
-        } else {                                                                                                          \
-            pool_forward_few<E, 1>(out, x, cu_seqlens, cls, n_seqs, width);                                               \
-        }                                                                                                                 \
-    }                                                                                                                     \
-    KERNEL(pool_strip_backward_##suffix, THREADS, E* d_x, const float* d_out, const i32* cu_seqlens, i32 cls, i64 width) {\
-        if (width % Lanes<E>::n == 0) {                                                                                   \
-            pool_backward_strip<E, Lanes<E>::n>(d_x, d_out, cu_seqlens, cls, width);                                      \
-        } else {                                                                                                          \
-            pool_backward_strip<E, 1>(d_x, d_out, cu_seqlens, cls, width);                                                \
-        }                                                                                                                 \
-    }                                                                                                                     \
-    KERNEL(pool_few_backward_##suffix, THREADS, E* d_x, const float* d_out, const i32* cu_seqlens, i32 cls, i64 n_seqs,   \
-           i64 width) {                                                                                                   \
-        if (width % Lanes<E>::n == 0) {                                                                                   \
-            pool_backward_few<E, Lanes<E>::n>(d_x, d_out, cu_seqlens, cls, n_seqs, width);                                \
-        } else {                                                                                                          \
-            pool_backward_few<E, 1>(d_x, d_out, cu_seqlens, cls, n_seqs, width);                                          \
-        }                                                                                                                 \
+#define POOL(suffix, E)                                                                                                    \
+    KERNEL(pool_strip_forward_##suffix, THREADS, float* out, const E* x, const i32* cu_seqlens, i64 width) {               \
+        if (width % Lanes<E>::n == 0) {                                                                                    \
+            pool_forward_strip<E, Lanes<E>::n>(out, x, cu_seqlens, width);                                                 \
+        } else {                                                                                                           \
+            pool_forward_strip<E, 1>(out, x, cu_seqlens, width);                                                           \
+        }                                                                                                                  \
+    }                                                                                                                      \
+    KERNEL(pool_few_forward_##suffix, THREADS, float* out, const E* x, const i32* cu_seqlens, i32 cls, i64 n_seqs,         \
+           i64 width) {                                                                                                    \
+        if (width % Lanes<E>::n == 0) {                                                                                    \
+            pool_forward_few<E, Lanes<E>::n>(out, x, cu_seqlens, cls, n_seqs, width);                                      \
+        } else {                                                                                                           \
+            pool_forward_few<E, 1>(out, x, cu_seqlens, cls, n_seqs, width);                                                \
+        }                                                                                                                  \
+    }                                                                                                                      \
+    KERNEL(pool_strip_backward_##suffix, THREADS, E* d_x, const float* d_out, const i32* cu_seqlens, i32 cls, i64 width) { \
+        if (width % Lanes<E>::n == 0) {                                                                                    \
+            pool_backward_strip<E, Lanes<E>::n>(d_x, d_out, cu_seqlens, cls, width);                                       \
+        } else {                                                                                                           \
+            pool_backward_strip<E, 1>(d_x, d_out, cu_seqlens, cls, width);                                                 \
+        }                                                                                                                  \
+    }                                                                                                                      \
+    KERNEL(pool_few_backward_##suffix, THREADS, E* d_x, const float* d_out, const i32* cu_seqlens, i32 cls, i64 n_seqs,    \
+           i64 width) {                                                                                                    \
+        if (width % Lanes<E>::n == 0) {                                                                                    \
+            pool_backward_few<E, Lanes<E>::n>(d_x, d_out, cu_seqlens, cls, n_seqs, width);                                 \
+        } else {                                                                                                           \
+            pool_backward_few<E, 1>(d_x, d_out, cu_seqlens, cls, n_seqs, width);                                           \
+        }                                                                                                                  \
     }
 
 #if WANTS_F32
@@ -173,13 +176,13 @@ template <class E, int N> __device__ inline void bias_tanh(float* x, const E* bi
 }
 
 // Launched with rows * width / 4 threads, or rows * width where width is not a multiple of 4.
-#define BIAS_TANH(suffix, E)                                                                                              \
-    KERNEL(bias_tanh_forward_##suffix, THREADS, float* x, const E* bias, i64 rows, i64 width) {                           \
-        if (width % 4 == 0) {                                                                                             \
-            bias_tanh<E, 4>(x, bias, rows, width);                                                                        \
-        } else {                                                                                                          \
-            bias_tanh<E, 1>(x, bias, rows, width);                                                                        \
-        }                                                                                                                 \
+#define BIAS_TANH(suffix, E)                                                                    \
+    KERNEL(bias_tanh_forward_##suffix, THREADS, float* x, const E* bias, i64 rows, i64 width) { \
+        if (width % 4 == 0) {                                                                   \
+            bias_tanh<E, 4>(x, bias, rows, width);                                              \
+        } else {                                                                                \
+            bias_tanh<E, 1>(x, bias, rows, width);                                              \
+        }                                                                                       \
     }
 
 #if WANTS_F32
@@ -191,7 +194,8 @@ BIAS_TANH(bf16, bf16)
 
 // d (rows, width) *= 1 - y^2, and the sums of its columns over `rows_per_block` rows into a row of partials.
 template <int N>
-__device__ inline void bias_tanh_backward_strip(float* d, float* partials, const float* y, i64 rows_per_block, i64 rows, i64 width) {
+__device__ inline void bias_tanh_backward_strip(float* d, float* partials, const float* y, i64 rows_per_block, i64 rows,
+                                                i64 width) {
     const u32 n_strips = u32((width + STRIP<N> - 1) / STRIP<N>);
     const i64 block = blockIdx.x / n_strips, strip = i64(blockIdx.x % n_strips) * STRIP<N>;
     const i64 column = strip + threadIdx.x % ACROSS * N;

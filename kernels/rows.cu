@@ -70,16 +70,18 @@ __device__ inline void gather_rows(E* out, const float* x, const i32* rows, cons
     if (i < n) copy_row(out + i * width, x + rows[i] * width, width, width % 4 == 0, scale ? scale[i] : 1.0f);
 }
 
-KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) {
+KERNEL(gather_rows_f32, THREADS, float* out, const float* x, const i32* rows, NULLABLE const float* scale, i64 n,
+       i64 width) {
     gather_rows(out, x, rows, scale, n, width);
 }
-KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) {
+KERNEL(gather_rows_bf16, THREADS, bf16* out, const float* x, const i32* rows, NULLABLE const float* scale, i64 n,
+       i64 width) {
     gather_rows(out, x, rows, scale, n, width);
 }
 
 // out[rows[i]] = [scale[i]] x[i] for rows (n,), all different, of out (anything, width); `scale` may be null. Launched with
 // ROWS rows a block.
-KERNEL(scatter_rows, THREADS, float* out, const float* x, const i32* rows, const float* scale, i64 n, i64 width) {
+KERNEL(scatter_rows, THREADS, float* out, const float* x, const i32* rows, NULLABLE const float* scale, i64 n, i64 width) {
     const i64 i = row_of_warp();
     if (i < n) copy_row(out + rows[i] * width, x + i * width, width, width % 4 == 0, scale ? scale[i] : 1.0f);
 }

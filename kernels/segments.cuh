@@ -96,7 +96,8 @@ template <class E, int N>
 __device__ inline void store_pieces(float* partials, i32* heads, const E* x, const i32* order, const i32* starts,
                                     i64 n_segments, i64 n_tokens, i64 width) {
     const i64 window = blockIdx.x, windows = (n_tokens + PIECE - 1) / PIECE;
-    const i32 first = i32(window * PIECE), last = i32(window * PIECE + PIECE < n_tokens ? window * PIECE + PIECE : n_tokens) - 1;
+    const i32 first = i32(window * PIECE),
+              last = i32(window * PIECE + PIECE < n_tokens ? window * PIECE + PIECE : n_tokens) - 1;
     const i32 candidates[2] = {i32(segment_of(starts, n_segments, first)), i32(segment_of(starts, n_segments, last))};
     i32 head = -1;
 #pragma unroll
@@ -125,5 +126,6 @@ __device__ inline void add_pieces(float* out, const float* partials, const i32* 
     const i64 whole = (starts[segment + 1] - starts[segment] - 1) / PIECE;
     add_partials(row, partials + window * width, whole, width, first, width);
     const i64 column = first + threadIdx.x;
-    if (threadIdx.x < PARTIAL_COLUMNS && column < width) row[column] += partials[(windows + window + whole) * width + column];
+    if (threadIdx.x < PARTIAL_COLUMNS && column < width)
+        row[column] += partials[(windows + window + whole) * width + column];
 }

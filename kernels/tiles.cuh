@@ -75,7 +75,8 @@ __device__ inline void mma_pair(float (&left)[4], float (&right)[4], const u32 (
 
 // out (16 M, 8 N) += rows of a times rows of b, transposed.
 template <int M, int N, int Width>
-__device__ inline void add_row_products(float (&out)[M][N][4], Tile<Width> a, int a_row, Tile<Width> b, int b_row, int lane) {
+__device__ inline void add_row_products(float (&out)[M][N][4], Tile<Width> a, int a_row, Tile<Width> b, int b_row,
+                                        int lane) {
 #pragma unroll
     for (int k = 0; k < Width; k += 16) {
         u32 fragments[M][4];

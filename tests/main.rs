@@ -5,6 +5,7 @@ mod bench;
 mod cli;
 mod common;
 mod config;
+mod contract;
 mod cuda;
 mod data;
 mod device;

@@ -4,8 +4,8 @@
 
 constexpr int THREADS = 64;
 
-#define PAIR(name, ...)                                                                                       \
-    KERNEL(broken_##name, THREADS, float* out, const float* in, i64 n) { name<true>(out, in, n); }           \
+#define PAIR(name, ...)                                                                            \
+    KERNEL(broken_##name, THREADS, float* out, const float* in, i64 n) { name<true>(out, in, n); } \
     KERNEL(correct_##name, THREADS, float* out, const float* in, i64 n) { name<false>(out, in, n); }
 
 __device__ inline i64 global_index() { return i64(blockIdx.x) * THREADS + threadIdx.x; }
@@ -269,7 +269,8 @@ KERNEL(product, 32, float* out, const bf16* a, const bf16* b) {
     cp_async_16(a_tile + lane * 8, a + lane * 8, true);
     if (lane < 16) cp_async_16(b_tile + lane * 8, b + lane * 8, true);
     // The second half of what ldmatrix reads is not used.
-    else cp_async_16(b_tile + lane * 8, b, false);
+    else
+        cp_async_16(b_tile + lane * 8, b, false);
     cp_async_commit();
     cp_async_wait<0>();
     __syncwarp();

@@ -16,7 +16,8 @@ u64 shuffle(Shuffle kind, u32 mask, u64 value, u32 arg, int width, Site site) {
     if (kind == Shuffle::Up && lane >= segment + arg) source = lane - arg;
     if (kind == Shuffle::Down && lane + arg <= last) source = lane + arg;
     if (!(mask >> source & 1)) {
-        fail(LAUNCH_FAILED, "shuffle from an absent lane", "%s (%s:%d) reads lane %u, which the mask 0x%08x leaves out", names[int(kind)], site.file, site.line, source, mask);
+        fail(LAUNCH_FAILED, "shuffle from an absent lane", "%s (%s:%d) reads lane %u, which the mask 0x%08x leaves out",
+             names[int(kind)], site.file, site.line, source, mask);
     }
     warp.values[lane] = value;
     if (meet(names[int(kind)], mask, site)) {
@@ -166,9 +167,15 @@ void ldmatrix_x4(u32 (&out)[4], const void* row, bool transposed, int line, cons
 void cp_async_16(void* shared, const void* from, bool valid) {
     Machine& m = *machine;
     const void* where = __builtin_return_address(0);
-    if (!is_shared(shared)) fail(ILLEGAL_ADDRESS, "out of range", "cp.async to %s, which is not shared memory; %s", describe_address(reinterpret_cast<uintptr_t>(shared)).c_str(), source_line(where).c_str());
-    if (reinterpret_cast<uintptr_t>(shared) % 16) fail(MISALIGNED, "misaligned access", "cp.async to an address that is not a multiple of 16; %s", source_line(where).c_str());
-    if (valid && !on_device(reinterpret_cast<uintptr_t>(from))) fail(ILLEGAL_ADDRESS, "out of range", "cp.async from %s, which is not global memory; %s", describe_address(reinterpret_cast<uintptr_t>(from)).c_str(), source_line(where).c_str());
+    if (!is_shared(shared))
+        fail(ILLEGAL_ADDRESS, "out of range", "cp.async to %s, which is not shared memory; %s",
+             describe_address(reinterpret_cast<uintptr_t>(shared)).c_str(), source_line(where).c_str());
+    if (reinterpret_cast<uintptr_t>(shared) % 16)
+        fail(MISALIGNED, "misaligned access", "cp.async to an address that is not a multiple of 16; %s",
+             source_line(where).c_str());
+    if (valid && !on_device(reinterpret_cast<uintptr_t>(from)))
+        fail(ILLEGAL_ADDRESS, "out of range", "cp.async from %s, which is not global memory; %s",
+             describe_address(reinterpret_cast<uintptr_t>(from)).c_str(), source_line(where).c_str());
     check_access(shared, 16, true, where);
     if (valid) check_access(from, 16, false, where);
     unsigned char* to = static_cast<unsigned char*>(shared);

@@ -80,7 +80,8 @@ Status no(Status status, const std::string& why) {
 }
 
 std::string shape(const Layout& l) {
-    return text("%llu x %llu, ld %lld, %s, %s-major", (unsigned long long)l.rows, (unsigned long long)l.columns, (long long)l.ld, l.type == F32 ? "f32" : "bf16", l.order == COLUMNS ? "column" : "row");
+    return text("%llu x %llu, ld %lld, %s, %s-major", (unsigned long long)l.rows, (unsigned long long)l.columns,
+                (long long)l.ld, l.type == F32 ? "f32" : "bf16", l.order == COLUMNS ? "column" : "row");
 }
 
 // What product it is, and whether the real library has it.
@@ -89,24 +90,30 @@ Status understand(const Desc& desc, const Layout* const (&layouts)[4], u64 (&mnk
         if (l->type != F32 && l->type != BF16) return no(UNSUPPORTED, "only f32 and bf16 matrices");
         if (l->rows == 0 || l->columns == 0) return no(BAD_VALUE, "an empty matrix: " + shape(*l));
         if (l->order > ROWS) return no(UNSUPPORTED, "only row- and column-major matrices");
-        if (u64(l->ld) < (l->order == COLUMNS ? l->rows : l->columns)) return no(BAD_VALUE, "a leading dimension below its line: " + shape(*l));
+        if (u64(l->ld) < (l->order == COLUMNS ? l->rows : l->columns))
+            return no(BAD_VALUE, "a leading dimension below its line: " + shape(*l));
     }
     const Layout &a = *layouts[0], &b = *layouts[1], &c = *layouts[2], &d = *layouts[3];
     const u64 m = desc.transposed[0] ? a.columns : a.rows, k = desc.transposed[0] ? a.rows : a.columns;
     const u64 k_of_b = desc.transposed[1] ? b.columns : b.rows, n = desc.transposed[1] ? b.rows : b.columns;
     if (k != k_of_b || d.rows != m || d.columns != n || c.rows != m || c.columns != n) {
-        return no(BAD_VALUE, "sizes do not fit: A " + shape(a) + (desc.transposed[0] ? " transposed" : "") + "; B " + shape(b) + (desc.transposed[1] ? " transposed" : "") + "; C " + shape(c) + "; D " + shape(d));
+        return no(BAD_VALUE, "sizes do not fit: A " + shape(a) + (desc.transposed[0] ? " transposed" : "") + "; B " +
+                                 shape(b) + (desc.transposed[1] ? " transposed" : "") + "; C " + shape(c) + "; D " +
+                                 shape(d));
     }
-    if (desc.compute != COMPUTE_32F && desc.compute != COMPUTE_32F_PEDANTIC) return no(UNSUPPORTED, "only CUBLAS_COMPUTE_32F");
+    if (desc.compute != COMPUTE_32F && desc.compute != COMPUTE_32F_PEDANTIC)
+        return no(UNSUPPORTED, "only CUBLAS_COMPUTE_32F");
     if (desc.scale != F32) return no(UNSUPPORTED, "CUBLAS_COMPUTE_32F takes scales in f32");
-    if (a.type != b.type || c.type != d.type || (a.type == F32 && d.type == BF16)) return no(UNSUPPORTED, "no product of these types: A " + shape(a) + "; B " + shape(b) + "; D " + shape(d));
+    if (a.type != b.type || c.type != d.type || (a.type == F32 && d.type == BF16))
+        return no(UNSUPPORTED, "no product of these types: A " + shape(a) + "; B " + shape(b) + "; D " + shape(d));
     if (c.order != d.order) return no(UNSUPPORTED, "C and D in different orders");
     if (desc.epilogue != DEFAULT && desc.epilogue != BIAS) return no(UNSUPPORTED, "only the epilogues DEFAULT and BIAS");
     if (desc.epilogue == BIAS) {
         if (!desc.bias || desc.bias % 16) return no(BAD_VALUE, "a bias that is null or not aligned to 16 bytes");
         if (desc.bias_type >= 0 && u32(desc.bias_type) != d.type) return no(UNSUPPORTED, "a bias of another type than D");
         // The real one would read a bias of A's type as one of D's.
-        if (desc.bias_type < 0 && a.type != d.type) return no(UNSUPPORTED, "a bias whose type nobody says, where A and D have two");
+        if (desc.bias_type < 0 && a.type != d.type)
+            return no(UNSUPPORTED, "a bias whose type nobody says, where A and D have two");
     }
     mnk[0] = m;
     mnk[1] = n;
@@ -152,7 +159,8 @@ typedef float Eight __attribute__((vector_size(32), aligned(4)));
 template <int Rows> void tile(float* out, const float* a, const float* b, u64 k, u64 first, u64 last, size_t width) {
     Eight sum[Rows][2] = {};
     for (u64 i = first; i < last; ++i) {
-        const Eight b0 = *reinterpret_cast<const Eight*>(b + i * width), b1 = *reinterpret_cast<const Eight*>(b + i * width + 8);
+        const Eight b0 = *reinterpret_cast<const Eight*>(b + i * width),
+                    b1 = *reinterpret_cast<const Eight*>(b + i * width + 8);
         for (int row = 0; row < Rows; ++row) {
             sum[row][0] += a[u64(row) * k + i] * b0;
             sum[row][1] += a[u64(row) * k + i] * b1;
@@ -176,11 +184,13 @@ struct Product {
         for (int i = 0; i < 4; ++i) {
             if (i == 2 && beta == 0.0f) continue;
             if (!device_range_valid(pointers[i], layouts[i].bytes())) {
-                return refuse(ILLEGAL_ADDRESS, "cublasLtMatmul: %s of %zu bytes starts at %s", names[i], layouts[i].bytes(), describe_address(pointers[i]).c_str());
+                return refuse(ILLEGAL_ADDRESS, "cublasLtMatmul: %s of %zu bytes starts at %s", names[i], layouts[i].bytes(),
+                              describe_address(pointers[i]).c_str());
             }
         }
         if (desc.epilogue == BIAS && !device_range_valid(desc.bias, mnk[0] * layouts[3].element())) {
-            return refuse(ILLEGAL_ADDRESS, "cublasLtMatmul: the bias of %llu elements starts at %s", (unsigned long long)mnk[0], describe_address(desc.bias).c_str());
+            return refuse(ILLEGAL_ADDRESS, "cublasLtMatmul: the bias of %llu elements starts at %s",
+                          (unsigned long long)mnk[0], describe_address(desc.bias).c_str());
         }
         return OK;
     }
@@ -199,14 +209,16 @@ struct Product {
         constexpr size_t pad = 16;
         const u64 m = mnk[0], n = mnk[1], k = mnk[2];
         const auto at = [&](int i) { return reinterpret_cast<void*>(pointers[i]); };
-        const std::vector<float> a = unpack(at(0), layouts[0], desc.transposed[0], 1), b = unpack(at(1), layouts[1], desc.transposed[1], pad);
+        const std::vector<float> a = unpack(at(0), layouts[0], desc.transposed[0], 1),
+                                 b = unpack(at(1), layouts[1], desc.transposed[1], pad);
         const size_t width = (n + pad - 1) / pad * pad;
         std::vector<float> out(m * width);
         for (u64 part = 0; part < n_parts; ++part) {
             const u64 first = k * part / n_parts, last = k * (part + 1) / n_parts;
             for (u64 column = 0; column < n; column += pad) {
                 u64 row = 0;
-                for (; row + 4 <= m; row += 4) tile<4>(&out[row * width + column], &a[row * k], &b[column], k, first, last, width);
+                for (; row + 4 <= m; row += 4)
+                    tile<4>(&out[row * width + column], &a[row * k], &b[column], k, first, last, width);
                 for (; row < m; ++row) tile<1>(&out[row * width + column], &a[row * k], &b[column], k, first, last, width);
             }
         }
@@ -214,7 +226,9 @@ struct Product {
         for (u64 row = 0; row < m; ++row) {
             const float bias = desc.epilogue == BIAS ? load_element(reinterpret_cast<void*>(desc.bias), d.type, row) : 0.0f;
             for (u64 column = 0; column < n; ++column) {
-                const auto index = [&](const Layout& l) { return l.order == COLUMNS ? column * u64(l.ld) + row : row * u64(l.ld) + column; };
+                const auto index = [&](const Layout& l) {
+                    return l.order == COLUMNS ? column * u64(l.ld) + row : row * u64(l.ld) + column;
+                };
                 float x = alpha * out[row * width + column];
                 if (beta != 0.0f) x += beta * load_element(at(2), c.type, index(c));
                 store_element(at(3), d.type, index(d), x + bias);
@@ -247,7 +261,8 @@ API size_t cublasLtGetCudartVersion() { return SIMT_MAJOR == 12 ? 12090 : 13000;
 API Status cublasLtCreate(Handle** out) {
     void* context = nullptr;
     NEED(out);
-    if (current_device_context(&context) != OK || !context) return no(NOT_INITIALIZED, "no context is current on the calling thread");
+    if (current_device_context(&context) != OK || !context)
+        return no(NOT_INITIALIZED, "no context is current on the calling thread");
     int driver = 0;
     cuDriverGetVersion(&driver);
     if (driver / 1000 < SIMT_MAJOR) return no(NOT_INITIALIZED, "the driver is older than this library");
@@ -355,8 +370,8 @@ API Status cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attr
     }
 }
 
-API Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d, Preference* preference, int wanted,
-                                          HeuristicResult* out, int* n_found) {
+API Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d,
+                                          Preference* preference, int wanted, HeuristicResult* out, int* n_found) {
     NEED(handle && desc && a && b && c && d && preference && out && n_found);
     *n_found = 0;
     if (wanted < 1) return no(BAD_VALUE, "no algorithm was asked for");
@@ -365,7 +380,8 @@ API Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Desc* desc, Layout* a,
     if (const Status status = understand(*desc, layouts, mnk)) return status;
     for (const Layout* l : layouts) {
         // The real one has algorithms for some of these products.
-        if (l->type == BF16 && l->ld % 2) return no(UNSUPPORTED, "no algorithm for bf16 with an odd leading dimension: " + shape(*l));
+        if (l->type == BF16 && l->ld % 2)
+            return no(UNSUPPORTED, "no algorithm for bf16 with an odd leading dimension: " + shape(*l));
     }
     for (u32 id = 0; id < N_ALGORITHMS && *n_found < wanted; ++id) {
         Algo algo = {};
@@ -400,13 +416,16 @@ static u64 mixed(u64 x) {
 
 // What an algorithm cannot be used for, whatever the pointers.
 static Status check_kind(const Algo& algo, const Desc& desc, const Layout* const (&layouts)[4], const u64 (&mnk)[3]) {
-    if (algo.magic != MAGIC || algo.id >= N_ALGORITHMS) return no(BAD_VALUE, "an algorithm that did not come from the heuristic");
+    if (algo.magic != MAGIC || algo.id >= N_ALGORITHMS)
+        return no(BAD_VALUE, "an algorithm that did not come from the heuristic");
     if (algo.types[0] != layouts[0]->type || algo.types[1] != layouts[1]->type || algo.types[2] != layouts[3]->type ||
         algo.transposed != u8(desc.transposed[0] | desc.transposed[1] << 1) || algo.epilogue != desc.epilogue) {
         return no(UNSUPPORTED, "an algorithm chosen for other types, transposes or another epilogue");
     }
     for (int i = 0; i < 4; ++i) {
-        if (layouts[i]->alignment() < algo.line_alignment[i]) return no(UNSUPPORTED, text("matrix %c with lines aligned to %u bytes, chosen for %u", "ABCD"[i], layouts[i]->alignment(), algo.line_alignment[i]));
+        if (layouts[i]->alignment() < algo.line_alignment[i])
+            return no(UNSUPPORTED, text("matrix %c with lines aligned to %u bytes, chosen for %u", "ABCD"[i],
+                                        layouts[i]->alignment(), algo.line_alignment[i]));
     }
     bool is_resized = false;
     u64 mix = thread_seed() * 8 + algo.id;
@@ -414,7 +433,8 @@ static Status check_kind(const Algo& algo, const Desc& desc, const Layout* const
         is_resized = is_resized || algo.mnk[i] != mnk[i];
         mix = mixed(mix + mnk[i]);
     }
-    if (is_resized && thread_seed() != 0 && mix % 4 == 0) return no(UNSUPPORTED, text("algorithm %u does not take this size, as the seed has it", algo.id));
+    if (is_resized && thread_seed() != 0 && mix % 4 == 0)
+        return no(UNSUPPORTED, text("algorithm %u does not take this size, as the seed has it", algo.id));
     return SUCCESS;
 }
 
@@ -423,16 +443,22 @@ static Status check_algo(const Algo& algo, const Product& product, u64 workspace
     for (int i = 0; i < 4; ++i) {
         if (i == 2 && product.beta == 0.0f) continue;
         if (product.pointers[i] % algo.pointer_alignment[i]) {
-            return no(UNSUPPORTED, text("matrix %c at a multiple of less than %u bytes, which is what the preference promised", "ABCD"[i], algo.pointer_alignment[i]));
+            return no(UNSUPPORTED,
+                      text("matrix %c at a multiple of less than %u bytes, which is what the preference promised", "ABCD"[i],
+                           algo.pointer_alignment[i]));
         }
     }
-    if (workspace_bytes < algo.workspace) return no(BAD_VALUE, text("a workspace of %zu bytes where the algorithm needs %llu", workspace_bytes, (unsigned long long)algo.workspace));
+    if (workspace_bytes < algo.workspace)
+        return no(BAD_VALUE, text("a workspace of %zu bytes where the algorithm needs %llu", workspace_bytes,
+                                  (unsigned long long)algo.workspace));
     if (workspace_bytes > 0 && workspace % 256) return no(BAD_VALUE, "a workspace that is not aligned to 256 bytes");
-    if (algo.workspace > 0 && !device_range_valid(workspace, workspace_bytes)) return no(BAD_VALUE, "a workspace that is not device memory");
+    if (algo.workspace > 0 && !device_range_valid(workspace, workspace_bytes))
+        return no(BAD_VALUE, "a workspace that is not device memory");
     return SUCCESS;
 }
 
-API Status cublasLtMatmulAlgoCheck(Handle* handle, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d, const u64* algo_words, HeuristicResult* out) {
+API Status cublasLtMatmulAlgoCheck(Handle* handle, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d,
+                                   const u64* algo_words, HeuristicResult* out) {
     NEED(handle && desc && a && b && c && d && algo_words && out);
     u64 mnk[3];
     const Layout* const layouts[4] = {a, b, c, d};
@@ -453,11 +479,13 @@ static double pretended_time(u32 id) {
     return value ? 10.0 + 5.0 * ((id + N_ALGORITHMS - seed) % N_ALGORITHMS) : 0.0;
 }
 
-API Status cublasLtMatmul(Handle* handle, Desc* desc, const float* alpha, u64 a, Layout* a_layout, u64 b, Layout* b_layout, const float* beta, u64 c, Layout* c_layout,
-                          u64 d, Layout* d_layout, const u64* algo_words, u64 workspace, size_t workspace_bytes, void* stream) {
+API Status cublasLtMatmul(Handle* handle, Desc* desc, const float* alpha, u64 a, Layout* a_layout, u64 b, Layout* b_layout,
+                          const float* beta, u64 c, Layout* c_layout, u64 d, Layout* d_layout, const u64* algo_words,
+                          u64 workspace, size_t workspace_bytes, void* stream) {
     NEED(handle && desc && alpha && beta && a && b && d && a_layout && b_layout && c_layout && d_layout);
     void* context = nullptr;
-    if (current_device_context(&context) != OK || !context) return no(NOT_INITIALIZED, "no context is current on the calling thread");
+    if (current_device_context(&context) != OK || !context)
+        return no(NOT_INITIALIZED, "no context is current on the calling thread");
     Product product{*desc, {*a_layout, *b_layout, *c_layout, *d_layout}, {}, *alpha, *beta, {a, b, c, d}};
     const Layout* const layouts[4] = {a_layout, b_layout, c_layout, d_layout};
     if (const Status status = understand(*desc, layouts, product.mnk)) return status;
@@ -470,17 +498,20 @@ API Status cublasLtMatmul(Handle* handle, Desc* desc, const float* alpha, u64 a,
     if (const Status status = check_algo(algo, product, workspace, workspace_bytes)) return status;
     if (product.live() != OK) return EXECUTION_FAILED;
     const u64 flops = product.mnk[0] * product.mnk[1] * product.mnk[2];
-    const Code code = submit(stream, [=] {
-        // What the algorithm keeps there meanwhile is its own business.
-        if (algo.workspace > 0) std::memset(reinterpret_cast<void*>(workspace), 0xFF, algo.workspace);
-        Counters counters = {};
-        counters.launches = 1;
-        counters.mma = flops / 2048;
-        counters.global_read = product.bytes_read();
-        counters.global_written = product.bytes(3);
-        add_counters("cublasLtMatmul", counters);
-        pretend(pretended_time(algo.id));
-        return only_counts() ? product.live() : product.run(algo.id + 1);
-    }, {a, b, c, d, desc->bias, workspace});
+    const Code code = submit(stream,
+                             [=] {
+                                 // What the algorithm keeps there meanwhile is its own business.
+                                 if (algo.workspace > 0)
+                                     std::memset(reinterpret_cast<void*>(workspace), 0xFF, algo.workspace);
+                                 Counters counters = {};
+                                 counters.launches = 1;
+                                 counters.mma = flops / 2048;
+                                 counters.global_read = product.bytes_read();
+                                 counters.global_written = product.bytes(3);
+                                 add_counters("cublasLtMatmul", counters);
+                                 pretend(pretended_time(algo.id));
+                                 return only_counts() ? product.live() : product.run(algo.id + 1);
+                             },
+                             {a, b, c, d, desc->bias, workspace});
     return code == OK ? SUCCESS : EXECUTION_FAILED;
 }

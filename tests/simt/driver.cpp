@@ -94,7 +94,8 @@ struct HostCalls {
 
     ~HostCalls() {
         if (!wants_report()) return;
-        std::fprintf(stderr, "simt: pageable copies: %llu to the device, %llu to the host\n", (unsigned long long)to_device, (unsigned long long)to_host);
+        std::fprintf(stderr, "simt: pageable copies: %llu to the device, %llu to the host\n", (unsigned long long)to_device,
+                     (unsigned long long)to_host);
         std::fprintf(stderr, "simt: waits that left the device without work: %llu\n", (unsigned long long)idle);
     }
 } host_calls;
@@ -119,7 +120,8 @@ bool is_pinned(const void* pointer, size_t bytes) {
 
 Code fits(const char* call, u64 device, size_t bytes) {
     if (device_range_valid(device, bytes)) return OK;
-    return refuse(INVALID_VALUE, "%s: %zu bytes from %s are not all of one live allocation", call, bytes, describe_address(device).c_str());
+    return refuse(INVALID_VALUE, "%s: %zu bytes from %s are not all of one live allocation", call, bytes,
+                  describe_address(device).c_str());
 }
 
 // Copies and memsets are in the report beside kernels: each is something that the host asks a stream for.
@@ -142,7 +144,8 @@ void count_bytes(const char* name, u64 read, u64 written) {
 std::function<Code()> copying(void* to, const void* from, size_t bytes, std::vector<u64> device) {
     return [=] {
         for (const u64 address : device) {
-            if (!device_range_valid(address, bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of %zu bytes ran after its memory was freed", bytes);
+            if (!device_range_valid(address, bytes))
+                return refuse(ILLEGAL_ADDRESS, "a copy of %zu bytes ran after its memory was freed", bytes);
         }
         std::memcpy(to, from, bytes);
         const auto there = [&](const void* place) { return on_device(reinterpret_cast<uintptr_t>(place)) ? u64(bytes) : 0; };
@@ -226,10 +229,12 @@ API cuDeviceGetAttribute(int* out, int attribute, int) {
     NEED_INIT;
     NEED(out);
     // An H100's figures where the capability does not say otherwise.
-    static const std::map<int, int> known = {
-        {1, MAX_THREADS}, {2, 1024}, {3, 1024}, {4, 64}, {5, 0x7FFFFFFF}, {6, 65535}, {7, 65535}, {8, int(SHARED_WITHOUT_OPT_IN)}, {10, LANES},
-        {12, 65536}, {13, 1980000}, {16, 132}, {31, 0}, {32, 1}, {36, 2619000}, {37, 5120}, {38, 50 << 20}, {39, 2048}, {40, 3}, {41, 1},
-        {82, 65536}, {95, 1}, {115, 0}};
+    static const std::map<int, int> known = {{1, MAX_THREADS}, {2, 1024},   {3, 1024},     {4, 64},
+                                             {5, 0x7FFFFFFF},  {6, 65535},  {7, 65535},    {8, int(SHARED_WITHOUT_OPT_IN)},
+                                             {10, LANES},      {12, 65536}, {13, 1980000}, {16, 132},
+                                             {31, 0},          {32, 1},     {36, 2619000}, {37, 5120},
+                                             {38, 50 << 20},   {39, 2048},  {40, 3},       {41, 1},
+                                             {82, 65536},      {95, 1},     {115, 0}};
     if (attribute == 75 || attribute == 76) {
         *out = capability(attribute == 76);
     } else if (attribute == 97) {
@@ -311,7 +316,9 @@ static struct MemoryRequests {
     std::atomic<u64> of_device{0}, of_host{0};
 
     ~MemoryRequests() {
-        if (wants_report()) std::fprintf(stderr, "simt: memory requests: %llu of the device, %llu pinned\n", (unsigned long long)of_device, (unsigned long long)of_host);
+        if (wants_report())
+            std::fprintf(stderr, "simt: memory requests: %llu of the device, %llu pinned\n", (unsigned long long)of_device,
+                         (unsigned long long)of_host);
     }
 } memory_requests;
 
@@ -331,7 +338,9 @@ API cuMemFree_v2(u64 address) {
     NEED_CONTEXT;
     if (address == 0) return OK;
     size_t bytes = device_bytes(address);
-    if (bytes == 0) return refuse(INVALID_VALUE, "cuMemFree: %s is not the start of a live allocation", describe_address(address).c_str());
+    if (bytes == 0)
+        return refuse(INVALID_VALUE, "cuMemFree: %s is not the start of a live allocation",
+                      describe_address(address).c_str());
     drain_range(address, bytes);
     return device_free(address);
 }
@@ -375,14 +384,18 @@ API cuMemcpyHtoDAsync_v2(u64 to, const void* from, size_t bytes, void* stream) {
     ++host_calls.to_device;
     const Pageable mode = pageable();
     if (mode == LATE) {
-        return submit(stream, [=] {
-            if (!device_range_valid(to, bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of %zu bytes ran after its memory was freed", bytes);
-            read_late(device, from, bytes);
-            return OK;
-        }, {to});
+        return submit(stream,
+                      [=] {
+                          if (!device_range_valid(to, bytes))
+                              return refuse(ILLEGAL_ADDRESS, "a copy of %zu bytes ran after its memory was freed", bytes);
+                          read_late(device, from, bytes);
+                          return OK;
+                      },
+                      {to});
     }
     if (mode == SYNC) TRY(wait_for(find_stream(stream)));
-    const auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
+    const auto staged =
+        std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
     return submit(stream, [=] { return copying(device, staged->data(), bytes, {to})(); }, {to});
 }
 API cuMemcpyDtoHAsync_v2(void* to, u64 from, size_t bytes, void* stream) {
@@ -405,7 +418,8 @@ API cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void* stream) {
     TRY(fits("cuMemcpyDtoDAsync", from, bytes));
     count_call("cuMemcpyDtoDAsync");
     if (to < from + bytes && from < to + bytes) return refuse(INVALID_VALUE, "cuMemcpyDtoDAsync: the ranges overlap");
-    return submit(stream, copying(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes, {to, from}), {to, from});
+    return submit(stream, copying(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes, {to, from}),
+                  {to, from});
 }
 // CUDA_MEMCPY2D of cuda.h.
 struct Copy2D {
@@ -426,18 +440,25 @@ API cuMemcpy2DAsync_v2(const Copy2D* copy, void* stream) {
     NEED(copy);
     constexpr u32 DEVICE = 2;
     const Copy2D c = *copy;
-    if (c.from_type != DEVICE || c.to_type != DEVICE || c.from_x || c.from_y || c.to_x || c.to_y) return refuse(INVALID_VALUE, "cuMemcpy2DAsync: only whole matrices on the device");
+    if (c.from_type != DEVICE || c.to_type != DEVICE || c.from_x || c.from_y || c.to_x || c.to_y)
+        return refuse(INVALID_VALUE, "cuMemcpy2DAsync: only whole matrices on the device");
     if (c.width == 0 || c.height == 0) return OK;
-    if (c.from_pitch < c.width || c.to_pitch < c.width) return refuse(INVALID_VALUE, "cuMemcpy2DAsync: lines of %zu bytes, closer together than that", c.width);
+    if (c.from_pitch < c.width || c.to_pitch < c.width)
+        return refuse(INVALID_VALUE, "cuMemcpy2DAsync: lines of %zu bytes, closer together than that", c.width);
     const size_t from_bytes = (c.height - 1) * c.from_pitch + c.width, to_bytes = (c.height - 1) * c.to_pitch + c.width;
     TRY(fits("cuMemcpy2DAsync", c.from_device, from_bytes));
     TRY(fits("cuMemcpy2DAsync", c.to_device, to_bytes));
     count_call("cuMemcpy2DAsync");
-    return submit(stream, [=] {
-        if (!device_range_valid(c.from_device, from_bytes) || !device_range_valid(c.to_device, to_bytes)) return refuse(ILLEGAL_ADDRESS, "a copy of a matrix ran after its memory was freed");
-        for (size_t i = 0; i < c.height; ++i) std::memcpy(reinterpret_cast<void*>(c.to_device + i * c.to_pitch), reinterpret_cast<const void*>(c.from_device + i * c.from_pitch), c.width);
-        return OK;
-    }, {c.from_device, c.to_device});
+    return submit(stream,
+                  [=] {
+                      if (!device_range_valid(c.from_device, from_bytes) || !device_range_valid(c.to_device, to_bytes))
+                          return refuse(ILLEGAL_ADDRESS, "a copy of a matrix ran after its memory was freed");
+                      for (size_t i = 0; i < c.height; ++i)
+                          std::memcpy(reinterpret_cast<void*>(c.to_device + i * c.to_pitch),
+                                      reinterpret_cast<const void*>(c.from_device + i * c.from_pitch), c.width);
+                      return OK;
+                  },
+                  {c.from_device, c.to_device});
 }
 API cuMemcpyHtoD_v2(u64 to, const void* from, size_t bytes) { return cuMemcpyHtoDAsync_v2(to, from, bytes, nullptr); }
 API cuMemcpyDtoH_v2(void* to, u64 from, size_t bytes) { return cuMemcpyDtoHAsync_v2(to, from, bytes, nullptr); }
@@ -447,12 +468,15 @@ API cuMemsetD8Async(u64 to, unsigned char value, size_t count, void* stream) {
     if (count == 0) return OK;
     TRY(fits("cuMemsetD8Async", to, count));
     count_call("cuMemsetD8Async");
-    return submit(stream, [=] {
-        if (!device_range_valid(to, count)) return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count);
-        std::memset(reinterpret_cast<void*>(to), value, count);
-        count_bytes("cuMemsetD8Async", 0, count);
-        return OK;
-    }, {to});
+    return submit(stream,
+                  [=] {
+                      if (!device_range_valid(to, count))
+                          return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count);
+                      std::memset(reinterpret_cast<void*>(to), value, count);
+                      count_bytes("cuMemsetD8Async", 0, count);
+                      return OK;
+                  },
+                  {to});
 }
 API cuMemsetD8_v2(u64 to, unsigned char value, size_t count) { return cuMemsetD8Async(to, value, count, nullptr); }
 API cuMemsetD32Async(u64 to, unsigned value, size_t count, void* stream) {
@@ -460,12 +484,15 @@ API cuMemsetD32Async(u64 to, unsigned value, size_t count, void* stream) {
     if (count == 0) return OK;
     if (to % 4) return INVALID_VALUE;
     TRY(fits("cuMemsetD32Async", to, count * 4));
-    return submit(stream, [=] {
-        if (!device_range_valid(to, count * 4)) return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count * 4);
-        std::fill_n(reinterpret_cast<unsigned*>(to), count, value);
-        count_bytes("cuMemsetD32Async", 0, count * 4);
-        return OK;
-    }, {to});
+    return submit(stream,
+                  [=] {
+                      if (!device_range_valid(to, count * 4))
+                          return refuse(ILLEGAL_ADDRESS, "a memset of %zu bytes ran after its memory was freed", count * 4);
+                      std::fill_n(reinterpret_cast<unsigned*>(to), count, value);
+                      count_bytes("cuMemsetD32Async", 0, count * 4);
+                      return OK;
+                  },
+                  {to});
 }
 
 // ---- streams and events ----

@@ -29,7 +29,7 @@ constexpr u32 SHARED_WITHOUT_OPT_IN = 48 * 1024;
 }  // namespace simt
 
 #define API extern "C" __attribute__((visibility("default"))) int
-#define NEED_INIT                                      \
+#define NEED_INIT                                            \
     if (const int asked = asked_for(__func__)) return asked; \
     if (!initialized) return 3
 #define NEED_CONTEXT \
@@ -37,5 +37,5 @@ constexpr u32 SHARED_WITHOUT_OPT_IN = 48 * 1024;
     if (const simt::Code code = simt::need_context(__func__)) return code
 #define NEED(pointer) \
     if (!(pointer)) return INVALID_VALUE
-#define TRY(call)                     \
+#define TRY(call) \
     if (const int code = (call)) return code

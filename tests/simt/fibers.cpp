@@ -102,7 +102,8 @@ void* fresh_stack(Fiber& fiber, char* low, size_t bytes, void (*entry)()) {
 Machine::Machine() {
     const size_t stacks = STACK_BYTES * MAX_THREADS;
     void* memory = mmap(nullptr, stacks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    void* shared = mmap(nullptr, SHARED_ARENA * (2 + sizeof(Cell) / CELL), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* shared =
+        mmap(nullptr, SHARED_ARENA * (2 + sizeof(Cell) / CELL), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED || shared == MAP_FAILED) {
         std::fprintf(stderr, "simt: no memory for fiber stacks\n");
         std::abort();
@@ -132,11 +133,13 @@ static std::string lanes_text(u32 lanes) { return text("lanes 0x%08x", lanes); }
     for (u32 w = 0; w < m.n_warps; ++w) {
         for (int g = 0; g < m.warps[w].n_groups && n < 4; ++g, ++n) {
             const Group& group = m.warps[w].groups[g];
-            places += text("; warp %u %s wait at %s (%s:%d)", w, lanes_text(group.arrived).c_str(), group.what, group.site.file, group.site.line);
+            places += text("; warp %u %s wait at %s (%s:%d)", w, lanes_text(group.arrived).c_str(), group.what,
+                           group.site.file, group.site.line);
         }
     }
     if (m.barrier_count > 0) {
-        places += text("; %u of %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.n_threads, m.barrier.file, m.barrier.line);
+        places += text("; %u of %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.n_threads, m.barrier.file,
+                       m.barrier.line);
     }
     fail(LAUNCH_FAILED, "divergent collective", "not all threads come%s", places.c_str());
 }
@@ -157,7 +160,8 @@ static void yield() {
     u32 w = m.warp_index;
     if (m.warps[w].ready == 0) {
         const u32 start = m.random.below(m.n_warps);
-        for (u32 i = 0; i < m.n_warps && m.warps[w].ready == 0; ++i) w = start + i < m.n_warps ? start + i : start + i - m.n_warps;
+        for (u32 i = 0; i < m.n_warps && m.warps[w].ready == 0; ++i)
+            w = start + i < m.n_warps ? start + i : start + i - m.n_warps;
         if (m.warps[w].ready == 0) {
             if (m.n_live > 0) deadlock(m);
             switch_stacks(&m.fiber->stack_pointer, m.main_stack_pointer);
@@ -188,7 +192,8 @@ bool meet(const char* what, u32 mask, Site site) {
     const u32 me = 1u << m.lane;
     // Nearly always whole warps meet.
     Group& first = warp.groups[0];
-    if ((mask & warp.live) == 0xFFFFFFFF && (warp.n_groups == 0 || (first.mask == mask && first.what == what && same_site(first.site, site)))) {
+    if ((mask & warp.live) == 0xFFFFFFFF &&
+        (warp.n_groups == 0 || (first.mask == mask && first.what == what && same_site(first.site, site)))) {
         if (warp.n_groups == 0) {
             first = Group{what, site, mask, 0};
             warp.n_groups = 1;
@@ -201,8 +206,12 @@ bool meet(const char* what, u32 mask, Site site) {
         yield();
         return false;
     }
-    if (!(mask & me)) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) with mask 0x%08x, which leaves out the calling lane", what, site.file, site.line, mask);
-    if (mask & ~warp.live) fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) names lanes 0x%08x, which have returned or never existed", what, site.file, site.line, mask & ~warp.live);
+    if (!(mask & me))
+        fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) with mask 0x%08x, which leaves out the calling lane", what,
+             site.file, site.line, mask);
+    if (mask & ~warp.live)
+        fail(LAUNCH_FAILED, "divergent collective", "%s (%s:%d) names lanes 0x%08x, which have returned or never existed",
+             what, site.file, site.line, mask & ~warp.live);
     int g = 0;
     while (g < warp.n_groups && !(warp.groups[g].mask & mask)) ++g;
     Group& group = warp.groups[g];
@@ -210,8 +219,9 @@ bool meet(const char* what, u32 mask, Site site) {
         group = Group{what, site, mask, 0};
         ++warp.n_groups;
     } else if (group.mask != mask || group.what != what || !same_site(group.site, site)) {
-        fail(LAUNCH_FAILED, "divergent collective", "%s with mask 0x%08x (%s:%d) while %s wait at %s with mask 0x%08x (%s:%d)", what, mask,
-             site.file, site.line, lanes_text(group.arrived).c_str(), group.what, group.mask, group.site.file, group.site.line);
+        fail(LAUNCH_FAILED, "divergent collective",
+             "%s with mask 0x%08x (%s:%d) while %s wait at %s with mask 0x%08x (%s:%d)", what, mask, site.file, site.line,
+             lanes_text(group.arrived).c_str(), group.what, group.mask, group.site.file, group.site.line);
     }
     group.arrived |= me;
     if (group.arrived == mask) {
@@ -241,7 +251,8 @@ void sync_warp(u32 mask, Site site) {
     Warp& warp = *m.warp;
     const u32 now = ++warp.tick;
     m.stamp = make_stamp(m.serial, m.thread, ONE, now);
-    if (now == TICK_MASK) fail(LAUNCH_FAILED, "too many barriers", "the stand-in counts %u barriers of a warp at most", u32(TICK_MASK));
+    if (now == TICK_MASK)
+        fail(LAUNCH_FAILED, "too many barriers", "the stand-in counts %u barriers of a warp at most", u32(TICK_MASK));
     if (mask == warp.exists) {
         warp.full_sync = now;
     } else {
@@ -261,12 +272,14 @@ void sync_warp(u32 mask, Site site) {
 
 void sync_threads(Site site) {
     Machine& m = *machine;
-    if (m.n_live < m.n_threads) fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads (%s:%d) after %u threads of the block have returned", site.file, site.line, m.n_threads - m.n_live);
+    if (m.n_live < m.n_threads)
+        fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads (%s:%d) after %u threads of the block have returned",
+             site.file, site.line, m.n_threads - m.n_live);
     if (m.barrier_count == 0) {
         m.barrier = site;
     } else if (!same_site(m.barrier, site)) {
-        fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads at %s:%d while %u threads wait at the one of %s:%d", site.file, site.line, m.barrier_count,
-             m.barrier.file, m.barrier.line);
+        fail(LAUNCH_FAILED, "divergent barrier", "__syncthreads at %s:%d while %u threads wait at the one of %s:%d",
+             site.file, site.line, m.barrier_count, m.barrier.file, m.barrier.line);
     }
     if (++m.barrier_count < m.n_threads) {
         yield();
@@ -277,7 +290,8 @@ void sync_threads(Site site) {
     for (u32 w = 0; w < m.n_warps; ++w) {
         Warp& warp = m.warps[w];
         warp.block_sync = ++warp.tick;
-        if (warp.tick == TICK_MASK) fail(LAUNCH_FAILED, "too many barriers", "the stand-in counts %u barriers of a warp at most", u32(TICK_MASK));
+        if (warp.tick == TICK_MASK)
+            fail(LAUNCH_FAILED, "too many barriers", "the stand-in counts %u barriers of a warp at most", u32(TICK_MASK));
         redraw(m, warp, warp.live);
     }
     yield();
@@ -297,11 +311,13 @@ void fiber_main() {
     for (int g = 0; g < warp.n_groups; ++g) {
         const Group& group = warp.groups[g];
         if (group.mask >> m.lane & 1) {
-            fail(LAUNCH_FAILED, "divergent collective", "the thread has returned while %s wait for it at %s (%s:%d)", lanes_text(group.arrived).c_str(), group.what, group.site.file, group.site.line);
+            fail(LAUNCH_FAILED, "divergent collective", "the thread has returned while %s wait for it at %s (%s:%d)",
+                 lanes_text(group.arrived).c_str(), group.what, group.site.file, group.site.line);
         }
     }
     if (m.barrier_count > 0) {
-        fail(LAUNCH_FAILED, "divergent barrier", "the thread has returned while %u threads wait at __syncthreads (%s:%d)", m.barrier_count, m.barrier.file, m.barrier.line);
+        fail(LAUNCH_FAILED, "divergent barrier", "the thread has returned while %u threads wait at __syncthreads (%s:%d)",
+             m.barrier_count, m.barrier.file, m.barrier.line);
     }
     yield();
     std::abort();

@@ -27,7 +27,8 @@ static void start_block(Machine& m) {
         Fiber& fiber = m.fibers[t];
         fiber.copies.clear();
         fiber.group_ends.clear();
-        fiber.stack_pointer = fresh_stack(fiber, reinterpret_cast<char*>(m.stack_lo) + t * STACK_BYTES, STACK_BYTES, fiber_main);
+        fiber.stack_pointer =
+            fresh_stack(fiber, reinterpret_cast<char*>(m.stack_lo) + t * STACK_BYTES, STACK_BYTES, fiber_main);
     }
 }
 
@@ -77,7 +78,8 @@ Code execute(const Launch& launch) {
     m.counters = Counters{};
     m.counters.launches = 1;
     const u64 n_blocks = u64(launch.grid.x) * launch.grid.y * launch.grid.z;
-    if (n_blocks >= u64(1) << 28) return refuse(INVALID_VALUE, "launch of %s: the stand-in runs fewer than 2^28 blocks", launch.kernel->name);
+    if (n_blocks >= u64(1) << 28)
+        return refuse(INVALID_VALUE, "launch of %s: the stand-in runs fewer than 2^28 blocks", launch.kernel->name);
     m.n_serials = u32(n_blocks);
     m.first_serial = reserve_serials(n_blocks);
     lay_out_shared(m);
@@ -88,7 +90,8 @@ Code execute(const Launch& launch) {
     u64 block = first;
     for (u64 i = 0; i < n_blocks && m.error == OK; ++i, block = (block + step) % n_blocks) {
         m.serial = m.first_serial + u32(block);
-        m.block_index = Dim3{u32(block % launch.grid.x), u32(block / launch.grid.x % launch.grid.y), u32(block / launch.grid.x / launch.grid.y)};
+        m.block_index = Dim3{u32(block % launch.grid.x), u32(block / launch.grid.x % launch.grid.y),
+                             u32(block / launch.grid.x / launch.grid.y)};
         run_block(m);
     }
     m.stamp = 0;
@@ -105,8 +108,8 @@ void fail(Code code, const char* check, const char* format, ...) {
     char detail[1024];
     std::vsnprintf(detail, sizeof detail, format, arguments);
     va_end(arguments);
-    refuse(code, "kernel %s, block %u, thread %u: %s: %s (seed %llu)", m.launch->kernel->name, m.block_index.x, m.thread, check, detail,
-           static_cast<unsigned long long>(schedule_seed));
+    refuse(code, "kernel %s, block %u, thread %u: %s: %s (seed %llu)", m.launch->kernel->name, m.block_index.x, m.thread,
+           check, detail, static_cast<unsigned long long>(schedule_seed));
     m.error = code;
     void* abandoned;
     switch_stacks(&abandoned, m.main_stack_pointer);
@@ -130,7 +133,8 @@ unsigned char* dynamic_shared() { return machine->shared_lo + machine->dynamic_o
 unsigned char* dynamic_shared(size_t most, size_t bytes) {
     const u32 asked = machine->launch->dynamic_shared;
     if (bytes > most || bytes != asked) {
-        fail(LAUNCH_FAILED, "wrong size of dynamic shared memory", "the launch asked for %u bytes; the kernel says %zu of at most %zu", asked, bytes, most);
+        fail(LAUNCH_FAILED, "wrong size of dynamic shared memory",
+             "the launch asked for %u bytes; the kernel says %zu of at most %zu", asked, bytes, most);
     }
     return dynamic_shared();
 }
@@ -150,8 +154,9 @@ void* shared_array(SharedSlot* slot, size_t bytes, size_t align, const char* nam
         const u32 wanted = u32(std::min<size_t>(align, 64));
         u32 offset = (m.shared_used + 64 + 127) / 128 * 128 + wanted;
         if (m.static_shared + m.launch->dynamic_shared + bytes > m.launch->shared_limit || offset + bytes > SHARED_ARENA) {
-            fail(OUT_OF_RESOURCES, "too much shared memory", "array %s of %zu bytes on top of %u static and %u dynamic; the limit is %u", name, bytes,
-                 m.static_shared, m.launch->dynamic_shared, m.launch->shared_limit);
+            fail(OUT_OF_RESOURCES, "too much shared memory",
+                 "array %s of %zu bytes on top of %u static and %u dynamic; the limit is %u", name, bytes, m.static_shared,
+                 m.launch->dynamic_shared, m.launch->shared_limit);
         }
         place = SlotPlace{m.launch_number, offset, u32(bytes), name};
         m.static_shared += u32(bytes);

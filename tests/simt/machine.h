@@ -18,7 +18,14 @@ using u16 = uint16_t;
 constexpr int MAX_THREADS = 1024, LANES = 32, MAX_WARPS = MAX_THREADS / LANES;
 
 // Errors as the driver numbers them.
-enum Code : int { OK = 0, INVALID_VALUE = 1, ILLEGAL_ADDRESS = 700, OUT_OF_RESOURCES = 701, MISALIGNED = 716, LAUNCH_FAILED = 719 };
+enum Code : int {
+    OK = 0,
+    INVALID_VALUE = 1,
+    ILLEGAL_ADDRESS = 700,
+    OUT_OF_RESOURCES = 701,
+    MISALIGNED = 716,
+    LAUNCH_FAILED = 719
+};
 
 // Two bytes of memory: who wrote them last, who read them last.
 struct Cell {
@@ -41,7 +48,8 @@ inline u64 make_stamp(u32 serial, u32 thread, u64 kind, u32 tick) {
 
 // What a launch costs; one per kernel, summed over its launches. The order is known to tests/simt.rs.
 struct Counters {
-    u64 launches, blocks, global_read, global_written, sectors_read, sectors_written, shared_read, shared_written, mma, ldmatrix, ldmatrix_conflicts;
+    u64 launches, blocks, global_read, global_written, sectors_read, sectors_written, shared_read, shared_written, mma,
+        ldmatrix, ldmatrix_conflicts;
     // 32-byte sectors that each instruction of a warp touches, added up over the instructions (sectors.cpp); sectors_read and
     // sectors_written have each once a block.
     u64 load_sectors, store_sectors;
@@ -69,7 +77,9 @@ struct Fiber {
 };
 
 // The same text has the same address within a module, as a rule.
-inline bool same_site(const Site& a, const Site& b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
+inline bool same_site(const Site& a, const Site& b) {
+    return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
 
 // Lanes that wait for each other at one collective.
 struct Group {
@@ -189,7 +199,9 @@ struct SectorSeen {
 };
 inline bool on_device(uintptr_t address) { return address - DEVICE_BASE < DEVICE_SPAN; }
 inline Cell* device_cells(uintptr_t address) { return reinterpret_cast<Cell*>(CELLS_BASE) + (address - DEVICE_BASE) / CELL; }
-inline SectorSeen* device_sector(uintptr_t address) { return reinterpret_cast<SectorSeen*>(SECTORS_BASE) + (address - DEVICE_BASE) / SECTOR; }
+inline SectorSeen* device_sector(uintptr_t address) {
+    return reinterpret_cast<SectorSeen*>(SECTORS_BASE) + (address - DEVICE_BASE) / SECTOR;
+}
 // How many bytes of each page, from its start, are allocated.
 inline u16* device_valid(uintptr_t address) { return reinterpret_cast<u16*>(VALID_BASE) + (address - DEVICE_BASE) / PAGE; }
 void map_device();

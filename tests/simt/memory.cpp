@@ -46,7 +46,8 @@ static uintptr_t next_address = DEVICE_BASE + PAGE;
 static size_t in_use = 0;
 
 static void reserve(uintptr_t at, size_t bytes, int protection) {
-    void* got = mmap(reinterpret_cast<void*>(at), bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    void* got = mmap(reinterpret_cast<void*>(at), bytes, protection,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (got != reinterpret_cast<void*>(at)) {
         std::perror("simt: cannot reserve the address range of the device");
         std::abort();
@@ -106,7 +107,9 @@ int device_allocate(u64* out, size_t bytes) {
     } else {
         for (size_t at = 0; at < rounded; at += piece) {
             void* const to = reinterpret_cast<void*>(address + at);
-            if (mmap(to, std::min(piece, rounded - at), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, nan_file(), 0) != to) return 2;
+            if (mmap(to, std::min(piece, rounded - at), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+                     nan_file(), 0) != to)
+                return 2;
         }
     }
     mark(address, bytes, true);
@@ -124,7 +127,8 @@ int device_free(u64 address) {
     found->second.live = false;
     in_use -= rounded;
     mark(address, bytes, false);
-    mmap(reinterpret_cast<void*>(address), rounded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mmap(reinterpret_cast<void*>(address), rounded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+         0);
     madvise(device_cells(address), rounded / CELL * sizeof(Cell), MADV_DONTNEED);
     madvise(device_sector(address), rounded / SECTOR * sizeof(SectorSeen), MADV_DONTNEED);
     return 0;
@@ -165,10 +169,12 @@ static std::string describe_shared(const Machine& m, size_t offset) {
     for (const SlotPlace& place : m.slots) {
         if (place.launch != m.launch_number || place.offset > offset || offset - place.offset >= best) continue;
         best = offset - place.offset;
-        nearest = best < place.bytes ? text("byte %zu of shared array %s", best, place.name) : text("%zu bytes past the end of shared array %s", best - place.bytes, place.name);
+        nearest = best < place.bytes ? text("byte %zu of shared array %s", best, place.name)
+                                     : text("%zu bytes past the end of shared array %s", best - place.bytes, place.name);
     }
     if (offset > m.dynamic_offset && m.launch->dynamic_shared > 0 && offset - m.dynamic_offset < best) {
-        nearest = text("%zu bytes past the end of dynamic shared memory", offset - m.dynamic_offset - m.launch->dynamic_shared);
+        nearest =
+            text("%zu bytes past the end of dynamic shared memory", offset - m.dynamic_offset - m.launch->dynamic_shared);
     }
     return nearest;
 }

@@ -55,10 +55,13 @@ Code load_ptx(const char* text, Module& module) {
     // Compiled for the device by the driver.
     unsigned major = 0, minor = 0, target = 0;
     const char *version = std::strstr(text, ".version"), *architecture = std::strstr(text, ".target");
-    if (!version || !architecture || std::sscanf(version, ".version %u.%u", &major, &minor) != 2 || std::sscanf(architecture, ".target sm_%u", &target) != 1) {
+    if (!version || !architecture || std::sscanf(version, ".version %u.%u", &major, &minor) != 2 ||
+        std::sscanf(architecture, ".target sm_%u", &target) != 1) {
         return refuse(Code(218), "PTX without version and target");
     }
-    if (major * 10 + minor > newest_ptx()) return refuse(Code(222), "PTX %u.%u is newer than this driver, which is for CUDA %u", major, minor, driver_version());
+    if (major * 10 + minor > newest_ptx())
+        return refuse(Code(222), "PTX %u.%u is newer than this driver, which is for CUDA %u", major, minor,
+                      driver_version());
     if (target > device()) return refuse(Code(209), "PTX for sm_%u", target);
     find_kernels(text, module);
     return OK;
@@ -71,7 +74,8 @@ Code load_elf(const char* bytes, Module& module) {
     Elf elf;
     std::memcpy(&elf, bytes, sizeof elf);
     if (elf.machine != 190) return refuse(Code(200), "an ELF file that is not CUDA's");
-    if (elf.os == Elf::CUDA_13 && driver_version() < 13000) return refuse(Code(200), "a cubin of CUDA 13's format for a driver of CUDA %u", driver_version());
+    if (elf.os == Elf::CUDA_13 && driver_version() < 13000)
+        return refuse(Code(200), "a cubin of CUDA 13's format for a driver of CUDA %u", driver_version());
     if (!runs_here(elf.architecture())) return refuse(Code(209), "a cubin for sm_%u", elf.architecture());
     find_kernels(bytes + sizeof elf, module);
     return OK;
@@ -80,15 +84,18 @@ Code load_elf(const char* bytes, Module& module) {
 Code load_fat_binary(const char* bytes, Module& module) {
     FatBinary header;
     std::memcpy(&header, bytes, sizeof header);
-    if (header.version != 1 || header.header_bytes != sizeof header) return refuse(Code(200), "a fat binary's header is damaged");
+    if (header.version != 1 || header.header_bytes != sizeof header)
+        return refuse(Code(200), "a fat binary's header is damaged");
     const char *at = bytes + sizeof header, *const end = at + header.bytes, *code = nullptr, *ptx = nullptr;
     u32 best = 0;
     while (at < end) {
         FatEntry entry;
         std::memcpy(&entry, at, sizeof entry);
         const char* const content = at + entry.header_bytes;
-        if ((entry.kind != FatEntry::PTX && entry.kind != FatEntry::ELF) || content + entry.bytes > end) return refuse(Code(200), "a fat binary is damaged");
-        if (entry.flags & FatEntry::ZSTD && driver_version() < 12040) return refuse(Code(200), "a fat binary compressed by zstd, which drivers know from CUDA 12.4 on");
+        if ((entry.kind != FatEntry::PTX && entry.kind != FatEntry::ELF) || content + entry.bytes > end)
+            return refuse(Code(200), "a fat binary is damaged");
+        if (entry.flags & FatEntry::ZSTD && driver_version() < 12040)
+            return refuse(Code(200), "a fat binary compressed by zstd, which drivers know from CUDA 12.4 on");
         if (entry.kind == FatEntry::ELF && entry.architecture >= best && runs_here(entry.architecture)) {
             best = entry.architecture;
             code = content;
@@ -96,7 +103,11 @@ Code load_fat_binary(const char* bytes, Module& module) {
         if (entry.kind == FatEntry::PTX && !(entry.flags & (FatEntry::ZSTD | FatEntry::LZ4))) ptx = content;
         at = content + entry.bytes;
     }
-    if (code && std::memcmp(code, "\x7F" "ELF", 4) == 0) return load_elf(code, module);
+    if (code && std::memcmp(code,
+                            "\x7F"
+                            "ELF",
+                            4) == 0)
+        return load_elf(code, module);
     // Compressed: its format is not seen.
     if (code) return OK;
     return ptx ? load_ptx(ptx, module) : refuse(Code(209), "a fat binary without code for sm_%u", device());
@@ -109,7 +120,10 @@ API cuModuleLoadData(void** out, const void* image) {
     NEED(out && image);
     const char* bytes = static_cast<const char*>(image);
     Module module;
-    if (std::memcmp(bytes, "\x7F" "ELF", 4) == 0) {
+    if (std::memcmp(bytes,
+                    "\x7F"
+                    "ELF",
+                    4) == 0) {
         TRY(load_elf(bytes, module));
     } else if (std::memcmp(bytes, &FatBinary::MAGIC, 4) == 0) {
         TRY(load_fat_binary(bytes, module));
@@ -119,7 +133,8 @@ API cuModuleLoadData(void** out, const void* image) {
         return refuse(Code(200), "cuModuleLoadData: neither a fat binary, nor ELF, nor PTX");
     }
     const std::string& name = module.name;
-    if (!name.empty() && name != "probe" && !has_module(name.c_str())) return refuse(Code(200), "the stand-in was built without kernels/%s.cu", name.c_str());
+    if (!name.empty() && name != "probe" && !has_module(name.c_str()))
+        return refuse(Code(200), "the stand-in was built without kernels/%s.cu", name.c_str());
     *out = new Module(module);
     return OK;
 }
@@ -136,7 +151,8 @@ API cuModuleGetFunction(void** out, void* handle, const char* name) {
     NEED(out && handle && name);
     Module& module = *static_cast<Module*>(handle);
     const Kernel* kernel = find_kernel(module.name.c_str(), name);
-    if (!kernel || (!module.kernels.empty() && module.kernels.find(" " + std::string(name) + " ") == std::string::npos)) return 500;
+    if (!kernel || (!module.kernels.empty() && module.kernels.find(" " + std::string(name) + " ") == std::string::npos))
+        return 500;
     static std::mutex mutex;
     const std::lock_guard<std::mutex> lock(mutex);
     *out = &module.functions.emplace(name, Function{kernel, SHARED_WITHOUT_OPT_IN}).first->second;
@@ -162,7 +178,8 @@ API cuFuncSetAttribute(void* handle, int attribute, int value) {
     NEED(handle);
     if (attribute != 8) return OK;
     if (value < 0 || u32(value) > shared_limit()) {
-        return refuse(INVALID_VALUE, "cuFuncSetAttribute: %d bytes of shared memory; the device has %u a block", value, shared_limit());
+        return refuse(INVALID_VALUE, "cuFuncSetAttribute: %d bytes of shared memory; the device has %u a block", value,
+                      shared_limit());
     }
     static_cast<Function*>(handle)->shared_limit = std::max(u32(value), SHARED_WITHOUT_OPT_IN);
     return OK;
@@ -183,26 +200,37 @@ API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* out, void* handle, int thre
     *out = int(std::min<size_t>({size_t(2048 / threads), 32, (shared_limit() + 1024) / shared}));
     return OK;
 }
-API cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic_shared, void* stream,
-                   void** params, void** extra) {
+API cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned dynamic_shared, void* stream, void** params, void** extra) {
     NEED_CONTEXT;
     NEED(handle);
     const Function& function = *static_cast<Function*>(handle);
     const Kernel& kernel = *function.kernel;
     const char* name = kernel.name;
     if (extra) return refuse(Code(801), "launch of %s: `extra` is not supported", name);
-    if (gx == 0 || gy == 0 || gz == 0 || bx == 0 || by == 0 || bz == 0) return refuse(INVALID_VALUE, "launch of %s: empty grid or block", name);
-    if (gx > 0x7FFFFFFF || gy > 65535 || gz > 65535) return refuse(INVALID_VALUE, "launch of %s: grid of %u x %u x %u blocks", name, gx, gy, gz);
-    if (bx > 1024 || by > 1024 || bz > 64 || u64(bx) * by * bz > MAX_THREADS) return refuse(INVALID_VALUE, "launch of %s: block of %u x %u x %u threads", name, bx, by, bz);
+    if (gx == 0 || gy == 0 || gz == 0 || bx == 0 || by == 0 || bz == 0)
+        return refuse(INVALID_VALUE, "launch of %s: empty grid or block", name);
+    if (gx > 0x7FFFFFFF || gy > 65535 || gz > 65535)
+        return refuse(INVALID_VALUE, "launch of %s: grid of %u x %u x %u blocks", name, gx, gy, gz);
+    if (bx > 1024 || by > 1024 || bz > 64 || u64(bx) * by * bz > MAX_THREADS)
+        return refuse(INVALID_VALUE, "launch of %s: block of %u x %u x %u threads", name, bx, by, bz);
     if (int(bx * by * bz) > kernel.max_threads) {
-        return refuse(OUT_OF_RESOURCES, "launch of %s: %u threads a block; it is compiled for %d", name, bx * by * bz, kernel.max_threads);
+        return refuse(OUT_OF_RESOURCES, "launch of %s: %u threads a block; it is compiled for %d", name, bx * by * bz,
+                      kernel.max_threads);
     }
     if (dynamic_shared > function.shared_limit) {
-        return refuse(INVALID_VALUE, "launch of %s: %u bytes of dynamic shared memory; its limit is %u (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)", name,
-                      dynamic_shared, function.shared_limit);
+        return refuse(INVALID_VALUE,
+                      "launch of %s: %u bytes of dynamic shared memory; its limit is %u "
+                      "(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)",
+                      name, dynamic_shared, function.shared_limit);
     }
     if (kernel.n_params > 0) NEED(params);
-    Launch launch{&kernel, Dim3{gx, gy, gz}, Dim3{bx, by, bz}, dynamic_shared, dynamic_shared > SHARED_WITHOUT_OPT_IN ? shared_limit() : SHARED_WITHOUT_OPT_IN, {}};
+    Launch launch{&kernel,
+                  Dim3{gx, gy, gz},
+                  Dim3{bx, by, bz},
+                  dynamic_shared,
+                  dynamic_shared > SHARED_WITHOUT_OPT_IN ? shared_limit() : SHARED_WITHOUT_OPT_IN,
+                  {}};
     launch.args.resize(kernel.args_bytes + 16);
     std::vector<u64> refers;
     for (int i = 0; i < kernel.n_params; ++i) {

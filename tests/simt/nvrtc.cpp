@@ -46,7 +46,8 @@ bool includes_known(Program& program, const std::string& file, const std::string
             if (!includes_known(program, wanted, content, seen)) return false;
         }
         if (!found) {
-            program.log = file + "(1): catastrophic error: cannot open source file \"" + wanted + "\"\n1 catastrophic error detected in the compilation of \"" + program.name + "\".\n";
+            program.log = file + "(1): catastrophic error: cannot open source file \"" + wanted +
+                          "\"\n1 catastrophic error detected in the compilation of \"" + program.name + "\".\n";
             return false;
         }
     }
@@ -59,7 +60,8 @@ struct Compiled {
 
     ~Compiled() {
         const char* wanted = std::getenv("SIMT_REPORT");
-        if (wanted && std::strcmp(wanted, "1") == 0) std::fprintf(stderr, "simt: NVRTC %d compiled %d files\n", SIMT_MAJOR, int(files));
+        if (wanted && std::strcmp(wanted, "1") == 0)
+            std::fprintf(stderr, "simt: NVRTC %d compiled %d files\n", SIMT_MAJOR, int(files));
     }
 } compiled;
 
@@ -82,7 +84,8 @@ std::string kernels_of(const Program& program, const std::string& definitions) {
     for (const auto& [name, text] : program.headers) std::ofstream(folder.path / name) << text;
     std::ofstream(folder.path / "source.cpp") << program.source;
     const char* compiler = std::getenv("CXX");
-    const std::string command = std::string(compiler ? compiler : "g++") + " -E -P -std=c++17 -D__CUDACC__" + definitions + " " + (folder.path / "source.cpp").string();
+    const std::string command = std::string(compiler ? compiler : "g++") + " -E -P -std=c++17 -D__CUDACC__" + definitions +
+                                " " + (folder.path / "source.cpp").string();
     std::string text, names;
     FILE* const pipe = popen(command.c_str(), "r");
     char buffer[4096];
@@ -122,7 +125,8 @@ API nvrtcGetSupportedArchs(int* out) {
     std::memcpy(out, archs, sizeof archs);
     return SUCCESS;
 }
-API nvrtcCreateProgram(Program** out, const char* source, const char* name, int n_headers, const char* const* headers, const char* const* names) {
+API nvrtcCreateProgram(Program** out, const char* source, const char* name, int n_headers, const char* const* headers,
+                       const char* const* names) {
     if (!out || !source || n_headers < 0) return INVALID_INPUT;
     Program* program = new Program;
     program->source = source;
@@ -134,7 +138,9 @@ API nvrtcCreateProgram(Program** out, const char* source, const char* name, int 
 API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
     if (!program) return INVALID_PROGRAM;
     std::string arch, definitions;
-    static const char* const known[] = {"--std=c++17", "-std=c++17", "--fmad=false", "-fmad=false", "--device-as-default-execution-space", "-default-device", "--generate-line-info", "-lineinfo"};
+    static const char* const known[] = {
+        "--std=c++17",     "-std=c++17",           "--fmad=false", "-fmad=false", "--device-as-default-execution-space",
+        "-default-device", "--generate-line-info", "-lineinfo"};
     for (int i = 0; i < n; ++i) {
         const std::string option = options[i];
         const size_t equals = option.find('=');
@@ -159,15 +165,31 @@ API nvrtcCompileProgram(Program* program, int n, const char* const* options) {
     if (!includes_known(*program, program->name, program->source, seen)) return COMPILATION;
     const char* failing = std::getenv("SIMT_NVRTC_FAILS");
     if (failing && (std::strcmp(failing, "1") == 0 || std::atoi(failing) == SIMT_MAJOR)) {
-        program->log = program->name + "(1): error: SIMT_NVRTC_FAILS is set\n1 error detected in the compilation of \"" + program->name + "\".\n";
+        program->log = program->name + "(1): error: SIMT_NVRTC_FAILS is set\n1 error detected in the compilation of \"" +
+                       program->name + "\".\n";
         return COMPILATION;
     }
     program->log = "";
-    const std::string target = arch.substr(arch.find('_') + 1), kernels = "SIMT kernels of " + stem(program->name) + ":" + kernels_of(*program, definitions) + "\n";
+    const std::string target = arch.substr(arch.find('_') + 1),
+                      kernels = "SIMT kernels of " + stem(program->name) + ":" + kernels_of(*program, definitions) + "\n";
     program->ptx = "//\n// " + kernels + ".version " + (SIMT_MAJOR == 12 ? "8.8" : "9.0") + "\n.target sm_" + target + "\n";
     // A virtual architecture gives PTX alone.
     if (arch.substr(0, 3) == "sm_") {
-        simt::Elf elf = {{0x7F, 'E', 'L', 'F'}, 2, 1, 1, SIMT_MAJOR == 12 ? simt::Elf::CUDA_12 : simt::Elf::CUDA_13, SIMT_MAJOR == 12 ? uint8_t(7) : uint8_t(8), {}, 2, 190, 1, 0, 0, 0, 0, {}};
+        simt::Elf elf = {{0x7F, 'E', 'L', 'F'},
+                         2,
+                         1,
+                         1,
+                         SIMT_MAJOR == 12 ? simt::Elf::CUDA_12 : simt::Elf::CUDA_13,
+                         SIMT_MAJOR == 12 ? uint8_t(7) : uint8_t(8),
+                         {},
+                         2,
+                         190,
+                         1,
+                         0,
+                         0,
+                         0,
+                         0,
+                         {}};
         elf.flags = uint32_t(std::atoi(target.c_str())) << (SIMT_MAJOR == 12 ? 0 : 8);
         program->cubin = std::string(reinterpret_cast<const char*>(&elf), sizeof elf) + kernels;
         program->cubin.push_back(0);
@@ -210,7 +232,12 @@ API nvrtcDestroyProgram(Program** program) {
     return SUCCESS;
 }
 extern "C" __attribute__((visibility("default"))) const char* nvrtcGetErrorString(int result) {
-    static const char* const names[] = {"NVRTC_SUCCESS", "NVRTC_ERROR_OUT_OF_MEMORY", "NVRTC_ERROR_PROGRAM_CREATION_FAILURE", "NVRTC_ERROR_INVALID_INPUT",
-                                        "NVRTC_ERROR_INVALID_PROGRAM", "NVRTC_ERROR_INVALID_OPTION", "NVRTC_ERROR_COMPILATION"};
+    static const char* const names[] = {"NVRTC_SUCCESS",
+                                        "NVRTC_ERROR_OUT_OF_MEMORY",
+                                        "NVRTC_ERROR_PROGRAM_CREATION_FAILURE",
+                                        "NVRTC_ERROR_INVALID_INPUT",
+                                        "NVRTC_ERROR_INVALID_PROGRAM",
+                                        "NVRTC_ERROR_INVALID_OPTION",
+                                        "NVRTC_ERROR_COMPILATION"};
     return result >= 0 && result <= COMPILATION ? names[result] : "NVRTC_ERROR unknown";
 }

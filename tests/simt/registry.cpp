@@ -52,13 +52,16 @@ struct Totals {
     // The report that SIMT_REPORT=1 asks for, when the process ends.
     ~Totals() {
         if (!wants_report()) return;
-        std::fprintf(stderr, "simt: %-44s %9s %9s %12s %12s %12s %12s %12s %12s %12s %10s %9s\n", "kernel", "launches", "blocks", "read", "written", "sectors read",
-                     "and written", "by loads", "by stores", "shared", "mma", "conflicts");
+        std::fprintf(stderr, "simt: %-44s %9s %9s %12s %12s %12s %12s %12s %12s %12s %10s %9s\n", "kernel", "launches",
+                     "blocks", "read", "written", "sectors read", "and written", "by loads", "by stores", "shared", "mma",
+                     "conflicts");
         for (const auto& [name, c] : counters) {
-            std::fprintf(stderr, "simt: %-44s %9llu %9llu %12llu %12llu %12llu %12llu %12llu %12llu %12llu %10llu %9llu\n", name.c_str(), (unsigned long long)c.launches,
-                         (unsigned long long)c.blocks, (unsigned long long)c.global_read, (unsigned long long)c.global_written, (unsigned long long)c.sectors_read * SECTOR,
-                         (unsigned long long)c.sectors_written * SECTOR, (unsigned long long)c.load_sectors * SECTOR,
-                         (unsigned long long)c.store_sectors * SECTOR, (unsigned long long)(c.shared_read + c.shared_written), (unsigned long long)c.mma,
+            std::fprintf(stderr, "simt: %-44s %9llu %9llu %12llu %12llu %12llu %12llu %12llu %12llu %12llu %10llu %9llu\n",
+                         name.c_str(), (unsigned long long)c.launches, (unsigned long long)c.blocks,
+                         (unsigned long long)c.global_read, (unsigned long long)c.global_written,
+                         (unsigned long long)c.sectors_read * SECTOR, (unsigned long long)c.sectors_written * SECTOR,
+                         (unsigned long long)c.load_sectors * SECTOR, (unsigned long long)c.store_sectors * SECTOR,
+                         (unsigned long long)(c.shared_read + c.shared_written), (unsigned long long)c.mma,
                          (unsigned long long)c.ldmatrix_conflicts);
         }
     }

@@ -42,7 +42,8 @@ Instructions* new_instructions() { return new Instructions{}; }
 void note_instruction(Machine& m, uintptr_t address, bool write, const void* where, u32 part) {
     Instructions& all = *m.instructions;
     // As an offset, so that where the library was loaded has no say in what is counted.
-    const u64 place = u64(reinterpret_cast<uintptr_t>(where) - reinterpret_cast<uintptr_t>(&__ehdr_start)) * 8 + part * 2 + write;
+    const u64 place =
+        u64(reinterpret_cast<uintptr_t>(where) - reinterpret_cast<uintptr_t>(&__ehdr_start)) * 8 + part * 2 + write;
     u64& times = all.times[m.thread][mix(place) % PLACES];
     if (times >> 32 != u32(m.serial)) times = u64(u32(m.serial)) << 32;
     const u32 time = u32(++times);

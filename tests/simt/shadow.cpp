@@ -41,11 +41,13 @@ template <bool Shared> inline bool recent(const Machine& m, u64 stamp) {
     return Shared ? serial_of(stamp) == m.serial : serial_of(stamp) - m.first_serial < m.n_serials;
 }
 
-[[noreturn]] __attribute__((noinline, cold)) void race(const Machine& m, u64 other, bool other_writes, bool write, uintptr_t address, const void* where) {
+[[noreturn]] __attribute__((noinline, cold)) void race(const Machine& m, u64 other, bool other_writes, bool write,
+                                                       uintptr_t address, const void* where) {
     const char* check = write && other_writes ? "write-write race" : "read-write race";
     std::string who;
     if (serial_of(other) != m.serial) {
-        who = kind_of(other) == BLOCKS ? "other blocks" : text("block %u, thread %u", serial_of(other) - m.first_serial, thread_of(other));
+        who = kind_of(other) == BLOCKS ? "other blocks"
+                                       : text("block %u, thread %u", serial_of(other) - m.first_serial, thread_of(other));
     } else if (!other_writes && kind_of(other) == BLOCK) {
         who = "several threads";
     } else if (!other_writes && kind_of(other) == BLOCKS) {
@@ -55,15 +57,17 @@ template <bool Shared> inline bool recent(const Machine& m, u64 stamp) {
     } else {
         who = text("thread %u", thread_of(other));
     }
-    fail(LAUNCH_FAILED, check, "%s %s, which %s %s with no barrier between; %s", write ? "writes" : "reads", describe_address(address).c_str(), who.c_str(),
-         other_writes ? "wrote" : "read", source_line(where).c_str());
+    fail(LAUNCH_FAILED, check, "%s %s, which %s %s with no barrier between; %s", write ? "writes" : "reads",
+         describe_address(address).c_str(), who.c_str(), other_writes ? "wrote" : "read", source_line(where).c_str());
 }
 
 [[noreturn]] __attribute__((noinline, cold)) void in_flight(uintptr_t address, bool write, const void* where) {
-    fail(LAUNCH_FAILED, "cp.async in flight", "%s %s before the wait for the cp.async that fills it; %s", write ? "writes" : "reads", describe_address(address).c_str(), source_line(where).c_str());
+    fail(LAUNCH_FAILED, "cp.async in flight", "%s %s before the wait for the cp.async that fills it; %s",
+         write ? "writes" : "reads", describe_address(address).c_str(), source_line(where).c_str());
 }
 
-template <bool Shared> __attribute__((noinline)) void read_cell_slow(Machine& m, Cell& cell, uintptr_t address, const void* where) {
+template <bool Shared> __attribute__((noinline)) void read_cell_slow(Machine& m, Cell& cell, uintptr_t address,
+                                                                     const void* where) {
     if (recent<Shared>(m, cell.write)) {
         if (serial_of(cell.write) != m.serial) race(m, cell.write, true, false, address, where);
         if (kind_of(cell.write) == IN_FLIGHT) in_flight(address, false, where);
@@ -83,20 +87,24 @@ template <bool Shared> __attribute__((noinline)) void read_cell_slow(Machine& m,
     }
 }
 
-template <bool Shared> __attribute__((noinline)) void write_cell_slow(Machine& m, Cell& cell, uintptr_t address, const void* where) {
+template <bool Shared> __attribute__((noinline)) void write_cell_slow(Machine& m, Cell& cell, uintptr_t address,
+                                                                      const void* where) {
     if (recent<Shared>(m, cell.write)) {
         if (serial_of(cell.write) != m.serial) race(m, cell.write, true, true, address, where);
         if (kind_of(cell.write) == IN_FLIGHT) in_flight(address, true, where);
         if (!ordered_thread(m, cell.write)) race(m, cell.write, true, true, address, where);
     }
     if (recent<Shared>(m, cell.read)) {
-        if (serial_of(cell.read) != m.serial || kind_of(cell.read) == BLOCKS) race(m, cell.read, false, true, address, where);
+        if (serial_of(cell.read) != m.serial || kind_of(cell.read) == BLOCKS)
+            race(m, cell.read, false, true, address, where);
         if (!ordered_reads(m, cell.read)) race(m, cell.read, false, true, address, where);
     }
     cell.write = m.stamp;
 }
 
-template <bool Write, bool Shared> inline __attribute__((always_inline)) void touch_cells(Machine& m, Cell* cells, uintptr_t address, size_t bytes, const void* where) {
+template <bool Write, bool Shared> inline __attribute__((always_inline)) void touch_cells(Machine& m, Cell* cells,
+                                                                                          uintptr_t address, size_t bytes,
+                                                                                          const void* where) {
     const size_t n = (address % CELL + bytes + CELL - 1) / CELL;
     for (size_t i = 0; i < n; ++i) {
         if (Write) {
@@ -107,12 +115,16 @@ template <bool Write, bool Shared> inline __attribute__((always_inline)) void to
     }
 }
 
-[[noreturn]] __attribute__((noinline, cold)) void misaligned(uintptr_t address, size_t bytes, bool write, const void* where) {
-    fail(MISALIGNED, "misaligned access", "%s %zu bytes at %s; %s", write ? "writes" : "reads", bytes, describe_address(address).c_str(), source_line(where).c_str());
+[[noreturn]] __attribute__((noinline, cold)) void misaligned(uintptr_t address, size_t bytes, bool write,
+                                                             const void* where) {
+    fail(MISALIGNED, "misaligned access", "%s %zu bytes at %s; %s", write ? "writes" : "reads", bytes,
+         describe_address(address).c_str(), source_line(where).c_str());
 }
 
-[[noreturn]] __attribute__((noinline, cold)) void out_of_range(uintptr_t address, size_t bytes, bool write, const void* where) {
-    fail(ILLEGAL_ADDRESS, "out of range", "%s %zu bytes at %s; %s", write ? "writes" : "reads", bytes, describe_address(address).c_str(), source_line(where).c_str());
+[[noreturn]] __attribute__((noinline, cold)) void out_of_range(uintptr_t address, size_t bytes, bool write,
+                                                               const void* where) {
+    fail(ILLEGAL_ADDRESS, "out of range", "%s %zu bytes at %s; %s", write ? "writes" : "reads", bytes,
+         describe_address(address).c_str(), source_line(where).c_str());
 }
 
 extern "C" const char __ehdr_start, _end;
@@ -129,7 +141,8 @@ inline __attribute__((always_inline)) bool all_valid(const u8* valid, size_t byt
 }
 
 // Inlined into each hook, where the size is known. The compilers may carry it out by instructions of `unit` bytes each.
-template <bool Write> inline __attribute__((always_inline)) void access(Machine& m, uintptr_t address, size_t bytes, size_t align, const void* where, size_t unit) {
+template <bool Write> inline __attribute__((always_inline)) void access(Machine& m, uintptr_t address, size_t bytes,
+                                                                        size_t align, const void* where, size_t unit) {
     if (on_device(address)) {
         if (address % align) misaligned(address, bytes, Write, where);
         if (address % PAGE + bytes > *device_valid(address)) out_of_range(address, bytes, Write, where);
@@ -146,13 +159,15 @@ template <bool Write> inline __attribute__((always_inline)) void access(Machine&
     const uintptr_t offset = address - reinterpret_cast<uintptr_t>(m.shared_lo);
     if (offset < SHARED_ARENA) {
         if (address % align) misaligned(address, bytes, Write, where);
-        if (offset + bytes > SHARED_ARENA || !all_valid(m.shared_valid + offset, bytes)) out_of_range(address, bytes, Write, where);
+        if (offset + bytes > SHARED_ARENA || !all_valid(m.shared_valid + offset, bytes))
+            out_of_range(address, bytes, Write, where);
         (Write ? m.counters.shared_written : m.counters.shared_read) += bytes;
         touch_cells<Write, true>(m, m.shared_cells + offset / CELL, address, bytes, where);
         return;
     }
     // Constants of the program itself.
-    if (!Write && address >= reinterpret_cast<uintptr_t>(&__ehdr_start) && address < reinterpret_cast<uintptr_t>(&_end)) return;
+    if (!Write && address >= reinterpret_cast<uintptr_t>(&__ehdr_start) && address < reinterpret_cast<uintptr_t>(&_end))
+        return;
     out_of_range(address, bytes, Write, where);
 }
 
@@ -161,7 +176,8 @@ inline bool ignored(const Machine* m, uintptr_t address) {
     return !m || !m->launch || address - m->stack_lo < STACK_BYTES * MAX_THREADS;
 }
 
-template <bool Write> inline __attribute__((always_inline)) void hook(void* pointer, size_t bytes, size_t align, const void* where, size_t unit) {
+template <bool Write> inline __attribute__((always_inline)) void hook(void* pointer, size_t bytes, size_t align,
+                                                                      const void* where, size_t unit) {
     Machine* m = machine;
     const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     if (ignored(m, address)) return;
@@ -214,20 +230,28 @@ void store_global(void* to, const void* local, size_t bytes) {
     std::memcpy(to, local, bytes);
 }
 
-bool is_shared(const void* address) { return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(machine->shared_lo) < SHARED_ARENA; }
+bool is_shared(const void* address) {
+    return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(machine->shared_lo) < SHARED_ARENA;
+}
 
 // A row that ldmatrix hands to all lanes, so all of them must be able to see what is written there.
 void check_ldmatrix_row(const void* pointer, u32 lane) {
     Machine& m = *machine;
-    const uintptr_t address = reinterpret_cast<uintptr_t>(pointer), offset = address - reinterpret_cast<uintptr_t>(m.shared_lo);
+    const uintptr_t address = reinterpret_cast<uintptr_t>(pointer),
+                    offset = address - reinterpret_cast<uintptr_t>(m.shared_lo);
     const u32 base = m.thread - m.lane;
     // Messages name the lane that gave the address.
     const u32 caller = m.thread;
     m.thread = base + lane;
-    if (offset >= SHARED_ARENA) fail(ILLEGAL_ADDRESS, "out of range", "ldmatrix from %s, which is not shared memory", describe_address(address).c_str());
-    if (address % 16) fail(MISALIGNED, "misaligned access", "ldmatrix from %s, which is not a multiple of 16", describe_address(address).c_str());
+    if (offset >= SHARED_ARENA)
+        fail(ILLEGAL_ADDRESS, "out of range", "ldmatrix from %s, which is not shared memory",
+             describe_address(address).c_str());
+    if (address % 16)
+        fail(MISALIGNED, "misaligned access", "ldmatrix from %s, which is not a multiple of 16",
+             describe_address(address).c_str());
     for (int i = 0; i < 16; ++i) {
-        if (!m.shared_valid[offset + i]) fail(ILLEGAL_ADDRESS, "out of range", "ldmatrix from %s", describe_address(address).c_str());
+        if (!m.shared_valid[offset + i])
+            fail(ILLEGAL_ADDRESS, "out of range", "ldmatrix from %s", describe_address(address).c_str());
     }
     const Warp& warp = *m.warp;
     const u64 mine = make_stamp(m.serial, m.thread, WARP, warp.tick);
@@ -238,10 +262,13 @@ void check_ldmatrix_row(const void* pointer, u32 lane) {
             if (kind_of(cell.write) == IN_FLIGHT) in_flight(address + i * CELL, false, nullptr);
             const Warp& theirs = m.warps[thread_of(cell.write) / LANES];
             const u32 tick = tick_of(cell.write);
-            if (tick >= theirs.block_sync && (&theirs != &warp || tick >= theirs.full_sync)) race(m, cell.write, true, false, address + i * CELL, nullptr);
+            if (tick >= theirs.block_sync && (&theirs != &warp || tick >= theirs.full_sync))
+                race(m, cell.write, true, false, address + i * CELL, nullptr);
         }
         const u64 last = cell.read;
-        const bool same = serial_of(last) == m.serial, alone = !same || ordered_reads(m, last) || (kind_of(last) != BLOCK && thread_of(last) / LANES == m.warp_index);
+        const bool same = serial_of(last) == m.serial,
+                   alone = !same || ordered_reads(m, last) ||
+                           (kind_of(last) != BLOCK && thread_of(last) / LANES == m.warp_index);
         cell.read = alone ? mine : make_stamp(m.serial, 0, BLOCK, m.barrier_epoch + 1);
     }
     m.thread = caller;
@@ -271,12 +298,12 @@ extern "C" {
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
-#define SIMT_HOOKS(n)                                                                         \
-    void __tsan_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE, n); }              \
-    void __tsan_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE, n); }              \
-    void __tsan_volatile_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE, n); }     \
-    void __tsan_volatile_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE, n); }     \
-    void __tsan_unaligned_read##n(void* p) { hook_range<false>(p, n, WHERE); }               \
+#define SIMT_HOOKS(n)                                                                       \
+    void __tsan_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE, n); }          \
+    void __tsan_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE, n); }          \
+    void __tsan_volatile_read##n(void* p) { hook<false>(p, n, n == 16 ? 8 : n, WHERE, n); } \
+    void __tsan_volatile_write##n(void* p) { hook<true>(p, n, n == 16 ? 8 : n, WHERE, n); } \
+    void __tsan_unaligned_read##n(void* p) { hook_range<false>(p, n, WHERE); }              \
     void __tsan_unaligned_write##n(void* p) { hook_range<true>(p, n, WHERE); }
 SIMT_HOOKS(1)
 SIMT_HOOKS(2)

@@ -76,7 +76,8 @@ template <class... A> struct Trampoline {
         return *reinterpret_cast<T*>(bytes);
     }
     template <size_t... I>
-    __attribute__((no_sanitize_thread)) static void spread(void (*body)(A...), const unsigned char* args, std::index_sequence<I...>) {
+    __attribute__((no_sanitize_thread)) static void spread(void (*body)(A...), const unsigned char* args,
+                                                           std::index_sequence<I...>) {
         body(read<A>(args + signature.params[I].offset)...);
     }
     __attribute__((no_sanitize_thread)) static void call(void (*body)(), const unsigned char* args) {
@@ -89,8 +90,15 @@ struct Registration {
     template <class... A> Registration(const char* module, const char* name, int max_threads, void (*body)(A...)) {
         using T = Trampoline<A...>;
         static_assert(T::signature.bytes <= 4096, "drivers before CUDA 12.1's take 4 KiB of parameters");
-        kernel = Kernel{module, name, max_threads, int(sizeof...(A)), T::signature.params, T::signature.bytes,
-                        T::call, reinterpret_cast<void (*)()>(body), nullptr};
+        kernel = Kernel{module,
+                        name,
+                        max_threads,
+                        int(sizeof...(A)),
+                        T::signature.params,
+                        T::signature.bytes,
+                        T::call,
+                        reinterpret_cast<void (*)()>(body),
+                        nullptr};
         register_kernel(&kernel);
     }
 };
@@ -128,12 +136,14 @@ void sync_threads(Site site);
 u32 pack_bf16x2(float low, float high);
 float exp2_fast(float x);
 void mma(float* d, const u32* a, const u32* b, Site site);
-void ldmatrix_x4(u32 (&out)[4], const void* row, bool transposed, int line = __builtin_LINE(), const char* file = __builtin_FILE());
+void ldmatrix_x4(u32 (&out)[4], const void* row, bool transposed, int line = __builtin_LINE(),
+                 const char* file = __builtin_FILE());
 void cp_async_16(void* shared, const void* from, bool valid);
 void cp_async_commit();
 void cp_async_wait(int pending);
 
-inline void mma_16x8x16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2], int line = __builtin_LINE(), const char* file = __builtin_FILE()) {
+inline void mma_16x8x16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2], int line = __builtin_LINE(),
+                        const char* file = __builtin_FILE()) {
     mma(d, a, b, Site{file, line});
 }
 
@@ -148,14 +158,14 @@ template <class T> inline T shuffled(Shuffle kind, u32 mask, T value, u32 arg, i
 
 }  // namespace simt
 
-#define KERNEL(name, max_threads, ...)                                                               \
-    static void name(__VA_ARGS__);                                                                   \
-    static ::simt::Registration name##_registration(SIMT_MODULE, #name, max_threads, &name);         \
+#define KERNEL(name, max_threads, ...)                                                       \
+    static void name(__VA_ARGS__);                                                           \
+    static ::simt::Registration name##_registration(SIMT_MODULE, #name, max_threads, &name); \
     static void name(__VA_ARGS__)
 #define GRID_CONSTANT
 #define KERNEL_MIN_BLOCKS(name, max_threads, min_blocks, ...) KERNEL(name, max_threads, __VA_ARGS__)
-#define SHARED(T, name, count)                                                                       \
-    static ::simt::SharedSlot name##_slot;                                                           \
+#define SHARED(T, name, count)             \
+    static ::simt::SharedSlot name##_slot; \
     auto& name = *static_cast<T(*)[count]>(::simt::shared_array(&name##_slot, sizeof(T) * (count), alignof(T), #name))
 #define DYNAMIC_SHARED(name, ...) unsigned char* const name = ::simt::dynamic_shared(__VA_ARGS__)
 
@@ -164,7 +174,7 @@ template <class T> inline T shuffled(Shuffle kind, u32 mask, T value, u32 arg, i
 #define blockDim (::simt::block_size())
 #define gridDim (::simt::grid_size())
 
-#define SIMT_HERE int line = __builtin_LINE(), const char* file = __builtin_FILE()
+#define SIMT_HERE int line = __builtin_LINE(), const char *file = __builtin_FILE()
 #define SIMT_SITE (::simt::Site{file, line})
 
 inline void __syncthreads(SIMT_HERE) { ::simt::sync_threads(SIMT_SITE); }
@@ -181,9 +191,15 @@ template <class T> inline T __shfl_up_sync(unsigned mask, T value, unsigned lane
 template <class T> inline T __shfl_down_sync(unsigned mask, T value, unsigned lanes, int width = 32, SIMT_HERE) {
     return ::simt::shuffled(::simt::Shuffle::Down, mask, value, lanes, width, SIMT_SITE);
 }
-inline unsigned __ballot_sync(unsigned mask, bool value, SIMT_HERE) { return ::simt::vote(::simt::Vote::Ballot, mask, value, SIMT_SITE); }
-inline int __any_sync(unsigned mask, bool value, SIMT_HERE) { return int(::simt::vote(::simt::Vote::Any, mask, value, SIMT_SITE)); }
-inline int __all_sync(unsigned mask, bool value, SIMT_HERE) { return int(::simt::vote(::simt::Vote::All, mask, value, SIMT_SITE)); }
+inline unsigned __ballot_sync(unsigned mask, bool value, SIMT_HERE) {
+    return ::simt::vote(::simt::Vote::Ballot, mask, value, SIMT_SITE);
+}
+inline int __any_sync(unsigned mask, bool value, SIMT_HERE) {
+    return int(::simt::vote(::simt::Vote::Any, mask, value, SIMT_SITE));
+}
+inline int __all_sync(unsigned mask, bool value, SIMT_HERE) {
+    return int(::simt::vote(::simt::Vote::All, mask, value, SIMT_SITE));
+}
 inline void __trap(SIMT_HERE) { ::simt::trap(SIMT_SITE); }
 
 #undef SIMT_HERE
@@ -207,8 +223,8 @@ inline int __float_as_int(float x) { return int(__float_as_uint(x)); }
 inline float __int_as_float(int bits) { return __uint_as_float(unsigned(bits)); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 
-#define SIMT_MIN_MAX(T)                                          \
-    inline constexpr T min(T a, T b) { return b < a ? b : a; }   \
+#define SIMT_MIN_MAX(T)                                        \
+    inline constexpr T min(T a, T b) { return b < a ? b : a; } \
     inline constexpr T max(T a, T b) { return a < b ? b : a; }
 SIMT_MIN_MAX(int)
 SIMT_MIN_MAX(unsigned)

@@ -3,16 +3,15 @@
 use super::driver::{Context, Module, Stream};
 use super::gemm::{Blas, timing_is_wanted};
 use super::images::{self, Images, Progress};
-use super::launch::{Kernel, Scratch};
+use super::launch::{Kernel, KernelName};
 use super::memory::{Arena, DeviceBuffer};
+use super::pointers::Scratch;
 use super::probe::require;
 use super::transfer::Staging;
 use super::workload::{Instances, Kernels};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-type KernelName = (&'static str, &'static str, Option<&'static str>);
 
 /// A device, its streams, its memory and its kernels.
 pub(super) struct Device {
@@ -62,17 +61,13 @@ impl Device {
         })
     }
 
-    /// The kernel `name` or `name_suffix` of kernels/`module`.cu, loaded on first use.
-    pub fn kernel(
-        &self,
-        module: &'static str,
-        name: &'static str,
-        suffix: Option<&'static str>,
-    ) -> Result<Arc<Kernel>> {
+    /// A kernel, loaded on first use.
+    pub fn kernel(&self, kernel_name: KernelName) -> Result<Arc<Kernel>> {
         let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernel) = kernels.get(&(module, name, suffix)) {
+        if let Some(kernel) = kernels.get(&kernel_name) {
             return Ok(kernel.clone());
         }
+        let KernelName { module, name, suffix } = kernel_name;
         let full_name = suffix.map_or(name.to_owned(), |suffix| format!("{name}_{suffix}"));
         let function = match self.module(module, false)?.function(&full_name)? {
             Some(function) => function,
@@ -82,7 +77,7 @@ impl Device {
             })?,
         };
         let kernel = Arc::new(Kernel::new(function));
-        kernels.insert((module, name, suffix), kernel.clone());
+        kernels.insert(kernel_name, kernel.clone());
         Ok(kernel)
     }
 
@@ -126,7 +121,7 @@ impl Device {
             *scratch = None;
             *scratch = Some(DeviceBuffer::new(&self.arena, len)?);
         }
-        Ok(Scratch { address: scratch.as_ref().expect("just made").address() })
+        Ok(Scratch::new(scratch.as_ref().expect("just made")))
     }
 
     /// Writes more than any GPU's second-level cache holds.

@@ -7,14 +7,13 @@
 //! where the product itself comes to nine tenths of cuBLASLt's speed; on an H100 `mma.sync` reaches 62 % of the tensor
 //! cores' peak at most, no more than cuBLASLt is expected to have at such a size.
 
-use super::launch::{Grid, args};
-use super::partials::{add_partials_grid, vector};
+use super::kernels::gelu::{BiasGeluBackwardInstance, BiasGeluForwardInstance, THREADS};
+use super::launch::launch;
+use super::partials::{add_partials_blocks, vector};
 use super::{Cuda, CudaElement};
 use crate::Result;
 use crate::backend::{BiasGeluBackward, BiasGeluForward};
 
-/// THREADS of kernels/gelu.cu.
-const THREADS: usize = 64;
 /// Rows of a forward block: the bias is read once for them.
 const ROWS: usize = 16;
 /// Fewest rows and most blocks of rows in the backward pass: each block leaves a row of partial sums.
@@ -27,24 +26,34 @@ fn column_blocks<E: CudaElement>(width: usize) -> usize {
 }
 
 pub(super) fn forward<E: CudaElement>(cuda: &Cuda<E>, args: BiasGeluForward<Cuda<E>>) -> Result<()> {
-    let (rows, width) = args.check();
-    let name = if vector::<E>(width) > 1 { "bias_gelu_forward" } else { "bias_gelu_forward_scalar" };
-    let grid = Grid::new(rows.div_ceil(ROWS) * column_blocks::<E>(width), THREADS);
-    cuda.launch_typed("gelu", name, grid, args![args.out, args.x, args.bias, ROWS, rows, width])
+    let (n_rows, width) = args.check();
+    let BiasGeluForward { out, x, bias, .. } = args;
+    let instance = match vector::<E>(width) {
+        1 => BiasGeluForwardInstance::Scalar,
+        _ => BiasGeluForwardInstance::Plain,
+    };
+    let blocks = n_rows.div_ceil(ROWS) * column_blocks::<E>(width);
+    launch!(cuda, gelu::BiasGeluForward { out, x, bias, rows_per_block: ROWS, n_rows, width }, instance, blocks)
 }
 
 pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: BiasGeluBackward<Cuda<E>>) -> Result<()> {
-    let (rows, width) = args.check();
-    let block = rows.div_ceil(MOST_BLOCKS).max(LEAST_ROWS);
-    let blocks = rows.div_ceil(block);
-    let partials = &cuda.scratch(blocks * width)?;
-    let name = if vector::<E>(width) > 1 { "bias_gelu_backward" } else { "bias_gelu_backward_scalar" };
-    let grid = Grid::new(blocks * column_blocks::<E>(width), THREADS);
-    cuda.launch_typed("gelu", name, grid, args![args.d, args.out, partials, args.x, args.bias, block, rows, width])?;
-    cuda.launch(
-        "gelu",
-        "bias_gelu_backward_bias",
-        add_partials_grid(width, 1),
-        args![args.d_bias, partials, blocks, width],
-    )
+    let (n_rows, width) = args.check();
+    let BiasGeluBackward { d, out, x, bias, d_bias, .. } = args;
+    let rows_per_block = n_rows.div_ceil(MOST_BLOCKS).max(LEAST_ROWS);
+    let n_partials = n_rows.div_ceil(rows_per_block);
+    let mut scratch = cuda.scratch(n_partials * width)?;
+    let instance = match vector::<E>(width) {
+        1 => BiasGeluBackwardInstance::Scalar,
+        _ => BiasGeluBackwardInstance::Plain,
+    };
+    let blocks = n_partials * column_blocks::<E>(width);
+    let partials = &mut scratch;
+    launch!(
+        cuda,
+        gelu::BiasGeluBackward { d, out, partials, x, bias, rows_per_block, n_rows, width },
+        instance,
+        blocks
+    )?;
+    let partials = &scratch;
+    launch!(cuda, gelu::BiasGeluBackwardBias { d_bias, partials, n_partials, width }, add_partials_blocks(width, 1))
 }

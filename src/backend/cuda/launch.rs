@@ -1,165 +1,130 @@
-//! How a kernel is launched: its arguments by value, checked once against the kernel's own parameters.
+//! How a kernel is launched: its size, its parameters by their places in memory, and the one call that trusts them.
 
 use super::driver::Function;
-use super::memory::DeviceBuffer;
 use super::{Cuda, CudaElement};
 use crate::Result;
-use crate::backend::{Dropout, Ints, Tensor, Value};
+use crate::backend;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::marker::PhantomData;
 
-/// A kernel's argument.
-#[derive(Clone, Copy)]
-pub(super) enum Arg<'a> {
-    /// Up to 24 bytes.
-    Value {
-        /// They are the first of these.
-        words: [u64; 3],
-        /// How many.
-        size: usize,
-    },
-    /// A struct, where it lies.
-    Struct(&'a [u8]),
+/// `struct Dropout` of kernels/philox.cuh.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Dropout {
+    pub threshold: u32,
+    pub scale: f32,
+    pub seed_low: u32,
+    pub seed_high: u32,
+    pub step: u32,
+    pub site: u32,
 }
 
-impl<'a> Arg<'a> {
-    fn new<T: bytemuck::NoUninit>(value: T) -> Self {
-        let mut words = [0; 3];
-        bytemuck::bytes_of_mut(&mut words)[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
-        Arg::Value { words, size: size_of::<T>() }
-    }
+impl Dropout {
+    pub const NONE: Self = Dropout { threshold: 0, scale: 0.0, seed_low: 0, seed_high: 0, step: 0, site: 0 };
+}
 
-    /// A struct that the kernel declares alike.
-    pub fn of_struct<T: bytemuck::NoUninit>(value: &'a T) -> Self {
-        Arg::Struct(bytemuck::bytes_of(value))
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Arg::Value { words, size } => &bytemuck::bytes_of(words)[..*size],
-            Arg::Struct(bytes) => bytes,
+impl From<backend::Dropout> for Dropout {
+    fn from(dropout: backend::Dropout) -> Self {
+        Dropout {
+            threshold: dropout.threshold(),
+            scale: dropout.scale(),
+            seed_low: dropout.seed as u32,
+            seed_high: (dropout.seed >> 32) as u32,
+            step: dropout.step,
+            site: dropout.site,
         }
     }
-
-    /// An address.
-    pub fn pointer(address: u64) -> Self {
-        Arg::new(address)
-    }
 }
 
-macro_rules! arg_from {
-    ($($type:ty)+) => {
-        $(impl From<$type> for Arg<'_> {
-            fn from(value: $type) -> Self {
-                Arg::new(value)
-            }
-        })+
+/// Launches a kernel of kernels.rs: `launch!(cuda, gelu::BiasGeluForward { out: args.out, ... }, grid)`, or, where there are
+/// several to choose from, `launch!(cuda, ..., instance, grid)`. The fields are what `Pass` makes of the values given.
+macro_rules! launch {
+    ($cuda:expr, $($kernel:ident)::+ { $($field:ident $(: $value:expr)?),* $(,)? }, $($how:expr),+ $(,)?) => {
+        $crate::backend::cuda::kernels::$($kernel)::+ {
+            $($field: $crate::backend::cuda::pointers::Pass::pass(
+                $crate::backend::cuda::launch::launch!(@ $field $($value)?)
+            )),*
+        }
+        .launch($cuda, $($how),+)
     };
+    (@ $field:ident) => { $field };
+    (@ $field:ident $value:expr) => { $value };
 }
-arg_from!(f32 i32 u32 i64 u64);
-
-impl From<usize> for Arg<'_> {
-    fn from(value: usize) -> Self {
-        Arg::new(value as i64)
-    }
-}
-
-impl From<bool> for Arg<'_> {
-    fn from(value: bool) -> Self {
-        Arg::new(i32::from(value))
-    }
-}
-
-impl From<Option<Dropout>> for Arg<'_> {
-    /// `struct Dropout` of kernels/philox.cuh.
-    fn from(dropout: Option<Dropout>) -> Self {
-        Arg::new(match dropout {
-            None => [0u32; 6],
-            Some(d) => [d.threshold(), d.scale().to_bits(), d.seed as u32, (d.seed >> 32) as u32, d.step, d.site],
-        })
-    }
-}
-
-impl<T: Value> From<&DeviceBuffer<T>> for Arg<'_> {
-    fn from(buffer: &DeviceBuffer<T>) -> Self {
-        Arg::pointer(buffer.address())
-    }
-}
-
-impl<E: CudaElement, T: Value> From<&Tensor<Cuda<E>, T>> for Arg<'_> {
-    fn from(tensor: &Tensor<Cuda<E>, T>) -> Self {
-        tensor.buffer().into()
-    }
-}
-
-impl<E: CudaElement, T: Value> From<&mut Tensor<Cuda<E>, T>> for Arg<'_> {
-    fn from(tensor: &mut Tensor<Cuda<E>, T>) -> Self {
-        tensor.buffer().into()
-    }
-}
-
-impl<E: CudaElement, T: Value> From<Option<&Tensor<Cuda<E>, T>>> for Arg<'_> {
-    fn from(tensor: Option<&Tensor<Cuda<E>, T>>) -> Self {
-        tensor.map_or(Arg::pointer(0), Arg::from)
-    }
-}
-
-impl<E: CudaElement, T: Value> From<Option<&mut Tensor<Cuda<E>, T>>> for Arg<'_> {
-    fn from(tensor: Option<&mut Tensor<Cuda<E>, T>>) -> Self {
-        tensor.map_or(Arg::pointer(0), Arg::from)
-    }
-}
-
-impl<E: CudaElement> From<Ints<'_, Cuda<E>>> for Arg<'_> {
-    fn from(ints: Ints<Cuda<E>>) -> Self {
-        Arg::pointer(ints.buffer().address() + (ints.start() * size_of::<i32>()) as u64)
-    }
-}
-
-impl<E: CudaElement> From<Option<Ints<'_, Cuda<E>>>> for Arg<'_> {
-    fn from(ints: Option<Ints<Cuda<E>>>) -> Self {
-        ints.map_or(Arg::pointer(0), Arg::from)
-    }
-}
-
-/// f32 memory for partial sums; what it holds is undefined.
-#[derive(Clone, Copy)]
-pub(super) struct Scratch {
-    pub(super) address: u64,
-}
-
-impl From<&Scratch> for Arg<'_> {
-    fn from(scratch: &Scratch) -> Self {
-        Arg::pointer(scratch.address)
-    }
-}
-
-/// The arguments of a launch, in the kernel's order.
-macro_rules! args {
-    ($($arg:expr),* $(,)?) => {
-        &[$($crate::backend::cuda::launch::Arg::from($arg)),*]
-    };
-}
-pub(super) use args;
+pub(super) use launch;
 
 /// Size of a launch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
     blocks: usize,
-    threads: usize,
+    threads: Option<usize>,
     shared_bytes: usize,
 }
 
+impl From<usize> for Grid {
+    /// So many blocks of as many threads as the kernel says.
+    fn from(blocks: usize) -> Self {
+        Grid { blocks, threads: None, shared_bytes: 0 }
+    }
+}
+
 impl Grid {
-    /// `blocks` blocks of `threads` threads.
+    /// `blocks` blocks of `threads` threads, which may be fewer than the kernel says.
     pub fn new(blocks: usize, threads: usize) -> Self {
-        Grid { blocks, threads, shared_bytes: 0 }
+        Grid { threads: Some(threads), ..Grid::from(blocks) }
     }
 
     /// With so much dynamic shared memory a block.
     pub fn with_shared(self, bytes: usize) -> Self {
         Grid { shared_bytes: bytes, ..self }
     }
+}
+
+/// A kernel's parameter, by where its value lies.
+pub(super) struct Parameter<'a> {
+    value: *const c_void,
+    size: usize,
+    lives: PhantomData<&'a ()>,
+}
+
+impl<'a> Parameter<'a> {
+    pub fn of<T>(value: &'a T) -> Self {
+        Parameter { value: std::ptr::from_ref(value).cast(), size: size_of::<T>(), lives: PhantomData }
+    }
+}
+
+/// Where the fields of a struct of kernels/ lie, as C++ places them.
+pub(super) struct Layout {
+    end: usize,
+    align: usize,
+}
+
+impl Layout {
+    pub const fn new() -> Self {
+        Layout { end: 0, align: 1 }
+    }
+
+    /// The place of the next field.
+    pub const fn field(&mut self, align: usize, size: usize) -> usize {
+        let place = self.end.next_multiple_of(align);
+        self.end = place + size;
+        if align > self.align {
+            self.align = align;
+        }
+        place
+    }
+
+    /// The size of all.
+    pub const fn size(&self) -> usize {
+        self.end.next_multiple_of(self.align)
+    }
+}
+
+/// The kernel `name` or, where it is one of several by element, `name_suffix` of kernels/`module`.cu.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KernelName {
+    pub module: &'static str,
+    pub name: &'static str,
+    pub suffix: Option<&'static str>,
 }
 
 /// A function with what is known of it.
@@ -180,34 +145,33 @@ impl Kernel {
 }
 
 impl<E: CudaElement> Cuda<E> {
-    /// Queues the kernel `name` with `_f32` or `_bf16` appended, of kernels/`module`.cu.
-    pub(super) fn launch_typed(
+    /// Queues a kernel whose blocks have at most `most_threads` threads. A grid without blocks is nothing to do.
+    ///
+    /// # Safety
+    /// `parameters` are values of the kernel's parameter types, all of them, in its order: what a launcher of kernels.rs
+    /// gives, which was read from the kernel's own text. What pointers among them point to is as long as the kernel takes
+    /// it to be for this grid, which the operation's `check` and the sizes that it passes on see to, and is not given back
+    /// before work queued now is done, which [`Arena`](super::memory::Arena) sees to.
+    pub(super) unsafe fn launch(
         &self,
-        module: &'static str,
-        name: &'static str,
+        name: KernelName,
+        most_threads: usize,
         grid: Grid,
-        args: &[Arg],
+        parameters: &[Parameter],
     ) -> Result<()> {
-        self.launch_kernel(self.device.kernel(module, name, Some(E::NAME))?, grid, args)
-    }
-
-    /// Queues the kernel `name` of kernels/`module`.cu. A grid without blocks is nothing to do.
-    pub(super) fn launch(&self, module: &'static str, name: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
-        self.launch_kernel(self.device.kernel(module, name, None)?, grid, args)
-    }
-
-    fn launch_kernel(&self, kernel: Arc<Kernel>, grid: Grid, args: &[Arg]) -> Result<()> {
         use std::sync::atomic::Ordering::Relaxed;
+        let kernel = self.device.kernel(name)?;
         if grid.blocks == 0 {
             return Ok(());
         }
         let name = &kernel.function.name;
+        // Where the driver can tell: the compiler reads all of C++, build.rs what it knows.
         if let Some(sizes) = &kernel.parameter_sizes {
-            assert!(
-                args.iter().map(|arg| arg.bytes().len()).eq(sizes.iter().copied()),
-                "{name}: its parameters are {sizes:?} bytes"
-            );
+            let given = parameters.iter().map(|parameter| parameter.size);
+            assert!(given.eq(sizes.iter().copied()), "{name}: its parameters are {sizes:?} bytes");
         }
+        let threads = grid.threads.unwrap_or(most_threads);
+        assert!(threads <= most_threads, "{name}: {threads} threads, more than {most_threads}");
         let blocks = i32::try_from(grid.blocks).unwrap_or_else(|_| panic!("{name}: {} blocks", grid.blocks));
         self.device.context.bind()?;
         if grid.shared_bytes > kernel.shared_bytes.load(Relaxed) {
@@ -215,17 +179,15 @@ impl<E: CudaElement> Cuda<E> {
             kernel.shared_bytes.store(grid.shared_bytes, Relaxed);
         }
         // The driver copies what they point to, and writes nothing.
-        let mut parameters: Vec<*mut c_void> = args.iter().map(|arg| arg.bytes().as_ptr().cast_mut().cast()).collect();
-        // SAFETY: the arguments have the sizes of the kernel's parameters, as just checked (drivers before CUDA 12.4 cannot
-        // tell, but launch the same kernels), and come in the order and with the types that kernels/ gives, as the tests of
-        // each operation see. The operation's check() sized the buffers, which live on until work queued later uses them.
+        let mut values: Vec<*mut c_void> = parameters.iter().map(|parameter| parameter.value.cast_mut()).collect();
+        // SAFETY: the caller's promise.
         unsafe {
             kernel.function.launch(
                 &self.device.compute,
                 blocks.unsigned_abs(),
-                grid.threads as u32,
+                threads as u32,
                 grid.shared_bytes as u32,
-                &mut parameters,
+                &mut values,
             )
         }
     }

@@ -1,27 +1,17 @@
 //! From token vectors to one unit vector a sequence, and back.
 
-use super::launch::{Grid, args};
-use super::partials::{add_partials_grid, vector};
+use super::kernels::pooling::{ACROSS, ROWS, SLICES, THREADS};
+use super::kernels::reduce_cuh::WARP;
+use super::launch::launch;
+use super::partials::{add_partials_blocks, vector};
 use super::{Cuda, CudaElement, Tensor};
 use crate::Result;
 use crate::backend::ops::check_shapes;
 use crate::backend::{Packed, PoolBackward, PoolForward, Pooling};
 
-/// As in kernels/pooling.cu.
-const THREADS: usize = 256;
-const ROWS: usize = 8;
-const ACROSS: usize = 8;
-const WARP: usize = 32;
-const SLICES: usize = THREADS / ACROSS;
-
 /// Fewest rows whose sum is one partial sum, and most partial sums.
 const LEAST_ROWS: usize = 64;
 const MOST_PARTIALS: usize = 64;
-
-/// Blocks of threads that have one place each.
-fn grid(places: usize) -> Grid {
-    Grid::new(places.div_ceil(THREADS), THREADS)
-}
 
 /// Strips of columns for blocks that are so many threads wide.
 fn strips<E: CudaElement>(width: usize, across: usize) -> usize {
@@ -37,26 +27,26 @@ pub(super) fn forward<E: CudaElement>(cuda: &Cuda<E>, args: PoolForward<Cuda<E>>
     args.check();
     let PoolForward { batch, x, out, .. } = args;
     let (n_seqs, width, cls) = (batch.n_seqs(), x.row_len(), args.pooling == Pooling::Cls);
+    let cu_seqlens = batch.cu_seqlens();
     if are_few(batch, cls) {
-        let grid = grid(n_seqs * width / vector::<E>(width));
-        let args = args![out, x, batch.cu_seqlens(), cls, n_seqs, width];
-        return cuda.launch_typed("pooling", "pool_few_forward", grid, args);
+        let blocks = (n_seqs * width / vector::<E>(width)).div_ceil(THREADS);
+        return launch!(cuda, pooling::PoolFewForward { out, x, cu_seqlens, cls, n_seqs, width }, blocks);
     }
-    let grid = Grid::new(n_seqs * strips::<E>(width, ACROSS), THREADS);
-    cuda.launch_typed("pooling", "pool_strip_forward", grid, args![out, x, batch.cu_seqlens(), width])
+    let blocks = n_seqs * strips::<E>(width, ACROSS);
+    launch!(cuda, pooling::PoolStripForward { out, x, cu_seqlens, width }, blocks)
 }
 
 pub(super) fn backward<E: CudaElement>(cuda: &Cuda<E>, args: PoolBackward<Cuda<E>>) -> Result<()> {
     args.check();
     let PoolBackward { batch, d_out, d_x, .. } = args;
     let (n_seqs, width, cls) = (batch.n_seqs(), d_x.row_len(), args.pooling == Pooling::Cls);
+    let cu_seqlens = batch.cu_seqlens();
     if are_few(batch, false) {
-        let grid = grid(n_seqs * width / vector::<E>(width));
-        let args = args![d_x, d_out, batch.cu_seqlens(), cls, n_seqs, width];
-        return cuda.launch_typed("pooling", "pool_few_backward", grid, args);
+        let blocks = (n_seqs * width / vector::<E>(width)).div_ceil(THREADS);
+        return launch!(cuda, pooling::PoolFewBackward { d_x, d_out, cu_seqlens, cls, n_seqs, width }, blocks);
     }
-    let grid = Grid::new(n_seqs * strips::<E>(width, WARP), THREADS);
-    cuda.launch_typed("pooling", "pool_strip_backward", grid, args![d_x, d_out, batch.cu_seqlens(), cls, width])
+    let blocks = n_seqs * strips::<E>(width, WARP);
+    launch!(cuda, pooling::PoolStripBackward { d_x, d_out, cu_seqlens, cls, width }, blocks)
 }
 
 pub(super) fn bias_tanh_forward<E: CudaElement>(
@@ -66,8 +56,8 @@ pub(super) fn bias_tanh_forward<E: CudaElement>(
 ) -> Result<()> {
     let (rows, width) = (x.rows(), x.row_len());
     check_shapes("bias_tanh_forward", &[width], [bias]);
-    let grid = grid(rows * width / vector::<f32>(width));
-    cuda.launch_typed("pooling", "bias_tanh_forward", grid, args![x, bias, rows, width])
+    let blocks = (rows * width / vector::<f32>(width)).div_ceil(THREADS);
+    launch!(cuda, pooling::BiasTanhForward { x, bias, rows, width }, blocks)
 }
 
 pub(super) fn bias_tanh_backward<E: CudaElement>(
@@ -81,11 +71,12 @@ pub(super) fn bias_tanh_backward<E: CudaElement>(
     check_shapes("bias_tanh_backward", &[width], [&*d_bias]);
     let rows_per_block = rows.div_ceil(MOST_PARTIALS).max(LEAST_ROWS);
     let n_partials = rows.div_ceil(rows_per_block);
-    let partials = &cuda.scratch(n_partials * width)?;
-    let blocks = Grid::new(n_partials * strips::<f32>(width, ACROSS), THREADS);
-    cuda.launch("pooling", "bias_tanh_backward", blocks, args![d, partials, y, rows_per_block, rows, width])?;
-    let args = args![d_bias, partials, n_partials, width];
-    cuda.launch("pooling", "bias_tanh_backward_bias", add_partials_grid(width, 1), args)
+    let mut scratch = cuda.scratch(n_partials * width)?;
+    let blocks = n_partials * strips::<f32>(width, ACROSS);
+    let partials = &mut scratch;
+    launch!(cuda, pooling::BiasTanhBackward { d, partials, y, rows_per_block, rows, width }, blocks)?;
+    let (partials, n) = (&scratch, n_partials);
+    launch!(cuda, pooling::BiasTanhBackwardBias { d_bias, partials, n, width }, add_partials_blocks(width, 1))
 }
 
 pub(super) fn l2_normalize_forward<E: CudaElement>(
@@ -97,8 +88,7 @@ pub(super) fn l2_normalize_forward<E: CudaElement>(
     let (rows, width) = (x.rows(), x.row_len());
     check_shapes("l2_normalize_forward", &[rows, width], [&*out]);
     check_shapes("l2_normalize_forward", &[rows], [&*inv_norm]);
-    let grid = Grid::new(rows.div_ceil(ROWS), THREADS);
-    cuda.launch("pooling", "l2_normalize_forward", grid, args![out, inv_norm, x, rows, width])
+    launch!(cuda, pooling::L2NormalizeForward { out, inv_norm, x, rows, width }, rows.div_ceil(ROWS))
 }
 
 pub(super) fn l2_normalize_backward<E: CudaElement>(
@@ -110,6 +100,5 @@ pub(super) fn l2_normalize_backward<E: CudaElement>(
     let (rows, width) = (y.rows(), y.row_len());
     check_shapes("l2_normalize_backward", &[rows, width], [&*d]);
     check_shapes("l2_normalize_backward", &[rows], [inv_norm]);
-    let grid = Grid::new(rows.div_ceil(ROWS), THREADS);
-    cuda.launch("pooling", "l2_normalize_backward", grid, args![d, y, inv_norm, rows, width])
+    launch!(cuda, pooling::L2NormalizeBackward { d, y, inv_norm, rows, width }, rows.div_ceil(ROWS))
 }

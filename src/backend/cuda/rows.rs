@@ -1,22 +1,17 @@
 //! Zeros, casts, and copies of some rows.
 
-use super::launch::{Arg, Grid, args};
-use super::tensor_list::{LIST_THREADS, TensorList};
+use super::kernels::rows::{CAST, ROWS, THREADS};
+use super::launch::launch;
+use super::pointers::In;
+use super::tensor_list::TensorList;
 use super::{Cuda, CudaElement, Tensor};
 use crate::Result;
 use crate::backend::Ints;
 use crate::backend::ops::{check_columns, check_shapes};
 
-/// As in kernels/rows.cu.
-const THREADS: usize = 256;
-const CAST: usize = 4;
-const ROWS: usize = 8;
-
 pub(super) fn zero_all<E: CudaElement>(cuda: &Cuda<E>, xs: &mut [&mut Tensor<Cuda<E>, f32>]) -> Result<()> {
-    TensorList::of(xs.iter().map(|x| &**x)).try_for_each(|(_, list)| {
-        let grid = Grid::new(list.blocks.n_blocks(), LIST_THREADS);
-        cuda.launch("rows", "zero_all", grid, args![Arg::of_struct(&list)])
-    })
+    TensorList::of(xs.iter().map(|x| &**x))
+        .try_for_each(|(_, list)| launch!(cuda, rows::ZeroAll { list: &list }, list.blocks.n_blocks()))
 }
 
 pub(super) fn cast<E: CudaElement>(
@@ -26,7 +21,7 @@ pub(super) fn cast<E: CudaElement>(
 ) -> Result<()> {
     assert_eq!(x.len(), out.len(), "cast: lengths");
     let n = x.len();
-    cuda.launch_typed("rows", "cast", Grid::new(n.div_ceil(CAST * THREADS), THREADS), args![out, x, n])
+    launch!(cuda, rows::Cast { out, x, n }, n.div_ceil(CAST * THREADS))
 }
 
 pub(super) fn gather<E: CudaElement>(
@@ -37,8 +32,8 @@ pub(super) fn gather<E: CudaElement>(
 ) -> Result<()> {
     let (n, width) = (rows.len(), x.row_len());
     check_shapes("gather_rows", &[n, width], [&*out]);
-    let args = args![out, x, rows, Arg::pointer(0), n, width];
-    cuda.launch("rows", "gather_rows_f32", Grid::new(n.div_ceil(ROWS), THREADS), args)
+    let scale = None::<In<f32>>;
+    launch!(cuda, rows::GatherRows { out, x, rows, scale, n, width }, n.div_ceil(ROWS))
 }
 
 pub(super) fn gather_cast<E: CudaElement>(
@@ -51,7 +46,7 @@ pub(super) fn gather_cast<E: CudaElement>(
     let (n, width) = (rows.len(), x.row_len());
     check_shapes("gather_cast", &[n, width], [&*out]);
     check_shapes("gather_cast", &[n], scale);
-    cuda.launch_typed("rows", "gather_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, scale, n, width])
+    launch!(cuda, rows::GatherRows { out, x, rows, scale, n, width }, n.div_ceil(ROWS))
 }
 
 pub(super) fn scatter<E: CudaElement>(
@@ -64,7 +59,7 @@ pub(super) fn scatter<E: CudaElement>(
     let (n, width) = (rows.len(), out.row_len());
     check_shapes("scatter_rows", &[n, width], [x]);
     check_shapes("scatter_rows", &[n], scale);
-    cuda.launch("rows", "scatter_rows", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, rows, scale, n, width])
+    launch!(cuda, rows::ScatterRows { out, x, rows, scale, n, width }, n.div_ceil(ROWS))
 }
 
 pub(super) fn copy_columns<E: CudaElement>(
@@ -73,7 +68,7 @@ pub(super) fn copy_columns<E: CudaElement>(
     out: &mut Tensor<Cuda<E>, f32>,
 ) -> Result<()> {
     let (n, (from, to)) = (x.rows(), check_columns("copy_columns", x, out));
-    cuda.launch("rows", "copy_columns", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, n, to, from])
+    launch!(cuda, rows::CopyColumns { out, x, n, to, from }, n.div_ceil(ROWS))
 }
 
 pub(super) fn add_columns<E: CudaElement>(
@@ -82,5 +77,5 @@ pub(super) fn add_columns<E: CudaElement>(
     out: &mut Tensor<Cuda<E>, f32>,
 ) -> Result<()> {
     let (n, (to, from)) = (x.rows(), check_columns("add_columns", out, x));
-    cuda.launch("rows", "add_columns", Grid::new(n.div_ceil(ROWS), THREADS), args![out, x, n, to, from])
+    launch!(cuda, rows::AddColumns { out, x, n, to, from }, n.div_ceil(ROWS))
 }

@@ -1,19 +1,15 @@
 //! Lists of tensors in a kernel's parameters, so that one launch works on all of them: kernels/tensor_list.cuh.
 
+use super::kernels::tensor_list_cuh::{LIST_SPAN, MOST_TENSORS};
 use super::{Cuda, CudaElement, Tensor};
-
-/// As in kernels/tensor_list.cuh: elements of a block, its threads, tensors in a list.
-const LIST_SPAN: usize = 1 << 14;
-pub(super) const LIST_THREADS: usize = 256;
-const MOST_TENSORS: usize = 240;
 
 /// Which blocks of a grid work on which of up to `N` tensors.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct TensorBlocks<const N: usize> {
-    n: u32,
-    len: [u32; N],
-    first: [u32; N],
+    pub n: u32,
+    pub len: [u32; N],
+    pub first: [u32; N],
     /// `first[N]` of the kernels, or zero: where the list is shorter, its end is in `first`.
     end: u32,
 }
@@ -47,7 +43,7 @@ impl<const N: usize> TensorBlocks<N> {
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 pub(super) struct TensorList {
-    x: [u64; MOST_TENSORS],
+    pub x: [u64; MOST_TENSORS],
     pub blocks: TensorBlocks<MOST_TENSORS>,
 }
 
