@@ -61,7 +61,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Where to write a trace, if anywhere.
+    /// File of the trace, if one is to be written.
     pub fn trace_file(&self) -> Option<&Path> {
         let trace = match self {
             Command::Train(args) => &args.trace,
@@ -98,7 +98,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// What the file and `--set` say, with `options` (option, key, value) ranking between them.
+    /// The file and `--set` as a draft, with `options` (option, key, value) ranking between them.
     fn draft(&self, options: &[(&str, &str, &Option<String>)]) -> Result<Draft> {
         let mut draft = Draft::new();
         if let Some(path) = &self.config {
@@ -129,7 +129,7 @@ pub struct ComputeArgs {
 }
 
 impl ComputeArgs {
-    /// Adds what was typed to `draft`.
+    /// Adds the options to `draft`.
     fn apply(&self, mut draft: Draft) -> Result<Draft> {
         if let Some(device) = &self.device {
             draft.option("--device", "device", device.as_str())?;
@@ -158,7 +158,7 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
-    /// The configuration typed.
+    /// The configuration that the options give.
     pub fn draft(&self) -> Result<Draft> {
         let mut draft = self.config.draft(&[("--model", "model", &self.model)])?;
         match self.data.as_slice() {
@@ -191,7 +191,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The configuration typed.
+    /// The configuration that the options give.
     pub fn draft(&self) -> Result<Draft> {
         let mut draft = self.compute.apply(self.input.draft()?)?;
         if let Some(out) = &self.out {
@@ -200,7 +200,7 @@ impl RunArgs {
         Ok(draft)
     }
 
-    /// The configuration typed for `hbt compare`, which has its own default directory.
+    /// The configuration that the options of `hbt compare` give, which has its own default directory.
     pub fn compare_draft(&self) -> Result<Draft> {
         let mut draft = self.draft()?;
         draft.preset("hbt compare", "out = 'runs/compare'")?;
@@ -245,7 +245,8 @@ fn targets() -> String {
 }
 
 impl PlanArgs {
-    /// The configuration typed. A file may have its device for this machine; typed beside `--for`, it has to be a GPU.
+    /// The configuration that the options give. A file may have its device for this machine; given as an option beside
+    /// `--for`, it has to be a GPU.
     pub fn draft(&self) -> Result<Draft> {
         let draft = from_scratch(self.from_scratch, self.compute.apply(self.input.draft()?)?)?;
         let target = self.target;
@@ -294,7 +295,7 @@ pub struct EvalArgs {
 }
 
 impl EvalArgs {
-    /// The configuration typed. `--data` is `eval_data` here.
+    /// The configuration that the options give. `--data` is `eval_data` here.
     pub fn draft(&self) -> Result<Draft> {
         self.compute.apply(self.config.draft(&[
             ("--model", "model", &self.model),
@@ -309,7 +310,7 @@ fn tasks() -> PossibleValuesParser {
     PossibleValuesParser::new(["auto"].into_iter().chain(TASKS.iter().map(|task| task.name)))
 }
 
-/// Parses how many of something, or which, from the first on.
+/// Parses a count or a rank: a whole number from 1 on.
 fn at_least_one(text: &str) -> std::result::Result<u32, String> {
     let number = text.parse().ok().filter(|&number| number > 0);
     number.ok_or_else(|| "write a whole number from 1 on, in digits only".to_owned())

@@ -14,7 +14,7 @@ pub enum Error {
     Config {
         /// The key as the user writes it.
         key: String,
-        /// What is wrong and what to do.
+        /// The problem and its solution.
         message: String,
     },
     /// A file has invalid content.
@@ -23,7 +23,7 @@ pub enum Error {
         path: PathBuf,
         /// 1-based line, if the file has lines.
         line: Option<u64>,
-        /// What is wrong and what to do.
+        /// The problem and its solution.
         message: String,
     },
     /// The operating system refused something.
@@ -72,6 +72,12 @@ impl Error {
     pub fn other(message: impl Into<String>) -> Self {
         Error::Other(message.into())
     }
+}
+
+/// A number with its noun, for messages: `1 thread`, `2 threads`.
+#[doc(hidden)]
+pub fn counted(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 impl fmt::Display for Error {

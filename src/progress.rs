@@ -1,4 +1,5 @@
-//! What a command says while it works, on standard error: bars on a terminal, lines everywhere, nothing when quiet.
+//! Messages of a command while it works, on standard error: bars on a terminal, lines everywhere else, nothing if
+//! quiet.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
@@ -7,31 +8,31 @@ use std::time::Instant;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Says nothing from now on.
+/// Switches messages off, except those of [`say_always`].
 pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// One line, unless quiet.
+/// Prints one line, unless quiet.
 pub fn say(text: &str) {
     if !QUIET.load(Ordering::Relaxed) {
         say_always(text);
     }
 }
 
-/// One line, also when quiet. Work goes on when nobody reads it any more (`hbt train 2>&1 | head`).
+/// Prints one line, even if quiet. A closed pipe (`hbt train 2>&1 | head`) does not stop the work.
 pub fn say_always(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A bar of `total` items, where there is a terminal to draw it on.
+/// A bar of `total` items, if standard error is a terminal.
 pub fn bar(total: u64, template: &str) -> Option<ProgressBar> {
     let shown = io::stderr().is_terminal() && !QUIET.load(Ordering::Relaxed);
     let style = ProgressStyle::with_template(template).expect("templates are part of the program");
     shown.then(|| ProgressBar::new(total).with_style(style))
 }
 
-/// A bar for work that is counted in items, such as tokenizing; in the end one line everywhere.
+/// A bar for work that is counted in items, such as tokenizing; at the end one line, on a terminal or not.
 pub struct Counter {
     bar: Option<ProgressBar>,
     what: &'static str,
@@ -39,13 +40,13 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// `what` (a past participle) is being done to `total` items.
+    /// A counter of `total` items; `what` is a past participle that says what is done to them.
     pub fn new(what: &'static str, total: u64) -> Self {
         let bar = bar(total, "{prefix} {bar:24} {pos}/{len}  {eta} left").map(|bar| bar.with_prefix(what));
         Counter { bar, what, start: Instant::now() }
     }
 
-    /// `done` of `total` items are behind it.
+    /// Shows that `done` of `total` items are done.
     pub fn set(&self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
@@ -53,7 +54,7 @@ impl Counter {
         }
     }
 
-    /// Replaces the bar by one line: what was done to what, and in how many seconds.
+    /// Replaces the bar by one line: the work, `detail`, and the seconds that it took.
     pub fn finish(&self, detail: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

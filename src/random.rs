@@ -1,4 +1,4 @@
-//! Random bits as a function of what they are for: no generator, no state.
+//! Random bits as a function of their purpose: no generator, no state.
 
 /// 2^64 divided by the golden ratio: the step between SplitMix64's states; keeps small fields away from the fixed
 /// point of [`mix`] at 0.
@@ -13,19 +13,19 @@ pub fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// 64 random bits for a list of fields, order included.
+/// 64 random bits for a list of fields, in their order.
 #[inline]
 pub fn hash(fields: &[u64]) -> u64 {
     fields.iter().fold(GOLDEN, |state, &field| mix(state ^ mix(field.wrapping_add(GOLDEN))))
 }
 
-/// Random bits to a whole number in `0..n`; uniform up to n / 2^64.
+/// A whole number in `0..n` from random bits; uniform up to n / 2^64.
 #[inline]
 pub fn below(bits: u64, n: u64) -> u64 {
     ((u128::from(bits) * u128::from(n)) >> 64) as u64
 }
 
-/// Random bits to a number in `[0, 1)`, a multiple of 2^-53.
+/// A number in `[0, 1)` from random bits, a multiple of 2^-53.
 #[inline]
 pub fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)

@@ -5,11 +5,13 @@ use crate::ops::support::{Batch, Random, loss_config, tensor};
 use hbt::backend::{Backend, Cpu, HostPairing, PackedBatch, Pooling, Tensor};
 use hbt::data::bounds::BatchBounds;
 use hbt::loss::InfoNce;
-use hbt::model::{Arch, Encoder, Gradients, Init, Keep, ModelConfig, Packer, Sequences, StepDropout, specs};
+use hbt::model::{Encoder, Gradients, Init, Keep, ModelConfig, Packer, Sequences, StepDropout, specs};
 use hbt::train::{GradCache, Optimizer, OptimizerConfig, StepBounds};
+use serde_json::json;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +20,7 @@ const LARGE: usize = 2048;
 /// Small blocks that a step may take. They are rayon's: a queue's next segment, its list of finished work.
 const MOST_SMALL: usize = 8;
 
-/// What gives tensors their memory, as a backtrace names it.
+/// Function that allocates tensors, as a backtrace names it.
 pub const ALLOC: &str = "<hbt::backend::cpu::Cpu<E> as hbt::backend::device::Device>::alloc";
 
 /// The system's allocator, with an eye on the threads that are being watched.
@@ -44,7 +46,7 @@ fn note(size: usize) {
     // A thread that ends has no watcher any more.
     let _ = WATCHER.try_with(|watcher| {
         let Some(taken) = watcher.get().filter(|taken| taken.is_on.load(Ordering::Relaxed)) else { return };
-        // What the record itself takes does not count.
+        // Memory of the record itself is not counted.
         watcher.set(None);
         let trace = Backtrace::force_capture().to_string();
         // Functions, not places: release builds have no lines of source.
@@ -81,7 +83,7 @@ unsafe impl GlobalAlloc for Watching {
     }
 }
 
-/// What `work` takes on a pool of `threads` threads.
+/// Memory that `work` takes on a pool of `threads` threads.
 pub fn taken_in(threads: usize, work: impl FnOnce() + Send) -> Vec<(usize, String)> {
     let taken: &'static Taken = Box::leak(Box::default());
     let start = move |_| WATCHER.set(Some(taken));
@@ -133,21 +135,11 @@ struct Training<'a, B: Backend> {
 impl<'a, B: Backend> Training<'a, B> {
     /// For batches of at most `n_queries` queries in chunks of at most `chunk_tokens` tokens.
     fn new(backend: &'a B, chunk_tokens: usize, n_queries: usize) -> Self {
-        let config = ModelConfig {
-            arch: Arch::Bert,
-            vocab_size: 500,
-            hidden_size: 64,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 256,
-            max_position_embeddings: 200,
-            type_vocab_size: 2,
-            layer_norm_eps: 1e-5,
-            hidden_dropout_prob: 0.1,
-            attention_probs_dropout_prob: 0.1,
-            pad_token_id: 0,
-            initializer_range: 0.02,
-        };
+        let described = json!({
+            "model_type": "bert", "vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 256, "max_position_embeddings": 200, "layer_norm_eps": 1e-5,
+        });
+        let config = ModelConfig::from_json(Path::new("config.json"), &described.to_string()).unwrap();
         let specs = specs(&config, None);
         let mut random = Random::new(7);
         let values = specs
@@ -180,7 +172,7 @@ impl<'a, B: Backend> Training<'a, B> {
         }
     }
 
-    /// As the trainer before its first step.
+    /// Reserves memory as the trainer does before its first step.
     fn reserve(&mut self, bounds: &StepBounds) {
         let b = self.backend;
         self.cache.reserve(b, &self.encoder, bounds).unwrap();
@@ -226,7 +218,7 @@ fn tensors_of_growing_batches<B: Backend>(backend: &B, is_reserved: bool) -> Vec
     }
     let mut random = Random::new(9);
     let mut batches: Vec<Batch> = lens.iter().map(|lens| Batch::new(lens, &mut random)).collect();
-    // As many ids as there can be.
+    // As many different ids as possible.
     (0..).zip(&mut batches[2].ids).for_each(|(id, at)| *at = id);
     let mut blocks = taken_in(1, || batches.iter().for_each(|batch| training.step(batch)));
     blocks.retain(|(_, place)| place.contains(ALLOC));

@@ -30,7 +30,7 @@ pub fn program() -> PathBuf {
     packed().map_or_else(|| env!("CARGO_BIN_EXE_hbt").into(), |folder| folder.join("hbt"))
 }
 
-/// Where the fixtures are.
+/// Directory of the fixtures.
 pub fn fixtures() -> PathBuf {
     packed().unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join("tests/fixtures")
 }
@@ -109,7 +109,7 @@ impl Sandbox {
         let mut command = Command::new(program());
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("HBT_CACHE", self.path("cache")).env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", self.path("hub"));
-        // What a test expects of `auto` is the processor's, whatever GPU is there.
+        // Tests expect of `auto` the processor's values, whatever GPU is there.
         command.env("CUDA_VISIBLE_DEVICES", "");
         command
     }
@@ -119,7 +119,7 @@ impl Sandbox {
         Done::new(self.command(args).output().unwrap())
     }
 
-    /// What lies in the directory: files with their bytes, directories as such, the cache left out.
+    /// Contents of the directory: files with their bytes, and directories, without the cache.
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let mut all = files(self.dir.path());
         all.retain(|name, _| !name.starts_with("cache/"));

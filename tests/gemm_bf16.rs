@@ -110,7 +110,7 @@ fn check(case: Case) {
 
     let wide = |x: Vec<bf16>| -> Vec<f64> { x.into_iter().map(f64::from).collect() };
     let wide_f32 = |x: Vec<f32>| -> Vec<f64> { x.into_iter().map(f64::from).collect() };
-    // What must be overwritten is not a number.
+    // Values to be overwritten are NaN.
     let nan = vec![bf16::NAN; before.len()];
     let got = wide(case.run(operands, None, &nan, false, gemm));
     assert_close(case, "bf16", &got, |_| 0.0, &product, BF16_ROUNDING);

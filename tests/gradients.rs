@@ -13,18 +13,20 @@ use crate::tolerance;
 use hbt::backend::{Backend, Dropout, Element, HostPairing, Pooling};
 use hbt::loss::{InfoNce, LossConfig};
 use hbt::model::{
-    Arch, DenseSpec, Encoder, EncoderParams, Gradients, Init, ModelConfig, ParamSpec, Sequences, StepDropout, specs,
+    DenseSpec, Encoder, EncoderParams, Gradients, Init, ModelConfig, Norm, ParamSpec, Sequences, StepDropout, specs,
 };
 use hbt::train::GradCache;
+use serde_json::json;
+use std::path::Path;
 
 const TEMPERATURE: f32 = 0.1;
 
 /// Every architecture with every pooling, with and without a dense layer, and numbers of layers.
-const MODELS: [(Arch, Pooling, bool, usize); 4] = [
-    (Arch::Bert, Pooling::Mean, false, 2),
-    (Arch::XlmRoberta, Pooling::Cls, true, 2),
-    (Arch::XlmRoberta, Pooling::Mean, true, 3),
-    (Arch::Bert, Pooling::Cls, false, 1),
+const MODELS: [(&str, Pooling, bool, usize); 4] = [
+    ("bert", Pooling::Mean, false, 2),
+    ("xlm-roberta", Pooling::Cls, true, 2),
+    ("xlm-roberta", Pooling::Mean, true, 3),
+    ("bert", Pooling::Cls, false, 1),
 ];
 
 /// A tiny model with everything that a large one has.
@@ -36,22 +38,17 @@ struct Tiny {
 }
 
 impl Tiny {
-    fn new<B: Backend>(arch: Arch, pooling: Pooling, dense: bool, n_layers: usize) -> Self {
-        let config = ModelConfig {
-            arch,
-            vocab_size: 30,
-            hidden_size: 24,
-            num_hidden_layers: n_layers,
-            num_attention_heads: 3,
-            intermediate_size: 40,
-            max_position_embeddings: 60,
-            type_vocab_size: 2,
-            layer_norm_eps: 1e-5,
-            hidden_dropout_prob: 0.1,
-            attention_probs_dropout_prob: 0.2,
-            pad_token_id: 1,
-            initializer_range: 0.02,
-        };
+    fn new<B: Backend>(model_type: &str, pooling: Pooling, dense: bool, n_layers: usize) -> Self {
+        let described = json!({
+            "model_type": model_type, "vocab_size": 30, "hidden_size": 24, "num_hidden_layers": n_layers,
+            "num_attention_heads": 3, "intermediate_size": 40, "max_position_embeddings": 60, "layer_norm_eps": 1e-5,
+            "attention_probs_dropout_prob": 0.2, "pad_token_id": 1,
+        });
+        let mut config = ModelConfig::from_json(Path::new("config.json"), &described.to_string()).unwrap();
+        for (layer, eps) in config.layers.iter_mut().zip([0.03, 0.1, 0.3]) {
+            // Far from each other's and the embeddings': a layer computes what its own description says.
+            layer.norm = Norm::LayerNorm { eps };
+        }
         let dense = dense.then_some(DenseSpec { in_features: 24, out_features: 17 });
         let specs = specs(&config, dense.as_ref());
         let mut random = Random::new(91);
@@ -106,7 +103,7 @@ impl Tiny {
         };
         Masks {
             embedding: hidden(Dropout::EMBEDDING_SITE),
-            layers: (0..config.num_hidden_layers as u32).map(layer).collect(),
+            layers: (0..config.layers.len() as u32).map(layer).collect(),
         }
     }
 
@@ -139,10 +136,11 @@ impl Tiny {
         // The word table's gradient has the rows of the batch only.
         let h = self.model.config.hidden_size;
         let mut word = vec![0.0; self.specs.embeddings.word.len()];
-        for (row, id) in gradients[0].chunks(h).zip(packed.unique_ids().to_vec(backend).unwrap()) {
+        let table = self.specs.sparse();
+        for (row, id) in gradients[table].chunks(h).zip(packed.unique_ids().to_vec(backend).unwrap()) {
             word[id as usize * h..][..h].copy_from_slice(row);
         }
-        gradients[0] = word;
+        gradients[table] = word;
         Step { loss: report.loss, embeddings: read(backend, cache.embeddings()), gradients }
     }
 
@@ -170,7 +168,7 @@ impl Tiny {
     }
 }
 
-/// What a step computes.
+/// Results of a step.
 #[derive(PartialEq)]
 struct Step {
     loss: f64,

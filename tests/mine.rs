@@ -21,7 +21,7 @@ fn group(id: &str, queries: &[(&str, &str)], positives: &[(&str, &str)], negativ
     Group { id: id.into(), queries, positives, negatives, ..Group::default() }
 }
 
-/// What is mined from `rows` when `embed` makes vectors of texts.
+/// Negatives mined from `rows` with vectors of texts that `embed` makes.
 fn mined(rows: &[Group], rules: &Rules, embed: impl Fn(&str) -> Vec<f32>) -> hbt::Result<(Corpus, Mined)> {
     let corpus = Corpus::read(rows.iter().cloned().map(Ok))?;
     let embeddings = |texts: &[String]| {

@@ -1,4 +1,4 @@
-//! What a run will take: the counting backend against memory and arithmetic counted in other ways, and plans as answers.
+//! Plans: the counting backend compared with memory and arithmetic counted in other ways, and plans as answers.
 
 mod answers;
 mod command;

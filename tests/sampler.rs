@@ -50,7 +50,7 @@ fn groups(batch: &SampledBatch) -> Vec<u64> {
     batch.rows.iter().map(|row| row.group).collect()
 }
 
-/// What every batch promises, checked against the catalog by plain search.
+/// Checks the promises of every batch against the catalog, by plain search.
 fn check_batch(catalog: &Catalog, batch: &SampledBatch, batch_size: usize) {
     assert_eq!(batch.rows.len(), batch_size);
     let distinct: HashSet<u64> = batch.rows.iter().map(|row| row.group).collect();

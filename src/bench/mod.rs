@@ -271,7 +271,7 @@ pub enum Bound {
     Copy,
 }
 
-/// How fast something ran.
+/// Speed of a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// Work of a run.

@@ -3,7 +3,9 @@
 use super::inputs::{FEED_FORWARD, HEADS, HIDDEN, LARGE_VOCABULARY, SMALL_VOCABULARY};
 use crate::Result;
 use crate::backend::{Backend, Element, Pooling, Tensor};
-use crate::model::{Arch, Encoder, EncoderParams, ModelConfig, ParamSpec, random_init, specs};
+use crate::model::{Encoder, EncoderParams, ModelConfig, ParamSpec, random_init, specs};
+use serde_json::json;
+use std::path::Path;
 
 const SEED: u64 = 1;
 
@@ -11,7 +13,11 @@ const SEED: u64 = 1;
 #[derive(Clone, Copy)]
 pub struct ModelShape {
     pub name: &'static str,
-    arch: Arch,
+    /// The family's `model_type`.
+    family: &'static str,
+    positions: usize,
+    token_types: usize,
+    layer_norm_eps: f64,
     layers: usize,
     hidden: usize,
     heads: usize,
@@ -25,7 +31,10 @@ pub struct ModelShape {
 /// sentence-transformers' all-MiniLM-L6.
 pub const MINILM_L6: ModelShape = ModelShape {
     name: "minilm-l6",
-    arch: Arch::Bert,
+    family: "bert",
+    positions: 512,
+    token_types: 2,
+    layer_norm_eps: 1e-12,
     layers: 6,
     hidden: HIDDEN,
     heads: HEADS,
@@ -39,7 +48,10 @@ pub const MULTILINGUAL_E5_SMALL: ModelShape =
 /// XLM-RoBERTa base (Conneau et al., arXiv 1911.02116), 278 million parameters.
 pub const XLM_R_BASE: ModelShape = ModelShape {
     name: "xlm-r-base",
-    arch: Arch::XlmRoberta,
+    family: "xlm-roberta",
+    positions: 514,
+    token_types: 1,
+    layer_norm_eps: 1e-5,
     layers: 12,
     hidden: 768,
     heads: 12,
@@ -53,36 +65,29 @@ pub const XLM_R_LARGE: ModelShape =
 /// A model of no use but to try out programs that run benchmarks, for which a real model would take too long.
 pub const TINY: ModelShape = ModelShape {
     name: "tiny",
-    arch: Arch::XlmRoberta,
     layers: 2,
     hidden: 64,
     heads: 2,
     feed_forward: 128,
     vocabulary: 1000,
     learning_rate: 5e-4,
+    ..XLM_R_BASE
 };
 
 impl ModelShape {
-    fn config(&self) -> ModelConfig {
-        let (max_position_embeddings, type_vocab_size, layer_norm_eps, pad_token_id) = match self.arch {
-            Arch::Bert => (512, 2, 1e-12, 0),
-            Arch::XlmRoberta => (514, 1, 1e-5, 1),
-        };
-        ModelConfig {
-            arch: self.arch,
-            vocab_size: self.vocabulary,
-            hidden_size: self.hidden,
-            num_hidden_layers: self.layers,
-            num_attention_heads: self.heads,
-            intermediate_size: self.feed_forward,
-            max_position_embeddings,
-            type_vocab_size,
-            layer_norm_eps,
-            hidden_dropout_prob: 0.1,
-            attention_probs_dropout_prob: 0.1,
-            pad_token_id,
-            initializer_range: 0.02,
-        }
+    fn config(&self) -> Result<ModelConfig> {
+        let described = json!({
+            "model_type": self.family,
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.feed_forward,
+            "max_position_embeddings": self.positions,
+            "type_vocab_size": self.token_types,
+            "layer_norm_eps": self.layer_norm_eps,
+        });
+        ModelConfig::from_json(Path::new(self.name), &described.to_string())
     }
 
     /// Floating-point operations of one forward pass over sequences of these lengths: per token twice the weights of
@@ -122,7 +127,7 @@ impl ModelShape {
         backend: &B,
         mut also: impl FnMut(&ParamSpec, &[f32]) -> Result<()>,
     ) -> Result<(Encoder<B>, EncoderParams<ParamSpec>)> {
-        let config = self.config();
+        let config = self.config()?;
         let specs = specs(&config, None);
         let weights = random_init(&specs, SEED, |spec, values| {
             also(spec, &values)?;

@@ -50,13 +50,13 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// The configuration typed.
+    /// The configuration that the options give.
     pub fn draft(&self) -> Result<Draft> {
         self.config.draft(&[("--device", "device", &self.device), ("--precision", "precision", &self.precision)])
     }
 }
 
-/// Parses what the name of a size is to contain: nothing is in all of them.
+/// Parses a part of a size's name, which must not be empty: an empty one is in all names.
 fn part_of_a_name(text: &str) -> std::result::Result<String, String> {
     if text.trim().is_empty() { Err("name a size, or a part of its name".to_owned()) } else { Ok(text.to_owned()) }
 }

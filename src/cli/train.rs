@@ -37,7 +37,8 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// The configuration typed. With `--resume` and no file, the run directory's saved configuration is the file.
+    /// The configuration that the options give. With `--resume` and no file, the run directory's saved configuration is
+    /// the file.
     pub fn draft(&self) -> Result<Draft> {
         let mut draft = from_scratch(self.from_scratch, self.run.draft()?)?;
         let saved = draft.so_far().out.join(Config::FILE_NAME);
@@ -50,7 +51,7 @@ impl TrainArgs {
     }
 }
 
-/// Parses steps `A..B`: from A to the one before B, the first being 1.
+/// Parses steps `A..B`: from A to B - 1, counted from 1.
 fn steps(text: &str) -> std::result::Result<Range<u64>, String> {
     let parse = || {
         let (first, end) = text.split_once("..")?;

@@ -124,8 +124,9 @@ fn check_shapes(args: &BenchArgs) -> Result<()> {
     let Some(unknown) = args.shape.iter().find(|name| !known.iter().any(|shape| shape.contains(*name))) else {
         return Ok(());
     };
-    let listed = known.join(", ");
+    let (n_known, listed) = (known.len(), known.join(", "));
     let known = match listed.len() {
+        ..=MOST_LISTED if n_known == 1 => format!("the only one is {listed}"),
         ..=MOST_LISTED => format!("they are {listed}"),
         _ => format!("name one operation, such as --op {}, and its sizes are listed", Op::TrainStep),
     };

@@ -12,6 +12,7 @@ use hbt::cli::PlanArgs;
 use hbt::config::{Config, Device};
 use hbt::data::datasets::Datasets;
 use hbt::data::tokenize::TextTokenizer;
+use hbt::error::counted;
 use hbt::eval::tasks::EvalSet;
 use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
@@ -121,8 +122,8 @@ fn this_machine(config: &Config, precision: Precision, with_speed: bool) -> Resu
         let (free, all) = cuda::memory(FIRST_GPU)?;
         (gpu.name, Some(free), Some(all), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
     } else {
-        let name =
-            format!("this machine's processor ({}, {} threads)", info::cpu_model(), rayon::current_num_threads());
+        let threads = counted(rayon::current_num_threads() as u64, "thread");
+        let name = format!("this machine's processor ({}, {threads})", info::cpu_model());
         (name, memory::available(), None, 0, None)
     };
     let speed = match published {

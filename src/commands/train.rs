@@ -187,8 +187,8 @@ fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -
     format!(
         "model {}: {} layer{}, hidden size {}, vocabulary {}, on {}\n{}{alpha} batches of {}, into {}",
         model_name(config),
-        model.num_hidden_layers,
-        if model.num_hidden_layers == 1 { "" } else { "s" },
+        model.layers.len(),
+        if model.layers.len() == 1 { "" } else { "s" },
         model.hidden_size,
         model.vocab_size,
         retriever.backend.name(),

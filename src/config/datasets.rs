@@ -11,7 +11,7 @@ use super::value::{ANY, Bounds, KeyType, above};
 /// One table of `datasets`. For fields that it leaves out, the keys of the same names hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// What messages and `metrics.jsonl` call it; none: its `data`
+    /// Name in messages and `metrics.jsonl`; none: its `data`
     pub name: Option<String>,
     /// A file or a directory
     pub data: PathBuf,
@@ -25,7 +25,7 @@ pub struct Dataset {
     pub query_prefix: Option<String>,
     /// Text put before every passage
     pub passage_prefix: Option<String>,
-    /// How much it counts, above 0; see [`DatasetSampling`]
+    /// Weight, above 0; see [`DatasetSampling`]
     pub weight: f64,
 }
 

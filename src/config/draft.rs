@@ -52,7 +52,7 @@ enum Rank {
     Set,
 }
 
-/// Where a value was written, for messages.
+/// Place where a value was written, for messages.
 #[derive(Clone)]
 enum Place {
     Nowhere,
@@ -119,7 +119,7 @@ impl Draft {
         self.apply(&assignment.key, Rank::Set, Place::Option("--set".to_owned()), |key| assignment.value_for(key))
     }
 
-    /// What has been collected so far; not yet checked as a whole.
+    /// The configuration collected so far, not yet checked as a whole.
     pub fn so_far(&self) -> &Config {
         &self.config
     }

@@ -61,8 +61,8 @@ pub struct Directions {
     pub n_groups: Vec<Vec<u64>>,
 }
 
-/// Texts of one role that occur in more than one group. If two groups with one text meet in a batch, the text is taken
-/// for its own negative; many such texts make training less effective.
+/// Texts of one role that occur in more than one group. Groups with one text that meet in a batch are not each other's
+/// negatives; many such texts make training less effective.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicates {
     /// Role of the texts.

@@ -5,6 +5,7 @@ use std::fmt;
 use super::corpus::Corpus;
 use super::rules::Rules;
 use super::select::{Excluded, Selected};
+use crate::error::counted;
 
 /// A summary. `Display` prints it.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,15 +135,14 @@ struct Rule {
 
 impl fmt::Display for MineReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { n_rows, n_passages, n_languages, n_groups, n_negatives, .. } = self;
-        writeln!(
-            f,
-            "{n_negatives} negatives for {n_rows} rows, from {n_passages} passages in {n_languages} languages"
-        )?;
+        let Self { n_rows, n_groups, .. } = self;
+        let [negatives, rows] = [counted(self.n_negatives, "negative"), counted(*n_rows, "row")];
+        let [passages, languages] = [counted(self.n_passages, "passage"), counted(self.n_languages, "language")];
+        writeln!(f, "{negatives} for {rows}, from {passages} in {languages}")?;
         let n_short = self.n_short_rows();
         if n_short > 0 {
             let (asked, short, all) = (self.num_negatives, self.n_short_searches, self.n_searches);
-            write!(f, "{n_short} rows got fewer than {asked}")?;
+            write!(f, "{} got fewer than {asked}", counted(n_short, "row"))?;
             match all > *n_rows {
                 true => writeln!(f, " in at least one language ({short} of {all} rows and languages)")?,
                 false => writeln!(f)?,

@@ -1,4 +1,4 @@
-//! One row: from its scores to its negatives.
+//! Selects the negatives of one row by its scores.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -7,10 +7,10 @@ use super::corpus::{Corpus, CorpusRow};
 use super::rules::{Rules, Sampling};
 use crate::random::hash;
 
-/// Scores that are compared with the worst of the best at once.
+/// Scores that are compared at once with the worst of the best so far.
 const STRIDE: usize = 64;
 
-/// A passage with its score. The greater is the worse: the lower score or, of equal scores, the later passage.
+/// A passage with its score. Greater means worse: the lower score or, of equal scores, the later passage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Ranked {
     score: f32,
@@ -31,40 +31,41 @@ impl PartialOrd for Ranked {
     }
 }
 
-/// Why passages within the window, or above its lower end, were not mined, in the order in which the rules are asked.
+/// Numbers of passages within the window, or above its lower end, that were not mined, by the first rule that excluded
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Excluded {
-    /// They hold the answer, in whichever language.
+    /// Passages that hold the answer, in any language.
     pub answers: u64,
-    /// They rank above the window.
+    /// Passages that rank above the window.
     pub above: u64,
-    /// The row has them as negatives.
+    /// Passages that the row has as negatives already.
     pub known: u64,
-    /// They are too close to the positive, relative to its score.
+    /// Passages too close to the positive, relative to its score.
     pub relative_margin: u64,
-    /// They are too close to the positive.
+    /// Passages too close to the positive.
     pub absolute_margin: u64,
-    /// They score too high.
+    /// Passages that score too high.
     pub max_score: u64,
-    /// They score too low.
+    /// Passages that score too low.
     pub min_score: u64,
 }
 
-/// What was found for one row in one pool.
+/// Negatives of one row in one pool.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selected {
-    /// Passages, the best first.
+    /// The selected passages, the best first.
     pub negatives: Vec<u32>,
     /// Their scores.
     pub scores: Vec<f32>,
-    /// The score that each was compared with.
+    /// Score of the positive that each was compared with.
     pub positive_scores: Vec<f32>,
-    /// The others.
+    /// Numbers of the passages that were not selected.
     pub excluded: Excluded,
 }
 
-/// The negatives of `row` among the passages from `first` on that `scores` belong to; `allowed` tells by language which
-/// may be mined. At least one of the row's positives is among the passages.
+/// Selects the negatives of `row` among the passages from `first` on, whose scores are `scores`; `allowed` says for
+/// each language whether it may be mined. At least one of the row's positives is among the passages.
 pub fn select(
     scores: &[f32],
     first: usize,
@@ -79,7 +80,7 @@ pub fn select(
     });
 
     let mut found = Selected::default();
-    // What a window of this size would have held if answers were candidates.
+    // Whether a window of this size would hold the passage if answers were candidates.
     let is_in_window = |answer: &Ranked| best.len() < rules.range_max || best.last().is_some_and(|last| answer < last);
     let in_pool = |passage: &u32| (first..first + scores.len()).contains(&(*passage as usize));
     let ranked = |passage: u32| Ranked { score: scores[passage as usize - first] + 0.0, passage };
@@ -89,7 +90,7 @@ pub fn select(
     let positives: Vec<Ranked> = row.positives.iter().copied().filter(in_pool).map(ranked).collect();
     let lang = |passage: u32| corpus.passages[passage as usize].lang;
     let least = |positives: &mut dyn Iterator<Item = &Ranked>| positives.map(|of| of.score).reduce(f32::min);
-    // Like is compared with like: a model that prefers one language must not hide the negatives in it.
+    // Compares within a language: a model's preference for one language must not hide the negatives in it.
     let positive_score = |passage: u32| {
         least(&mut positives.iter().filter(|of| lang(of.passage) == lang(passage)))
             .or_else(|| least(&mut positives.iter()))
@@ -107,7 +108,7 @@ pub fn select(
         }
     }
     if rules.sampling_strategy == Sampling::Random {
-        // The row's label would draw alike for rows of one answer; its first query is its own.
+        // A row's first query is unique. Its label is not: rows with one answer would draw alike.
         let draw = |of: &(Ranked, f32)| hash(&[rules.seed, row.queries.start as u64, u64::from(of.0.passage)]);
         qualified.sort_by_key(draw);
     }
@@ -146,19 +147,19 @@ impl Rules {
     }
 }
 
-/// The best `n` passages that `is_candidate`, the best first.
+/// The best `n` passages for which `is_candidate` holds, the best first.
 fn best(scores: &[f32], first: usize, n: usize, is_candidate: impl Fn(usize) -> bool) -> Vec<Ranked> {
     let mut heap: BinaryHeap<Ranked> = BinaryHeap::with_capacity(n.min(scores.len()) + 1);
-    // A score below this one has no place among the best. An equal one has none either, as it comes later.
+    // No score below this is among the best. An equal score is not either, because it comes later.
     let mut threshold = f32::NEG_INFINITY;
     for (stride, at) in scores.chunks(STRIDE).zip((first..).step_by(STRIDE)) {
-        // Counted, not searched, so that the loop runs in vectors: nearly every stride ends here.
+        // Counts instead of searching, so that the loop uses vector instructions: nearly every stride ends here.
         if heap.len() == n && stride.iter().map(|&score| u32::from(score > threshold)).sum::<u32>() == 0 {
             continue;
         }
         for (&score, passage) in stride.iter().zip(at..) {
             if (heap.len() < n || score > threshold) && is_candidate(passage) {
-                // Negative zero is no less than zero.
+                // Adding zero turns negative zero into zero, so that the two are equal.
                 heap.push(Ranked { score: score + 0.0, passage: passage as u32 });
                 if heap.len() > n {
                     heap.pop();

@@ -2,7 +2,7 @@
 
 use super::head::HeadState;
 use super::layer::{Layer, LayerSaved, LayerScratch, StepDropout};
-use super::{EncoderParams, ModelConfig};
+use super::{EncoderParams, LayerParams, ModelConfig, Norm};
 use crate::backend::{Backend, Dropout, EmbeddingBackward, EmbeddingForward, Packed, Pooling, SegmentSum, Tensor};
 use crate::{Result, trace};
 
@@ -36,12 +36,11 @@ impl<B: Backend> Gradients<B> {
     /// # Errors
     /// When the device has no memory left.
     pub fn new(backend: &B, weights: &EncoderParams<Tensor<B, B::E>>) -> Result<Self> {
-        let word_shape = [0, weights.embeddings.word.row_len()];
-        let mut first = true;
+        let word = &weights.embeddings.word;
+        let word_shape = [0, word.row_len()];
         let params = weights.try_map(|w| {
-            // The word table comes first; its gradient grows with the batch.
-            let shape = if std::mem::take(&mut first) { &word_shape[..] } else { w.shape() };
-            Tensor::zeros(backend, shape)
+            // The word table's gradient grows with the batch.
+            Tensor::zeros(backend, if std::ptr::eq(w, word) { &word_shape } else { w.shape() })
         })?;
         Ok(Self { params })
     }
@@ -121,7 +120,8 @@ impl<B: Backend> Saved<B> {
         n_tokens: usize,
         n_seqs: usize,
     ) -> Result<()> {
-        let slots = if keep == Keep::Everything { config.num_hidden_layers } else { config.num_hidden_layers.min(2) };
+        let n_layers = config.layers.len();
+        let slots = if keep == Keep::Everything { n_layers } else { n_layers.min(2) };
         while self.layers.len() < slots {
             self.layers.push(LayerSaved::new(backend, config)?);
         }
@@ -191,6 +191,7 @@ impl<B: Backend> Encoder<B> {
         let _range = trace::phase_on("forward", batch.n_tokens());
         acts.resize(backend, &self.config, keep, batch.n_tokens(), batch.n_seqs())?;
         let (w, saved) = (&self.weights, &mut acts.saved);
+        let Norm::LayerNorm { eps } = self.config.embedding_norm;
         backend.embedding_forward(EmbeddingForward {
             batch,
             word: &w.embeddings.word,
@@ -198,7 +199,7 @@ impl<B: Backend> Encoder<B> {
             token_type: &w.embeddings.token_type,
             weight: &w.embeddings.norm_weight,
             bias: &w.embeddings.norm_bias,
-            eps: self.config.layer_norm_eps,
+            eps,
             dropout: embedding_dropout(dropout),
             sum: &mut saved.embedding_sum,
             mean: &mut saved.embedding_mean,
@@ -207,7 +208,7 @@ impl<B: Backend> Encoder<B> {
         })?;
         let slots = if keep == Keep::Everything { w.layers.len() } else { w.layers.len().min(2) };
         for (index, weights) in w.layers.iter().enumerate() {
-            let layer = Layer { index, config: &self.config, weights, dropout };
+            let layer = self.layer(index, weights, dropout);
             let (x, to) = if index == 0 {
                 (&saved.embedding_out, &mut saved.layers[0])
             } else {
@@ -250,12 +251,22 @@ impl<B: Backend> Encoder<B> {
             &mut acts.d,
         )?;
         for (index, weights) in w.layers.iter().enumerate().rev() {
-            let layer = Layer { index, config: &self.config, weights, dropout };
+            let layer = self.layer(index, weights, dropout);
             let x = if index == 0 { &saved.embedding_out } else { &saved.layers[index - 1].out };
             let of_layer = &saved.layers[index];
             layer.backward(backend, batch, x, of_layer, &mut acts.scratch, &mut g.layers[index], &mut acts.d)?;
         }
         self.embedding_backward(backend, batch, dropout, acts, g)
+    }
+
+    fn layer<'a>(
+        &self,
+        index: usize,
+        weights: &'a LayerParams<Tensor<B, B::E>>,
+        dropout: Option<StepDropout>,
+    ) -> Layer<'a, B> {
+        let ModelConfig { layers, num_attention_heads, .. } = &self.config;
+        Layer { index, n_heads: *num_attention_heads, config: layers[index], weights, dropout }
     }
 
     fn embedding_backward(

@@ -1,5 +1,6 @@
 //! The text encoder: its parameters, its forward and its backward pass, and nothing of files.
 
+pub mod arch;
 pub mod config;
 pub mod encoder;
 pub mod head;
@@ -9,7 +10,10 @@ pub mod packing;
 pub mod params;
 mod reading;
 
-pub use config::{Arch, DenseSpec, ModelConfig};
+pub use arch::Family;
+pub use config::{
+    Activation, Biases, DenseSpec, LayerConfig, LayerPositions, ModelConfig, Norm, NormPlacement, Window,
+};
 pub use encoder::{Activations, Encoder, Gradients, Keep, Saved};
 pub use init::random_init;
 pub use layer::StepDropout;

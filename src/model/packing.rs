@@ -54,7 +54,7 @@ impl Packer {
         Packer {
             vocab_size: config.vocab_size,
             max_seq_len: config.max_seq_len(),
-            first_position: config.position_offset() as i32,
+            first_position: config.position_offset as i32,
             chunk_tokens,
             keep,
             host: PackedHost::default(),

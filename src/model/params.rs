@@ -3,12 +3,13 @@
 //! The same structs hold tensors, gradients, optimizer state, host arrays and [`ParamSpec`]s; `H` is the hidden size,
 //! `F` the feed-forward size. Linear weights are `(out, in)`, as PyTorch stores them.
 
-use super::{DenseSpec, ModelConfig};
+use super::arch::TensorNames;
+use super::{Activation, Biases, DenseSpec, ModelConfig};
 use crate::Result;
 
-/// A table of parameters, a row each: its field, and what there is to know of it before it has a value. The struct, its
-/// iteration and its [`ParamSpec`]s follow, and from these its initial values, the optimizer's groups, loading, saving and
-/// checkpoints.
+/// A table of parameters, a row each: its field, and what there is to know of it before it has a value, but for what
+/// checkpoints call it. The struct, its iteration and its [`ParamSpec`]s follow, and from these its initial values, the
+/// optimizer's groups, loading, saving and checkpoints.
 macro_rules! parameters {
     ($(#[$meta:meta])* $name:ident($of:ident: $source:ty) { $($(#[$doc:meta])* $field:ident = $spec:expr;)+ }) => {
         $(#[$meta])*
@@ -36,8 +37,10 @@ macro_rules! parameters {
         }
 
         impl $name<ParamSpec> {
-            fn of($of: $source) -> Self {
-                $name { $($field: $spec),+ }
+            /// With the names of tensors that `hf` makes of those in `names`.
+            fn of($of: $source, names: &$name<TensorNames>, hf: impl Fn(&str) -> String) -> Self {
+                let tensors = |names: TensorNames| names.iter().map(|name| hf(name)).collect();
+                $name { $($field: ParamSpec { hf: tensors(names.$field), ..$spec }),+ }
             }
         }
     };
@@ -47,18 +50,18 @@ parameters! {
     /// The embedding tables and the LayerNorm of their sum.
     EmbeddingParams(of: &ModelConfig) {
         /// `(vocab_size, H)`
-        word = ParamSpec { has_sparse_rows: true, ..table("word", of.vocab_size, Some(of.pad_token_id), of) };
-        /// `(max_position_embeddings, H)`. The RoBERTa family's has a padding row, too: position pad_token_id is never used.
+        word = ParamSpec { has_sparse_rows: true, ..table("word_embeddings", of.vocab_size, Some(of.pad_token_id), of) };
+        /// `(max_position_embeddings, H)`. Where positions start behind the padding's, position pad_token_id is never used.
         position = {
-            let padding = (of.position_offset() > 0).then_some(of.pad_token_id);
-            table("position", of.max_position_embeddings, padding, of)
+            let padding = (of.position_offset > 0).then_some(of.pad_token_id);
+            table("position_embeddings", of.max_position_embeddings, padding, of)
         };
         /// `(type_vocab_size, H)`
-        token_type = table("token_type", of.type_vocab_size, None, of);
+        token_type = table("token_type_embeddings", of.type_vocab_size, None, of);
         /// `(H,)`
-        norm_weight = vector("embedding_norm.weight", &["embeddings.LayerNorm.weight"], of.hidden_size, Init::Ones);
+        norm_weight = vector("embedding_norm.weight", of.hidden_size, Init::Ones);
         /// `(H,)`
-        norm_bias = vector("embedding_norm.bias", &["embeddings.LayerNorm.bias"], of.hidden_size, Init::Zeros);
+        norm_bias = vector("embedding_norm.bias", of.hidden_size, Init::Zeros);
     }
 }
 
@@ -66,30 +69,29 @@ parameters! {
     /// The parameters of one transformer layer.
     LayerParams(of: Layer) {
         /// `(3 H, H)`: query, key and value stacked.
-        qkv_weight = of.weight("qkv", &QKV, [3 * of.hidden(), of.hidden()]);
+        qkv_weight = of.weight("qkv", [3 * of.hidden(), of.hidden()]);
         /// `(3 H,)`
-        qkv_bias = of.bias("qkv", &QKV, 3 * of.hidden());
+        qkv_bias = of.bias("qkv", 3 * of.hidden());
         /// `(H, H)`
-        attention_output_weight =
-            of.weight("attention_output", &["attention.output.dense"], [of.hidden(), of.hidden()]);
+        attention_output_weight = of.weight("attention_output", [of.hidden(), of.hidden()]);
         /// `(H,)`
-        attention_output_bias = of.bias("attention_output", &["attention.output.dense"], of.hidden());
+        attention_output_bias = of.bias("attention_output", of.hidden());
         /// `(H,)` LayerNorm after the attention's residual.
-        attention_norm_weight = of.norm("attention_norm", "attention.output.LayerNorm");
+        attention_norm_weight = of.norm("attention_norm");
         /// `(H,)`
-        attention_norm_bias = of.bias("attention_norm", &["attention.output.LayerNorm"], of.hidden());
+        attention_norm_bias = of.bias("attention_norm", of.hidden());
         /// `(F, H)`
-        intermediate_weight = of.weight("intermediate", &["intermediate.dense"], [of.feed_forward(), of.hidden()]);
+        intermediate_weight = of.weight("intermediate", [of.feed_forward(), of.hidden()]);
         /// `(F,)`
-        intermediate_bias = of.bias("intermediate", &["intermediate.dense"], of.feed_forward());
+        intermediate_bias = of.bias("intermediate", of.feed_forward());
         /// `(H, F)`
-        output_weight = of.weight("output", &["output.dense"], [of.hidden(), of.feed_forward()]);
+        output_weight = of.weight("output", [of.hidden(), of.feed_forward()]);
         /// `(H,)`
-        output_bias = of.bias("output", &["output.dense"], of.hidden());
+        output_bias = of.bias("output", of.hidden());
         /// `(H,)` LayerNorm after the feed-forward's residual.
-        output_norm_weight = of.norm("output_norm", "output.LayerNorm");
+        output_norm_weight = of.norm("output_norm");
         /// `(H,)`
-        output_norm_bias = of.bias("output_norm", &["output.LayerNorm"], of.hidden());
+        output_norm_bias = of.bias("output_norm", of.hidden());
     }
 }
 
@@ -99,15 +101,15 @@ parameters! {
         /// `(out, in)`
         weight = ParamSpec {
             file: ParamFile::Dense,
-            ..matrix("dense.weight", &["linear.weight"], [of.0.out_features, of.0.in_features], of.1)
+            ..matrix("dense.weight", [of.0.out_features, of.0.in_features], of.1)
         };
         /// `(out,)`
-        bias = ParamSpec {
-            file: ParamFile::Dense,
-            ..vector("dense.bias", &["linear.bias"], of.0.out_features, Init::Zeros)
-        };
+        bias = ParamSpec { file: ParamFile::Dense, ..vector("dense.bias", of.0.out_features, Init::Zeros) };
     }
 }
+
+/// sentence-transformers' names.
+const DENSE_NAMES: DenseParams<TensorNames> = DenseParams { weight: &["linear.weight"], bias: &["linear.bias"] };
 
 /// The parameters of a whole encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,7 +205,8 @@ pub enum ParamFile {
 pub struct ParamSpec {
     /// Our own name, such as `layer.0.qkv.weight`; unique.
     pub name: String,
-    /// Hugging Face's names without a `bert.`-like prefix: query, key and value for qkv, else one. Stacked along rows.
+    /// Hugging Face's names without a `bert.`-like prefix. Tensors of several, such as query, key and value, are stacked along
+    /// rows.
     pub hf: Vec<String>,
     /// Where those tensors are.
     pub file: ParamFile,
@@ -245,15 +248,18 @@ impl EncoderParams<ParamSpec> {
 
 /// The parameters that a model of this configuration has.
 pub fn specs(config: &ModelConfig, dense: Option<&DenseSpec>) -> EncoderParams<ParamSpec> {
+    let names = &config.family.names;
+    let layer = |number: usize| {
+        let hf = |name: &str| name.replace("{}", &number.to_string());
+        LayerParams::of(Layer { config, number }, &names.layer, hf)
+    };
+    let dense_of = |dense| DenseParams::of((dense, config.initializer_range), &DENSE_NAMES, str::to_owned);
     EncoderParams {
-        embeddings: EmbeddingParams::of(config),
-        layers: (0..config.num_hidden_layers).map(|number| LayerParams::of(Layer { config, number })).collect(),
-        dense: dense.map(|dense| DenseParams::of((dense, config.initializer_range))),
+        embeddings: EmbeddingParams::of(config, &names.embeddings, str::to_owned),
+        layers: (0..config.layers.len()).map(layer).collect(),
+        dense: dense.map(dense_of),
     }
 }
-
-/// Hugging Face's names of what is stacked.
-const QKV: [&str; 3] = ["attention.self.query", "attention.self.key", "attention.self.value"];
 
 /// A layer whose parameters are described.
 #[derive(Clone, Copy)]
@@ -267,57 +273,48 @@ impl Layer<'_> {
         self.config.hidden_size
     }
 
+    /// Rows of the first of the feed-forward block's linear layers.
     fn feed_forward(self) -> usize {
-        self.config.intermediate_size
+        match self.config.layers[self.number].activation {
+            Activation::Gelu => self.config.intermediate_size,
+        }
     }
 
-    /// Our own name, and Hugging Face's.
-    fn names(self, own: &str, parts: &[&str], kind: &str) -> (String, Vec<String>) {
-        let number = self.number;
-        let hf = parts.iter().map(|part| format!("encoder.layer.{number}.{part}.{kind}")).collect();
-        (format!("layer.{number}.{own}.{kind}"), hf)
+    fn name(self, own: &str, kind: &str) -> String {
+        format!("layer.{}.{own}.{kind}", self.number)
     }
 
-    fn weight(self, own: &str, parts: &[&str], shape: [usize; 2]) -> ParamSpec {
-        let (name, hf) = self.names(own, parts, "weight");
-        matrix(&name, &hf, shape, self.config.initializer_range)
+    fn weight(self, own: &str, shape: [usize; 2]) -> ParamSpec {
+        matrix(&self.name(own, "weight"), shape, self.config.initializer_range)
     }
 
-    fn bias(self, own: &str, parts: &[&str], len: usize) -> ParamSpec {
-        let (name, hf) = self.names(own, parts, "bias");
-        vector(&name, &hf, len, Init::Zeros)
+    fn bias(self, own: &str, len: usize) -> ParamSpec {
+        match self.config.layers[self.number].biases {
+            Biases::Everywhere => vector(&self.name(own, "bias"), len, Init::Zeros),
+        }
     }
 
-    /// A LayerNorm's weight.
-    fn norm(self, own: &str, part: &str) -> ParamSpec {
-        let (name, hf) = self.names(own, &[part], "weight");
-        vector(&name, &hf, self.hidden(), Init::Ones)
+    /// A norm's weight.
+    fn norm(self, own: &str) -> ParamSpec {
+        vector(&self.name(own, "weight"), self.hidden(), Init::Ones)
     }
 }
 
 /// An embedding table.
-fn table(kind: &str, rows: usize, zero_row: Option<usize>, config: &ModelConfig) -> ParamSpec {
-    let (name, std) = (format!("{kind}_embeddings"), config.initializer_range);
-    let hf = format!("embeddings.{name}.weight");
-    ParamSpec { init: Init::Normal { std, zero_row }, ..matrix(&name, &[hf], [rows, config.hidden_size], std) }
+fn table(name: &str, rows: usize, zero_row: Option<usize>, config: &ModelConfig) -> ParamSpec {
+    let std = config.initializer_range;
+    ParamSpec { init: Init::Normal { std, zero_row }, ..matrix(name, [rows, config.hidden_size], std) }
 }
 
-fn matrix(name: &str, hf: &[impl AsRef<str>], shape: [usize; 2], std: f32) -> ParamSpec {
-    ParamSpec {
-        name: name.to_owned(),
-        hf: hf.iter().map(|s| s.as_ref().to_owned()).collect(),
-        file: ParamFile::Encoder,
-        shape: shape.to_vec(),
-        decay: true,
-        has_sparse_rows: false,
-        init: Init::Normal { std, zero_row: None },
-    }
+fn matrix(name: &str, shape: [usize; 2], std: f32) -> ParamSpec {
+    let init = Init::Normal { std, zero_row: None };
+    ParamSpec { shape: shape.to_vec(), decay: true, ..vector(name, 0, init) }
 }
 
-fn vector(name: &str, hf: &[impl AsRef<str>], len: usize, init: Init) -> ParamSpec {
+fn vector(name: &str, len: usize, init: Init) -> ParamSpec {
     ParamSpec {
         name: name.to_owned(),
-        hf: hf.iter().map(|s| s.as_ref().to_owned()).collect(),
+        hf: Vec::new(),
         file: ParamFile::Encoder,
         shape: vec![len],
         decay: false,

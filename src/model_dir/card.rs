@@ -72,7 +72,7 @@ fn body(model: &ModelSave) -> String {
          print(model.similarity(queries, passages))\n\
          ```\n\n\
          The prompts put the prefixes above before the texts, as in training.\n",
-        config.num_hidden_layers,
+        config.layers.len(),
         config.hidden_size,
         model.max_seq_length,
         prefix(model.query_prefix),

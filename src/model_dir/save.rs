@@ -136,13 +136,8 @@ fn write_modules(directory: &Path, model: &ModelSave) -> Result<()> {
 /// The model's own `config.json`, with what the saved weights change.
 fn write_config(directory: &Path, source: &ModelDir) -> Result<()> {
     let mut config = source.config_json.clone();
-    let class = match config.get("model_type").and_then(Value::as_str) {
-        Some("bert") => "BertModel",
-        Some("roberta") => "RobertaModel",
-        _ => "XLMRobertaModel",
-    };
     // A class name that ends in Classification would make text-embeddings-inference serve a classifier.
-    config.insert("architectures".into(), json!([class]));
+    config.insert("architectures".into(), json!([source.config.family.class]));
     // transformers 5 calls it dtype, 4 torch_dtype, and each reads the other's name only in newer releases.
     if config.contains_key("dtype") {
         config.insert("dtype".into(), "float32".into());

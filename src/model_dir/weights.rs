@@ -2,7 +2,7 @@
 
 use super::ModelDir;
 use crate::json::read_optional_object;
-use crate::model::{EncoderParams, Init, ParamFile, ParamSpec, specs};
+use crate::model::{EncoderParams, Family, Init, ParamFile, ParamSpec, specs};
 use crate::tensor_file::{Dtype, TensorFile, TensorInfo};
 use crate::{Error, Result};
 use half::{bf16, f16};
@@ -21,10 +21,10 @@ const REMEDY: &str = "download or copy the file again";
 /// No weights; a file that is truncated or whose header lies; a tensor that is missing or has another shape or type than
 /// `config.json` asks for; and the errors of `f`.
 pub fn load<T>(dir: &ModelDir, mut f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>) -> Result<EncoderParams<T>> {
-    let encoder = Weights::open(&dir.transformer)?;
+    let encoder = Weights::open(dir.config.family, &dir.transformer)?;
     let prefix = encoder.prefix()?;
     let dense = match &dir.dense_dir {
-        Some(folder) => Some(Weights::open(folder)?),
+        Some(folder) => Some(Weights::open(dir.config.family, folder)?),
         None => None,
     };
     specs(&dir.config, dir.dense.as_ref()).try_map(|spec| {
@@ -36,19 +36,19 @@ pub fn load<T>(dir: &ModelDir, mut f: impl FnMut(&ParamSpec, Vec<f32>) -> Result
     })
 }
 
-/// The linear layer that BERT's pre-training put on the first token, where the directory still has it.
+/// The family's [pooler](crate::model::arch::Names::pooler), where it has one and the directory still does.
 ///
-/// hbt does not compute it, nor does any pooling. It is kept in saved models because transformers warns, at length, of weights
-/// that it misses.
+/// It is kept in saved models because transformers warns, at length, of weights that it misses.
 pub(super) fn read_pooler(dir: &ModelDir) -> Vec<(ParamSpec, Vec<f32>)> {
-    let hidden = dir.config.hidden_size;
+    let (family, hidden) = (dir.config.family, dir.config.hidden_size);
+    let Some(pooler) = family.names.pooler else { return Vec::new() };
     let read = || {
-        let encoder = Weights::open(&dir.transformer)?;
+        let encoder = Weights::open(family, &dir.transformer)?;
         let prefix = encoder.prefix()?;
         [("weight", vec![hidden, hidden]), ("bias", vec![hidden])]
             .into_iter()
             .map(|(kind, shape)| {
-                let hf = vec![format!("pooler.dense.{kind}")];
+                let hf = vec![format!("{pooler}.{kind}")];
                 let (name, init) = (format!("pooler.{kind}"), Init::Zeros);
                 let spec =
                     ParamSpec { name, hf, file: ParamFile::Encoder, shape, decay: false, has_sparse_rows: false, init };
@@ -63,6 +63,7 @@ pub(super) fn read_pooler(dir: &ModelDir) -> Vec<(ParamSpec, Vec<f32>)> {
 
 /// The safetensors files of one folder.
 struct Weights {
+    family: &'static Family,
     files: Vec<TensorFile>,
     /// Which file holds a tensor.
     file_of: HashMap<String, usize>,
@@ -71,16 +72,16 @@ struct Weights {
 }
 
 impl Weights {
-    fn open(folder: &Path) -> Result<Weights> {
+    fn open(family: &'static Family, folder: &Path) -> Result<Weights> {
         let single = folder.join("model.safetensors");
         if single.is_file() {
             let file = TensorFile::open(&single, REMEDY)?;
             let file_of = file.names().into_iter().map(|name| (name, 0)).collect();
-            return Ok(Weights { files: vec![file], file_of, path: single });
+            return Ok(Weights { family, files: vec![file], file_of, path: single });
         }
         let index = folder.join("model.safetensors.index.json");
         if index.is_file() {
-            return Weights::open_shards(folder, index);
+            return Weights::open_shards(family, folder, index);
         }
         let pickled =
             ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| folder.join(name).is_file());
@@ -95,7 +96,7 @@ impl Weights {
         ))
     }
 
-    fn open_shards(folder: &Path, index: PathBuf) -> Result<Weights> {
+    fn open_shards(family: &'static Family, folder: &Path, index: PathBuf) -> Result<Weights> {
         let map = read_optional_object(&index)?.unwrap_or_default();
         let weight_map = map
             .get("weight_map")
@@ -119,23 +120,23 @@ impl Weights {
             };
             file_of.insert(tensor.clone(), number);
         }
-        Ok(Weights { files, file_of, path: index })
+        Ok(Weights { family, files, file_of, path: index })
     }
 
-    /// What stands before `embeddings.word_embeddings.weight`: nothing, `bert.`, `roberta.` or the like.
+    /// What stands before the word table's name: nothing, `bert.`, `roberta.` or the like.
     fn prefix(&self) -> Result<String> {
-        const WORDS: &str = "embeddings.word_embeddings.weight";
+        let [words, ..] = self.family.names.embeddings.word else { unreachable!("a family has words") };
         let mut prefixes: Vec<&str> = self
             .file_of
             .keys()
-            .filter_map(|name| name.strip_suffix(WORDS))
+            .filter_map(|name| name.strip_suffix(words))
             .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
             .collect();
         prefixes.sort_unstable();
         match prefixes.as_slice() {
             [] => Err(Error::file(
                 &self.path,
-                format!("has no tensor {WORDS:?}, with or without a prefix; is it a BERT or XLM-R encoder?"),
+                format!("has no tensor {words:?}, with or without a prefix; is it a {}?", self.family.class),
             )),
             // An encoder without a prefix is the model itself, whatever else the file holds.
             ["", ..] => Ok(String::new()),
@@ -169,8 +170,8 @@ impl Weights {
     }
 
     fn find(&self, name: &str) -> Result<(&TensorFile, String, &TensorInfo)> {
-        // Checkpoints converted from TensorFlow (bert-base-multilingual-cased is one) call a LayerNorm's weight gamma.
-        let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        let older = |name: String, (new, old): &(&str, &str)| name.replace(new, old);
+        let old = self.family.names.older.iter().fold(name.to_owned(), older);
         for name in [name, &old] {
             let Some(&number) = self.file_of.get(name) else { continue };
             let file = &self.files[number];

@@ -1,9 +1,9 @@
-//! The batches of a run as a plan sees them: some of them, drawn as the run will draw them, and bounds on all.
+//! The batches of a run for a plan: a sample of them, drawn as the run will draw them, and bounds on all.
 
 use super::Sample;
 use super::looks::{Stratum, choose, most_rows, strata};
 use super::numbers::count;
-use super::words::Words;
+use super::token_ids::TokenIds;
 use crate::data::batch::{Batch, NegativeRules};
 use crate::data::bounds::{BatchBounds, GroupSizes};
 use crate::data::catalog::TextSource;
@@ -14,47 +14,47 @@ use crate::model::Sequences;
 use crate::train::{RunLength, StepBounds, TrainSettings};
 use crate::{Error, Result};
 
-/// Rows of the smallest batches, and of those that show how long rows are.
+/// Rows of the smallest batches, and of those that show the length of rows.
 pub(super) const FEWEST_ROWS: usize = 2;
 const ROWS_TO_BEGIN_WITH: usize = 64;
 
-/// What is known of the batches of a run.
+/// Facts about the batches of a run.
 #[derive(Clone)]
 pub struct Batches {
-    /// Steps of the run.
+    /// Number of steps of the run.
     pub total_steps: u64,
-    /// Whether there may be fewer, for want of groups.
+    /// Whether there may be fewer steps, because there may be fewer groups.
     pub is_at_most: bool,
-    /// What no batch exceeds.
+    /// Sizes that no batch exceeds.
     pub bounds: BatchBounds,
-    /// The largest numbers of the batches that were looked at.
+    /// Largest sizes among the sampled batches.
     pub largest: BatchBounds,
     /// Mean number of tokens of a batch.
     pub mean_tokens: f64,
-    /// Batches that stand for all, and their weights: the sum of a number over them, each times its weight, is the mean of
-    /// that number over the steps of the run, but for [`Batches::scale`].
+    /// Sampled batches with weights: the sum of a number over them, each times its weight, is the mean of that number
+    /// over the steps of the run, up to the factor [`Batches::scale`].
     pub some: Vec<(Batch, f64)>,
-    /// How many times as large the run's batches are: 1 unless they are too large to be looked at.
+    /// Size of the run's batches relative to the sampled ones: 1 unless they are too large to be sampled.
     pub scale: f64,
-    /// Tokens of all batches that were looked at.
+    /// Number of tokens in all sampled batches.
     pub n_looked_at: usize,
-    /// What the data's lengths are based on.
+    /// The basis of the data's lengths, in words.
     pub basis: String,
-    /// What the run itself may refuse, where that cannot be known yet.
+    /// A reason why the run itself may fail, if that cannot be known yet.
     pub caution: Option<String>,
-    /// Of the batch with the most tokens of those that were looked at; empty where none was.
+    /// Sequence starts of the sampled batch with the most tokens; empty if none was sampled.
     cu_seqlens: Vec<i32>,
-    /// Different token ids of the batch that has most of them.
+    /// Largest number of different token ids in a batch.
     n_ids: usize,
-    words: Words,
+    token_ids: TokenIds,
     sizes: GroupSizes,
 }
 
 impl Batches {
-    /// Of tokenized data.
+    /// The batches from tokenized data.
     ///
     /// # Errors
-    /// Data that cannot serve the configured batches.
+    /// If the data cannot serve the configured batches.
     pub fn of_tokens(settings: &TrainSettings, vocab_size: usize, data: &Datasets) -> Result<Self> {
         let n_groups: u64 = data.caches().map(TokenCache::n_groups).sum();
         let source = Source {
@@ -66,11 +66,11 @@ impl Batches {
         source.look_at(settings, vocab_size, format!("all {} groups, tokenized", count(n_groups as f64)))
     }
 
-    /// Of data that is not tokenized yet.
+    /// The batches from data that is not tokenized yet.
     ///
     /// # Errors
-    /// Data that cannot serve the configured batches. Where not all of it was read, that is refused only if it can serve no
-    /// other batches of this size either: which languages a group has may show in a part that was not read.
+    /// If the data cannot serve the configured batches. If only a part of it was read, this is an error only if it can
+    /// serve no other batches of this size either: an unread part may have groups with more languages.
     pub fn of_sample(settings: &TrainSettings, vocab_size: usize, sample: &Sample) -> Result<Self> {
         let (served, refusal) = served(settings, sample)?;
         let refusal = match (refusal, settings.negative_rules(sample)) {
@@ -81,7 +81,7 @@ impl Batches {
         let source = Source {
             texts: sample,
             datasets: sample.weighted(),
-            // A teacher changes no number of texts.
+            // A teacher does not change the number of texts.
             rules: NegativeRules { per_query: settings.negatives.per_query, teacher_margin: None },
             sizes: sample.sizes(settings.negatives.per_query),
         };
@@ -90,14 +90,14 @@ impl Batches {
         Ok(Batches { is_at_most, caution: refusal.map(|refusal| refusal.to_string()), ..batches })
     }
 
-    /// What is known of batches of another size without looking at any.
+    /// Facts about batches of another size, without sampling any.
     pub fn of_size(&self, batch_size: usize) -> Self {
         let bounds = self.sizes.bounds(batch_size);
         let (some, cu_seqlens) = Default::default();
         Batches { bounds, largest: bounds, n_ids: bounds.n_tokens, some, cu_seqlens, ..self.clone() }
     }
 
-    /// The largest step: of any there can be, or of those that were looked at.
+    /// Bounds of a step: of any possible one, or of the sampled ones.
     pub fn step_bounds(&self, chunk_tokens: usize, vocab_size: usize, of_any: bool) -> StepBounds {
         if of_any {
             return StepBounds::new(&self.bounds, chunk_tokens, vocab_size);
@@ -106,7 +106,7 @@ impl Batches {
         StepBounds { n_ids: self.n_ids.min(bounds.n_ids), n_chunks: self.n_chunks(chunk_tokens), ..bounds }
     }
 
-    /// Chunks of the largest batch that was looked at.
+    /// Number of chunks of the largest sampled batch.
     pub fn n_chunks(&self, chunk_tokens: usize) -> usize {
         let Some(&n_tokens) = self.cu_seqlens.last() else {
             return StepBounds::new(&self.largest, chunk_tokens, usize::MAX).n_chunks;
@@ -115,19 +115,19 @@ impl Batches {
         (n_chunks as f64 * self.largest.n_tokens as f64 / f64::from(n_tokens)).ceil() as usize
     }
 
-    /// Different token ids of a batch `scale` times as large as one that has `n_ids`.
+    /// Number of different token ids of a batch `scale` times as large as one with `n_ids`.
     pub fn n_ids(&self, n_ids: usize) -> usize {
-        (n_ids as f64 * self.words.growth(self.scale)) as usize
+        (n_ids as f64 * self.token_ids.growth(self.scale)) as usize
     }
 
-    /// Bytes of a table with a row of `row_bytes` for every token id that have been written to by the end of the run, where
-    /// the system hands out memory in pages. An estimate where not all batches were looked at.
+    /// Bytes that have been written to by the end of the run in a table with a row of `row_bytes` for every token id,
+    /// if the system hands out memory in pages. An estimate if not all batches were sampled.
     pub fn table_bytes(&self, row_bytes: usize, page_bytes: usize) -> u64 {
-        self.words.bytes(row_bytes, page_bytes)
+        self.token_ids.bytes(row_bytes, page_bytes)
     }
 }
 
-/// What batches are drawn from.
+/// Source of the batches.
 struct Source<'a> {
     texts: &'a dyn TextSource,
     datasets: Vec<WeightedDataset<'a>>,
@@ -140,7 +140,7 @@ impl Source<'_> {
         Batch::pack(step, &sampler.batch(step), self.texts, self.rules)
     }
 
-    /// Draws some of the run's batches.
+    /// Samples the run's batches.
     fn look_at(self, settings: &TrainSettings, vocab_size: usize, basis: String) -> Result<Batches> {
         let SamplerConfig { batch_size, seed, .. } = settings.sampler;
         let with = |batch_size| {
@@ -148,7 +148,7 @@ impl Source<'_> {
         };
         let whole = with(batch_size)?;
         let total_steps = settings.total_steps(whole.steps_per_pass());
-        // Whose turn a step is depends on no batch size.
+        // Which dataset and kind a step has does not depend on the batch size.
         let mut strata = strata(&with(FEWEST_ROWS)?, seed, total_steps);
         let few = batch_size.min(ROWS_TO_BEGIN_WITH);
         let sampler = with(few)?;
@@ -162,14 +162,14 @@ impl Source<'_> {
         let mut seen = Seen::new(vocab_size);
         for (i, look) in looks.iter().enumerate() {
             if i == looks.len() / 2 {
-                seen.words.is_half();
+                seen.token_ids.is_half();
             }
             let batch = self.draw(&sampler, look.step)?;
             seen.add(&batch);
             strata[look.stratum].add(batch, look.is_kept);
         }
         let scale = batch_size as f64 / rows as f64;
-        seen.words.is_whole(looks.len() as f64 / (total_steps as f64 * scale));
+        seen.token_ids.is_whole(looks.len() as f64 / (total_steps as f64 * scale));
         let bounds = self.sizes.bounds(batch_size);
         let largest = largest(&seen, &strata, scale, &bounds);
         Ok(Batches {
@@ -184,15 +184,15 @@ impl Source<'_> {
             basis,
             caution: None,
             cu_seqlens: seen.cu_seqlens,
-            n_ids: (seen.n_ids as f64 * seen.words.growth(scale)) as usize,
-            words: seen.words,
+            n_ids: (seen.n_ids as f64 * seen.token_ids.growth(scale)) as usize,
+            token_ids: seen.token_ids,
             sizes: self.sizes,
         })
     }
 }
 
-/// The largest batches of a run, `scale` times as large as those seen. In large batches chance evens out: they are those of
-/// the stratum that has the largest.
+/// The largest batches of a run, `scale` times as large as the sampled ones. In large batches random differences
+/// average out: the largest are those of the stratum with the most tokens a batch.
 fn largest(seen: &Seen, strata: &[Stratum], scale: f64, bounds: &BatchBounds) -> BatchBounds {
     let scaled = |number: usize| (number as f64 * scale).ceil() as usize;
     let largest = BatchBounds { n_queries: bounds.n_queries, ..seen.largest };
@@ -207,19 +207,19 @@ fn largest(seen: &Seen, strata: &[Stratum], scale: f64, bounds: &BatchBounds) ->
     }
 }
 
-/// The largest of the batches that were looked at, and what ids they have.
+/// The largest of the sampled batches, and their token ids.
 struct Seen {
     largest: BatchBounds,
     cu_seqlens: Vec<i32>,
     n_ids: usize,
-    words: Words,
+    token_ids: TokenIds,
     n_tokens: usize,
 }
 
 impl Seen {
     fn new(vocab_size: usize) -> Self {
         let largest = BatchBounds { n_queries: 0, n_seqs: 0, n_tokens: 0, shortest: usize::MAX, longest: 0 };
-        Seen { largest, cu_seqlens: Vec::new(), n_ids: 0, words: Words::new(vocab_size), n_tokens: 0 }
+        Seen { largest, cu_seqlens: Vec::new(), n_ids: 0, token_ids: TokenIds::new(vocab_size), n_tokens: 0 }
     }
 
     fn add(&mut self, batch: &Batch) {
@@ -232,12 +232,13 @@ impl Seen {
         most.n_tokens = most.n_tokens.max(batch.n_tokens());
         most.shortest = most.shortest.min(lens().min().unwrap_or(0));
         most.longest = most.longest.max(lens().max().unwrap_or(0));
-        self.n_ids = self.n_ids.max(self.words.add(&batch.ids));
+        self.n_ids = self.n_ids.max(self.token_ids.add(&batch.ids));
         self.n_tokens += batch.n_tokens();
     }
 }
 
-/// The run's settings, or those whose batches the part of the data that was read can serve, and then why.
+/// The run's settings or, if the read part of the data cannot serve them, the settings of batches that it can serve,
+/// and why.
 fn served(settings: &TrainSettings, sample: &Sample) -> Result<(TrainSettings, Option<Error>)> {
     let datasets = sample.weighted();
     let refusal = match settings.mixture_of(&datasets) {

@@ -1,55 +1,55 @@
-//! Which steps of a run a plan looks at: so few that it takes no time, and so that every kind of batch and every dataset
-//! has the share that it has of the run.
+//! Chooses the steps whose batches a plan samples: few enough to take no time, and with every kind of batch and every
+//! dataset in the share that it has in the run.
 
 use crate::data::batch::Batch;
 use crate::data::sampler::{BatchMode, Mixture};
 use crate::random::{below, hash};
 
-/// Steps that are asked whose turn they are.
+/// Most steps whose kind and dataset are asked for.
 const MOST_TURNS: u64 = 4096;
-/// Batches and tokens that are looked at: a fraction of a second.
+/// Most batches and tokens that are sampled: they take a fraction of a second.
 const MOST_BATCHES: usize = 256;
 const MOST_TOKENS: usize = 2 << 20;
-/// Batches and tokens that work is counted of, which takes about as long again.
+/// Most batches and tokens whose work is counted, which takes about as long again.
 const MOST_KEPT: usize = 32;
 const MOST_KEPT_TOKENS: usize = 1 << 19;
-/// Strata that may each have a batch of the largest size that is looked at.
+/// Most strata that may each have a batch of the largest size that is sampled.
 const FEW_STRATA: usize = 4;
 
-/// A kind of batch, and the dataset that it is from, if it is from one.
+/// A kind of batch, and its dataset, if all rows are from one.
 type Turn = (BatchMode, Option<usize>);
 
 /// Steps of one kind of batch from one dataset.
 pub(super) struct Stratum {
     /// Share of the run's steps.
     pub share: f64,
-    /// Some of them, ascending.
+    /// A sample of the steps, ascending.
     pub steps: Vec<u64>,
-    /// What a row takes, as far as that is known before any are looked at.
+    /// Tokens of a row, as far as they are known before any batch is sampled.
     pub tokens_per_row: f64,
-    /// Tokens of the batches looked at, and how many these are.
+    /// Number of tokens of the sampled batches, and number of these batches.
     n_tokens: usize,
     n_batches: usize,
-    /// Some of these batches.
+    /// Batches that are kept.
     kept: Vec<Batch>,
 }
 
-/// A step to look at.
+/// A step to sample.
 pub(super) struct Look {
     pub step: u64,
-    /// Index of the stratum that it is of.
+    /// Index of its stratum.
     pub stratum: usize,
     /// Whether its batch is kept.
     pub is_kept: bool,
 }
 
-/// The strata of a run of `total_steps` steps, whose turn each of which is `turns` says.
+/// The strata of a run of `total_steps` steps, where `turns` gives the kind and dataset of each.
 pub(super) fn strata(turns: &Mixture, seed: u64, total_steps: u64) -> Vec<Stratum> {
     let n = total_steps.min(MOST_TURNS);
     let start = |i: u64| (u128::from(i) * u128::from(total_steps) / u128::from(n)) as u64;
     let (mut turns_seen, mut strata): (Vec<Turn>, Vec<Vec<u64>>) = Default::default();
     for i in 0..n {
-        // Some step of each stretch: what comes every so many steps is not passed over.
+        // A random step of each stretch, so that periodic steps are not missed.
         let step = start(i) + below(hash(&[seed, i]), start(i + 1) - start(i));
         let batch = turns.batch(step);
         let turn: Turn = (batch.kind.mode(), batch.dataset);
@@ -72,14 +72,14 @@ pub(super) fn strata(turns: &Mixture, seed: u64, total_steps: u64) -> Vec<Stratu
     strata.into_iter().map(stratum).collect()
 }
 
-/// Rows of the largest batches that can be looked at.
+/// Rows of the largest batches that can be sampled.
 pub(super) fn most_rows(strata: &[Stratum]) -> usize {
     let most_tokens = (MOST_TOKENS / strata.len().max(FEW_STRATA)) as f64;
     let longest = strata.iter().map(|stratum| stratum.tokens_per_row).fold(1.0, f64::max);
     ((most_tokens / longest) as usize).max(2)
 }
 
-/// Steps of batches of `rows` rows: each stratum has at least one, and where they are all affordable, all.
+/// Chooses steps of batches with `rows` rows: at least one of each stratum, and all of them if they are affordable.
 pub(super) fn choose(strata: &[Stratum], rows: usize) -> Vec<Look> {
     let per_row: f64 = strata.iter().map(|stratum| stratum.share * stratum.tokens_per_row).sum();
     let affordable =
@@ -99,7 +99,7 @@ pub(super) fn choose(strata: &[Stratum], rows: usize) -> Vec<Look> {
 }
 
 impl Stratum {
-    /// Notes a batch of one of its steps.
+    /// Adds the batch of one of its steps.
     pub fn add(&mut self, batch: Batch, is_kept: bool) {
         self.n_tokens += batch.n_tokens();
         self.n_batches += 1;
@@ -108,13 +108,13 @@ impl Stratum {
         }
     }
 
-    /// Tokens of a batch.
+    /// Mean number of tokens of a batch.
     pub fn mean_tokens(&self) -> f64 {
         self.n_tokens as f64 / self.n_batches as f64
     }
 
-    /// The batches kept, and weights that add up to the stratum's share, but for having as many tokens as all that were
-    /// looked at.
+    /// The kept batches, and weights that add up to the stratum's share, corrected so that the tokens are those of all
+    /// sampled batches.
     pub fn into_kept(self) -> impl Iterator<Item = (Batch, f64)> {
         let n_tokens: usize = self.kept.iter().map(Batch::n_tokens).sum();
         let weight = self.share * self.mean_tokens() / n_tokens as f64;

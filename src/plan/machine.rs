@@ -5,7 +5,7 @@ use crate::backend::{Backend, Element, Gemm, Tally, Tensor};
 use std::time::{Duration, Instant};
 
 crate::choices::choices! {
-    /// What a run is planned for.
+    /// Machine that a run is planned for.
     Target {
         /// The machine that the plan is made on, with the configured device.
         This = "this",
@@ -28,25 +28,25 @@ crate::choices::choices! {
     }
 }
 
-/// What a machine is to a plan.
+/// A machine's data for a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
-    /// What reports call it.
+    /// Name in reports.
     pub name: String,
     /// Whether it is a GPU.
     pub is_gpu: bool,
-    /// Bytes that a run can have, if that is known.
+    /// Bytes that a run can have, if known.
     pub memory: Option<u64>,
-    /// Bytes that it has, whoever has them, if that is another number: by those a GPU's loss is cut into blocks.
+    /// Bytes of the whole memory, whoever uses them, if different: they decide the blocks in which a GPU cuts the loss.
     pub in_all: Option<u64>,
-    /// What its driver takes of that besides a run's buffers.
+    /// Bytes that its driver takes besides a run's buffers.
     pub overhead: u64,
-    /// How fast it is, if that was asked for.
+    /// Speed, if it was asked for.
     pub speed: Option<Speed>,
 }
 
 impl Machine {
-    /// What counts in its place.
+    /// The counting backend in place of this machine.
     pub fn tally<E: Element>(&self) -> Tally<E> {
         match self.is_gpu {
             true => Tally::of_gpu(self.in_all.or(self.memory).unwrap_or(u64::MAX)),
@@ -55,44 +55,44 @@ impl Machine {
     }
 }
 
-/// How fast a machine is at its best.
+/// Best speed of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speed {
     /// FLOP/s of large products in the run's precision.
     pub products: f64,
     /// Bytes/s to and from memory.
     pub memory: f64,
-    /// How that was measured; `None`: it is what the maker says.
+    /// Quality of the measurement; `None` for the maker's figures.
     pub measured: Option<Measured>,
 }
 
-/// What is known of a measurement.
+/// Quality of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// Share of the time that other work took meanwhile, of 1.
+    /// Share of the time (0 to 1) that other work took meanwhile.
     pub others: f64,
 }
 
 impl Measured {
-    /// Whether the machine had so much else to do that the measurement may be off.
+    /// Whether other work on the machine may have distorted the measurement.
     pub fn was_busy(self) -> bool {
-        // A machine by itself shows up to a tenth: clocks and caches differ from run to run.
+        // An idle machine shows up to a tenth: clocks and caches differ from run to run.
         const MUCH: f64 = 0.25;
         self.others >= MUCH
     }
 }
 
-/// A GPU as its maker describes it.
+/// Data of a GPU from its maker.
 struct Gpu {
     name: &'static str,
-    /// What its driver calls it.
+    /// Name that its driver reports.
     driver_name: &'static str,
-    /// MiB, as `nvidia-smi` reports them: without what error correction takes, where that is not memory of its own.
+    /// MiB, as `nvidia-smi` reports them: without the part that error correction takes from ordinary memory.
     memory: u32,
     /// GB/s
     bandwidth: f64,
-    /// TFLOP/s of dense products in bf16 with sums in f32 (half of what is advertised "with sparsity"), and in f32 without
-    /// tensor cores: hbt does not use TF32.
+    /// TFLOP/s of dense products in bf16 with sums in f32 (half of what is advertised "with sparsity"), and in f32
+    /// without tensor cores: hbt does not use TF32.
     bf16: f64,
     f32: f64,
 }
@@ -136,47 +136,49 @@ impl Target {
         })
     }
 
-    /// The target whose maker's figures hold for the GPU that its driver calls `name`, where there is one. Figures of
-    /// another model with a name like it do not: a laptop's, a smaller or a larger edition, a part of a GPU (MIG).
+    /// The target whose maker's figures hold for the GPU with this driver `name`, if there is one. Figures do not hold
+    /// for other models with similar names: laptop, smaller and larger editions, a part of a GPU (MIG).
     pub fn of_name(name: &str) -> Option<Target> {
         Target::ALL.iter().copied().find(|target| target.gpu().is_some_and(|gpu| gpu.driver_name == name))
     }
 
-    /// All there are, for help.
+    /// All names, for help.
     pub fn names() -> String {
         Target::ALL.iter().map(Target::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Share of that memory that the driver does not keep to itself: `cudaMemGetInfo` reports 97.9 % (L4) to 99 % (A100) of it.
+/// Share of that memory that the driver leaves: `cudaMemGetInfo` reports 97.9 % (L4) to 99 % (A100) of it.
 const DRIVER_LEAVES: f64 = 0.98;
-/// What a process on a GPU takes before it asks for memory: context, and the code of kernels and libraries. An estimate.
+/// Bytes that a process on a GPU takes before it asks for memory: context, and the code of kernels and libraries. An
+/// estimate.
 const CONTEXT_BYTES: u64 = 600 << 20;
-/// The workspace of products and that of partial sums, 32 MiB each, and what is left over in slabs. An estimate.
+/// Bytes of the workspaces of products and of partial sums, 32 MiB each, and of unused parts of slabs. An estimate.
 pub const WORKSPACE_BYTES: u64 = 96 << 20;
 
-/// What is measured with: a product as steps have them, `(m, k) (k, n)`, and a copy of some rows of [`ROW`] elements.
+/// Work of a measurement: a product of a step's shape, `(m, k) (k, n)`, and a copy of some rows of [`ROW`] elements.
 struct Work {
     product: [usize; 3],
     rows: usize,
 }
 
-/// A processor gets so little at a time that most of it is done before the system gives the processor to other work: about
-/// two milliseconds of a slice of three or more.
+/// Work for processors: so little at a time that most of it ends before the system gives the processor to other work:
+/// about two milliseconds of a time slice of three or more.
 const FOR_PROCESSORS: Work = Work { product: [512, 1536, 384], rows: 1 << 8 };
-/// A GPU does one thing after another, and large ones best.
+/// Work for GPUs, which do one thing after another and are fastest at large ones.
 const FOR_GPUS: Work = Work { product: [4096, 1536, 384], rows: COPIED_ROWS };
-/// Rows of what is copied to, and elements of a row: 128 MiB, more than most caches hold.
+/// Rows of the copy's target, and elements of a row: 128 MiB, more than most caches hold.
 const COPIED_ROWS: usize = 1 << 12;
 const ROW: usize = 1 << 13;
-/// Time that all of it may take.
+/// Most time for the whole measurement.
 const BUDGET: Duration = Duration::from_millis(400);
 
 impl Speed {
-    /// Multiplies and copies for an instant, in turn. The best of each counts: other work only makes it slower.
+    /// Multiplies and copies in turn for an instant, and takes the best of each, because other work only makes it
+    /// slower.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn measure<B: Backend>(backend: &B, is_gpu: bool) -> Result<Self> {
         let matrix = |rows: usize, columns: usize| {
             let values: Vec<B::E> = (0..rows * columns).map(|i| B::E::from_f32((i % 17) as f32 - 8.0)).collect();
@@ -190,13 +192,13 @@ impl Speed {
             let (trans_a, trans_b, bias, accumulate) = (false, true, None, false);
             backend.gemm(Gemm { a: &a, trans_a, b: &b, trans_b, bias, out: &mut out, accumulate })
         };
-        // The first of each makes things ready.
+        // The first run of each is a warm-up.
         product()?;
         let (mut products, mut copies) = (Vec::new(), Vec::new());
         let start = Instant::now();
         while start.elapsed() < BUDGET {
             products.push(backend.time(&mut product)?.as_secs_f64());
-            // Elsewhere each time, as memory that was just written to may still be in a cache.
+            // To another place each time, because memory that was just written may still be in a cache.
             let at = copies.len() * rows % COPIED_ROWS;
             copies.push(backend.time(&mut || backend.paste_rows(&from, &mut to, at))?.as_secs_f64());
         }
@@ -214,7 +216,7 @@ fn best(seconds: &[f64]) -> f64 {
     seconds.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// Share of the time of equal runs that something else took: all that they took longer than the best of them.
+/// Share of the time of equal runs that other work took: all time beyond that of the best run.
 fn others(seconds: &[f64]) -> f64 {
     1.0 - best(seconds) * seconds.len() as f64 / seconds.iter().sum::<f64>()
 }
@@ -262,7 +264,7 @@ mod tests {
         }
     }
 
-    /// What `torch.cuda` says that there is in all, in GiB: of an A100 79.15, an H100 79.10, an L4 22.03, an RTX 4090 23.64.
+    /// Total memory as `torch.cuda` reports it, in GiB: A100 79.15, H100 79.10, L4 22.03, RTX 4090 23.64.
     #[test]
     fn memory_is_what_runs_can_have() {
         for (target, gib) in

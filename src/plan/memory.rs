@@ -8,41 +8,42 @@ use crate::model_dir::ModelDir;
 use crate::train::TrainSettings;
 use half::bf16;
 
-/// The program, its threads, and small things.
+/// Bytes of the program, its threads, and small things.
 const PROGRAM_BYTES: u64 = 36 << 20;
-/// Memory of a tokenizer for each byte of its file, and while it is read: XLM-R's 9 MB become 300, and 460 on the way.
+/// Bytes of a tokenizer in memory for each byte of its file, and while it is read: XLM-R's 9 MB become 300, and 460
+/// while they are read.
 const TOKENIZER_FACTOR: u64 = 33;
 const READING_TOKENIZER_FACTOR: u64 = 50;
-/// Pages of memory that the system hands out by itself.
+/// Size of the pages in which the system hands out memory by default.
 const PAGE_BYTES: usize = 4096;
-/// Batches that wait between the loader and the step in hand.
+/// Batches that wait between the loader and the present step.
 const WAITING_BATCHES: u64 = 8;
 
-/// A part of what a run holds.
+/// One kind of memory of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What it is.
+    /// Name.
     pub name: &'static str,
-    /// How much.
+    /// Size.
     pub bytes: u64,
-    /// What it depends on.
+    /// The settings that the size depends on.
     pub note: String,
 }
 
-/// All of it.
+/// All memory of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// In the order of reports.
+    /// Items, in the order of reports.
     pub items: Vec<Item>,
 }
 
 impl Needs {
-    /// Everything together.
+    /// Sum of all items.
     pub fn total(&self) -> u64 {
         self.items.iter().map(|item| item.bytes).sum()
     }
 
-    /// The item that takes most.
+    /// The largest item.
     pub fn largest(&self) -> &Item {
         self.items.iter().max_by_key(|item| item.bytes).expect("a run holds something")
     }
@@ -51,7 +52,7 @@ impl Needs {
         self.items.push(Item { name, bytes, note: note.into() });
     }
 
-    /// What a run takes with these settings.
+    /// The memory of a run with these settings.
     ///
     /// # Errors
     /// Those of a [`Rehearsal`].
@@ -65,7 +66,7 @@ impl Needs {
     fn of<E: Element>(question: &Question, batches: &Batches, settings: &TrainSettings) -> Result<Self> {
         let Question { model, machine, .. } = question;
         let chunk_tokens = settings.chunk_tokens;
-        // A GPU gives all memory when it is asked for it, a processor when it is written to.
+        // A GPU takes memory when it is allocated, a processor when it is written to.
         let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, machine.is_gpu);
         let held = Rehearsal::<E>::new(machine.tally(), settings, model, &bounds)?;
         let memory = held.memory();
@@ -111,7 +112,7 @@ impl Needs {
 
     fn batches(&mut self, on_device: u64, on_host: u64, is_gpu: bool, bounds: &crate::train::StepBounds) {
         let note = "token ids and what is sorted by them, of three batches";
-        // One that is laid out, and token ids of those that wait.
+        // One batch that is laid out, and token ids of those that wait.
         let at_hand =
             size_of::<i32>() as u64 * (bounds.block_len as u64 + WAITING_BATCHES * bounds.block_len as u64 / 9);
         let host = if is_gpu { 0 } else { on_host + at_hand };
@@ -119,8 +120,8 @@ impl Needs {
     }
 }
 
-/// The optimizer's memory, given all that it asks for. On a processor, rows of the word table's moments that no batch reads
-/// are never written to, and what is never written to is not there.
+/// The optimizer's memory, given the size of its buffers. On a processor, the moments of word embeddings that no batch
+/// reads are never written to, and memory that is never written to is not taken.
 fn optimizer<E: Element>(question: &Question, batches: &Batches, asked_for: u64) -> (u64, &'static str) {
     let note = if E::IS_F32 { "AdamW's two moments" } else { "AdamW's two moments, and the weights in f32" };
     if question.machine.is_gpu {
@@ -136,8 +137,8 @@ fn optimizer<E: Element>(question: &Question, batches: &Batches, asked_for: u64)
     (asked_for - 2 * (table - used.min(table)), note)
 }
 
-/// Most memory that a processor needs to read the model: parameter by parameter, first the working weights, beside which the
-/// tokenizer is read, then the masters. What has been read of the mapped files is counted, as the system counts it.
+/// Most memory that a processor needs to read the model: parameter by parameter, first the working weights, while the
+/// tokenizer is read, too, then the masters. Pages read of mapped files are included, as the system includes them.
 fn reading_bytes<E: Element>(from_scratch: bool, model: &ModelDir) -> u64 {
     let lens: Vec<u64> = specs(&model.config, model.dense.as_ref()).iter().map(|spec| spec.len() as u64).collect();
     let n_all: u64 = lens.iter().sum();
@@ -146,7 +147,7 @@ fn reading_bytes<E: Element>(from_scratch: bool, model: &ModelDir) -> u64 {
     let (element, wide) = (size_of::<E>() as u64, size_of::<f32>() as u64);
     let (mut working, mut masters, mut n_read) = (0, 0, 0);
     for len in lens {
-        // The values read, and those rounded; in f32 the one become the other.
+        // The values read, and their rounded copy; in f32 the former become the latter.
         let rounded = if E::IS_F32 { 0 } else { len * element };
         working = working.max(n_read * element + mapped(n_read + len) + len * wide + rounded);
         n_read += len;

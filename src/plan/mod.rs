@@ -1,8 +1,8 @@
-//! What a run will take, before it is begun: its memory, the largest chunks that fit, the work and the time of a step, and
-//! what to change where it does not fit.
+//! Plans a run before it begins: its memory, the largest chunks that fit, the work and the time of a step, and what to
+//! change if it does not fit.
 //!
-//! Nothing here knows the size of a buffer or the arithmetic of an operation. A [`Rehearsal`] makes the run's buffers and
-//! takes some of its steps on a backend that only counts, [`Tally`](crate::backend::Tally).
+//! This module knows neither sizes of buffers nor the arithmetic of operations. A [`Rehearsal`] makes the run's buffers
+//! and takes some of its steps on a backend that only counts, [`Tally`](crate::backend::Tally).
 
 mod batches;
 mod looks;
@@ -13,7 +13,7 @@ mod rehearsal;
 pub mod report;
 mod sample;
 mod time;
-mod words;
+mod token_ids;
 
 pub use batches::Batches;
 use batches::FEWEST_ROWS;
@@ -33,97 +33,97 @@ use crate::{Error, Result};
 
 /// Share of a machine's memory that a plan fills.
 const FILLED: f64 = 0.9;
-/// A run is refused when it needs more than what is there by this factor: a plan may be wrong by 10 %, and a run that would
-/// have worked must not be refused.
+/// A run is refused if it needs more than this times the available memory: a plan may be wrong by 10 %, and a run that
+/// would have worked must not be refused.
 const TOO_MUCH: f64 = 1.1;
 /// Numbers of tokens that are tried are multiples of this.
 const TOKENS_STEP: usize = 256;
-/// Chunks that are no faster when they are larger: on a GPU each operation then takes several times as long as asking for
-/// it, and a processor has long run out of cache.
+/// Tokens from which on larger chunks are no faster: on a GPU each operation then takes several times as long as its
+/// launch, and a processor's caches are long exceeded.
 const ENOUGH_TOKENS_GPU: usize = 16_384;
 const ENOUGH_TOKENS_CPU: usize = 8192;
 
-/// What a run trains on.
+/// Training data of a run.
 #[derive(Clone, Copy)]
 pub enum Data<'a> {
-    /// Tokenized already.
+    /// Tokenized data.
     Tokens(&'a Datasets),
-    /// Not yet.
+    /// Data that is not tokenized yet.
     Sample(&'a Sample),
 }
 
-/// Numbers that a configuration leaves to the plan.
+/// Settings that a configuration leaves to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// Whether [`TrainSettings::chunk_tokens`] is to be found.
+    /// Whether the plan chooses [`TrainSettings::chunk_tokens`].
     pub chunk_tokens: bool,
-    /// Whether [`TrainSettings::kept_chunks`] is: as many as fit.
+    /// Whether the plan chooses [`TrainSettings::kept_chunks`]: as many as fit.
     pub kept_chunks: bool,
     /// Fewest tokens of a chunk that the configuration allows.
     pub least_chunk_tokens: usize,
 }
 
-/// What is to be planned.
+/// A run to plan.
 #[derive(Clone)]
 pub struct Question<'a> {
-    /// Of the run.
+    /// Settings of the run.
     pub settings: TrainSettings,
-    /// What of them the plan is to find.
+    /// The settings that the plan chooses.
     pub open: Open,
     /// Number type of the run.
     pub precision: Precision,
-    /// Whether it begins with random weights.
+    /// Whether the run begins with random weights.
     pub from_scratch: bool,
-    /// What it starts from.
+    /// Base model.
     pub model: &'a ModelDir,
-    /// What it trains on.
+    /// Training data.
     pub data: Data<'a>,
-    /// Queries and passages that it evaluates on, if it does.
+    /// Numbers of queries and passages of the evaluation, if there is one.
     pub eval_texts: Option<[usize; 2]>,
-    /// Where it runs.
+    /// Machine that runs it.
     pub machine: &'a Machine,
 }
 
-/// Whether a run fits.
+/// Whether a run fits into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// With room to spare.
+    /// It fits, with room to spare.
     Fits,
-    /// Perhaps.
+    /// It may fit.
     Barely,
-    /// It does not.
+    /// It does not fit.
     DoesNot,
-    /// Nobody knows how much memory there is.
+    /// The size of the memory is unknown.
     Unknown,
 }
 
-/// What a run takes.
+/// The memory and time that a run takes.
 pub struct Plan {
-    /// With numbers for what was left to the plan.
+    /// Settings, with the plan's numbers for those that were left to it.
     pub settings: TrainSettings,
-    /// The batches it is made of.
+    /// Batches of the run.
     pub batches: Batches,
     /// Memory.
     pub needs: Needs,
-    /// Whether there is as much.
+    /// Whether the memory is enough.
     pub verdict: Verdict,
-    /// Most tokens of a chunk that fit, and whether that is all that a batch can have; `None` where not even the fewest fit.
+    /// Most tokens of a chunk that fit, and whether a batch can have no more; `None` if not even the fewest fit.
     pub most_chunk_tokens: Option<(usize, bool)>,
-    /// Kept chunks that fit, where more are computed twice than have to be.
+    /// Number of kept chunks that fit, if it is more than the settings keep.
     pub more_kept_chunks: Option<usize>,
-    /// What to change where it does not fit: "lower chunk_tokens to 4096".
+    /// Change of settings that makes the run fit: "lower chunk_tokens to 4096".
     pub change: Option<String>,
-    /// Chunks of the largest batch looked at, and how many of them are computed twice.
+    /// Number of chunks of the largest sampled batch, and how many of them are computed twice.
     pub chunks: [usize; 2],
-    /// Time, where the machine's speed is known.
+    /// Time of a step, if the machine's speed is known.
     pub time: Option<StepTime>,
 }
 
 impl Plan {
-    /// Answers a question.
+    /// Makes the plan.
     ///
     /// # Errors
-    /// Data that cannot serve the batches.
+    /// If the data cannot serve the batches.
     pub fn new(question: &Question) -> Result<Self> {
         let batches = question.batches()?;
         let most_chunk_tokens = question.most_chunk_tokens(&batches, &question.settings)?;
@@ -154,7 +154,7 @@ impl Plan {
         })
     }
 
-    /// What to say of a run that may not fit.
+    /// The warning about a run that may not fit.
     pub fn warning(&self, machine: &Machine) -> Option<String> {
         let (Verdict::Barely, Some(change), Some(memory)) = (self.verdict, &self.change, machine.memory) else {
             return None;
@@ -166,7 +166,7 @@ impl Plan {
     /// Refuses a run that cannot fit.
     ///
     /// # Errors
-    /// When it cannot: what takes most, and what to change.
+    /// If it cannot fit; the message names the largest item, and what to change.
     pub fn require(&self, machine: &Machine) -> Result<()> {
         let (Verdict::DoesNot, Some(change), Some(memory)) = (self.verdict, &self.change, machine.memory) else {
             return Ok(());
@@ -203,7 +203,7 @@ impl Question<'_> {
         }
     }
 
-    /// Memory that may be filled; without limit where nobody knows it.
+    /// Bytes that may be filled; no limit if the memory is unknown.
     fn limit(&self) -> u64 {
         self.machine.memory.map_or(u64::MAX, |memory| (FILLED * memory as f64) as u64)
     }
@@ -219,7 +219,7 @@ impl Question<'_> {
         Needs::new(self, batches, &settings).map(|needs| needs.total())
     }
 
-    /// The largest chunks that fit, of which only the last is kept; no larger than any batch.
+    /// Tokens of the largest chunks that fit if only the last is kept; at most those of any batch.
     fn most_chunk_tokens(&self, batches: &Batches, settings: &TrainSettings) -> Result<Option<usize>> {
         let fits = |steps: usize| -> Result<bool> {
             Ok(self.needs(batches, settings, steps * TOKENS_STEP, 1)? <= self.limit())
@@ -236,7 +236,7 @@ impl Question<'_> {
         Ok(Some(low * TOKENS_STEP))
     }
 
-    /// The settings with numbers for what is open.
+    /// The settings with numbers for the open ones.
     fn settled(&self, batches: &Batches, most: Option<usize>) -> Result<TrainSettings> {
         let enough = if self.machine.is_gpu { ENOUGH_TOKENS_GPU } else { ENOUGH_TOKENS_CPU };
         let least = self.longest_text(batches).next_multiple_of(TOKENS_STEP);
@@ -245,19 +245,19 @@ impl Question<'_> {
         let chunk_tokens = if self.open.chunk_tokens { best } else { self.settings.chunk_tokens };
         let kept_chunks = match self.open.kept_chunks {
             false => self.settings.kept_chunks.min(batches.n_chunks(chunk_tokens)),
-            // What nobody knows to fit is not kept.
+            // If the memory is unknown, only one chunk is kept.
             true if self.machine.memory.is_none() => 1,
             true => self.most_kept_chunks(batches, chunk_tokens)?,
         };
         Ok(TrainSettings { chunk_tokens, kept_chunks, ..self.settings.clone() })
     }
 
-    /// Tokens that a chunk has room for at least.
+    /// Tokens that a chunk has to have room for.
     fn longest_text(&self, batches: &Batches) -> usize {
         self.open.least_chunk_tokens.max(batches.bounds.longest)
     }
 
-    /// As many kept chunks as fit and as a batch has.
+    /// Number of kept chunks: as many as fit, at most those of a batch.
     fn most_kept_chunks(&self, batches: &Batches, chunk_tokens: usize) -> Result<usize> {
         let n_chunks = batches.n_chunks(chunk_tokens);
         if n_chunks == 1 {
@@ -292,7 +292,7 @@ impl Question<'_> {
         }
     }
 
-    /// The least of the numbers that memory goes by that has to be lower.
+    /// The smallest reduction of one setting that memory depends on.
     fn smaller(&self, batches: &Batches, settings: &TrainSettings) -> Result<Option<String>> {
         let TrainSettings { chunk_tokens, kept_chunks: kept, .. } = *settings;
         if kept > 1 && self.needs(batches, settings, chunk_tokens, 1)? <= self.limit() {
@@ -317,14 +317,14 @@ impl Question<'_> {
         Ok(None)
     }
 
-    /// What to change where no batch is small enough.
+    /// The change if no batch is small enough.
     fn last_resort(&self, batches: &Batches, settings: &TrainSettings) -> Result<String> {
         let (batches, chunk_tokens) = (batches.of_size(FEWEST_ROWS), self.longest_text(batches));
         let sampler = SamplerConfig { batch_size: FEWEST_ROWS, ..settings.sampler.clone() };
         let smallest = TrainSettings { sampler, chunk_tokens, kept_chunks: 1, ..settings.clone() };
         let needs = Needs::new(self, &batches, &smallest)?;
         let largest = needs.largest();
-        // Then they are all that does not fit.
+        // Then the activations alone are too large.
         let are_activations = largest.name == "activations" && needs.total() - largest.bytes <= self.limit();
         let f32_helps = self.precision == Precision::F32 && self.machine.is_gpu;
         Ok(format!(

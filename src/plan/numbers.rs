@@ -1,13 +1,13 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 use std::fmt::Write;
 
-/// `12,345`; one decimal below 100.
+/// MiB, as in `12,345`; one decimal below 100.
 pub fn mib(bytes: u64) -> String {
     count(bytes as f64 / f64::from(1 << 20))
 }
 
-/// With commas; with a decimal where it has fewer than three digits.
+/// With thousands separators; with one decimal if there are fewer than three digits.
 pub fn count(number: f64) -> String {
     if number < 99.95 && number.fract() != 0.0 {
         return format!("{number:.1}");
@@ -23,7 +23,7 @@ pub fn count(number: f64) -> String {
     text
 }
 
-/// `1.23 T`: three digits and the letter of a power of 1000.
+/// Three digits and the letter of a power of 1000, as in `1.23 T`.
 pub fn si(number: f64) -> String {
     let (mut number, mut letters) = (number, ["", "k", "M", "G", "T", "P", "E"].iter());
     let mut letter = letters.next();
@@ -36,7 +36,7 @@ pub fn si(number: f64) -> String {
     format!("{number:.decimals$} {}", letter.unwrap_or(&""))
 }
 
-/// In the unit that suits it.
+/// A duration in a suitable unit.
 pub fn duration(seconds: f64) -> String {
     let (value, unit) = match seconds {
         s if s < 1.0 => (s * 1e3, "ms"),

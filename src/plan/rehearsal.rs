@@ -1,4 +1,4 @@
-//! A run on a device that only counts: its buffers are made, and steps taken, by the code that will do so in earnest.
+//! A run on a device that only counts: the code of a real run makes its buffers and takes steps.
 
 use super::Batches;
 use crate::Result;
@@ -13,25 +13,25 @@ use crate::retriever::encode::WINDOW;
 use crate::train::{Slot, StepBounds, Stepper, TrainSettings};
 use std::collections::BTreeMap;
 
-/// All that a run has on a device before its first step.
+/// All memory of a run on a device before its first step.
 pub struct Held<B: Backend> {
     /// The model.
     pub encoder: Encoder<B>,
-    /// The optimizer, and what steps work in.
+    /// The optimizer, and the buffers of steps.
     pub stepper: Stepper<B>,
-    /// Batches on their way.
+    /// Slots for batches on their way to the device.
     pub slots: Vec<Slot<B>>,
 }
 
 impl<B: Backend> Held<B> {
-    /// For steps within `bounds`.
+    /// The memory for steps within `bounds`.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn new(backend: &B, settings: &TrainSettings, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
         let specs = specs(&model.config, model.dense.as_ref());
         let weights = Purpose::Weights.during(|| specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)))?;
-        // What is pooled, or how, changes no size.
+        // The kind of pooling does not change any size.
         let pooling = model.pooling.unwrap_or(Pooling::Mean);
         let encoder = Encoder { config: model.config.clone(), pooling, weights };
         let master = || match B::E::IS_F32 {
@@ -44,14 +44,14 @@ impl<B: Backend> Held<B> {
     }
 }
 
-/// What a run holds and does, on paper.
+/// A run on the counting device.
 pub struct Rehearsal<'a, E: Element> {
     tally: Tally<E>,
     settings: &'a TrainSettings,
     held: Held<Tally<E>>,
 }
 
-/// The size of a step, as far as its loss and its update go by it.
+/// Size of a step, as far as its loss and its update depend on it.
 #[derive(Clone, Copy)]
 struct StepSize {
     n_queries: usize,
@@ -60,25 +60,25 @@ struct StepSize {
 }
 
 impl<'a, E: Element> Rehearsal<'a, E> {
-    /// Makes all buffers of a run whose steps are within `bounds`, on a device that `tally` stands in for.
+    /// Makes all buffers of a run whose steps are within `bounds`, on the device that `tally` stands for.
     ///
     /// # Errors
-    /// Whatever a backend may answer; this one has memory for everything.
+    /// Those of a backend; this one has memory for everything.
     pub fn new(tally: Tally<E>, settings: &'a TrainSettings, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
         let held = Held::new(&tally, settings, model, bounds)?;
         Ok(Rehearsal { tally, settings, held })
     }
 
-    /// What is held, by purpose.
+    /// Memory in use, by purpose.
     pub fn memory(&self) -> Memory {
         self.tally.memory()
     }
 
-    /// What an evaluation holds besides: activations, the pool of passages, a block of scores; and where the device has no
-    /// memory of its own, embeddings on their way to the host.
+    /// Additional memory of an evaluation: activations, the pool of passages, a block of scores, and, if the device has
+    /// no memory of its own, embeddings on their way to the host.
     ///
     /// # Errors
-    /// Whatever a backend may answer; this one has memory for everything.
+    /// Those of a backend; this one has memory for everything.
     pub fn evaluation(&self, n_passages: usize, chunk_tokens: usize, is_gpu: bool) -> Result<u64> {
         let (tally, encoder) = (self.tally.anew(), &self.held.encoder);
         let mut activations = Activations::new(&tally, encoder)?;
@@ -96,13 +96,13 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         Ok(encoding.max(searching))
     }
 
-    /// Mean work of a step, and how often each piece of it is done.
+    /// Mean work of a step: its pieces, and how often each is done.
     ///
     /// # Errors
-    /// Token ids that the model does not have.
+    /// If token ids are not in the model's vocabulary.
     pub fn work(&mut self, batches: &Batches) -> Result<Vec<(Work, f64)>> {
         let mut packer = Packer::new(&self.held.encoder.config, self.settings.chunk_tokens, Keep::Everything);
-        // From the second step on, word embeddings catch up.
+        // From the second step on, word embeddings catch up with missed updates.
         self.step(&mut packer, &batches.some[0].0)?;
         self.tally.take_work();
         let mut mean = BTreeMap::new();
@@ -113,7 +113,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
             let (scale, part) = (batches.scale, self.step(&mut packer, batch)?);
             add(self.tally.take_work(), weight * scale);
             if scale != 1.0 {
-                // The encoder's work is as many times more. The loss's grows with the square, and there is one update.
+                // The encoder's work grows with the batch, the loss's with its square, and the update is done once.
                 let scaled = |n: usize| (n as f64 * scale).round() as usize;
                 let [n_queries, n_seqs] = [part.n_queries, part.n_seqs].map(scaled);
                 let whole = StepSize { n_queries, n_seqs, n_ids: batches.n_ids(part.n_ids) };
@@ -121,7 +121,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
                 add(self.loss_and_update(whole)?, *weight);
             }
         }
-        // What was added and taken away again leaves rounding.
+        // Adding and subtracting leaves rounding errors.
         Ok(mean.into_iter().filter(|(_, times)| *times > 1e-9).collect())
     }
 
@@ -138,7 +138,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         Ok(StepSize { n_queries: *n_queries, n_seqs: batch.n_seqs(), n_ids: packed.unique_ids().len() })
     }
 
-    /// The part of a step's work that is not the encoder's.
+    /// The work of a step without that of the encoder.
     fn loss_and_update(&mut self, size: StepSize) -> Result<Vec<(Work, u64)>> {
         let StepSize { n_queries, n_seqs, n_ids } = size;
         let (tally, Held { encoder, stepper, .. }) = (&self.tally, &mut self.held);

@@ -1,4 +1,4 @@
-//! A plan in words and numbers.
+//! The report of a plan, as text and JSON.
 
 use super::numbers::{count, duration, mib, plural, si};
 use super::{Batches, Efficiency, Item, Machine, Plan, Question, StepTime, Verdict};
@@ -7,11 +7,11 @@ use crate::train::TrainSettings;
 use serde_json::{Value, json};
 use std::fmt;
 
-/// A plan, as it is printed.
+/// A plan with the names that its report needs.
 pub struct Report<'a> {
-    /// What was asked.
+    /// The run that was planned.
     pub question: &'a Question<'a>,
-    /// What the model is called.
+    /// Name of the model.
     pub model_name: &'a str,
     /// The answer.
     pub plan: &'a Plan,
@@ -35,7 +35,7 @@ impl fmt::Display for Report<'_> {
 impl Report<'_> {
     fn fmt_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (settings, batches, model) = (&self.plan.settings, &self.plan.batches, &self.question.model.config);
-        let (layers, hidden) = (plural(model.num_hidden_layers, "layer"), model.hidden_size);
+        let (layers, hidden) = (plural(model.layers.len(), "layer"), model.hidden_size);
         let millions = count(self.n_parameters() as f64 / 1e6);
         let precision = self.question.precision;
         writeln!(
@@ -132,13 +132,13 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// The keys that a plan may be left to fill in, and whether it was.
+    /// The keys that a configuration may leave to a plan, and whether this one does.
     fn are_auto(&self) -> [(&'static str, bool); 2] {
         let open = self.question.open;
         [("chunk_tokens", open.chunk_tokens), ("kept_chunks", open.kept_chunks)]
     }
 
-    /// Kept chunks that were asked for, where a batch has fewer.
+    /// The configured number of kept chunks, if a batch has fewer.
     fn too_many_kept_chunks(&self) -> Option<usize> {
         let asked = self.question.settings.kept_chunks;
         (!self.question.open.kept_chunks && asked > self.plan.settings.kept_chunks).then_some(asked)
@@ -149,14 +149,14 @@ impl Report<'_> {
         specs(&model.config, model.dense.as_ref()).iter().map(|spec| spec.len()).sum()
     }
 
-    /// The same for programs: bytes, seconds, and shares of 1. What the text does not mention is null.
+    /// The report for programs: bytes, seconds, and shares of 1. Values that the text does not mention are null.
     pub fn to_json(&self) -> Value {
         let Plan { settings, batches, needs, verdict, change, most_chunk_tokens, .. } = self.plan;
         let model = &self.question.model.config;
         let items = needs.items.iter().map(|item| json!({"item": item.name, "bytes": item.bytes, "note": item.note}));
         json!({
             "model": self.model_name,
-            "layers": model.num_hidden_layers,
+            "layers": model.layers.len(),
             "hidden_size": model.hidden_size,
             "parameters": self.n_parameters(),
             "precision": self.question.precision.to_string(),

@@ -1,26 +1,26 @@
-//! How long a step takes at least, and how long at the efficiencies that kernels usually have.
+//! Least time of a step, and its time at the usual efficiencies of kernels.
 
 use super::machine::{Machine, Speed};
-use crate::backend::tally::{Kind, Work};
+use crate::backend::tally::{Work, WorkKind};
 
-/// Shares of a machine's best that operations are taken to reach.
+/// Assumed speeds of operations, as shares of a machine's best.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Efficiency {
-    /// Products, of the speed of large ones.
+    /// Speed of products, as a share of that of large products.
     pub products: f64,
-    /// Attention, of the same.
+    /// Speed of attention, as a share of that of large products.
     pub attention: f64,
-    /// Everything, of the speed of memory.
+    /// Speed of memory access in any operation, as a share of that of memory.
     pub memory: f64,
-    /// Seconds that the host takes to ask for an operation.
+    /// Seconds that the host takes to launch an operation.
     pub launch: f64,
 }
 
 impl Efficiency {
-    /// What is assumed. On GPUs: encoders train at 45 to 60 % of the tensor cores' peak (NVIDIA's BERT in MLPerf 2.0: 47 %
-    /// on an A100), short attention at half of that, kernels at 80 to 90 % of memory's bandwidth, and a launch costs 3 to 5
-    /// microseconds. On processors: what a trace of steps of
-    /// multilingual-E5-small showed on two cores of Zen 5, beside the same products and copies.
+    /// Assumed efficiencies. On GPUs: encoders train at 45 to 60 % of the tensor cores' peak (NVIDIA's BERT in MLPerf
+    /// 2.0: 47 % on an A100), short attention at half of that, kernels at 80 to 90 % of memory's bandwidth, and a
+    /// launch costs 3 to 5 microseconds. On processors: shares from a trace of steps of multilingual-E5-small on two
+    /// cores of Zen 5, relative to the same products and copies.
     pub fn of(machine: &Machine) -> Self {
         match machine.is_gpu {
             true => Efficiency { products: 0.45, attention: 0.2, memory: 0.8, launch: 4e-6 },
@@ -29,26 +29,27 @@ impl Efficiency {
     }
 }
 
-/// A step in numbers: means over steps.
+/// Work and time of a step: means over steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepTime {
-    /// Floating-point operations in products of matrices, attention's included, and what is computed twice.
+    /// Floating-point operations in products of matrices, including those of attention and those done twice.
     pub flops: f64,
-    /// Bytes that all operations together read and write at least.
+    /// Least number of bytes that all operations together read and write.
     pub bytes: f64,
-    /// Operations.
+    /// Number of operations.
     pub n_operations: f64,
     /// Seconds at the efficiencies assumed.
     pub seconds: f64,
 }
 
 impl StepTime {
-    /// Each operation takes as long as its arithmetic or its memory, whichever is longer.
+    /// The time of a step whose operations each take the time of their arithmetic or of their memory, whichever is
+    /// longer.
     pub fn new(work: &[(Work, f64)], speed: Speed, efficiency: Efficiency) -> Self {
         let mut total = StepTime::default();
         for &(Work { kind, flops, bytes }, times) in work {
             let (flops, bytes) = (flops as f64, bytes as f64);
-            let share = if kind == Kind::Attention { efficiency.attention } else { efficiency.products };
+            let share = if kind == WorkKind::Attention { efficiency.attention } else { efficiency.products };
             let arithmetic = flops / (speed.products * share);
             let memory = bytes / (speed.memory * efficiency.memory);
             total.flops += times * flops;
@@ -70,9 +71,9 @@ mod tests {
         let speed = Speed { products: 1e12, memory: 1e9, measured: None };
         let efficiency = Efficiency { products: 0.5, attention: 0.25, memory: 1.0, launch: 0.0 };
         let work = [
-            (Work { kind: Kind::Product, flops: 1_000_000_000, bytes: 1000 }, 2.0),
-            (Work { kind: Kind::Attention, flops: 1_000_000_000, bytes: 1000 }, 1.0),
-            (Work { kind: Kind::Rows, flops: 0, bytes: 5_000_000 }, 0.5),
+            (Work { kind: WorkKind::Product, flops: 1_000_000_000, bytes: 1000 }, 2.0),
+            (Work { kind: WorkKind::Attention, flops: 1_000_000_000, bytes: 1000 }, 1.0),
+            (Work { kind: WorkKind::Rows, flops: 0, bytes: 5_000_000 }, 0.5),
         ];
         let step = StepTime::new(&work, speed, efficiency);
         assert_eq!((step.flops, step.bytes, step.n_operations), (3e9, 2_503_000.0, 3.5));

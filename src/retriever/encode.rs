@@ -1,4 +1,4 @@
-//! Texts into embeddings, piece by piece: tokenized, sorted, packed, embedded and read back while the next ones run.
+//! Embedding of texts, window by window: tokenized, sorted, packed, embedded and read back while the next ones run.
 
 use super::{Embeddings, Retriever, TextKind};
 use crate::backend::{Backend, PackedBatch};
@@ -14,13 +14,13 @@ use std::ops::Range;
 /// lengths.
 pub const WINDOW: usize = 2048;
 
-/// What encoding keeps from window to window.
+/// State of encoding, kept from window to window.
 struct Encoding<'a, B: Backend> {
     packer: Packer,
     batch: PackedBatch<B>,
     activations: Activations<B>,
     reading: Reading<B, Chunk>,
-    /// Those whose embeddings are not all here, in order
+    /// Windows whose embeddings have not all arrived, in order
     windows: VecDeque<Window>,
     progress: &'a mut (dyn FnMut(usize) + Send),
     sink: &'a mut (dyn FnMut(Embeddings) -> Result<()> + Send),
@@ -28,17 +28,17 @@ struct Encoding<'a, B: Backend> {
 
 /// Texts that are sorted and packed together.
 struct Window {
-    /// The number of its first text.
+    /// Number of its first text.
     first: usize,
-    /// Its texts as they are packed.
+    /// Numbers of its texts, in the order of packing.
     order: Vec<usize>,
-    /// Their embeddings, in the order of the texts.
+    /// Embeddings, in the order of the texts.
     values: Vec<f32>,
 }
 
-/// What was embedded at once.
+/// Texts that are embedded at once.
 struct Chunk {
-    /// Texts of the window, as they are packed.
+    /// Range of [`Window::order`].
     texts: Range<usize>,
     is_last: bool,
 }
@@ -63,11 +63,11 @@ impl<B: Backend> Retriever<B> {
         Ok(Embeddings::new(dim, values))
     }
 
-    /// As [`Retriever::encode`], but hands the embeddings to `sink` piece by piece, in the order of the texts, and keeps
+    /// [`Retriever::encode`] that hands the embeddings to `sink` window by window, in the order of the texts, and keeps
     /// none of them.
     ///
     /// # Errors
-    /// As [`Retriever::encode`], and those of `sink`.
+    /// Those of [`Retriever::encode`] and of `sink`.
     pub fn encode_windows<S: AsRef<str> + Sync>(
         &self,
         kind: &TextKind,
@@ -87,7 +87,7 @@ impl<B: Backend> Retriever<B> {
         };
         let mut tokens = self.tokenize(kind, texts, 0)?;
         for first in (0..texts.len()).step_by(WINDOW) {
-            // The next texts' tokens are made wherever a core has nothing to do for the encoder.
+            // The next texts are tokenized on cores that have nothing to do for the encoder.
             let (embedded, next) = rayon::join(
                 || self.encode_tokens(&tokens, first, &mut encoding),
                 || self.tokenize(kind, texts, first + WINDOW),
@@ -98,7 +98,7 @@ impl<B: Backend> Retriever<B> {
         self.read(&mut encoding, true)
     }
 
-    /// Tokens of the window of `texts` that begins at `start`; none where the texts end before it.
+    /// Token ids of the window of `texts` that begins at `start`; empty after the last text.
     fn tokenize<S: AsRef<str> + Sync>(&self, kind: &TextKind, texts: &[S], start: usize) -> Result<Vec<Vec<u32>>> {
         let _range = trace::phase("tokenize");
         let window = &texts[start.min(texts.len())..texts.len().min(start + WINDOW)];
@@ -108,8 +108,8 @@ impl<B: Backend> Retriever<B> {
         })
     }
 
-    /// Asks for the embeddings of tokenized texts, of which the first is number `first`, and takes those that come: of the
-    /// last chunk when the device has the next window's first to do.
+    /// Starts to embed tokenized texts, of which the first is number `first`, and takes embeddings that have arrived:
+    /// the last chunk's once the device works on the next window's first.
     fn encode_tokens(&self, tokens: &[Vec<u32>], first: usize, encoding: &mut Encoding<B>) -> Result<()> {
         // Longest first: the buffers get their full size at once, and the last chunks are short.
         let mut order: Vec<usize> = (0..tokens.len()).collect();
@@ -136,7 +136,7 @@ impl<B: Backend> Retriever<B> {
         Ok(())
     }
 
-    /// Puts the embeddings that have come in their places, and hands windows that are complete to the sink.
+    /// Puts arrived embeddings in their places, and hands complete windows to the sink.
     fn read(&self, encoding: &mut Encoding<B>, at_the_end: bool) -> Result<()> {
         let (all, dim) = (self.encoder.embedding_size(), self.embedding_size());
         let Encoding { reading, windows, progress, sink, .. } = encoding;
@@ -159,7 +159,7 @@ impl<B: Backend> Retriever<B> {
     }
 }
 
-/// To a length of 1; a row of zeros stays one.
+/// Scales a row to unit length; a row of zeros stays zero.
 fn normalize(row: &mut [f32]) {
     let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
     row.iter_mut().for_each(|v| *v /= norm);

@@ -1,4 +1,4 @@
-//! A retriever: a model with its tokenizer on a device, which is all it takes to turn texts into embeddings.
+//! A retriever: a model with its tokenizer on a device, which turns texts into embeddings.
 
 mod embeddings;
 pub mod encode;
@@ -16,15 +16,15 @@ use std::sync::OnceLock;
 
 /// A loaded model.
 pub struct Retriever<B: Backend> {
-    /// Where it runs.
+    /// The device.
     pub backend: B,
-    /// Where it came from.
+    /// Directory of the model.
     pub dir: ModelDir,
     /// The network.
     pub encoder: Encoder<B>,
-    /// The model's own tokenizer, while it is wanted.
+    /// The model's own tokenizer, unless it is released.
     tokenizer: OnceLock<TextTokenizer>,
-    /// How it reads and embeds.
+    /// Settings of reading and embedding.
     pub settings: RetrieverSettings,
 }
 
@@ -32,7 +32,8 @@ impl<B: Backend> Retriever<B> {
     /// Loads the model in `dir` onto `backend`.
     ///
     /// # Errors
-    /// A directory that is incomplete or does not fit hbt, lengths that the prefixes leave no room in, and no memory left.
+    /// If the directory is incomplete or does not fit hbt, lengths leave no room beside the prefixes, or there is no
+    /// memory left.
     pub fn load(backend: B, dir: ModelDir, settings: RetrieverSettings) -> Result<Self> {
         check_head_size(&backend, &dir)?;
         let embedding_size = dir.embedding_size();
@@ -40,7 +41,7 @@ impl<B: Backend> Retriever<B> {
             settings.truncate_dim.is_none_or(|dim| dim <= embedding_size),
             "embeddings have {embedding_size} dimensions"
         );
-        // Each takes half a second and more, and a tokenizer is read by one thread.
+        // Each takes half a second or more, and reading a tokenizer uses only one thread.
         let (tokenizer, weights) = rayon::join(
             || TextTokenizer::from_file(&dir.tokenizer),
             || {
@@ -64,7 +65,7 @@ impl<B: Backend> Retriever<B> {
         Ok(Self { backend, dir, encoder, tokenizer: tokenizer.into(), settings })
     }
 
-    /// Length of the embeddings that [`Retriever::encode`] gives.
+    /// Size of the embeddings of [`Retriever::encode`].
     pub fn embedding_size(&self) -> usize {
         self.settings.truncate_dim.unwrap_or(self.encoder.embedding_size())
     }
@@ -72,7 +73,7 @@ impl<B: Backend> Retriever<B> {
     /// The model's own tokenizer, read again if it was [released](Retriever::release_tokenizer).
     ///
     /// # Errors
-    /// When its file is gone or has changed.
+    /// If its file is gone or has changed.
     pub fn tokenizer(&self) -> Result<&TextTokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
@@ -81,24 +82,24 @@ impl<B: Backend> Retriever<B> {
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
-    /// Gives back the tokenizer's memory, 300 MB for a vocabulary of 250,000, until it is next asked for.
+    /// Frees the tokenizer's memory, 300 MB for a vocabulary of 250,000, until it is asked for again.
     pub fn release_tokenizer(&mut self) {
         if self.tokenizer.take().is_some() {
             memory::trim();
         }
     }
 
-    /// The weights that were loaded, once more and not rounded: the masters of a training run.
+    /// The loaded weights in f32, read again without rounding: the masters of a training run.
     ///
     /// # Errors
-    /// As [`Retriever::load`].
+    /// Those of [`Retriever::load`].
     pub fn f32_weights(&self) -> Result<EncoderParams<Tensor<B, f32>>> {
         let upload = |spec: &ParamSpec, values: Vec<f32>| Tensor::from_slice(&self.backend, &values, &spec.shape);
         load_weights(&self.dir, self.settings.from_scratch, upload)
     }
 }
 
-/// Before anything is loaded or written.
+/// Checks the size of attention heads, before anything is loaded or written.
 fn check_head_size<B: Backend>(backend: &B, dir: &ModelDir) -> Result<()> {
     let (hidden, heads) = (dir.config.hidden_size, dir.config.num_attention_heads);
     let size = dir.config.head_size();

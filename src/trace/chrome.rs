@@ -8,26 +8,26 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-/// Ranges that a thread keeps at most, 150 MB. A long run reaches it, and its first steps say as much as all of them.
+/// Most ranges that a thread keeps, 150 MB. A long run reaches it, but its first steps are representative.
 const MOST_RANGES: usize = 1 << 21;
 
-/// What times count from.
+/// Zero of all times.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// Everyone who has had a range.
+/// All threads that have had a range.
 static THREADS: Mutex<Vec<Arc<Thread>>> = Mutex::new(Vec::new());
-/// Ranges beyond [`MOST_RANGES`].
+/// Number of ranges beyond [`MOST_RANGES`].
 static LEFT_OUT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static THREAD: Arc<Thread> = Thread::register();
 }
 
-/// A thread's ranges. Nobody else asks for them before the trace is written, so the lock is free.
+/// A thread's ranges. No other thread reads them before the trace is written, so the lock is free.
 struct Thread {
-    /// 1 for the first to have a range.
+    /// Number of the thread, 1 for the first to have a range.
     id: usize,
     name: String,
-    /// In the order of their beginnings.
+    /// Ranges in the order of their beginnings.
     ranges: Mutex<Vec<Recorded>>,
 }
 
@@ -35,7 +35,7 @@ struct Thread {
 struct Recorded {
     label: Label,
     begin: u64,
-    /// `None` while it is open.
+    /// End of the range; `None` while it is open.
     end: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Thread {
     }
 }
 
-/// A thread that panicked inside a lock has left nothing half done here.
+/// Takes the lock, even if a thread panicked inside it: such a thread leaves consistent data here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -59,12 +59,12 @@ fn now() -> u64 {
     EPOCH.elapsed().as_nanos() as u64
 }
 
-/// Lets times count from now.
+/// Sets the zero of times to now.
 pub(super) fn start() {
     LazyLock::force(&EPOCH);
 }
 
-/// Notes the beginning of a range; gives its place, if there is one left.
+/// Records the beginning of a range; returns its index, unless the memory for ranges is full.
 pub(super) fn begin(label: Label) -> Option<usize> {
     THREAD.with(|thread| {
         let mut ranges = lock(&thread.ranges);
@@ -78,21 +78,21 @@ pub(super) fn begin(label: Label) -> Option<usize> {
     })
 }
 
-/// Notes the end of the range that `begin` put at `index`.
+/// Records the end of the range that `begin` put at `index`.
 pub(super) fn end(index: usize) {
     THREAD.with(|thread| lock(&thread.ranges)[index].end = Some(now()));
 }
 
-/// What a trace holds.
+/// Summary of a written trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Ranges in the file.
+    /// Number of ranges in the file.
     pub n_ranges: usize,
-    /// Ranges that memory was not kept for.
+    /// Number of ranges for which there was no memory.
     pub left_out: usize,
 }
 
-/// Writes all that was recorded as one JSON object. A range that is open ends now.
+/// Writes all recorded ranges as one JSON object. Open ranges end now.
 ///
 /// # Errors
 /// Those of `out`.
@@ -132,7 +132,7 @@ pub fn write_chrome_trace(out: &mut impl Write) -> io::Result<Written> {
     Ok(written)
 }
 
-/// Nanoseconds, displayed as microseconds: every digit, so that ranges nest in the file as they did.
+/// Nanoseconds, displayed as microseconds with all digits, so that ranges nest in the file as they did.
 struct Micros(u64);
 
 impl std::fmt::Display for Micros {

@@ -25,13 +25,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Bits of the sinks.
+/// Bit of each sink.
 const CHROME: u8 = 1;
 const NVTX: u8 = 2;
 
-/// The sinks there are.
+/// The sinks that exist.
 static SINKS: AtomicU8 = AtomicU8::new(0);
-/// Those that a new range goes to: all of them, or none while ranges are [switched off](set_active).
+/// The sinks that a new range goes to: all of them, or none while ranges are [switched off](set_active).
 static ACTIVE: AtomicU8 = AtomicU8::new(0);
 
 /// Keeps all ranges from now on in memory, for [`write_chrome_trace`].
@@ -40,11 +40,11 @@ pub fn record() {
     add(CHROME);
 }
 
-/// Tells the profiler that started this process, if one did, of all ranges from now on. Profilers say where they are in
-/// the environment variable `NVTX_INJECTION64_PATH`.
+/// From now on reports all ranges to the profiler that started this process, if one did. Profilers give their library
+/// in the environment variable `NVTX_INJECTION64_PATH`.
 ///
 /// # Errors
-/// What is wrong with the profiler's library.
+/// If the profiler's library cannot be used.
 pub fn connect_profiler() -> crate::Result<()> {
     if nvtx::connect()? {
         add(NVTX);
@@ -56,18 +56,18 @@ fn add(sink: u8) {
     ACTIVE.store(SINKS.fetch_or(sink, Ordering::Relaxed) | sink, Ordering::Relaxed);
 }
 
-/// True where ranges go anywhere when they are [active](set_active).
+/// Whether [active](set_active) ranges go anywhere.
 pub fn has_sink() -> bool {
     SINKS.load(Ordering::Relaxed) != 0
 }
 
-/// Switches new ranges off and on again, in all threads. Ranges that are open go on to their end.
+/// Switches new ranges off or on, in all threads. Open ranges are not affected.
 pub fn set_active(on: bool) {
     let sinks = if on { SINKS.load(Ordering::Relaxed) } else { 0 };
     ACTIVE.store(sinks, Ordering::Relaxed);
 }
 
-/// What a range stands for; a category in the trace.
+/// Level of a range; a category in the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RangeKind {
     Step,
@@ -87,12 +87,12 @@ impl RangeKind {
     }
 }
 
-/// All that is said of a range. Displayed, it is the range's name.
+/// Description of a range. Displayed, it is the range's name.
 #[derive(Clone, Copy, Debug)]
 struct Label {
     kind: RangeKind,
     name: &'static str,
-    /// Part of the name, where one name stands for several things.
+    /// Number that completes the name, if one name stands for several things.
     number: Option<u64>,
     n_tokens: Option<usize>,
 }
@@ -137,9 +137,9 @@ pub fn op(name: &'static str) -> Range {
 /// An open range. Ends when it is dropped, on the thread that began it.
 #[must_use = "a range ends where its guard is dropped"]
 pub struct Range {
-    /// Those that were told of its beginning.
+    /// The sinks that its beginning was reported to.
     sinks: u8,
-    /// Its place in the thread's record.
+    /// Index in the thread's record.
     index: Option<usize>,
     _not_send: PhantomData<*const ()>,
 }
@@ -158,7 +158,7 @@ impl Range {
         if sinks & NVTX != 0 {
             nvtx::push(&label);
         }
-        // Last, so that the time the profiler takes is the surrounding range's.
+        // Last, so that the profiler's time counts as that of the surrounding range.
         let index = if sinks & CHROME != 0 { chrome::begin(label) } else { None };
         Range { sinks, index, _not_send: PhantomData }
     }

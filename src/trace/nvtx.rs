@@ -19,25 +19,25 @@ use std::mem::{self, transmute};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Where a profiler says which library it wants to be loaded.
+/// Environment variable in which a profiler names the library to load.
 const INJECTION: &str = "NVTX_INJECTION64_PATH";
 
-/// Functions of each module, counting a number 0 that none has: none, core, CUDA, OpenCL, CUDA runtime, core 2,
-/// synchronization. Of all of them only two are called here, but a profiler expects a place for each of its functions.
+/// Numbers of functions of each module, including a number 0 that is not used: none, core, CUDA, OpenCL, CUDA runtime,
+/// core 2, synchronization. Only two of all functions are called here, but a profiler expects a place for each.
 const SIZES: [usize; 7] = [0, 16, 9, 15, 7, 16, 7];
 const MOST_FUNCTIONS: usize = 16;
 const CORE: usize = 1;
 const RANGE_PUSH_A: usize = 9;
 const RANGE_POP: usize = 11;
 
-/// A place for a profiler's function; null where it has none.
+/// Place for a function of the profiler; null if it has none.
 type Slot = AtomicPtr<c_void>;
 type RangePushA = unsafe extern "C" fn(*const c_char) -> c_int;
 type RangePop = unsafe extern "C" fn() -> c_int;
 
 static SLOTS: [[Slot; MOST_FUNCTIONS]; SIZES.len()] =
     [const { [const { Slot::new(ptr::null_mut()) }; MOST_FUNCTIONS] }; SIZES.len()];
-/// Where each slot is. One more than there are functions: who reads too far finds null.
+/// Tables of the slots, each one longer than its functions: a reader past the end finds null.
 static TABLES: [[AtomicPtr<Slot>; MOST_FUNCTIONS + 1]; SIZES.len()] =
     [const { [const { AtomicPtr::new(ptr::null_mut()) }; MOST_FUNCTIONS + 1] }; SIZES.len()];
 
@@ -62,7 +62,7 @@ static CALLBACKS: Callbacks =
 static VERSION_INFO: VersionInfo =
     VersionInfo { size: size_of::<VersionInfo>(), version: 3, reserved: 0, set_injection_version };
 
-/// What the profiler is handed: a way to ask for a table by its number.
+/// Returns a table by its number: the function that the profiler is given.
 extern "C" fn export_table(number: u32) -> *const c_void {
     match number {
         1 => (&raw const CALLBACKS).cast(),
@@ -71,7 +71,7 @@ extern "C" fn export_table(number: u32) -> *const c_void {
     }
 }
 
-/// Gives the places of a module's functions and their number; 0 for a module that there is not.
+/// Returns the slots of a module's functions and their number; 0 for an unknown module.
 ///
 /// # Safety
 /// `table` and `size` are null or can be written to.
@@ -96,7 +96,7 @@ unsafe extern "C" fn module_function_table(
 
 extern "C" fn set_injection_version(_version: u32) {}
 
-/// Lets the profiler that started this process put in its functions. False where none did.
+/// Lets the profiler that started this process register its functions. Returns false if there is none.
 pub(super) fn connect() -> Result<bool> {
     let Some(path) = std::env::var_os(INJECTION).filter(|path| !path.is_empty()) else { return Ok(false) };
     for ((table, slots), size) in TABLES.iter().zip(&SLOTS).zip(SIZES) {
@@ -105,7 +105,7 @@ pub(super) fn connect() -> Result<bool> {
         }
     }
     let refused = |why: String| Error::other(format!("{INJECTION} names no profiler's library: {why}; take it away"));
-    // The system's own words are the error's source.
+    // The message of the system is in the error's source.
     let failed = |e: libloading::Error| refused(e.source().map_or(e.to_string(), |source| source.to_string()));
     // SAFETY: loading runs the library's initialization, as whoever set the variable has asked for.
     let library = unsafe { Library::new(&path) }.map_err(failed)?;
@@ -117,7 +117,7 @@ pub(super) fn connect() -> Result<bool> {
     if unsafe { initialize(export_table) } == 0 {
         return Err(refused("it cannot start here".to_owned()));
     }
-    // Its functions are called until the process ends.
+    // Never unloaded: its functions are called until the process ends.
     mem::forget(library);
     Ok(true)
 }

@@ -1,4 +1,4 @@
-//! The run directory: configuration, metrics, models, and what it takes to go on after losing the process.
+//! The run directory: configuration, metrics, models, and the state from which a killed run goes on.
 //!
 //! `last/` holds a model and, until the run is complete, the training state of the same step; both change in one
 //! rename, so a killed run goes on from the last save and ends with the same bytes as one that was never killed.
@@ -21,42 +21,42 @@ use std::path::{Path, PathBuf};
 
 const STATE: &str = "training_state.json";
 const MOMENTS: &str = "optimizer.safetensors";
-/// In it: the rows of the word table that have moments, and the last update in which each had a gradient.
+/// Key for the rows of the word embeddings that have moments, and the last update in which each had a gradient.
 const TOUCHED_ROWS: &str = "touched.rows";
 const TOUCHED_UPDATES: &str = "touched.updates";
 
-/// Where a run is. Together with the weights and the optimizer's moments this is all there is: the sampler, dropout
-/// and the learning rate are functions of the seed and the step.
+/// State of a run. Together with the weights and the optimizer's moments it is complete: the sampler, dropout and the
+/// learning rate are functions of the seed and the step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainingState {
-    /// Updates done.
+    /// Number of updates done.
     pub step: u64,
-    /// Updates of the whole run.
+    /// Number of updates of the whole run.
     pub total_steps: u64,
-    /// No step is left, because the last was done or because `patience` ran out.
+    /// Whether the run is over, because the last step was done or because `patience` ran out.
     pub complete: bool,
-    /// What it trains on: [`Datasets::key`](crate::data::datasets::Datasets::key).
+    /// Identity of the training data: [`Datasets::key`](crate::data::datasets::Datasets::key).
     pub data: String,
-    /// Instructions that it was computed with last, or others with the same bytes; `None` on a GPU, and where an earlier hbt
-    /// saved it.
+    /// Instructions that computed the last steps, or others that give the same bytes; `None` on a GPU, or if an earlier
+    /// version of hbt saved the state.
     #[serde(default)]
     pub instructions: Option<String>,
     /// Report on the model before the first step.
     pub before: Option<EvalReport>,
-    /// The latest report, and the step after which it was made.
+    /// The latest report, and the number of its step.
     pub latest: Option<(u64, EvalReport)>,
     /// The best value of `best_metric` so far, and its step.
     pub best: Option<(u64, f64)>,
-    /// Evaluations since then.
+    /// Number of evaluations since then.
     pub without_gain: usize,
-    /// The [`LearnedTemperature`](crate::loss::LearnedTemperature), where it is learned.
+    /// The [`LearnedTemperature`](crate::loss::LearnedTemperature), if it is learned.
     pub temperature: Option<[u64; 4]>,
 }
 
 /// A run directory. One process may use it at a time.
 pub struct RunDir {
     path: PathBuf,
-    /// Locked from [`RunDir::create`] on; the system unlocks it when the process ends, however it ends.
+    /// Locked from [`RunDir::create`] on; the system unlocks it when the process ends for any reason.
     lock: Option<File>,
 }
 
@@ -66,22 +66,22 @@ impl RunDir {
         RunDir { path: path.to_owned(), lock: None }
     }
 
-    /// Where the run is.
+    /// Path of the run directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The saved configuration.
+    /// Path of the saved configuration.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.toml")
     }
 
-    /// The latest model.
+    /// Path of the latest model.
     pub fn last(&self) -> PathBuf {
         self.path.join("last")
     }
 
-    /// The best model by `best_metric`.
+    /// Path of the best model by `best_metric`.
     pub fn best(&self) -> PathBuf {
         self.path.join("best")
     }
@@ -90,15 +90,15 @@ impl RunDir {
         self.path.join("metrics.jsonl")
     }
 
-    /// Puts the configuration into the directory, which is made, and keeps other processes out of it.
+    /// Makes the directory, writes the configuration into it, and locks it against other processes.
     ///
     /// # Errors
-    /// When it cannot be written, is in use, or holds something else where the models go.
+    /// If it cannot be written, is in use, or holds something else in the place of the models.
     pub fn create(&mut self, config: &str) -> Result<()> {
         refuse_foreign_directory(&self.last())?;
         refuse_foreign_directory(&self.best())?;
         std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
-        // Where a directory cannot be opened or locked, running twice is the user's to avoid.
+        // If a directory cannot be opened or locked, the user has to avoid running twice.
         if let Ok(directory) = File::open(&self.path) {
             if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
                 let message =
@@ -110,15 +110,15 @@ impl RunDir {
         write_file_atomic(&self.config(), config.as_bytes())
     }
 
-    /// Whether a state has been saved: there is something to lose, and to resume.
+    /// Whether a state has been saved, which could be lost or resumed.
     pub fn has_state(&self) -> bool {
         self.last().join(STATE).exists()
     }
 
-    /// The state of the last save; `None` when nothing has been saved yet.
+    /// The state of the last save; `None` if nothing has been saved yet.
     ///
     /// # Errors
-    /// A state that cannot be read.
+    /// If the state cannot be read.
     pub fn state(&self) -> Result<Option<TrainingState>> {
         recover(&self.last())?;
         let path = self.last().join(STATE);
@@ -139,7 +139,7 @@ impl RunDir {
     /// save, are dropped.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// If it cannot be read or written.
     pub fn open_metrics(&self, step: u64) -> Result<BufWriter<File>> {
         #[derive(Deserialize)]
         struct Line {
@@ -149,7 +149,7 @@ impl RunDir {
         let mut kept = Vec::new();
         if let Ok(file) = File::open(&path) {
             for line in BufReader::new(file).lines() {
-                // The last line of a killed run may be cut short.
+                // The last line of a killed run may be incomplete.
                 let Ok(line) = line else { break };
                 match serde_json::from_str::<Line>(&line) {
                     Ok(parsed) if parsed.step <= step => kept.extend_from_slice(format!("{line}\n").as_bytes()),
@@ -165,7 +165,7 @@ impl RunDir {
     /// Writes one line of metrics through to the system.
     ///
     /// # Errors
-    /// When the disk is full, say.
+    /// If it cannot be written, for example to a full disk.
     pub fn write_metrics(&self, out: &mut BufWriter<File>, line: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_string(line).map_err(|e| Error::other(e.to_string()))?;
         text.push('\n');
@@ -175,7 +175,7 @@ impl RunDir {
     /// Writes `eval.json`: the reports before and after training.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write_reports(&self, before: Option<&EvalReport>, after: Option<&EvalReport>) -> Result<()> {
         let reports = serde_json::json!({ "before": before, "after": after });
         let text = serde_json::to_string_pretty(&reports).map_err(|e| Error::other(e.to_string()))?;
@@ -185,7 +185,7 @@ impl RunDir {
     /// Saves the model as `last/`, with the state of the run and, unless it is complete, the optimizer's moments.
     ///
     /// # Errors
-    /// When something cannot be written; the save before is then as it was.
+    /// If something cannot be written; the previous save is then unchanged.
     pub fn save_last<B: Backend>(
         &self,
         retriever: &Retriever<B>,
@@ -206,7 +206,7 @@ impl RunDir {
     /// Saves the model as `best/`.
     ///
     /// # Errors
-    /// As [`RunDir::save_last`].
+    /// Those of [`RunDir::save_last`].
     pub fn save_best<B: Backend>(
         &self,
         retriever: &Retriever<B>,
@@ -216,10 +216,10 @@ impl RunDir {
         save_model(&self.best(), retriever, optimizer, card, |_| Ok(()))
     }
 
-    /// Gives the optimizer the moments of the last save.
+    /// Restores the optimizer's moments from the last save.
     ///
     /// # Errors
-    /// When they are missing or do not fit the model.
+    /// If they are missing or do not fit the model.
     pub fn load_moments<B: Backend>(
         &self,
         backend: &B,
@@ -240,7 +240,7 @@ impl RunDir {
     }
 }
 
-/// What to do about moments that cannot be read.
+/// Remedy for moments that cannot be read.
 const REMEDY: &str = "start a new run";
 
 /// A file of moments.
@@ -253,7 +253,7 @@ impl Moments {
         Error::file(self.file.path(), format!("{what}; {REMEDY}"))
     }
 
-    /// A tensor's bytes; `shape` is what it must have, `None` stands for a list of any length.
+    /// A tensor's bytes; `shape` is the required shape, `None` means a list of any length.
     fn data(&self, name: &str, dtype: Dtype, shape: Option<&[usize]>) -> Result<&[u8]> {
         let missing = || self.broken(format!("has no tensor {name:?}: another version of hbt wrote it"));
         let info = self.file.info(name).ok_or_else(missing)?;
@@ -290,7 +290,7 @@ fn save_model<B: Backend>(
     let model = ModelSave {
         source: dir,
         pooling: encoder.pooling,
-        // Training compares cosines.
+        // Training compares cosines, so embeddings are normalized.
         normalize: true,
         max_seq_length: retriever.settings.query.max_len.max(retriever.settings.passage.max_len),
         query_max_len: retriever.settings.query.max_len,
@@ -301,7 +301,7 @@ fn save_model<B: Backend>(
     };
     let mut next = 0;
     let value = |_: &ParamSpec, part: Range<usize>| {
-        // The first part of a parameter begins it.
+        // The first piece of a parameter starts a new one.
         next += usize::from(part.start == 0);
         optimizer.parameter(&retriever.backend, &encoder.weights, next - 1, part)
     };
@@ -312,7 +312,8 @@ fn moment_name(which: usize, spec: &ParamSpec) -> String {
     format!("{}.{}", ["m", "v"][which], spec.name)
 }
 
-/// Both moments of every parameter, one at a time in host memory; of the word table, the rows that have any.
+/// Writes both moments of every parameter, one at a time through host memory; of the word embeddings only rows that
+/// have any.
 fn save_moments<B: Backend>(path: &Path, retriever: &Retriever<B>, optimizer: &Optimizer<B>) -> Result<()> {
     let backend = &retriever.backend;
     let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());

@@ -1,8 +1,8 @@
-//! Batches on their way to the device: a thread of its own cuts them into chunks and sorts what wants sorting, and each
+//! Batches on their way to the device: a thread of its own cuts them into chunks and sorts their index lists, and each
 //! is copied to the device while the step before it computes.
 //!
-//! A few [`Slot`]s of memory go round: the thread fills one, the step computes on it, and when the step's results are
-//! here, the device has read all of it and the thread may fill it again.
+//! A few [`Slot`]s of memory circulate: the thread fills one, the step computes on it, and when the step's results have
+//! arrived, the device has read all of it and the thread may fill it again.
 
 use crate::ahead::Ahead;
 use crate::backend::{Backend, HostPairing, PackedBatch, Purpose};
@@ -11,10 +11,10 @@ use crate::model::{Packer, Sequences};
 use crate::{Result, trace};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// One whose results are awaited, one that computes, and one that is being filled or copied.
+/// One slot whose results are awaited, one that computes, and one that is being filled or copied.
 const SLOTS: usize = 3;
 
-/// What a step's batch takes, on both sides, and room for its results.
+/// Memory for a step's batch, on host and device, and for its results.
 pub struct Slot<B: Backend> {
     block: B::HostBlock,
     packed: PackedBatch<B>,
@@ -25,7 +25,7 @@ impl<B: Backend> Slot<B> {
     /// All slots of a run whose batches take at most `block_len` integers, and whose steps have `n_results` results.
     ///
     /// # Errors
-    /// When there is no memory left.
+    /// If there is no memory left.
     pub fn all(backend: &B, block_len: usize, n_results: usize) -> Result<Vec<Self>> {
         let slot = |_| {
             let mut packed = PackedBatch::new(backend)?;
@@ -36,19 +36,19 @@ impl<B: Backend> Slot<B> {
     }
 }
 
-/// A batch that the device has, or will have by the time it comes to it.
+/// A batch on the device, or on its way there before the device needs it.
 pub struct Fed<B: Backend> {
-    /// What it was made of.
+    /// The same batch on the host.
     pub batch: Batch,
     slot: Slot<B>,
     arrival: Option<B::Arrival>,
 }
 
 impl<B: Backend> Fed<B> {
-    /// The batch on the device, and where its step's results go. Work that is asked for from now on sees the batch.
+    /// The batch on the device, and the place for its step's results. Operations launched from now on see the batch.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     pub fn begin(&mut self, backend: &B) -> Result<(&PackedBatch<B>, &mut B::Readback)> {
         if let Some(arrival) = self.arrival.take() {
             backend.await_feed(arrival)?;
@@ -56,7 +56,7 @@ impl<B: Backend> Fed<B> {
         Ok((&self.slot.packed, &mut self.slot.results))
     }
 
-    /// The results that were asked for.
+    /// The results that the step started to read.
     pub fn results(&mut self) -> &mut B::Readback {
         &mut self.slot.results
     }
@@ -64,20 +64,19 @@ impl<B: Backend> Fed<B> {
 
 /// The batches of a run, in order.
 pub struct Feed<B: Backend> {
-    /// Dropped first: without it the thread does not wait for another slot.
+    /// Dropped first: then the thread does not wait for another slot.
     spare: Sender<Slot<B>>,
     filled: Ahead<Result<(Batch, Slot<B>)>>,
-    /// On its way while the step before it computes.
+    /// The next batch, which is copied while the step before it computes.
     next: Option<Result<Fed<B>>>,
     is_started: bool,
 }
 
 impl<B: Backend> Feed<B> {
-    /// Starts to lay out `batches`, none of which takes more than `block_len` integers; each step may ask for `n_results`
-    /// results.
+    /// Starts to lay out `batches`, each of at most `block_len` integers; each step may have `n_results` results.
     ///
     /// # Errors
-    /// When the device has no memory left, or the system does not grant a thread.
+    /// If the device has no memory left, or the system refuses a thread.
     pub fn start(
         backend: &B,
         batches: impl Iterator<Item = Result<Batch>> + Send + 'static,
@@ -93,7 +92,7 @@ impl<B: Backend> Feed<B> {
         Ok(Feed { spare, filled: Ahead::start("hbt-feeder", SLOTS, filled)?, next: None, is_started: false })
     }
 
-    /// The next step's batch. The one after it is sent to the device, too.
+    /// The next step's batch. Starts the copy of the one after it, too.
     pub fn next(&mut self, backend: &B) -> Option<Result<Fed<B>>> {
         let _range = trace::phase("feed");
         if !self.is_started {
@@ -115,14 +114,14 @@ impl<B: Backend> Feed<B> {
         self.filled.next().map(|filled| filled.and_then(send))
     }
 
-    /// Takes the memory of a step back whose results have been received.
+    /// Takes back the memory of a step whose results have arrived.
     pub fn give_back(&self, step: Fed<B>) {
-        // A thread that has ended wants no memory.
+        // Fails if the thread has ended and needs no memory.
         let _ = self.spare.send(step.slot);
     }
 }
 
-/// A batch in the next free slot; nothing when there will be no slot any more.
+/// A batch in the next free slot; `None` if there will be no more slots.
 fn fill<B: Backend>(
     packer: &mut Packer,
     batch: Result<Batch>,

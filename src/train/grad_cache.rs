@@ -1,7 +1,7 @@
-//! One training step's forward and backward, in chunks of at most `chunk_tokens` tokens (GradCache, Gao et al.,
-//! arXiv 2101.06983): embed every chunk, take the loss over all embeddings, then run each chunk again and
-//! back-propagate its share. Dropout is stateless, so the second run sees the first one's masks. The last chunks, as many
-//! as are kept, are not run again: a batch that fits them runs once.
+//! Forward and backward of one training step, in chunks of at most `chunk_tokens` tokens (GradCache, Gao et al., arXiv
+//! 2101.06983): embed every chunk, take the loss over all embeddings, then run each chunk again and back-propagate its
+//! share. Dropout is stateless, so the second run has the masks of the first. The last chunks, as many as are kept, are
+//! not run again: if all of a batch's chunks are kept, each runs once.
 
 use super::StepBounds;
 use crate::Result;
@@ -13,9 +13,9 @@ use std::mem::swap;
 /// Buffers of a step, kept from step to step.
 pub struct GradCache<B: Backend> {
     activations: Activations<B>,
-    /// Chunks that are kept, at least one, where a batch has as many
+    /// Number of chunks to keep, at least one, if a batch has as many
     kept_chunks: usize,
-    /// Of those besides the last, as many as a batch has had
+    /// Activations of kept chunks besides the last: as many as a batch has needed so far
     kept: Vec<Saved<B>>,
     /// `(S, D)` embeddings of the whole batch in the order of its tokens, and their gradient
     embeddings: Tensor<B, f32>,
@@ -25,10 +25,10 @@ pub struct GradCache<B: Backend> {
 }
 
 impl<B: Backend> GradCache<B> {
-    /// Empty, for steps of which `kept_chunks` chunks, at least one and no more than there are, keep their activations.
+    /// Empty buffers for steps of which `kept_chunks` chunks, at least one and at most all, keep their activations.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn new(backend: &B, encoder: &Encoder<B>, kept_chunks: usize) -> Result<Self> {
         let shape = [0, encoder.embedding_size()];
         Ok(Self {
@@ -41,10 +41,10 @@ impl<B: Backend> GradCache<B> {
         })
     }
 
-    /// Room for steps within `bounds`.
+    /// Reserves memory for steps within `bounds`.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn reserve(&mut self, backend: &B, encoder: &Encoder<B>, bounds: &StepBounds) -> Result<()> {
         let StepBounds { chunk_tokens, chunk_seqs, n_seqs, n_chunks, .. } = *bounds;
         let config = &encoder.config;
@@ -61,7 +61,7 @@ impl<B: Backend> GradCache<B> {
         })
     }
 
-    /// The first of `n_chunks` chunks that is kept, having made buffers, without room yet, for it and those after it.
+    /// Number of the first of `n_chunks` chunks that is kept; makes still empty buffers for it and those after it.
     fn keep_of(&mut self, backend: &B, encoder: &Encoder<B>, n_chunks: usize) -> Result<usize> {
         let first_kept = n_chunks.saturating_sub(self.kept_chunks);
         while self.kept.len() + 1 < n_chunks - first_kept {
@@ -70,17 +70,17 @@ impl<B: Backend> GradCache<B> {
         Ok(first_kept)
     }
 
-    /// `(S, D)` embeddings of the last step's batch in the order of its tokens, as they were before the update.
+    /// `(S, D)` embeddings of the last step's batch in the order of its tokens, from the weights before the update.
     pub fn embeddings(&self) -> &Tensor<B, f32> {
         &self.embeddings
     }
 
-    /// The gradient of every parameter in `grads`, which [`Gradients::reset`] or
-    /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have made ready for this batch. Asks for the loss's
-    /// [results](InfoNce::report).
+    /// Computes the gradient of every parameter into `grads`, which [`Gradients::reset`] or
+    /// [`Optimizer::begin_step`](super::Optimizer::begin_step) must have prepared for this batch. Starts to read the
+    /// loss's [results](InfoNce::report).
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     #[allow(clippy::too_many_arguments)]
     pub fn forward_backward(
         &mut self,
@@ -93,11 +93,11 @@ impl<B: Backend> GradCache<B> {
         results: &mut B::Readback,
     ) -> Result<()> {
         self.embed(backend, encoder, batch, dropout)?;
-        // Of several ranks, each would have embedded its share: here they gather what the loss compares.
+        // With several ranks, each would have embedded its share: here they would gather all embeddings for the loss.
         self.loss(backend, batch, loss, results)?;
-        // Here each would add up what all have of the gradient of its share.
+        // Here ranks would sum their gradients of the embeddings, each for its share.
         self.propagate(backend, encoder, batch, dropout, grads)
-        // And here all would add up `grads`, before the optimizer takes their norm.
+        // Here ranks would sum `grads`, before the optimizer takes their norm.
     }
 
     /// Embeds every chunk, and keeps the activations of the last ones.
@@ -123,7 +123,7 @@ impl<B: Backend> GradCache<B> {
         Ok(())
     }
 
-    /// Takes the loss over the embeddings of the whole batch, and its gradient at each of them.
+    /// Computes the loss over the embeddings of the whole batch, and its gradient at each of them.
     fn loss(
         &mut self,
         backend: &B,
@@ -135,7 +135,7 @@ impl<B: Backend> GradCache<B> {
         loss.forward_backward(backend, &self.embeddings, batch.pairing(), &mut self.d_embeddings, results)
     }
 
-    /// Propagates the gradient of the embeddings through every chunk, those that were not kept having been run again.
+    /// Propagates the gradient of the embeddings through every chunk; those that were not kept are run again first.
     fn propagate(
         &mut self,
         backend: &B,
@@ -153,7 +153,7 @@ impl<B: Backend> GradCache<B> {
                 encoder.forward(backend, chunk, dropout, Keep::Everything, acts)?;
             } else if i + 1 < n_chunks {
                 swap(&mut acts.saved, &mut self.kept[i - first_kept]);
-                // Backward's own buffers are those of the chunk before.
+                // Buffers of backward itself are reused from the chunk before.
                 acts.resize(backend, &encoder.config, Keep::Everything, chunk.n_tokens(), chunk.n_seqs())?;
             }
             self.d_chunk.resize_rows(backend, chunk.n_seqs())?;

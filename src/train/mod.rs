@@ -47,37 +47,37 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// What a run is made of, besides its model.
+/// All inputs of a run besides its model.
 pub struct Setup<'a> {
-    /// What decides it.
+    /// Settings of the run.
     pub settings: TrainSettings,
-    /// The configuration as the run directory is to hold it.
+    /// Text of the configuration for the run directory.
     pub config_toml: String,
-    /// The hub id of the model that it began with, if that has one.
+    /// The hub id of the base model, if it has one.
     pub base_model: Option<String>,
-    /// Where the run is kept; the directory need not exist.
+    /// The run directory, which need not exist.
     pub run_dir: RunDir,
-    /// The state to go on from, if there is one. The model must then be the saved one.
+    /// The state to resume from, if any. The model must then be the saved one.
     pub state: Option<TrainingState>,
-    /// The processor's instructions, as far as bytes go by them
+    /// The processor's instructions, as far as they affect bytes
     /// ([`least_alike`](crate::backend::cpu::Instructions::least_alike)); `None` on a GPU.
     pub instructions: Option<String>,
-    /// The report on the model before the first step, where it is known already.
+    /// The report on the model before the first step, if it is known already.
     pub before: Option<EvalReport>,
     /// Tokenized training data.
     pub data: Arc<Datasets>,
-    /// What to evaluate on, if anything.
+    /// Evaluation data, if any.
     pub eval_set: Option<EvalSet>,
     /// The model's name in reports and on its card.
     pub model_name: String,
     /// Steps to profile, the first being 1; `None` leaves profilers alone.
     pub profile_steps: Option<Range<u64>>,
-    /// Set from outside to end the run after the step in hand.
+    /// Set from outside to end the run after the present step.
     pub interrupt: &'a AtomicBool,
 }
 
 impl Setup<'_> {
-    /// A run that begins, without an evaluation and with nobody to interrupt it; `config_toml` is kept beside its models.
+    /// A new run, without an evaluation and without interruption; `config_toml` is kept beside its models.
     pub fn new(settings: TrainSettings, config_toml: String, run_dir: RunDir, data: Arc<Datasets>) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
         Setup {
@@ -97,7 +97,7 @@ impl Setup<'_> {
     }
 }
 
-/// How a run ended.
+/// End of a run.
 pub struct Outcome {
     /// The last state, which has been saved.
     pub state: TrainingState,
@@ -110,12 +110,12 @@ pub struct Outcome {
 /// # Errors
 /// Data that cannot serve the configured batches, a loss that is not finite, no memory or disk space left.
 pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Outcome> {
-    // Training reads tokens: memory that only evaluation needs is free for the optimizer until then.
+    // Training needs only token ids: until an evaluation, the optimizer can have the tokenizer's memory.
     retriever.release_tokenizer();
     let mut trainer = Trainer::new(retriever, setup)?;
     let remaining = trainer.state.step + 1..trainer.state.total_steps + 1;
     let mut profiler = Profiler::new(trainer.setup.profile_steps.as_ref(), remaining)?;
-    // Only now: a run that cannot begin leaves nothing behind.
+    // Only now, so that a run that cannot begin leaves nothing behind.
     trainer.setup.run_dir.create(&trainer.setup.config_toml)?;
     trainer.evaluate_before()?;
     let metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
@@ -149,23 +149,23 @@ struct Trainer<'a, B: Backend> {
     retriever: &'a mut Retriever<B>,
     setup: Setup<'a>,
     state: TrainingState,
-    /// What picks the best model, where there is an evaluation
+    /// The figure that picks the best model, if there is an evaluation
     best_metric: Option<FigureKey>,
     feed: Feed<B>,
     schedule: Schedule,
     stepper: Stepper<B>,
-    /// The last step, as long as its results are not here
+    /// The last step, until its results have arrived
     pending: Option<Pending<B>>,
     /// Results on the host
     results: Vec<f32>,
-    /// When results last came
+    /// Time when results last arrived
     last_results: Instant,
 }
 
-/// The state that a run of `total_steps` steps goes on from, or begins with.
+/// The state that a run of `total_steps` steps resumes from or begins with.
 ///
 /// # Errors
-/// A state of a run on other data.
+/// If the state is that of a run on other data.
 fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
     let settings = &setup.settings;
     match &setup.state {
@@ -232,7 +232,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         })
     }
 
-    /// The batch of the present step; nothing after the last.
+    /// The batch of the present step; `None` after the last.
     fn next_batch(&mut self, log: &mut Log) -> Result<Option<Fed<B>>> {
         let batch = self.feed.next(&self.retriever.backend).transpose();
         if batch.is_err() {
@@ -242,10 +242,10 @@ impl<'a, B: Backend> Trainer<'a, B> {
         batch
     }
 
-    /// Asks for one update, and reports the one before it.
+    /// Launches one update, and reports the one before it.
     fn step(&mut self, mut fed: Fed<B>, log: &mut Log) -> Result<()> {
         if self.state.temperature.is_some() {
-            // The loss before decides what the cosines are divided by. The device has done most of it by now.
+            // A learned temperature depends on the previous loss. By now the device has done most of that step.
             self.await_results(log)?;
         }
         let start = Instant::now();
@@ -256,7 +256,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let (packed, results) = fed.begin(backend)?;
         self.stepper.step(backend, encoder, packed, dropout, learning_rate as f32, results)?;
         self.state.step += 1;
-        // The device has work again: time to wait for what it did before.
+        // The device has work again: now wait for its previous results.
         let done = self.pending.replace(Pending { fed, step: self.state.step, learning_rate, start });
         done.map_or(Ok(()), |done| self.report_step(done, log))?;
         let pending = self.pending.as_mut().expect("just put there");
@@ -266,7 +266,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         Ok(())
     }
 
-    /// Makes the weights what they are after the present step, for whoever reads all of them.
+    /// Applies all updates up to the present step to all weights, for readers of the whole model.
     fn catch_up(&mut self) -> Result<()> {
         assert!(self.pending.is_none(), "a step's results come before what follows from it");
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
@@ -286,7 +286,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         Ok(Some(report))
     }
 
-    /// The report before the first step, unless a resumed run brought it along.
+    /// Evaluates before the first step, unless a resumed run has that report.
     fn evaluate_before(&mut self) -> Result<()> {
         if self.state.step == 0 {
             if self.state.before.is_none() {
@@ -297,8 +297,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
         Ok(())
     }
 
-    /// Whether the present step is one to evaluate after, and that has not been done: a run that was interrupted
-    /// leaves it to the one that resumes it.
+    /// Whether an evaluation is due after the present step and not done yet: an interrupted run leaves it to the one
+    /// that resumes it.
     fn evaluation_is_due(&self) -> bool {
         let (every, step) = (self.setup.settings.eval_steps.unwrap_or(0), self.state.step);
         let is_done = self.state.latest.as_ref().is_some_and(|(at, _)| *at == step);
@@ -306,7 +306,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         every > 0 && step > 0 && step < self.state.total_steps && step.is_multiple_of(every) && !is_done
     }
 
-    /// Evaluates if it is time to. True when `patience` has run out, so that the run is over.
+    /// Evaluates if it is due. True if `patience` has run out, so that the run is over.
     fn evaluate_if_due(&mut self, log: &mut Log) -> Result<bool> {
         if !self.evaluation_is_due() {
             return Ok(false);
@@ -325,7 +325,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         self.state.step.is_multiple_of(every) && self.state.step < self.state.total_steps
     }
 
-    /// Evaluates, and saves the model as `best/` if there was none better.
+    /// Evaluates, and saves the model as `best/` if it is the best so far.
     fn evaluate(&mut self, progress: &Progress) -> Result<()> {
         let (Some(report), Some(key)) = (self.report()?, self.best_metric) else { return Ok(()) };
         let value = report.value(key).expect("checked before the run began");
@@ -359,7 +359,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         self.setup.run_dir.save_last(self.retriever, &self.stepper.optimizer, &card, &self.state)
     }
 
-    /// The last evaluation and the last save.
+    /// Makes the last evaluation and the last save.
     fn finish(mut self, progress: &Progress) -> Result<Outcome> {
         if !self.state.complete {
             let step = self.state.step;

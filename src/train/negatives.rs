@@ -1,13 +1,13 @@
-//! What becomes of the data's negatives, and whether there are any where a run cannot do without.
+//! Rules for the data's negatives, and checks that there are negatives if a run needs them.
 
 use super::TrainSettings;
 use crate::data::datasets::Datasets;
 use crate::data::shard::TokenCache;
 use crate::{Error, Result};
 
-/// What is known of the negatives of some datasets.
+/// Facts about the negatives of some datasets.
 pub trait Negatives {
-    /// Of each dataset, how many positives and how many negatives a teacher has scored.
+    /// For each dataset, the numbers of positives and of negatives with a teacher's score.
     fn n_scores(&self) -> Vec<[u64; 2]>;
 
     /// Whether any dataset has negatives in a language of its positives.
@@ -24,8 +24,8 @@ impl Negatives for Datasets {
     }
 }
 
-/// Fails where a run lacks what its negatives are made of. A teacher can be asked only where a dataset has its scores of
-/// positives and of negatives.
+/// Fails if the data lacks what the run needs for its negatives. A teacher's scores are usable only if a dataset has
+/// them for positives and for negatives.
 pub(super) fn require_negatives(settings: &TrainSettings, data: &impl Negatives) -> Result<()> {
     if settings.negatives.teacher_margin.is_some() {
         require_scores(&data.n_scores())?;
@@ -55,7 +55,7 @@ fn require_scores(n_scores: &[[u64; 2]]) -> Result<()> {
     Err(Error::config("teacher_margin", format!("the data has no {what}; add them, or set it to none")))
 }
 
-/// What [`require_negatives`] allows but is seldom meant, one line each.
+/// Warnings about settings that [`require_negatives`] allows but that are seldom meant, one line each.
 pub(super) fn warnings(settings: &TrainSettings, data: &Datasets) -> Vec<String> {
     if settings.loss.in_batch_negatives {
         return Vec::new();

@@ -1,8 +1,9 @@
 //! AdamW over all parameters of an encoder, with gradient clipping.
 //!
-//! The word-embedding table may be most of a model, and a step reads few of its rows. Only these are updated; what the
-//! other rows have missed is made up for by [`Optimizer::begin_step`] when a batch reads them, and by
-//! [`Optimizer::catch_up`] when everything is read. The result is dense AdamW's, and the same bits whenever that happens.
+//! The word embeddings may be most of a model, and a step reads few of their rows. Only these are updated; the updates
+//! that the other rows have missed are carried out by [`Optimizer::begin_step`] when a batch reads them, and by
+//! [`Optimizer::catch_up`] when everything is read. The result is that of dense AdamW, and no bit depends on when that
+//! happens.
 
 pub use super::word_table::Touched;
 use super::word_table::WordTable;
@@ -22,7 +23,7 @@ pub struct OptimizerConfig {
     pub eps: f32,
     /// Decay of matrices and tables; biases and LayerNorm have none.
     pub weight_decay: f32,
-    /// Gradients are scaled down to this norm; 0 switches clipping off.
+    /// Gradients are scaled down to this norm; 0 means no clipping.
     pub max_grad_norm: f32,
 }
 
@@ -30,7 +31,7 @@ pub struct OptimizerConfig {
 pub struct Optimizer<B: Backend> {
     config: OptimizerConfig,
     decay: Vec<bool>,
-    /// The word table's place in [`EncoderParams::iter`].
+    /// Index of the word embeddings in [`EncoderParams::iter`].
     words: usize,
     /// f32 masters; `None` when the working weights are f32 themselves.
     master: Option<EncoderParams<Tensor<B, f32>>>,
@@ -38,17 +39,17 @@ pub struct Optimizer<B: Backend> {
     v: EncoderParams<Tensor<B, f32>>,
     table: WordTable<B>,
     squares: Tensor<B, f32>,
-    /// Updates done so far.
+    /// Number of updates done so far.
     updates: u64,
 }
 
 impl<B: Backend> Optimizer<B> {
-    /// Zero moments for `weights`. `master` holds their f32 values where `weights` are rounded, and must be `None` where
-    /// they are not. Masters made of rounded weights would not do: each would begin in the middle of what rounds to its
-    /// weight, and no weight would change before its updates add up to half a unit in the last place.
+    /// Zero moments for `weights`. `master` holds their f32 values if `weights` are rounded, and must be `None` if they
+    /// are not. Masters must not be made of rounded weights: each would begin in the middle of the interval that rounds
+    /// to its weight, and no weight would change before its updates add up to half a unit in the last place.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn new(
         backend: &B,
         specs: &EncoderParams<ParamSpec>,
@@ -72,11 +73,11 @@ impl<B: Backend> Optimizer<B> {
         })
     }
 
-    /// Begins a step on a batch with these [`unique_ids`](crate::backend::PackedBatch::unique_ids): gradients are zero,
-    /// and the word embeddings of the batch have all updates so far.
+    /// Begins a step on a batch with these [`unique_ids`](crate::backend::PackedBatch::unique_ids): sets gradients to
+    /// zero, and brings the word embeddings of the batch up to date.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn begin_step(
         &mut self,
         backend: &B,
@@ -89,10 +90,10 @@ impl<B: Backend> Optimizer<B> {
         self.catch_up_rows(backend, weights, Some(ids))
     }
 
-    /// Gives all word embeddings all updates so far. Has to come before anything but a training step reads the weights.
+    /// Brings all word embeddings up to date. Has to be called before anything but a training step reads the weights.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn catch_up(&mut self, backend: &B, weights: &mut EncoderParams<Tensor<B, B::E>>) -> Result<()> {
         let _range = trace::phase("optimizer");
         self.catch_up_rows(backend, weights, None)
@@ -109,14 +110,14 @@ impl<B: Backend> Optimizer<B> {
         self.table.catch_up(backend, &mut weights.embeddings.word, master, moments, rows, self.updates)
     }
 
-    /// Some elements of a parameter in f32, of those in the order of [`EncoderParams::iter`]: of its master where it has
-    /// one, else of the weight.
+    /// A range of the elements of a parameter in f32, from its master if it has one, else from the weight. Parameters
+    /// are numbered in the order of [`EncoderParams::iter`].
     ///
     /// # Errors
-    /// When a copy from the device fails.
+    /// If a copy from the device fails.
     ///
     /// # Panics
-    /// When word embeddings lack updates: [`Optimizer::catch_up`] comes first.
+    /// If word embeddings lack updates: call [`Optimizer::catch_up`] first.
     pub fn parameter(
         &self,
         backend: &B,
@@ -135,19 +136,19 @@ impl<B: Backend> Optimizer<B> {
         }
     }
 
-    /// The rows of the word table that have ever had a gradient; the moments of all others are zero.
+    /// The rows of the word embeddings that have ever had a gradient; the moments of all others are zero.
     ///
     /// # Errors
-    /// When a copy from the device fails.
+    /// If a copy from the device fails.
     pub fn touched(&self, backend: &B) -> Result<Touched> {
         self.table.touched(backend)
     }
 
-    /// The first (`which` = 0) or second (1) moment of a parameter, in the order of [`EncoderParams::iter`]; of the word
-    /// table the rows `touched`, each as of its last gradient.
+    /// The first (`which` = 0) or second (1) moment of a parameter, numbered in the order of [`EncoderParams::iter`];
+    /// of the word embeddings only the rows `touched`, each as of its last gradient.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn moment(&self, backend: &B, which: usize, index: usize, touched: &Touched) -> Result<Vec<f32>> {
         let state = [&self.m, &self.v][which];
         if index != self.words {
@@ -159,8 +160,9 @@ impl<B: Backend> Optimizer<B> {
         out.to_vec(backend)
     }
 
-    /// Puts back what [`Optimizer::touched`] and [`Optimizer::moment`] gave after `updates` updates, for weights that had
-    /// been caught up; `moment(which, index)` returns the first (0) or second (1) moment of a parameter.
+    /// Restores the results of [`Optimizer::touched`] and [`Optimizer::moment`] after `updates` updates, for weights
+    /// that had been brought up to date; `moment(which, index)` returns the first (0) or second (1) moment of a
+    /// parameter.
     ///
     /// # Errors
     /// The first error of `moment`, or a length that does not fit.
@@ -178,7 +180,7 @@ impl<B: Backend> Optimizer<B> {
             for (index, tensor) in state.iter_mut().enumerate() {
                 let values = moment(which, index)?;
                 if index == self.words {
-                    // Only these rows: a page of the table that is never written to takes up no memory.
+                    // Writes only these rows: a page of the table that is never written to takes up no memory.
                     let values = Tensor::from_slice(backend, &values, &[rows.len(), tensor.row_len()])?;
                     backend.scatter_rows(&values, None, Ints::all(&rows), tensor)?;
                 } else {
@@ -189,11 +191,11 @@ impl<B: Backend> Optimizer<B> {
         Ok(())
     }
 
-    /// One update of all weights, given the gradients of a step that [`Optimizer::begin_step`] began with these `ids`.
-    /// Asks for what [`Optimizer::grad_norm`] is made of.
+    /// Updates all weights, given the gradients of a step that [`Optimizer::begin_step`] began with these `ids`. Starts
+    /// to read the results from which [`Optimizer::grad_norm`] is computed.
     ///
     /// # Errors
-    /// When a copy from the device fails.
+    /// If a copy from the device fails.
     pub fn step(
         &mut self,
         backend: &B,
@@ -239,15 +241,15 @@ impl<B: Backend> Optimizer<B> {
         backend.read_later(&self.squares, results)
     }
 
-    /// How many results an update has.
+    /// Number of results of an update.
     pub fn n_results(&self) -> usize {
         self.squares.len()
     }
 
-    /// The norm of all gradients before clipping, given an update's results.
+    /// The norm of all gradients before clipping, from an update's results.
     ///
     /// # Panics
-    /// When there are more or fewer than [`Optimizer::n_results`].
+    /// If there are more or fewer than [`Optimizer::n_results`].
     pub fn grad_norm(&self, results: &[f32]) -> f64 {
         assert_eq!(results.len(), self.n_results(), "optimizer: number of results");
         results.iter().map(|&s| f64::from(s)).sum::<f64>().sqrt()

@@ -1,4 +1,4 @@
-//! `--profile-steps`: which steps a profiler, or a trace, is to see.
+//! `--profile-steps`: the steps that a profiler or a trace records.
 
 use crate::backend::Backend;
 use crate::progress::say;
@@ -7,16 +7,16 @@ use std::ops::Range;
 
 /// Switches profilers and ranges on for the chosen steps, and off after them.
 pub(super) struct Profiler {
-    /// `None` where nobody chose.
+    /// The chosen steps, if any.
     steps: Option<Range<u64>>,
     is_on: bool,
 }
 
 impl Profiler {
-    /// For the steps from the start of `steps` to the one before its end; `remaining` are those that the run has before it.
+    /// A profiler for the steps `steps`, its end excluded; `remaining` are the steps that the run still has to do.
     ///
     /// # Errors
-    /// When the run has none of the chosen steps before it.
+    /// If none of the chosen steps remains.
     pub fn new(steps: Option<&Range<u64>>, remaining: Range<u64>) -> Result<Self> {
         let Some(steps) = steps else { return Ok(Profiler { steps: None, is_on: false }) };
         let present = steps.start.max(remaining.start)..steps.end.min(remaining.end);
@@ -30,7 +30,7 @@ impl Profiler {
         Ok(Profiler { steps: Some(present), is_on: false })
     }
 
-    /// Before step `step`.
+    /// Called before step `step`.
     pub fn before_step<B: Backend>(&mut self, backend: &B, step: u64) -> Result<()> {
         match &self.steps {
             Some(steps) if !self.is_on && steps.contains(&step) => self.switch(backend, true),
@@ -38,7 +38,7 @@ impl Profiler {
         }
     }
 
-    /// After step `step`.
+    /// Called after step `step`.
     pub fn after_step<B: Backend>(&mut self, backend: &B, step: u64) -> Result<()> {
         match &self.steps {
             Some(steps) if self.is_on && !steps.contains(&(step + 1)) => self.switch(backend, false),

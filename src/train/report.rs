@@ -1,4 +1,4 @@
-//! What a run tells its user: a bar on a terminal, plain lines elsewhere, and one line of `metrics.jsonl` a step.
+//! Output of a run: a bar on a terminal, plain lines elsewhere, and one line of `metrics.jsonl` a step.
 
 use crate::progress::{bar, say};
 use indicatif::{HumanDuration, ProgressBar};
@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::time::Duration;
 
-/// Where steps are reported.
+/// Destinations of a step's report.
 pub struct Log {
-    /// On the screen.
+    /// Output on the screen.
     pub progress: Progress,
     /// `metrics.jsonl`
     pub metrics: BufWriter<File>,
@@ -28,7 +28,7 @@ pub struct StepMetrics {
     /// The language of a monolingual batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lang: Option<String>,
-    /// The dataset of a batch that is of one of several.
+    /// The dataset of the batch, if a run has several and does not mix them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataset: Option<String>,
     /// Learning rate of the update.
@@ -41,7 +41,7 @@ pub struct StepMetrics {
     pub negative_cosine: f64,
     /// Pairs of a query and a passage of the batch that were left out as false negatives.
     pub false_negatives: usize,
-    /// What divided the cosines, where it is learned.
+    /// Divisor of the cosines, if it is learned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     /// Tokens of the batch; there is no padding.
@@ -63,7 +63,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress of a run that has `done` of `total` steps behind it; a plain line every `log_steps`.
+    /// Progress of a run that has done `done` of `total` steps; prints a plain line every `log_steps`.
     pub fn new(done: u64, total: u64, log_steps: u64) -> Self {
         let bar = bar(total, "{bar:24} {pos}/{len}  {msg}").map(|bar| bar.with_position(done));
         if let Some(bar) = &bar {
@@ -102,7 +102,7 @@ impl Progress {
         }
     }
 
-    /// Shows a line that stays.
+    /// Prints a line that stays.
     pub fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(text)),
@@ -110,7 +110,7 @@ impl Progress {
         }
     }
 
-    /// Ends the bar and leaves its last state on the screen; lines follow below it.
+    /// Ends the bar and leaves its last state on the screen; later lines follow below it.
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.abandon();

@@ -4,18 +4,18 @@ use crate::{Error, Result};
 use std::f64::consts::PI;
 
 crate::choices::choices! {
-    /// What the learning rate does after the warm-up.
+    /// Course of the learning rate after the warm-up.
     LrSchedule {
-        /// Falls to 0 along a line.
+        /// Falls linearly to 0.
         Linear = "linear",
         /// Falls to 0 along half a period of the cosine.
         Cosine = "cosine",
-        /// Stays.
+        /// Stays constant.
         Constant = "constant",
     }
 }
 
-/// The learning rate's factor at every step of a run, as transformers' `get_*_schedule_with_warmup` define it.
+/// The factor of the learning rate at every step of a run, as transformers' `get_*_schedule_with_warmup` define it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     kind: LrSchedule,
@@ -24,10 +24,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A run of `total_steps`, the first `ceil(warmup_ratio * total_steps)` of which warm up.
+    /// The schedule of a run of `total_steps`, the first `ceil(warmup_ratio * total_steps)` of which warm up.
     ///
     /// # Errors
-    /// When `warmup_ratio` is not in `0..=1`.
+    /// If `warmup_ratio` is not in `0..=1`.
     pub fn new(kind: LrSchedule, warmup_ratio: f64, total_steps: u64) -> Result<Self> {
         if !(0.0..=1.0).contains(&warmup_ratio) {
             let message = format!("{warmup_ratio} is no share of the steps; set it from 0 to 1");
@@ -37,7 +37,7 @@ impl Schedule {
         Ok(Schedule { kind, warmup_steps, total_steps })
     }
 
-    /// What the learning rate is multiplied by at `step`, the number of updates made before it.
+    /// Factor of the learning rate at `step`, the number of updates made before it.
     ///
     /// With a warm-up the first update has factor 0, as in transformers.
     pub fn factor(&self, step: u64) -> f64 {

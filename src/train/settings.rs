@@ -1,4 +1,4 @@
-//! What decides a run, besides its model and its data: every value is there, none is left to find.
+//! All settings of a run, besides its model and its data: every value is final.
 
 use super::{Negatives, OptimizerConfig, require_negatives};
 use crate::Result;
@@ -9,60 +9,60 @@ use crate::loss::LossConfig;
 use crate::model::StepDropout;
 use crate::train::schedule::LrSchedule;
 
-/// How long a run is.
+/// Length of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RunLength {
-    /// So many steps.
+    /// Number of steps.
     Steps(u64),
-    /// So many passes over the data, above 0.
+    /// Number of passes over the data, above 0.
     Passes(f64),
 }
 
-/// Probabilities that dropout leaves something out, each from 0 to below 1.
+/// Probabilities of dropout, each from 0 to below 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutRates {
-    /// Of embeddings and of both branches of a layer.
+    /// Rate for embeddings and for both branches of a layer.
     pub hidden: f32,
-    /// Of the attention's softmax.
+    /// Rate for the attention's softmax.
     pub attention: f32,
 }
 
 /// A run's settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainSettings {
-    /// When it ends.
+    /// Length of the run.
     pub length: RunLength,
-    /// How batches are drawn.
+    /// How the rows of batches are drawn.
     pub sampler: SamplerConfig,
-    /// How datasets share them.
+    /// How datasets share the batches.
     pub mixture: MixtureConfig,
-    /// Which negatives a row brings.
+    /// Which negatives a row uses.
     pub negatives: NegativeRules,
-    /// Tokens embedded at once, no fewer than the longest text has.
+    /// Tokens embedded at once; at least as many as the longest text has.
     pub chunk_tokens: usize,
-    /// Chunks of a batch that are not computed twice, at least 1.
+    /// Chunks of a batch that are kept instead of being computed twice, at least 1.
     pub kept_chunks: usize,
-    /// While training.
+    /// Dropout in training.
     pub dropout: DropoutRates,
-    /// What is minimized; its temperature is the one to begin with.
+    /// The loss, with the initial temperature.
     pub loss: LossConfig,
-    /// The temperature to begin with, before it is rounded for the loss.
+    /// The initial temperature, before it is rounded for the loss.
     pub temperature: f64,
-    /// Learning rate of its logarithm, where it is learned.
+    /// Learning rate of the temperature's logarithm, if it is learned.
     pub temperature_learning_rate: Option<f64>,
     /// Constants of AdamW.
     pub optimizer: OptimizerConfig,
-    /// The highest.
+    /// Highest learning rate.
     pub learning_rate: f64,
-    /// What it does after the warm-up.
+    /// Course of the learning rate after the warm-up.
     pub lr_schedule: LrSchedule,
-    /// Share of the steps in which it rises.
+    /// Share of the steps in which the learning rate rises.
     pub warmup_ratio: f64,
-    /// Steps between evaluations on the way, if there are any.
+    /// Steps between evaluations during the run, if there are any.
     pub eval_steps: Option<u64>,
-    /// The figure that picks the best model; `None`: the main one of what is evaluated on.
+    /// The figure that picks the best model; `None` means the main one of the evaluation's task.
     pub best_metric: Option<FigureKey>,
-    /// Evaluations without gain that end the run, if they do.
+    /// Evaluations without improvement after which the run ends; `None` means never.
     pub patience: Option<usize>,
     /// Steps between lines of progress.
     pub log_steps: u64,
@@ -71,7 +71,7 @@ pub struct TrainSettings {
 }
 
 impl TrainSettings {
-    /// Steps of a run on data that a pass takes `steps_per_pass` steps through.
+    /// Number of steps of a run on data of which a pass takes `steps_per_pass` steps.
     pub fn total_steps(&self, steps_per_pass: f64) -> u64 {
         match self.length {
             RunLength::Steps(steps) => steps,
@@ -79,25 +79,25 @@ impl TrainSettings {
         }
     }
 
-    /// What draws the run's batches from its datasets.
+    /// The mixture that draws the run's batches from its datasets.
     ///
     /// # Errors
-    /// Data that cannot serve them.
+    /// If the datasets cannot serve them.
     pub fn mixture_of(&self, datasets: &[WeightedDataset]) -> Result<Mixture> {
         Mixture::new(datasets, &self.sampler, &self.mixture)
     }
 
-    /// What becomes of the data's negatives.
+    /// How the data's negatives are used.
     ///
     /// # Errors
-    /// When a teacher is to be asked and the data lacks its scores; when there are no negatives, and other queries' positives
-    /// are none.
+    /// If a teacher's scores are needed and the data lacks them; if there are no negatives, and other queries'
+    /// positives do not count as such.
     pub fn negative_rules(&self, data: &impl Negatives) -> Result<NegativeRules> {
         require_negatives(self, data)?;
         Ok(self.negatives)
     }
 
-    /// Dropout of a step counted from 0; `None` where nothing is ever left out.
+    /// Dropout of a step counted from 0; `None` if all rates are 0.
     pub fn step_dropout(&self, step: u64) -> Option<StepDropout> {
         let DropoutRates { hidden, attention } = self.dropout;
         let dropout = StepDropout { seed: self.sampler.seed, step: step as u32, hidden, attention };

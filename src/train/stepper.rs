@@ -1,4 +1,4 @@
-//! One update of the weights, and all the memory that it works in: made before the first step, for the largest there is.
+//! One update of the weights, and all the memory for it: allocated before the first step, for the largest possible one.
 
 use super::{GradCache, Optimizer, StepBounds, TrainSettings};
 use crate::Result;
@@ -6,7 +6,7 @@ use crate::backend::{Backend, PackedBatch, Purpose, Tensor};
 use crate::loss::InfoNce;
 use crate::model::{Encoder, EncoderParams, Gradients, ParamSpec, StepDropout};
 
-/// What carries out steps.
+/// State and buffers of training steps.
 pub struct Stepper<B: Backend> {
     /// Moments and masters.
     pub optimizer: Optimizer<B>,
@@ -17,7 +17,7 @@ pub struct Stepper<B: Backend> {
 }
 
 impl<B: Backend> Stepper<B> {
-    /// For steps within `bounds`. `master` gives the weights in f32, where `encoder` has them rounded.
+    /// A stepper for steps within `bounds`. `master` gives the weights in f32, where `encoder` has them rounded.
     ///
     /// # Errors
     /// Those of `master`, and no memory left.
@@ -47,10 +47,10 @@ impl<B: Backend> Stepper<B> {
         self.loss.n_results(n_queries) + self.optimizer.n_results()
     }
 
-    /// Asks for one update, and for its results: the loss's, then the optimizer's.
+    /// Launches one update and starts to read its results: the loss's, then the optimizer's.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// If the device has no memory left.
     pub fn step(
         &mut self,
         backend: &B,

@@ -1,29 +1,29 @@
-//! Which updates the rows of the word-embedding table have had, and what it takes to carry out the others.
+//! Tracks the updates that each row of the word embeddings has had, and carries out missed ones.
 
 use super::OptimizerConfig;
 use crate::Result;
 use crate::backend::{AdamWCatchUp, Backend, Ints, Tensor, momentum_decays};
 
-/// Most updates that any row may lack. Going through all rows this often costs a thousandth of what it would in every
-/// step, and the history stays small enough to be sent to the device in every step.
+/// Most updates that any row may miss. Updating all rows this seldom costs a thousandth of updating them in every step,
+/// and the history stays small enough to be sent to the device in every step.
 const MOST_MISSED: usize = 1024;
 
-/// Rows of the word table that have had a gradient.
+/// Rows of the word embeddings that have had a gradient.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Their numbers, ascending.
+    /// Row numbers (token ids), ascending.
     pub rows: Vec<i32>,
-    /// The last update in which each of them had one; the first update is 1.
+    /// For each of them the last update in which it had a gradient; the first update is 1.
     pub updates: Vec<i32>,
 }
 
-/// See [`AdamWCatchUp`].
+/// State for [`AdamWCatchUp`].
 pub(super) struct WordTable<B: Backend> {
-    /// `(V,)`
+    /// `(V,)` last update in which each row had a gradient
     pub touched: Tensor<B, i32>,
-    /// `(V,)`
+    /// `(V,)` last update that is in each row
     pub current: Tensor<B, i32>,
-    /// `(K + 1, 2)`
+    /// `(K + 1, 2)` decays of the moments
     decays: Tensor<B, f32>,
     /// Scalars of the updates since all rows were last caught up, and their copy on the device
     history: Vec<[f32; 3]>,
@@ -32,7 +32,7 @@ pub(super) struct WordTable<B: Backend> {
 }
 
 impl<B: Backend> WordTable<B> {
-    /// `n_rows` rows before the first update.
+    /// The state of `n_rows` rows before the first update.
     pub fn new(backend: &B, n_rows: usize, config: &OptimizerConfig) -> Result<Self> {
         let decays = momentum_decays(config.beta1, config.beta2);
         Ok(Self {
@@ -50,12 +50,12 @@ impl<B: Backend> WordTable<B> {
         self.history.is_empty()
     }
 
-    /// Notes an update, given [`AdamWStep::scalars`](crate::backend::AdamWStep::scalars).
+    /// Records an update, given [`AdamWStep::scalars`](crate::backend::AdamWStep::scalars).
     pub fn record(&mut self, scalars: [f32; 3]) {
         self.history.push(scalars);
     }
 
-    /// Brings `rows` (`None`: all) up to the latest of `updates` updates.
+    /// Applies the missed ones of `updates` updates to `rows` (`None`: all).
     pub fn catch_up(
         &mut self,
         backend: &B,

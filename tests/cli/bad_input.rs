@@ -18,7 +18,7 @@ fn refused(sandbox: &Sandbox, args: &[&str], parts: &[&str]) -> String {
     error
 }
 
-/// What the cache holds: whole files of tokens may stay behind, they are no part of a run.
+/// Contents of the cache: whole files of tokens may stay behind, they are no part of a run.
 fn cached(sandbox: &Sandbox) -> Vec<String> {
     let entries = std::fs::read_dir(sandbox.path("cache"));
     entries.map_or(vec![], |all| all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect())

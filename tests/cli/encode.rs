@@ -151,7 +151,7 @@ fn queries_and_passages_differ_by_their_prefix() {
     };
     let (query, passage) = (encode(&["--as", "query"], "old river"), encode(&["--as", "passage"], "old river"));
     assert!(cosine(&query, &passage) < 0.999);
-    // What the prefixes of the model directory do, by hand.
+    // Puts the prefixes of the model directory before the texts by hand.
     let bare = ["--set", "query_prefix=", "--set", "passage_prefix="];
     assert_eq!(encode(&bare, "query: old river"), query);
     assert_eq!(encode(&bare, "passage: old river"), passage);

@@ -3,7 +3,7 @@
 use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
 use hbt::backend::cpu::Instructions;
 
-/// What `auto` has to be, by what the kernel says of the processor, and the other one.
+/// The precision that `auto` has to choose, by the kernel's description of the processor, and the other one.
 fn fastest_and_other() -> (&'static str, &'static str) {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or("");

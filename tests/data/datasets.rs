@@ -22,7 +22,7 @@ fn cache(rows: &str, spec: &TokenizeSpec) -> TokenCache {
 /// Role, language, tokens and label of a text.
 type Known = (Role, String, Vec<u32>, u64);
 
-/// What every group of a source has, by its number.
+/// Texts of every group of a source, by its number.
 fn all(source: &dyn TextSource) -> Vec<Vec<Known>> {
     let languages = &source.catalog().languages;
     let of_group = |group: u64| {
@@ -80,7 +80,7 @@ fn groups_that_two_datasets_have_are_one() {
     assert!(labels.len() > 1);
 }
 
-/// Where datasets are different, a label of one means nothing in the other, but an equal text joins rows that meet.
+/// In different datasets equal labels mean nothing, but an equal text joins rows that meet.
 #[test]
 fn rows_of_two_datasets_with_an_equal_text_say_the_same() {
     let datasets = Datasets::new(vec![("a".into(), 1.0, cache(A, &spec())), ("b".into(), 1.0, cache(B, &spec()))]);

@@ -168,7 +168,7 @@ fn bad_scores_name_their_line() {
     let parallel = |scores: &str| format!(r#"{{"query": {{"en": "q"}}, "positive": {{"en": "p"}}, {scores}}}"#);
     let cases = [
         (flat(r#""neg_scores": [1]"#), "neg_scores has 1 scores for 2 texts; give each text one"),
-        (flat(r#""pos_scores": [1, 2]"#), "pos_scores has 2 scores for 1 texts"),
+        (flat(r#""pos_scores": [1, 2]"#), "pos_scores has 2 scores for 1 text"),
         (flat(r#""neg_scores": [1, "2"]"#), "neg_scores[1] has to be a number, not a string"),
         (flat(r#""neg_scores": [1, null]"#), "neg_scores[1] has to be a number, not null"),
         (flat(r#""neg_scores": {"en": 1}"#), "neg_scores has 1 scores for 2 texts"),
@@ -177,7 +177,7 @@ fn bad_scores_name_their_line() {
             parallel(r#""pos_scores": [1]"#),
             "pos_scores has to be an object of lists of numbers by language, not a list",
         ),
-        (parallel(r#""pos_scores": {"de": [1]}"#), "pos_scores.en has 0 scores for 1 texts"),
+        (parallel(r#""pos_scores": {"de": [1]}"#), "pos_scores.en has 0 scores for 1 text"),
         (
             parallel(r#""pos_scores": {"en": [1], "de": 1}"#),
             "pos_scores has scores in \"de\", a language without texts",

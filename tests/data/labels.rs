@@ -109,7 +109,7 @@ fn agrees_with_a_plain_search() {
     }
     let n_components = component.iter().collect::<HashSet<_>>().len();
     assert!((20..n as usize - 20).contains(&n_components), "{n_components} of {n} groups");
-    // What each text ought to be: a component, or a text of its own.
+    // Expected label of each text: that of a component, or of its own text.
     let mut found: HashMap<(bool, u64), u64> = HashMap::new();
     for group in 0..n {
         for text in cache.group_texts(group) {

@@ -136,9 +136,9 @@ fn columns_are_the_figures_that_all_reports_have() {
     before.figures[3].value = None;
     let rows = [("before", before), ("after", after)].map(|(label, report)| (label.to_owned(), report));
     let expected = "
-              monolingual  cross-lingual nDCG@10          cross-lingual           multilingual
-before            0.5000*                 0.2500                0.2500*                      -
-after             0.5000*                0.5000*                0.2500*                0.5000*
+                  monolingual  cross-lingual nDCG@10          cross-lingual           multilingual
+before                0.5000*                0.2500                 0.2500*                     -
+after                 0.5000*                0.5000*                0.2500*                0.5000*
 mAP, and nDCG@10; * best of its column
 
 cross-lingual nDCG@10, difference and 95 % interval (1000 paired resamples of the questions)

@@ -7,7 +7,7 @@ use crate::reference::info_nce::distinct_labels;
 use crate::tolerance;
 use hbt::backend::{Backend, Cpu, Element, Pooling};
 use hbt::loss::InfoNce;
-use hbt::model::{Activations, Arch, Gradients, Keep, Sequences};
+use hbt::model::{Activations, Gradients, Keep, Sequences};
 use hbt::train::GradCache;
 use std::ops::Range;
 
@@ -55,7 +55,7 @@ pub fn chunked_steps_equal_unchunked_ones<B: Backend>(backend: &B) {
 
 /// Else the tests with planted false negatives would say little.
 pub fn planted_false_negatives_change_the_step<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::Bert, Pooling::Mean, false, 2);
+    let tiny = Tiny::new::<B>("bert", Pooling::Mean, false, 2);
     let plain = TestBatch { labels: distinct_labels(4, 11), rejected: vec![0; 8], ..TestBatch::planted() };
     let [planted, plain] = [&TestBatch::planted(), &plain].map(|batch| tiny.step(backend, batch, usize::MAX, 1).loss);
     assert!(planted < plain - 1e-3, "{planted} and {plain}");
@@ -63,7 +63,7 @@ pub fn planted_false_negatives_change_the_step<B: Backend>(backend: &B) {
 
 /// The tests with dropout would say little if it did nothing.
 pub fn dropout_changes_the_step<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::Bert, Pooling::Mean, false, 2);
+    let tiny = Tiny::new::<B>("bert", Pooling::Mean, false, 2);
     let batch = TestBatch::with_negatives();
     let plain = tiny.step(backend, &batch, usize::MAX, 1).loss;
     let dropped = tiny.with_dropout().step(backend, &batch, usize::MAX, 1).loss;
@@ -72,7 +72,7 @@ pub fn dropout_changes_the_step<B: Backend>(backend: &B) {
 
 /// Buffers that are kept from step to step carry nothing over, whatever the size of the batch between.
 pub fn a_step_leaves_nothing_behind<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 2).with_dropout().symmetric();
+    let tiny = Tiny::new::<B>("xlm-roberta", Pooling::Mean, true, 2).with_dropout().symmetric();
     let encoder = tiny.encoder(backend);
     let mut cache = GradCache::new(backend, &encoder, 1).unwrap();
     let mut loss = InfoNce::new(backend, encoder.embedding_size(), tiny.loss.clone()).unwrap();
@@ -89,7 +89,7 @@ pub fn a_step_leaves_nothing_behind<B: Backend>(backend: &B) {
 /// Packing neither mixes sequences nor moves their dropout.
 pub fn a_batch_of_three_equals_three_singles<B: Backend>(backend: &B) {
     for pooling in [Pooling::Cls, Pooling::Mean] {
-        let tiny = Tiny::new::<B>(Arch::XlmRoberta, pooling, true, 2).with_dropout();
+        let tiny = Tiny::new::<B>("xlm-roberta", pooling, true, 2).with_dropout();
         let encoder = tiny.encoder(backend);
         let batch = TestBatch::new(&[7, 1, 40], 1);
         let mut acts = Activations::new(backend, &encoder).unwrap();
@@ -112,7 +112,7 @@ pub fn a_batch_of_three_equals_three_singles<B: Backend>(backend: &B) {
 }
 
 pub fn a_step_is_the_same_on_any_number_of_threads<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 2).with_dropout().symmetric();
+    let tiny = Tiny::new::<B>("xlm-roberta", Pooling::Mean, true, 2).with_dropout().symmetric();
     let batch = TestBatch::new(&[30, 5, 17, 50, 44, 1, 33, 21, 2, 55], 4);
     for chunk_tokens in [100, usize::MAX] {
         assert_same_on_any_number_of_threads("a step", || tiny.step(backend, &batch, chunk_tokens, 1));

@@ -7,7 +7,6 @@ use crate::reference::encoder::embed;
 use crate::reference::info_nce::Loss;
 use crate::tolerance;
 use hbt::backend::{Backend, Pooling};
-use hbt::model::Arch;
 
 /// Loss, embeddings and every parameter's gradient against the reference.
 fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
@@ -45,24 +44,24 @@ fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
 }
 
 pub fn bert_with_mean_pooling<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::Bert, Pooling::Mean, false, 2);
+    let tiny = Tiny::new::<B>("bert", Pooling::Mean, false, 2);
     check_step(backend, &tiny, &TestBatch::without_negatives());
     check_step(backend, &tiny.with_dropout(), &TestBatch::with_negatives());
 }
 
 pub fn bert_with_cls_pooling_and_a_dense_layer<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::Bert, Pooling::Cls, true, 2);
+    let tiny = Tiny::new::<B>("bert", Pooling::Cls, true, 2);
     check_step(backend, &tiny, &TestBatch::planted());
     check_step(backend, &tiny.with_dropout().symmetric(), &TestBatch::without_negatives());
 }
 
 pub fn xlm_roberta_with_mean_pooling_and_a_dense_layer<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Mean, true, 1);
+    let tiny = Tiny::new::<B>("xlm-roberta", Pooling::Mean, true, 1);
     check_step(backend, &tiny.with_dropout().symmetric().matryoshka(), &TestBatch::planted());
 }
 
 pub fn xlm_roberta_with_cls_pooling<B: Backend>(backend: &B) {
-    let tiny = Tiny::new::<B>(Arch::XlmRoberta, Pooling::Cls, false, 3).symmetric();
+    let tiny = Tiny::new::<B>("xlm-roberta", Pooling::Cls, false, 3).symmetric();
     check_step(backend, &tiny, &TestBatch::with_negatives());
     check_step(backend, &tiny.with_dropout(), &TestBatch::without_negatives());
 }

@@ -1,4 +1,4 @@
-//! What is found against a search that is written from the description: all pairs, f64, sorted.
+//! Mining compared with a search that is written from the description: all pairs, f64, sorted.
 
 use super::{mined, named};
 use hbt::data::formats::{Group, Text};

@@ -110,7 +110,7 @@ fn a_row_whose_negatives_have_scores_is_refused() {
 #[test]
 fn bad_languages_of_negatives_are_named() {
     for (langs, expected) in [
-        (r#"["en"]"#, "negative_langs has 1 languages for 2 negatives"),
+        (r#"["en"]"#, "negative_langs has 1 language for 2 negatives"),
         (r#"["en", "xx1"]"#, "negative_langs[1]: unknown language"),
         (r#"["en", 1]"#, "negative_langs[1] has to be a language code"),
         (r#""en""#, "negative_langs has to be a list of languages, not a string"),

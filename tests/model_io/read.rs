@@ -3,7 +3,7 @@
 use super::tiny::{Tiny, dense_tensors, load_all, tensors, with_prefix, write};
 use hbt::backend::Pooling;
 use hbt::config::Config;
-use hbt::model::{Arch, Init, ModelConfig, random_init, specs};
+use hbt::model::{Init, ModelConfig, random_init, specs};
 use hbt::model_dir::ModelDir;
 use hbt::model_dir::weights::load;
 use safetensors::{Dtype, SafeTensors};
@@ -179,11 +179,10 @@ fn positions_start_where_the_family_has_them() {
         config["pad_token_id"] = 1.into();
         ModelConfig::from_json(Path::new("config.json"), &config.to_string()).unwrap()
     };
-    for (model_type, arch, offset) in
-        [("bert", Arch::Bert, 0), ("roberta", Arch::XlmRoberta, 2), ("xlm-roberta", Arch::XlmRoberta, 2)]
-    {
+    for (model_type, offset) in [("bert", 0), ("roberta", 2), ("xlm-roberta", 2)] {
         let config = read(model_type);
-        assert_eq!((config.arch, config.position_offset(), config.max_seq_len()), (arch, offset, 5 - offset));
+        assert_eq!(config.family.model_type, model_type);
+        assert_eq!((config.position_offset, config.max_seq_len()), (offset, 5 - offset));
     }
 }
 

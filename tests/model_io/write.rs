@@ -147,6 +147,20 @@ fn the_weights_have_hugging_faces_names_and_the_configuration_its_other_keys() {
 }
 
 #[test]
+fn a_saved_model_names_the_class_of_its_family() {
+    for (model_type, class) in [("bert", "BertModel"), ("roberta", "RobertaModel"), ("xlm-roberta", "XLMRobertaModel")]
+    {
+        let tiny = Tiny::plain();
+        tiny.set("config.json", "model_type", json!(model_type));
+        let root = tempfile::tempdir().unwrap();
+        let target = &root.path().join("model");
+        save_copy(tiny.dir(), target, no_extra).unwrap();
+        let config = read_json(&target.join("config.json"));
+        assert_eq!((&config["model_type"], &config["architectures"]), (&json!(model_type), &json!([class])));
+    }
+}
+
+#[test]
 fn any_tensors_can_be_streamed_into_a_file() {
     let root = tempfile::tempdir().unwrap();
     let path = &root.path().join("moments.safetensors");

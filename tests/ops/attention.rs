@@ -115,7 +115,7 @@ impl Inputs {
         assert_along_directions_each::<f32>(&name("d_bias"), of_bias, &zeros, &d_both, &got.d_bias, bound, more);
     }
 
-    /// As [`Inputs::check`], every element of the gradients against the written-out one.
+    /// [`Inputs::check`] that compares every element of the gradients with the written-out one.
     fn check_elements<B: Backend>(&self, backend: &B, what: &str) {
         let name = |part: &str| format!("attention, {what}, dropout {}, {part}", self.dropout.is_some());
         let expected = reference(&self.qkv, &self.batch.cu_seqlens, self.n_heads, self.hidden, &self.mask);
@@ -161,7 +161,7 @@ impl Inputs {
         attention_gradient(&self.qkv, &self.batch.cu_seqlens, self.n_heads, &self.mask, &self.d_out, d_lse)
     }
 
-    /// What it costs that the backend rounds the softmax and its gradient before it multiplies with them, if it does.
+    /// Error from the backend's rounding of the softmax and its gradient before it multiplies with them, if it rounds.
     fn rounding<B: Backend>(&self, backend: &B, gradient: &AttentionGradient) -> Rounding {
         let on_tensor_cores = !B::E::IS_F32
             && backend.name().starts_with("cuda")
@@ -187,7 +187,7 @@ impl Inputs {
     }
 }
 
-/// What [`tolerance::bf16_weights`] allows each element.
+/// Error that [`tolerance::bf16_weights`] allows each element.
 struct Rounding {
     out: Vec<f64>,
     d_qkv: Vec<f64>,

@@ -15,7 +15,7 @@ pub struct Inputs {
     args: Embedding,
     dropout: Option<Dropout>,
     d_out: Vec<f64>,
-    /// What the LayerNorm's gradients hold before.
+    /// Initial values of the LayerNorm's gradients.
     start: Vec<f64>,
     /// Tokens by id, by position and by type.
     segments: [HostSegments; 3],

@@ -12,7 +12,7 @@ pub struct Inputs {
     x: Vec<f64>,
     bias: Vec<f64>,
     d_out: Vec<f64>,
-    /// What the bias gradient holds before.
+    /// Initial values of the bias gradient.
     start: Vec<f64>,
 }
 

@@ -308,7 +308,7 @@ pub fn info_nce_both_directions<B: Backend>(backend: &B) {
     }
 }
 
-/// What a test does to the usual inputs.
+/// A test's change of the usual inputs.
 type Change<'a> = &'a dyn Fn(&mut Inputs);
 
 /// Vectors whose scores are [`Inputs`].

@@ -14,7 +14,7 @@ pub struct Inputs {
     args: Residual,
     dropout: Option<Dropout>,
     d_out: Vec<f64>,
-    /// What the parameters' gradients hold before.
+    /// Initial values of the parameters' gradients.
     start: Vec<f64>,
 }
 
@@ -109,7 +109,7 @@ impl Inputs {
         }
     }
 
-    /// What the LayerNorm sees: the sum as it was stored, the residual standing in for its rounding.
+    /// The inputs of LayerNorm: the sum as it was stored, with the residual making up for its rounding.
     fn with_stored_sum(mut self, stored: &[f64]) -> Self {
         let exact = reference(&self.args).sum;
         for ((residual, stored), exact) in self.args.residual.iter_mut().zip(stored).zip(exact) {

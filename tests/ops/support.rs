@@ -72,7 +72,7 @@ pub fn read<B: Backend, T: Element>(backend: &B, x: &Tensor<B, T>) -> Vec<f64> {
     x.to_vec(backend).unwrap().into_iter().map(|v| f64::from(v.to_f32())).collect()
 }
 
-/// What an accumulating operation added to `start`.
+/// Values that an accumulating operation added to `start`.
 pub fn added<B: Backend>(backend: &B, x: &Tensor<B, f32>, start: &[f64]) -> Vec<f64> {
     read(backend, x).iter().zip(start).map(|(x, s)| x - s).collect()
 }
@@ -89,14 +89,14 @@ pub fn assert_close_on_scale(what: &str, got: &[f64], expected: &[f64], toleranc
     assert_stored_on_scale::<f32>(what, got, expected, tolerance, scale);
 }
 
-/// As [`assert_close`], for a result that is stored as a `T`.
+/// [`assert_close`] for a result that is stored as a `T`.
 #[track_caller]
 pub fn assert_stored<T: Element>(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
     let largest = expected.iter().fold(0.0f64, |a, e| a.max(e.abs()));
     assert_stored_on_scale::<T>(what, got, expected, tolerance, largest);
 }
 
-/// As [`assert_close_on_scale`], for a result that is stored as a `T`.
+/// [`assert_close_on_scale`] for a result that is stored as a `T`.
 #[track_caller]
 pub fn assert_stored_on_scale<T: Element>(what: &str, got: &[f64], expected: &[f64], tolerance: f64, scale: f64) {
     assert_stored_each::<T>(what, got, expected, |_| tolerance * scale);
@@ -239,7 +239,7 @@ pub fn pack<B: Backend>(
     batch
 }
 
-/// As [`pack`], for a loss.
+/// [`pack`] for a loss.
 pub fn pack_pairs<B: Backend>(
     backend: &B,
     config: &ModelConfig,
@@ -258,7 +258,7 @@ pub fn loss_config(temperature: f32, symmetric: bool) -> LossConfig {
     LossConfig { symmetric, ..LossConfig::new(temperature) }
 }
 
-/// What was asked for.
+/// Results that were read back.
 pub fn receive<B: Backend>(backend: &B, results: &mut B::Readback) -> Vec<f32> {
     let mut values = Vec::new();
     backend.receive(results, &mut values).unwrap();

@@ -3,7 +3,7 @@
 use super::support::{Random, ints, poisoned, receive, tensor};
 use hbt::backend::{Backend, Ints, Tensor};
 
-/// What is uploaded is what the host held at the call, whatever it writes there afterwards, and however much there is.
+/// An upload has the values that the host held at the call, whatever it writes there afterwards, in any amount.
 pub fn upload<B: Backend>(backend: &B) {
     let lens = [[3, 5_000_000, 70_001, 1].as_slice(), &[300_000; 20], &[7; 300]].concat();
     let value = |i: usize, j: usize| (i * 31 + j % 65_536) as f32;

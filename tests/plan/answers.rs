@@ -1,4 +1,4 @@
-//! What a plan says: whether a run fits, the largest chunks that do, and what to change.
+//! Answers of a plan: whether a run fits, the largest chunks that do, and what to change.
 
 use super::{Setting, config, groups_of, machine, sample_source};
 use crate::common::{Sandbox, fixture, jsonl};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const PLENTY: Option<u64> = Some(1 << 40);
 
-/// What a run with these numbers takes on a machine of that kind.
+/// Memory of a run with these numbers on a machine of that kind.
 fn total(setting: &Setting, config: &Config, is_gpu: bool, chunk_tokens: usize, kept_chunks: usize) -> u64 {
     let machine = machine(is_gpu, PLENTY);
     let settings = TrainSettings { chunk_tokens, kept_chunks, ..setting.settings(config) };
@@ -62,7 +62,7 @@ fn auto_fills_what_is_there_and_no_more() {
     }
 }
 
-/// Where nothing is said of kept chunks, a GPU keeps what fits, and a processor one. So does a GPU of unknown memory.
+/// If kept chunks are not configured, a GPU keeps all that fit, and a processor one. So does a GPU of unknown memory.
 #[test]
 fn a_gpu_keeps_what_fits_and_a_processor_one() {
     let setting = Setting::new();
@@ -81,7 +81,7 @@ fn a_gpu_keeps_what_fits_and_a_processor_one() {
     assert_eq!(kept(&config(&["chunk_tokens=64", "kept_chunks=2"]), true, PLENTY), 2);
 }
 
-/// What was asked for beyond that is said.
+/// A configured number beyond that is reported.
 #[test]
 fn no_more_chunks_are_kept_than_a_batch_has() {
     let setting = Setting::new();
@@ -173,7 +173,8 @@ fn advice_is_the_least_change_that_helps() {
     assert_eq!(nothing.change.unwrap(), "take a smaller model, precision = \"bf16\", or a machine with more memory");
 }
 
-/// Where evaluations take most, smaller batches are not all that is said, and where no batch is small enough, nothing of them.
+/// If evaluations take most memory, the advice is not only smaller batches; if no batch is small enough, it is not
+/// about batches.
 #[test]
 fn advice_is_about_what_takes_most() {
     let setting = Setting::new();
@@ -221,7 +222,7 @@ fn only_what_cannot_fit_is_refused() {
     }
 }
 
-/// Where all of the data is read and tokenized, a sample knows what the tokens know.
+/// If all of the data is read and tokenized, a sample has the facts that the tokens have.
 #[test]
 fn a_sample_of_all_the_data_has_its_bounds() {
     let setting = Setting::new();
@@ -237,7 +238,8 @@ fn a_sample_of_all_the_data_has_its_bounds() {
     assert!(sampled.batches.basis.contains("60 groups of 60, tokenized"), "{}", sampled.batches.basis);
 }
 
-/// What is not tokenized yet is drawn as it will be: by the mode, from each dataset by its size and weight.
+/// Data that is not tokenized yet is drawn as the run will draw it: by the mode, from each dataset by its size and
+/// weight.
 #[test]
 fn a_sample_draws_as_the_run_will() {
     let (short, long) = (groups_of("short", 3000, &["de", "en"], 3), groups_of("long", 150, &["de", "en", "tr"], 20));
@@ -311,7 +313,7 @@ fn pieces_of_large_data_stand_for_all_of_it() {
     assert!(!Batches::of_sample(&ten.training(&model).unwrap(), model.config.vocab_size, &named).unwrap().is_at_most);
 }
 
-/// What is small is read whole, so versions of a group are found wherever they are.
+/// Small data is read whole, so versions of a group are found wherever they are.
 #[test]
 fn groups_sorted_by_language_are_counted_once() {
     let (sandbox, model) = (Sandbox::new(), ModelDir::open(fixture("bert")).unwrap());

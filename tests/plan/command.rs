@@ -99,7 +99,7 @@ fn duration(seconds: f64) -> String {
     format!("{value:.*} {unit}", usize::from(value < 99.95))
 }
 
-/// What a plan prints, made of nothing but its JSON.
+/// The text of a plan, made of nothing but its JSON.
 fn text_of(json: &Value) -> String {
     let number = |value: &Value| value.as_f64().unwrap();
     let of = |key: &str| count(number(&json[key]));
@@ -264,12 +264,12 @@ fn auto_is_a_number_in_the_run_directory_and_stays_it() {
     assert!(done.stderr.contains("chunk_tokens = 256, kept_chunks = 1 by plan"), "{}", done.stderr);
     let saved = Config::load(&sandbox.path("run/config.toml")).unwrap();
     assert_eq!((saved.chunk_tokens, saved.kept_chunks), (Auto::Of(256), Some(Auto::Of(1))));
-    // What the run is resumed with has a number by now.
+    // The resumed run has a number by now.
     let done = sandbox.hbt(&train(&model, &[&auto[..], &["--resume"]].concat())).ok();
     assert!(done.stderr.contains("complete: nothing to resume"), "{}", done.stderr);
 }
 
-/// What the device decides is not written down: the device that resumes the run decides anew.
+/// Values that the device decides are not written down: the device that resumes the run decides anew.
 #[test]
 fn kept_chunks_are_left_to_the_device() {
     let sandbox = Sandbox::with_groups(40);

@@ -4,7 +4,7 @@ use super::{Setting, config, groups_of};
 use crate::allocations::{ALLOC, taken_in};
 use crate::common::fixture;
 use hbt::backend::cpu::CpuElement;
-use hbt::backend::tally::{Kind, Work};
+use hbt::backend::tally::{Work, WorkKind};
 use hbt::backend::{
     AdamWCatchUp, Cpu, Device, Element, HostPairing, Ints, Operations, PackedBatch, Purpose, Tally, Tensor,
 };
@@ -19,7 +19,7 @@ use std::sync::Mutex;
 
 const MOST: BatchBounds = BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900, shortest: 3, longest: 24 };
 
-/// What gives the host its memory, as a backtrace names it.
+/// Functions that allocate memory on the host, as a backtrace names them.
 const HOST: [&str; 2] =
     ["Cpu<E> as hbt::backend::device::Device>::host_block", "Cpu<E> as hbt::backend::Backend>::readback"];
 
@@ -91,32 +91,32 @@ fn work_of_a_step_is_what_formulas_say() {
         stepper.step(&tally, &mut encoder, &batch, None, 1.0, &mut results).unwrap();
         tally.take_work()
     };
-    let flops = |work: &[(Work, u64)], kind: Kind| -> u64 {
+    let flops = |work: &[(Work, u64)], kind: WorkKind| -> u64 {
         work.iter().filter(|(work, _)| work.kind == kind).map(|(work, n)| work.flops * n).sum()
     };
-    let (h, f, layers) = (model.config.hidden_size, model.config.intermediate_size, model.config.num_hidden_layers);
+    let (h, f, layers) = (model.config.hidden_size, model.config.intermediate_size, model.config.layers.len());
     let squares: usize = lens.iter().map(|len| len * len).sum();
     // Two products of a token with each weight forward, four back; three of the loss: two queries with two passages.
     let linear = 2 * layers * (4 * h * h + 2 * h * f) * n_tokens;
     let attention = layers * 2 * h * squares;
     let loss = 3 * 2 * (2 * 2 * h);
     let once = work(1000, &[]);
-    assert_eq!(flops(&once, Kind::Product), (3 * linear + loss) as u64);
-    assert_eq!(flops(&once, Kind::Attention), ((2 + 5) * attention) as u64);
-    assert_eq!(flops(&once, Kind::Rows), 0);
+    assert_eq!(flops(&once, WorkKind::Product), (3 * linear + loss) as u64);
+    assert_eq!(flops(&once, WorkKind::Attention), ((2 + 5) * attention) as u64);
+    assert_eq!(flops(&once, WorkKind::Rows), 0);
     // Chunks of 12 and 140 tokens: the first runs forward twice, unless it is kept.
     let cut = work(140, &[]);
     let linear_of_first = linear * 12 / n_tokens;
-    assert_eq!(flops(&cut, Kind::Product), (3 * linear + linear_of_first + loss) as u64);
-    assert_eq!(flops(&work(140, &["kept_chunks=2"]), Kind::Product), flops(&once, Kind::Product));
+    assert_eq!(flops(&cut, WorkKind::Product), (3 * linear + linear_of_first + loss) as u64);
+    assert_eq!(flops(&work(140, &["kept_chunks=2"]), WorkKind::Product), flops(&once, WorkKind::Product));
     assert_eq!(
-        flops(&work(1000, &["symmetric=true"]), Kind::Product),
-        flops(&once, Kind::Product),
+        flops(&work(1000, &["symmetric=true"]), WorkKind::Product),
+        flops(&once, WorkKind::Product),
         "one chunk of rows"
     );
     // AdamW of all parameters but the word table: weight, gradient and two moments are read, all but the gradient written.
     let n_parameters: usize = specs(&model.config, None).iter().skip(1).map(ParamSpec::len).sum();
-    let adamw = Work { kind: Kind::Rows, flops: 0, bytes: (7 * n_parameters * size_of::<f32>()) as u64 };
+    let adamw = Work { kind: WorkKind::Rows, flops: 0, bytes: (7 * n_parameters * size_of::<f32>()) as u64 };
     assert_eq!(once.iter().find(|(work, _)| *work == adamw).map(|(_, times)| *times), Some(1));
 }
 
@@ -152,7 +152,7 @@ fn catching_up_writes_no_moments() {
 
 /// Multiplications and additions of a step on `batch`, cut into chunks of which all but the last run forward twice.
 fn flops(model: &ModelConfig, batch: &Batch, chunk_tokens: usize) -> f64 {
-    let (h, f, layers) = (model.hidden_size, model.intermediate_size, model.num_hidden_layers);
+    let (h, f, layers) = (model.hidden_size, model.intermediate_size, model.layers.len());
     let Batch { ids, cu_seqlens, n_queries, n_passages, .. } = batch;
     let chunks: Vec<_> = Sequences { ids, cu_seqlens }.chunks(chunk_tokens).collect();
     let mut flops = (6 * n_queries * n_passages * h) as f64;
@@ -217,7 +217,7 @@ fn planned_work_is_the_mean_over_the_run() {
     }
 }
 
-/// Where a run is short, all of it is looked at.
+/// In a short run all batches are sampled.
 #[test]
 fn planned_tokens_of_a_short_run_are_those_of_the_run() {
     let setting = Setting::new();
@@ -228,7 +228,7 @@ fn planned_tokens_of_a_short_run_are_those_of_the_run() {
     assert_near(planned, all, 1e-9, "a short run");
 }
 
-/// Of batches with very many tokens, parts are looked at, and few of them.
+/// Of batches with very many tokens, few are sampled, and only in part.
 #[test]
 fn huge_batches_are_planned_by_their_parts() {
     let setting = Setting::of(&[("data", &groups_of("g", 30_000, &["de", "en"], 20))]);

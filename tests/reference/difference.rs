@@ -31,7 +31,7 @@ pub fn assert_gradient<T: Element>(
     assert_gradient_each::<T>(what, f, x, cotangent, got, tolerance, |_| 0.0);
 }
 
-/// As [`assert_gradient`], where each element may be off by what `more` gives for its index on top of that.
+/// [`assert_gradient`] that allows each element an additional error, which `more` gives for its index.
 #[track_caller]
 pub fn assert_gradient_each<T: Element>(
     what: &str,

@@ -7,7 +7,7 @@ use super::gemm::linear;
 use super::layer_norm::{Residual, residual_layer_norm};
 use super::pooling::{bias_tanh, l2_normalize, pool};
 use hbt::backend::Pooling;
-use hbt::model::{Arch, EncoderParams, LayerParams, ModelConfig};
+use hbt::model::{EncoderParams, LayerParams, ModelConfig, Norm};
 
 /// A model with its weights on the host.
 #[derive(Clone)]
@@ -34,9 +34,10 @@ pub struct LayerMasks {
 pub fn embed(model: &Model, ids: &[i32], cu_seqlens: &[i32], masks: &Masks) -> Vec<f64> {
     let (config, params) = (&model.config, &model.params);
     // BERT's positions start at 0, the RoBERTa family's behind its padding position.
-    let first_position = match config.arch {
-        Arch::Bert => 0,
-        Arch::XlmRoberta => config.pad_token_id as i32 + 1,
+    let first_position = match config.family.model_type {
+        "bert" => 0,
+        "xlm-roberta" => config.pad_token_id as i32 + 1,
+        other => panic!("no reference for {other}"),
     };
     let positions = cu_seqlens.windows(2).flat_map(|w| (0..w[1] - w[0]).map(|i| first_position + i)).collect();
     let mut x = embedding(&Embedding {
@@ -47,12 +48,12 @@ pub fn embed(model: &Model, ids: &[i32], cu_seqlens: &[i32], masks: &Masks) -> V
         token_type: params.embeddings.token_type.clone(),
         weight: params.embeddings.norm_weight.clone(),
         bias: params.embeddings.norm_bias.clone(),
-        eps: f64::from(config.layer_norm_eps),
+        eps: eps(config.embedding_norm),
         mask: masks.embedding.clone(),
     })
     .out;
-    for (weights, masks) in params.layers.iter().zip(&masks.layers) {
-        x = layer(config, weights, masks, cu_seqlens, x);
+    for ((weights, masks), described) in params.layers.iter().zip(&masks.layers).zip(&config.layers) {
+        x = layer(config, eps(described.norm), weights, masks, cu_seqlens, x);
     }
     let pooled = pool(&x, cu_seqlens, config.hidden_size, model.pooling);
     match &params.dense {
@@ -64,15 +65,20 @@ pub fn embed(model: &Model, ids: &[i32], cu_seqlens: &[i32], masks: &Masks) -> V
     }
 }
 
+fn eps(norm: Norm) -> f64 {
+    let Norm::LayerNorm { eps } = norm;
+    f64::from(eps)
+}
+
 fn layer(
     config: &ModelConfig,
+    eps: f64,
     w: &LayerParams<Vec<f64>>,
     masks: &LayerMasks,
     cu_seqlens: &[i32],
     x: Vec<f64>,
 ) -> Vec<f64> {
     let h = config.hidden_size;
-    let eps = f64::from(config.layer_norm_eps);
     let qkv = linear(&x, &w.qkv_weight, &w.qkv_bias);
     let context = attention(&qkv, cu_seqlens, config.num_attention_heads, h, &masks.attention).out;
     let middle = residual_layer_norm(&Residual {

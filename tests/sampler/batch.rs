@@ -20,9 +20,9 @@ struct Texts {
     catalog: Catalog,
     cells: HashMap<(u64, Role, LangId), Range<u64>>,
     tokens: Vec<Vec<u32>>,
-    /// What a teacher gave some of the texts.
+    /// A teacher's scores of some of the texts.
     scores: HashMap<u64, f32>,
-    /// Of texts that are equal to others
+    /// Hashes of texts that are equal to others
     hashes: HashMap<u64, u64>,
     /// Looking at this text panics, as a damaged cache would.
     broken: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a newcomer runs first: the built-in model and questions, without any file or network.
+//! A newcomer's first commands: the built-in model and questions, without any file or network.
 
 use crate::common::{Sandbox, figure, fixture};
 

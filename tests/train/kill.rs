@@ -83,7 +83,7 @@ fn in_the_middle_of_saving() {
             let start = SystemTime::now();
             let name = if round % 2 == 0 { "run/.last.hbt-tmp" } else { "run/.best.hbt-tmp" };
             let temp = sandbox.path(name);
-            // What an earlier kill left is older than this process.
+            // Files of an earlier kill are older than this process.
             let is_new = || temp.metadata().and_then(|meta| meta.modified()).is_ok_and(|time| time > start);
             while round < 6 && child.try_wait().unwrap().is_none() {
                 if is_new() {

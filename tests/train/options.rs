@@ -1,4 +1,4 @@
-//! What the keys of the configuration change in a run.
+//! Effects of configuration keys on a run.
 
 use crate::common::{Sandbox, figure, fixture, metrics, train};
 use serde_json::Value;

@@ -56,7 +56,7 @@ fn an_interrupted_run_goes_on_exactly() {
         step = n_lines(&metrics);
         assert!(step < 24, "the run was over before {signal}");
         assert!(done.stderr.ends_with(&format!("saved step {step} of 24 in run; go on with:\n")), "{}", done.stderr);
-        // What it prints is what to type.
+        // It prints the command to type.
         assert_eq!(done.stdout, "hbt train --out run --resume\n");
         let words: Vec<&str> = done.stdout.split_whitespace().skip(1).collect();
         command = sandbox.command(&words);
@@ -96,7 +96,7 @@ fn pending_momentum_survives_an_interrupt() {
     }
 }
 
-/// What a run keeps besides weights and moments: a temperature of its own, and whose turn it is among datasets.
+/// State of a run besides weights and moments: a learned temperature, and the turns of datasets.
 #[cfg(unix)]
 #[test]
 fn options_with_something_to_remember_go_on_exactly() {
@@ -161,7 +161,7 @@ fn a_run_that_goes_on_with_other_instructions_says_so() {
     use Instructions::{Avx2, Avx512, Avx512Bf16, Baseline};
     let bert = fixture("bert");
     let has = |set| set as u8 <= Instructions::of_processor() as u8;
-    // What `tests/train/determinism.rs` finds to have the same bytes goes by one name.
+    // Instructions that give the same bytes by `tests/train/determinism.rs` have one name.
     for (precision, before, after, is_said) in [
         ("f32", Baseline, Baseline, None),
         ("f32", Avx2, Baseline, Some((Avx2, Baseline))),
@@ -197,7 +197,7 @@ fn a_run_that_goes_on_with_other_instructions_says_so() {
         let says_nothing = |why: &str| assert!(!resume().contains("computed as with"), "{what}: {why}");
         says_nothing("by now it is the same");
         if expected.is_some() {
-            // As an earlier version saved it.
+            // The state as an earlier version saved it.
             let mut state = sandbox.json("run/last/training_state.json");
             assert!(state.as_object_mut().unwrap().remove("instructions").is_some());
             sandbox.write("run/last/training_state.json", state.to_string());
@@ -232,7 +232,7 @@ fn moments_that_do_not_fit_are_refused() {
         let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
         [&whole[..at], to.as_bytes(), &whole[at + from.len()..]].concat()
     };
-    // Where the first tensor's values begin: its first row number.
+    // Place of the first tensor's first value: its first row number.
     let data = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let row_out_of_range = [&whole[..data], &[0, 0, 0, 0x80], &whole[data + 4..]].concat();
     for (bytes, message) in [

@@ -1,4 +1,4 @@
-//! What a run leaves in its directory, and that it has learnt something.
+//! Contents of a run directory after training, and that the run has learnt something.
 
 use crate::common::{Sandbox, figure, files, fixture, train};
 use serde_json::Value;

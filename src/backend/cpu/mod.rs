@@ -25,6 +25,7 @@ pub use instructions::Instructions;
 use super::ops::{check_columns, check_shapes};
 use super::*;
 use crate::Result;
+use crate::error::counted;
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ impl<E: CpuElement> Device for Cpu<E> {
     type Readback = Vec<f32>;
 
     fn name(&self) -> String {
-        format!("cpu ({}, {} threads)", E::NAME, rayon::current_num_threads())
+        format!("cpu ({}, {})", E::NAME, counted(rayon::current_num_threads() as u64, "thread"))
     }
 
     // As `host_block` and `readback`: under its own name in backtraces, by which tests tell the uses of memory apart.

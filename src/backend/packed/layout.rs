@@ -121,9 +121,9 @@ impl PackedHost {
         };
         if self.layout.unique_ids.len > 0 {
             let (row_of_id, ends) = (&self.row_of_id, &mut self.ends);
-            let words = ids.iter().map(|&id| row_of_id[id as usize]);
+            let rows = ids.iter().map(|&id| row_of_id[id as usize]);
             chunk.segments = [
-                push_segments(block, ends, self.layout.unique_ids.len, words),
+                push_segments(block, ends, self.layout.unique_ids.len, rows),
                 push_segments(block, ends, (first_position + max_seqlen) as usize, positions()),
                 // Every token has type 0.
                 push_segments(block, ends, 1, ids.iter().map(|_| 0)),

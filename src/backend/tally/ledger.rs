@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What limits the speed of an operation, besides memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum WorkKind {
     /// A product of matrices.
     Product,
     /// Attention's many small ones.
@@ -19,7 +19,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Work {
     /// What limits it.
-    pub kind: Kind,
+    pub kind: WorkKind,
     /// Multiplications and additions in products of matrices.
     pub flops: u64,
     /// Everything that is read, once, and everything that is written, once.

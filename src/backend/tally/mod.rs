@@ -4,7 +4,7 @@
 mod device;
 mod ledger;
 
-pub use ledger::{Kind, Memory, Work};
+pub use ledger::{Memory, Work, WorkKind};
 
 use super::ops::check_columns;
 use super::*;
@@ -95,20 +95,20 @@ impl<E: Element> Tally<E> {
         self.ledger.take_work()
     }
 
-    fn note(&self, kind: Kind, flops: usize, bytes: usize) -> Result<()> {
+    fn note(&self, kind: WorkKind, flops: usize, bytes: usize) -> Result<()> {
         self.ledger.note(Work { kind, flops: flops as u64, bytes: bytes as u64 });
         Ok(())
     }
 
     /// An operation that takes as long as its memory.
     fn note_rows(&self, bytes: usize) -> Result<()> {
-        self.note(Kind::Rows, 0, bytes)
+        self.note(WorkKind::Rows, 0, bytes)
     }
 
     fn product<C: Value>(&self, args: Gemm<Self, C>) -> Result<()> {
         let (m, n, k) = args.check();
         let out = bytes(args.out) * if args.accumulate { 2 } else { 1 };
-        self.note(Kind::Product, 2 * m * n * k, bytes(args.a) + bytes(args.b) + out)
+        self.note(WorkKind::Product, 2 * m * n * k, bytes(args.a) + bytes(args.b) + out)
     }
 
     /// What an update of `n` weights reads and writes of them: the weight, or the master where there is one, and then the
@@ -235,7 +235,7 @@ impl<E: Element> Operations for Tally<E> {
     fn attention_forward(&self, args: AttentionForward<Self>) -> Result<()> {
         args.check();
         let flops = 4 * args.out.row_len() * squares(&args.batch);
-        self.note(Kind::Attention, flops, bytes(args.qkv) + bytes(args.lse) + bytes(args.out))
+        self.note(WorkKind::Attention, flops, bytes(args.qkv) + bytes(args.lse) + bytes(args.out))
     }
 
     /// Five products: the scores again, and the gradients of probabilities, query, key and value.
@@ -243,7 +243,7 @@ impl<E: Element> Operations for Tally<E> {
         args.check();
         let flops = 10 * args.out.row_len() * squares(&args.batch);
         let saved = bytes(args.qkv) + bytes(args.lse) + bytes(args.out);
-        self.note(Kind::Attention, flops, saved + bytes(args.d_out) + bytes(args.d_qkv))
+        self.note(WorkKind::Attention, flops, saved + bytes(args.d_out) + bytes(args.d_qkv))
     }
 
     fn pool_forward(&self, args: PoolForward<Self>) -> Result<()> {
@@ -300,7 +300,7 @@ impl<E: Element> Operations for Tally<E> {
     fn info_nce_exps(&self, args: InfoNceExps<Self>) -> Result<()> {
         let (rows, n, d) = args.check();
         let out = bytes(args.exps) + bytes(args.scale) + rows * ROW_STATS * size_of::<f32>();
-        self.note(Kind::Product, 2 * rows * n * d, bytes(args.rows) + bytes(args.columns) + out)
+        self.note(WorkKind::Product, 2 * rows * n * d, bytes(args.rows) + bytes(args.columns) + out)
     }
 
     fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()> {

@@ -7,6 +7,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::{Group, Text, UNKNOWN_LANG, check_lang, check_text, kind, scores};
+use crate::error::counted;
 
 /// In order of precedence: in a row with both `positive` and a short `answer`, the positive is the passage.
 const QUERY: [&str; 3] = ["query", "anchor", "question"];
@@ -123,8 +124,9 @@ fn set_negative_langs(langs: Option<Value>, negatives: &mut [Text]) -> Result<()
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Array(langs)) if langs.len() == negatives.len() => langs,
         Some(Value::Array(langs)) => {
-            let (n, m) = (langs.len(), negatives.len());
-            return Err(format!("{NEGATIVE_LANGS} has {n} languages for {m} negatives; give each one its own"));
+            let (langs, negatives) =
+                (counted(langs.len() as u64, "language"), counted(negatives.len() as u64, "negative"));
+            return Err(format!("{NEGATIVE_LANGS} has {langs} for {negatives}; give each one its own"));
         }
         Some(other) => return Err(format!("{NEGATIVE_LANGS} has to be a list of languages, not {}", kind(&other))),
     };

@@ -119,7 +119,7 @@ fn add_to_flat(
         Place::Columns(there) => {
             let numbers = there.iter().filter_map(|key| flat::column_number(key));
             let first = if replace { 1 } else { 1 + numbers.max().unwrap_or(0) };
-            // When replacing, a null value counts as absent.
+            // Replaced columns are set to null, which counts as absent.
             for key in there.iter().filter(|_| replace) {
                 line = with_member(line, key, &Value::Null);
             }

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{Text, flat, kind};
+use crate::error::counted;
 
 /// Key names of the positives' scores.
 pub(super) const POSITIVE: [&str; 2] = ["pos_scores", "positive_scores"];
@@ -48,8 +49,8 @@ fn read(key: &str, value: Option<Value>, n_texts: usize, scores: &mut Vec<f32>) 
         Some(one) => vec![one],
     };
     if items.len() != n_texts {
-        let n = items.len();
-        return Err(format!("{key} has {n} scores for {n_texts} texts; give each text one, or leave {key} out"));
+        let (scores, texts) = (counted(items.len() as u64, "score"), counted(n_texts as u64, "text"));
+        return Err(format!("{key} has {scores} for {texts}; give each text one, or leave {key} out"));
     }
     for (i, item) in items.iter().enumerate() {
         let number = item.as_f64().ok_or_else(|| format!("{key}[{i}] has to be a number, not {}", kind(item)))?;

@@ -1,5 +1,5 @@
-//! Lengths of data that has not been tokenized: all of it or a part is read, and its tokens are counted or, where reading
-//! the tokenizer would take longer than a plan may, estimated from the characters.
+//! Lengths of data that is not tokenized yet: all of it or a part is read, and its tokens are counted or, if reading
+//! the tokenizer would take longer than a plan may, estimated from the number of characters.
 
 mod read;
 
@@ -20,54 +20,54 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-/// Bytes of data that are read whole, of formats that are read row by row; all datasets together.
+/// Most bytes of data that are read whole, of formats that are read row by row; all datasets together.
 const MOST_BYTES: u64 = 32 << 20;
-/// Texts that are taken from what was read: to be tokenized, or to have their characters counted.
+/// Most texts used of those that were read: to be tokenized, or to have their characters counted.
 const MOST_TEXTS: [usize; 2] = [4096, 1 << 16];
-/// Tokenizer files up to this size are read: those of WordPiece are smaller, and quick. XLM-R's takes half a second.
+/// Size up to which tokenizer files are read: WordPiece's are smaller, and quick. XLM-R's takes half a second.
 const MOST_TOKENIZER_BYTES: u64 = 4 << 20;
 
-/// Characters of a token: what XLM-R's vocabulary makes of XQuAD-R's questions, 3.2 (Arabic) to 4.3 (English), and of
-/// Chinese ones, whose characters are words.
+/// Characters of a token: XLM-R's vocabulary gives XQuAD-R's questions 3.2 (Arabic) to 4.3 (English). Also used for
+/// Chinese, whose characters are words.
 const CHARACTERS_PER_TOKEN: f64 = 3.8;
 const IDEOGRAPHS_PER_TOKEN: f64 = 1.4;
-/// Tokens that stand around a text.
+/// Special tokens around a text.
 const SPECIAL_TOKENS: usize = 2;
 
-/// How tokens are counted.
+/// Method of counting tokens.
 enum Counting {
     Exact(Box<TextTokenizer>),
     ByCharacters { vocab_size: usize },
 }
 
-/// A text: its language and its tokens, which where they are estimated are all different ids.
+/// A text: its language and its token ids, which are all different if they are estimated.
 type Tokens = (LangId, Vec<u32>);
 
-/// Data that has not been tokenized, as a few of its groups that stand for all. What the [catalog](TextSource::catalog) says
-/// and what a sampler draws are numbers of all groups that there are, or are estimated to be; each has the texts of one of
-/// the few.
+/// Data that is not tokenized yet, represented by a few of its groups. The numbers of groups in the
+/// [catalog](TextSource::catalog), and those that a sampler draws, are those of all groups, real or estimated; each
+/// group has the texts of one of the few.
 pub struct Sample {
     members: Vec<Member>,
     catalog: Catalog,
-    /// By group and role; the texts of each role by language.
+    /// Texts by group and role; those of each role by language.
     groups: Vec<[Vec<Tokens>; 3]>,
-    /// The first text of each group, as all texts are numbered.
+    /// Number of each group's first text among all texts.
     first_texts: Vec<u64>,
     counts_tokens: bool,
     /// Whether all rows were read.
     is_all: bool,
-    /// Whether there are no more groups than estimated, but perhaps fewer.
+    /// Whether the number of groups is an upper bound.
     is_at_most: bool,
 }
 
-/// A dataset.
+/// One of the datasets.
 struct Member {
     name: String,
     weight: f64,
     catalog: Catalog,
-    /// Of each class: its first number, and the groups at hand that have its texts.
+    /// For each class its first group number, and the range of `groups` that have its texts.
     classes: Vec<(u64, Range<usize>)>,
-    /// Positives and negatives read that a teacher has scored.
+    /// Numbers of positives and negatives read that have a teacher's score.
     n_scores: [u64; 2],
     /// Whether any negative read is in a language of the positives.
     has_negatives: bool,
@@ -77,7 +77,7 @@ impl Sample {
     /// Reads each dataset or a part of it; `vocab_size` is the model's.
     ///
     /// # Errors
-    /// Data that is not there or cannot be read.
+    /// If data does not exist or cannot be read.
     pub fn read(sources: &[DatasetSource], tokenizer: &Path, vocab_size: usize) -> Result<Sample> {
         let len = std::fs::metadata(tokenizer).map_err(|e| Error::io("read", tokenizer, e))?.len();
         let counting = match len <= MOST_TOKENIZER_BYTES {
@@ -112,7 +112,7 @@ impl Sample {
         Ok(sample)
     }
 
-    /// Adds a dataset: its classes as all of its groups are numbered, and the texts of one group of `step`.
+    /// Adds a dataset: its classes with the numbers of all its groups, and the texts of every `step`-th group.
     fn add(
         &mut self,
         source: &DatasetSource,
@@ -162,27 +162,28 @@ impl Sample {
         Ok(())
     }
 
-    /// What a sampler draws from.
+    /// The datasets as a sampler takes them.
     pub fn weighted(&self) -> Vec<sampler::WeightedDataset<'_>> {
         let members = self.members.iter();
         members.map(|of| sampler::WeightedDataset { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
     }
 
-    /// Whether all rows were read, so that nothing but lengths is estimated.
+    /// Whether all rows were read, so that only lengths are estimated.
     pub fn is_all(&self) -> bool {
         self.is_all
     }
 
-    /// Whether the number of groups is the most that there can be, since rows that were not read may be of groups that were.
+    /// Whether the number of groups is an upper bound, because unread rows may belong to groups that were read.
     pub fn is_at_most(&self) -> bool {
         self.is_at_most
     }
 
-    /// About how large groups are of which a batch takes at most `max_negatives` negatives (`None`: all).
+    /// Estimated sizes of groups of which a batch takes at most `max_negatives` negatives (`None`: all).
     pub fn sizes(&self, max_negatives: Option<usize>) -> GroupSizes {
         let mut sizes = GroupSizes::none(max_negatives);
         for (class, (_, at_hand)) in self.members.iter().flat_map(|of| of.catalog.classes.iter().zip(&of.classes)) {
-            // Of the groups of a class, the i-th of k at hand stands for those whose number times k / n is i.
+            // Of the n groups of a class, the i-th of the k sampled ones stands for those whose number times k / n
+            // rounds down to i.
             let first = |i: usize| (i as u64 * class.n_groups).div_ceil(at_hand.len() as u64);
             for (i, group) in self.groups[at_hand.clone()].iter().enumerate() {
                 let roles = [Role::Query, Role::Positive, Role::Negative].into_iter().zip(group);
@@ -194,7 +195,7 @@ impl Sample {
         sizes
     }
 
-    /// The group at hand that has the texts of a group.
+    /// Index of the sampled group that has the texts of a group.
     fn at_hand(&self, group: u64) -> usize {
         let member = self.members.partition_point(|member| member.classes[0].0 <= group) - 1;
         let Member { catalog, classes, .. } = &self.members[member];

@@ -1,31 +1,31 @@
-//! A dataset before it is tokenized: all of it where it is small, else pieces from all over it.
+//! Reads a dataset before it is tokenized: all of it if it is small, else pieces spread over it.
 
 use crate::data::formats::{DataFormat, DataSource, Group, Resolved, Row, Rows};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
-/// Bytes that are read of a format that is read file by file; of the others the caller says it.
+/// Most bytes that are read of a format that is read file by file; for other formats the caller sets it.
 const MOST_BYTES_OF_FILES: u64 = 64 << 20;
-/// Where not everything is read: in so many pieces, and so much less than where it is.
+/// Number of pieces if not everything is read, and the factor by which they are less than `most_bytes`.
 const PIECES: u64 = 64;
 const SHARE_IN_PIECES: u64 = 8;
 
-/// What was read.
+/// The part of a dataset that was read.
 pub(super) struct DatasetSample {
-    /// In the order of their first rows.
+    /// Groups, in the order of their first rows.
     pub groups: Vec<Group>,
-    /// Whether that is everything.
+    /// Whether this is the whole dataset.
     pub is_all: bool,
-    /// How many groups of the data each of these stands for; 1 where that is everything.
+    /// Number of groups in the data per group read; 1 if everything was read.
     pub copies: f64,
-    /// Whether that is the most there can be: rows that were not read may be other versions of groups that were.
+    /// Whether `copies` is an upper bound: unread rows may be other versions of groups that were read.
     pub is_at_most: bool,
-    /// Positives and negatives that a teacher has scored.
+    /// Numbers of positives and negatives with a teacher's score.
     pub n_scores: [u64; 2],
 }
 
-/// Rows that follow one another.
+/// Consecutive rows.
 struct Piece {
     rows: Vec<Row>,
     n_bytes: u64,
@@ -33,10 +33,10 @@ struct Piece {
 }
 
 impl DatasetSample {
-    /// Reads all of `source` if that is no more than `most_bytes` bytes, else pieces of it.
+    /// Reads all of `source` if it has at most `most_bytes` bytes, else pieces of it.
     ///
     /// # Errors
-    /// Data that is not there, cannot be read, or has no row.
+    /// If the data does not exist, cannot be read, or has no row.
     pub fn read(source: &DataSource, most_bytes: u64) -> Result<DatasetSample> {
         let data = source.resolve()?;
         let most_bytes = if data.format() == DataFormat::Squad { MOST_BYTES_OF_FILES } else { most_bytes };
@@ -69,7 +69,7 @@ impl DatasetSample {
             let rows = if i == 0 { data.rows()? } else { data.rows_behind(data.n_bytes() / PIECES * i)? };
             let piece = Piece::read(rows, n_bytes / PIECES)?;
             n_read += piece.n_bytes;
-            // Which line of the file a row is, is known in the first piece only; of the others the run will say it.
+            // Line numbers are known in the first piece only; the run will report errors in the others.
             let refused = self.add(&piece.rows, data.format() == DataFormat::Parallel, by_id);
             refused.filter(|_| i == 0).map_or(Ok(()), Err)?;
         }
@@ -77,7 +77,7 @@ impl DatasetSample {
         Ok(())
     }
 
-    /// Adds rows; returns the first that is not as it has to be.
+    /// Adds rows; returns the error of the first invalid one.
     fn add(&mut self, rows: &[Row], has_all_versions: bool, by_id: &mut HashMap<String, usize>) -> Option<Error> {
         let groups: Vec<Result<Group>> = rows.par_iter().map(Row::parse).collect();
         let mut refused = None;
@@ -114,7 +114,7 @@ impl DatasetSample {
 }
 
 impl Piece {
-    /// Rows of about `most_bytes` bytes.
+    /// Reads rows of about `most_bytes` bytes.
     fn read(mut rows: Rows, most_bytes: u64) -> Result<Piece> {
         let mut piece = Piece { rows: Vec::new(), n_bytes: 0, is_last: false };
         while piece.n_bytes < most_bytes || piece.rows.is_empty() {

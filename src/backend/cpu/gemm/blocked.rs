@@ -89,7 +89,7 @@ fn sized(buffer: &mut Vec<Line>, lines: usize) -> &mut [Line] {
     &mut buffer[..lines]
 }
 
-/// How a product is cut: a function of the kernel, the result's shape and the layout of `a` alone.
+/// Sizes of a product's pieces: a function of the kernel, the result's shape and the layout of `a` alone.
 #[derive(Clone, Copy)]
 struct Blocking {
     shape: Shape,
@@ -257,7 +257,7 @@ pub struct OperandRows {
     pub n: usize,
 }
 
-/// What a kernel call does with its sums.
+/// Target of the sums of a kernel call.
 #[derive(Clone, Copy)]
 pub struct Target<C> {
     /// Address of the first result.

@@ -18,7 +18,7 @@ const MOST_ROWS: usize = 8;
 const MOST_COLUMNS: usize = 48;
 /// Rows along `k` that are prefetched: the stride from one to the next is longer than hardware prefetchers look ahead.
 const AHEAD: usize = 16;
-/// Panels packed at once: they lie about a power of two apart, and caches hold few lines at such distances.
+/// Rows along `k` packed at once: panels lie about a power of two apart, and caches hold few lines at such distances.
 const GROUP: usize = 8;
 
 /// `out = start + a b` on all threads.

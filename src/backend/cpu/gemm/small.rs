@@ -24,7 +24,7 @@ pub struct SmallProduct<'a> {
     pub accumulate: bool,
 }
 
-/// Where one kernel call reads and writes.
+/// Memory that one kernel call reads and writes.
 #[derive(Clone, Copy)]
 struct Tile {
     a: *const f32,

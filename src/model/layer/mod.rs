@@ -1,11 +1,14 @@
-//! One post-LayerNorm transformer layer, forward and backward.
+//! One transformer layer, forward and backward, as its [`LayerConfig`] describes it.
 
-use super::{LayerParams, ModelConfig};
+mod buffers;
+
+use super::{Activation, Biases, LayerConfig, LayerParams, LayerPositions, Norm, NormPlacement, Window};
 use crate::backend::{
     AttentionBackward, AttentionForward, Backend, BiasGeluBackward, BiasGeluForward, Dropout, Gemm, Packed,
     ResidualLayerNormBackward, ResidualLayerNormForward, Tensor,
 };
 use crate::{Result, trace};
+pub use buffers::{LayerSaved, LayerScratch};
 
 /// Dropout of one training step, before it is known which place of the network it is for.
 #[derive(Clone, Copy, Debug)]
@@ -47,121 +50,14 @@ impl LayerDropout {
     }
 }
 
-/// What a layer's forward keeps for its backward. `T` tokens, hidden size `H`, feed-forward size `F`.
-pub struct LayerSaved<B: Backend> {
-    /// `(T, 3 H)`
-    qkv: Tensor<B, B::E>,
-    /// `(T, heads)`
-    lse: Tensor<B, f32>,
-    /// `(T, H)` result of the attention
-    context: Tensor<B, B::E>,
-    /// `(T, H)` sum before the attention's LayerNorm, and its statistics
-    attention_sum: Tensor<B, B::E>,
-    attention_mean: Tensor<B, f32>,
-    attention_rstd: Tensor<B, f32>,
-    /// `(T, H)` input of the feed-forward block
-    attention_out: Tensor<B, B::E>,
-    /// `(T, F)` before bias and GELU
-    intermediate: Tensor<B, B::E>,
-    /// `(T, H)` sum before the last LayerNorm, and its statistics
-    sum: Tensor<B, B::E>,
-    mean: Tensor<B, f32>,
-    rstd: Tensor<B, f32>,
-    /// `(T, H)` result of the layer
-    pub out: Tensor<B, B::E>,
-}
-
-impl<B: Backend> LayerSaved<B> {
-    /// Empty.
-    pub fn new(backend: &B, config: &ModelConfig) -> Result<Self> {
-        let (h, f) = (config.hidden_size, config.intermediate_size);
-        let activations = |width: usize| Tensor::zeros(backend, &[0, width]);
-        let statistics = || Tensor::zeros(backend, &[0]);
-        Ok(Self {
-            qkv: activations(3 * h)?,
-            lse: Tensor::zeros(backend, &[0, config.num_attention_heads])?,
-            context: activations(h)?,
-            attention_sum: activations(h)?,
-            attention_mean: statistics()?,
-            attention_rstd: statistics()?,
-            attention_out: activations(h)?,
-            intermediate: activations(f)?,
-            sum: activations(h)?,
-            mean: statistics()?,
-            rstd: statistics()?,
-            out: activations(h)?,
-        })
-    }
-
-    /// Room for `n_tokens`.
-    pub fn resize(&mut self, backend: &B, n_tokens: usize) -> Result<()> {
-        let activations = [
-            &mut self.qkv,
-            &mut self.context,
-            &mut self.attention_sum,
-            &mut self.attention_out,
-            &mut self.intermediate,
-            &mut self.sum,
-            &mut self.out,
-        ];
-        for t in activations {
-            t.resize_rows(backend, n_tokens)?;
-        }
-        let statistics =
-            [&mut self.lse, &mut self.attention_mean, &mut self.attention_rstd, &mut self.mean, &mut self.rstd];
-        for t in statistics {
-            t.resize_rows(backend, n_tokens)?;
-        }
-        Ok(())
-    }
-}
-
-/// Buffers that one layer after another uses.
-pub struct LayerScratch<B: Backend> {
-    /// `(T, F)` gelu(intermediate + bias)
-    gelu: Tensor<B, B::E>,
-    /// `(T, F)`
-    d_intermediate: Tensor<B, B::E>,
-    /// `(T, 3 H)`
-    d_qkv: Tensor<B, B::E>,
-    /// `(T, H)` gradient of a branch
-    d_branch: Tensor<B, B::E>,
-    /// `(T, H)` gradient at the feed-forward block's input
-    d_middle: Tensor<B, B::E>,
-}
-
-impl<B: Backend> LayerScratch<B> {
-    /// Empty.
-    pub fn new(backend: &B, config: &ModelConfig) -> Result<Self> {
-        let (h, f) = (config.hidden_size, config.intermediate_size);
-        let activations = |width: usize| Tensor::zeros(backend, &[0, width]);
-        Ok(Self {
-            gelu: activations(f)?,
-            d_intermediate: activations(f)?,
-            d_qkv: activations(3 * h)?,
-            d_branch: activations(h)?,
-            d_middle: activations(h)?,
-        })
-    }
-
-    /// Room for `n_tokens`, with or without what only backward needs.
-    pub fn resize(&mut self, backend: &B, n_tokens: usize, backward: bool) -> Result<()> {
-        self.gelu.resize_rows(backend, n_tokens)?;
-        if backward {
-            for t in [&mut self.d_intermediate, &mut self.d_qkv, &mut self.d_branch, &mut self.d_middle] {
-                t.resize_rows(backend, n_tokens)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A layer's weights and constants.
 pub struct Layer<'a, B: Backend> {
     /// First layer is 0.
     pub index: usize,
-    /// Sizes.
-    pub config: &'a ModelConfig,
+    /// Heads of the attention.
+    pub n_heads: usize,
+    /// What it computes.
+    pub config: LayerConfig,
     /// Working weights.
     pub weights: &'a LayerParams<Tensor<B, B::E>>,
     /// `None` when not training.
@@ -211,16 +107,30 @@ impl<B: Backend> Layer<'_, B> {
         scratch: &mut LayerScratch<B>,
     ) -> Result<()> {
         let _range = trace::layer(self.index);
+        let LayerConfig { norm_placement, biases: Biases::Everywhere, .. } = self.config;
+        match norm_placement {
+            NormPlacement::AfterResidual => {
+                self.attention(backend, batch, x, saved)?;
+                self.feed_forward(backend, batch, saved, scratch)
+            }
+        }
+    }
+
+    /// From the layer's input `x` to `saved.attention_out`.
+    fn attention(&self, backend: &B, batch: Packed<B>, x: &Tensor<B, B::E>, saved: &mut LayerSaved<B>) -> Result<()> {
         let (w, dropout) = (self.weights, LayerDropout::new(self.dropout, self.index));
         linear(backend, x, &w.qkv_weight, Some(&w.qkv_bias), &mut saved.qkv)?;
-        backend.attention_forward(AttentionForward {
-            batch,
-            n_heads: self.config.num_attention_heads,
-            qkv: &saved.qkv,
-            dropout: dropout.attention,
-            lse: &mut saved.lse,
-            out: &mut saved.context,
-        })?;
+        match (self.config.positions, self.config.window) {
+            (LayerPositions::Embedded, Window::Whole) => backend.attention_forward(AttentionForward {
+                batch,
+                n_heads: self.n_heads,
+                qkv: &saved.qkv,
+                dropout: dropout.attention,
+                lse: &mut saved.lse,
+                out: &mut saved.context,
+            })?,
+        }
+        let Norm::LayerNorm { eps } = self.config.norm;
         linear(backend, &saved.context, &w.attention_output_weight, None, &mut saved.attention_sum)?;
         backend.residual_layer_norm_forward(ResidualLayerNormForward {
             batch,
@@ -229,18 +139,32 @@ impl<B: Backend> Layer<'_, B> {
             residual: x,
             weight: &w.attention_norm_weight,
             bias: &w.attention_norm_bias,
-            eps: self.config.layer_norm_eps,
+            eps,
             dropout: dropout.attention_output,
             mean: &mut saved.attention_mean,
             rstd: &mut saved.attention_rstd,
             out: &mut saved.attention_out,
-        })?;
+        })
+    }
+
+    /// From `saved.attention_out` to `saved.out`.
+    fn feed_forward(
+        &self,
+        backend: &B,
+        batch: Packed<B>,
+        saved: &mut LayerSaved<B>,
+        scratch: &mut LayerScratch<B>,
+    ) -> Result<()> {
+        let (w, dropout) = (self.weights, LayerDropout::new(self.dropout, self.index));
         linear(backend, &saved.attention_out, &w.intermediate_weight, None, &mut saved.intermediate)?;
-        backend.bias_gelu_forward(BiasGeluForward {
-            x: &saved.intermediate,
-            bias: &w.intermediate_bias,
-            out: &mut scratch.gelu,
-        })?;
+        match self.config.activation {
+            Activation::Gelu => backend.bias_gelu_forward(BiasGeluForward {
+                x: &saved.intermediate,
+                bias: &w.intermediate_bias,
+                out: &mut scratch.gelu,
+            })?,
+        }
+        let Norm::LayerNorm { eps } = self.config.norm;
         linear(backend, &scratch.gelu, &w.output_weight, None, &mut saved.sum)?;
         backend.residual_layer_norm_forward(ResidualLayerNormForward {
             batch,
@@ -249,7 +173,7 @@ impl<B: Backend> Layer<'_, B> {
             residual: &saved.attention_out,
             weight: &w.output_norm_weight,
             bias: &w.output_norm_bias,
-            eps: self.config.layer_norm_eps,
+            eps,
             dropout: dropout.output,
             mean: &mut saved.mean,
             rstd: &mut saved.rstd,
@@ -271,8 +195,13 @@ impl<B: Backend> Layer<'_, B> {
         d: &mut Tensor<B, B::E>,
     ) -> Result<()> {
         let _range = trace::layer(self.index);
-        self.feed_forward_backward(backend, batch, saved, scratch, grads, d)?;
-        self.attention_backward(backend, batch, x, saved, scratch, grads, d)
+        let LayerConfig { norm_placement, norm: Norm::LayerNorm { .. }, biases: Biases::Everywhere, .. } = self.config;
+        match norm_placement {
+            NormPlacement::AfterResidual => {
+                self.feed_forward_backward(backend, batch, saved, scratch, grads, d)?;
+                self.attention_backward(backend, batch, x, saved, scratch, grads, d)
+            }
+        }
     }
 
     /// From `d`, the gradient of the layer's result, to `scratch.d_middle`, the gradient of the block's input.
@@ -309,13 +238,15 @@ impl<B: Backend> Layer<'_, B> {
             out: &mut scratch.d_intermediate,
             accumulate: false,
         })?;
-        backend.bias_gelu_backward(BiasGeluBackward {
-            x: &saved.intermediate,
-            bias: &w.intermediate_bias,
-            d: &mut scratch.d_intermediate,
-            out: &mut scratch.gelu,
-            d_bias: &mut grads.intermediate_bias,
-        })?;
+        match self.config.activation {
+            Activation::Gelu => backend.bias_gelu_backward(BiasGeluBackward {
+                x: &saved.intermediate,
+                bias: &w.intermediate_bias,
+                d: &mut scratch.d_intermediate,
+                out: &mut scratch.gelu,
+                d_bias: &mut grads.intermediate_bias,
+            })?,
+        }
         backend.gemm_f32(Gemm {
             a: &scratch.d_branch,
             trans_a: true,
@@ -372,17 +303,19 @@ impl<B: Backend> Layer<'_, B> {
             (&mut *d_context, false),
             &mut grads.attention_output_weight,
         )?;
-        backend.attention_backward(AttentionBackward {
-            batch,
-            n_heads: self.config.num_attention_heads,
-            qkv: &saved.qkv,
-            out: &saved.context,
-            lse: &saved.lse,
-            dropout: dropout.attention,
-            d_out: d_context,
-            d_qkv: &mut scratch.d_qkv,
-            d_bias: &mut grads.qkv_bias,
-        })?;
+        match (self.config.positions, self.config.window) {
+            (LayerPositions::Embedded, Window::Whole) => backend.attention_backward(AttentionBackward {
+                batch,
+                n_heads: self.n_heads,
+                qkv: &saved.qkv,
+                out: &saved.context,
+                lse: &saved.lse,
+                dropout: dropout.attention,
+                d_out: d_context,
+                d_qkv: &mut scratch.d_qkv,
+                d_bias: &mut grads.qkv_bias,
+            })?,
+        }
         linear_backward(backend, &scratch.d_qkv, x, &w.qkv_weight, (d, true), &mut grads.qkv_weight)
     }
 }

@@ -1,27 +1,28 @@
-//! The token ids that a run uses, and how many more there are the longer it is.
+//! The token ids that a run uses, and the growth of their number with the length of the run.
 
-/// What the power of Heaps' law is about, where it cannot be told.
+/// Exponent of Heaps' law, about, where it cannot be estimated.
 const USUAL_POWER: f64 = 0.5;
 
-/// Which token ids the run uses.
+/// The token ids of the batches seen so far.
 #[derive(Clone)]
-pub(super) struct Words {
-    /// The last batch, counted from 1, that had each id; 0: none.
+pub(super) struct TokenIds {
+    /// Number of the last batch, counted from 1, with each id; 0 if there was none.
     last_batch: Vec<u32>,
     n_batches: u32,
     n_seen: usize,
-    /// Ids of the first half of the batches.
+    /// Number of different ids in the first half of the batches.
     n_at_half: usize,
-    /// Share of the run's batches that were looked at.
+    /// Share of the run's batches that were sampled.
     share_seen: f64,
 }
 
-impl Words {
+impl TokenIds {
     pub fn new(vocab_size: usize) -> Self {
-        Words { last_batch: vec![0; vocab_size], n_batches: 0, n_seen: 0, n_at_half: 0, share_seen: 1.0 }
+        TokenIds { last_batch: vec![0; vocab_size], n_batches: 0, n_seen: 0, n_at_half: 0, share_seen: 1.0 }
     }
 
-    /// Adds a batch; returns how many different ids it has. Ids that the model does not have are an error of the run.
+    /// Adds a batch; returns the number of its different ids. Ids outside of the vocabulary are skipped: the run
+    /// reports them.
     pub fn add(&mut self, ids: &[i32]) -> usize {
         self.n_batches += 1;
         let mut n_ids = 0;
@@ -47,13 +48,14 @@ impl Words {
         ((n_pages * page_bytes) as f64 * growth).min(table) as u64
     }
 
-    /// How many times as many different ids a text has that is `longer` times as long: a power of that (Heaps' law).
+    /// Factor by which the number of different ids grows in a text that is `longer` times as long: a power of `longer`
+    /// (Heaps' law).
     pub fn growth(&self, longer: f64) -> f64 {
         let power = if self.n_at_half > 0 { (self.n_seen as f64 / self.n_at_half as f64).log2() } else { USUAL_POWER };
         longer.powf(power.clamp(0.0, 1.0))
     }
 
-    /// Half of the batches have been added.
+    /// Notes that half of the batches have been added.
     pub fn is_half(&mut self) {
         self.n_at_half = self.n_seen;
     }
@@ -66,25 +68,25 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
-    use super::Words;
+    use super::TokenIds;
 
     #[test]
     fn pages_are_counted_once_and_grow_with_the_run() {
-        let mut words = Words::new(1000);
-        assert_eq!(words.add(&[0, 1, 2, 1, 999]), 4);
-        assert_eq!(words.add(&[2, 3, 2000]), 2, "a new batch counts anew; ids that are not there do not count");
-        assert_eq!(words.n_seen, 5);
+        let mut token_ids = TokenIds::new(1000);
+        assert_eq!(token_ids.add(&[0, 1, 2, 1, 999]), 4);
+        assert_eq!(token_ids.add(&[2, 3, 2000]), 2, "a new batch counts anew; ids that are not there do not count");
+        assert_eq!(token_ids.n_seen, 5);
         // Rows of 1,000 bytes: rows 0 to 3 are in the first page of 4,000, row 999 in the last one.
-        assert_eq!(words.bytes(1000, 4000), 8000);
-        assert_eq!(words.bytes(1000, 1000), 5000);
+        assert_eq!(token_ids.bytes(1000, 4000), 8000);
+        assert_eq!(token_ids.bytes(1000, 1000), 5000);
         // Rows 0 to 3 take the first 12,000 bytes, which are three pages; row 999 begins in one page and ends in the next.
-        assert_eq!(words.bytes(3000, 4096), (3 + 2) * 4096);
-        // Half as many ids in half of the text: as many times more as the run is longer, but no more than there are.
-        (words.n_at_half, words.n_seen, words.share_seen) = (2, 4, 0.1);
-        assert_eq!(words.bytes(1000, 1000), 50_000);
-        words.share_seen = 0.001;
-        assert_eq!(words.bytes(1000, 1000), 1_000_000);
-        (words.n_at_half, words.n_seen) = (4, 4);
-        assert_eq!(words.bytes(1000, 1000), 5000, "what has stopped to grow stays");
+        assert_eq!(token_ids.bytes(3000, 4096), (3 + 2) * 4096);
+        // Half of the text has half of the ids: the number grows with the length of the run, up to all ids.
+        (token_ids.n_at_half, token_ids.n_seen, token_ids.share_seen) = (2, 4, 0.1);
+        assert_eq!(token_ids.bytes(1000, 1000), 50_000);
+        token_ids.share_seen = 0.001;
+        assert_eq!(token_ids.bytes(1000, 1000), 1_000_000);
+        (token_ids.n_at_half, token_ids.n_seen) = (4, 4);
+        assert_eq!(token_ids.bytes(1000, 1000), 5000, "what has stopped to grow stays");
     }
 }
