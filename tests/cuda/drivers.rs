@@ -67,10 +67,13 @@ fn time_is_measured_on_every_driver() {
         return;
     }
     for version in VERSIONS {
-        let mut tests = Command::new(std::env::current_exe().unwrap());
-        tests.args(["--exact", "cuda::bench::in_bf16"]).env("SIMT_DRIVER_VERSION", version.to_string());
-        let done = Done::new(tests.output().unwrap()).ok();
-        assert!(done.stdout.contains("1 passed"), "{version}: {}", done.stdout);
+        let args =
+            ["bench", "--device", "cuda", "--precision", "f32", "--op", "l2_normalize", "--no-ceilings", "--json"];
+        let done = hbt(&Sandbox::new(), &args, version, &[]).ok();
+        let rows: Vec<serde_json::Value> =
+            done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(rows.len(), 2, "forward and backward: {}", done.stdout);
+        assert!(rows.iter().all(|row| row["seconds"].as_f64().unwrap() > 0.0), "{version}: {}", done.stdout);
     }
 }
 
