@@ -44,11 +44,7 @@ impl Tiny {
             "num_attention_heads": 3, "intermediate_size": 40, "max_position_embeddings": 60, "layer_norm_eps": 1e-5,
             "attention_probs_dropout_prob": 0.2, "pad_token_id": 1,
         });
-        let mut config = ModelConfig::from_json(Path::new("config.json"), &described.to_string()).unwrap();
-        for (layer, eps) in config.layers.iter_mut().zip([0.03, 0.1, 0.3]) {
-            // Far from each other's and the embeddings': a layer computes what its own description says.
-            layer.norm = Norm::LayerNorm { eps };
-        }
+        let config = ModelConfig::from_json(Path::new("config.json"), &described.to_string()).unwrap();
         let dense = dense.then_some(DenseSpec { in_features: 24, out_features: 17 });
         let specs = specs(&config, dense.as_ref());
         let mut random = Random::new(91);
@@ -70,6 +66,14 @@ impl Tiny {
         let (hidden, attention) =
             (self.model.config.hidden_dropout_prob, self.model.config.attention_probs_dropout_prob);
         self.dropout = Some(StepDropout { seed: 5, step: 3, hidden, attention });
+        self
+    }
+
+    /// Layers whose descriptions differ from each other's and from the embeddings'.
+    fn with_norms_of_their_own(mut self) -> Self {
+        for (layer, eps) in self.model.config.layers.iter_mut().zip([0.03, 0.1, 0.3]) {
+            layer.norm = Norm::LayerNorm { eps };
+        }
         self
     }
 

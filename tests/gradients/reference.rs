@@ -63,5 +63,6 @@ pub fn xlm_roberta_with_mean_pooling_and_a_dense_layer<B: Backend>(backend: &B) 
 pub fn xlm_roberta_with_cls_pooling<B: Backend>(backend: &B) {
     let tiny = Tiny::new::<B>("xlm-roberta", Pooling::Cls, false, 3).symmetric();
     check_step(backend, &tiny, &TestBatch::with_negatives());
+    let tiny = tiny.with_norms_of_their_own();
     check_step(backend, &tiny.with_dropout(), &TestBatch::without_negatives());
 }
