@@ -41,7 +41,7 @@
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
-//! | [`reference`] | every operation in f64, the plainest way, which tests and benchmarks hold the others to |
+//! | [`mod@reference`] | every operation in f64, the plainest way, which tests and benchmarks hold the others to |
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
 //! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |

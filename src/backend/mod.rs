@@ -1,7 +1,7 @@
 //! The operations an encoder, its loss and its optimizer are made of, and the devices that carry them out.
 //!
 //! Conventions, said once: tensors are contiguous and row-major. Parameter gradients accumulate (`+=`), activation
-//! gradients overwrite (`=`). Statistics, losses, parameter gradients and optimizer state are f32; [`Backend::E`] is
+//! gradients overwrite (`=`). Statistics, losses, parameter gradients and optimizer state are f32; [`Device::E`] is
 //! the type of activations and of the weights' working copy. `T` is the number of tokens of a packed batch, `H` the
 //! hidden size, `F` the feed-forward size, `S` the number of sequences. No operation uses a float atomic: the same
 //! call on the same machine gives the same bytes, whatever the number of threads.
