@@ -135,21 +135,21 @@ impl Modules {
                 module.as_object().ok_or_else(|| Error::file(path, format!("module {module} is not an object")))?;
             let fields = Fields::new(path, module);
             let class = fields.string("type")?.ok_or_else(|| fields.error("a module has no \"type\""))?;
-            let kind = Kind::from_class(class).ok_or_else(|| {
+            let kind = ModuleKind::from_class(class).ok_or_else(|| {
                 let supported = "Transformer, Pooling, Dense and Normalize of sentence_transformers";
                 fields.error(format!("module {class:?} is not supported; hbt knows {supported}"))
             })?;
-            if last.is_none() != (kind == Kind::Transformer) || last >= Some(kind) {
+            if last.is_none() != (kind == ModuleKind::Transformer) || last >= Some(kind) {
                 let order = "one Transformer, one Pooling, then perhaps one Dense and one Normalize";
                 return Err(fields.error(format!("module {class:?} is out of order; hbt computes {order}")));
             }
             last = Some(kind);
             let folder = fields.string("path")?.unwrap_or_default().to_owned();
             match kind {
-                Kind::Transformer => modules.transformer = folder,
-                Kind::Pooling => modules.pooling = Some(folder),
-                Kind::Dense => modules.dense = Some(folder),
-                Kind::Normalize => modules.normalize = true,
+                ModuleKind::Transformer => modules.transformer = folder,
+                ModuleKind::Pooling => modules.pooling = Some(folder),
+                ModuleKind::Dense => modules.dense = Some(folder),
+                ModuleKind::Normalize => modules.normalize = true,
             }
         }
         Ok(modules)
@@ -158,22 +158,22 @@ impl Modules {
 
 /// Modules in the only order hbt computes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum ModuleKind {
     Transformer,
     Pooling,
     Dense,
     Normalize,
 }
 
-impl Kind {
+impl ModuleKind {
     /// Until 5.3 a class is `sentence_transformers.models.Pooling`, since 5.4
     /// `sentence_transformers.sentence_transformer.modules.pooling.Pooling`.
-    fn from_class(class: &str) -> Option<Kind> {
+    fn from_class(class: &str) -> Option<ModuleKind> {
         match class.strip_prefix("sentence_transformers.")?.rsplit('.').next()? {
-            "Transformer" => Some(Kind::Transformer),
-            "Pooling" => Some(Kind::Pooling),
-            "Dense" => Some(Kind::Dense),
-            "Normalize" => Some(Kind::Normalize),
+            "Transformer" => Some(ModuleKind::Transformer),
+            "Pooling" => Some(ModuleKind::Pooling),
+            "Dense" => Some(ModuleKind::Dense),
+            "Normalize" => Some(ModuleKind::Normalize),
             _ => None,
         }
     }

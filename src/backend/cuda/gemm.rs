@@ -24,7 +24,7 @@ use crate::backend::{Device as _, Gemm, Tensor, Value};
 use crate::{Error, Result};
 use choices::Choices;
 use cudarc::cublaslt::sys;
-use plan::Plan;
+use plan::ProductPlan;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -133,7 +133,7 @@ fn rounded(n: usize) -> usize {
 
 /// cuBLASLt with its plans.
 pub(super) struct Blas {
-    plans: HashMap<Shape, Plan>,
+    plans: HashMap<Shape, ProductPlan>,
     /// Rounded shapes that cuBLASLt has no algorithm for as they are.
     padded: HashSet<Shape>,
     /// `None` where the heuristic's first algorithm is taken untimed.
@@ -200,7 +200,7 @@ impl Blas {
     /// The product with the plan `key`, which is made if it is not there.
     fn run_planned(&mut self, stream: &Stream, key: Shape, shape: Shape, operands: Operands) -> Answer<()> {
         if !self.plans.contains_key(&key) {
-            let mut plan = Plan::new(self.lt, self.handle, key, &self.workspace)?;
+            let mut plan = ProductPlan::new(self.lt, self.handle, key, &self.workspace)?;
             // What serves one size only, because the algorithm for all like it does not, is not worth the time.
             if key == shape.rounded() {
                 self.choose(&mut plan, stream, shape, operands);

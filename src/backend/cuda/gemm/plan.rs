@@ -14,7 +14,7 @@ use sys::cublasLtMatrixLayoutAttribute_t as LayoutAttribute;
 const CANDIDATES: usize = 8;
 
 /// How products of a shape, or of one that is rounded to it, are computed.
-pub struct Plan {
+pub struct ProductPlan {
     lt: &'static CublasLt,
     desc: sys::cublasLtMatmulDesc_t,
     /// Of cuBLASLt's A, B and D, which are our `b`, `a` and `out`.
@@ -25,7 +25,7 @@ pub struct Plan {
     pub algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
-impl Plan {
+impl ProductPlan {
     pub fn new(
         lt: &'static CublasLt,
         handle: sys::cublasLtHandle_t,
@@ -37,7 +37,7 @@ impl Plan {
         // SAFETY: writes one handle, destroyed when this value is dropped.
         unsafe { lt.cublasLtMatmulDescCreate(&mut desc, compute, scale) }.ok()?;
         let (layouts, algorithm) = ([std::ptr::null_mut(); 3], HeuristicResult::EMPTY.algo);
-        let mut plan = Plan { lt, desc, layouts, candidates: Vec::new(), algorithm };
+        let mut plan = ProductPlan { lt, desc, layouts, candidates: Vec::new(), algorithm };
         let matrices = shape.matrices().into_iter().zip(shape.leading_dimensions());
         for (layout, ((ty, len, lines), ld)) in plan.layouts.iter_mut().zip(matrices) {
             // SAFETY: as above.
@@ -178,7 +178,7 @@ impl Plan {
     }
 }
 
-impl Drop for Plan {
+impl Drop for ProductPlan {
     fn drop(&mut self) {
         // SAFETY: created in `new`; a null layout was never made.
         unsafe {

@@ -6,7 +6,7 @@ use super::super::driver::{Context, Event, Stream};
 use super::super::memory::DeviceBuffer;
 use super::super::variable;
 use super::choices::{Choice, Choices};
-use super::plan::Plan;
+use super::plan::ProductPlan;
 use super::{Blas, Operands, Shape, WORKSPACE};
 use crate::Result;
 use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
@@ -43,7 +43,7 @@ pub(super) fn choices(context: &Context, lt: &Opened<CublasLt>) -> Option<Choice
 impl Blas {
     /// Has the plan take the algorithm that is, or was once, the fastest at a product of `shape`; leaves it as it is where
     /// that is not to be known.
-    pub(super) fn choose(&mut self, plan: &mut Plan, stream: &Stream, shape: Shape, operands: Operands) {
+    pub(super) fn choose(&mut self, plan: &mut ProductPlan, stream: &Stream, shape: Shape, operands: Operands) {
         let Some(mut choices) = self.choices.take() else { return };
         let accepts = |words: &[u64; 8]| plan.accepts(self.handle, &cublasLtMatmulAlgo_t { data: *words }, WORKSPACE);
         let time = || self.fastest(plan, stream, shape, operands).ok();
@@ -56,7 +56,7 @@ impl Blas {
 
     /// The first where nothing can be timed: that, too, has to stay the choice. What `out` holds stays if it is added to;
     /// else it is undefined afterwards.
-    fn fastest(&self, plan: &Plan, stream: &Stream, shape: Shape, operands: Operands) -> Result<Choice> {
+    fn fastest(&self, plan: &ProductPlan, stream: &Stream, shape: Shape, operands: Operands) -> Result<Choice> {
         let first = Choice { algorithm: plan.candidates()[0].data, microseconds: [0.0; 2] };
         let bytes = shape.m * shape.leading_dimensions()[2] * shape.output.bytes();
         let scratch = shape.accumulate.then(|| DeviceBuffer::<u8>::new(&self.scratch, bytes)).transpose();
