@@ -167,11 +167,11 @@ fn bad_scores_name_their_line() {
     let flat = |scores: &str| format!(r#"{{"query": "q", "pos": ["p"], "neg": ["n", "m"], {scores}}}"#);
     let parallel = |scores: &str| format!(r#"{{"query": {{"en": "q"}}, "positive": {{"en": "p"}}, {scores}}}"#);
     let cases = [
-        (flat(r#""neg_scores": [1]"#), "neg_scores has 1 scores for 2 texts; give each text one"),
+        (flat(r#""neg_scores": [1]"#), "neg_scores has 1 score for 2 texts; give each text one"),
         (flat(r#""pos_scores": [1, 2]"#), "pos_scores has 2 scores for 1 text"),
         (flat(r#""neg_scores": [1, "2"]"#), "neg_scores[1] has to be a number, not a string"),
         (flat(r#""neg_scores": [1, null]"#), "neg_scores[1] has to be a number, not null"),
-        (flat(r#""neg_scores": {"en": 1}"#), "neg_scores has 1 scores for 2 texts"),
+        (flat(r#""neg_scores": {"en": 1}"#), "neg_scores has 1 score for 2 texts"),
         (flat(r#""pos_scores": [1e300]"#), "pos_scores[0] is 1e300, too large for a score"),
         (
             parallel(r#""pos_scores": [1]"#),
