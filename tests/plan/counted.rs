@@ -21,7 +21,7 @@ const MOST: BatchBounds = BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900
 
 /// Functions that allocate memory on the host, as a backtrace names them.
 const HOST: [&str; 2] =
-    ["Cpu<E> as hbt::backend::device::Device>::host_block", "Cpu<E> as hbt::backend::Backend>::readback"];
+    ["Cpu<E> as hbt::backend::device::Device>::host_block", "Cpu<E> as hbt::backend::device::Device>::readback"];
 
 fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
     let model = ModelDir::open(fixture(model)).unwrap();
