@@ -304,7 +304,7 @@ pub fn adamw_rows_has_the_bits_of_the_cpu<B: Backend<E: CpuElement>>(backend: &B
 pub fn adamw_catch_up_at_any_time<B: Backend>(backend: &B) {
     for size in [USUAL, OTHERS[2]] {
         let late = run(backend, size, CatchUp::Late);
-        for other in [CatchUp::Always, CatchUp::AtRandom(2), CatchUp::AtRandom(3)] {
+        for other in [CatchUp::Always, CatchUp::AtRandom(2)] {
             assert!(run(backend, size, other) == late, "{other:?} gives other bits, {size:?}");
         }
     }
