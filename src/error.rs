@@ -77,7 +77,12 @@ impl Error {
 /// A number with its noun, for messages: `1 thread`, `2 threads`.
 #[doc(hidden)]
 pub fn counted(n: u64, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+    format!("{n} {}", noun_of(n, noun))
+}
+
+/// A noun in the number of what it counts.
+pub(crate) fn noun_of(n: u64, noun: &str) -> String {
+    format!("{noun}{}", if n == 1 { "" } else { "s" })
 }
 
 impl fmt::Display for Error {

@@ -1,6 +1,6 @@
 //! `hbt compare`
 
-use super::device::{precision, require_device, settle_precision};
+use super::device::{require_device, settle_precision};
 use super::eval::{evaluate, training_eval_set};
 use super::model::model_dir;
 use super::plan::planned;
@@ -45,8 +45,7 @@ pub fn run(args: RunArgs) -> Result<()> {
     let config = settle_precision(config);
     // What the plan decides is the same for all three.
     let dir = model_dir(&config)?;
-    let settled = precision(&config);
-    let config = planned(config, settled, &dir, Some(&set))?.config;
+    let config = planned(config, &dir, Some(&set))?.config;
     let before = evaluate(&config, &set)?;
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {

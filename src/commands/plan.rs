@@ -74,8 +74,9 @@ pub struct Planned {
     pub data: Datasets,
 }
 
-/// Plans a run in `precision` from the model in `dir`; tokenizes its data if necessary. Refuses a run that cannot fit.
-pub fn planned(config: Config, precision: Precision, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Result<Planned> {
+/// Plans a run from the model in `dir`; tokenizes its data if necessary. Refuses a run that cannot fit.
+pub fn planned(config: Config, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Result<Planned> {
+    let precision = device::precision(&config);
     let settings = config.training(dir)?;
     config.retriever(dir)?;
     let sources = dataset_sources(&config, dir)?;

@@ -12,6 +12,7 @@ use hbt::backend::{Backend, Precision};
 use hbt::cli::TrainArgs;
 use hbt::config::{Auto, Config, Device, KEYS};
 use hbt::data::datasets::Datasets;
+use hbt::error::counted;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
 use hbt::model_dir::ModelDir;
@@ -115,7 +116,7 @@ impl TrainJob {
         let dir = if state.is_some() { ModelDir::open(run_dir.last())? } else { model_dir(&config)? };
         let kept_by_default = config.kept_chunks.is_none();
         let precision = precision(&config);
-        let Planned { config, settings, data } = planned(config, precision, &dir, eval_set.as_ref())?;
+        let Planned { config, settings, data } = planned(config, &dir, eval_set.as_ref())?;
         let mut retriever = config.retriever(&dir)?;
         let mut saved_config = config.clone();
         if kept_by_default {
@@ -185,10 +186,9 @@ fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -
         _ => String::new(),
     };
     format!(
-        "model {}: {} layer{}, hidden size {}, vocabulary {}, on {}\n{}{alpha} batches of {}, into {}",
+        "model {}: {}, hidden size {}, vocabulary {}, on {}\n{}{alpha} batches of {}, into {}",
         model_name(config),
-        model.layers.len(),
-        if model.layers.len() == 1 { "" } else { "s" },
+        counted(model.layers.len() as u64, "layer"),
         model.hidden_size,
         model.vocab_size,
         retriever.backend.name(),

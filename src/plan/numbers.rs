@@ -1,6 +1,6 @@
 //! Formats numbers for people.
 
-use std::fmt::Write;
+use crate::error::noun_of;
 
 /// MiB, as in `12,345`; one decimal below 100.
 pub fn mib(bytes: u64) -> String {
@@ -49,11 +49,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 pub fn plural(n: usize, what: &str) -> String {
-    let mut text = format!("{} {what}", count(n as f64));
-    if n != 1 {
-        let _ = text.write_char('s');
-    }
-    text
+    format!("{} {}", count(n as f64), noun_of(n as u64, what))
 }
 
 #[cfg(test)]
