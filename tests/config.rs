@@ -89,6 +89,10 @@ const CHANGED: &[(&str, &str)] = &[
     ("eval_task", r#""xquad-r""#),
     ("eval_data", r#""held out""#),
     ("eval_split", r#""test""#),
+    ("query_column", r#""frage""#),
+    ("positive_column", r#""antwort""#),
+    ("negative_column", r#""falsch""#),
+    ("join_by_id", "true"),
     ("truncate_dim", "64"),
     ("eval_steps", "20"),
     ("best_metric", r#""rank_distance""#),
@@ -322,7 +326,7 @@ fn odd_settings_are_warned_about() {
     assert_eq!(warnings(&["lang_temperature=2", "lang_sampling=temperature"]), "");
 
     let seen = "evaluation uses texts that training has seen";
-    assert!(warnings(&["data=d", "eval_task=parallel"]).contains(seen));
+    assert!(warnings(&["data=d", "split=all", "eval_task=parallel"]).contains(seen));
     assert_eq!(warnings(&["data=d"]), "", "without eval_data, undivided data is not evaluated on");
     assert!(warnings(&["data=d", "eval_data=d", "split=train"]).contains(seen));
     for sets in [["eval_data=e", "split=all"], ["eval_task=none", "split=all"], ["split=train", "eval_split=test"]] {
@@ -351,7 +355,7 @@ fn eval_and_compare_have_defaults_of_their_own() {
     let line = ["eval", "--model", "m", "--task", "xquad-r", "--data", "d", "--split", "test", "--set", "seed=1"];
     let Command::Eval(args) = command(&line) else { panic!("not eval") };
     let config = args.draft().unwrap().finish().unwrap();
-    assert_eq!((config.eval_task, config.eval_split), (Some(Auto::Of(&xquad_r::TASK)), Split::Test));
+    assert_eq!((config.eval_task, config.eval_split), (Some(Auto::Of(&xquad_r::TASK)), Split::Test.into()));
     assert_eq!((config.eval_data.as_deref(), config.data), (Some(Path::new("d")), None));
 
     let out = |line: &[&str]| {
@@ -386,7 +390,8 @@ fn datasets_are_tables() {
     .unwrap();
     let [x, b] = config.datasets.as_slice() else { panic!("two") };
     assert_eq!(*x, Dataset { name: Some("x".into()), weight: 2.0, ..Dataset::new("a") });
-    let expected = Dataset { split: Some(Split::All), query_prefix: Some("query: ".into()), ..Dataset::new("b") };
+    let expected =
+        Dataset { split: Some(Split::All.into()), query_prefix: Some("query: ".into()), ..Dataset::new("b") };
     assert_eq!((b, b.label().as_str()), (&expected, "b"));
     assert_eq!(load(&config.to_toml()).unwrap(), config);
 
@@ -400,7 +405,7 @@ fn datasets_are_tables() {
         ("[[datasets]]\ndata = 'a'\nweight = 0", "table 1 has weight = 0, which must be a number above 0"),
         (
             "[[datasets]]\ndata = 'a'\nsplit = 'dev'",
-            "table 1 has split = \"dev\", which must be one of all, train, test",
+            "table 1 has split = \"dev\", which must be one of all, train, validation, test",
         ),
         ("datasets = ['a']", "datasets: table 1 is no table"),
         ("datasets = 'a'", "datasets: is no list of tables"),
@@ -444,6 +449,6 @@ fn idle_dataset_settings_are_warned_about() {
     assert_eq!(warnings(&format!("dataset_batches = 'mixed'\n{two}")), "");
     assert!(warnings(&format!("dataset_temperature = 2\n{two}")).contains("dataset_temperature has no effect"));
     let seen = "evaluation uses texts that training has seen";
-    assert!(warnings(&format!("eval_data = 'b'\n{two}")).contains(seen));
+    assert!(warnings(&format!("eval_data = 'b'\neval_split = 'all'\nsplit = 'train'\n{two}")).contains(seen));
     assert_eq!(warnings(&format!("eval_data = 'b'\neval_split = 'test'\n{two}\nsplit = 'train'")), "");
 }

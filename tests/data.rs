@@ -2,7 +2,9 @@
 
 mod bounds;
 mod cache;
+mod columns;
 mod datasets;
+mod files;
 mod formats;
 mod labels;
 mod report;

@@ -13,7 +13,7 @@ use hbt::retriever::Embeddings;
 
 /// Texts of `(language, text)`.
 fn texts(of: &[(&str, &str)]) -> Vec<Text> {
-    of.iter().map(|(lang, text)| Text { lang: (*lang).into(), text: (*text).into() }).collect()
+    of.iter().map(|(lang, text)| Text::new(*lang, *text)).collect()
 }
 
 fn group(id: &str, queries: &[(&str, &str)], positives: &[(&str, &str)], negatives: &[(&str, &str)]) -> Group {
@@ -36,7 +36,7 @@ fn mined(rows: &[Group], rules: &Rules, embed: impl Fn(&str) -> Vec<f32>) -> hbt
 /// Negatives of every row as `language:text`.
 fn named(corpus: &Corpus, mined: &Mined) -> Vec<Vec<String>> {
     let name = |&passage: &u32| {
-        let Text { lang, text } = corpus.text(passage);
+        let Text { lang, text, .. } = corpus.text(passage);
         format!("{lang}:{text}")
     };
     mined.negatives.iter().map(|row| row.iter().map(name).collect()).collect()

@@ -3,10 +3,11 @@
 use hbt::cache::cache_dir;
 use hbt::config::{Config, Dataset};
 use hbt::data::datasets::{DatasetSource, Datasets};
+use hbt::data::formats::Notes;
 use hbt::data::shard::TokenCache;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::model_dir::ModelDir;
-use hbt::progress::Counter;
+use hbt::progress::{Counter, say};
 use hbt::{Result, embedded};
 
 /// The datasets of the configuration.
@@ -18,6 +19,11 @@ pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
 pub fn dataset_sources(config: &Config, dir: &ModelDir) -> Result<Vec<DatasetSource>> {
     let kinds = config.text_kinds(dir);
     Ok(datasets(config)?.iter().map(|dataset| config.dataset_source(dataset, &kinds)).collect())
+}
+
+/// Says what reading data left out, joined or mended.
+pub fn say_notes(notes: &Notes) {
+    notes.lines().iter().for_each(|line| say(line));
 }
 
 /// The datasets, tokenized now or in an earlier run.

@@ -1,5 +1,6 @@
 //! `hbt eval`
 
+use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
 use super::model::{kernels_of, model_dir, model_name};
 use super::setup::finish;
@@ -8,7 +9,7 @@ use hbt::backend::cuda::Kernels;
 use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
-use hbt::data::formats::Split;
+use hbt::data::formats::{DataSource, Purpose, Split};
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
@@ -24,7 +25,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         // Found out now, not after an hour.
         NewFile::check(path)?;
     }
-    let set = eval_set(&config)?;
+    let set = eval_set(&config, Purpose::Test)?;
     let report = evaluate(&config, &set)?;
     crate::print(&format!("{report}\n"))?;
     if let Some(path) = &args.json {
@@ -72,8 +73,8 @@ pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
         return Ok(None);
     }
     let is_one = config.datasets.is_empty();
-    let held_out = is_one && config.split == Split::Train && config.eval_split == Split::Test;
-    if config.eval_task == Some(Auto::Auto) && config.eval_data.is_none() && !held_out {
+    let is_wanted = matches!(config.eval_task, Some(Auto::Of(_))) || config.eval_data.is_some();
+    if !is_wanted && !has_held_out(config)? {
         if !is_one {
             say("no evaluation: set eval_data");
             return Ok(None);
@@ -81,14 +82,26 @@ pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
         say("no evaluation: set eval_data, or split = \"train\" and eval_split = \"test\" for data that is divided");
         return Ok(None);
     }
-    eval_set(config).map(Some)
+    eval_set(config, Purpose::Validation).map(Some)
+}
+
+/// Whether training takes a part of the data, and leaves another one for evaluation.
+fn has_held_out(config: &Config) -> Result<bool> {
+    let [dataset] = &datasets(config)?[..] else { return Ok(false) };
+    if config.split == Auto::Of(Split::All) || config.eval_split == Auto::Of(Split::All) {
+        return Ok(false);
+    }
+    let evaluated = config.eval_source(dataset.data.clone(), Purpose::Validation);
+    let split = |source: DataSource| source.resolve().map(|data| data.split());
+    let of_training = split(config.data_source(dataset))?;
+    Ok(of_training == Split::Train && matches!(split(evaluated)?, Split::Validation | Split::Test))
 }
 
 /// The configured benchmark.
 ///
 /// # Errors
 /// When none is configured, and data that is not what it reads.
-fn eval_set(config: &Config) -> Result<EvalSet> {
+fn eval_set(config: &Config, purpose: Purpose) -> Result<EvalSet> {
     if config.eval_data.is_none() && !config.datasets.is_empty() {
         return Err(Error::config("eval_data", "is missing: with several datasets, name what to evaluate on"));
     }
@@ -96,13 +109,16 @@ fn eval_set(config: &Config) -> Result<EvalSet> {
         Some(path) => path.clone(),
         None => embedded::data(&cache_dir()?)?,
     };
+    let source = config.eval_source(path, purpose);
     let task = match config.eval_task {
         Some(Auto::Of(task)) => task,
-        Some(Auto::Auto) => tasks::recognised(&path, config.eval_split)?,
+        Some(Auto::Auto) => tasks::recognised(&source)?,
         None => {
             let message = format!("is none, so there is nothing to evaluate; set auto or one of {}", tasks::names());
             return Err(Error::config("eval_task", message));
         }
     };
-    (task.load)(&path, config.eval_split)
+    let set = (task.load)(&source)?;
+    say_notes(&set.notes);
+    Ok(set)
 }

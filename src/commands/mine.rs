@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::data::datasets;
+use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
 use super::model::{kernels_of, model_dir};
 use super::output::{Output, is_stdout};
@@ -29,11 +29,12 @@ pub fn run(args: MineArgs) -> Result<()> {
             format!("there are {}; mine each by itself, with --data and an --output of its own", datasets.len());
         return Err(Error::config("datasets", message));
     };
-    let input = Input::open(&config.data_source(dataset))?;
+    let mut input = Input::open(&config.data_source(dataset))?;
     if input.files().any(|file| is_same(file, &args.output)) {
         return Err(Error::config("--output", "is a file of the data itself; name another one"));
     }
     let corpus = input.corpus()?;
+    say_notes(input.notes());
     let dir = model_dir(&config)?;
     let settings = config.retriever(&dir)?;
     let mined = on_device(&config, MineJob { dir, settings, corpus: &corpus, rules: &rules })?;

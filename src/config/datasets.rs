@@ -18,9 +18,17 @@ pub struct Dataset {
     /// Layout of the data
     pub data_format: Option<Auto<DataFormat>>,
     /// Part of the data to train on
-    pub split: Option<Split>,
+    pub split: Option<Auto<Split>>,
     /// Passage of SQuAD-layout data
     pub passage_unit: Option<PassageUnit>,
+    /// Column of the queries
+    pub query_column: Option<String>,
+    /// Column of the positives
+    pub positive_column: Option<String>,
+    /// Column of the negatives
+    pub negative_column: Option<String>,
+    /// Whether flat rows with one id are versions of one question
+    pub join_by_id: Option<bool>,
     /// Text put before every query
     pub query_prefix: Option<String>,
     /// Text put before every passage
@@ -30,8 +38,20 @@ pub struct Dataset {
 }
 
 /// The fields of a table.
-const FIELDS: [&str; 8] =
-    ["name", "data", "data_format", "split", "passage_unit", "query_prefix", "passage_prefix", "weight"];
+const FIELDS: [&str; 12] = [
+    "name",
+    "data",
+    "data_format",
+    "split",
+    "passage_unit",
+    "query_column",
+    "positive_column",
+    "negative_column",
+    "join_by_id",
+    "query_prefix",
+    "passage_prefix",
+    "weight",
+];
 
 impl Dataset {
     /// The dataset at `data`, with the other keys' values.
@@ -42,6 +62,10 @@ impl Dataset {
             data_format: None,
             split: None,
             passage_unit: None,
+            query_column: None,
+            positive_column: None,
+            negative_column: None,
+            join_by_id: None,
             query_prefix: None,
             passage_prefix: None,
             weight: 1.0,
@@ -68,6 +92,10 @@ impl Dataset {
             data_format: optional(table, "data_format")?,
             split: optional(table, "split")?,
             passage_unit: optional(table, "passage_unit")?,
+            query_column: optional(table, "query_column")?,
+            positive_column: optional(table, "positive_column")?,
+            negative_column: optional(table, "negative_column")?,
+            join_by_id: optional(table, "join_by_id")?,
             query_prefix: optional(table, "query_prefix")?,
             passage_prefix: optional(table, "passage_prefix")?,
             weight: field(table, "weight", &above(0.0))?.unwrap_or(1.0),
@@ -81,6 +109,10 @@ impl Dataset {
             self.data_format.map(|format| ("data_format", format.write())),
             self.split.map(|split| ("split", split.write())),
             self.passage_unit.map(|unit| ("passage_unit", unit.write())),
+            self.query_column.as_ref().map(|name| ("query_column", name.write())),
+            self.positive_column.as_ref().map(|name| ("positive_column", name.write())),
+            self.negative_column.as_ref().map(|name| ("negative_column", name.write())),
+            self.join_by_id.map(|join| ("join_by_id", join.write())),
             self.query_prefix.as_ref().map(|prefix| ("query_prefix", prefix.write())),
             self.passage_prefix.as_ref().map(|prefix| ("passage_prefix", prefix.write())),
             Some(("weight", self.weight.write())),

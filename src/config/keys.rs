@@ -95,12 +95,22 @@ keys! {
         data: Option<PathBuf> = None, ANY;
         /// Layout of the data; auto: by the files' content
         data_format: Auto<DataFormat> = Auto::Auto, ANY;
-        /// Part of the data to train on, where the data is divided
-        split: Split = Split::All, ANY;
+        /// Part of the data to train on; auto: the training part, where files or folders are called train, test and so on
+        split: Auto<Split> = Auto::Auto, ANY;
         /// Passage of SQuAD-layout data: the sentence that holds the answer, or its paragraph
         ///
         /// The paper does not say which it trained on; its evaluation ranks sentences.
         passage_unit: PassageUnit = PassageUnit::Sentence, ANY;
+        /// Column of the queries in flat rows, if hbt does not know its name
+        query_column: Option<String> = None, ANY;
+        /// Column of the positives in flat rows, if hbt does not know its name
+        positive_column: Option<String> = None, ANY;
+        /// Column of the negatives in flat rows, if hbt does not know its name
+        negative_column: Option<String> = None, ANY;
+        /// Whether flat rows with one id are versions of one question, in all files and languages
+        ///
+        /// Ours: many data sets number their questions from 0 in every language.
+        join_by_id: bool = false, ANY;
         /// Several sets of training data, where data names one
         datasets: Vec<Dataset> = Vec::new(), ANY;
         /// Share of each dataset: by weights, by weights times sizes (temperature: evened out), or in turn (round_robin)
@@ -211,8 +221,8 @@ keys! {
         eval_task: Option<Auto<&'static Task>> = Some(Auto::Auto), ANY;
         /// Evaluation data, a file or a directory; none: the same as data
         eval_data: Option<PathBuf> = None, ANY;
-        /// Part of the evaluation data, where the data is divided
-        eval_split: Split = Split::All, ANY;
+        /// Part of the evaluation data; auto: of divided data the one for tests, while training the one for validation
+        eval_split: Auto<Split> = Auto::Auto, ANY;
         /// Leading dimensions to evaluate and encode with, of a model that was trained with matryoshka_dims; none: all
         truncate_dim: Option<usize> = None, at_least(1.0);
         /// Steps between evaluations; none: only before the first step and after the last

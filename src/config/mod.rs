@@ -125,7 +125,7 @@ impl Config {
     }
 
     /// Paths of the data that is trained on, and the part of each.
-    fn trained_on(&self) -> impl Iterator<Item = (&Path, Split)> {
+    fn trained_on(&self) -> impl Iterator<Item = (&Path, Auto<Split>)> {
         let several = self.datasets.iter().map(|of| (of.data.as_path(), of.split.unwrap_or(self.split)));
         self.data.iter().map(|data| (data.as_path(), self.split)).chain(several)
     }
@@ -169,9 +169,12 @@ impl Config {
                 self.dataset_sampling
             ));
         }
-        let is_evaluated_on = |data: &Path, split: Split| {
+        let all = Auto::Of(Split::All);
+        let is_evaluated_on = |data: &Path, split: Auto<Split>| {
             let same_data = self.eval_data.as_ref().map_or(self.datasets.is_empty(), |eval_data| eval_data == data);
-            same_data && (split == Split::All || self.eval_split == Split::All || split == self.eval_split)
+            // Of data that is divided, auto means different parts; of other data the texts themselves are compared.
+            let same_part = split == all || self.eval_split == all || split == self.eval_split;
+            same_data && same_part && split != Auto::Auto
         };
         // With `eval_task = auto`, training does not evaluate on undivided data.
         let is_evaluated = match self.eval_task {

@@ -8,7 +8,7 @@ use super::{Config, Dataset};
 use crate::backend::Pooling;
 use crate::data::batch::NegativeRules;
 use crate::data::datasets::DatasetSource;
-use crate::data::formats::DataSource;
+use crate::data::formats::{Columns, DataSource, Purpose};
 use crate::data::sampler::{MixtureConfig, SamplerConfig};
 use crate::data::shard::TokenizeSpec;
 use crate::loss::LossConfig;
@@ -202,8 +202,30 @@ impl Config {
             path: dataset.data.clone(),
             format: dataset.data_format.unwrap_or(self.data_format),
             split: dataset.split.unwrap_or(self.split),
+            purpose: Purpose::Training,
             passage_unit: dataset.passage_unit.unwrap_or(self.passage_unit),
+            columns: Columns {
+                query: dataset.query_column.as_ref().or(self.query_column.as_ref()).cloned(),
+                positive: dataset.positive_column.as_ref().or(self.positive_column.as_ref()).cloned(),
+                negative: dataset.negative_column.as_ref().or(self.negative_column.as_ref()).cloned(),
+                join_by_id: dataset.join_by_id.unwrap_or(self.join_by_id),
+            },
         }
+    }
+
+    /// The evaluation data at `path`. What keys say of the layout of the training data holds for it where it is the same
+    /// data, or there is none to train on.
+    pub fn eval_source(&self, path: PathBuf, purpose: Purpose) -> DataSource {
+        let of_training = self.data_source(&Dataset::new(&path));
+        let is_own_data = self.eval_data.is_some()
+            && self.eval_data != self.data
+            && (self.data.is_some() || !self.datasets.is_empty());
+        let source = if is_own_data {
+            DataSource { passage_unit: self.passage_unit, ..DataSource::new(path) }
+        } else {
+            of_training
+        };
+        DataSource { split: self.eval_split, purpose, ..source }
     }
 
     /// The hub id of the model, if it has one: a local path would mean nothing to readers of a model card.

@@ -6,6 +6,7 @@ use std::fmt;
 use rayon::prelude::*;
 
 use super::catalog::{Catalog, LangId, Role, TextSource};
+use super::formats::Notes;
 use super::shard::TokenCache;
 
 /// Up to this many languages the directions are printed as a table; with more, the most frequent ones are listed.
@@ -21,8 +22,8 @@ pub struct DataReport {
     pub n_groups: u64,
     /// Number of rows in the data; several may make up one group.
     pub n_rows: u64,
-    /// Number of SQuAD questions without a sentence that holds their answer.
-    pub n_skipped: u64,
+    /// What reading the data left out, joined or mended.
+    pub notes: Notes,
     /// Lengths by role and language; the language `None` holds those of a role that has several languages.
     pub lengths: Vec<Lengths>,
     /// Number of groups for each pair of languages.
@@ -80,7 +81,7 @@ impl DataReport {
         DataReport {
             n_groups: catalog.n_groups(),
             n_rows: cache.n_rows(),
-            n_skipped: cache.n_skipped(),
+            notes: cache.notes().clone(),
             lengths: lengths(cache),
             directions: Directions::new(catalog),
             duplicates: ROLES.iter().map(|(role, _)| Duplicates::new(cache, *role)).collect(),
@@ -216,9 +217,7 @@ impl fmt::Display for DataReport {
         let [queries, positives, negatives] = ROLES.map(|(role, _)| self.n_texts(role));
         writeln!(f, "{} groups from {} rows", self.n_groups, self.n_rows)?;
         writeln!(f, "{queries} queries, {positives} positives, {negatives} negatives")?;
-        if self.n_skipped > 0 {
-            writeln!(f, "{} questions left out: no sentence holds their answer", self.n_skipped)?;
-        }
+        self.notes.lines().iter().try_for_each(|line| writeln!(f, "{line}"))?;
         writeln!(f, "\nLengths in tokens, with prefix and special tokens, before truncation")?;
         self.fmt_lengths(f)?;
         self.directions.fmt(f)?;

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use self::file::{MappedFile, TextRecord, VERSION};
 use super::catalog::{Catalog, Class, LangId, Role, TextSource};
-use super::formats::{DataSource, Resolved};
+use super::formats::{DataSource, Notes, Resolved};
 use super::tokenize::TextTokenizer;
 use crate::{Error, Result};
 
@@ -46,7 +46,7 @@ pub struct TokenCache {
     key: u128,
     catalog: Catalog,
     n_rows: u64,
-    n_skipped: u64,
+    notes: Notes,
     n_scores: [u64; 2],
     was_built: bool,
 }
@@ -84,7 +84,7 @@ struct Meta {
     languages: Vec<String>,
     classes: Vec<MetaClass>,
     n_rows: u64,
-    n_skipped: u64,
+    notes: Notes,
     n_scores: [u64; 2],
 }
 
@@ -150,9 +150,9 @@ impl TokenCache {
         self.n_rows
     }
 
-    /// Number of SQuAD questions that were left out because no sentence holds their answer.
-    pub fn n_skipped(&self) -> u64 {
-        self.n_skipped
+    /// What reading the data left out, joined or mended.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// Number of positives and of negatives that a teacher has scored.
@@ -247,10 +247,10 @@ fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
     };
     let Some(file) = MappedFile::open(&file, key).map_err(|e| Error::io("read", path, e))? else { return Ok(None) };
     let Ok(meta) = serde_json::from_slice::<Meta>(file.meta()) else { return Ok(None) };
-    let Meta { languages, classes, n_rows, n_skipped, n_scores } = meta;
+    let Meta { languages, classes, n_rows, notes, n_scores } = meta;
     let class = |(n_groups, query_langs, passage_langs)| Class { n_groups, query_langs, passage_langs };
     let catalog = Catalog { languages, classes: classes.into_iter().map(class).collect() };
-    Ok(Some(TokenCache { file, path: path.to_owned(), key, catalog, n_rows, n_skipped, n_scores, was_built }))
+    Ok(Some(TokenCache { file, path: path.to_owned(), key, catalog, n_rows, notes, n_scores, was_built }))
 }
 
 /// Hash of all that the content of a cache depends on.
@@ -263,10 +263,12 @@ fn key(data: &Resolved, source: &DataSource, tokenizer_hash: u128, spec: &Tokeni
         hash.update(bytes);
     };
     let how = format!(
-        "version {VERSION}, {}, split {}, {}, tokenizer {tokenizer_hash:032x}, lengths {query_max_len} {passage_max_len}",
+        "version {VERSION}, {}, split {}, {}, tokenizer {tokenizer_hash:032x}, lengths {query_max_len} {passage_max_len}, \
+         {:?}",
         data.format(),
-        source.split,
+        data.split(),
         source.passage_unit,
+        source.columns,
     );
     for text in [&how, query_prefix, passage_prefix] {
         add(text.as_bytes());

@@ -192,6 +192,7 @@ mod tests {
             Query { lang: 0, group: q as u32, text: String::new(), relevant }
         };
         EvalSet {
+            notes: Default::default(),
             task: &parallel::TASK,
             split: "all".into(),
             languages: ["aa", "bb", "cc"].map(String::from).to_vec(),

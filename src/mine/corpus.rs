@@ -87,7 +87,7 @@ impl Corpus {
     /// A passage with its language.
     pub fn text(&self, passage: u32) -> Text {
         let lang = self.languages[usize::from(self.passages[passage as usize].lang)].clone();
-        Text { lang, text: self.texts[passage as usize].clone() }
+        Text::new(lang, &self.texts[passage as usize])
     }
 }
 
@@ -109,7 +109,7 @@ struct Reading {
 impl Reading {
     fn push(&mut self, row: Group) -> Result<()> {
         let next = self.groups.len() as u64;
-        let group = *self.groups.entry(row.id).or_insert(next);
+        let group = *self.groups.entry(row.identity().to_owned()).or_insert(next);
         let first_query = self.queries.len();
         for query in row.queries {
             self.roles.push((group, Role::Query, xxh3_64(query.text.as_bytes())));

@@ -1,13 +1,14 @@
 //! The data, which is read twice: to collect what there is to mine, and to write it again with its negatives.
 
 use super::{Corpus, Mined, Rules};
-use crate::data::formats::{DataFormat, DataSource, Group, Resolved, Text, add_negatives, parallel_row};
+use crate::data::formats::{DataFormat, DataSource, Group, Note, Notes, Resolved, Text, parallel_row};
 use crate::{Error, Result};
 
-/// Data to mine from. JSONL is read again for writing; SQuAD, whose groups lie scattered over its files, is kept.
+/// Data to mine from. Rows are read again for writing; SQuAD, whose groups lie scattered over its files, is kept.
 pub struct Input {
     data: Resolved,
     squad: Option<Vec<Group>>,
+    notes: Notes,
 }
 
 impl Input {
@@ -17,8 +18,12 @@ impl Input {
     /// Those of [`DataSource::resolve`] and [`DataSource::read_groups`].
     pub fn open(source: &DataSource) -> Result<Self> {
         let data = source.resolve()?;
-        let squad = if data.format() == DataFormat::Squad { Some(source.read_groups()?) } else { None };
-        Ok(Input { data, squad })
+        if data.format() != DataFormat::Squad {
+            let notes = data.notes().clone();
+            return Ok(Input { data, squad: None, notes });
+        }
+        let (groups, notes) = source.read_groups()?;
+        Ok(Input { data, squad: Some(groups), notes })
     }
 
     /// Files that the data is read from.
@@ -26,20 +31,32 @@ impl Input {
         self.data.files().map(|(_, path)| path)
     }
 
+    /// What there is to say about the data that was read so far.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     /// Rows and candidates.
     ///
     /// # Errors
     /// A row that cannot be read, or to which no negatives can be added.
-    pub fn corpus(&self) -> Result<Corpus> {
+    pub fn corpus(&mut self) -> Result<Corpus> {
         if let Some(groups) = &self.squad {
             return Corpus::read(groups.iter().cloned().map(Ok));
         }
-        Corpus::read(self.data.rows()?.map(|row| {
+        let mut rows = self.data.rows()?;
+        let mut n_instructions = 0;
+        let corpus = Corpus::read(rows.by_ref().map(|row| {
             let row = row?;
             // Checked now, not after an hour of work.
-            self.written(row.line().unwrap_or_default(), &[], false).map_err(|message| row.error(message))?;
-            row.parse()
-        }))
+            row.with_negatives(&[], false)?;
+            let group = row.parse()?;
+            n_instructions += group.queries.iter().filter(|text| text.instruction.is_some()).count() as u64;
+            Ok(group)
+        }))?;
+        self.notes.extend(&rows.notes());
+        self.notes.add(Note::UnusedInstructions, n_instructions);
+        Ok(corpus)
     }
 
     /// Hands every row with its negatives to `write`, as one line of JSON; `corpus` must be this input's.
@@ -64,13 +81,8 @@ impl Input {
         for row in self.data.rows()? {
             let row = row?;
             let negatives = rows.next().ok_or_else(has_changed)?;
-            let line = self.written(row.line().unwrap_or_default(), &negatives, rules.replace);
-            write(&line.map_err(|message| row.error(message))?)?;
+            write(&row.with_negatives(&negatives, rules.replace)?)?;
         }
         if rows.next().is_some() { Err(has_changed()) } else { Ok(()) }
-    }
-
-    fn written(&self, line: &[u8], negatives: &[Text], replace: bool) -> std::result::Result<String, String> {
-        add_negatives(line, self.data.format() == DataFormat::Parallel, negatives, replace)
     }
 }

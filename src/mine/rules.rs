@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::data::formats::check_lang;
+use crate::data::formats::language;
 use crate::{Error, Result};
 
 /// Rules by which passages that do not hold the answer become negatives. The [module](super) says how they work
@@ -105,9 +105,8 @@ impl FromStr for Languages {
             "same" => Ok(Languages::Same),
             "all" => Ok(Languages::All),
             list => {
-                let languages: Vec<String> = list.split(',').map(|lang| lang.trim().to_owned()).collect();
-                languages.iter().try_for_each(|lang| check_lang(lang))?;
-                Ok(Languages::Only(languages))
+                let languages: std::result::Result<_, _> = list.split(',').map(|lang| language(lang.trim())).collect();
+                languages.map(Languages::Only)
             }
         }
     }

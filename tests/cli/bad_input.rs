@@ -166,7 +166,9 @@ fn rows_that_say_too_little() {
     let flat = "{\"query\": \"a\", \"positive\": \"b\"}\n{\"positive\": \"b\", \"score\": 1}\n";
     bad_row(
         flat.as_bytes(),
-        &["error: data.jsonl, line 2: no query: expected one of query, anchor, question; the row has positive, score"],
+        &[
+            "error: data.jsonl, line 2: no query: expected one of query, anchor, question, sentence1; the row has positive, score",
+        ],
     );
     let lang = "{\"query\": \"a\", \"positive\": \"b\", \"lang\": \"deutsch\"}\n";
     bad_row(lang.as_bytes(), &["error: data.jsonl, line 1: lang: unknown language \"deutsch\""]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::bounds::BatchBounds;
 use hbt::data::catalog::TextSource;
-use hbt::data::formats::DataSource;
+use hbt::data::formats::{Columns, DataSource};
 use hbt::data::sampler::{BatchMode, LangSampling, Sampler, SamplerConfig};
 use tempfile::TempDir;
 
@@ -13,7 +13,8 @@ use super::{open, write};
 
 fn bounds(rows: &str, batch_size: usize, max_negatives: Option<usize>) -> BatchBounds {
     let dir = TempDir::new().unwrap();
-    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows));
+    let columns = Columns { join_by_id: true, ..Columns::default() };
+    let source = DataSource { columns, ..DataSource::new(write(dir.path(), "rows.jsonl", rows)) };
     BatchBounds::new([&open(&source, &dir.path().join("cache")).unwrap()], batch_size, max_negatives)
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use hbt::data::catalog::{LangId, Role, TextSource};
-use hbt::data::formats::{DataSource, Split, Text};
+use hbt::data::formats::{Columns, DataSource, Split, Text};
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use tempfile::TempDir;
 
@@ -43,9 +43,10 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 #[test]
 fn agrees_with_plain_grouping() {
     let dir = TempDir::new().unwrap();
-    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(9000)));
+    let columns = Columns { join_by_id: true, ..Columns::default() };
+    let source = DataSource { columns, ..DataSource::new(write(dir.path(), "rows.jsonl", rows(9000))) };
     let cache = open(&source, &dir.path().join("cache")).unwrap();
-    let groups = source.read_groups().unwrap();
+    let (groups, _) = source.read_groups().unwrap();
     let catalog = cache.catalog();
     assert_eq!(catalog.languages, ["ar", "en", "sw", "zh-Hant"]);
     assert_eq!(
@@ -133,7 +134,7 @@ fn everything_that_matters_is_in_the_key() {
         assert!(paths.insert(cache.path().to_owned()), "{source:?} {spec:?} took another's cache");
     };
     build(&source, &spec());
-    build(&DataSource { split: Split::Train, ..source.clone() }, &spec());
+    build(&DataSource { split: Split::Train.into(), ..source.clone() }, &spec());
     build(&source, &TokenizeSpec { query_prefix: "w1 w2 ".into(), passage_prefix: String::new(), ..spec() });
     build(&source, &TokenizeSpec { query_prefix: "w1 ".into(), passage_prefix: "w2 w2 ".into(), ..spec() });
     build(&source, &TokenizeSpec { query_max_len: 9, ..spec() });

@@ -1,12 +1,12 @@
 //! Readers: each dialect against groups written by hand, and each kind of bad row against its message.
 
-use hbt::data::formats::{DataFormat, DataSource, Group, PassageUnit, Split, Text, squad};
+use hbt::data::formats::{DataFormat, DataSource, Group, Note, Notes, PassageUnit, Split, Text, squad};
 use tempfile::TempDir;
 
 use super::{message, write};
 
 fn text(lang: &str, text: &str) -> Text {
-    Text { lang: lang.into(), text: text.into() }
+    Text::new(lang, text)
 }
 
 fn group(id: &str, queries: &[(&str, &str)], positives: &[(&str, &str)], negatives: &[(&str, &str)]) -> Group {
@@ -23,12 +23,18 @@ fn group(id: &str, queries: &[(&str, &str)], positives: &[(&str, &str)], negativ
 /// Groups of a file with this content, its format sniffed.
 fn read(content: impl AsRef<[u8]>) -> hbt::Result<Vec<Group>> {
     let dir = TempDir::new().unwrap();
-    DataSource::new(write(dir.path(), "rows.jsonl", content)).read_groups()
+    groups_of(&DataSource::new(write(dir.path(), "rows.jsonl", content)))
+}
+
+/// Groups without what identifies them beside their ids.
+fn groups_of(source: &DataSource) -> hbt::Result<Vec<Group>> {
+    let (groups, _) = source.read_groups()?;
+    Ok(groups.into_iter().map(|group| Group { identity: None, ..group }).collect())
 }
 
 fn read_as(format: DataFormat, content: &str) -> hbt::Result<Vec<Group>> {
     let dir = TempDir::new().unwrap();
-    DataSource { format: format.into(), ..DataSource::new(write(dir.path(), "rows.jsonl", content)) }.read_groups()
+    groups_of(&DataSource { format: format.into(), ..DataSource::new(write(dir.path(), "rows.jsonl", content)) })
 }
 
 #[test]
@@ -55,7 +61,10 @@ fn flat_dialects() {
         // FlagEmbedding.
         (
             r#"{"query": "q", "pos": ["p", "p2"], "neg": ["n"], "pos_scores": [0.9, 1], "neg_scores": [0.1], "prompt": "Find", "type": "normal"}"#,
-            group("rows.jsonl:1", &[("und", "q")], &[("und", "p"), ("und", "p2")], &[("und", "n")]),
+            Group {
+                queries: vec![Text { instruction: Some("Find".into()), ..text("und", "q") }],
+                ..group("rows.jsonl:1", &[], &[("und", "p"), ("und", "p2")], &[("und", "n")])
+            },
         ),
         // tevatron.
         (
@@ -100,11 +109,12 @@ fn bad_rows_name_their_line() {
     let cases = [
         (
             r#"{"positive": "p", "qurey": "q"}"#,
-            "no query: expected one of query, anchor, question; the row has positive, qurey",
+            "no query: expected one of query, anchor, question, sentence1; the row has positive, qurey; rename a column",
         ),
         (
             r#"{"query": "q", "poss": ["p"]}"#,
-            "no positive: expected one of positive, pos, positive_passages, passage, answer; the row has query, poss",
+            "no positive: expected one of positive, positives, pos, positive_passages, passage, context, answer, \
+             sentence2; the row has query, poss; rename a column, or set positive_column",
         ),
         (r#"{"query": null}"#, "no query"),
         (r#"{"query": "", "positive": "p"}"#, "query is empty"),
@@ -233,7 +243,8 @@ fn parts_of_a_directory() {
     write(dir.path(), "README.md", "not data");
     write(dir.path(), ".hidden.jsonl", "not data");
     let queries = |split| {
-        let groups = DataSource { split, ..DataSource::new(dir.path()) }.read_groups().unwrap();
+        let source = DataSource { split: Split::into(split), ..DataSource::new(dir.path()) };
+        let (groups, _) = source.read_groups().unwrap();
         groups.iter().map(|group| format!("{} {}", group.id, group.queries[0].text)).collect::<Vec<_>>()
     };
     let (train, test) = (["train-00001-of-00002.jsonl:1 b", "train.jsonl:1 a"], ["test/de.jsonl:1 c"]);
@@ -242,13 +253,13 @@ fn parts_of_a_directory() {
     assert_eq!(queries(Split::All), [&test[..], &train[..], &["training_notes.jsonl:1 d"]].concat());
 
     let plain = write(dir.path(), "plain.jsonl", row("a"));
-    let no_part = message(DataSource { split: Split::Test, ..DataSource::new(&plain) }.read_groups());
+    let no_part = message(DataSource { split: Split::Test.into(), ..DataSource::new(&plain) }.read_groups());
     assert!(
         no_part.contains("plain.jsonl: no test part here") && no_part.contains("eval_split for evaluation"),
         "{no_part}"
     );
-    let only_train = DataSource { split: Split::Train, ..DataSource::new(dir.path().join("train.jsonl")) };
-    assert_eq!(only_train.read_groups().unwrap().len(), 1);
+    let only_train = DataSource { split: Split::Train.into(), ..DataSource::new(dir.path().join("train.jsonl")) };
+    assert_eq!(only_train.read_groups().unwrap().0.len(), 1);
 }
 
 #[test]
@@ -258,12 +269,12 @@ fn paths_without_data() {
     assert!(missing.contains("cannot read") && missing.contains("nowhere.jsonl"), "{missing}");
     let empty_dir = message(DataSource::new(dir.path()).read_groups());
     assert!(empty_dir.contains("no data here that hbt knows"), "{empty_dir}");
-    let no_jsonl = message(DataSource { format: DataFormat::Flat.into(), ..DataSource::new(dir.path()) }.read_groups());
-    assert!(no_jsonl.contains("no .jsonl file here"), "{no_jsonl}");
+    let no_rows = message(DataSource { format: DataFormat::Flat.into(), ..DataSource::new(dir.path()) }.read_groups());
+    assert!(no_rows.contains("no file here that data_format = \"flat\" can be in"), "{no_rows}");
     let empty_file = message(read("\n \n"));
     assert!(empty_file.contains("rows.jsonl: the file is empty"), "{empty_file}");
     let list = message(read("[\n{\"query\": \"q\"}\n]"));
-    assert!(list.contains("line 1: the file is one JSON list") && list.contains("jq"), "{list}");
+    assert!(list.contains("rows.jsonl: row 1: no positive"), "{list}");
 }
 
 /// A paragraph whose code points, UTF-16 units and bytes all differ: "😀 é. Zwei." with sentences [0, 4) and [5, 10).
@@ -277,7 +288,7 @@ const SQUAD: &str = r#"{"data": [{"title": "T", "paragraphs": [{"context": "😀
 fn squad_dir() -> TempDir {
     let dir = TempDir::new().unwrap();
     write(dir.path(), "de.json", SQUAD);
-    let english = SQUAD.replace("first?", "first in English?").replace("Zwei.", "Two!!");
+    let english = SQUAD.replace("first?", "first in English?").replace("Zwei.", "Two!!").replace("Zwei", "Two");
     write(dir.path(), "en.json", english.replace("\"title\": \"T\"", "\"title\": \"T\", \"extra\": 0"));
     dir
 }
@@ -287,7 +298,7 @@ fn squad_offsets_are_code_points() {
     let dir = squad_dir();
     let languages = squad::languages(dir.path()).unwrap();
     assert_eq!(languages.iter().map(|(lang, _)| lang.as_str()).collect::<Vec<_>>(), ["de", "en"]);
-    let articles = squad::read_language(&languages[0].1).unwrap();
+    let articles = squad::read_language(&languages[0].1, &mut Notes::default()).unwrap();
     let questions = &articles[0].paragraphs[0].questions;
     let found: Vec<_> = questions.iter().map(|q| (q.answer_start, q.sentence)).collect();
     assert_eq!(found, [(Some(2), Some(0)), (Some(5), Some(1)), (Some(4), None), (None, None)]);
@@ -301,28 +312,29 @@ fn squad_groups_join_languages() {
         group("2", &[("de", "second?"), ("en", "second?")], &[("de", "Zwei."), ("en", "Two!!")], &[]),
     ];
     let source = DataSource::new(dir.path());
-    assert_eq!(source.read_groups().unwrap(), expected);
+    assert_eq!(groups_of(&source).unwrap(), expected);
     let mut rows = source.resolve().unwrap().rows().unwrap();
-    assert_eq!((rows.by_ref().count(), rows.n_skipped()), (4, 4));
+    assert_eq!(rows.by_ref().count(), 4);
+    assert_eq!([Note::Unanswered, Note::NoSentence].map(|note| rows.notes().count(&note)), [2, 2]);
 
     let paragraphs = DataSource { passage_unit: PassageUnit::Paragraph, ..source.clone() };
     let mut rows = paragraphs.resolve().unwrap().rows().unwrap();
-    assert_eq!((rows.by_ref().count(), rows.n_skipped()), (6, 2));
-    assert_eq!(paragraphs.read_groups().unwrap()[2].positives[0], text("de", "😀 é. Zwei."));
+    assert_eq!((rows.by_ref().count(), rows.notes().count(&Note::Unanswered)), (6, 2));
+    assert_eq!(groups_of(&paragraphs).unwrap()[2].positives[0], text("de", "😀 é. Zwei."));
 
-    let one_file = DataSource::new(dir.path().join("en.json")).read_groups().unwrap();
+    let one_file = groups_of(&DataSource::new(dir.path().join("en.json"))).unwrap();
     assert_eq!(one_file[0].queries, [text("en", "first in English?")]);
 }
 
 #[test]
 fn squad_parts() {
     let dir = squad_dir();
-    let test = DataSource { split: Split::Test, ..DataSource::new(dir.path()) };
+    let test = DataSource { split: Split::Test.into(), ..DataSource::new(dir.path()) };
     let missing = message(test.read_groups());
     assert!(missing.contains("split.json: missing") && missing.contains("split = \"all\""), "{missing}");
     write(dir.path(), "split.json", r#"{"about": "parts", "train": ["Other"], "test": ["T"]}"#);
-    assert_eq!(test.read_groups().unwrap().len(), 2);
-    let train = message(DataSource { split: Split::Train, ..test }.read_groups());
+    assert_eq!(groups_of(&test).unwrap().len(), 2);
+    let train = message(DataSource { split: Split::Train.into(), ..test }.read_groups());
     assert!(train.contains("de.json: none of its articles is in this part"), "{train}");
 }
 
@@ -336,7 +348,11 @@ fn bad_squad_names_article_and_question() {
         (SQUAD.replace(", [5, 10]", ""), "article \"T\", a paragraph has 2 sentences but 1 sentence_breaks"),
         (
             SQUAD.replace("\"answer_start\": 5", "\"answer_start\": 10"),
-            "article \"T\", question 2: answer_start 10 lies outside",
+            "article \"T\", question 2: its answer \"Zwei\" is not at answer_start 10, and 1 of 3 answers are not where",
+        ),
+        (
+            SQUAD.replace("5, \"text\": \"Zwei\"", "10"),
+            "article \"T\", question 2: answer_start 10 lies outside its paragraph of 10 code points",
         ),
         (SQUAD.replace("second?", " "), "article \"T\", question 2 is empty"),
         (SQUAD.replace("\"😀 é.\", ", "\" \", "), "article \"T\", question 1: its passage is empty"),

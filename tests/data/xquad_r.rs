@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::common::XQUAD_R_SENTENCES;
-use hbt::data::formats::{DataSource, Split, squad};
+use hbt::data::formats::{DataSource, Notes, Split, squad};
 
 /// The directory of XQuAD-R: under `$HBT_SHARED`, or `shared/` beside the repository.
 pub fn xquad_r() -> Option<PathBuf> {
@@ -24,7 +24,7 @@ fn counts() {
     let languages = squad::languages(&dir).unwrap();
     assert_eq!(languages.len(), XQUAD_R_SENTENCES.len());
     for ((lang, path), (expected_lang, n_sentences)) in languages.iter().zip(XQUAD_R_SENTENCES) {
-        let articles = squad::read_language(path).unwrap();
+        let articles = squad::read_language(path, &mut Notes::default()).unwrap();
         let paragraphs: Vec<_> = articles.iter().flat_map(|article| &article.paragraphs).collect();
         let questions: Vec<_> = paragraphs.iter().flat_map(|paragraph| &paragraph.questions).collect();
         assert_eq!(lang, expected_lang);
@@ -38,7 +38,7 @@ fn counts() {
 #[test]
 fn groups_are_parallel_and_split_by_article() {
     let Some(dir) = xquad_r() else { return };
-    let groups = |split| DataSource { split, ..DataSource::new(&dir) }.read_groups().unwrap();
+    let groups = |split| DataSource { split: Split::into(split), ..DataSource::new(&dir) }.read_groups().unwrap().0;
     let (all, train, test) = (groups(Split::All), groups(Split::Train), groups(Split::Test));
     assert_eq!(all.len(), 1190);
     assert!(all.iter().all(|group| group.queries.len() == 11 && group.positives.len() == 11));

@@ -1,5 +1,6 @@
 //! The three settings by hand, and what reports look like as JSON and as text.
 
+use hbt::data::formats::Notes;
 use hbt::eval::metrics::NDCG;
 use hbt::eval::search::RelevantRank;
 use hbt::eval::settings::{FIGURES, MULTILINGUAL_MAP};
@@ -24,6 +25,7 @@ fn two_languages() -> (EvalSet, Vec<Vec<RelevantRank>>) {
         Query { lang, group, text: String::new(), relevant }
     };
     let set = EvalSet {
+        notes: Notes::default(),
         task: &parallel::TASK,
         split: "all".into(),
         languages: vec!["de".into(), "en".into()],

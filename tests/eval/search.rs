@@ -2,6 +2,7 @@
 
 use super::Noise;
 use hbt::backend::Cpu;
+use hbt::data::formats::Notes;
 use hbt::eval::bias::RANK_DISTANCE;
 use hbt::eval::evaluate;
 use hbt::eval::metrics::{MAP, MRR, NDCG, RECALL, Ranking};
@@ -26,6 +27,7 @@ struct Case {
 fn one_language(n_passages: usize, relevant: Vec<Vec<Relevant>>) -> EvalSet {
     let query = |(group, relevant)| Query { lang: 0, group, text: String::new(), relevant };
     EvalSet {
+        notes: Notes::default(),
         task: &parallel::TASK,
         split: "all".into(),
         languages: vec!["en".into()],
@@ -89,6 +91,7 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
         relevant: first.iter().map(|f| Relevant::binary((f + group) as u32)).collect(),
     };
     let set = EvalSet {
+        notes: Notes::default(),
         task: &parallel::TASK,
         split: "all".into(),
         languages: vec!["aa".into(), "bb".into(), "cc".into()],

@@ -1,11 +1,17 @@
 //! Loaders: XQuAD-R's published counts, and small data sets by hand.
 
 use crate::common::XQUAD_R_SENTENCES;
-use hbt::data::formats::Split;
+use hbt::data::formats::{DataSource, Split};
 use hbt::eval::figures::FigureKey;
 use hbt::eval::tasks::{EvalSet, Query, Relevant, TASKS, named, parallel, recognised, xquad_r};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+/// All data at a path.
+fn all_of(path: &Path) -> DataSource {
+    DataSource::new(path)
+}
 
 /// What holds of every evaluation set.
 fn check_order(set: &EvalSet) {
@@ -24,6 +30,15 @@ fn n_queries(set: &EvalSet, lang: usize) -> usize {
     set.queries.iter().filter(|q| usize::from(q.lang) == lang).count()
 }
 
+/// The sentences of a file's paragraphs, read without hbt.
+fn sentences(path: &Path) -> Vec<String> {
+    let file: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let list = |value: &serde_json::Value| value.as_array().unwrap().clone();
+    let paragraphs = list(&file["data"]).into_iter().flat_map(|article| list(&article["paragraphs"]));
+    let sentences = paragraphs.flat_map(|paragraph| list(&paragraph["sentences"]));
+    sentences.map(|sentence| sentence.as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn xquad_r_has_its_published_counts() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/xquad-r");
@@ -31,11 +46,16 @@ fn xquad_r_has_its_published_counts() {
         eprintln!("skipped: {} is not there", dir.display());
         return;
     }
-    let all = xquad_r::load(&dir, Split::All).unwrap();
+    let all = xquad_r::load(&all_of(&dir)).unwrap();
     check_order(&all);
     for (lang, (code, n_candidates)) in XQUAD_R_SENTENCES.into_iter().enumerate() {
         assert_eq!(all.languages[lang], code);
-        assert_eq!(all.passage_range(lang as u16).len(), n_candidates, "{code}");
+        // Some sentences stand twice, and are one candidate.
+        let sentences = sentences(&dir.join(format!("{code}.json")));
+        assert_eq!(sentences.len(), n_candidates, "{code}");
+        let distinct: BTreeSet<&String> = sentences.iter().collect();
+        let candidates: Vec<&String> = all.passages[all.passage_range(lang as u16)].iter().map(|of| &of.text).collect();
+        assert_eq!((candidates.len(), candidates.into_iter().collect()), (distinct.len(), distinct), "{code}");
         assert_eq!(n_queries(&all, lang), 1190, "{code}");
     }
     for query in &all.queries {
@@ -47,12 +67,16 @@ fn xquad_r_has_its_published_counts() {
     let thai = all.queries.iter().find(|q| q.text == text).unwrap();
     assert!(all.passages[thai.relevant[7].passage as usize].text.contains("308"));
 
-    let [train, test] = [Split::Train, Split::Test].map(|split| xquad_r::load(&dir, split).unwrap());
+    let [train, test] = [Split::Train, Split::Test]
+        .map(|split| xquad_r::load(&DataSource { split: split.into(), ..DataSource::new(&dir) }).unwrap());
     check_order(&train);
     check_order(&test);
     assert_eq!((train.split.as_str(), test.split.as_str()), ("train", "test"));
     assert_eq!(train.queries.len() + test.queries.len(), all.queries.len());
-    assert_eq!(train.passages.len() + test.passages.len(), all.passages.len());
+    let texts = |set: &EvalSet| -> BTreeSet<(u16, String)> {
+        set.passages.iter().map(|passage| (passage.lang, passage.text.clone())).collect()
+    };
+    assert_eq!(&texts(&train) | &texts(&test), texts(&all));
 }
 
 /// Two languages; the second paragraph has no usable question, and the German answer starts after a character of two
@@ -76,7 +100,7 @@ fn sentences_are_found_by_code_points() {
     };
     fs::write(folder.path().join("de.json"), file(["Ää üß.", "Bär da."], 7)).unwrap();
     fs::write(folder.path().join("en.json"), file(["Bear there.", "None."], 0)).unwrap();
-    let set = xquad_r::load(folder.path(), Split::All).unwrap();
+    let set = xquad_r::load(&all_of(folder.path())).unwrap();
     check_order(&set);
     let texts: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
     assert_eq!(texts, ["Ää üß.", "Bär da.", "Bear there.", "None."]);
@@ -92,9 +116,10 @@ fn data_without_sentences_is_an_error_that_names_the_file() {
         format!(r#"{{"context": "A b.", "qas": [{{"id": "1", "question": "Q?", "answers": [{answer}]}}]}}"#);
     let text = format!(r#"{{"data": [{{"title": "T", "paragraphs": [{paragraph}]}}]}}"#);
     fs::write(folder.path().join("en.json"), text).unwrap();
-    let message = xquad_r::load(folder.path(), Split::All).unwrap_err().to_string();
+    let message = xquad_r::load(&all_of(folder.path())).unwrap_err().to_string();
     assert!(
-        message.contains("en.json: no question in split \"all\"") && message.contains("sentence_breaks"),
+        message.contains("en.json: article \"T\", question 1: its paragraph is not cut into sentences")
+            && message.contains("set passage_unit = \"paragraph\""),
         "{message}"
     );
 }
@@ -103,7 +128,7 @@ fn load_parallel(lines: &[&str]) -> hbt::Result<EvalSet> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("questions.jsonl");
     fs::write(&path, lines.join("\n")).unwrap();
-    parallel::load(&path, Split::All)
+    parallel::load(&all_of(&path))
 }
 
 #[test]
@@ -154,15 +179,15 @@ fn data_is_recognised_by_its_layout() {
         let dir = folder.path().join(name);
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join(file), text).unwrap();
-        recognised(&dir, Split::All).map(|task| task.name)
+        recognised(&all_of(&dir)).map(|task| task.name)
     };
     let parallel = r#"{"id": "1", "query": {"en": "q"}, "positive": {"en": "p"}}"#;
     assert_eq!(of("parallel", "data.jsonl", parallel).unwrap(), "parallel");
     assert_eq!(of("flat", "data.jsonl", r#"{"query": "q", "positive": "p"}"#).unwrap(), "parallel");
     assert_eq!(of("squad", "de.json", r#"{"data": []}"#).unwrap(), "xquad-r");
     let file = folder.path().join("parallel/data.jsonl");
-    assert_eq!(recognised(&file, Split::All).unwrap().name, "parallel");
+    assert_eq!(recognised(&all_of(&file)).unwrap().name, "parallel");
     let message = of("empty", "notes.txt", "nothing").unwrap_err().to_string();
     assert!(message.contains("empty"), "{message}");
-    assert!(recognised(&folder.path().join("gone"), Split::All).is_err());
+    assert!(recognised(&all_of(&folder.path().join("gone"))).is_err());
 }

@@ -29,7 +29,7 @@ fn random_rows(state: &mut u64, n: usize) -> Vec<Group> {
         let mut text = |kind: &str, n_texts: u64| {
             let lang = LANGS[(noise(state) % 3) as usize];
             let text = format!("{kind} {}", noise(state) % n_texts);
-            Text { lang: lang.into(), text }
+            Text::new(lang, text)
         };
         let n_queries = [1, 2, 4][i % 3];
         let queries = (0..n_queries).map(|_| text("query", 400)).collect();

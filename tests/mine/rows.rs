@@ -1,7 +1,7 @@
 //! Rows as they come out: every layout with its own names, and everything else as it was.
 
 use super::texts;
-use hbt::data::formats::{DataSource, Group, add_negatives, parallel_row};
+use hbt::data::formats::{DataSource, Group, Text, parallel_row};
 use tempfile::TempDir;
 
 /// Negatives that hbt reads from a row.
@@ -9,7 +9,16 @@ fn read(row: &str) -> Group {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("rows.jsonl");
     std::fs::write(&path, row).unwrap();
-    DataSource::new(path).read_groups().unwrap().remove(0)
+    Group { identity: None, ..DataSource::new(path).read_groups().unwrap().0.remove(0) }
+}
+
+/// The row as it is written with negatives.
+fn add_negatives(row: &str, negatives: &[Text], replace: bool) -> Result<String, String> {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.jsonl");
+    std::fs::write(&path, row).unwrap();
+    let row = DataSource::new(path).resolve().unwrap().rows().unwrap().next().unwrap().unwrap();
+    row.with_negatives(negatives, replace).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -50,8 +59,8 @@ fn every_layout_gets_its_own_names() {
     ];
     for (row, added, replaced) in cases {
         let negatives = texts(&[("und", "x"), ("und", "y")]);
-        assert_eq!(add_negatives(row.as_bytes(), false, &negatives, false).unwrap(), added);
-        assert_eq!(add_negatives(row.as_bytes(), false, &negatives, true).unwrap(), replaced);
+        assert_eq!(add_negatives(row, &negatives, false).unwrap(), added);
+        assert_eq!(add_negatives(row, &negatives, true).unwrap(), replaced);
         let (before, after) = (read(row), read(added));
         assert_eq!(after.negatives, [before.negatives, negatives.clone()].concat(), "{row}");
         assert_eq!(read(replaced).negatives, negatives, "{row}");
@@ -64,19 +73,19 @@ fn negatives_in_other_languages_are_named() {
     let row = r#"{"query": "q", "positive": "p", "lang": "en", "negatives": ["n"]}"#;
     let added = r#"{"query": "q", "positive": "p", "lang": "en", "negatives": ["n","x","y"], "negative_langs": ["en","de","en"]}"#;
     let negatives = texts(&[("de", "x"), ("en", "y")]);
-    let line = add_negatives(row.as_bytes(), false, &negatives, false).unwrap();
+    let line = add_negatives(row, &negatives, false).unwrap();
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(&line).unwrap(),
         serde_json::from_str::<serde_json::Value>(added).unwrap()
     );
     assert_eq!(read(&line).negatives, texts(&[("en", "n"), ("de", "x"), ("en", "y")]));
     // And again.
-    let twice = add_negatives(line.as_bytes(), false, &texts(&[("zh", "z")]), false).unwrap();
+    let twice = add_negatives(&line, &texts(&[("zh", "z")]), false).unwrap();
     assert_eq!(read(&twice).negatives, texts(&[("en", "n"), ("de", "x"), ("en", "y"), ("zh", "z")]));
-    let replaced = add_negatives(line.as_bytes(), false, &texts(&[("en", "z")]), true).unwrap();
+    let replaced = add_negatives(&line, &texts(&[("en", "z")]), true).unwrap();
     assert_eq!(read(&replaced).negatives, texts(&[("en", "z")]));
     // In their own language nothing needs to be said.
-    let own = add_negatives(row.as_bytes(), false, &texts(&[("en", "y")]), false).unwrap();
+    let own = add_negatives(row, &texts(&[("en", "y")]), false).unwrap();
     assert!(!own.contains("negative_langs"), "{own}");
 }
 
@@ -85,13 +94,13 @@ fn parallel_rows() {
     let row = r#"{"id": 7, "query": {"en": "q", "de": "f"}, "positive": {"en": "p"}, "neg": {"en": "n", "zh": ["m"]}, "more": {}}"#;
     let negatives = texts(&[("de", "x"), ("en", "y"), ("en", "z")]);
     let added = r#"{"id": 7, "query": {"en": "q", "de": "f"}, "positive": {"en": "p"}, "neg": {"en":["n","y","z"],"zh":["m"],"de":["x"]}, "more": {}}"#;
-    assert_eq!(add_negatives(row.as_bytes(), true, &negatives, false).unwrap(), added);
+    assert_eq!(add_negatives(row, &negatives, false).unwrap(), added);
     assert_eq!(read(added).negatives, texts(&[("en", "n"), ("en", "y"), ("en", "z"), ("zh", "m"), ("de", "x")]));
-    let replaced = add_negatives(row.as_bytes(), true, &negatives, true).unwrap();
+    let replaced = add_negatives(row, &negatives, true).unwrap();
     assert_eq!(read(&replaced).negatives, negatives);
     let bare = r#"{"query": {"en": "q"}, "positive": {"en": "p"}}"#;
     let none = r#"{"query": {"en": "q"}, "positive": {"en": "p"}, "negatives": {}}"#;
-    assert_eq!(add_negatives(bare.as_bytes(), true, &[], false).unwrap(), none);
+    assert_eq!(add_negatives(bare, &[], false).unwrap(), none);
     assert_eq!(read(none).negatives, []);
 
     let group = super::group("1", &[("en", "q"), ("de", "f")], &[("en", "p"), ("en", "r")], &[("en", "n")]);
@@ -103,8 +112,8 @@ fn parallel_rows() {
 #[test]
 fn a_row_whose_negatives_have_scores_is_refused() {
     let row = r#"{"query": "q", "pos": ["p"], "neg": ["n"], "pos_scores": [1], "neg_scores": [0.1]}"#;
-    let message = add_negatives(row.as_bytes(), false, &[], false).unwrap_err();
-    assert!(message.starts_with("neg_scores has a score for every negative"), "{message}");
+    let message = add_negatives(row, &[], false).unwrap_err();
+    assert!(message.contains("line 1: neg_scores has a score for every negative"), "{message}");
 }
 
 #[test]
@@ -116,7 +125,7 @@ fn bad_languages_of_negatives_are_named() {
         (r#""en""#, "negative_langs has to be a list of languages, not a string"),
     ] {
         let row = format!(r#"{{"query": "q", "positive": "p", "negatives": ["a", "b"], "negative_langs": {langs}}}"#);
-        let message = add_negatives(row.as_bytes(), false, &[], false).unwrap_err();
-        assert!(message.starts_with(expected), "{message}");
+        let message = add_negatives(&row, &[], false).unwrap_err();
+        assert!(message.contains(&format!("line 1: {expected}")), "{message}");
     }
 }

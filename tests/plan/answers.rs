@@ -325,7 +325,9 @@ fn groups_sorted_by_language_are_counted_once() {
     let rows: Vec<_> =
         ["ar", "de", "en", "tr"].iter().flat_map(|lang| (0..3000).map(move |i| (lang, i))).map(row).collect();
     sandbox.write("data.jsonl", jsonl(&rows));
-    let sample = Sample::read(&[sample_source("data", sandbox.path("data.jsonl"))], &model.tokenizer, 1000).unwrap();
+    let mut source = sample_source("data", sandbox.path("data.jsonl"));
+    source.data.columns.join_by_id = true;
+    let sample = Sample::read(&[source], &model.tokenizer, 1000).unwrap();
     assert!(sample.is_all() && sample.catalog().n_groups() == 3000, "{sample}");
 }
 

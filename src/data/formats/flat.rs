@@ -1,122 +1,171 @@
 //! Flat rows: `{"query": "...", "positive": "...", "negatives": ["..."], "query_lang": "en", "passage_lang": "de"}`
-//! under the names in common use. FlagEmbedding's rows (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`) and
-//! tevatron's (`query_id`, `query`, `positive_passages: [{docid, title, text}]`, `negative_passages`) are flat rows.
+//! under the names in common use (`columns.rs`). FlagEmbedding's rows (`query`, `pos`, `neg`, `pos_scores`,
+//! `neg_scores`, `prompt`), tevatron's (`query_id`, `query`, `positive_passages: [{docid, title, text}]`,
+//! `negative_passages`), MEDI's (`task_name`, pairs of instruction and text) and those of sentence-transformers' miners
+//! (`anchor`, `positive`, `negative_1`, ..., labels) are flat rows.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::{Group, Text, UNKNOWN_LANG, check_lang, check_text, kind, scores};
+use super::columns::{self, Columns, Has, NEGATIVE_LANGS, PROMPT, TASK_NAME, find, missing, negative_number, take};
+use super::{Group, Text, UNKNOWN_LANG, check_text, kind, labels, language, scores};
 use crate::error::counted;
 
-/// In order of precedence: in a row with both `positive` and a short `answer`, the positive is the passage.
-const QUERY: [&str; 3] = ["query", "anchor", "question"];
-const POSITIVE: [&str; 5] = ["positive", "pos", "positive_passages", "passage", "answer"];
-const NEGATIVE: [&str; 4] = ["negative", "negatives", "neg", "negative_passages"];
-/// Key for the language of each negative, in their order, if not all are in the language of the passages.
-pub(super) const NEGATIVE_LANGS: &str = "negative_langs";
-/// Names of the row's id; shared with the parallel format.
-pub(super) const ID: [&str; 2] = ["id", "query_id"];
-
-/// Parses one flat row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
-pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {
-    let query = find(&row, &QUERY).ok_or_else(|| missing("query", &QUERY, &row))?;
-    let positive = find(&row, &POSITIVE).ok_or_else(|| missing("positive", &POSITIVE, &row))?;
-    let lang = take_lang(&mut row, "lang")?;
-    let query_lang = take_lang(&mut row, "query_lang")?.or_else(|| lang.clone());
+/// Parses one flat row as a group and leaves in it what was not used. `default_id` makes the id of a row that has none.
+pub(super) fn parse(
+    row: &mut Map<String, Value>,
+    columns: &Columns,
+    default_id: impl FnOnce() -> String,
+) -> Result<Group, String> {
+    let needed = |what: &str, names: &[&str]| {
+        let name_it = || format!("{}; rename a column, or set {what}_column", missing(what, names, row));
+        find(row, names).map(str::to_owned).ok_or_else(name_it)
+    };
+    let (query, positive) = (needed("query", &columns.query())?, needed("positive", &columns.positive())?);
+    let lang = take_lang(row, &columns::LANG)?;
+    let query_lang = take_lang(row, &columns::QUERY_LANG)?.or_else(|| lang.clone());
+    let passage_lang = take_lang(row, &columns::PASSAGE_LANG)?.or(lang);
+    let has_languages = query_lang.is_some() || passage_lang.is_some();
     let query_lang = query_lang.as_deref().unwrap_or(UNKNOWN_LANG);
-    let passage_lang = take_lang(&mut row, "passage_lang")?.or(lang);
     let passage_lang = passage_lang.as_deref().unwrap_or(UNKNOWN_LANG);
 
-    let mut group = Group { id: id(&mut row, default_id)?, ..Group::default() };
-    match row.remove(query) {
+    let id = id(row)?;
+    let is_medi = row.contains_key(TASK_NAME) && is_pair(row.get(&query));
+    let read = if is_medi { pairs } else { texts };
+    let mut group = Group { id: id.clone().unwrap_or_default(), ..Group::default() };
+    match row.remove(&query) {
         Some(Value::Object(_)) => {
             return Err(format!(
                 "{query} is an object of texts by language; read such rows with data_format = \"parallel\""
             ));
         }
-        value => texts(query, value, query_lang, &mut group.queries)?,
+        value => read(&query, value, query_lang, &mut group.queries)?,
     }
-    texts(positive, row.remove(positive), passage_lang, &mut group.positives)?;
-    for key in negative_keys(&row) {
+    read(&positive, row.remove(&positive), passage_lang, &mut group.positives)?;
+    for key in negative_keys(row, columns) {
         let value = row.remove(&key);
-        texts(&key, value, passage_lang, &mut group.negatives)?;
+        read(&key, value, passage_lang, &mut group.negatives)?;
     }
-    group.positive_scores = scores::of_flat(&mut row, &scores::POSITIVE, group.positives.len())?;
-    group.negative_scores = scores::of_flat(&mut row, &scores::NEGATIVE, group.negatives.len())?;
+    set_instruction(row, &mut group.queries)?;
+    group.positive_scores = scores::of_flat(row, &columns::POSITIVE_SCORES, group.positives.len())?;
+    group.negative_scores = scores::of_flat(row, &columns::NEGATIVE_SCORES, group.negatives.len())?;
     set_negative_langs(row.remove(NEGATIVE_LANGS), &mut group.negatives)?;
-    for (key, texts) in [(query, &group.queries), (positive, &group.positives)] {
+    for (key, texts) in [(&query, &group.queries), (&positive, &group.positives)] {
         if texts.is_empty() {
             return Err(format!("{key} is an empty list; give it a text or remove the row"));
         }
     }
+    let has_negatives = !group.negatives.is_empty();
+    let is_labelled = labels::apply(row, &mut group)?;
+    columns.check_left(row, Has { negatives: has_negatives, languages: has_languages, labels: is_labelled })?;
+    identify(&mut group, id, is_labelled, columns.join_by_id, default_id);
     Ok(group)
 }
 
-/// The row's id as a string; numbers are ids too.
-pub(super) fn id(row: &mut Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<String, String> {
-    let Some(key) = find(row, &ID) else { return Ok(default_id()) };
-    match row.remove(key) {
-        Some(Value::String(id)) if !id.is_empty() => Ok(id),
-        Some(Value::Number(id)) => Ok(id.to_string()),
-        _ => Err(format!("{key} has to be a number or a string that is not empty")),
+/// Ids are counted from zero in every file and language of many data sets, and label documents in others. So they join
+/// rows only if these ask the same question, or if the user says that they may. Labelled rows are joined by the
+/// question alone.
+fn identify(
+    group: &mut Group,
+    id: Option<String>,
+    is_labelled: bool,
+    join_by_id: bool,
+    default_id: impl FnOnce() -> String,
+) {
+    let question = |id: &str| {
+        let query = &group.queries[0];
+        Some(format!("{id}\n{}\n{}", query.lang, query.text))
+    };
+    match id {
+        Some(_) if join_by_id => {}
+        _ if is_labelled => group.identity = question(""),
+        Some(id) => group.identity = question(&id),
+        None => {}
+    }
+    if group.id.is_empty() {
+        group.id = default_id();
     }
 }
 
-/// The first of `names` that the row has; null counts as absent.
-pub(super) fn find<'a>(row: &Map<String, Value>, names: &[&'a str]) -> Option<&'a str> {
-    names.iter().copied().find(|name| row.get(*name).is_some_and(|value| !value.is_null()))
+/// The row's id as a string, if it has one; numbers are ids too.
+pub(super) fn id(row: &mut Map<String, Value>) -> Result<Option<String>, String> {
+    match take(row, &columns::ID) {
+        None => Ok(None),
+        Some((_, Value::String(id))) if !id.is_empty() => Ok(Some(id)),
+        Some((_, Value::Number(id))) => Ok(Some(id.to_string())),
+        Some((key, _)) => Err(format!("{key} has to be a number or a string that is not empty")),
+    }
 }
 
-/// The error about a missing key: what was looked for and what the row has instead.
-pub(super) fn missing(what: &str, names: &[&str], row: &Map<String, Value>) -> String {
-    let keys: Vec<&str> = row.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str()).collect();
-    let keys = if keys.is_empty() { "nothing".to_string() } else { keys.join(", ") };
-    format!("no {what}: expected one of {}; the row has {keys}", names.join(", "))
+/// Makes strings of ids that are numbers too long to be kept in 64 bits; `text` is the row as it stands in the file.
+pub(super) fn keep_digits(row: &mut Map<String, Value>, text: &str) {
+    let is_rounded = |row: &Map<String, Value>, key: &str| row.get(key).is_some_and(Value::is_f64);
+    if !columns::ID.iter().any(|key| is_rounded(row, key)) {
+        return;
+    }
+    for (key, range) in super::negatives::members(text) {
+        if columns::ID.contains(&key.as_str()) && is_rounded(row, &key) {
+            row.insert(key, Value::String(text[range].to_owned()));
+        }
+    }
 }
 
-fn take_lang(row: &mut Map<String, Value>, key: &str) -> Result<Option<String>, String> {
-    match row.remove(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(lang)) => check_lang(&lang).map(|()| Some(lang)).map_err(|e| format!("{key}: {e}")),
-        Some(other) => Err(format!("{key} has to be a language code such as \"en\", not {}", kind(&other))),
+fn take_lang(row: &mut Map<String, Value>, names: &[&str]) -> Result<Option<String>, String> {
+    match take(row, names) {
+        None => Ok(None),
+        Some((key, Value::String(lang))) => language(&lang).map(Some).map_err(|e| format!("{key}: {e}")),
+        Some((key, other)) => Err(format!("{key} has to be a language code such as \"en\", not {}", kind(&other))),
     }
 }
 
 /// Place of a flat row's negatives, present or future.
 pub(super) enum Place {
     /// Under one key.
-    List(&'static str),
+    List(String),
     /// In the columns `negative_1`, `negative_2`, ... of sentence-transformers; holds the present ones, ascending.
     Columns(Vec<String>),
 }
 
-/// A row without negatives gets them in the place that its dialect uses; see [`super::add_negatives`].
-pub(super) fn place_of_negatives(row: &Map<String, Value>) -> Place {
-    let is_column = |(key, value): &(&String, &Value)| column_number(key).is_some() && !value.is_null();
-    let mut columns: Vec<String> = row.iter().filter(is_column).map(|(key, _)| key.clone()).collect();
-    columns.sort_by_key(|key| column_number(key));
-    match (find(row, &NEGATIVE), find(row, &QUERY), find(row, &POSITIVE)) {
+/// A row without negatives gets them in the place that its dialect uses; see [`super::negatives`].
+pub(super) fn place_of_negatives(row: &Map<String, Value>, columns: &Columns) -> Place {
+    // The last of several, so that new negatives come after all others.
+    let numbered = numbered_negatives(row);
+    if !numbered.is_empty() {
+        return Place::Columns(numbered);
+    }
+    match (negative_keys(row, columns).pop(), find(row, &columns.query()), find(row, &columns.positive())) {
         (Some(key), ..) => Place::List(key),
-        _ if !columns.is_empty() => Place::Columns(columns),
-        (None, Some("anchor"), _) => Place::Columns(columns),
-        (None, _, Some("pos")) => Place::List("neg"),
-        (None, _, Some("positive_passages")) => Place::List("negative_passages"),
-        _ => Place::List("negatives"),
+        _ if columns.negative.is_some() => Place::List(columns.negative()[0].to_owned()),
+        (None, Some("anchor"), _) => Place::Columns(numbered),
+        (None, _, Some("pos")) => Place::List("neg".to_owned()),
+        (None, _, Some("positive_passages")) => Place::List("negative_passages".to_owned()),
+        _ => Place::List("negatives".to_owned()),
     }
 }
 
-/// The number in the key of a numbered column.
-pub(super) fn column_number(key: &str) -> Option<u32> {
-    key.strip_prefix("negative_")?.parse().ok()
+/// The keys that hold negatives: lists first, then numbered columns, ascending.
+pub(super) fn negative_keys(row: &Map<String, Value>, columns: &Columns) -> Vec<String> {
+    let names = columns.negative();
+    let lists = names.iter().filter(|name| find(row, &[name]).is_some()).map(|name| (*name).to_owned());
+    lists.chain(numbered_negatives(row)).collect()
 }
 
-/// The keys that hold the negatives.
-fn negative_keys(row: &Map<String, Value>) -> Vec<String> {
-    match place_of_negatives(row) {
-        Place::List(key) => find(row, &[key]).map(str::to_owned).into_iter().collect(),
-        Place::Columns(keys) => keys,
+fn numbered_negatives(row: &Map<String, Value>) -> Vec<String> {
+    let is_column = |(key, value): &(&String, &Value)| negative_number(key).is_some() && !value.is_null();
+    let mut keys: Vec<String> = row.iter().filter(is_column).map(|(key, _)| key.clone()).collect();
+    keys.sort_by_key(|key| negative_number(key));
+    keys
+}
+
+/// FlagEmbedding's `prompt` stands before the row's query instead of the run's prefix.
+fn set_instruction(row: &mut Map<String, Value>, queries: &mut [Text]) -> Result<(), String> {
+    match row.remove(PROMPT) {
+        None | Some(Value::Null) => {}
+        Some(Value::String(prompt)) => queries.iter_mut().for_each(|query| query.instruction = Some(prompt.clone())),
+        Some(other) => return Err(format!("{PROMPT} has to be a text to put before the query, not {}", kind(&other))),
     }
+    Ok(())
 }
 
 fn set_negative_langs(langs: Option<Value>, negatives: &mut [Text]) -> Result<(), String> {
@@ -134,8 +183,7 @@ fn set_negative_langs(langs: Option<Value>, negatives: &mut [Text]) -> Result<()
         let Value::String(lang) = lang else {
             return Err(format!("{NEGATIVE_LANGS}[{i}] has to be a language code such as \"en\", not {}", kind(&lang)));
         };
-        check_lang(&lang).map_err(|e| format!("{NEGATIVE_LANGS}[{i}]: {e}"))?;
-        text.lang = lang;
+        text.lang = language(&lang).map_err(|e| format!("{NEGATIVE_LANGS}[{i}]: {e}"))?;
     }
     Ok(())
 }
@@ -149,6 +197,31 @@ fn texts(key: &str, value: Option<Value>, lang: &str, out: &mut Vec<Text>) -> Re
         Some(value) => one_text(format_args!("{key}"), value, lang, out),
         None => Ok(()),
     }
+}
+
+/// Whether a value is an instruction and a text.
+fn is_pair(value: Option<&Value>) -> bool {
+    value.and_then(Value::as_array).is_some_and(|items| items.len() == 2 && items.iter().all(Value::is_string))
+}
+
+/// MEDI's `[instruction, text]`, or several of them.
+fn pairs(key: &str, value: Option<Value>, lang: &str, out: &mut Vec<Text>) -> Result<(), String> {
+    let pairs = match value {
+        Some(Value::Array(items)) if !items.is_empty() && items.iter().all(|item| is_pair(Some(item))) => items,
+        Some(pair) => vec![pair],
+        None => vec![],
+    };
+    for pair in pairs {
+        let Value::Array(mut items) = pair else {
+            return Err(format!("{key} has to be an [instruction, text], as the row's {TASK_NAME} says"));
+        };
+        let (Some(text), Some(Value::String(instruction)), None) = (items.pop(), items.pop(), items.pop()) else {
+            return Err(format!("{key} has to be an [instruction, text], as the row's {TASK_NAME} says"));
+        };
+        one_text(format_args!("{key}"), text, lang, out)?;
+        out.last_mut().expect("a text was added").instruction = Some(instruction);
+    }
+    Ok(())
 }
 
 fn one_text(key: fmt::Arguments, value: Value, lang: &str, out: &mut Vec<Text>) -> Result<(), String> {
@@ -167,6 +240,6 @@ fn one_text(key: fmt::Arguments, value: Value, lang: &str, out: &mut Vec<Text>) 
         other => return Err(format!("{key} has to be a string or a list of strings, not {}", kind(&other))),
     };
     check_text(key, &text)?;
-    out.push(Text { lang: lang.to_string(), text });
+    out.push(Text::new(lang, text));
     Ok(())
 }

@@ -2,20 +2,37 @@
 //!
 //! A [`DataSource`] says where the data is. [`DataSource::resolve`] finds its files and its format, and
 //! [`Resolved::rows`] streams [`Row`]s: a JSONL row is still text, so that readers can parse in parallel. A row becomes
-//! a group, or a part of one: rows that share an `id`, in any files, are versions of the same group.
+//! a group, or a part of one: rows with the same [identity](Group::identity), in any files, make one group. What is not
+//! used is [noted](Notes).
 
+mod columns;
+mod delimited;
+mod files;
 mod flat;
-mod jsonl;
+mod labels;
+mod lang;
+mod lines;
 mod negatives;
+mod notes;
+mod open;
 mod parallel;
+mod parquet;
+mod part;
 mod row;
 mod scores;
 mod source;
 pub mod squad;
 
 use std::fmt;
+use std::path::Path;
 
-pub use negatives::{add_negatives, parallel_row};
+use crate::Error;
+
+pub use columns::Columns;
+pub use lang::language;
+pub use negatives::parallel_row;
+pub use notes::{Note, Notes};
+pub use part::Purpose;
 pub use row::{Row, parse_object};
 pub use source::{DataSource, Resolved, Rows};
 
@@ -26,6 +43,15 @@ pub struct Text {
     pub lang: String,
     /// The text as the file has it; never empty or only white space.
     pub text: String,
+    /// What the data puts before this text, instead of the prefix of its role.
+    pub instruction: Option<String>,
+}
+
+impl Text {
+    /// A text without an instruction.
+    pub fn new(lang: impl Into<String>, text: impl Into<String>) -> Self {
+        Text { lang: lang.into(), text: text.into(), instruction: None }
+    }
 }
 
 /// The versions of one question, its positives and its negatives: a whole group, or the part that one row holds.
@@ -33,9 +59,11 @@ pub struct Text {
 pub struct Group {
     /// The data's own id, or `FILE:LINE` if it has none.
     pub id: String,
+    /// What rows of one group have in common, where that is not the id.
+    pub identity: Option<String>,
     /// Queries, at least one.
     pub queries: Vec<Text>,
-    /// Positives, at least one.
+    /// Positives, at least one in a whole group.
     pub positives: Vec<Text>,
     /// Mined hard negatives, if any.
     pub negatives: Vec<Text>,
@@ -43,6 +71,13 @@ pub struct Group {
     pub positive_scores: Vec<f32>,
     /// A teacher's score for each of the negatives; empty if there are none.
     pub negative_scores: Vec<f32>,
+}
+
+impl Group {
+    /// What tells this group from others: parts of it have the same.
+    pub fn identity(&self) -> &str {
+        self.identity.as_deref().unwrap_or(&self.id)
+    }
 }
 
 /// The language of texts whose language the data does not name (ISO 639-2 for "undetermined").
@@ -62,13 +97,13 @@ crate::choices::choices! {
 
 crate::choices::choices! {
     /// Part of the data.
-    #[derive(Default)]
     Split {
         /// Everything.
-        #[default]
         All = "all",
         /// The training part.
         Train = "train",
+        /// The part to choose a model by.
+        Validation = "validation",
         /// The held-out part.
         Test = "test",
     }
@@ -86,35 +121,12 @@ crate::choices::choices! {
     }
 }
 
-/// ISO 639-1: the two-letter codes. A slip such as `ge` for `de` would otherwise become a language of its own.
-const ISO_639_1: &str = "\
-    aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el \
-    en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it \
-    iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt \
-    my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl \
-    sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo \
-    za zh zu";
-
-/// Checks a language code: `en`, `sw`, `yue`, `zh-Hant`, `pt-BR`, `zh-Hant-TW`. The error is a message without file and
-/// line.
-pub fn check_lang(lang: &str) -> Result<(), String> {
-    let mut parts = lang.split('-');
-    let primary = parts.next().unwrap_or_default();
-    let suffix = |part: &str| match part.len() {
-        4 => part.starts_with(|c: char| c.is_ascii_uppercase()) && part[1..].bytes().all(|b| b.is_ascii_lowercase()),
-        3 => part.bytes().all(|b| b.is_ascii_digit()),
-        2 => part.bytes().all(|b| b.is_ascii_uppercase()),
-        _ => false,
-    };
-    let primary_ok = match primary.len() {
-        2 => ISO_639_1.split(' ').any(|code| code == primary),
-        3 => primary.bytes().all(|b| b.is_ascii_lowercase()),
-        _ => false,
-    };
-    if primary_ok && lang.is_ascii() && parts.all(suffix) {
-        return Ok(());
-    }
-    Err(format!("unknown language {lang:?}; write its ISO 639 code in lower case, such as en, sw, yue or zh-Hant"))
+/// The error of a group that has no positive.
+pub(super) fn without_positive(path: &Path, id: &str) -> Error {
+    Error::file(
+        path,
+        format!("{id}: every passage of this query is labelled 0; label one 1, or remove the query's rows"),
+    )
 }
 
 /// Fails on an empty or blank text; `key` is its place in the row.
@@ -134,20 +146,5 @@ fn kind(value: &serde_json::Value) -> &'static str {
         serde_json::Value::String(_) => "a string",
         serde_json::Value::Array(_) => "a list",
         serde_json::Value::Object(_) => "an object",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn language_codes() {
-        for lang in ["en", "yue", "und", "zh-Hant", "pt-BR", "zh-Hant-TW", "es-419"] {
-            assert_eq!(check_lang(lang), Ok(()), "{lang}");
-        }
-        for lang in ["", "e", "EN", "english", "zh_Hant", "zh-", "zh-hant", "en-us", "日本", "zh-日本", "-en"] {
-            assert!(check_lang(lang).unwrap_err().contains(&format!("{lang:?}")), "{lang}");
-        }
     }
 }

@@ -9,8 +9,9 @@ use std::ops::Range;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Deserializer, Map, Value, json};
 
+use super::columns::{self, Columns, NEGATIVE_LANGS, find, negative_number};
 use super::flat::{self, Place};
-use super::{Group, Text, parallel, parse_object, scores};
+use super::{Group, Text, parallel, parse_object};
 
 /// A row, parallel or flat, with `negatives` after those it has, or instead of them.
 ///
@@ -23,23 +24,37 @@ use super::{Group, Text, parallel, parse_object, scores};
 /// # Errors
 /// A message without file and line, for a row that cannot be read, or whose negatives have scores that would no longer
 /// fit.
-pub fn add_negatives(
+pub(super) fn add(
     line: &[u8],
     is_parallel: bool,
+    columns: &Columns,
     negatives: &[Text],
     replace: bool,
 ) -> std::result::Result<String, String> {
     let row = parse_object(line)?;
-    if let Some(key) = flat::find(&row, &scores::NEGATIVE) {
+    if let Some(key) = find(&row, &columns::LABELS) {
+        return Err(format!(
+            "{key} makes negatives of passages, and mined ones have none; write a row for each query with its \
+             negatives in a list"
+        ));
+    }
+    if let Some(key) = find(&row, &columns::NEGATIVE_SCORES).or_else(|| find(&row, &columns::SCORES)) {
         return Err(format!(
             "{key} has a score for every negative but none for mined ones; remove it from the data and score the \
              negatives again when they are mined"
         ));
     }
+    if row.contains_key(columns::TASK_NAME) {
+        return Err(format!(
+            "{} says that texts have instructions, and mined ones have none; leave it out, and put the instructions into \
+             the texts or the prefixes",
+            columns::TASK_NAME
+        ));
+    }
     let text = std::str::from_utf8(line).expect("parse_object has read it").trim();
     match is_parallel {
         true => add_to_parallel(text.to_owned(), &row, negatives, replace),
-        false => add_to_flat(text.to_owned(), row, negatives, replace),
+        false => add_to_flat(text.to_owned(), row, columns, negatives, replace),
     }
 }
 
@@ -71,7 +86,7 @@ fn add_to_parallel(
     negatives: &[Text],
     replace: bool,
 ) -> std::result::Result<String, String> {
-    let key = flat::find(row, &parallel::NEGATIVE).unwrap_or("negatives");
+    let key = find(row, &parallel::NEGATIVE).unwrap_or("negatives");
     let mut by_lang = match row.get(key) {
         Some(Value::Object(by_lang)) if !replace => by_lang.clone(),
         _ => Map::new(),
@@ -85,12 +100,13 @@ fn add_to_parallel(
 fn add_to_flat(
     mut line: String,
     row: Map<String, Value>,
+    columns: &Columns,
     negatives: &[Text],
     replace: bool,
 ) -> std::result::Result<String, String> {
-    let place = flat::place_of_negatives(&row);
-    let has_langs = row.get(flat::NEGATIVE_LANGS).is_some_and(|langs| !langs.is_null());
-    let group = flat::parse(row.clone(), String::new)?;
+    let place = flat::place_of_negatives(&row, columns);
+    let has_langs = row.get(NEGATIVE_LANGS).is_some_and(|langs| !langs.is_null());
+    let group = flat::parse(&mut row.clone(), columns, String::new)?;
     let passage_lang = &group.positives[0].lang;
     let mut langs: Vec<&str> = group.negatives.iter().map(|text| text.lang.as_str()).collect();
     if replace {
@@ -98,11 +114,15 @@ fn add_to_flat(
     }
     langs.extend(negatives.iter().map(|text| text.lang.as_str()));
     if has_langs || langs.iter().any(|lang| lang != passage_lang) {
-        line = with_member(line, flat::NEGATIVE_LANGS, &json!(langs));
+        line = with_member(line, NEGATIVE_LANGS, &json!(langs));
+    }
+    // Columns beside the place are set to null, which counts as absent.
+    for key in flat::negative_keys(&row, columns).iter().filter(|_| replace) {
+        line = with_member(line, key, &Value::Null);
     }
     match place {
         Place::List(key) => {
-            let mut items = match row.get(key) {
+            let mut items = match row.get(&key) {
                 Some(Value::Array(items)) if !replace => items.clone(),
                 Some(Value::Null) | None => vec![],
                 Some(_) if replace => vec![],
@@ -114,15 +134,11 @@ fn add_to_flat(
                 true => json!({"text": text.text}),
                 false => json!(text.text),
             }));
-            Ok(with_member(line, key, &Value::Array(items)))
+            Ok(with_member(line, &key, &Value::Array(items)))
         }
         Place::Columns(there) => {
-            let numbers = there.iter().filter_map(|key| flat::column_number(key));
+            let numbers = there.iter().filter_map(|key| negative_number(key));
             let first = if replace { 1 } else { 1 + numbers.max().unwrap_or(0) };
-            // Replaced columns are set to null, which counts as absent.
-            for key in there.iter().filter(|_| replace) {
-                line = with_member(line, key, &Value::Null);
-            }
             for (number, text) in (first..).zip(negatives) {
                 line = with_member(line, &format!("negative_{number}"), &json!(text.text));
             }
@@ -156,7 +172,7 @@ fn with_member(mut object: String, key: &str, value: &Value) -> String {
 }
 
 /// The keys of a valid JSON object, and where their values are in its text.
-fn members(object: &str) -> Vec<(String, Range<usize>)> {
+pub(super) fn members(object: &str) -> Vec<(String, Range<usize>)> {
     let is_between = |c: char| c.is_ascii_whitespace() || c == ',' || c == ':';
     let skip = |at: usize| object.len() - object[at..].trim_start_matches(is_between).len();
     let mut members = Vec::new();

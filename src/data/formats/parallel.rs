@@ -4,33 +4,40 @@
 
 use serde_json::{Map, Value};
 
-use super::{Group, Text, check_lang, check_text, flat, kind, scores};
+use super::columns::{self, find, missing, take};
+use super::{Group, Text, check_text, flat, kind, language, scores};
 
 const QUERY: [&str; 2] = ["query", "queries"];
 const POSITIVE: [&str; 4] = ["positive", "positives", "pos", "passage"];
 pub(super) const NEGATIVE: [&str; 3] = ["negatives", "negative", "neg"];
 
-/// Parses one parallel row as a group. `default_id` makes the id of a row that has none. Unknown keys are ignored.
-pub(super) fn parse(mut row: Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {
-    let query = flat::find(&row, &QUERY).ok_or_else(|| flat::missing("query", &QUERY, &row))?;
-    let positive = flat::find(&row, &POSITIVE).ok_or_else(|| flat::missing("positive", &POSITIVE, &row))?;
+/// Parses one parallel row as a group and leaves in it what was not used. `default_id` makes the id of a row that has
+/// none.
+pub(super) fn parse(row: &mut Map<String, Value>, default_id: impl FnOnce() -> String) -> Result<Group, String> {
+    let query = find(row, &QUERY).ok_or_else(|| missing("query", &QUERY, row))?;
+    let positive = find(row, &POSITIVE).ok_or_else(|| missing("positive", &POSITIVE, row))?;
     let mut group = Group {
-        id: flat::id(&mut row, default_id)?,
+        id: flat::id(row)?.unwrap_or_else(default_id),
         queries: texts(query, row.remove(query))?,
         positives: texts(positive, row.remove(positive))?,
-        negatives: match flat::find(&row, &NEGATIVE) {
-            Some(key) => texts(key, row.remove(key))?,
+        negatives: match take(row, &NEGATIVE) {
+            Some((key, value)) => texts(key, Some(value))?,
             None => vec![],
         },
         ..Group::default()
     };
-    group.positive_scores = scores::of_parallel(&mut row, &scores::POSITIVE, &group.positives)?;
-    group.negative_scores = scores::of_parallel(&mut row, &scores::NEGATIVE, &group.negatives)?;
+    group.positive_scores = scores::of_parallel(row, &columns::POSITIVE_SCORES, &group.positives)?;
+    group.negative_scores = scores::of_parallel(row, &columns::NEGATIVE_SCORES, &group.negatives)?;
     for (key, texts) in [(query, &group.queries), (positive, &group.positives)] {
         if texts.is_empty() {
             return Err(format!("{key} holds no text; give it one or remove the row"));
         }
     }
+    if let Some((key, _)) = take(row, &columns::LABELS) {
+        return Err(format!("{key} labels the passages of flat rows; put negatives of a parallel row under negatives"));
+    }
+    let has = columns::Has { negatives: !group.negatives.is_empty(), languages: true, labels: true };
+    columns::Columns::default().check_left(row, has)?;
     Ok(group)
 }
 
@@ -49,7 +56,7 @@ fn texts(key: &str, value: Option<Value>) -> Result<Vec<Text>, String> {
     };
     let mut out = Vec::new();
     for (lang, value) in by_lang {
-        check_lang(&lang).map_err(|e| format!("{key}: {e}"))?;
+        let code = language(&lang).map_err(|e| format!("{key}: {e}"))?;
         let items = match value {
             Value::Array(items) => items,
             Value::Null => vec![],
@@ -60,7 +67,7 @@ fn texts(key: &str, value: Option<Value>) -> Result<Vec<Text>, String> {
                 return Err(format!("{key}.{lang} has to be a string or a list of strings, not {}", kind(&item)));
             };
             check_text(format_args!("{key}.{lang}"), &text)?;
-            out.push(Text { lang: lang.clone(), text });
+            out.push(Text::new(&code, text));
         }
     }
     Ok(out)

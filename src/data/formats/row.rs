@@ -1,45 +1,76 @@
 //! A row of a data file, before and after it is parsed.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 
-use super::Group;
+use super::columns::Columns;
+use super::files::DataFile;
+use super::notes::{Note, Notes};
+use super::{Group, Text, flat, negatives, parallel};
 use crate::{Error, Result};
 
-/// A row that has been read but, if it comes from JSONL, not yet parsed.
+/// A row that has been read but, unless it is of SQuAD layout, not yet parsed.
 pub struct Row {
     file: Arc<DataFile>,
+    layout: Arc<Layout>,
+    place: Place,
     n_bytes: u64,
     body: Body,
 }
 
-enum Body {
-    Line { number: u64, bytes: Vec<u8>, parse: ParseRow },
+/// Where a row is in its file, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Line(u64),
+    Row(u64),
+}
+
+pub(super) enum Body {
+    /// JSON text.
+    Json(Vec<u8>),
+    /// Columns of another format.
+    Record(Map<String, Value>),
     Group(Group),
 }
 
-/// A format's function from a row to a group; the closure makes the id of a row that has none.
-pub(super) type ParseRow = fn(Map<String, Value>, &dyn Fn() -> String) -> std::result::Result<Group, String>;
+/// How the rows of a data set become groups, and what there is to say about it.
+#[derive(Default)]
+pub(super) struct Layout {
+    pub(super) is_parallel: bool,
+    pub(super) columns: Columns,
+    pub(super) notes: Mutex<Notes>,
+}
 
-/// A file of the data set.
-#[derive(Debug)]
-pub(super) struct DataFile {
-    pub(super) path: PathBuf,
-    /// Path within the data set, with slashes; part of the ids of rows without an id.
-    pub(super) name: String,
+impl Layout {
+    /// Takes a note.
+    pub(super) fn note(&self, note: Note, n: u64) {
+        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(note, n);
+    }
+
+    /// Takes over notes.
+    pub(super) fn note_all(&self, notes: &Notes) {
+        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(notes);
+    }
+
+    fn parse(&self, mut row: Map<String, Value>, place: &dyn Fn() -> String) -> std::result::Result<Group, String> {
+        let group = match self.is_parallel {
+            true => parallel::parse(&mut row, place)?,
+            false => flat::parse(&mut row, &self.columns, place)?,
+        };
+        // What is still in the row is of no use.
+        row.retain(|_, value| !value.is_null());
+        for (column, _) in row {
+            self.note(Note::UnusedColumn(column), 1);
+        }
+        Ok(group)
+    }
 }
 
 impl Row {
-    /// Row on line `number` (1-based) of a file, which is `n_bytes` long there.
-    pub(super) fn of_line(file: &Arc<DataFile>, number: u64, n_bytes: u64, bytes: Vec<u8>, parse: ParseRow) -> Self {
-        Row { file: Arc::clone(file), n_bytes, body: Body::Line { number, bytes, parse } }
-    }
-
-    /// A row of a format that is not read line by line.
-    pub(super) fn of_group(file: &Arc<DataFile>, n_bytes: u64, group: Group) -> Self {
-        Row { file: Arc::clone(file), n_bytes, body: Body::Group(group) }
+    pub(super) fn new(file: &Arc<DataFile>, layout: &Arc<Layout>, place: Place, n_bytes: u64, body: Body) -> Self {
+        Row { file: Arc::clone(file), layout: Arc::clone(layout), place, n_bytes, body }
     }
 
     /// Bytes of the data files that this row takes up: the unit of progress.
@@ -50,44 +81,58 @@ impl Row {
     /// The row as a group, or as a part of the group with its id.
     ///
     /// # Errors
-    /// Invalid UTF-8 or JSON, or a row without a required field; the message names the line.
+    /// Invalid UTF-8 or JSON, or a row without a required field; the message names the line or row.
     pub fn parse(&self) -> Result<Group> {
+        let place = || self.place_name();
+        let group = match &self.body {
+            Body::Group(group) => return Ok(group.clone()),
+            Body::Json(text) => parse_object(text).and_then(|row| self.layout.parse(row, &place)),
+            Body::Record(record) => self.layout.parse(record.clone(), &place),
+        };
+        group.map_err(|message| self.error(message))
+    }
+
+    /// The row's columns, if it has any that can be read.
+    pub(super) fn object(&self) -> Option<Map<String, Value>> {
         match &self.body {
-            Body::Group(group) => Ok(group.clone()),
-            Body::Line { number, bytes, parse } => {
-                let group = parse_object(bytes).and_then(|row| parse(row, &|| self.place(*number)));
-                group.map_err(|message| Error::line(&self.file.path, *number, message))
-            }
+            Body::Group(_) => None,
+            Body::Json(text) => parse_object(text).ok(),
+            Body::Record(record) => Some(record.clone()),
         }
     }
 
-    /// Whether `id`, returned by parsing, comes from the data, so that other rows may have it too, and not from this
-    /// row's place.
-    pub fn is_named(&self, id: &str) -> bool {
-        match self.body {
-            Body::Group(_) => true,
-            Body::Line { number, .. } => id != self.place(number),
-        }
+    /// Whether `group`, which parsing has returned, has its id from the data, so that other rows may be parts of it,
+    /// too, and not from this row's place.
+    pub fn is_named(&self, group: &Group) -> bool {
+        group.identity.is_some() || matches!(self.body, Body::Group(_)) || group.id != self.place_name()
     }
 
     /// Id of a row that has none.
-    fn place(&self, number: u64) -> String {
+    fn place_name(&self) -> String {
+        let (Place::Line(number) | Place::Row(number)) = self.place;
         format!("{}:{number}", self.file.name)
     }
 
-    /// The row's line in the file, if the format is read line by line.
-    pub fn line(&self) -> Option<&[u8]> {
-        match &self.body {
-            Body::Line { bytes, .. } => Some(bytes),
-            Body::Group(_) => None,
-        }
+    /// The row as JSON, with `negatives` after those that it has, or instead of them; see [`negatives::add`].
+    ///
+    /// # Errors
+    /// A row that cannot be read, or that takes no negatives.
+    pub fn with_negatives(&self, negatives: &[Text], replace: bool) -> Result<String> {
+        let text = match &self.body {
+            Body::Json(text) => Cow::Borrowed(text.as_slice()),
+            Body::Record(record) => Cow::Owned(serde_json::to_vec(record).unwrap_or_default()),
+            Body::Group(_) => return Err(self.error("questions in SQuAD layout are written as whole groups")),
+        };
+        let layout = &self.layout;
+        negatives::add(&text, layout.is_parallel, &layout.columns, negatives, replace).map_err(|e| self.error(e))
     }
 
     /// An error at this row's place.
     pub fn error(&self, message: impl std::fmt::Display) -> Error {
-        match &self.body {
-            Body::Line { number, .. } => Error::line(&self.file.path, *number, message.to_string()),
-            Body::Group(group) => Error::file(&self.file.path, format!("question {}: {message}", group.id)),
+        match (&self.body, self.place) {
+            (Body::Group(group), _) => Error::file(&self.file.path, format!("question {}: {message}", group.id)),
+            (_, Place::Line(number)) => Error::line(&self.file.path, number, message.to_string()),
+            (_, Place::Row(number)) => Error::file(&self.file.path, format!("row {number}: {message}")),
         }
     }
 }
@@ -98,13 +143,19 @@ pub fn parse_object(line: &[u8]) -> std::result::Result<Map<String, Value>, Stri
     let text = std::str::from_utf8(line.trim_ascii_end())
         .map_err(|e| format!("invalid UTF-8 at byte {} of the line; save the file as UTF-8", e.valid_up_to() + 1))?;
     let value: Value = serde_json::from_str(text).map_err(|e| {
+        if text.contains('\r') {
+            return "lines end in a lone carriage return; end them in a line feed: tr '\\r' '\\n'".to_owned();
+        }
         // The message ends in a line number of its own, which is always 1 and would mislead.
         let message = e.to_string();
         let what = message.split(" at line ").next().unwrap_or(&message);
         format!("invalid JSON: {what} at column {}", e.column())
     })?;
     match value {
-        Value::Object(row) => Ok(row),
+        Value::Object(mut row) => {
+            flat::keep_digits(&mut row, text);
+            Ok(row)
+        }
         other => Err(format!("expected one JSON object a line, found {}", super::kind(&other))),
     }
 }

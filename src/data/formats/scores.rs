@@ -3,19 +3,15 @@
 
 use serde_json::{Map, Value};
 
-use super::{Text, flat, kind};
+use super::columns::take;
+use super::{Text, kind, language};
 use crate::error::counted;
-
-/// Key names of the positives' scores.
-pub(super) const POSITIVE: [&str; 2] = ["pos_scores", "positive_scores"];
-/// Key names of the negatives' scores.
-pub(super) const NEGATIVE: [&str; 2] = ["neg_scores", "negative_scores"];
 
 /// Scores of `n_texts` texts, or none.
 pub(super) fn of_flat(row: &mut Map<String, Value>, names: &[&str], n_texts: usize) -> Result<Vec<f32>, String> {
     let mut scores = Vec::new();
-    if let Some(key) = flat::find(row, names) {
-        read(key, row.remove(key), n_texts, &mut scores)?;
+    if let Some((key, value)) = take(row, names) {
+        read(key, Some(value), n_texts, &mut scores)?;
     }
     Ok(scores)
 }
@@ -23,14 +19,14 @@ pub(super) fn of_flat(row: &mut Map<String, Value>, names: &[&str], n_texts: usi
 /// Scores of `texts`, which are sorted by language, or none.
 pub(super) fn of_parallel(row: &mut Map<String, Value>, names: &[&str], texts: &[Text]) -> Result<Vec<f32>, String> {
     let mut scores = Vec::new();
-    let Some(key) = flat::find(row, names) else { return Ok(scores) };
-    let mut by_lang = match row.remove(key) {
-        Some(Value::Object(by_lang)) => by_lang,
-        other => {
-            let found = other.as_ref().map_or("nothing", kind);
-            return Err(format!("{key} has to be an object of lists of numbers by language, not {found}"));
-        }
+    let Some((key, value)) = take(row, names) else { return Ok(scores) };
+    let Value::Object(written) = value else {
+        return Err(format!("{key} has to be an object of lists of numbers by language, not {}", kind(&value)));
     };
+    let mut by_lang = Map::new();
+    for (lang, numbers) in written {
+        by_lang.insert(language(&lang).map_err(|e| format!("{key}: {e}"))?, numbers);
+    }
     for of_lang in texts.chunk_by(|a, b| a.lang == b.lang) {
         let lang = &of_lang[0].lang;
         read(&format!("{key}.{lang}"), by_lang.remove(lang), of_lang.len(), &mut scores)?;
@@ -42,7 +38,7 @@ pub(super) fn of_parallel(row: &mut Map<String, Value>, names: &[&str], texts: &
 }
 
 /// A list of `n_texts` numbers, or one number for one text.
-fn read(key: &str, value: Option<Value>, n_texts: usize, scores: &mut Vec<f32>) -> Result<(), String> {
+pub(super) fn read(key: &str, value: Option<Value>, n_texts: usize, scores: &mut Vec<f32>) -> Result<(), String> {
     let items = match value {
         Some(Value::Array(items)) => items,
         Some(Value::Null) | None => vec![],

@@ -3,94 +3,129 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
-use super::jsonl::{Lines, first_line};
-use super::row::{DataFile, Row, parse_object};
-use super::{DataFormat, Group, PassageUnit, Split, parallel, squad};
+use super::columns::Columns;
+use super::delimited::Delimited;
+use super::files::{self, DataFile, Kind};
+use super::lines::{self, Lines, first_line};
+use super::notes::{Note, Notes};
+use super::parquet::Table;
+use super::part::{self, Names, Purpose};
+use super::row::{Layout, Row, parse_object};
+use super::{DataFormat, Group, PassageUnit, Split, open, parallel, squad};
 use crate::choices::Auto;
 use crate::{Error, Result};
 
 /// A data set as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataSource {
-    /// A JSONL file, a directory of them, or a directory of SQuAD files.
+    /// A file, or a directory of files of one format.
     pub path: PathBuf,
     /// Layout of the files.
     pub format: Auto<DataFormat>,
-    /// Part of the data. JSONL has parts if its files, or the folders they are in, are called `train` and `test`
-    /// (`train.jsonl`, `train-00000.jsonl`, `train/a.jsonl`); SQuAD if there is a `split.json`.
-    pub split: Split,
+    /// Part of the data. Data has parts if its files, or the folders they are in, are called `train`, `validation` and
+    /// `test` (`train.jsonl`, `train-00000.parquet`, `train/a.jsonl`); SQuAD also if there is a `split.json`.
+    pub split: Auto<Split>,
+    /// What the data is for, which decides on the part where none is named.
+    pub purpose: Purpose,
     /// Unit of a passage, in SQuAD.
     pub passage_unit: PassageUnit,
+    /// Names of columns, in flat rows.
+    pub columns: Columns,
 }
 
 /// A data set whose files and format are known.
 pub struct Resolved {
     format: DataFormat,
+    split: Split,
+    /// Files that rows are read from.
     files: Vec<Arc<DataFile>>,
+    /// Languages of the files in SQuAD layout, and the file that divides them.
+    languages: Vec<String>,
+    split_file: Option<PathBuf>,
     n_bytes: u64,
     source: DataSource,
+    notes: Notes,
 }
 
 /// The rows of a data set, in the order of its files; see [`Row`].
 pub struct Rows {
     rows: Box<dyn Iterator<Item = Result<Row>> + Send>,
-    n_skipped: Arc<AtomicU64>,
+    layout: Arc<Layout>,
 }
 
 impl DataSource {
-    /// All data at `path`, with the format found out.
+    /// The data at `path`, with format and part found out.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        DataSource { path: path.into(), format: Auto::Auto, split: Split::All, passage_unit: PassageUnit::Sentence }
+        DataSource {
+            path: path.into(),
+            format: Auto::Auto,
+            split: Auto::Auto,
+            purpose: Purpose::Training,
+            passage_unit: PassageUnit::Sentence,
+            columns: Columns::default(),
+        }
     }
 
-    /// Finds the files, and looks at the first one if the format is not given.
+    /// Finds the files, and looks at the head of each.
     ///
     /// # Errors
-    /// If there is nothing at the path, or nothing that hbt can read, or the data has no such part.
+    /// If there is nothing at the path, or nothing that hbt can read, or files of different formats, or the data has no
+    /// such part.
     pub fn resolve(&self) -> Result<Resolved> {
-        let metadata = fs::metadata(&self.path).map_err(|e| Error::io("read", &self.path, e))?;
-        let jsonl = match self.format {
-            Auto::Of(DataFormat::Squad) => vec![],
-            _ => jsonl_files(&self.path, metadata.is_dir())?,
+        let found = files::find(&self.path)?;
+        let mut notes = Notes::default();
+        found.unused.iter().for_each(|name| notes.add(Note::UnusedFile(name.clone()), 1));
+        let (dividing, mut files): (Vec<DataFile>, Vec<DataFile>) =
+            found.files.into_iter().partition(|file| file.name == squad::SPLIT_FILE);
+        for file in &mut files {
+            file.kind = self.settle(file)?;
+        }
+        let is_squad = |file: &DataFile| file.kind == Kind::Squad;
+        let format = match (self.format, files.iter().any(is_squad)) {
+            (Auto::Of(DataFormat::Squad), _) | (Auto::Auto, true) => DataFormat::Squad,
+            _ => self.format_of_rows(&mut files, &mut notes)?,
         };
-        let format = match self.format {
-            Auto::Auto => match jsonl.first() {
-                Some(file) => sniff(file)?,
-                None => DataFormat::Squad,
-            },
-            Auto::Of(given) => given,
-        };
-        let files = match format {
-            DataFormat::Squad => self.squad_files()?,
-            _ if jsonl.is_empty() => {
-                return Err(Error::file(
-                    &self.path,
-                    format!("no .jsonl file here, which data_format = \"{format}\" needs"),
-                ));
-            }
-            _ => self.part_of(jsonl)?,
+        let split = part::meant(self.split, self.purpose, &files);
+        let mut split_file = None;
+        if format == DataFormat::Squad {
+            self.check_squad(&files)?;
+            split_file = self.dividing_file(&files, split)?;
+        } else {
+            dividing.iter().for_each(|file| notes.add(Note::UnusedFile(file.name.clone()), 1));
+        }
+        if split_file.is_none() {
+            files = self.take_part(files, split, &mut notes)?;
+        }
+        let languages = match format {
+            DataFormat::Squad => squad::languages_of(&self.path, &mut files)?,
+            _ => vec![],
         };
         let mut n_bytes = 0;
-        for file in &files {
-            n_bytes += fs::metadata(&file.path).map_err(|e| Error::io("read", &file.path, e))?.len();
+        for path in files.iter().map(|file| &file.path).chain(&split_file) {
+            n_bytes += fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
         }
         let files = files.into_iter().map(Arc::new).collect();
-        Ok(Resolved { format, files, n_bytes, source: self.clone() })
+        Ok(Resolved { format, split, files, languages, split_file, n_bytes, source: self.clone(), notes })
     }
 
-    /// Reads all groups into memory, each whole and in the order of their first rows; for evaluation sets, which are
-    /// small. A text that a group has twice in one role and language is kept once. A teacher's scores are left out.
-    pub fn read_groups(&self) -> Result<Vec<Group>> {
+    /// Reads all groups into memory, each whole and in the order of their first rows, and what there is to say about
+    /// them; for evaluation sets, which are small. A text that a group has twice in one role and language is kept once.
+    /// A teacher's scores are left out.
+    pub fn read_groups(&self) -> Result<(Vec<Group>, Notes)> {
+        let data = self.resolve()?;
+        let mut rows = data.rows()?;
         let mut groups: Vec<Group> = Vec::new();
-        let mut by_id: HashMap<String, usize> = HashMap::new();
-        for row in self.resolve()?.rows()? {
+        let mut by_identity: HashMap<String, usize> = HashMap::new();
+        let mut n_joined = 0;
+        for row in &mut rows {
             let part = row?.parse()?;
-            let at = *by_id.entry(part.id.clone()).or_insert(groups.len());
+            let at = *by_identity.entry(part.identity().to_owned()).or_insert(groups.len());
             if at == groups.len() {
-                groups.push(Group { id: part.id, ..Group::default() });
+                groups.push(Group { id: part.id, identity: part.identity, ..Group::default() });
+            } else {
+                n_joined += 1;
             }
             let group = &mut groups[at];
             for (whole, part) in [
@@ -105,35 +140,139 @@ impl DataSource {
                 }
             }
         }
-        Ok(groups)
-    }
-
-    fn squad_files(&self) -> Result<Vec<DataFile>> {
-        let mut files: Vec<PathBuf> = squad::languages(&self.path)?.into_iter().map(|(_, path)| path).collect();
-        if squad::split_titles(&self.path, self.split)?.is_some() {
-            files.push(squad::split_file(&self.path));
+        if let Some(group) = groups.iter().find(|group| group.positives.is_empty()) {
+            return Err(super::without_positive(&self.path, &group.id));
         }
-        Ok(files.into_iter().map(|path| DataFile { name: file_name(&path), path }).collect())
+        let mut notes = data.notes().clone();
+        notes.extend(&rows.notes());
+        notes.add(Note::JoinedRows, n_joined);
+        let texts = groups.iter().flat_map(|group| [&group.queries, &group.positives, &group.negatives]).flatten();
+        notes.add(Note::UnusedInstructions, texts.filter(|text| text.instruction.is_some()).count() as u64);
+        Ok((groups, notes))
     }
 
-    /// The files of the part that `split` asks for.
-    fn part_of(&self, mut files: Vec<DataFile>) -> Result<Vec<DataFile>> {
-        let wanted = match self.split {
-            Split::All => return Ok(files),
-            Split::Train => "train",
-            Split::Test => "test",
+    /// What a file holds, by its content where its name leaves that open.
+    fn settle(&self, file: &DataFile) -> Result<Kind> {
+        if matches!(file.kind, Kind::Delimited(_) | Kind::Parquet) {
+            return Ok(file.kind);
+        }
+        let Some(line) = first_line(&file.path)? else { return Ok(Kind::Empty) };
+        if line.trim_ascii_start().starts_with(b"[") {
+            // Lists in lines are no objects in a list, and reported as such.
+            let is_of_lists =
+                file.kind == Kind::Lines && !line.contains(&b'{') && line.trim_ascii_end().ends_with(b"]");
+            return Ok(if is_of_lists { Kind::Lines } else { Kind::List });
+        }
+        Ok(match parse_object(&line) {
+            Ok(row) if row.get("data").is_some_and(serde_json::Value::is_array) => Kind::Squad,
+            // A JSON document written over several lines; only SQuAD layout is one.
+            Err(_) if file.kind == Kind::Json && !line.trim_ascii_end().ends_with(b"}") => Kind::Squad,
+            // A line that does not parse is reported with its number when it is read.
+            _ => Kind::Lines,
+        })
+    }
+
+    /// Whether the rows are parallel or flat; all files have to agree. Empty files go.
+    fn format_of_rows(&self, files: &mut Vec<DataFile>, notes: &mut Notes) -> Result<DataFormat> {
+        let (empty, full): (Vec<DataFile>, Vec<DataFile>) =
+            std::mem::take(files).into_iter().partition(|file| file.kind == Kind::Empty);
+        let Some(first) = full.first() else {
+            return Err(match empty.first() {
+                Some(file) => Error::file(&file.path, "the file is empty; expected one JSON object a line"),
+                None => self.nothing(notes),
+            });
         };
-        files.retain(|file| file.name.split('/').any(|name| is_part(name, wanted)));
-        if !files.is_empty() {
-            return Ok(files);
+        empty.iter().for_each(|file| notes.add(Note::UnusedFile(format!("{} (empty)", file.name)), 1));
+        if let (Auto::Of(asked), Some(file)) = (self.format, full.iter().find(|file| file.kind == Kind::Squad)) {
+            let message = format!("is in SQuAD layout, not in rows as data_format = \"{asked}\" says; leave that out");
+            return Err(Error::file(&file.path, message));
         }
-        Err(Error::file(
-            &self.path,
-            format!(
-                "no {wanted} part here, that is {wanted}.jsonl or a folder {wanted}/ of .jsonl files; ask for split \"all\" \
-                 (split for training, eval_split for evaluation) to read everything"
+        let format = match self.format {
+            Auto::Of(given) => given,
+            Auto::Auto => {
+                let of_first = sniff(first)?;
+                for file in &full[1..] {
+                    if sniff(file)? != of_first {
+                        let message = format!(
+                            "{} has {of_first} rows and {} others; keep them apart as two datasets",
+                            first.name, file.name
+                        );
+                        return Err(Error::file(&self.path, message));
+                    }
+                }
+                of_first
+            }
+        };
+        *files = full;
+        Ok(format)
+    }
+
+    fn nothing(&self, notes: &Notes) -> Error {
+        let there = notes.lines();
+        let there = there.first().map_or(String::new(), |files| format!("; {files}"));
+        let message = match self.format {
+            Auto::Of(format) => format!("no file here that data_format = \"{format}\" can be in{there}"),
+            Auto::Auto => format!(
+                "no data here that hbt knows; expected .jsonl, .csv, .tsv or .parquet files, or one SQuAD file a \
+                 language, named en.json, ar.json, ...{there}"
             ),
-        ))
+        };
+        Error::file(&self.path, message)
+    }
+
+    fn check_squad(&self, files: &[DataFile]) -> Result<()> {
+        let squad = files.iter().find(|file| file.kind == Kind::Squad);
+        match (squad, files.iter().find(|file| file.kind != Kind::Squad)) {
+            (None, _) => Err(Error::file(
+                &self.path,
+                "no file in SQuAD layout here, as data_format = \"squad\" says; leave that out",
+            )),
+            (Some(squad), Some(other)) => Err(Error::file(
+                &self.path,
+                format!("{} is in SQuAD layout and {} is not; keep them apart", squad.name, other.name),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The `split.json` that has the articles of the part, where files and folders are not parts themselves.
+    fn dividing_file(&self, files: &[DataFile], split: Split) -> Result<Option<PathBuf>> {
+        let by_files = files.iter().any(|file| part::is_of(file, split));
+        if split == Split::All || by_files {
+            return Ok(None);
+        }
+        let path = squad::split_file(&self.path);
+        match path.exists() {
+            true => Ok(Some(path)),
+            false => Err(Error::file(
+                path,
+                format!(
+                    "missing: split = \"{split}\" takes the titles of its articles from it; write it or use split = \
+                     \"all\""
+                ),
+            )),
+        }
+    }
+
+    /// The files of a part.
+    fn take_part(&self, files: Vec<DataFile>, split: Split, notes: &mut Notes) -> Result<Vec<DataFile>> {
+        let n_files = files.len();
+        let taken: Vec<DataFile> = files.into_iter().filter(|file| part::is_of(file, split)).collect();
+        if taken.is_empty() {
+            return Err(Error::file(
+                &self.path,
+                format!(
+                    "no {split} part here, that is {}; ask for split \"all\" (split for training, eval_split for \
+                     evaluation) to read everything",
+                    Names(split)
+                ),
+            ));
+        }
+        if self.split == Auto::Auto && taken.len() < n_files {
+            let line = format!("{split} part: {} of {n_files} files (split = \"all\" takes every file)", taken.len());
+            notes.add(Note::Part(line), 1);
+        }
+        Ok(taken)
     }
 }
 
@@ -148,9 +287,20 @@ impl Resolved {
         self.format
     }
 
+    /// The part that is read.
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
+    /// What there is to say about the files; the rows have [notes](Rows::notes) of their own.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     /// All files that the rows depend on, with their names within the data set, in the order of reading.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = (&str, &Path)> {
-        self.files.iter().map(|file| (file.name.as_str(), file.path.as_path()))
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let dividing = self.split_file.iter().map(|path| (squad::SPLIT_FILE, path.as_path()));
+        self.files.iter().map(|file| (file.name.as_str(), file.path.as_path())).chain(dividing)
     }
 
     /// Size of all files.
@@ -158,37 +308,78 @@ impl Resolved {
         self.n_bytes
     }
 
-    /// Starts reading in the middle: JSONL at the first row that begins after byte `offset` of all files together,
-    /// SQuAD, which cannot be read from the middle, at the end. Errors in such rows name no real line.
-    pub fn rows_behind(&self, offset: u64) -> Result<Rows> {
-        let n_skipped = Arc::default();
-        if self.format == DataFormat::Squad {
-            return Ok(Rows { rows: Box::new(std::iter::empty()), n_skipped });
-        }
-        let mut lines = Lines::new(self.files.clone(), self.format == DataFormat::Parallel);
-        lines.skip_to(offset)?;
-        Ok(Rows { rows: Box::new(lines), n_skipped })
+    /// The languages of SQuAD layout with their files; of other formats none.
+    pub fn languages(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.languages.iter().zip(&self.files).map(|(lang, file)| (lang.as_str(), file.path.as_path()))
     }
 
-    /// Starts reading. JSONL takes the memory of one line, SQuAD that of one file.
+    /// Titles of the articles that are read, in SQuAD layout; `None` means all.
+    pub fn titles(&self) -> Result<Option<std::collections::HashSet<String>>> {
+        self.split_file.as_deref().map(|path| squad::split_titles(path, self.split)).transpose()
+    }
+
+    /// Whether rows can be read from the middle on: whether all are lines of files that are not packed.
+    pub fn is_seekable(&self) -> Result<bool> {
+        for file in &self.files {
+            if file.kind != Kind::Lines || !open::is_plain(&file.path)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Starts reading in the middle of [seekable](Self::is_seekable) data: at the first row that begins after byte
+    /// `offset` of all files together. Errors in such rows name no real line.
+    pub fn rows_behind(&self, mut offset: u64) -> Result<Rows> {
+        let layout = self.layout();
+        for (number, file) in self.files.iter().enumerate() {
+            let len = fs::metadata(&file.path).map_err(|e| Error::io("read", &file.path, e))?.len();
+            if offset < len {
+                let first = Lines::open_behind(file, &layout, offset)?;
+                let rest = self.read_files(self.files[number + 1..].to_vec(), &layout);
+                return Ok(Rows { rows: Box::new(first.chain(rest)), layout });
+            }
+            offset -= len;
+        }
+        Ok(Rows { rows: Box::new(std::iter::empty()), layout })
+    }
+
+    /// Starts reading. It takes the memory of one row; of a file, where that is one JSON document.
     pub fn rows(&self) -> Result<Rows> {
-        let n_skipped = Arc::default();
+        let layout = self.layout();
         let rows: Box<dyn Iterator<Item = Result<Row>> + Send> = match self.format {
             DataFormat::Squad => {
-                let titles = squad::split_titles(&self.source.path, self.source.split)?;
-                let languages = squad::languages(&self.source.path)?;
-                Box::new(squad::Questions::new(languages, titles, self.source.passage_unit, Arc::clone(&n_skipped)))
+                let languages = self.languages.iter().cloned().zip(self.files.iter().cloned()).collect();
+                let unit = self.source.passage_unit;
+                Box::new(squad::Questions::new(languages, self.titles()?, unit, Arc::clone(&layout)))
             }
-            format => Box::new(Lines::new(self.files.clone(), format == DataFormat::Parallel)),
+            _ => Box::new(self.read_files(self.files.clone(), &layout)),
         };
-        Ok(Rows { rows, n_skipped })
+        Ok(Rows { rows, layout })
+    }
+
+    fn layout(&self) -> Arc<Layout> {
+        Arc::new(Layout {
+            is_parallel: self.format == DataFormat::Parallel,
+            columns: self.source.columns.clone(),
+            ..Layout::default()
+        })
+    }
+
+    fn read_files(
+        &self,
+        files: Vec<Arc<DataFile>>,
+        layout: &Arc<Layout>,
+    ) -> impl Iterator<Item = Result<Row>> + Send + 'static {
+        let layout = Arc::clone(layout);
+        files.into_iter().flat_map(move |file| read_file(&file, &layout))
     }
 }
 
 impl Rows {
-    /// Number of questions left out so far because no sentence holds their answer.
-    pub fn n_skipped(&self) -> u64 {
-        self.n_skipped.load(Ordering::Relaxed)
+    /// What there is to say about the rows read and parsed so far.
+    pub fn notes(&self) -> Notes {
+        self.layout.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -200,70 +391,26 @@ impl Iterator for Rows {
     }
 }
 
-/// The file itself, or the .jsonl files of a directory and of the folders in it, in the order of their names.
-fn jsonl_files(root: &Path, is_dir: bool) -> Result<Vec<DataFile>> {
-    if !is_dir {
-        return Ok(vec![DataFile { name: file_name(root), path: root.to_owned() }]);
-    }
-    let mut files = Vec::new();
-    for path in entries(root)? {
-        let name = file_name(&path);
-        if path.is_dir() {
-            for inner in entries(&path)?.into_iter().filter(|inner| is_jsonl(inner)) {
-                files.push(DataFile { name: format!("{name}/{}", file_name(&inner)), path: inner });
-            }
-        } else if is_jsonl(&path) {
-            files.push(DataFile { name, path });
+/// The rows of one file, or the one error that keeps them from being read.
+fn read_file(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Box<dyn Iterator<Item = Result<Row>> + Send> {
+    let rows: Result<Box<dyn Iterator<Item = Result<Row>> + Send>> = match file.kind {
+        Kind::Delimited(delimiter) => Delimited::open(file, layout, delimiter).map(|rows| Box::new(rows) as _),
+        Kind::Parquet => Table::open(file, layout).map(|rows| Box::new(rows) as _),
+        Kind::List => lines::of_list(file, layout).map(|rows| Box::new(rows.into_iter().map(Ok)) as _),
+        Kind::Lines | Kind::Json | Kind::Squad | Kind::Empty => {
+            Lines::open(file, layout).map(|rows| Box::new(rows) as _)
         }
-    }
-    Ok(files)
-}
-
-/// Files and folders in a directory, without hidden ones, in the order of their names.
-pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))? {
-        let entry = entry.map_err(|e| Error::io("read", dir, e))?;
-        if !entry.file_name().to_string_lossy().starts_with('.') {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn is_jsonl(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "jsonl") && path.is_file()
-}
-
-/// Whether a file or folder name is that of a part: `train`, `train.jsonl`, `train-00000-of-00004.jsonl`, `train_de.jsonl`.
-fn is_part(name: &str, part: &str) -> bool {
-    name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_']))
+    };
+    rows.unwrap_or_else(|e| Box::new(std::iter::once(Err(e))))
 }
 
 /// Guesses the format of a file from its first row.
 fn sniff(file: &DataFile) -> Result<DataFormat> {
-    let Some(line) = first_line(&file.path)? else {
-        return Err(Error::file(&file.path, "the file is empty; expected one JSON object a line"));
-    };
-    if line.trim_ascii_start().starts_with(b"[") {
-        return Err(Error::line(
-            &file.path,
-            1,
-            "the file is one JSON list; hbt reads one object a line: jq -c '.[]' FILE > FILE.jsonl",
-        ));
+    // Not the run's own layout: nothing is noted of a row that will be read again.
+    let rows = read_file(&Arc::new(file.clone()), &Arc::default()).next();
+    match rows {
+        Some(Ok(row)) if row.object().is_some_and(|row| parallel::looks_parallel(&row)) => Ok(DataFormat::Parallel),
+        // Errors are reported when the file is read.
+        _ => Ok(DataFormat::Flat),
     }
-    let is_json = file.path.extension().is_some_and(|extension| extension == "json");
-    Ok(match parse_object(&line) {
-        Ok(row) if row.contains_key("data") => DataFormat::Squad,
-        Ok(row) if parallel::looks_parallel(&row) => DataFormat::Parallel,
-        // A JSON document written over several lines.
-        Err(_) if is_json => DataFormat::Squad,
-        // A line that does not parse is reported with its number when it is read.
-        _ => DataFormat::Flat,
-    })
 }

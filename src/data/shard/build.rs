@@ -1,5 +1,5 @@
 //! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and large data goes to disk at once.
-//! About 50 bytes a row stay in memory. While groups are compared (`labels.rs`) there are, in addition, 16 bytes a
+//! About 50 bytes a row stay in memory, and 30 more if it has an id. While groups are compared (`labels.rs`) there are, in addition, 16 bytes a
 //! query or 32 a positive, whichever is more, up to 60 a group, and 8 for each text that a pair of groups shares (if
 //! more than 32 groups have one text, only neighbours are pairs).
 
@@ -19,7 +19,7 @@ use super::file::{BlockWriter, TextRecord, map};
 use super::merge::{RowEntry, write_index};
 use super::{Inputs, TokenizeSpec};
 use crate::data::catalog::{LangId, Role};
-use crate::data::formats::{Row, Rows, Text};
+use crate::data::formats::{Note, Notes, Row, Rows, Text, without_positive};
 use crate::data::tokenize::{Encoded, TextTokenizer};
 use crate::{Error, Result};
 
@@ -38,10 +38,18 @@ pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u
     let file = partial_file(dir).map_err(|e| Error::io("write", dir, e))?;
     let out = BlockWriter::new(file.as_file()).map_err(|e| Error::io("write", path, e))?;
     let texts = Spill::new(dir).map_err(|e| Error::io("write", dir, e))?;
-    let mut tokenized =
-        Tokenized { out, n_words: 0, texts, n_texts: 0, rows: vec![], languages: vec![], lang_ids: HashMap::new() };
-    let n_skipped = tokenized.read_all(inputs, path, progress)?;
-    write_index(tokenized, dir, key, n_skipped).map_err(|e| Error::io("write", path, e))?;
+    let mut tokenized = Tokenized {
+        out,
+        n_words: 0,
+        texts,
+        n_texts: 0,
+        rows: vec![],
+        languages: vec![],
+        lang_ids: HashMap::new(),
+        ids: Ids::default(),
+    };
+    let notes = tokenized.read_all(inputs, path, progress)?;
+    write_index(tokenized, dir, key, notes).map_err(|e| Error::io("write", path, e))?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
     // The new name has to reach the disk, too; where directories cannot be synced, the system writes it later.
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
@@ -60,11 +68,47 @@ pub(super) struct Tokenized<'a> {
     /// Languages in the order of their first texts, which is the order of the provisional ids.
     pub(super) languages: Vec<String>,
     lang_ids: HashMap<String, LangId>,
+    ids: Ids,
+}
+
+/// What is remembered of rows to find out whether they can be grouped.
+#[derive(Default)]
+struct Ids {
+    /// Identity of the first row with each id, and whether another one has it, too; by the id's hash.
+    first_with: HashMap<u64, (u128, bool)>,
+    /// Rows that have no positive of their own: identity and id.
+    without_positive: HashMap<u128, String>,
+}
+
+impl Ids {
+    fn add(&mut self, row: &EncodedRow) {
+        if row.has_own_id {
+            let (first, is_shared) = self.first_with.entry(xxh3_64(row.id.as_bytes())).or_insert((row.identity, false));
+            *is_shared |= *first != row.identity;
+        }
+        if !row.has_positive() {
+            self.without_positive.entry(row.identity).or_insert_with(|| row.id.clone());
+        }
+    }
+
+    fn n_shared(&self) -> u64 {
+        self.first_with.values().filter(|(_, is_shared)| *is_shared).count() as u64
+    }
+}
+
+impl EncodedRow {
+    fn has_positive(&self) -> bool {
+        self.texts.iter().any(|text| text.role == Role::Positive)
+    }
 }
 
 /// A row after tokenization.
 struct EncodedRow {
     id: String,
+    /// What rows of one group have in common.
+    identity: u128,
+    /// Whether other rows may have the id without being parts of the group.
+    has_own_id: bool,
     texts: Vec<EncodedText>,
     n_bytes: u64,
 }
@@ -78,8 +122,8 @@ struct EncodedText {
 }
 
 impl Tokenized<'_> {
-    /// Reads and tokenizes everything; returns the number of questions that were left out.
-    fn read_all(&mut self, inputs: &Inputs, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<u64> {
+    /// Reads and tokenizes everything; returns what there is to say about it.
+    fn read_all(&mut self, inputs: &Inputs, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<Notes> {
         let mut rows = inputs.data.rows()?;
         let n_bytes = inputs.data.n_bytes();
         let mut n_done = 0;
@@ -103,7 +147,22 @@ impl Tokenized<'_> {
         if self.rows.is_empty() {
             return Err(Error::file(inputs.data.path(), "no training row in this data; check the path and the split"));
         }
-        Ok(rows.n_skipped())
+        if let Some(id) = self.without_positive() {
+            return Err(without_positive(inputs.data.path(), id));
+        }
+        let mut notes = inputs.data.notes().clone();
+        notes.extend(&rows.notes());
+        notes.add(Note::SharedIds, self.ids.n_shared());
+        Ok(notes)
+    }
+
+    /// Id of the first group that has only negatives.
+    fn without_positive(&mut self) -> Option<&str> {
+        for row in self.rows.iter().filter(|row| row.has_positive) {
+            self.ids.without_positive.remove(&row.identity());
+        }
+        let ids = &self.ids.without_positive;
+        self.rows.iter().find_map(|row| ids.get(&row.identity())).map(String::as_str)
     }
 
     fn push(&mut self, row: EncodedRow) -> io::Result<()> {
@@ -111,12 +170,14 @@ impl Tokenized<'_> {
         if self.rows.len() >= u32::MAX as usize {
             return Err(too_many("4,294,967,295 rows"));
         }
-        let id_hash = xxh3_128(row.id.as_bytes());
+        let id_hash = row.identity;
         self.rows.push(RowEntry {
             id_hash: [(id_hash >> 64) as u64, id_hash as u64],
             first_text: self.n_texts,
             id_len: row.id.len() as u32,
+            has_positive: row.has_positive(),
         });
+        self.ids.add(&row);
         self.out.write_all(row.id.as_bytes())?;
         self.out.align(size_of::<u32>() as u64)?;
         self.n_words += row.id.len().div_ceil(size_of::<u32>()) as u64;
@@ -155,6 +216,7 @@ fn next_chunk(rows: &mut Rows) -> Result<Vec<Row>> {
 
 fn encode_row(row: &Row, inputs: &Inputs) -> Result<EncodedRow> {
     let group = row.parse()?;
+    let (identity, has_own_id) = (xxh3_128(group.identity().as_bytes()), group.identity.is_some());
     let TokenizeSpec { query_prefix, passage_prefix, query_max_len, passage_max_len } = inputs.spec;
     let mut texts = Vec::with_capacity(group.queries.len() + group.positives.len() + group.negatives.len());
     for (role, of_role, scores, prefix, max_len) in [
@@ -162,13 +224,14 @@ fn encode_row(row: &Row, inputs: &Inputs) -> Result<EncodedRow> {
         (Role::Positive, group.positives, group.positive_scores, passage_prefix, *passage_max_len),
         (Role::Negative, group.negatives, group.negative_scores, passage_prefix, *passage_max_len),
     ] {
-        for (i, Text { lang, text }) in of_role.into_iter().enumerate() {
+        for (i, Text { lang, text, instruction }) in of_role.into_iter().enumerate() {
+            let prefix = instruction.as_ref().unwrap_or(prefix);
             let encoded = encode(inputs.tokenizer, row, prefix, &text, max_len)?;
             let (hash, score) = (xxh3_64(text.as_bytes()), scores.get(i).copied());
             texts.push(EncodedText { role, lang, hash, score, encoded });
         }
     }
-    Ok(EncodedRow { id: group.id, texts, n_bytes: row.n_bytes() })
+    Ok(EncodedRow { id: group.id, identity, has_own_id, texts, n_bytes: row.n_bytes() })
 }
 
 fn encode(tokenizer: &TextTokenizer, row: &Row, prefix: &str, text: &str, max_len: usize) -> Result<Encoded> {

@@ -12,6 +12,7 @@ use super::file::{Counts, GroupRecord, TextRecord};
 use super::labels::Labels;
 use super::{Meta, MetaClass};
 use crate::data::catalog::{LangId, Role};
+use crate::data::formats::{Note, Notes};
 
 /// Data kept in memory for a row: 32 bytes, and 4 for its place in the order.
 pub(super) struct RowEntry {
@@ -20,6 +21,14 @@ pub(super) struct RowEntry {
     pub(super) first_text: u64,
     /// Length of the id in bytes; the id is right before the tokens of the first text.
     pub(super) id_len: u32,
+    pub(super) has_positive: bool,
+}
+
+impl RowEntry {
+    /// What rows of one group have in common.
+    pub(super) fn identity(&self) -> u128 {
+        u128::from(self.id_hash[0]) << 64 | u128::from(self.id_hash[1])
+    }
 }
 
 /// A group before it has a number.
@@ -33,7 +42,7 @@ struct GroupEntry {
 const SEPARATOR: LangId = LangId::MAX;
 
 /// Adds texts, groups, meta and checksums to the cache file, which is then whole.
-pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped: u64) -> io::Result<()> {
+pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, mut notes: Notes) -> io::Result<()> {
     let Tokenized { mut out, n_words, texts, rows, languages, .. } = tokenized;
     let texts = texts.finish()?;
     let rows = SortedRows::new(rows, bytemuck::cast_slice(&texts), &languages);
@@ -62,7 +71,9 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, n_skipped
 
     let mut sorted_languages = languages;
     sorted_languages.sort();
-    let meta = Meta { languages: sorted_languages, classes, n_rows: rows.rows.len() as u64, n_skipped, n_scores };
+    let n_rows = rows.rows.len() as u64;
+    notes.add(Note::JoinedRows, n_rows - groups.len() as u64);
+    let meta = Meta { languages: sorted_languages, classes, n_rows, notes, n_scores };
     let meta = serde_json::to_vec(&meta)?;
     out.write_all(&meta)?;
     out.finish(key, Counts { n_words, n_texts, n_groups: groups.len() as u64, meta_len: meta.len() as u64 })

@@ -9,11 +9,10 @@ use super::figures::FigureKey;
 use super::search::RelevantRank;
 use super::settings;
 use crate::data::catalog::LangId;
-use crate::data::formats::Split;
+use crate::data::formats::{DataSource, Notes};
 use crate::{Error, Result};
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
 
 /// Every task; where none is named, the first that recognises the data is meant.
 pub static TASKS: &[&Task] = &[&xquad_r::TASK, &parallel::TASK];
@@ -22,10 +21,10 @@ pub static TASKS: &[&Task] = &[&xquad_r::TASK, &parallel::TASK];
 pub struct Task {
     /// What `eval_task` and reports call it.
     pub name: &'static str,
-    /// Whether the data at a path is its own; an error is one of data that cannot be read at all.
-    pub recognises: fn(&Path, Split) -> Result<bool>,
-    /// Reads a part of its data; an error names the file.
-    pub load: fn(&Path, Split) -> Result<EvalSet>,
+    /// Whether data is its own; an error is one of data that cannot be read at all.
+    pub recognises: fn(&DataSource) -> Result<bool>,
+    /// Reads its data; an error names the file.
+    pub load: fn(&DataSource) -> Result<EvalSet>,
     /// What is measured, in the order in which it is shown.
     pub figures: &'static [FigureKey],
     /// The one of them that decides which model is best, unless `best_metric` names another.
@@ -42,17 +41,17 @@ pub fn names() -> String {
     TASKS.iter().map(|task| task.name).collect::<Vec<_>>().join(", ")
 }
 
-/// The task whose data lies at `path`.
+/// The task that `data` is data of.
 ///
 /// # Errors
 /// Data that cannot be read, or that no task recognises.
-pub fn recognised(path: &Path, split: Split) -> Result<&'static Task> {
+pub fn recognised(data: &DataSource) -> Result<&'static Task> {
     for &task in TASKS {
-        if (task.recognises)(path, split)? {
+        if (task.recognises)(data)? {
             return Ok(task);
         }
     }
-    Err(Error::file(path, format!("is not laid out as any task's data; set eval_task to one of {}", names())))
+    Err(Error::file(&data.path, format!("is not laid out as any task's data; set eval_task to one of {}", names())))
 }
 
 impl fmt::Display for Task {
@@ -118,8 +117,10 @@ impl Relevant {
 pub struct EvalSet {
     /// What it is data of.
     pub task: &'static Task,
-    /// The part of the data: `all`, `train` or `test`.
+    /// The part of the data: `all`, `train`, `validation` or `test`.
     pub split: String,
+    /// What reading the data left out, joined or mended.
+    pub notes: Notes,
     /// ISO 639-1 codes, ascending.
     pub languages: Vec<String>,
     /// Ordered by language, so that each language is one contiguous range.

@@ -5,29 +5,29 @@
 
 use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
-use crate::data::formats::{DataFormat, DataSource, Group, Split, Text};
+use crate::data::formats::{DataFormat, DataSource, Group, Notes, Split, Text};
 use crate::eval::settings::{FIGURES, MULTILINGUAL_MAP};
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 
 /// The task: its data is all that hbt trains on but SQuAD layout.
 pub static TASK: Task = Task { name: "parallel", recognises, load, figures: &FIGURES, main: MULTILINGUAL_MAP };
 
-fn recognises(path: &Path, split: Split) -> Result<bool> {
-    Ok(DataSource { split, ..DataSource::new(path) }.resolve()?.format() != DataFormat::Squad)
+fn recognises(data: &DataSource) -> Result<bool> {
+    Ok(data.resolve()?.format() != DataFormat::Squad)
 }
 
-/// Reads a file or directory of parallel JSON lines (or flat ones whose rows share an `id`).
+/// Reads groups of any format; of SQuAD layout, a passage that answers no question is then no candidate.
 ///
 /// # Errors
 /// Data that cannot be read or holds no group; the message names the file and line.
-pub fn load(path: &Path, split: Split) -> Result<EvalSet> {
-    let groups = DataSource { split, ..DataSource::new(path) }.read_groups()?;
+pub fn load(data: &DataSource) -> Result<EvalSet> {
+    let split = data.resolve()?.split();
+    let (groups, notes) = data.read_groups()?;
     if groups.is_empty() {
-        return Err(Error::file(path, "there is no question in it to evaluate on"));
+        return Err(Error::file(&data.path, "there is no question in it to evaluate on"));
     }
-    Ok(from_groups(&groups, split))
+    Ok(EvalSet { notes, ..from_groups(&groups, split) })
 }
 
 /// The benchmark that `groups` make; `split` is only its name. Languages are those of all their texts.
@@ -47,7 +47,7 @@ pub fn from_groups(groups: &[Group], split: Split) -> EvalSet {
             }));
         }
     }
-    EvalSet { task: &TASK, split: split.to_string(), languages, passages, queries }
+    EvalSet { task: &TASK, split: split.to_string(), notes: Notes::default(), languages, passages, queries }
 }
 
 /// All candidates, ordered by language and then by first appearance, and each group's relevant ones, ascending.

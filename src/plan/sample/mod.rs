@@ -227,7 +227,8 @@ impl Counting {
                 _ => (&spec.passage_prefix, spec.passage_max_len),
             };
             let mut seen = HashSet::new();
-            for Text { lang, text } in texts.iter().filter(|text| seen.insert(*text)) {
+            for Text { lang, text, instruction } in texts.iter().filter(|text| seen.insert(*text)) {
+                let prefix = instruction.as_ref().unwrap_or(prefix);
                 tokens[role].push((number(lang), self.tokens(prefix, text, max_len)?));
             }
             tokens[role].sort_by_key(|&(lang, _)| lang);

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
-/// Most bytes that are read of a format that is read file by file; for other formats the caller sets it.
+/// Most bytes that are read of data that can only be read from its beginning; for other data the caller sets it.
 const MOST_BYTES_OF_FILES: u64 = 64 << 20;
 /// Number of pieces if not everything is read, and the factor by which they are less than `most_bytes`.
 const PIECES: u64 = 64;
@@ -39,11 +39,12 @@ impl DatasetSample {
     /// If the data does not exist, cannot be read, or has no row.
     pub fn read(source: &DataSource, most_bytes: u64) -> Result<DatasetSample> {
         let data = source.resolve()?;
-        let most_bytes = if data.format() == DataFormat::Squad { MOST_BYTES_OF_FILES } else { most_bytes };
+        let is_seekable = data.is_seekable()?;
+        let most_bytes = if is_seekable { most_bytes } else { MOST_BYTES_OF_FILES };
         let mut sample =
             DatasetSample { groups: Vec::new(), is_all: true, copies: 1.0, is_at_most: false, n_scores: [0; 2] };
         let mut by_id = HashMap::new();
-        if data.format() == DataFormat::Squad || data.n_bytes() <= most_bytes {
+        if !is_seekable || data.n_bytes() <= most_bytes {
             let piece = Piece::read(data.rows()?, most_bytes)?;
             sample.is_all = piece.is_last;
             sample.add(&piece.rows, data.format() == DataFormat::Parallel, &mut by_id).map_or(Ok(()), Err)?;
@@ -51,6 +52,8 @@ impl DatasetSample {
         } else {
             sample.add_pieces(&data, most_bytes / SHARE_IN_PIECES, &mut by_id)?;
         }
+        // Of labelled rows, a piece of the data may have only negatives.
+        sample.groups.retain(|group| !group.positives.is_empty());
         if sample.groups.is_empty() {
             return Err(Error::file(data.path(), "no training row in this data; check the path and the split"));
         }
@@ -84,7 +87,7 @@ impl DatasetSample {
         for (row, group) in rows.iter().zip(groups) {
             match group {
                 Ok(group) => {
-                    let is_named = row.is_named(&group.id);
+                    let is_named = row.is_named(&group);
                     let is_new = self.add_group(group, by_id);
                     // A row with all versions is a whole group, as long as no other has the same id.
                     self.is_at_most |= is_named && (!has_all_versions || !is_new);
@@ -100,8 +103,8 @@ impl DatasetSample {
         for (n, scores) in self.n_scores.iter_mut().zip([&row.positive_scores, &row.negative_scores]) {
             *n += scores.len() as u64;
         }
-        let Some(&at) = by_id.get(&row.id) else {
-            by_id.insert(row.id.clone(), self.groups.len());
+        let Some(&at) = by_id.get(row.identity()) else {
+            by_id.insert(row.identity().to_owned(), self.groups.len());
             self.groups.push(row);
             return true;
         };

@@ -1,0 +1,188 @@
+//! The files of a data set: those that hbt reads, and the names of those that it does not.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A file of the data set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DataFile {
+    pub(super) path: PathBuf,
+    /// Path within the data set, with slashes; part of the ids of rows without an id.
+    pub(super) name: String,
+    pub(super) kind: Kind,
+}
+
+/// What a file's name says of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A JSON object a line.
+    Lines,
+    /// One JSON document, or lines after all; the content decides.
+    Json,
+    /// One JSON list of objects.
+    List,
+    /// A JSON document in SQuAD layout.
+    Squad,
+    /// Nothing.
+    Empty,
+    /// Columns between these bytes.
+    Delimited(u8),
+    /// Parquet.
+    Parquet,
+}
+
+/// Files that are data, in the order of their names, and the names of all others.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) files: Vec<DataFile>,
+    pub(super) unused: Vec<String>,
+}
+
+/// Folders in folders: more are a loop of links.
+const MOST_DEPTH: usize = 16;
+/// Endings of files that are data as soon as they are unpacked or exported in another way.
+const NEARLY: [(&str, &str); 6] = [
+    ("bz2", "unpack it, or pack it with gzip or zstd"),
+    ("xz", "unpack it, or pack it with gzip or zstd"),
+    ("lz4", "unpack it, or pack it with gzip or zstd"),
+    ("arrow", "export it as Parquet: Dataset.from_file(FILE).to_parquet(\"data.parquet\")"),
+    ("feather", "export it as Parquet"),
+    ("avro", "export it as Parquet"),
+];
+
+/// What lies at `root`: the file itself, whatever its name, or all files of a directory and of the folders in it.
+/// Hidden ones are none of the data.
+///
+/// # Errors
+/// Nothing there; a link to nothing; a pipe or a device; a file that would be data if it were not packed.
+pub(super) fn find(root: &Path) -> Result<Found> {
+    let mut found = Found::default();
+    let metadata = metadata(root)?;
+    if metadata.is_dir() {
+        found.add_directory(root, "", 0)?;
+        check_twins(root, &found.files)?;
+    } else {
+        check_regular(root, &metadata)?;
+        let name = file_name(root);
+        refuse_nearly(root, &name)?;
+        found.files.push(DataFile { kind: kind_of(&name).unwrap_or(Kind::Lines), name, path: root.to_owned() });
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn add_directory(&mut self, dir: &Path, prefix: &str, depth: usize) -> Result<()> {
+        if depth > MOST_DEPTH {
+            return Err(Error::file(dir, "folders lie too deep here, as a loop of links makes them; remove it"));
+        }
+        for path in entries(dir)? {
+            let name = format!("{prefix}{}", file_name(&path));
+            let metadata = metadata(&path)?;
+            if metadata.is_dir() {
+                self.add_directory(&path, &format!("{name}/"), depth + 1)?;
+            } else if let Some(kind) = kind_of(&name).filter(|_| metadata.is_file()) {
+                self.files.push(DataFile { path, name, kind });
+            } else {
+                refuse_nearly(&path, &name)?;
+                self.unused.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Files and folders in a directory, without hidden ones, in the order of their names.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))? {
+        let entry = entry.map_err(|e| Error::io("read", dir, e))?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// [`fs::metadata`], with the error that a link to nothing deserves.
+fn metadata(path: &Path) -> Result<Metadata> {
+    fs::metadata(path).map_err(|e| {
+        if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() {
+            return Error::file(path, "is a link to a file that is not there; fetch that file, or remove the link");
+        }
+        Error::io("read", path, e)
+    })
+}
+
+/// Data is read more than once: to know it again, to tokenize it, to write it with negatives.
+fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(Error::file(path, "is a pipe or a device, and data is read more than once; write it to a file, and name that"))
+}
+
+/// The last name of a path.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A name without the ending of gzip or zstd, in lower case.
+fn unpacked(name: &str) -> String {
+    let name = name.to_lowercase();
+    let inner = [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending));
+    inner.map_or(name.clone(), str::to_owned)
+}
+
+/// What a file with this name holds, if it is data.
+fn kind_of(name: &str) -> Option<Kind> {
+    let name = unpacked(name);
+    match name.rsplit_once('.')?.1 {
+        "jsonl" | "ndjson" | "jsonlines" | "jl" => Some(Kind::Lines),
+        // What `datasets` writes beside its data.
+        "json" if is_description(&name) => None,
+        "json" => Some(Kind::Json),
+        "csv" => Some(Kind::Delimited(b',')),
+        "tsv" | "tab" => Some(Kind::Delimited(b'\t')),
+        "parquet" => Some(Kind::Parquet),
+        _ => None,
+    }
+}
+
+/// Whether a `.json` file describes data without being any.
+fn is_description(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    ["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"].contains(&name)
+}
+
+fn refuse_nearly(path: &Path, name: &str) -> Result<()> {
+    let name = name.to_lowercase();
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    match NEARLY.iter().find(|(nearly, _)| *nearly == ending) {
+        Some((ending, what_to_do)) => Err(Error::file(path, format!("hbt reads no .{ending} files; {what_to_do}"))),
+        None => Ok(()),
+    }
+}
+
+/// The same data twice, in two formats or packed and unpacked, would count twice.
+fn check_twins(root: &Path, files: &[DataFile]) -> Result<()> {
+    let stem = |file: &DataFile| {
+        let name = unpacked(&file.name);
+        name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
+    };
+    let mut stems: Vec<(String, &DataFile)> = files.iter().map(|file| (stem(file), file)).collect();
+    stems.sort_by(|a, b| a.0.cmp(&b.0));
+    match stems.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        None => Ok(()),
+        Some(pair) => Err(Error::file(
+            root,
+            format!(
+                "{} and {} look like the same data twice; move one away, or name a file instead of the directory",
+                pair[0].1.name, pair[1].1.name
+            ),
+        )),
+    }
+}
