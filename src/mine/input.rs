@@ -1,29 +1,30 @@
 //! The data, which is read twice: to collect what there is to mine, and to write it again with its negatives.
 
 use super::{Corpus, Mined, Rules};
-use crate::data::formats::{DataFormat, DataSource, Group, Note, Notes, Resolved, Text, parallel_row};
+use crate::data::formats::{DataSource, Group, Note, Notes, Resolved, Text, parallel_row};
 use crate::{Error, Result};
 
-/// Data to mine from. Rows are read again for writing; SQuAD, whose groups lie scattered over its files, is kept.
+/// Data to mine from. Rows are read again for writing; of layouts whose groups lie scattered over their files, all
+/// groups are kept.
 pub struct Input {
     data: Resolved,
-    squad: Option<Vec<Group>>,
+    groups: Option<Vec<Group>>,
     notes: Notes,
 }
 
 impl Input {
-    /// Finds the data, and reads it if it is SQuAD.
+    /// Finds the data, and reads it if its groups are kept.
     ///
     /// # Errors
     /// Those of [`DataSource::resolve`] and [`DataSource::read_groups`].
     pub fn open(source: &DataSource) -> Result<Self> {
         let data = source.resolve()?;
-        if data.format() != DataFormat::Squad {
+        if !data.format().is_of_files() {
             let notes = data.notes().clone();
-            return Ok(Input { data, squad: None, notes });
+            return Ok(Input { data, groups: None, notes });
         }
         let (groups, notes) = source.read_groups()?;
-        Ok(Input { data, squad: Some(groups), notes })
+        Ok(Input { data, groups: Some(groups), notes })
     }
 
     /// Files that the data is read from.
@@ -41,7 +42,7 @@ impl Input {
     /// # Errors
     /// A row that cannot be read, or to which no negatives can be added.
     pub fn corpus(&mut self) -> Result<Corpus> {
-        if let Some(groups) = &self.squad {
+        if let Some(groups) = &self.groups {
             return Corpus::read(groups.iter().cloned().map(Ok));
         }
         let mut rows = self.data.rows()?;
@@ -72,7 +73,7 @@ impl Input {
     ) -> Result<()> {
         let mut rows = mined.negatives.iter().map(|row| row.iter().map(|&p| corpus.text(p)).collect::<Vec<Text>>());
         let has_changed = || Error::file(self.data.path(), "changed while it was mined; run the command again");
-        if let Some(groups) = &self.squad {
+        if let Some(groups) = &self.groups {
             for (group, negatives) in groups.iter().zip(rows) {
                 write(&parallel_row(&Group { negatives, ..group.clone() }))?;
             }

@@ -308,3 +308,42 @@ fn squad_files_are_named_by_language() {
     assert!(message.contains("is in SQuAD layout and rows.jsonl is not; keep them apart"), "{message}");
     std::fs::remove_file(mixed).unwrap();
 }
+
+#[test]
+fn beir_directories_are_training_data() {
+    let dir = TempDir::new().unwrap();
+    let corpus = "{\"_id\": \"1\", \"title\": \"T\", \"text\": \"a\"}\n{\"_id\": \"2\", \"title\": \"\", \"text\": \"b\"}\n\
+                  {\"_id\": \"3\", \"text\": \"c\"}\n";
+    for lang in ["de", "yue"] {
+        write(dir.path(), &format!("{lang}/corpus.jsonl"), corpus);
+        write(dir.path(), &format!("{lang}/queries.jsonl"), format!("{{\"_id\": \"q\", \"text\": \"{lang}?\"}}\n"));
+        write(dir.path(), &format!("{lang}/qrels/train.tsv"), "query-id\tcorpus-id\tscore\nq\t1\t2\nq\t3\t0\n");
+        write(dir.path(), &format!("{lang}/qrels/test.tsv"), "q 0 2 1\n");
+    }
+    let source = DataSource::new(dir.path());
+    assert_eq!(source.resolve().unwrap().format(), DataFormat::Beir);
+    let (groups, notes) = source.read_groups().unwrap();
+    let words = |of: &[hbt::data::formats::Text]| {
+        of.iter().map(|text| format!("{}:{}", text.lang, text.text)).collect::<Vec<_>>().join(" ")
+    };
+    let all: Vec<_> =
+        groups.iter().map(|of| [words(&of.queries), words(&of.positives), words(&of.negatives)]).collect();
+    assert_eq!(all, [["de:de?", "de:T a", "de:c"], ["yue:yue?", "yue:T a", "yue:c"]]);
+    assert_eq!(notes.lines(), ["train part: 2 of 4 files (split = \"all\" takes every file)"]);
+
+    let one = DataSource { purpose: Purpose::Test, ..DataSource::new(dir.path().join("de")) };
+    let (groups, _) = one.read_groups().unwrap();
+    assert_eq!((words(&groups[0].positives), groups[0].negatives.len()), ("de:b".into(), 0));
+
+    write(dir.path(), "de/qrels/train.tsv", "query-id\tcorpus-id\tscore\nq\t9\t1\n");
+    let missing = message(source.read_groups());
+    assert!(
+        missing.contains("train.tsv, line 2: judges document \"9\", which de/corpus.jsonl does not have"),
+        "{missing}"
+    );
+    write(dir.path(), "de/qrels/train.tsv", "query-id\tcorpus-id\tscore\nq\t1\tgood\n");
+    let no_grade = message(source.read_groups());
+    assert!(no_grade.contains("train.tsv, line 2: the score \"good\" is no whole number"), "{no_grade}");
+    let refused = message(hbt::eval::tasks::parallel::load(&source));
+    assert!(refused.contains("is in BEIR's layout, which hbt reads for training"), "{refused}");
+}

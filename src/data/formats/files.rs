@@ -137,6 +137,12 @@ fn unpacked(name: &str) -> String {
     inner.map_or(name.clone(), str::to_owned)
 }
 
+/// A name without its endings, in lower case.
+pub(super) fn stem(name: &str) -> String {
+    let name = unpacked(name);
+    name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
+}
+
 /// What a file with this name holds, if it is data.
 fn kind_of(name: &str) -> Option<Kind> {
     let name = unpacked(name);
@@ -169,11 +175,7 @@ fn refuse_nearly(path: &Path, name: &str) -> Result<()> {
 
 /// The same data twice, in two formats or packed and unpacked, would count twice.
 fn check_twins(root: &Path, files: &[DataFile]) -> Result<()> {
-    let stem = |file: &DataFile| {
-        let name = unpacked(&file.name);
-        name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
-    };
-    let mut stems: Vec<(String, &DataFile)> = files.iter().map(|file| (stem(file), file)).collect();
+    let mut stems: Vec<(String, &DataFile)> = files.iter().map(|file| (stem(&file.name), file)).collect();
     stems.sort_by(|a, b| a.0.cmp(&b.0));
     match stems.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         None => Ok(()),

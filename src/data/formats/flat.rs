@@ -227,19 +227,22 @@ fn pairs(key: &str, value: Option<Value>, lang: &str, out: &mut Vec<Text>) -> Re
 fn one_text(key: fmt::Arguments, value: Value, lang: &str, out: &mut Vec<Text>) -> Result<(), String> {
     let text = match value {
         Value::String(text) => text,
-        Value::Object(mut passage) => {
-            let title = passage.remove("title");
-            match (title, passage.remove("text")) {
-                (Some(Value::String(title)), Some(Value::String(text))) if !title.trim().is_empty() => {
-                    format!("{title} {text}")
-                }
-                (_, Some(Value::String(text))) => text,
-                _ => return Err(format!("{key} has no \"text\"; expected a string or {{\"title\", \"text\"}}")),
-            }
-        }
+        Value::Object(object) => passage(key, object)?,
         other => return Err(format!("{key} has to be a string or a list of strings, not {}", kind(&other))),
     };
     check_text(key, &text)?;
     out.push(Text::new(lang, text));
     Ok(())
+}
+
+/// Title and text of a passage in one.
+pub(super) fn passage(key: fmt::Arguments, mut passage: Map<String, Value>) -> Result<String, String> {
+    let title = passage.remove("title");
+    match (title, passage.remove("text")) {
+        (Some(Value::String(title)), Some(Value::String(text))) if !title.trim().is_empty() => {
+            Ok(format!("{title} {text}"))
+        }
+        (_, Some(Value::String(text))) => Ok(text),
+        _ => Err(format!("{key} has no \"text\"; expected a string or {{\"title\", \"text\"}}")),
+    }
 }

@@ -5,6 +5,7 @@
 //! a group, or a part of one: rows with the same [identity](Group::identity), in any files, make one group. What is not
 //! used is [noted](Notes).
 
+mod beir;
 mod columns;
 mod delimited;
 mod files;
@@ -92,6 +93,15 @@ crate::choices::choices! {
         Flat = "flat",
         /// A directory with one SQuAD file a language, like XQuAD-R.
         Squad = "squad",
+        /// A directory in BEIR's layout, or one of such directories, one a language.
+        Beir = "beir",
+    }
+}
+
+impl DataFormat {
+    /// Whether a file's rows are groups only together with others, so that they are read as whole groups.
+    pub fn is_of_files(self) -> bool {
+        matches!(self, DataFormat::Squad | DataFormat::Beir)
     }
 }
 

@@ -92,12 +92,12 @@ impl Row {
         group.map_err(|message| self.error(message))
     }
 
-    /// The row's columns, if it has any that can be read.
-    pub(super) fn object(&self) -> Option<Map<String, Value>> {
+    /// The row's columns.
+    pub(super) fn columns(&self) -> Result<Map<String, Value>> {
         match &self.body {
-            Body::Group(_) => None,
-            Body::Json(text) => parse_object(text).ok(),
-            Body::Record(record) => Some(record.clone()),
+            Body::Group(_) => Ok(Map::new()),
+            Body::Json(text) => parse_object(text).map_err(|message| self.error(message)),
+            Body::Record(record) => Ok(record.clone()),
         }
     }
 
@@ -121,7 +121,7 @@ impl Row {
         let text = match &self.body {
             Body::Json(text) => Cow::Borrowed(text.as_slice()),
             Body::Record(record) => Cow::Owned(serde_json::to_vec(record).unwrap_or_default()),
-            Body::Group(_) => return Err(self.error("questions in SQuAD layout are written as whole groups")),
+            Body::Group(_) => return Err(self.error("whole groups are written as parallel rows")),
         };
         let layout = &self.layout;
         negatives::add(&text, layout.is_parallel, &layout.columns, negatives, replace).map_err(|e| self.error(e))

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use super::beir::{self, Collection};
 use super::columns::Columns;
 use super::delimited::Delimited;
 use super::files::{self, DataFile, Kind};
@@ -44,6 +45,8 @@ pub struct Resolved {
     /// Languages of the files in SQuAD layout, and the file that divides them.
     languages: Vec<String>,
     split_file: Option<PathBuf>,
+    /// Of BEIR's layout.
+    collections: Vec<Collection>,
     n_bytes: u64,
     source: DataSource,
     notes: Notes,
@@ -79,6 +82,14 @@ impl DataSource {
         found.unused.iter().for_each(|name| notes.add(Note::UnusedFile(name.clone()), 1));
         let (dividing, mut files): (Vec<DataFile>, Vec<DataFile>) =
             found.files.into_iter().partition(|file| file.name == squad::SPLIT_FILE);
+        if matches!(self.format, Auto::Auto | Auto::Of(DataFormat::Beir)) {
+            let collections = beir::collections(&files::file_name(&self.path), &mut files);
+            if !collections.is_empty() {
+                files.extend(dividing);
+                files.iter().for_each(|file| notes.add(Note::UnusedFile(file.name.clone()), 1));
+                return self.resolve_collections(collections, notes);
+            }
+        }
         for file in &mut files {
             file.kind = self.settle(file)?;
         }
@@ -102,12 +113,21 @@ impl DataSource {
             DataFormat::Squad => squad::languages_of(&self.path, &mut files)?,
             _ => vec![],
         };
-        let mut n_bytes = 0;
-        for path in files.iter().map(|file| &file.path).chain(&split_file) {
-            n_bytes += fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
-        }
         let files = files.into_iter().map(Arc::new).collect();
-        Ok(Resolved { format, split, files, languages, split_file, n_bytes, source: self.clone(), notes })
+        let source = self.clone();
+        Resolved { format, split, files, languages, split_file, collections: vec![], n_bytes: 0, source, notes }.sized()
+    }
+
+    /// The part of BEIR's layout that is meant: its judgements are files of parts.
+    fn resolve_collections(&self, mut collections: Vec<Collection>, mut notes: Notes) -> Result<Resolved> {
+        let all: Vec<DataFile> =
+            collections.iter().flat_map(|of| &of.judgements).map(|file| DataFile::clone(file)).collect();
+        let split = part::meant(self.split, self.purpose, &all);
+        self.take_part(all, split, &mut notes)?;
+        collections.iter_mut().for_each(|of| of.judgements.retain(|file| part::is_of(file, split)));
+        let files = collections.iter().flat_map(Collection::files).cloned().collect();
+        let (format, languages, split_file, n_bytes, source) = (DataFormat::Beir, vec![], None, 0, self.clone());
+        Resolved { format, split, files, languages, split_file, collections, n_bytes, source, notes }.sized()
     }
 
     /// Reads all groups into memory, each whole and in the order of their first rows, and what there is to say about
@@ -277,6 +297,13 @@ impl DataSource {
 }
 
 impl Resolved {
+    fn sized(mut self) -> Result<Self> {
+        for path in self.files.iter().map(|file| &file.path).chain(&self.split_file) {
+            self.n_bytes += fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
+        }
+        Ok(self)
+    }
+
     /// The path that the user gave.
     pub fn path(&self) -> &Path {
         &self.source.path
@@ -321,7 +348,7 @@ impl Resolved {
     /// Whether rows can be read from the middle on: whether all are lines of files that are not packed.
     pub fn is_seekable(&self) -> Result<bool> {
         for file in &self.files {
-            if file.kind != Kind::Lines || !open::is_plain(&file.path)? {
+            if self.format.is_of_files() || file.kind != Kind::Lines || !open::is_plain(&file.path)? {
                 return Ok(false);
             }
         }
@@ -353,6 +380,7 @@ impl Resolved {
                 let unit = self.source.passage_unit;
                 Box::new(squad::Questions::new(languages, self.titles()?, unit, Arc::clone(&layout)))
             }
+            DataFormat::Beir => Box::new(beir::Queries::new(self.collections.clone(), Arc::clone(&layout))),
             _ => Box::new(self.read_files(self.files.clone(), &layout)),
         };
         Ok(Rows { rows, layout })
@@ -407,9 +435,9 @@ fn read_file(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Box<dyn Iterator<Ite
 /// Guesses the format of a file from its first row.
 fn sniff(file: &DataFile) -> Result<DataFormat> {
     // Not the run's own layout: nothing is noted of a row that will be read again.
-    let rows = read_file(&Arc::new(file.clone()), &Arc::default()).next();
-    match rows {
-        Some(Ok(row)) if row.object().is_some_and(|row| parallel::looks_parallel(&row)) => Ok(DataFormat::Parallel),
+    let row = read_file(&Arc::new(file.clone()), &Arc::default()).next();
+    match row.map(|row| row.and_then(|row| row.columns())) {
+        Some(Ok(row)) if parallel::looks_parallel(&row) => Ok(DataFormat::Parallel),
         // Errors are reported when the file is read.
         _ => Ok(DataFormat::Flat),
     }

@@ -22,7 +22,13 @@ fn recognises(data: &DataSource) -> Result<bool> {
 /// # Errors
 /// Data that cannot be read or holds no group; the message names the file and line.
 pub fn load(data: &DataSource) -> Result<EvalSet> {
-    let split = data.resolve()?.split();
+    let resolved = data.resolve()?;
+    if resolved.format() == DataFormat::Beir {
+        let message = "is in BEIR's layout, which hbt reads for training; measured on judged documents alone, a search \
+                       would look better than it is";
+        return Err(Error::file(&data.path, message));
+    }
+    let split = resolved.split();
     let (groups, notes) = data.read_groups()?;
     if groups.is_empty() {
         return Err(Error::file(&data.path, "there is no question in it to evaluate on"));
