@@ -53,11 +53,13 @@ pub enum Command {
     Prepare(InputArgs),
     /// Print every configuration key with its meaning and value, as a TOML file to start from: what was not given is
     /// commented out
-    Config(RunArgs),
+    Config(ConfigCommandArgs),
     /// Measure how much of this machine's speed hbt uses, operation by operation
     Bench(BenchArgs),
     /// Print what belongs in a bug report: version, processor, memory, devices
     Info,
+    /// Print the completions for a shell, or write the manual pages
+    Completions(CompletionsArgs),
 }
 
 impl Command {
@@ -69,9 +71,12 @@ impl Command {
             Command::Encode(args) => &args.trace,
             Command::Mine(args) => &args.trace,
             Command::Bench(args) => &args.trace,
-            Command::Compare(_) | Command::Plan(_) | Command::Prepare(_) | Command::Config(_) | Command::Info => {
-                return None;
-            }
+            Command::Compare(_)
+            | Command::Plan(_)
+            | Command::Prepare(_)
+            | Command::Config(_)
+            | Command::Completions(_)
+            | Command::Info => return None,
         };
         trace.trace.as_deref()
     }
@@ -174,7 +179,37 @@ impl InputArgs {
     }
 }
 
-/// Options of `hbt compare` and `hbt config`, and the first of `hbt train`.
+/// Options of `hbt config`.
+#[derive(Debug, Default, Args)]
+pub struct ConfigCommandArgs {
+    /// What a run takes.
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Print only what differs from the configuration of this run, or from this file
+    #[arg(long, value_name = "RUN")]
+    pub diff: Option<PathBuf>,
+}
+
+/// Options of `hbt completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+To install:
+  hbt completions bash > ~/.local/share/bash-completion/completions/hbt
+  hbt completions zsh > ~/.zfunc/_hbt        (a directory of $fpath)
+  hbt completions fish > ~/.config/fish/completions/hbt.fish
+  hbt completions --man ~/.local/share/man/man1")]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(required_unless_present = "man")]
+    pub shell: Option<clap_complete::Shell>,
+
+    /// Write hbt.1, hbt-train.1 and so on into this directory instead
+    #[arg(long, value_name = "DIR", conflicts_with = "shell")]
+    pub man: Option<PathBuf>,
+}
+
+/// Options of `hbt compare`, and the first of `hbt train` and `hbt config`.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
     /// Model, data and configuration.

@@ -10,14 +10,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda;
 use hbt::cli::{Cli, Command};
+use hbt::config::instead_of_option;
 use hbt::{Error, Result, memory, progress};
 
 fn main() -> ExitCode {
     memory::keep_no_large_buffers();
-    let command = Cli::parse().command;
+    let command = Cli::try_parse().unwrap_or_else(|e| refused(&e)).command;
     let trace_file = command.trace_file().map(Path::to_owned);
     // Training ends in its own way.
     let ends_at_once = !matches!(command, Command::Train(_));
@@ -30,6 +32,18 @@ fn main() -> ExitCode {
             if matches!(error, Error::Usage(_)) { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Ends with clap's message, and with the key that an unknown option is, if it is one.
+fn refused(error: &clap::Error) -> ! {
+    let unknown = (error.kind() == ErrorKind::UnknownArgument).then(|| error.get(ContextKind::InvalidArg)).flatten();
+    if let Some(ContextValue::String(option)) = unknown {
+        if let Some(instead) = instead_of_option(option.trim_start_matches('-')) {
+            progress::say_always(&format!("error: there is no option {option}; {instead}"));
+            std::process::exit(i32::from(WRONG_USAGE));
+        }
+    }
+    error.exit()
 }
 
 /// clap's own exit code for it.
@@ -48,6 +62,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Config(args) => commands::config::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Info => commands::info::run(),
+        Command::Completions(args) => commands::completions::run(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

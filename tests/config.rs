@@ -328,7 +328,7 @@ fn odd_settings_are_warned_about() {
     let seen = "evaluation uses texts that training has seen";
     assert!(warnings(&["data=d", "split=all", "eval_task=parallel"]).contains(seen));
     assert_eq!(warnings(&["data=d"]), "", "without eval_data, undivided data is not evaluated on");
-    assert!(warnings(&["data=d", "eval_data=d", "split=train"]).contains(seen));
+    assert!(warnings(&["data=d", "eval_data=d", "split=train", "eval_split=all"]).contains(seen));
     for sets in [["eval_data=e", "split=all"], ["eval_task=none", "split=all"], ["split=train", "eval_split=test"]] {
         assert_eq!(warnings(&[&["data=d"], sets.as_slice()].concat()), "", "{sets:?}");
     }

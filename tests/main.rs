@@ -18,6 +18,7 @@ mod house;
 mod loss;
 mod mine;
 mod model_io;
+mod mutated;
 mod npy;
 mod ops;
 mod plan;

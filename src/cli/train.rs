@@ -6,10 +6,35 @@ use clap::Args;
 
 use super::{RunArgs, TraceArgs, from_scratch};
 use crate::Result;
-use crate::config::{Config, Draft};
+use crate::config::{Config, Draft, KEYS};
+
+/// Keys that most runs set.
+const USUAL: [&str; 10] = [
+    "batch_size",
+    "learning_rate",
+    "epochs",
+    "steps",
+    "eval_data",
+    "query_prefix",
+    "passage_prefix",
+    "alpha",
+    "temperature",
+    "negatives_per_query",
+];
+
+/// The end of the help: the keys that most runs set, with their meaning and default.
+fn usual_keys() -> String {
+    let defaults = Config::default();
+    let mut help = "Keys that most runs set, as in --set batch_size=64 (`hbt config` has all of them):".to_owned();
+    for key in KEYS.iter().filter(|key| USUAL.contains(&key.name)) {
+        help += &format!("\n  {:<20} {} [default: {}]", key.name, key.help, key.value_of(&defaults));
+    }
+    help
+}
 
 /// Options of `hbt train`.
 #[derive(Debug, Default, Args)]
+#[command(after_help = usual_keys())]
 pub struct TrainArgs {
     /// What every run takes.
     #[command(flatten)]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use toml::{Spanned, Value};
 
 use super::keys::{Config, KEYS, Key};
-use super::suggest::{nearest, nearest_key};
+use super::suggest::{nearest, nearest_key, otherwise};
 use crate::{Error, Result};
 
 /// `key=value`, as typed after `--set`.
@@ -240,6 +240,9 @@ impl Draft {
 }
 
 fn unknown_key(name: &str) -> String {
+    if let Some(how) = otherwise(name) {
+        return format!("unknown key {name:?}; {how}");
+    }
     match nearest_key(name, KEYS.iter().map(|key| key.name)) {
         Some(near) => format!("unknown key {name:?}; did you mean {near}?"),
         None => format!(

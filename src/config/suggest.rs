@@ -33,6 +33,34 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("warmup_steps", "warmup_ratio"),
 ];
 
+/// What other trainers have keys for and hbt does otherwise.
+const OTHERWISE: &[(&str, &str)] = &[
+    ("gradient_accumulation_steps", "raise batch_size instead: chunk_tokens bounds the memory that a batch takes"),
+    ("report_to", "metrics.jsonl in the run directory has every step"),
+    ("scale", "set temperature to 1 / scale"),
+    ("seq_length", "set query_max_len and passage_max_len"),
+    ("max_length", "set query_max_len and passage_max_len"),
+    ("max_seq_length", "set query_max_len and passage_max_len"),
+];
+
+/// How hbt does what another trainer has a key of this name for.
+pub(super) fn otherwise(word: &str) -> Option<&'static str> {
+    let word = word.replace('-', "_");
+    OTHERWISE.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(&word)).map(|(_, how)| *how)
+}
+
+/// What to do instead of an option `--word` that does not exist: it may be a key.
+pub fn instead_of_option(word: &str) -> Option<String> {
+    if let Some(how) = otherwise(word) {
+        return Some(how.to_owned());
+    }
+    let keys = super::KEYS.iter().map(|key| key.name);
+    nearest_key(word, keys).map(|key| match key.starts_with('-') {
+        true => format!("write {key}"),
+        false => format!("it is a key: write --set {key}=VALUE"),
+    })
+}
+
 /// Least similarity (0 to 1) at which a word counts as a typing error.
 const NEAR: f64 = 0.6;
 
@@ -64,6 +92,10 @@ mod tests {
         for (theirs, ours) in ELSEWHERE {
             assert!(*ours == "--resume" || KEYS.iter().any(|key| key.name == *ours), "{theirs} leads to {ours}");
             assert!(KEYS.iter().all(|key| key.name != *theirs), "{theirs} is a key itself");
+        }
+        for (theirs, how) in OTHERWISE {
+            assert!(KEYS.iter().all(|key| key.name != *theirs), "{theirs} is a key itself");
+            assert!(how.contains(".jsonl") || KEYS.iter().any(|key| how.contains(key.name)), "{how}");
         }
     }
 

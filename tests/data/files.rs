@@ -39,10 +39,11 @@ fn every_spelling_of_json_lines_is_read() {
     std::fs::write(at.join("j.jsonl.zst"), zstd::encode_all(row("8").as_bytes(), 3).unwrap()).unwrap();
     write(at, "k.json", format!("[{}, {}]", row("9").trim(), row("10").trim()));
     write(at, "README.md", "words");
+    write(at, "notes.txt", "words");
     write(at, "dataset_info.json", "{}");
     write(at, "empty.jsonl", "");
     assert_eq!(queries(at), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
-    assert_eq!(read(at).unwrap().1.lines(), ["files not used: README.md, dataset_info.json, empty.jsonl (empty)"]);
+    assert_eq!(read(at).unwrap().1.lines(), ["files not used: dataset_info.json, notes.txt, empty.jsonl (empty)"]);
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Found {
                 self.add_directory(&path, &format!("{name}/"), depth + 1)?;
             } else if let Some(kind) = kind_of(&name).filter(|_| metadata.is_file()) {
                 self.files.push(DataFile { path, name, kind });
-            } else {
+            } else if !is_about_data(&name) {
                 refuse_nearly(&path, &name)?;
                 self.unused.push(name);
             }
@@ -156,6 +156,12 @@ fn kind_of(name: &str) -> Option<Kind> {
         "parquet" => Some(Kind::Parquet),
         _ => None,
     }
+}
+
+/// Whether a file is for people to read.
+fn is_about_data(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    name.ends_with(".md") || name.starts_with("readme") || name.starts_with("license")
 }
 
 /// Whether a `.json` file describes data without being any.

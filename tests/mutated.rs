@@ -1,0 +1,177 @@
+//! Broken input: every reader takes thousands of files that differ from good ones by a few bytes or words, and says one
+//! thing of each. `HBT_MUTATIONS=20000 cargo test --release mutated` makes as many of all kinds together.
+
+#[path = "../fuzz/bodies.rs"]
+mod bodies;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use bodies::{BODIES, SQUAD};
+use tempfile::TempDir;
+
+/// Files of each kind if the environment does not say how many there shall be of all kinds.
+const N_OF_EACH: u64 = 200;
+
+/// Words that readers stumble over.
+const WORDS: [&str; 40] = [
+    "null",
+    "-1",
+    "0",
+    "1e400",
+    "18446744073709551616",
+    "-0.0",
+    "NaN",
+    "true",
+    "[]",
+    "{}",
+    "\"\"",
+    "\" \"",
+    "[[[[",
+    "{\"a\":",
+    "\"\\ud800\"",
+    "\"\\u0000\"",
+    "\u{feff}",
+    "\u{202e}",
+    "\r",
+    "\n",
+    "\t",
+    ",",
+    "\"",
+    "\\",
+    ":",
+    "\u{1b}[2J",
+    "../",
+    "/",
+    "\"lang\": \"xx\"",
+    "\"label\": 0, ",
+    "\"id\": 1e3, ",
+    "\"negatives\": [\"\"], ",
+    "\"data\": [], ",
+    "é",
+    "日",
+    "2147483647",
+    "[1, 2]",
+    "inf",
+    "9999999999999999999999",
+    "\0",
+];
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+/// One to four changes: bits, words, pieces that are cut out, doubled or moved, an early end.
+fn mutated(input: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = input.to_vec();
+    for _ in 0..=random.below(4) {
+        let (a, b) = (random.below(bytes.len()), random.below(bytes.len()));
+        let (start, end) = (a.min(b), a.max(b).min(a.min(b) + 64));
+        match random.below(8) {
+            0 | 1 if !bytes.is_empty() => bytes[a] ^= 1 << random.below(8),
+            2 => drop(bytes.drain(start..end)),
+            3 => {
+                let piece = bytes[start..end].to_vec();
+                bytes.splice(start..start, piece);
+            }
+            4 => {
+                let piece: Vec<u8> = bytes.drain(start..end).collect();
+                let at = random.below(bytes.len());
+                bytes.splice(at..at, piece);
+            }
+            5 => bytes.truncate(a),
+            _ => {
+                let word = WORDS[random.below(WORDS.len())].bytes();
+                let end = if random.below(2) == 0 { start } else { end };
+                bytes.splice(start..end, word);
+            }
+        }
+    }
+    bytes
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(text.as_bytes()).unwrap();
+    out.finish().unwrap()
+}
+
+fn parquet() -> Vec<u8> {
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    let schema = "message m { optional binary query (UTF8); optional binary positive (UTF8); }";
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer =
+        parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema.into(), Default::default()).unwrap();
+    let mut rows = writer.next_row_group().unwrap();
+    while let Some(mut column) = rows.next_column().unwrap() {
+        let values = ["a", "b", "c"].map(ByteArray::from);
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&[1, 1, 0, 1]), None).unwrap();
+        column.close().unwrap();
+    }
+    rows.close().unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+/// Good files for a reader.
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let fixture =
+        |file: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert").join(file)).unwrap();
+    let parallel = r#"{"id": "a", "query": {"en": "q", "ar": ["س", "x"]}, "positive": {"en": ["p"]}, "negatives": {"en": ["n"]}}
+{"query": {"de": "f"}, "positive": {"de": "a"}, "pos_scores": {"de": [0.5]}}
+"#;
+    let flat = r#"{"query_id": 7, "query": "q", "positive_passages": [{"docid": "1", "title": "T", "text": "p"}], "negatives": ["n"]}
+{"anchor": "q", "positive": "p", "negative_1": "n", "negative_2": "m", "lang": "en", "scores": [0.5, 0.25, 0]}
+{"query": ["Ask", "q"], "pos": ["Say", "p"], "neg": ["Say", "n"], "task_name": "x"}
+"#;
+    let labels = "{\"query\": \"q\", \"answer\": [\"p\", \"n\"], \"labels\": [1, 0]}\n[{\"query\": \"q\"}]\n";
+    match name {
+        "rows" => vec![parallel.into(), flat.into(), labels.into(), "[{\"query\": \"q\", \"pos\": \"p\"}]".into()],
+        "columns" => vec!["query,positive,negatives\n\"a\nb\",p,\"[\"\"n\"\"]\"\n".into(), "q\tp\tn\nr\ts\tt\n".into()],
+        "packed" => vec![gzip(flat), zstd::encode_all(flat.as_bytes(), 1).unwrap()],
+        "parquet" => vec![parquet()],
+        "squad" => vec![SQUAD.into()],
+        "split" => vec![r#"{"train": ["T"], "test": ["U"], "validation": []}"#.into()],
+        "judgements" => vec!["query-id\tcorpus-id\tscore\nq\td\t1\nq\te\t0\n".into(), "q 0 d 1\n".into()],
+        "toml" => {
+            vec![hbt::config::Config::default().to_toml().into(), "[[datasets]]\ndata = 'a'\nweight = 2\n".into()]
+        }
+        "model_config" => vec![fixture("config.json")],
+        "tokenizer" => vec![fixture("tokenizer.json")],
+        other => panic!("no seed for {other}"),
+    }
+}
+
+#[test]
+fn readers_say_one_thing_of_broken_input() {
+    let of_all: Option<u64> =
+        std::env::var("HBT_MUTATIONS").ok().map(|n| n.parse().expect("HBT_MUTATIONS is a number"));
+    let n_of_each = of_all.map_or(N_OF_EACH, |n| n.div_ceil(BODIES.len() as u64));
+    for (kind, (name, body)) in (0..).zip(BODIES) {
+        let seeds = seeds(name);
+        for seed in &seeds {
+            body(TempDir::new().unwrap().path(), seed);
+        }
+        for number in 0..n_of_each {
+            let mut random = Random(kind << 32 | number);
+            let input = mutated(&seeds[random.below(seeds.len())], &mut random);
+            let dir = TempDir::new().unwrap();
+            let result = std::panic::catch_unwind(|| body(dir.path(), &input));
+            assert!(result.is_ok(), "{name}, input {number}: {:?}", String::from_utf8_lossy(&input));
+        }
+    }
+}
