@@ -21,6 +21,7 @@ mod parquet;
 mod part;
 mod row;
 mod scores;
+mod settle;
 mod source;
 pub mod squad;
 

@@ -1,7 +1,7 @@
 //! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and large data goes to disk at once.
-//! About 50 bytes a row stay in memory, and 30 more if it has an id. While groups are compared (`labels.rs`) there are, in addition, 16 bytes a
-//! query or 32 a positive, whichever is more, up to 60 a group, and 8 for each text that a pair of groups shares (if
-//! more than 32 groups have one text, only neighbours are pairs).
+//! About 50 bytes a row stay in memory, and 30 more if it has an id. While groups are compared (`labels.rs`) there are, in
+//! addition, 16 bytes a query or 32 a positive, whichever is more, up to 60 a group, and 8 for each text that a pair of
+//! groups shares (if more than 32 groups have one text, only neighbours are pairs).
 
 use std::collections::HashMap;
 use std::fs::{self, File};
