@@ -1,6 +1,6 @@
 //! `hbt plan`, and the plan that a run begins with.
 
-use super::data::{dataset_sources, tokenized, tokenized_before};
+use super::data::{dataset_sources, say_cut, tokenized, tokenized_before};
 use super::device::{self, FIRST_GPU, Job, first_gpu, on_device};
 use super::eval::training_eval_set;
 use super::info;
@@ -84,6 +84,7 @@ pub fn planned(config: Config, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Re
         Some(data) => data,
         None => tokenized(sources, &TextTokenizer::from_file(&dir.tokenizer)?)?,
     };
+    say_cut(&data, &config.text_kinds(dir)?);
     memory::trim();
     let machine = this_machine(&config, precision, false)?;
     let open = config.open(machine.is_gpu);

@@ -5,6 +5,7 @@ pub mod encode;
 mod settings;
 
 pub use embeddings::Embeddings;
+pub use encode::{COLLAPSED, Summary};
 pub use settings::{RetrieverSettings, TextKind};
 
 use crate::backend::{Backend, Element, Purpose, Tensor};
@@ -59,8 +60,8 @@ impl<B: Backend> Retriever<B> {
                 format!("has {tokens} tokens, but config.json says vocab_size {rows}; they do not belong together"),
             ));
         }
-        tokenizer.check_max_len("query_max_len", settings.query.max_len)?;
-        tokenizer.check_max_len("passage_max_len", settings.passage.max_len)?;
+        tokenizer.check_max_len("query_max_len", &settings.query.prefix, settings.query.max_len)?;
+        tokenizer.check_max_len("passage_max_len", &settings.passage.prefix, settings.passage.max_len)?;
         let encoder = Encoder { config: dir.config.clone(), pooling: settings.pooling, weights: weights? };
         Ok(Self { backend, dir, encoder, tokenizer: tokenizer.into(), settings })
     }

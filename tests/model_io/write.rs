@@ -295,6 +295,75 @@ fn a_link_to_a_directory_stays_a_link() {
     assert!(root.path().join("big_disk/model.safetensors").exists());
 }
 
+/// The last step's weights have no loss behind them that would tell.
+#[test]
+fn a_model_that_diverged_is_not_saved() {
+    let tiny = Tiny::sentence_transformers();
+    let dir = ModelDir::open(tiny.dir()).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let (target, card) = (&root.path().join("last"), card());
+    save_copy(tiny.dir(), target, no_extra).unwrap();
+    let (before, files) = (load_all(target), names(root.path()));
+    let model = ModelSave {
+        source: &dir,
+        pooling: Pooling::Mean,
+        normalize: true,
+        max_seq_length: 4,
+        query_max_len: 32,
+        passage_max_len: 48,
+        query_prefix: "",
+        passage_prefix: "",
+        card: &card,
+    };
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e19, -1e19] {
+        for name in ["layer.1.output.bias", "dense.weight"] {
+            let values = |spec: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
+                let mut values = vec![1e17; part.len()];
+                if spec.name == name {
+                    values[1] = bad;
+                }
+                Ok(values)
+            };
+            let error = save(target, &model, values, no_extra).unwrap_err().to_string();
+            let tensor = if name == "dense.weight" { "linear.weight" } else { "encoder.layer.1.output.dense.bias" };
+            assert!(error.starts_with(&format!("{tensor} would be saved with values that are not finite")), "{error}");
+        }
+    }
+    assert_eq!((load_all(target), names(root.path())), (before, files));
+}
+
+/// A prefix is shown as it is: it neither ends its cell or its code span nor becomes HTML.
+#[test]
+fn a_card_shows_prefixes_literally() {
+    let tiny = Tiny::plain();
+    let dir = ModelDir::open(tiny.dir()).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let card = ModelCard { base_model: Some("org/<b>*x*".into()), ..card() };
+    let model = |query_prefix| ModelSave {
+        source: &dir,
+        pooling: Pooling::Mean,
+        normalize: true,
+        max_seq_length: 4,
+        query_max_len: 4,
+        passage_max_len: 4,
+        query_prefix,
+        passage_prefix: "",
+        card: &card,
+    };
+    for (prefix, cell) in [
+        ("query: ", "`\"query: \"`"),
+        ("a\nb\u{1b}[2J\u{9b}", "`\"a\\nb\\u001b[2J\\u009b\"`"),
+        ("` | <img src=x>`", "`` \"` \\| <img src=x>`\" ``"),
+        ("``` x ` y", "```` \"``` x ` y\" ````"),
+    ] {
+        let target = root.path().join("model");
+        save(&target, &model(prefix), |_, part| Ok(vec![0.0; part.len()]), no_extra).unwrap();
+        let readme = fs::read_to_string(target.join("README.md")).unwrap();
+        assert!(readme.contains(&format!("\n| Before a query | {cell} |\n")), "{readme}");
+        assert!(readme.contains("\n# org/\\<b\\>\\*x\\*, fine-tuned"), "{readme}");
+    }
+}
+
 #[test]
 fn a_failed_save_leaves_the_old_model_and_nothing_else() {
     let tiny = Tiny::plain();
