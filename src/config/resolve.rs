@@ -13,6 +13,7 @@ use crate::data::sampler::{MixtureConfig, SamplerConfig};
 use crate::data::shard::TokenizeSpec;
 use crate::loss::LossConfig;
 use crate::model_dir::ModelDir;
+use crate::model_dir::hub::is_hub_id;
 use crate::plan::Open;
 use crate::retriever::{RetrieverSettings, TextKind};
 use crate::train::{DropoutRates, OptimizerConfig, RunLength, TrainSettings};
@@ -212,8 +213,7 @@ impl Config {
 
     /// The hub id of the model, if it has one: a local path would mean nothing to readers of a model card.
     pub fn base_model(&self) -> Option<String> {
-        let is_hub_id = |model: &&String| model.split('/').count() == 2 && !Path::new(model).exists();
-        self.model.as_ref().filter(is_hub_id).cloned()
+        self.model.as_ref().filter(|model| is_hub_id(model) && !Path::new(model).exists()).cloned()
     }
 }
 

@@ -184,7 +184,7 @@ fn sizes_that_are_off_by_a_million() {
         ("type_vocab_size", "tensor \"embeddings.token_type_embeddings.weight\" has shape [2, 4]"),
         ("num_hidden_layers", "num_hidden_layers is 2147483646; hbt computes encoders of up to 1000"),
         ("hidden_size", "hidden_size is 2147483646; hbt computes encoders of up to 1048576"),
-        ("intermediate_size", "intermediate_size is 2147483646; hbt computes encoders of up to 1048576"),
+        ("intermediate_size", "encoder.layer.0.intermediate.dense.weight\" has shape [6, 4]"),
     ] {
         let tiny = Tiny::plain();
         tiny.set("config.json", key, json!(2147483646));

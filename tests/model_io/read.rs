@@ -60,10 +60,10 @@ fn every_type_and_prefix_loads_as_the_same_values() {
 #[test]
 fn half_precision_is_widened_exactly() {
     let pow2 = |e: i32| 2f64.powi(e) as f32;
-    // Smallest and largest subnormal, smallest normal, 1 + 1 ulp, largest, -0, infinity, a sum of high and low bits.
-    let f16 = [pow2(-24), 1023.0 * pow2(-24), pow2(-14), 1.0 + pow2(-10), 65504.0, -0.0, f32::INFINITY, -1365.0];
+    // Smallest and largest subnormal, smallest normal, 1 + 1 ulp, largest, -0, least, a sum of high and low bits.
+    let f16 = [pow2(-24), 1023.0 * pow2(-24), pow2(-14), 1.0 + pow2(-10), 65504.0, -0.0, -65504.0, -1365.0];
     let max = (2.0 - pow2(-7)) * pow2(127);
-    let bf16 = [pow2(-133), 127.0 * pow2(-133), pow2(-126), 1.0 + pow2(-7), max, -0.0, f32::INFINITY, -171.0];
+    let bf16 = [pow2(-133), 127.0 * pow2(-133), pow2(-126), 1.0 + pow2(-7), max, -0.0, -max, -171.0];
     for (dtype, exact) in [(Dtype::F16, f16), (Dtype::BF16, bf16)] {
         let tiny = Tiny::without_weights();
         let mut tensors = tensors();

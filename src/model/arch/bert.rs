@@ -45,8 +45,8 @@ pub const NAMES: Names = Names {
     pooler: Some("pooler.dense"),
 };
 
-/// Many times what any encoder has, and few enough that a list of all parameters takes no time and no product of two
-/// sizes exceeds 64 bits.
+/// Many times what any encoder has, and few enough that a list of all parameters takes no time and the bytes of each fit
+/// 64 bits. The other sizes are compared with the weights.
 const MOST_LAYERS: usize = 1000;
 const MOST_COLUMNS: usize = 1 << 20;
 
@@ -80,7 +80,7 @@ pub fn network(
         vocab_size: fields.size("vocab_size", None)?,
         hidden_size: fields.size_up_to(MOST_COLUMNS, "hidden_size", None)?,
         num_attention_heads: fields.size("num_attention_heads", None)?,
-        intermediate_size: fields.size_up_to(MOST_COLUMNS, "intermediate_size", None)?,
+        intermediate_size: fields.size("intermediate_size", None)?,
         max_position_embeddings: fields.size("max_position_embeddings", None)?,
         position_offset,
         type_vocab_size: fields.size("type_vocab_size", Some(2))?,
