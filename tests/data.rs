@@ -171,7 +171,7 @@ mod tokenize {
         for max_len in [3, 4, 5] {
             let error = message(tokenizer.check_max_len("query_max_len", "w1 w2 w3 ", max_len));
             let expected =
-                "leaves no room for text beside 2 special tokens and 3 of the prefix \"w1 w2 w3\"; set at least 6";
+                "leaves no room for text beside 2 special tokens and 3 of the prefix \"w1 w2 w3 \"; set at least 6";
             assert_eq!(error, format!("query_max_len: {max_len} {expected}"));
             // What the error is about: whatever the text, the ids are those of the prefix.
             let ids = |text| tokenizer.encode("w1 w2 w3 ", text, max_len).unwrap().ids;
