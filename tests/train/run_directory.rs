@@ -162,15 +162,15 @@ fn training_changes_no_length_unless_asked() {
     let steps = ["steps=2", "batch_size=4", "eval_task=none"];
     sandbox.hbt(&train("short", &steps)).ok();
     assert_eq!(length("run"), Some(9));
-    let longer = [&steps[..], &["passage_max_len=12", "--out", "longer"]].concat();
+    let longer = [&steps[..], &["passage_max_len=12", "out=longer"]].concat();
     sandbox.hbt(&train("run/last", &longer)).ok();
     assert_eq!(length("longer"), Some(12));
     let own = sandbox.json("longer/last/hbt.json");
     assert_eq!((own["query_max_len"].as_u64(), own["passage_max_len"].as_u64()), (Some(9), Some(12)));
 
     let sets = ["steps=24", "save_steps=100", "eval_steps=1", "batch_size=4", "passage_max_len=12"];
-    sandbox.hbt(&train("short", &[&sets[..], &["--out", "whole"]].concat())).ok();
-    let parts = [&sets[..], &["--out", "parts"]].concat();
+    sandbox.hbt(&train("short", &[&sets[..], &["out=whole"]].concat())).ok();
+    let parts = [&sets[..], &["out=parts"]].concat();
     #[cfg(unix)]
     {
         use super::resume::interrupted;
