@@ -22,13 +22,14 @@ pub struct Summary {
     pub n_texts: u64,
     /// Number of those that were longer than the maximum length, and cut.
     pub n_cut: u64,
-    /// Whether texts that differ, two or more, all have the same embedding: the model has collapsed.
+    /// Whether texts that differ in more than case and punctuation, or behind the cut, all have the same embedding: the model
+    /// has collapsed.
     pub is_collapsed: bool,
 }
 
 /// The warning about [`Summary::is_collapsed`].
-pub const COLLAPSED: &str = "all texts have the same embedding, so they cannot be told apart: the model has collapsed or its \
-                             weights are broken; use an earlier checkpoint or a lower learning_rate";
+pub const COLLAPSED: &str = "all texts have the same embedding, so they cannot be told apart: the model has collapsed, its weights \
+                             are broken, or it knows none of the words; use an earlier checkpoint or a lower learning_rate";
 
 /// Embeddings whose squared distance is at most this are alike: their cosine is above 0.9999. Encoders that are merely
 /// untrained come near it (0.99), and differ in some pair of texts.
@@ -49,7 +50,7 @@ impl<'a> Collapse<'a> {
                 return;
             }
             let (first, of_first) = self.first.get_or_insert_with(|| (text.as_ref(), embedding.to_vec()));
-            self.texts_differ |= text.as_ref() != *first;
+            self.texts_differ |= !words(text.as_ref()).eq(words(first));
             let distance: f32 = of_first.iter().zip(embedding).map(|(a, b)| (a - b) * (a - b)).sum();
             self.embeddings_differ = distance > ALIKE;
         }
@@ -58,6 +59,11 @@ impl<'a> Collapse<'a> {
     fn is_found(&self) -> bool {
         self.texts_differ && !self.embeddings_differ
     }
+}
+
+/// What every tokenizer tells apart.
+fn words(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
 }
 
 /// State of encoding, kept from window to window.
@@ -165,7 +171,8 @@ impl<B: Backend> Retriever<B> {
             tokens = next?;
         }
         self.read(&mut encoding, true)?;
-        Ok(Summary { n_texts: texts.len() as u64, n_cut, is_collapsed: collapse.is_found() })
+        let n_texts = texts.len() as u64;
+        Ok(Summary { n_texts, n_cut, is_collapsed: collapse.is_found() && n_texts - n_cut >= 2 })
     }
 
     /// Token ids of the window of `texts` that begins at `start`; empty after the last text.

@@ -368,8 +368,8 @@ fn broken_models_do_not_pass() {
     assert!(error.starts_with("error: text 1 (\"old river\"): its embedding is not finite: "), "{error}");
     assert!(!sandbox.path("out.jsonl").exists());
     // Texts that are the same are no collapse.
-    sandbox.write("model/model.safetensors", good.clone());
-    sandbox.write("texts.txt", "old river\nold river\n");
+    sandbox.write("texts.txt", "old river\nold  river\nold river?\n");
+    sandbox.write("model/model.safetensors", with("encoder.layer.1.output.LayerNorm.weight", 0.0));
     assert!(!encode().ok().stderr.contains("warning"));
 }
 

@@ -170,10 +170,10 @@ fn training_changes_no_length_unless_asked() {
 
     let sets = ["steps=24", "save_steps=100", "eval_steps=1", "batch_size=4", "passage_max_len=12"];
     sandbox.hbt(&train("short", &[&sets[..], &["out=whole"]].concat())).ok();
-    let parts = [&sets[..], &["out=parts"]].concat();
     #[cfg(unix)]
     {
         use super::resume::interrupted;
+        let parts = [&sets[..], &["out=parts"]].concat();
         let (command, metrics) = (sandbox.command(&train("short", &parts)), sandbox.path("parts/metrics.jsonl"));
         interrupted(command, "-INT", &metrics, 3).interrupted();
         sandbox.hbt(&train("short", &[&parts[..], &["--resume"]].concat())).ok();
