@@ -19,20 +19,31 @@ fn card() -> ModelCard {
     }
 }
 
-/// Saves what `source` loads as, with the prefixes of E5.
-fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let dir = ModelDir::open(source)?;
-    let params = load(&dir, |_, values| Ok(values))?;
-    let model = ModelSave {
-        source: &dir,
-        pooling: dir.pooling.unwrap_or(Pooling::Mean),
+/// A save of `source` without prefixes.
+fn model<'a>(source: &'a ModelDir, card: &'a ModelCard) -> ModelSave<'a> {
+    ModelSave {
+        source,
+        pooling: Pooling::Mean,
         normalize: true,
         max_seq_length: 4,
         query_max_len: 32,
         passage_max_len: 48,
+        query_prefix: "",
+        passage_prefix: "",
+        card,
+    }
+}
+
+/// Saves what `source` loads as, with the prefixes of E5.
+fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let dir = ModelDir::open(source)?;
+    let params = load(&dir, |_, values| Ok(values))?;
+    let card = card();
+    let model = ModelSave {
+        pooling: dir.pooling.unwrap_or(Pooling::Mean),
         query_prefix: "query: ",
         passage_prefix: "passage: ",
-        card: &card(),
+        ..model(&dir, &card)
     };
     let mut values = params.iter();
     save(target, &model, |_, part| Ok(values.next().unwrap()[part].to_vec()), extra)
@@ -304,17 +315,7 @@ fn a_model_that_diverged_is_not_saved() {
     let (target, card) = (&root.path().join("last"), card());
     save_copy(tiny.dir(), target, no_extra).unwrap();
     let (before, files) = (load_all(target), names(root.path()));
-    let model = ModelSave {
-        source: &dir,
-        pooling: Pooling::Mean,
-        normalize: true,
-        max_seq_length: 4,
-        query_max_len: 32,
-        passage_max_len: 48,
-        query_prefix: "",
-        passage_prefix: "",
-        card: &card,
-    };
+    let model = model(&dir, &card);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e19, -1e19] {
         for name in ["layer.1.output.bias", "dense.weight"] {
             let values = |spec: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
@@ -339,17 +340,7 @@ fn a_card_shows_prefixes_literally() {
     let dir = ModelDir::open(tiny.dir()).unwrap();
     let root = tempfile::tempdir().unwrap();
     let card = ModelCard { base_model: Some("org/<b>*x*".into()), ..card() };
-    let model = |query_prefix| ModelSave {
-        source: &dir,
-        pooling: Pooling::Mean,
-        normalize: true,
-        max_seq_length: 4,
-        query_max_len: 4,
-        passage_max_len: 4,
-        query_prefix,
-        passage_prefix: "",
-        card: &card,
-    };
+    let model = |query_prefix| ModelSave { query_prefix, ..model(&dir, &card) };
     for (prefix, cell) in [
         ("query: ", "`\"query: \"`"),
         ("a\nb\u{1b}[2J\u{9b}", "`\"a\\nb\\u001b[2J\\u009b\"`"),
@@ -375,17 +366,7 @@ fn a_failed_save_leaves_the_old_model_and_nothing_else() {
     assert_eq!(save_copy(tiny.dir(), target, stop).unwrap_err().to_string(), "stopped");
     let dir = ModelDir::open(tiny.dir()).unwrap();
     let card = card();
-    let model = ModelSave {
-        source: &dir,
-        pooling: Pooling::Mean,
-        normalize: true,
-        max_seq_length: 4,
-        query_max_len: 32,
-        passage_max_len: 48,
-        query_prefix: "",
-        passage_prefix: "",
-        card: &card,
-    };
+    let model = model(&dir, &card);
     let mut left = 9;
     let values = |_: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
         left -= 1;
