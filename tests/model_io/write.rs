@@ -355,6 +355,19 @@ fn a_card_shows_prefixes_literally() {
     }
 }
 
+/// A base model that went away during training.
+#[test]
+fn what_cannot_be_read_for_a_save_is_named() {
+    let tiny = Tiny::plain();
+    let dir = ModelDir::open(tiny.dir()).unwrap();
+    let (root, card) = (tempfile::tempdir().unwrap(), card());
+    fs::remove_file(tiny.path("tokenizer.json")).unwrap();
+    let values = |_: &hbt::model::ParamSpec, part: std::ops::Range<usize>| Ok(vec![0.0; part.len()]);
+    let error = save(&root.path().join("last"), &model(&dir, &card), values, no_extra).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot read {}: ", tiny.path("tokenizer.json").display())), "{error}");
+    assert_eq!(names(root.path()), Vec::<String>::new());
+}
+
 #[test]
 fn a_failed_save_leaves_the_old_model_and_nothing_else() {
     let tiny = Tiny::plain();
