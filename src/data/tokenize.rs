@@ -62,7 +62,7 @@ impl TextTokenizer {
         };
         let tokenizer = guarded(|| Self::from_bytes(&bytes, &path).map_err(|e| e.to_string())).map_err(unreadable)?;
         // What it cannot do, it shows at the first text; one that it has no token for is no fault.
-        guarded(|| Ok(drop(tokenizer.encode_unguarded("", "a", usize::MAX)))).map_err(unreadable)?;
+        guarded(|| Ok(tokenizer.encode_unguarded("", "a", usize::MAX))).map(drop).map_err(unreadable)?;
         Ok(tokenizer)
     }
 

@@ -51,8 +51,8 @@ pub struct Evaluated {
     pub warning: Option<String>,
 }
 
-/// Embeds and searches a benchmark with queries and passages of these `kinds`; `name` is what the report calls the model, `progress` is called with the number of texts
-/// embedded so far.
+/// Embeds and searches a benchmark with queries and passages of these `kinds`; `name` is what the report calls the model,
+/// `progress` is called with the number of texts embedded so far.
 ///
 /// # Errors
 /// As [`Retriever::encode`] and [`search::relevant_ranks`].

@@ -28,8 +28,8 @@ pub struct Summary {
 }
 
 /// The warning about [`Summary::is_collapsed`].
-pub const COLLAPSED: &str = "all texts have the same embedding, so they cannot be told apart: the model has collapsed, its weights \
-                             are broken, or it knows none of the words; use an earlier checkpoint or a lower learning_rate";
+pub const COLLAPSED: &str = "all texts have the same embedding, so they cannot be told apart: the model has collapsed, its \
+    weights are broken, or it knows none of the words; use an earlier checkpoint or a lower learning_rate";
 
 /// Embeddings whose squared distance is at most this are alike: their cosine is above 0.9999. Encoders that are merely
 /// untrained come near it (0.99), and differ in some pair of texts.
