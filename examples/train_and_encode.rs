@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let tokenizer = TextTokenizer::from_file(&dir.tokenizer)?;
     let mut datasets = Vec::new();
     for dataset in config.training_data(|| embedded::data(&cache))? {
-        let source = config.dataset_source(&dataset, &config.text_kinds(&dir));
+        let source = config.dataset_source(&dataset, &config.text_kinds(&dir)?);
         let tokens = TokenCache::open_or_build(&source.data, &tokenizer, &source.spec, &cache, &|_, _| ())?;
         datasets.push((source.name, source.weight, tokens));
     }

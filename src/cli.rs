@@ -6,7 +6,7 @@ mod mine;
 mod train;
 
 pub use bench::BenchArgs;
-pub use encode::{EncodeArgs, EncodeAs, EncodeFormat};
+pub use encode::{EncodeArgs, EncodeAs, EncodeFormat, InputFormat};
 pub use mine::{Limit, MineArgs};
 pub use train::TrainArgs;
 

@@ -1,5 +1,6 @@
 //! The one error type. A message is one line that names the file, line or field and says what to do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,6 +93,22 @@ pub(crate) fn listed(names: &[String]) -> String {
         None | Some(0) => names.join(", "),
         Some(more) => format!("{} and {more} more", names[..MOST].join(", ")),
     }
+}
+
+/// `text` for a terminal or a log: control characters, which names and data may hold and a terminal would obey, as JSON's
+/// escapes, such as `\u001b`; ends of lines and tabulators stay. All that the program prints for people passes through here,
+/// in [`progress`](crate::progress) and in the program's own `print`.
+#[doc(hidden)]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut printable = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_obeyed(c) { printable += &format!("\\u{:04x}", u32::from(c)) } else { printable.push(c) }
+    }
+    Cow::Owned(printable)
 }
 
 impl fmt::Display for Error {

@@ -5,6 +5,10 @@
 //! next save. Only one process may write to a target at a time; a [file](NewFile) that another one is writing is
 //! refused.
 
+mod shared;
+
+pub use shared::share_directory;
+
 use crate::{Error, Result};
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};

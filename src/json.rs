@@ -87,6 +87,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// As [`Fields::size`], and at most `most`: what is allocated must not be set by a file's slip.
+    pub(crate) fn size_up_to(&self, most: usize, key: &str, default: Option<usize>) -> Result<usize> {
+        match self.size(key, default)? {
+            n if n > most => Err(self.error(format!("{key} is {n}; hbt computes encoders of up to {most}"))),
+            n => Ok(n),
+        }
+    }
+
     /// The value of `key`, which has to be a number of at least 0.
     pub(crate) fn float(&self, key: &str, default: f32) -> Result<f32> {
         let Some(value) = self.get(key) else { return Ok(default) };

@@ -70,7 +70,7 @@
 //! eval::metrics:
 //! retriever: backend, data, memory, model, model_dir
 //! loss: backend
-//! model_dir: backend::Pooling, files, json, model, tensor_file
+//! model_dir: backend::Pooling, files, json, model, progress, tensor_file
 //! model: backend, json
 //! backend: cache
 //! data: ahead

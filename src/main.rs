@@ -73,9 +73,9 @@ fn check_environment() -> Result<()> {
     cuda::check_environment()
 }
 
-/// Writes to standard output.
+/// Writes to standard output, for people; data goes there by `commands::output`.
 fn print(text: &str) -> Result<()> {
-    io::stdout().lock().write_all(text.as_bytes()).map_err(stdout_error)
+    io::stdout().lock().write_all(hbt::error::printable(text).as_bytes()).map_err(stdout_error)
 }
 
 /// What to say when standard output cannot be written.

@@ -1,6 +1,7 @@
 //! Messages of a command while it works, on standard error: bars on a terminal, lines everywhere else, nothing if
 //! quiet.
 
+use crate::error::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ pub fn say(text: &str) {
 
 /// Prints one line, even if quiet. A closed pipe (`hbt train 2>&1 | head`) does not stop the work.
 pub fn say_always(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }
 
 /// A bar of `total` items, if standard error is a terminal.

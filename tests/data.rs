@@ -116,11 +116,12 @@ mod tokenize {
         let texts: Vec<String> = (0..300).map(|i| format!("w{} ", i % 90).repeat(1 + i % 7)).collect();
         let batch = tokenizer.encode_batch("w9 ", &texts, 6).unwrap();
         assert_eq!(batch.len(), texts.len());
-        for (i, ids) in batch.iter().enumerate() {
+        for (i, encoded) in batch.iter().enumerate() {
             let n_words = (1 + i % 7).min(3);
             let words = std::iter::repeat_n(W0 + (i % 90) as u32, n_words);
             let expected: Vec<u32> = [BEGIN, W0 + 9].into_iter().chain(words).chain([END]).collect();
-            assert_eq!(*ids, expected, "text {i}");
+            assert_eq!(encoded.ids, expected, "text {i}");
+            assert_eq!((encoded.full_len, encoded.truncated), (4 + i % 7, 1 + i % 7 > 3), "text {i}");
         }
     }
 
@@ -159,8 +160,56 @@ mod tokenize {
         let path = write(empty.path(), "tokenizer.json", "{\"model\": 3}");
         let broken = message(TextTokenizer::from_file(&path));
         assert!(broken.contains("tokenizer.json: not a tokenizer"), "{broken}");
-        let short = message(tokenizer().check_max_len("query_max_len", 2));
+        let short = message(tokenizer().check_max_len("query_max_len", "", 2));
         assert_eq!(short, "query_max_len: 2 leaves no room for text beside 2 special tokens; set at least 3");
         assert!(tokenizer().encode("", "w1", 2).is_err());
+    }
+
+    #[test]
+    fn a_prefix_that_fills_the_length_is_an_error() {
+        let tokenizer = tokenizer();
+        // Two special tokens, three of the prefix, and one of the text.
+        assert!(tokenizer.check_max_len("query_max_len", "w1 w2 w3 ", 6).is_ok());
+        for max_len in [3, 4, 5] {
+            let error = message(tokenizer.check_max_len("query_max_len", "w1 w2 w3 ", max_len));
+            let expected =
+                "leaves no room for text beside 2 special tokens and 3 of the prefix \"w1 w2 w3 \"; set at least 6";
+            assert_eq!(error, format!("query_max_len: {max_len} {expected}"));
+            // What the error is about: whatever the text, the ids are those of the prefix.
+            let ids = |text| tokenizer.encode("w1 w2 w3 ", text, max_len).unwrap().ids;
+            assert_eq!(ids("w4"), ids("w5"));
+        }
+        let ids = |text| tokenizer.encode("w1 w2 w3 ", text, 6).unwrap().ids;
+        assert_ne!(ids("w4"), ids("w5"));
+    }
+
+    /// Files on which the crate panics; the error is one line with the file's name, and nothing goes to standard error.
+    #[test]
+    fn panics_of_the_crate_are_errors() {
+        let dir = tokenizer_dir();
+        let good: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(dir.path().join("tokenizer.json")).unwrap()).unwrap();
+        let mut damaged = Vec::new();
+        for charsmap in [serde_json::Value::Null, "AAAA".into()] {
+            let mut file = good.clone();
+            file["normalizer"] = serde_json::json!({ "type": "Precompiled", "precompiled_charsmap": charsmap });
+            damaged.push(file);
+        }
+        // Special tokens that the template names and nobody defines.
+        let mut file = good.clone();
+        let [begin, text] = [
+            serde_json::json!({ "SpecialToken": { "id": "<s>", "type_id": 0 } }),
+            serde_json::json!({ "Sequence": { "id": "A", "type_id": 0 } }),
+        ];
+        file["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing", "single": [begin, text], "pair": [begin, text], "special_tokens": {}
+        });
+        damaged.push(file);
+        for file in damaged {
+            let path = write(dir.path(), "tokenizer.json", file.to_string());
+            let error = message(TextTokenizer::from_file(&path));
+            assert!(error.starts_with(&format!("{}: not a tokenizer that hbt can read (", path.display())), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Options of `hbt encode`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -15,19 +16,29 @@ pub struct EncodeArgs {
     #[arg(long, value_name = "DIR|ID")]
     pub model: Option<String>,
 
-    /// Texts: one on each line, or JSON Lines with a field "text"; - is standard input
+    /// Texts: one on each line, or JSON Lines with a field "text", behind "title" if there is one; ids such as "_id" are
+    /// kept; - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub input: PathBuf,
+
+    /// How the input is read: text, a text on each line; jsonl
+    /// [default: jsonl for an input called .jsonl or that begins with a brace, else text]
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub input_format: Option<InputFormat>,
+
+    /// Field of the JSON Lines to embed, alone [default: "text" behind "title"; for queries also "query"]
+    #[arg(long, value_name = "NAME")]
+    pub field: Option<String>,
 
     /// Where the embeddings go; - is standard output, jsonl only
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
 
-    /// What the texts are, query or passage; decides prefix and maximum length
+    /// What the texts are, query or passage: decides the prefix that is put before each, and the maximum length
     #[arg(long = "as", value_name = "KIND", value_enum, default_value_t = EncodeAs::Passage, hide_possible_values = true)]
     pub encode_as: EncodeAs,
 
-    /// npy: one float32 array, a row for each text; jsonl: {"text", "embedding"} on each line
+    /// npy: one float32 array, a row for each text; jsonl: {"text", "embedding"} and the ids on each line
     /// [default: npy for an output called .npy, else jsonl]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub format: Option<EncodeFormat>,
@@ -59,6 +70,33 @@ pub enum EncodeAs {
     Query,
     /// `passage_prefix` and `passage_max_len` hold.
     Passage,
+}
+
+/// Form in which `hbt encode` reads texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InputFormat {
+    /// One on each line.
+    Text,
+    /// One JSON object on each line.
+    Jsonl,
+}
+
+impl fmt::Display for EncodeAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EncodeAs::Query => "queries",
+            EncodeAs::Passage => "passages",
+        })
+    }
+}
+
+impl fmt::Display for EncodeFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EncodeFormat::Npy => "npy",
+            EncodeFormat::Jsonl => "jsonl",
+        })
+    }
 }
 
 /// Form in which `hbt encode` writes embeddings.

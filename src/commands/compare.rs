@@ -46,7 +46,10 @@ pub fn run(args: RunArgs) -> Result<()> {
     // What the plan decides is the same for all three.
     let dir = model_dir(&config)?;
     let config = planned(config, &dir, Some(&set))?.config;
-    let before = evaluate(&config, &set)?;
+    // As training evaluates: with the length that the saved models have.
+    let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
+    let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };
+    let before = evaluate(&as_saved, &set)?;
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {
         say(&format!("\n{mode}"));

@@ -2,13 +2,16 @@
 
 use hbt::cache::cache_dir;
 use hbt::config::{Config, Dataset};
+use hbt::data::catalog::Role;
 use hbt::data::datasets::{DatasetSource, Datasets};
 use hbt::data::formats::Notes;
 use hbt::data::shard::TokenCache;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
+use hbt::retriever::TextKind;
 use hbt::{Result, embedded};
+use rayon::prelude::*;
 
 /// The datasets of the configuration.
 pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
@@ -17,7 +20,7 @@ pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
 
 /// The datasets of the configuration, with the limits and prefixes of the model in `dir`.
 pub fn dataset_sources(config: &Config, dir: &ModelDir) -> Result<Vec<DatasetSource>> {
-    let kinds = config.text_kinds(dir);
+    let kinds = config.text_kinds(dir)?;
     Ok(datasets(config)?.iter().map(|dataset| config.dataset_source(dataset, &kinds)).collect())
 }
 
@@ -38,6 +41,23 @@ pub fn tokenized(sources: Vec<DatasetSource>, tokenizer: &TextTokenizer) -> Resu
         Ok((name, weight, cache))
     };
     Ok(Datasets::new(sources.into_iter().map(of).collect::<Result<_>>()?))
+}
+
+/// Says how many texts of the data were cut, if any were.
+pub fn say_cut(data: &Datasets, [query, passage]: &[TextKind; 2]) {
+    for (kind, what, roles) in
+        [(query, "queries", &[Role::Query][..]), (passage, "passages", &[Role::Positive, Role::Negative])]
+    {
+        let of_cache = |cache: &TokenCache| {
+            let infos = (0..cache.n_texts()).into_par_iter().map(|text| cache.text_info(text));
+            let of_role = infos.filter(|info| roles.contains(&info.role));
+            of_role
+                .map(|info| [u64::from(info.full_len > info.len), 1])
+                .reduce(|| [0; 2], |[a, b], [c, d]| [a + c, b + d])
+        };
+        let [n_cut, n] = data.caches().map(of_cache).fold([0; 2], |[a, b], [c, d]| [a + c, b + d]);
+        kind.cut_note(n_cut, n, what).iter().for_each(|note| say(note));
+    }
 }
 
 /// The datasets, if all of them were tokenized in an earlier run.

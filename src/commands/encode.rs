@@ -2,34 +2,51 @@
 
 use super::device::{Job, on_device};
 use super::model::{kernels_of, model_dir};
-use super::output::{Output, is_stdout};
+use super::output::{Output, is_same, is_stdout};
 use super::setup::finish;
+use super::texts::{Request, Texts};
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
-use hbt::data::formats::parse_object;
 use hbt::model_dir::ModelDir;
 use hbt::npy::NpyWriter;
-use hbt::progress::Counter;
-use hbt::retriever::{Embeddings, Retriever, RetrieverSettings};
+use hbt::progress::{Counter, say};
+use hbt::retriever::{COLLAPSED, Embeddings, Retriever, RetrieverSettings, TextKind};
 use hbt::{Error, Result};
-use std::io::{self, BufRead, Write};
+use serde_json::{Map, Value};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
-    let texts = read_texts(&args.input)?;
+    if is_same(&args.input, &args.output) {
+        return Err(Error::config("--output", "is the input itself; name another file"));
+    }
+    let (field, format, encode_as) = (args.field.as_deref(), args.input_format, args.encode_as);
+    let texts = Texts::read(&Request { path: &args.input, format, field, encode_as })?;
     let dir = model_dir(&config)?;
     let settings = config.retriever(&dir)?;
+    let prefix = match &kind_of(&settings, encode_as).prefix[..] {
+        "" => "without a prefix".to_owned(),
+        prefix => format!("each behind {prefix:?}"),
+    };
+    say(&format!("{}; as {encode_as}, {prefix}", texts.taken));
     on_device(&config, EncodeJob { dir, settings, args: &args, texts })
+}
+
+fn kind_of(settings: &RetrieverSettings, encode_as: EncodeAs) -> &TextKind {
+    match encode_as {
+        EncodeAs::Query => &settings.query,
+        EncodeAs::Passage => &settings.passage,
+    }
 }
 
 struct EncodeJob<'a> {
     dir: ModelDir,
     settings: RetrieverSettings,
     args: &'a EncodeArgs,
-    texts: Vec<String>,
+    texts: Texts,
 }
 
 impl Job for EncodeJob<'_> {
@@ -41,21 +58,30 @@ impl Job for EncodeJob<'_> {
 
     fn run<B: Backend>(self, backend: B) -> Result<()> {
         let retriever = Retriever::load(backend, self.dir, self.settings)?;
-        let kind = match self.args.encode_as {
-            EncodeAs::Query => &retriever.settings.query,
-            EncodeAs::Passage => &retriever.settings.passage,
-        };
+        let kind = kind_of(&retriever.settings, self.args.encode_as);
+        let Texts { texts, ids, .. } = &self.texts;
         let mut sink = Sink::open(&self.args.output, self.args.format, retriever.embedding_size())?;
-        let total = self.texts.len() as u64;
+        if matches!(sink, Sink::Npy(_)) && !ids.is_empty() {
+            say("an .npy file has no place for ids: its rows are in the order of the texts");
+        }
+        let total = texts.len() as u64;
         let counter = Counter::new("embedded", total);
-        let mut rest = &self.texts[..];
-        retriever.encode_windows(kind, &self.texts, &mut |n| counter.set(n as u64, total), &mut |embeddings| {
-            let (texts, later) = rest.split_at(embeddings.n_rows());
-            rest = later;
-            sink.write(texts, &embeddings)
-        })?;
+        let mut done = 0;
+        let summary =
+            retriever.encode_windows(kind, texts, &mut |n| counter.set(n as u64, total), &mut |embeddings| {
+                let window = done..done + embeddings.n_rows();
+                done = window.end;
+                sink.write(&texts[window.clone()], ids.get(window).unwrap_or_default(), &embeddings)
+            })?;
         sink.finish()?;
         counter.finish(&format!("{total} texts"));
+        kind.cut_note(summary.n_cut, summary.n_texts, "texts").iter().for_each(|note| say(note));
+        if summary.is_collapsed {
+            say(&format!("warning: {COLLAPSED}"));
+        }
+        if total == 0 {
+            say("warning: there was no text in the input");
+        }
         Ok(())
     }
 }
@@ -70,6 +96,9 @@ impl Sink {
     fn open(output: &Path, format: Option<EncodeFormat>, dim: usize) -> Result<Self> {
         let by_name =
             if output.extension().is_some_and(|e| e == "npy") { EncodeFormat::Npy } else { EncodeFormat::Jsonl };
+        if let Some(format) = format.filter(|format| *format != by_name && is_called_otherwise(output)) {
+            say(&format!("warning: {} is written as {format}, whatever its name says", output.display()));
+        }
         match format.unwrap_or(by_name) {
             EncodeFormat::Npy if is_stdout(output) => {
                 Err(Error::config("--format", "npy needs a file to go to; add --output FILE.npy"))
@@ -79,10 +108,10 @@ impl Sink {
         }
     }
 
-    fn write(&mut self, texts: &[String], embeddings: &Embeddings) -> Result<()> {
+    fn write(&mut self, texts: &[String], ids: &[Map<String, Value>], embeddings: &Embeddings) -> Result<()> {
         match self {
             Sink::Npy(writer) => writer.write_rows(embeddings.values()),
-            Sink::Jsonl(output) => output.write(|out| write_jsonl(out, texts, embeddings)),
+            Sink::Jsonl(output) => output.write(|out| write_jsonl(out, texts, ids, embeddings)),
         }
     }
 
@@ -94,50 +123,28 @@ impl Sink {
     }
 }
 
-fn write_jsonl(out: &mut dyn Write, texts: &[String], embeddings: &Embeddings) -> io::Result<()> {
+/// Whether the file's name says what is in it.
+fn is_called_otherwise(output: &Path) -> bool {
+    output.extension().is_some_and(|e| e == "npy" || e == "jsonl" || e == "ndjson" || e == "json")
+}
+
+fn write_jsonl(
+    out: &mut dyn Write,
+    texts: &[String],
+    ids: &[Map<String, Value>],
+    embeddings: &Embeddings,
+) -> io::Result<()> {
     #[derive(serde::Serialize)]
     struct Line<'a> {
+        #[serde(flatten)]
+        ids: Option<&'a Map<String, Value>>,
         text: &'a str,
         embedding: &'a [f32],
     }
+    let mut ids = ids.iter();
     for (text, embedding) in texts.iter().zip(embeddings.values().chunks_exact(embeddings.dim())) {
-        serde_json::to_writer(&mut *out, &Line { text, embedding })?;
+        serde_json::to_writer(&mut *out, &Line { ids: ids.next(), text, embedding })?;
         out.write_all(b"\n")?;
     }
     Ok(())
-}
-
-/// One text a line, or, if the file is called .jsonl or begins with a brace, the field "text" of one JSON object a
-/// line. An empty line is an empty text, but is skipped among JSON objects.
-fn read_texts(path: &Path) -> Result<Vec<String>> {
-    let is_stdin = path == Path::new("-");
-    let path = if is_stdin { Path::new("standard input") } else { path };
-    let bytes = if is_stdin {
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::stdin().lock(), &mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
-    let bytes = bytes.map_err(|e| Error::io("read", path, e))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let is_jsonl = path.extension().is_some_and(|e| e == "jsonl") || bytes.first() == Some(&b'{');
-    let mut texts = Vec::new();
-    for (line, number) in bytes.lines().zip(1..) {
-        let line = line.map_err(|_| Error::line(path, number, "invalid UTF-8; save the file as UTF-8"))?;
-        if !is_jsonl {
-            texts.push(line);
-        } else if !line.trim().is_empty() {
-            texts.push(json_text(&line).map_err(|message| Error::line(path, number, message))?);
-        }
-    }
-    Ok(texts)
-}
-
-/// The error is a message without file and line.
-fn json_text(line: &str) -> std::result::Result<String, String> {
-    let row = parse_object(line.as_bytes())?;
-    match row.get("text").and_then(|text| text.as_str()) {
-        Some(text) => Ok(text.to_owned()),
-        None => Err("no text: expected a field \"text\" that holds a string".to_owned()),
-    }
 }

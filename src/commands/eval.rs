@@ -11,7 +11,7 @@ use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
 use hbt::data::formats::{DataSource, Purpose, Split};
 use hbt::eval::tasks::{self, EvalSet};
-use hbt::eval::{EvalReport, evaluate_retriever};
+use hbt::eval::{EvalReport, Evaluated, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
@@ -61,8 +61,12 @@ impl Job for EvalJob<'_> {
         let (n_queries, n_passages) = (self.set.queries.len(), self.set.passages.len());
         let total = (n_queries + n_passages) as u64;
         let counter = Counter::new("evaluated", total);
-        let report = evaluate_retriever(&retriever, &self.name, self.set, &mut |n| counter.set(n as u64, total))?;
+        let kinds = [&retriever.settings.query, &retriever.settings.passage];
+        let progress = &mut |n| counter.set(n as u64, total);
+        let Evaluated { report, cut, warning } = evaluate_retriever(&retriever, kinds, &self.name, self.set, progress)?;
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
+        cut.iter().for_each(|note| say(note));
+        warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
         Ok(report)
     }
 }

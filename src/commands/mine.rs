@@ -1,11 +1,10 @@
 //! `hbt mine`
 
-use std::path::Path;
 
 use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
 use super::model::{kernels_of, model_dir};
-use super::output::{Output, is_stdout};
+use super::output::{Output, is_same, is_stdout};
 use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
@@ -63,10 +62,6 @@ fn rules(args: &MineArgs, seed: u64) -> Rules {
         seed,
         replace: args.replace_negatives,
     }
-}
-
-fn is_same(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 struct MineJob<'a> {

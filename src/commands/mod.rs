@@ -15,5 +15,6 @@ mod output;
 pub mod plan;
 pub mod prepare;
 mod setup;
+mod texts;
 pub mod trace;
 pub mod train;

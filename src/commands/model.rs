@@ -4,14 +4,36 @@ use hbt::backend::cuda::{Kernels, Workload};
 use hbt::cache::cache_dir;
 use hbt::config::Config;
 use hbt::model_dir::{ModelDir, hub};
+use hbt::progress::say;
 use hbt::{Result, embedded};
 
 /// As a directory on this machine.
 pub fn model_dir(config: &Config) -> Result<ModelDir> {
-    ModelDir::open(match &config.model {
+    let dir = ModelDir::open(match &config.model {
         Some(model) => hub::resolve(model)?,
         None => embedded::model(&cache_dir()?)?,
-    })
+    })?;
+    e5_warning(config, &dir)?.iter().for_each(|warning| say(&format!("warning: {warning}")));
+    Ok(dir)
+}
+
+/// The warning about a model of the E5 family whose texts get no prefixes: its own directory does not name any, and without
+/// them its embeddings are worse.
+fn e5_warning(config: &Config, dir: &ModelDir) -> Result<Option<String>> {
+    let original = dir.config_json.get("_name_or_path").and_then(|name| name.as_str());
+    let is_e5 =
+        |name: &str| name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word.eq_ignore_ascii_case("e5"));
+    let Some(name) = config.model.as_deref().into_iter().chain(original).find(|name| is_e5(name)) else {
+        return Ok(None);
+    };
+    let has_none = config.text_kinds(dir)?.iter().all(|kind| kind.prefix.is_empty());
+    let is_said = dir.query_prefix.is_some() || config.query_prefix.is_some() || !config.datasets.is_empty();
+    Ok((has_none && !is_said).then(|| {
+        format!(
+            "{name} looks like an E5 model, and those expect \"query: \" before a query and \"passage: \" before a passage; set \
+             query_prefix and passage_prefix (to \"\" if it was trained without)"
+        )
+    }))
 }
 
 /// What reports call it.

@@ -1,6 +1,6 @@
 //! `hbt plan`, and the plan that a run begins with.
 
-use super::data::{dataset_sources, say_notes, tokenized, tokenized_before};
+use super::data::{dataset_sources, say_cut, say_notes, tokenized, tokenized_before};
 use super::device::{self, FIRST_GPU, Job, first_gpu, on_device};
 use super::eval::training_eval_set;
 use super::info;
@@ -85,6 +85,7 @@ pub fn planned(config: Config, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Re
         None => tokenized(sources, &TextTokenizer::from_file(&dir.tokenizer)?)?,
     };
     data.caches().for_each(|cache| say_notes(cache.notes()));
+    say_cut(&data, &config.text_kinds(dir)?);
     memory::trim();
     let machine = this_machine(&config, precision, false)?;
     let open = config.open(machine.is_gpu);

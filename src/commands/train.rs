@@ -113,7 +113,7 @@ impl TrainJob {
     /// The job, with its settings as the plan chooses them.
     fn new(config: Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
         let state = run_dir.state()?;
-        let dir = if state.is_some() { ModelDir::open(run_dir.last())? } else { model_dir(&config)? };
+        let dir = if state.is_some() { ModelDir::open_checkpoint(run_dir.last())? } else { model_dir(&config)? };
         let kept_by_default = config.kept_chunks.is_none();
         let precision = precision(&config);
         let Planned { config, settings, data } = planned(config, &dir, eval_set.as_ref())?;
@@ -159,6 +159,7 @@ impl Job for TrainJob {
         let config = &self.config;
         let mut retriever = Retriever::load(backend, self.dir, self.retriever)?;
         say(&describe(config, &retriever, self.run_dir.path()));
+        length_note(&retriever.settings).iter().for_each(|note| say(note));
         prefix_warnings(config, &retriever).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let setup = Setup {
             settings: self.settings,
@@ -196,6 +197,18 @@ fn describe<B: Backend>(config: &Config, retriever: &Retriever<B>, out: &Path) -
         config.batch_size,
         out.display()
     )
+}
+
+/// One line if the saved model will not cut texts where its training does.
+fn length_note(settings: &RetrieverSettings) -> Option<String> {
+    let (query, passage) = (settings.query.max_len, settings.passage.max_len);
+    (query != passage).then(|| {
+        format!(
+            "trained on queries of {query} tokens and passages of {passage}; evaluated and saved with {} for both, since \
+             sentence-transformers knows one length",
+            query.max(passage)
+        )
+    })
 }
 
 /// Warnings about prefixes of datasets that users of the saved model will not put before a text.

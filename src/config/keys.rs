@@ -123,13 +123,9 @@ keys! {
         query_prefix: Option<String> = None, ANY;
         /// Text put before every passage, such as "passage: "; none: as the model directory says
         passage_prefix: Option<String> = None, ANY;
-        /// Tokens at which queries are cut, prefix and special tokens included; none: as hbt trained the model, else 64
-        ///
-        /// Ours: the paper states none; other trainers use 32 to 96.
+        /// Tokens at which queries are cut, prefix and special tokens included; none: as the model directory says
         query_max_len: Option<usize> = None, at_least(8.0);
-        /// Tokens at which passages are cut, prefix and special tokens included; none: as hbt trained the model, else 256
-        ///
-        /// Ours: the paper states none; other trainers use 128 to 256.
+        /// Tokens at which passages are cut, prefix and special tokens included; none: as the model directory says
         passage_max_len: Option<usize> = None, at_least(8.0);
     }
     "Batches" {

@@ -79,11 +79,8 @@ impl Config {
         if self.steps.is_none() && self.epochs.is_none() {
             return Err(Error::config("steps", "neither steps nor epochs is given; set one of the two"));
         }
-        for (key, length) in [
-            ("query_max_len", self.query_max_len.unwrap_or(Self::QUERY_MAX_LEN)),
-            ("passage_max_len", self.passage_max_len.unwrap_or(Self::PASSAGE_MAX_LEN)),
-        ] {
-            if let Auto::Of(chunk_tokens) = self.chunk_tokens
+        for (key, length) in [("query_max_len", self.query_max_len), ("passage_max_len", self.passage_max_len)] {
+            if let (Some(length), Auto::Of(chunk_tokens)) = (length, self.chunk_tokens)
                 && length > chunk_tokens
             {
                 let message = format!(

@@ -13,6 +13,7 @@ use crate::data::sampler::{MixtureConfig, SamplerConfig};
 use crate::data::shard::TokenizeSpec;
 use crate::loss::LossConfig;
 use crate::model_dir::ModelDir;
+use crate::model_dir::hub::is_hub_id;
 use crate::plan::Open;
 use crate::retriever::{RetrieverSettings, TextKind};
 use crate::train::{DropoutRates, OptimizerConfig, RunLength, TrainSettings};
@@ -21,28 +22,31 @@ use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 impl Config {
-    /// Tokens at which queries are cut if neither the configuration nor the model directory says it.
-    pub const QUERY_MAX_LEN: usize = 64;
-    /// Tokens at which passages are cut if neither says it.
-    pub const PASSAGE_MAX_LEN: usize = 256;
     /// Tokens embedded at once if neither configuration nor plan says it.
     pub const CHUNK_TOKENS: usize = 8192;
 
-    /// Prefixes and maximum lengths of queries and passages for the model in `dir`.
-    pub fn text_kinds(&self, dir: &ModelDir) -> [TextKind; 2] {
-        let kind = |prefix: [Option<&String>; 2], max_len: [Option<usize>; 2], default: usize| TextKind {
-            prefix: prefix[0].or(prefix[1]).cloned().unwrap_or_default(),
-            max_len: max_len[0].or(max_len[1]).unwrap_or(default).min(dir.max_seq_length),
+    /// Prefixes and maximum lengths of queries and passages for the model in `dir`: the configuration's, else the
+    /// directory's.
+    ///
+    /// # Errors
+    /// A length of the configuration for which the model has no positions.
+    pub fn text_kinds(&self, dir: &ModelDir) -> Result<[TextKind; 2]> {
+        let positions = dir.config.max_seq_len();
+        let kind = |key: &str, prefix: [Option<&String>; 2], given: Option<usize>, of_dir: usize| {
+            let max_len = given.unwrap_or(of_dir);
+            if max_len > positions {
+                let message = format!(
+                    "is {max_len}, but the model has positions for {positions} tokens; set at most {positions}"
+                );
+                return Err(Error::config(key, message));
+            }
+            Ok(TextKind { prefix: prefix[0].or(prefix[1]).cloned().unwrap_or_default(), max_len })
         };
         let [query, passage] = self.prefixes();
-        [
-            kind([query, dir.query_prefix.as_ref()], [self.query_max_len, dir.query_max_len], Self::QUERY_MAX_LEN),
-            kind(
-                [passage, dir.passage_prefix.as_ref()],
-                [self.passage_max_len, dir.passage_max_len],
-                Self::PASSAGE_MAX_LEN,
-            ),
-        ]
+        Ok([
+            kind("query_max_len", [query, dir.query_prefix.as_ref()], self.query_max_len, dir.query_max_len)?,
+            kind("passage_max_len", [passage, dir.passage_prefix.as_ref()], self.passage_max_len, dir.passage_max_len)?,
+        ])
     }
 
     /// Texts put before queries and passages, if the configuration names them. If a run has only one dataset, its
@@ -59,9 +63,10 @@ impl Config {
     /// Settings by which the model in `dir` embeds.
     ///
     /// # Errors
-    /// If nothing names a pooling, or embeddings have fewer dimensions than they are to be cut to.
+    /// If nothing names a pooling, embeddings have fewer dimensions than they are to be cut to, and those of
+    /// [`Config::text_kinds`].
     pub fn retriever(&self, dir: &ModelDir) -> Result<RetrieverSettings> {
-        let [query, passage] = self.text_kinds(dir);
+        let [query, passage] = self.text_kinds(dir)?;
         let embedding_size = dir.embedding_size();
         if let Some(dim) = self.truncate_dim.filter(|&dim| dim > embedding_size) {
             let message = format!("is {dim}, but the model's embeddings have {embedding_size} dimensions");
@@ -158,7 +163,7 @@ impl Config {
         Open {
             chunk_tokens: self.chunk_tokens == Auto::Auto,
             kept_chunks: self.kept_chunks.map_or(is_gpu, |kept| kept == Auto::Auto),
-            least_chunk_tokens: lengths.chain([Self::PASSAGE_MAX_LEN]).max().unwrap_or(0),
+            least_chunk_tokens: lengths.max().unwrap_or(0),
         }
     }
 
@@ -230,8 +235,7 @@ impl Config {
 
     /// The hub id of the model, if it has one: a local path would mean nothing to readers of a model card.
     pub fn base_model(&self) -> Option<String> {
-        let is_hub_id = |model: &&String| model.split('/').count() == 2 && !Path::new(model).exists();
-        self.model.as_ref().filter(is_hub_id).cloned()
+        self.model.as_ref().filter(|model| is_hub_id(model) && !Path::new(model).exists()).cloned()
     }
 }
 

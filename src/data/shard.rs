@@ -102,8 +102,8 @@ impl TokenCache {
         cache_dir: &Path,
         progress: &dyn Fn(u64, u64),
     ) -> Result<TokenCache> {
-        tokenizer.check_max_len("query_max_len", spec.query_max_len)?;
-        tokenizer.check_max_len("passage_max_len", spec.passage_max_len)?;
+        tokenizer.check_max_len("query_max_len", &spec.query_prefix, spec.query_max_len)?;
+        tokenizer.check_max_len("passage_max_len", &spec.passage_prefix, spec.passage_max_len)?;
         let data = &source.resolve()?;
         let key = key(data, source, tokenizer.content_hash(), spec)?;
         let path = path_of(cache_dir, key);

@@ -1,8 +1,11 @@
 //! Conversion of texts to token ids, with the model's own `tokenizer.json`.
 
+use std::cell::Cell;
 use std::fs;
-use std::path::Path;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Once;
 
 use rayon::prelude::*;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
@@ -20,6 +23,8 @@ const TEXTS_A_PIECE: usize = 32;
 /// padding them, and each call gives its own maximum length.
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
+    /// What errors name.
+    path: PathBuf,
     content_hash: u128,
     pad_id: Option<u32>,
     n_special: usize,
@@ -52,12 +57,16 @@ impl TextTokenizer {
             ),
             _ => Error::io("read", &path, e),
         })?;
-        Self::from_bytes(&bytes).map_err(|e| {
+        let unreadable = |e: String| {
             Error::file(&path, format!("not a tokenizer that hbt can read ({e}); write it again with transformers"))
-        })
+        };
+        let tokenizer = guarded(|| Self::from_bytes(&bytes, &path).map_err(|e| e.to_string())).map_err(unreadable)?;
+        // What it cannot do, it shows at the first text; one that it has no token for is no fault.
+        guarded(|| Ok(tokenizer.encode_unguarded("", "a", usize::MAX))).map(drop).map_err(unreadable)?;
+        Ok(tokenizer)
     }
 
-    fn from_bytes(bytes: &[u8]) -> tokenizers::Result<Self> {
+    fn from_bytes(bytes: &[u8], path: &Path) -> tokenizers::Result<Self> {
         let mut tokenizer = Tokenizer::from_str(std::str::from_utf8(bytes)?)?;
         let pad_id = match tokenizer.get_padding() {
             Some(padding) => Some(padding.pad_id),
@@ -65,7 +74,7 @@ impl TextTokenizer {
         };
         tokenizer.with_padding(None).with_truncation(None)?;
         let n_special = tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
-        Ok(TextTokenizer { tokenizer, content_hash: xxh3_128(bytes), pad_id, n_special })
+        Ok(TextTokenizer { tokenizer, path: path.to_owned(), content_hash: xxh3_128(bytes), pad_id, n_special })
     }
 
     /// Hash of the tokenizer file's bytes: equal on every machine and in every version of hbt.
@@ -91,29 +100,45 @@ impl TextTokenizer {
         self.pad_id
     }
 
-    /// Fails if `max_len` (the value of the configuration key `key`) leaves no room for a token of the text.
-    pub fn check_max_len(&self, key: &str, max_len: usize) -> Result<()> {
-        if max_len > self.n_special {
+    /// Fails if `max_len` (the value of the configuration key `key`) leaves no room for a token of the text: every text
+    /// would have the same ids.
+    ///
+    /// # Errors
+    /// If it leaves none, or the tokenizer cannot encode the prefix.
+    pub fn check_max_len(&self, key: &str, prefix: &str, max_len: usize) -> Result<()> {
+        let n_special = self.n_special;
+        // Blanks at the prefix's end become part of the text's first token.
+        let n_prefix = match prefix.trim_end() {
+            "" => 0,
+            prefix => self.encode(prefix, "", usize::MAX)?.full_len - n_special,
+        };
+        if max_len > n_special + n_prefix {
             return Ok(());
         }
-        let n_special = self.n_special;
-        Err(Error::config(
-            key,
-            format!(
-                "{max_len} leaves no room for text beside {n_special} special tokens; set at least {}",
-                n_special + 1
-            ),
-        ))
+        let of_prefix = if n_prefix == 0 { String::new() } else { format!(" and {n_prefix} of the prefix {prefix:?}") };
+        let least = n_special + n_prefix + 1;
+        let message = format!(
+            "{max_len} leaves no room for text beside {n_special} special tokens{of_prefix}; set at least {least}"
+        );
+        Err(Error::config(key, message))
     }
 
     /// Token ids of `prefix` followed by `text`, cut at the end to `max_len` tokens. The special tokens stay: the
     /// cut is made before they are added.
     ///
     /// # Errors
-    /// `max_len` is too small ([`check_max_len`](Self::check_max_len)), or the tokenizer has no token, not even an
-    /// unknown one, for this text.
+    /// `max_len` leaves no room beside the special tokens, or the tokenizer has no token, not even an unknown one, for
+    /// this text.
     pub fn encode(&self, prefix: &str, text: &str, max_len: usize) -> Result<Encoded> {
-        self.check_max_len("max_len", max_len)?;
+        let fail =
+            |e: String| Error::file(&self.path, format!("fails at this text ({e}); write it again with transformers"));
+        guarded(|| Ok(self.encode_unguarded(prefix, text, max_len))).map_err(fail)?
+    }
+
+    fn encode_unguarded(&self, prefix: &str, text: &str, max_len: usize) -> Result<Encoded> {
+        if max_len <= self.n_special {
+            return Err(Error::other(format!("{max_len} tokens leave no room beside {} special ones", self.n_special)));
+        }
         let fail = |e: tokenizers::Error| Error::other(format!("the tokenizer cannot encode this text: {e}"));
         let mut encoding = match prefix {
             "" => self.tokenizer.encode_fast(text, false),
@@ -132,7 +157,7 @@ impl TextTokenizer {
         Ok(Encoded { ids, full_len, truncated: full_len > max_len })
     }
 
-    /// Token ids of many texts, in their order, computed on all cores by [`encode`](Self::encode).
+    /// Many texts, in their order, on all cores by [`encode`](Self::encode).
     ///
     /// # Errors
     /// The first text that cannot be encoded, and why.
@@ -141,10 +166,35 @@ impl TextTokenizer {
         prefix: &str,
         texts: &[S],
         max_len: usize,
-    ) -> std::result::Result<Vec<Vec<u32>>, (usize, Error)> {
-        let encode = |text: &S| self.encode(prefix, text.as_ref(), max_len).map(|encoded| encoded.ids);
+    ) -> std::result::Result<Vec<Encoded>, (usize, Error)> {
+        let encode = |text: &S| self.encode(prefix, text.as_ref(), max_len);
         // Small pieces: a core that helps here between two operations of the encoder returns soon.
-        let all: Vec<Result<Vec<u32>>> = texts.par_iter().with_max_len(TEXTS_A_PIECE).map(encode).collect();
-        all.into_iter().enumerate().map(|(i, ids)| ids.map_err(|error| (i, error))).collect()
+        let all: Vec<Result<Encoded>> = texts.par_iter().with_max_len(TEXTS_A_PIECE).map(encode).collect();
+        all.into_iter().enumerate().map(|(i, encoded)| encoded.map_err(|error| (i, error))).collect()
     }
+}
+
+/// Calls `f`, in which a panic is an error: the crate tokenizers takes much of what `tokenizer.json` says for granted, and
+/// panics where it does not hold ("no entry found for key"). That is a fault of the file, not of hbt. What a panic leaves
+/// behind is not used: a tokenizer that failed to load is gone, and encoding changes nothing in it but caches.
+fn guarded<T>(f: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
+    thread_local!(static IS_SILENT: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    // The hook is the whole process's, so it stays, and is silent only for panics that are caught here.
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_SILENT.get() {
+                usual(info)
+            }
+        }));
+    });
+    let was_silent = IS_SILENT.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    IS_SILENT.set(was_silent);
+    result.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panics");
+        Err(message.lines().next().unwrap_or_default().to_owned())
+    })
 }

@@ -21,7 +21,7 @@ pub use table::SideBySide;
 
 use crate::Result;
 use crate::backend::Backend;
-use crate::retriever::{Embeddings, Retriever};
+use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
 
 /// Searches `set` with normalized embeddings of its queries and passages, and reports the figures of its task.
 ///
@@ -40,21 +40,37 @@ pub fn evaluate<B: Backend>(
     Ok(settings::report(model, set, &ranks))
 }
 
-/// Embeds and searches a benchmark; `name` is what the report calls the model, `progress` is called with the number of texts
-/// embedded so far.
+/// What an evaluation found.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// The figures.
+    pub report: EvalReport,
+    /// How many texts were cut, one line for queries and passages each, if any.
+    pub cut: Vec<String>,
+    /// The warning about a model that has the same embedding for all texts.
+    pub warning: Option<String>,
+}
+
+/// Embeds and searches a benchmark with queries and passages of these `kinds`; `name` is what the report calls the model,
+/// `progress` is called with the number of texts embedded so far.
 ///
 /// # Errors
 /// As [`Retriever::encode`] and [`search::relevant_ranks`].
 pub fn evaluate_retriever<B: Backend>(
     retriever: &Retriever<B>,
+    kinds: [&TextKind; 2],
     name: &str,
     set: &tasks::EvalSet,
     progress: &mut (dyn FnMut(usize) + Send),
-) -> Result<EvalReport> {
+) -> Result<Evaluated> {
     let queries: Vec<&str> = set.queries.iter().map(|q| q.text.as_str()).collect();
     let passages: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
-    let queries = retriever.encode(&retriever.settings.query, &queries, progress)?;
+    let (queries, of_queries) = retriever.encode_all(kinds[0], &queries, progress)?;
     let n_queries = queries.n_rows();
-    let passages = retriever.encode(&retriever.settings.passage, &passages, &mut |n| progress(n_queries + n))?;
-    evaluate(&retriever.backend, name, set, &queries, &passages)
+    let (passages, of_passages) = retriever.encode_all(kinds[1], &passages, &mut |n| progress(n_queries + n))?;
+    let report = evaluate(&retriever.backend, name, set, &queries, &passages)?;
+    let summaries = [(of_queries, "queries"), (of_passages, "passages")];
+    let cut = kinds.iter().zip(summaries).filter_map(|(kind, (of, what))| kind.cut_note(of.n_cut, of.n_texts, what));
+    let warning = of_passages.is_collapsed.then(|| COLLAPSED.to_owned());
+    Ok(Evaluated { report, cut: cut.collect(), warning })
 }

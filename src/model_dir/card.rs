@@ -2,6 +2,7 @@
 
 use super::ModelSave;
 use crate::backend::Pooling;
+use crate::error::printable;
 
 /// What only the caller knows about a model.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,7 @@ fn front_matter(card: &ModelCard) -> String {
 fn body(model: &ModelSave) -> String {
     let card = model.card;
     let title = match &card.base_model {
-        Some(base_model) => format!("# {base_model}, fine-tuned for retrieval with hbt"),
+        Some(base_model) => format!("# {}, fine-tuned for retrieval with hbt", plain(base_model)),
         None => "# A multilingual retriever trained with hbt".to_owned(),
     };
     let config = &model.source.config;
@@ -81,7 +82,28 @@ fn body(model: &ModelSave) -> String {
 }
 
 fn prefix(text: &str) -> String {
-    if text.is_empty() { "nothing".to_owned() } else { format!("`{}`", quoted(text)) }
+    if text.is_empty() { "nothing".to_owned() } else { code(&printable(&quoted(text))) }
+}
+
+/// A cell of a table that shows one line as it is, whatever Markdown or HTML it holds: between more backticks than it has
+/// in a row, with bars escaped, which end a cell even there.
+fn code(line: &str) -> String {
+    let longest = line.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let line = line.replace('|', "\\|");
+    if longest == 0 { format!("{fence}{line}{fence}") } else { format!("{fence} {line} {fence}") }
+}
+
+/// A line's text with all that Markdown or HTML could read into it escaped.
+fn plain(line: &str) -> String {
+    let is_safe = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '/' | '-' | '.' | '_');
+    let escape = |c: char| match c {
+        c if is_safe(c) => c.to_string(),
+        c if c.is_control() => " ".to_owned(),
+        c if c.is_ascii_punctuation() => format!("\\{c}"),
+        c => c.to_string(),
+    };
+    line.chars().map(escape).collect()
 }
 
 /// In double quotes with escapes that JSON and YAML share.

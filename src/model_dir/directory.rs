@@ -9,7 +9,7 @@ use crate::json::{Fields, read_optional, read_optional_object};
 use crate::model::{DenseSpec, ModelConfig};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A model directory whose configuration has been read and checked.
 #[derive(Clone, Debug)]
@@ -30,16 +30,16 @@ pub struct ModelDir {
     pub dense_dir: Option<PathBuf>,
     /// Whether a Normalize module follows.
     pub normalize: bool,
-    /// Most tokens a text may have, special tokens included.
+    /// Tokens at which sentence-transformers cuts a text, special tokens included; never more than there are positions.
     pub max_seq_length: usize,
+    /// The same for queries: `max_seq_length`, unless the directory gives them a length of their own.
+    pub query_max_len: usize,
+    /// The same for passages.
+    pub passage_max_len: usize,
     /// What the model expects before every query; `None` where the directory does not say.
     pub query_prefix: Option<String>,
     /// What the model expects before every passage; `None` where the directory does not say.
     pub passage_prefix: Option<String>,
-    /// Tokens at which hbt cut queries when it trained the model; `None` for a model of another trainer.
-    pub query_max_len: Option<usize>,
-    /// The same for passages.
-    pub passage_max_len: Option<usize>,
     /// `tokenizer.json`
     pub tokenizer: PathBuf,
 }
@@ -76,9 +76,8 @@ impl ModelDir {
                 "has no tokenizer.json; make it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
             ));
         }
-        let max_seq_length = read_max_seq_length(&transformer, &tokenizer, &config)?;
+        let Lengths { any, query, passage } = Lengths::read(&transformer, &tokenizer, &config)?;
         let (query_prefix, passage_prefix) = read_prefixes(path)?;
-        let (query_max_len, passage_max_len) = read_lengths(path)?;
         Ok(ModelDir {
             path: path.to_owned(),
             transformer,
@@ -88,13 +87,28 @@ impl ModelDir {
             dense,
             dense_dir,
             normalize: modules.normalize,
-            max_seq_length,
+            max_seq_length: any,
+            query_max_len: query,
+            passage_max_len: passage,
             query_prefix,
             passage_prefix,
-            query_max_len,
-            passage_max_len,
             tokenizer,
         })
+    }
+
+    /// As [`ModelDir::open`], of the checkpoint of a run that goes on: with the lengths at which it has cut its texts.
+    ///
+    /// # Errors
+    /// Those of [`ModelDir::open`].
+    pub fn open_checkpoint(path: impl AsRef<Path>) -> Result<ModelDir> {
+        let dir = ModelDir::open(&path)?;
+        let file = &path.as_ref().join(OWN_FILE);
+        let Some(map) = read_optional_object(file)? else { return Ok(dir) };
+        let fields = Fields::new(file, &map);
+        let [query_max_len, passage_max_len] =
+            [("query_max_len", dir.query_max_len), ("passage_max_len", dir.passage_max_len)]
+                .map(|(key, otherwise)| fields.size(key, Some(otherwise)));
+        Ok(ModelDir { query_max_len: query_max_len?, passage_max_len: passage_max_len?, ..dir })
     }
 
     /// Length of an embedding.
@@ -145,6 +159,12 @@ impl Modules {
             }
             last = Some(kind);
             let folder = fields.string("path")?.unwrap_or_default().to_owned();
+            // What is named there is read, and in part copied into saved models.
+            if !stays_inside(&folder) {
+                return Err(fields.error(format!(
+                    "the path {folder:?} of a module leads out of the directory; give a folder in it"
+                )));
+            }
             match kind {
                 ModuleKind::Transformer => modules.transformer = folder,
                 ModuleKind::Pooling => modules.pooling = Some(folder),
@@ -154,6 +174,14 @@ impl Modules {
         }
         Ok(modules)
     }
+}
+
+/// Whether a relative path with slashes leads to a place below where it begins, by its names: what is a link there was put
+/// there by whoever made the directory, such as the hub's cache, whose files are links.
+pub(super) fn stays_inside(path: &str) -> bool {
+    let is_plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
+    // A backslash is a separator on Windows, and in no name on the hub.
+    !path.contains('\\') && Path::new(path).components().all(is_plain)
 }
 
 /// Modules in the only order hbt computes.
@@ -275,31 +303,56 @@ fn read_dense(folder: &Path, config: &ModelConfig) -> Result<DenseSpec> {
 const TRANSFORMER_CONFIGS: [&str; 3] =
     ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"];
 
-/// What the directory says, and never more than the position table holds.
-fn read_max_seq_length(directory: &Path, tokenizer: &Path, config: &ModelConfig) -> Result<usize> {
-    for name in TRANSFORMER_CONFIGS {
-        let path = &directory.join(name);
-        let Some(map) = read_optional_object(path)? else { continue };
-        let fields = Fields::new(path, &map);
-        if let Some(task) = fields.string("transformer_task")?.filter(|&task| task != "feature-extraction") {
-            return Err(
-                fields.error(format!("transformer_task {task:?} is not supported, only \"feature-extraction\""))
-            );
+/// Tokens at which sentence-transformers cuts texts, special tokens included.
+struct Lengths {
+    any: usize,
+    query: usize,
+    passage: usize,
+}
+
+impl Lengths {
+    /// As sentence-transformers takes them (6.2, `base/modules/transformer.py`): the tokenizer's `model_max_length` and the
+    /// positions, the fewer of the two, unless `sentence_bert_config.json` says `max_seq_length` or, before that,
+    /// `model_max_length` among the arguments of the tokenizer. Queries and passages may have their own.
+    /// Never more than there are positions: sentence-transformers fails at a longer text.
+    fn read(directory: &Path, tokenizer: &Path, config: &ModelConfig) -> Result<Lengths> {
+        let positions = config.max_seq_len();
+        let path = &directory.join("tokenizer_config.json");
+        let said = read_optional_object(path)?.and_then(|map| map.get("model_max_length").and_then(Value::as_u64));
+        // transformers writes 1000000000000000019884624838656, which is no u64, where it does not know.
+        let any = said.filter(|&n| n > 0).map_or(positions, |n| usize::try_from(n).unwrap_or(positions).min(positions));
+        for name in TRANSFORMER_CONFIGS {
+            let path = &directory.join(name);
+            let Some(map) = read_optional_object(path)? else { continue };
+            let fields = Fields::new(path, &map);
+            check_transformer_config(&fields, tokenizer)?;
+            let length = |fields: &Fields, key: &str, otherwise: usize| {
+                fields.size(key, Some(otherwise)).map(|length| length.min(positions))
+            };
+            let mut any = length(&fields, "max_seq_length", any)?;
+            for key in ["processor_kwargs", "tokenizer_args"] {
+                if let Some(Value::Object(arguments)) = fields.get(key) {
+                    any = length(&Fields::new(path, arguments), "model_max_length", any)?;
+                }
+            }
+            let [query, passage] = ["query_length", "document_length"].map(|key| length(&fields, key, any));
+            return Ok(Lengths { any, query: query?, passage: passage? });
         }
-        if fields.boolean("do_lower_case")? == Some(true) && !lowercases(tokenizer)? {
-            return Err(fields.error(
-                "do_lower_case is true, but tokenizer.json does not lowercase; hbt leaves texts as they are: set it to false",
-            ));
-        }
-        if fields.get("max_seq_length").is_some() {
-            return Ok(fields.size("max_seq_length", None)?.min(config.max_seq_len()));
-        }
-        break;
+        Ok(Lengths { any, query: any, passage: any })
     }
-    let path = &directory.join("tokenizer_config.json");
-    let said = read_optional_object(path)?.and_then(|map| map.get("model_max_length").and_then(Value::as_u64));
-    // transformers writes 1000000000000000019884624838656, which is no u64, where it does not know.
-    Ok(said.filter(|&n| n > 0).map_or(config.max_seq_len(), |n| (n as usize).min(config.max_seq_len())))
+}
+
+/// Refuses what hbt would compute otherwise.
+fn check_transformer_config(fields: &Fields, tokenizer: &Path) -> Result<()> {
+    if let Some(task) = fields.string("transformer_task")?.filter(|&task| task != "feature-extraction") {
+        return Err(fields.error(format!("transformer_task {task:?} is not supported, only \"feature-extraction\"")));
+    }
+    if fields.boolean("do_lower_case")? == Some(true) && !lowercases(tokenizer)? {
+        return Err(fields.error(
+            "do_lower_case is true, but tokenizer.json does not lowercase; hbt leaves texts as they are: set it to false",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the tokenizer's own normalizer lowercases, so that doing it before changes nothing.
@@ -313,19 +366,8 @@ fn lowercases(tokenizer: &Path) -> Result<bool> {
     Ok(parts.iter().any(|part| part["type"] == "Lowercase" || part["lowercase"] == true))
 }
 
-/// What other tools have no place for.
+/// The lengths of a run's training texts, for the run itself: no other tool has a place for them, and none cuts texts by them.
 pub(super) const OWN_FILE: &str = "hbt.json";
-
-fn read_lengths(directory: &Path) -> Result<(Option<usize>, Option<usize>)> {
-    let path = &directory.join(OWN_FILE);
-    let Some(map) = read_optional_object(path)? else { return Ok((None, None)) };
-    let fields = Fields::new(path, &map);
-    let length = |name: &str| match fields.get(name) {
-        Some(_) => fields.size(name, None).map(Some),
-        None => Ok(None),
-    };
-    Ok((length("query_max_len")?, length("passage_max_len")?))
-}
 
 /// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
 fn read_prefixes(directory: &Path) -> Result<(Option<String>, Option<String>)> {

@@ -4,11 +4,15 @@
 //! `HUGGINGFACE_HUB_CACHE`), `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`. A model whose files are all in the
 //! cache is read from there without a request.
 
-use super::directory::Modules;
+mod cache;
+mod client;
+
+use super::directory::{Modules, stays_inside};
 use crate::json::read_optional_object;
 use crate::{Error, Result};
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
+use cache::Repo;
+use client::Client;
+use serde::Deserialize;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -69,42 +73,47 @@ impl Hub {
                 "no such directory; check the path, or give a hub id such as intfloat/multilingual-e5-small",
             ));
         }
-        let Some(cache) = self.cache.clone().map(Cache::new) else {
+        let Some(cache) = &self.cache else {
             return Err(Error::other("no home directory to keep the hub's cache in; set HF_HOME to a directory"));
         };
-        let cached = cached_snapshot(&cache, model);
+        let repo = Repo::new(cache, model);
+        let cached = repo.main().and_then(cached_snapshot);
         match cached {
             Some(Cached { directory, complete }) if complete || self.offline => Ok(directory),
             None if self.offline => Err(Error::other(format!(
                 "{model}: no such directory, and HF_HUB_OFFLINE is set while the hub's cache {} does not have all of it; \
                  unset HF_HUB_OFFLINE to fetch it, or give a directory",
-                cache.path().display()
+                cache.display()
             ))),
-            cached => self.fetch(&cache, model).or_else(|e| match (e, cached) {
+            cached => self.fetch(&repo, model).or_else(|failure| match (failure, cached) {
                 // Without a network the cache has to do: this model may just have no modules.json to be sure about.
                 (Failure::Unreachable(_), Some(cached)) => Ok(cached.directory),
-                (Failure::Unreachable(e) | Failure::Refused(e), _) => Err(e),
+                (Failure::Unreachable(why) | Failure::Refused(why), _) => {
+                    Err(Error::other(format!("{model}: no such directory, and {why}")))
+                }
+                (Failure::Other(error), _) => Err(error),
             }),
         }
     }
 
     /// Fetches what is missing of the hub's newest version, file by file, and makes it the cache's `main`.
-    fn fetch(&self, cache: &Cache, model: &str) -> std::result::Result<PathBuf, Failure> {
-        let api = self.api(cache).map_err(|e| Failure::new(model, e))?;
-        let main = Repo::model(model.to_owned());
-        let info = api.repo(main.clone()).info().map_err(|e| Failure::new(model, e))?;
-        let files: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).filter(stays_inside).collect();
-        let snapshot = cache.repo(main.clone()).pointer_path(&info.sha);
+    fn fetch(&self, repo: &Repo, model: &str) -> std::result::Result<PathBuf, Failure> {
+        let client = Client::new(self.endpoint.as_deref().unwrap_or("https://huggingface.co"), self.token());
+        let info = client.text(&format!("/api/models/{model}/revision/main"))?;
+        let Info { sha, siblings } = serde_json::from_str(&info)
+            .map_err(|e| Failure::Refused(format!("what answers is no hub ({e}); check HF_ENDPOINT and proxies")))?;
+        if !sha.bytes().all(|b| b.is_ascii_alphanumeric()) || sha.is_empty() {
+            return Err(Failure::Refused(format!(
+                "what answers is no hub (commit {sha:?}); check HF_ENDPOINT and proxies"
+            )));
+        }
+        let files: Vec<&str> =
+            siblings.iter().map(|file| file.rfilename.as_str()).filter(|file| is_file(file)).collect();
+        let snapshot = repo.snapshot(&sha);
         // By its commit, so that a version published meanwhile cannot mix in.
-        let repo = api.repo(Repo::with_revision(model.to_owned(), RepoType::Model, info.sha.clone()));
-        let get = |name: &str| -> std::result::Result<(), Failure> {
-            if files.contains(&name) && !snapshot.join(name).exists() {
-                repo.download(name).map_err(|e| Failure::new(model, e))?;
-            }
-            Ok(())
-        };
+        let get = |name: &str| if files.contains(&name) { repo.fetch(&client, &sha, name) } else { Ok(()) };
         get("modules.json")?;
-        let modules = Modules::read(&snapshot).map_err(Failure::Refused)?;
+        let modules = Modules::read(&snapshot).map_err(Failure::Other)?;
         let mut weights = false;
         for folder in
             [Some(&modules.transformer), modules.pooling.as_ref(), modules.dense.as_ref()].into_iter().flatten()
@@ -117,53 +126,77 @@ impl Hub {
             }
         }
         if !weights {
-            return Err(Failure::Refused(Error::other(format!(
+            return Err(Failure::Other(Error::other(format!(
                 "{model}: the hub has no safetensors weights of this model; load it with transformers and save it with \
                  save_pretrained(DIR), then give that directory"
             ))));
         }
         get("config_sentence_transformers.json")?;
-        cache.repo(main).create_ref(&info.sha).map_err(|e| Failure::Refused(Error::io("write", cache.path(), e)))?;
+        repo.set_main(&sha)?;
         Ok(snapshot)
     }
 
-    fn api(&self, cache: &Cache) -> std::result::Result<Api, ApiError> {
-        let mut builder = ApiBuilder::from_cache(cache.clone());
-        if let Some(endpoint) = &self.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
-        }
-        if let Some(token) = &self.token {
-            builder = builder.with_token(Some(token.clone()));
-        }
-        builder.build()
+    /// The one that was given, else the one that `hf auth login` stored beside the cache.
+    fn token(&self) -> Option<String> {
+        let stored = || std::fs::read_to_string(self.cache.as_ref()?.parent()?.join("token")).ok();
+        self.token.clone().or_else(stored).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
     }
+}
+
+/// What the hub says about a model.
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
 }
 
 /// Why a model could not be fetched, as far as it matters for falling back on the cache.
 enum Failure {
-    /// No answer.
-    Unreachable(Error),
-    /// An answer, or a disk, that says no.
-    Refused(Error),
+    /// No answer, or none for now.
+    Unreachable(String),
+    /// An answer that says no.
+    Refused(String),
+    /// Something else, such as the disk.
+    Other(Error),
 }
 
 impl Failure {
-    fn new(model: &str, error: ApiError) -> Failure {
-        let text = error.to_string();
-        // The status as ureq words it; hf-hub does not export ureq's error to match on.
-        let status = text.split_once("http status: ").and_then(|(_, status)| status.parse::<u16>().ok());
-        let message = |why: &str| Error::other(format!("{model}: no such directory, and {why}"));
-        match (status, error) {
-            (Some(401 | 403 | 404), _) => Failure::Refused(message(
-                "the hub does not show such a model; check the spelling, or set HF_TOKEN if the model is not public",
-            )),
-            (_, ApiError::IoError(e)) if e.kind() == io::ErrorKind::StorageFull => Failure::Refused(message(
-                "the disk of the hub's cache is full; free some space or set HF_HOME to another disk",
-            )),
-            _ => Failure::Unreachable(message(&format!(
-                "the hub cannot be reached ({text}); check the network, or give a directory"
-            ))),
+    fn unreachable(why: &str) -> Failure {
+        Failure::Unreachable(format!("the hub cannot be reached ({why}); check the network, or give a directory"))
+    }
+
+    /// A hub that has answered `status` so often that it is left alone.
+    fn busy(status: u16, tries: u32, asked: Option<String>) -> Failure {
+        let what = if status == 429 { "has had too many requests" } else { "is out of order" };
+        let later = asked.map_or_else(|| "later".to_owned(), |wait| format!("in {wait}, as it asks"));
+        let often = if tries == 1 { String::new() } else { format!(", {tries} times") };
+        Failure::Unreachable(format!("the hub {what} ({status}{often}); try again {later}, or give a directory"))
+    }
+
+    /// The hub's refusal. It answers 401 for what does not exist, too, as it does not tell strangers which names are taken.
+    fn of_status(status: u16) -> Failure {
+        Failure::Refused(match status {
+            401 | 404 => format!(
+                "the hub does not show such a model ({status}); check the spelling, or set HF_TOKEN if the model is not public"
+            ),
+            403 => "the hub does not let you read it (403); accept the model's conditions on its page, and set HF_TOKEN to a \
+                    token that may read it"
+                .to_owned(),
+            _ => format!("the hub refuses the request ({status}); check HF_ENDPOINT and proxies"),
+        })
+    }
+
+    fn disk(e: io::Error) -> Failure {
+        if e.kind() == io::ErrorKind::StorageFull {
+            let why = "the disk of the hub's cache is full; free some space or set HF_HOME to another disk";
+            return Failure::Refused(why.to_owned());
         }
+        Failure::Refused(format!("the hub's cache cannot be written ({e}); set HF_HOME to a directory that can"))
     }
 }
 
@@ -174,11 +207,9 @@ struct Cached {
     complete: bool,
 }
 
-/// The cache's `main`, if it has at least the encoder's configuration, tokenizer and weights.
-fn cached_snapshot(cache: &Cache, model: &str) -> Option<Cached> {
-    let repo = cache.repo(Repo::model(model.to_owned()));
-    let modules_json = repo.get("modules.json");
-    let directory = modules_json.clone().or_else(|| repo.get("config.json"))?.parent()?.to_owned();
+/// The version in `directory`, if it has at least the encoder's configuration, tokenizer and weights.
+fn cached_snapshot(directory: PathBuf) -> Option<Cached> {
+    let complete = directory.join("modules.json").exists();
     let modules = Modules::read(&directory).ok()?;
     let transformer = directory.join(&modules.transformer);
     let has = |folder: &Path, name: &str| folder.join(name).exists();
@@ -189,7 +220,7 @@ fn cached_snapshot(cache: &Cache, model: &str) -> Option<Cached> {
     let dense = modules.dense.map(|folder| directory.join(folder));
     let dense = dense.is_none_or(|folder| has(&folder, "config.json") && has_weights(&folder));
     // What modules.json promises is part of the model: without it the embeddings would be others.
-    (pooling && dense).then_some(Cached { directory, complete: modules_json.is_some() })
+    (pooling && dense).then_some(Cached { directory, complete })
 }
 
 fn has_weights(folder: &Path) -> bool {
@@ -214,16 +245,18 @@ fn is_wanted(name: &str, single: bool) -> bool {
     }
 }
 
-/// `ORG/NAME` in the characters that the hub allows. One slash exactly: anything else is meant as a path.
-fn is_hub_id(model: &str) -> bool {
+/// `ORG/NAME`, or a `NAME` without an organisation such as `xlm-roberta-base`, in the characters that the hub allows.
+/// Anything else is meant as a path.
+pub fn is_hub_id(model: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let is_name = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
-    model.split_once('/').is_some_and(|(org, name)| is_name(org) && is_name(name))
+    let mut parts = model.split('/');
+    parts.by_ref().take(2).all(is_name) && parts.next().is_none()
 }
 
-/// Whether a file name of the hub cannot lead out of the snapshot's directory.
-fn stays_inside(file: &&str) -> bool {
-    file.split('/').all(|part| !matches!(part, "" | "." | ".."))
+/// Whether a file name of the hub is one, and cannot lead out of the snapshot's directory.
+fn is_file(name: &str) -> bool {
+    stays_inside(name) && name.split('/').all(|part| !matches!(part, "" | "."))
 }
 
 /// The folder part of a file name on the hub; `""` for the top.

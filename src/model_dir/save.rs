@@ -167,6 +167,10 @@ fn write_all_weights(
     Ok(())
 }
 
+/// Largest weight of a model that computes: the square of 2e19 is more than f32 holds, and no norm is finite then. The last
+/// step of a run has no loss behind it that would tell.
+const MOST: f32 = 1e18;
+
 /// Streams the parameters `specs` into one safetensors file. The tensors of a stacked parameter follow one another in
 /// the file as they do in the parameter.
 fn write_weights(
@@ -183,6 +187,14 @@ fn write_weights(
     let parts = specs.iter().flat_map(|spec| pieces(spec.len()).map(move |part| (spec, part)));
     let blocks = parts.map(|(spec, part)| {
         let values = values(spec, part.clone())?;
+        // No `all`, which would leave the loop early and keep it from being vectorised.
+        if !values.iter().fold(true, |are_usable, x| are_usable & (x.abs() <= MOST)) {
+            return Err(Error::other(format!(
+                "{} would be saved with values that are not finite or above {MOST:e}, so nothing was saved: training diverged; \
+                 start again with a lower learning_rate",
+                spec.hf.join(", ")
+            )));
+        }
         assert_eq!(values.len(), part.len(), "{part:?} of {}, which has shape {:?}", spec.name, spec.shape);
         Ok(Block::F32(values))
     });

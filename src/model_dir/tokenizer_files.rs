@@ -21,7 +21,9 @@ const SPECIAL_TOKENS: [(&str, [&str; 2]); 7] = [
 /// Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into `directory`.
 pub(super) fn copy(source: &ModelDir, max_seq_length: usize, directory: &Path) -> Result<()> {
     let to = directory.join("tokenizer.json");
-    std::fs::copy(&source.tokenizer, &to).map_err(|e| Error::io("write", &to, e))?;
+    // Not copied in one call, whose error would not tell which of the two files it is about.
+    let bytes = std::fs::read(&source.tokenizer).map_err(|e| Error::io("read", &source.tokenizer, e))?;
+    std::fs::write(&to, bytes).map_err(|e| Error::io("write", &to, e))?;
     let config = match read_optional_object(&source.transformer.join("tokenizer_config.json"))? {
         Some(config) => for_every_release(config),
         None => minimal_config(source, max_seq_length)?,

@@ -27,12 +27,19 @@ pub fn load<T>(dir: &ModelDir, mut f: impl FnMut(&ParamSpec, Vec<f32>) -> Result
         Some(folder) => Some(Weights::open(dir.config.family, folder)?),
         None => None,
     };
-    specs(&dir.config, dir.dense.as_ref()).try_map(|spec| {
-        let values = match (spec.file, &dense) {
-            (ParamFile::Dense, Some(dense)) => dense.read(spec, "")?,
-            _ => encoder.read(spec, &prefix)?,
-        };
-        f(spec, values)
+    let weights_of = |spec: &ParamSpec| match (spec.file, &dense) {
+        (ParamFile::Dense, Some(dense)) => (dense, ""),
+        _ => (&encoder, &prefix[..]),
+    };
+    let specs = specs(&dir.config, dir.dense.as_ref());
+    // All are compared with config.json before memory is taken for any: a size in there may be off by a factor of a million.
+    for spec in specs.iter() {
+        let (weights, prefix) = weights_of(spec);
+        weights.find_all(spec, prefix)?;
+    }
+    specs.try_map(|spec| {
+        let (weights, prefix) = weights_of(spec);
+        f(spec, weights.read(spec, prefix)?)
     })
 }
 
@@ -148,28 +155,42 @@ impl Weights {
         }
     }
 
+    /// A parameter's Hugging Face tensors, which have the shape that it asks for.
+    fn find_all(&self, spec: &ParamSpec, prefix: &str) -> Result<Vec<Found<'_>>> {
+        let shape = spec.hf_shape();
+        let find = |name: &String| {
+            let found = self.find(&format!("{prefix}{name}"))?;
+            let (file, name, info) = &found;
+            if info.shape != shape {
+                let message = format!("tensor {name:?} has shape {:?}, but config.json asks for {shape:?}", info.shape);
+                return Err(Error::file(file.path(), message));
+            }
+            Ok(found)
+        };
+        spec.hf.iter().map(find).collect()
+    }
+
     /// The whole parameter: its Hugging Face tensors one after another.
     fn read(&self, spec: &ParamSpec, prefix: &str) -> Result<Vec<f32>> {
-        let shape = spec.hf_shape();
+        let tensors = self.find_all(spec, prefix)?;
         let mut values = vec![0.0; spec.len()];
-        for (part, name) in values.chunks_exact_mut(spec.len() / spec.hf.len()).zip(&spec.hf) {
-            let (file, name, info) = self.find(&format!("{prefix}{name}"))?;
+        for (part, (file, name, info)) in values.chunks_exact_mut(spec.len() / spec.hf.len()).zip(tensors) {
             let fail = |message: String| Err(Error::file(file.path(), format!("tensor {name:?} {message}")));
-            if info.shape != shape {
-                return fail(format!("has shape {:?}, but config.json asks for {shape:?}", info.shape));
-            }
             let bytes = file.bytes(info);
-            match info.dtype {
+            let are_finite = match info.dtype {
                 Dtype::F32 => convert(part, bytes, f32::from_le_bytes),
                 Dtype::F16 => convert(part, bytes, |b| f16::from_le_bytes(b).to_f32()),
                 Dtype::BF16 => convert(part, bytes, |b| bf16::from_le_bytes(b).to_f32()),
                 other => return fail(format!("has type {other:?}; hbt reads F32, F16 and BF16: convert the model")),
+            };
+            if !are_finite {
+                return fail(format!("holds NaN or infinity; {REMEDY}, or take an earlier checkpoint"));
             }
         }
         Ok(values)
     }
 
-    fn find(&self, name: &str) -> Result<(&TensorFile, String, &TensorInfo)> {
+    fn find(&self, name: &str) -> Result<Found<'_>> {
         let older = |name: String, (new, old): &(&str, &str)| name.replace(new, old);
         let old = self.family.names.older.iter().fold(name.to_owned(), older);
         for name in [name, &old] {
@@ -187,13 +208,21 @@ impl Weights {
     }
 }
 
-/// Fills `out` from little-endian values of `N` bytes, which need not be aligned.
-fn convert<const N: usize>(out: &mut [f32], bytes: &[u8], value: impl Fn([u8; N]) -> f32 + Sync) {
+/// A tensor: its file, its name there, and its type, shape and place.
+type Found<'a> = (&'a TensorFile, String, &'a TensorInfo);
+
+/// Fills `out` from little-endian values of `N` bytes, which need not be aligned. Returns whether all are finite.
+fn convert<const N: usize>(out: &mut [f32], bytes: &[u8], value: impl Fn([u8; N]) -> f32 + Sync) -> bool {
     const CHUNK: usize = 1 << 16;
     let (values, _) = bytes.as_chunks::<N>();
-    out.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(out, values)| {
+    let chunk = |(out, values): (&mut [f32], &[[u8; N]])| {
+        let mut are_finite = true;
         for (out, &bytes) in out.iter_mut().zip(values) {
             *out = value(bytes);
+            // No `all`, which would leave the loop early and keep it from being vectorised.
+            are_finite &= out.is_finite();
         }
-    });
+        are_finite
+    };
+    out.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).map(chunk).reduce(|| true, |a, b| a & b)
 }

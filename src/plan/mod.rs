@@ -59,7 +59,7 @@ pub struct Open {
     pub chunk_tokens: bool,
     /// Whether the plan chooses [`TrainSettings::kept_chunks`]: as many as fit.
     pub kept_chunks: bool,
-    /// Fewest tokens of a chunk that the configuration allows.
+    /// Fewest tokens of a chunk that the configuration allows, beside the longest text that occurs.
     pub least_chunk_tokens: usize,
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Embeddings, Retriever, TextKind};
 use crate::backend::{Backend, PackedBatch};
+use crate::data::tokenize::Encoded;
 use crate::model::{Activations, Keep, Packer, Reading, Sequences};
 use crate::{Error, Result, trace};
 use std::cmp::Reverse;
@@ -13,6 +14,57 @@ use std::ops::Range;
 /// A constant, so that chunks depend on the texts alone; large enough that chunks of any usual size are full and of like
 /// lengths.
 pub const WINDOW: usize = 2048;
+
+/// What is to be known of texts that were embedded, beside their embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Number of texts.
+    pub n_texts: u64,
+    /// Number of those that were longer than the maximum length, and cut.
+    pub n_cut: u64,
+    /// Whether texts that differ in more than case and punctuation, or behind the cut, all have the same embedding: the model
+    /// has collapsed.
+    pub is_collapsed: bool,
+}
+
+/// The warning about [`Summary::is_collapsed`].
+pub const COLLAPSED: &str = "all texts have the same embedding, so they cannot be told apart: the model has collapsed, its \
+    weights are broken, or it knows none of the words; use an earlier checkpoint or a lower learning_rate";
+
+/// Embeddings whose squared distance is at most this are alike: their cosine is above 0.9999. Encoders that are merely
+/// untrained come near it (0.99), and differ in some pair of texts.
+const ALIKE: f32 = 2e-4;
+
+/// Looks for a text whose embedding is not that of the first one.
+struct Collapse<'a> {
+    /// The first text and its embedding.
+    first: Option<(&'a str, Vec<f32>)>,
+    texts_differ: bool,
+    embeddings_differ: bool,
+}
+
+impl<'a> Collapse<'a> {
+    fn look<S: AsRef<str>>(&mut self, texts: &'a [S], embeddings: &Embeddings) {
+        for (text, embedding) in texts.iter().zip(embeddings.values().chunks_exact(embeddings.dim())) {
+            if self.embeddings_differ {
+                return;
+            }
+            let (first, of_first) = self.first.get_or_insert_with(|| (text.as_ref(), embedding.to_vec()));
+            self.texts_differ |= !words(text.as_ref()).eq(words(first));
+            let distance: f32 = of_first.iter().zip(embedding).map(|(a, b)| (a - b) * (a - b)).sum();
+            self.embeddings_differ = distance > ALIKE;
+        }
+    }
+
+    fn is_found(&self) -> bool {
+        self.texts_differ && !self.embeddings_differ
+    }
+}
+
+/// What every tokenizer tells apart.
+fn words(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
+}
 
 /// State of encoding, kept from window to window.
 struct Encoding<'a, B: Backend> {
@@ -47,20 +99,33 @@ impl<B: Backend> Retriever<B> {
     /// Unit embeddings of `texts`, in their order. `progress` is called with the number of texts done so far.
     ///
     /// # Errors
-    /// A text that the tokenizer cannot encode, or no memory left.
+    /// A text that the tokenizer cannot encode, an embedding that is not finite, or no memory left.
     pub fn encode<S: AsRef<str> + Sync>(
         &self,
         kind: &TextKind,
         texts: &[S],
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Embeddings> {
+        self.encode_all(kind, texts, progress).map(|(embeddings, _)| embeddings)
+    }
+
+    /// [`Retriever::encode`] that says more about the texts.
+    ///
+    /// # Errors
+    /// Those of [`Retriever::encode`].
+    pub fn encode_all<S: AsRef<str> + Sync>(
+        &self,
+        kind: &TextKind,
+        texts: &[S],
+        progress: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<(Embeddings, Summary)> {
         let dim = self.embedding_size();
         let mut values = Vec::with_capacity(texts.len() * dim);
-        self.encode_windows(kind, texts, progress, &mut |window| {
+        let summary = self.encode_windows(kind, texts, progress, &mut |window| {
             values.extend_from_slice(window.values());
             Ok(())
         })?;
-        Ok(Embeddings::new(dim, values))
+        Ok((Embeddings::new(dim, values), summary))
     }
 
     /// [`Retriever::encode`] that hands the embeddings to `sink` window by window, in the order of the texts, and keeps
@@ -74,7 +139,16 @@ impl<B: Backend> Retriever<B> {
         texts: &[S],
         progress: &mut (dyn FnMut(usize) + Send),
         sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
-    ) -> Result<()> {
+    ) -> Result<Summary> {
+        let mut collapse = Collapse { first: None, texts_differ: false, embeddings_differ: false };
+        let (mut n_cut, mut n_done) = (0, 0);
+        let sink = &mut |window: Embeddings| {
+            let of_window = &texts[n_done..n_done + window.n_rows()];
+            require_finite(of_window, &window, n_done)?;
+            collapse.look(of_window, &window);
+            n_done += window.n_rows();
+            sink(window)
+        };
         let most_seqs = self.settings.chunk_tokens.min(WINDOW).min(texts.len());
         let mut encoding = Encoding {
             packer: Packer::new(&self.encoder.config, self.settings.chunk_tokens, Keep::Embeddings),
@@ -93,31 +167,33 @@ impl<B: Backend> Retriever<B> {
                 || self.tokenize(kind, texts, first + WINDOW),
             );
             embedded?;
+            n_cut += tokens.iter().filter(|encoded| encoded.truncated).count() as u64;
             tokens = next?;
         }
-        self.read(&mut encoding, true)
+        self.read(&mut encoding, true)?;
+        let n_texts = texts.len() as u64;
+        Ok(Summary { n_texts, n_cut, is_collapsed: collapse.is_found() && n_texts - n_cut >= 2 })
     }
 
     /// Token ids of the window of `texts` that begins at `start`; empty after the last text.
-    fn tokenize<S: AsRef<str> + Sync>(&self, kind: &TextKind, texts: &[S], start: usize) -> Result<Vec<Vec<u32>>> {
+    fn tokenize<S: AsRef<str> + Sync>(&self, kind: &TextKind, texts: &[S], start: usize) -> Result<Vec<Encoded>> {
         let _range = trace::phase("tokenize");
         let window = &texts[start.min(texts.len())..texts.len().min(start + WINDOW)];
-        self.tokenizer()?.encode_batch(&kind.prefix, window, kind.max_len).map_err(|(i, error)| {
-            let beginning: String = window[i].as_ref().chars().take(40).collect();
-            Error::other(format!("text {} ({beginning:?}): {error}", start + i + 1))
-        })
+        self.tokenizer()?
+            .encode_batch(&kind.prefix, window, kind.max_len)
+            .map_err(|(i, error)| Error::other(format!("{}: {error}", named(start + i, window[i].as_ref()))))
     }
 
     /// Starts to embed tokenized texts, of which the first is number `first`, and takes embeddings that have arrived:
     /// the last chunk's once the device works on the next window's first.
-    fn encode_tokens(&self, tokens: &[Vec<u32>], first: usize, encoding: &mut Encoding<B>) -> Result<()> {
+    fn encode_tokens(&self, tokens: &[Encoded], first: usize, encoding: &mut Encoding<B>) -> Result<()> {
         // Longest first: the buffers get their full size at once, and the last chunks are short.
         let mut order: Vec<usize> = (0..tokens.len()).collect();
-        order.sort_by_key(|&i| (Reverse(tokens[i].len()), i));
-        let ids: Vec<i32> = order.iter().flat_map(|&i| &tokens[i]).map(|&id| id as i32).collect();
+        order.sort_by_key(|&i| (Reverse(tokens[i].ids.len()), i));
+        let ids: Vec<i32> = order.iter().flat_map(|&i| &tokens[i].ids).map(|&id| id as i32).collect();
         let mut cu_seqlens = vec![0];
         cu_seqlens.extend(order.iter().scan(0, |end, &i| {
-            *end += tokens[i].len() as i32;
+            *end += tokens[i].ids.len() as i32;
             Some(*end)
         }));
         let packed = encoding.packer.pack(Sequences { ids: &ids, cu_seqlens: &cu_seqlens })?;
@@ -157,6 +233,25 @@ impl<B: Backend> Retriever<B> {
         }
         Ok(())
     }
+}
+
+/// A NaN would be written as null, and compares as worse than everything, so that a broken model could look perfect.
+fn require_finite<S: AsRef<str>>(texts: &[S], embeddings: &Embeddings, first: usize) -> Result<()> {
+    let is_finite = |row: &[f32]| row.iter().all(|x| x.is_finite());
+    let Some(i) = embeddings.values().chunks_exact(embeddings.dim()).position(|row| !is_finite(row)) else {
+        return Ok(());
+    };
+    let text = named(first + i, texts[i].as_ref());
+    Err(Error::other(format!(
+        "{text}: its embedding is not finite: the model's weights are broken or training diverged; use an earlier \
+         checkpoint or a lower learning_rate"
+    )))
+}
+
+/// How messages name a text: its number, from 1, and how it begins.
+fn named(index: usize, text: &str) -> String {
+    let beginning: String = text.chars().take(40).collect();
+    format!("text {} ({beginning:?})", index + 1)
 }
 
 /// Scales a row to unit length; a row of zeros stays zero.

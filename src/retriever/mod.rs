@@ -5,6 +5,7 @@ pub mod encode;
 mod settings;
 
 pub use embeddings::Embeddings;
+pub use encode::{COLLAPSED, Summary};
 pub use settings::{RetrieverSettings, TextKind};
 
 use crate::backend::{Backend, Element, Purpose, Tensor};
@@ -59,8 +60,8 @@ impl<B: Backend> Retriever<B> {
                 format!("has {tokens} tokens, but config.json says vocab_size {rows}; they do not belong together"),
             ));
         }
-        tokenizer.check_max_len("query_max_len", settings.query.max_len)?;
-        tokenizer.check_max_len("passage_max_len", settings.passage.max_len)?;
+        tokenizer.check_max_len("query_max_len", &settings.query.prefix, settings.query.max_len)?;
+        tokenizer.check_max_len("passage_max_len", &settings.passage.prefix, settings.passage.max_len)?;
         let encoder = Encoder { config: dir.config.clone(), pooling: settings.pooling, weights: weights? };
         Ok(Self { backend, dir, encoder, tokenizer: tokenizer.into(), settings })
     }
@@ -121,8 +122,17 @@ fn load_weights<T>(
     from_scratch: Option<u64>,
     f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>,
 ) -> Result<EncoderParams<T>> {
-    match from_scratch {
-        Some(seed) => random_init(&specs(&dir.config, dir.dense.as_ref()), seed, f),
-        None => weights::load(dir, f),
+    let Some(seed) = from_scratch else { return weights::load(dir, f) };
+    let specs = specs(&dir.config, dir.dense.as_ref());
+    // No weights are there to compare the sizes with.
+    let largest = specs.iter().map(|spec| 4 * spec.len() as u64).max().unwrap_or(0);
+    if let Some(left) = memory::available().filter(|&left| largest > left) {
+        let message = format!(
+            "describes weights of {} in one matrix, and {} of memory are left",
+            memory::gib(largest),
+            memory::gib(left)
+        );
+        return Err(Error::file(dir.transformer.join("config.json"), message));
     }
+    random_init(&specs, seed, f)
 }

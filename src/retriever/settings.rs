@@ -11,6 +11,15 @@ pub struct TextKind {
     pub max_len: usize,
 }
 
+impl TextKind {
+    /// One line that says how many of `n` texts were cut, if any were; `what` is what they are: "queries", "passages".
+    pub fn cut_note(&self, n_cut: u64, n: u64, what: &str) -> Option<String> {
+        let share = 100.0 * n_cut as f64 / n.max(1) as f64;
+        let share = if share < 0.1 { "less than 0.1 %".to_owned() } else { format!("{share:.1} %") };
+        (n_cut > 0).then(|| format!("{n_cut} of {n} {what} ({share}) cut at {} tokens", self.max_len))
+    }
+}
+
 /// All settings of a [`Retriever`](super::Retriever), besides its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrieverSettings {
@@ -26,4 +35,13 @@ pub struct RetrieverSettings {
     pub truncate_dim: Option<usize>,
     /// Seed of random weights that replace the stored ones.
     pub from_scratch: Option<u64>,
+}
+
+impl RetrieverSettings {
+    /// Queries and passages of the model that a training with these settings saves: sentence-transformers knows one length,
+    /// so both are cut at the longer of the two.
+    pub fn as_saved(&self) -> [TextKind; 2] {
+        let max_len = self.query.max_len.max(self.passage.max_len);
+        [&self.query, &self.passage].map(|kind| TextKind { max_len, ..kind.clone() })
+    }
 }

@@ -292,7 +292,7 @@ fn save_model<B: Backend>(
         pooling: encoder.pooling,
         // Training compares cosines, so embeddings are normalized.
         normalize: true,
-        max_seq_length: retriever.settings.query.max_len.max(retriever.settings.passage.max_len),
+        max_seq_length: retriever.settings.as_saved()[0].max_len,
         query_max_len: retriever.settings.query.max_len,
         passage_max_len: retriever.settings.passage.max_len,
         query_prefix: &retriever.settings.query.prefix,

@@ -30,7 +30,7 @@ use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::loader::load;
 use crate::eval::tasks::EvalSet;
-use crate::eval::{EvalReport, FigureKey, evaluate_retriever};
+use crate::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
 use crate::loss::LearnedTemperature;
 use crate::model::{Keep, Packer, specs};
 use crate::progress::{Counter, say};
@@ -279,9 +279,16 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let _range = trace::phase("evaluate");
         let total = (set.queries.len() + set.passages.len()) as u64;
         let counter = Counter::new("evaluated", total);
-        let report =
-            evaluate_retriever(self.retriever, &self.setup.model_name, set, &mut |n| counter.set(n as u64, total))?;
+        // As whoever loads the saved model will measure it.
+        let [query, passage] = &self.retriever.settings.as_saved();
+        let (name, progress) = (&self.setup.model_name, &mut |n| counter.set(n as u64, total));
+        let Evaluated { report, cut, warning } =
+            evaluate_retriever(self.retriever, [query, passage], name, set, progress)?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
+        if self.state.step == 0 {
+            cut.iter().for_each(|note| say(note));
+        }
+        warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
         self.retriever.release_tokenizer();
         Ok(Some(report))
     }

@@ -1,5 +1,6 @@
 //! Output of a run: a bar on a terminal, plain lines elsewhere, and one line of `metrics.jsonl` a step.
 
+use crate::error::printable;
 use crate::progress::{bar, say};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
@@ -92,7 +93,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(m.step);
-                bar.set_message(text);
+                bar.set_message(printable(&text).into_owned());
             }
             None if m.step.is_multiple_of(self.log_steps) || m.step == self.total => {
                 let width = self.total.to_string().len();

@@ -17,7 +17,7 @@ fn requests(precision: &str, steps: usize) -> [u64; 2] {
     let (sandbox, bert) = (Sandbox::new(), fixture("bert"));
     sandbox.write("data.jsonl", jsonl(&uneven_groups()));
     let steps = format!("steps={steps}");
-    let sets = [&steps, "eval_task=none", "dropout=0.1", "chunk_tokens=100", "query_max_len=64", "passage_max_len=64"];
+    let sets = [&steps, "eval_task=none", "dropout=0.1", "chunk_tokens=100", "query_max_len=40", "passage_max_len=40"];
     let args = [&train(&bert, &sets)[..], &["--device", "cuda", "--precision", precision]].concat();
     let mut command = super::command(&sandbox, &args, 1);
     command.env("SIMT_REPORT", "1");
@@ -48,8 +48,8 @@ fn a_run_keeps_the_chunks_that_fit() {
     }
     let (sandbox, bert) = (Sandbox::new(), fixture("bert"));
     sandbox.write("data.jsonl", jsonl(&uneven_groups()));
-    let sets = ["steps=2", "eval_task=none", "dropout=0.1", "chunk_tokens=100", "query_max_len=64"];
-    let sets = [&sets[..], &["passage_max_len=64", "precision=bf16"]].concat();
+    let sets = ["steps=2", "eval_task=none", "dropout=0.1", "chunk_tokens=100", "query_max_len=40"];
+    let sets = [&sets[..], &["passage_max_len=40", "precision=bf16"]].concat();
     let planned = |kept: &str| -> u64 {
         // The sets alone: a plan is for no run directory. What a GPU has makes no difference here.
         let of_run = train(&bert, &[&sets[..], &[kept]].concat());

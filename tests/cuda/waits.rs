@@ -67,7 +67,7 @@ fn of_encoding(n_texts: usize) -> Waits {
     let text = |i: usize| ["river", "old", "sea", "x"][..1 + i % 4].join(" ") + "\n";
     sandbox.write("texts.txt", (0..n_texts).map(text).collect::<String>());
     let args = ["encode", "--model", &bert, "--input", "texts.txt", "--output", "out.npy", "--device", "cuda"];
-    let sets = ["--set", "chunk_tokens=100", "--set", "query_max_len=64", "--set", "passage_max_len=64"];
+    let sets = ["--set", "chunk_tokens=100", "--set", "query_max_len=40", "--set", "passage_max_len=40"];
     waits(&sandbox, &[&args[..], &sets[..]].concat())
 }
 

@@ -20,7 +20,7 @@ fn of_config<E: CpuElement>(config: &Config) -> Retriever<Cpu<E>> {
 }
 
 fn retriever<E: CpuElement>() -> Retriever<Cpu<E>> {
-    let config = Config { chunk_tokens: 1000.into(), query_max_len: Some(64), ..Config::default() };
+    let config = Config { chunk_tokens: 1000.into(), ..Config::default() };
     of_config(&config)
 }
 
@@ -101,7 +101,7 @@ fn a_sink_that_fails_ends_it() {
 #[test]
 fn embeddings_are_cut_to_leading_dimensions() {
     let (whole, texts) = (retriever::<f32>(), &texts()[..50]);
-    let config = Config { truncate_dim: Some(5), query_max_len: Some(64), ..Config::default() };
+    let config = Config { truncate_dim: Some(5), ..Config::default() };
     let cut = of_config::<f32>(&config);
     for (whole, cut) in encode(&whole, texts).iter().zip(encode(&cut, texts)) {
         let norm = whole[..5].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();

@@ -161,6 +161,73 @@ fn tensors_that_are_missing_or_other_than_the_configuration() {
 }
 
 #[test]
+fn weights_that_are_not_finite() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let tiny = Tiny::plain();
+            let mut tensors = tensors();
+            // The last of a stacked parameter.
+            let key = "encoder.layer.1.attention.self.value.weight";
+            tensors.get_mut(key).unwrap().1[15] = value;
+            write(&tiny.path("model.safetensors"), &tensors, dtype);
+            says(&tiny.error(), &["model.safetensors: ", key, "holds NaN or infinity", "an earlier checkpoint"]);
+        }
+    }
+}
+
+/// Before memory is taken for any: in each of these there would be terabytes of it.
+#[test]
+fn sizes_that_are_off_by_a_million() {
+    for (key, part) in [
+        ("vocab_size", "tensor \"embeddings.word_embeddings.weight\" has shape [7, 4]"),
+        ("max_position_embeddings", "tensor \"embeddings.position_embeddings.weight\" has shape [5, 4]"),
+        ("type_vocab_size", "tensor \"embeddings.token_type_embeddings.weight\" has shape [2, 4]"),
+        ("num_hidden_layers", "num_hidden_layers is 2147483646; hbt computes encoders of up to 1000"),
+        ("hidden_size", "hidden_size is 2147483646; hbt computes encoders of up to 1048576"),
+        ("intermediate_size", "encoder.layer.0.intermediate.dense.weight\" has shape [6, 4]"),
+    ] {
+        let tiny = Tiny::plain();
+        tiny.set("config.json", key, json!(2147483646));
+        says(&tiny.error(), &[part]);
+    }
+    for (key, value) in [("hidden_size", 1 << 20), ("intermediate_size", 1 << 20), ("num_hidden_layers", 1000)] {
+        let tiny = Tiny::plain();
+        tiny.set("config.json", key, json!(value));
+        says(&tiny.error(), &["model.safetensors: "]);
+    }
+    let tiny = Tiny::sentence_transformers();
+    tiny.set("2_Dense/config.json", "out_features", json!(2147483646));
+    says(&tiny.error(), &["2_Dense/model.safetensors: ", "\"linear.weight\" has shape [3, 4]"]);
+}
+
+#[test]
+fn modules_outside_of_the_directory() {
+    let elsewhere = Tiny::sentence_transformers();
+    let absolute = elsewhere.dir().to_str().unwrap().to_owned();
+    for module in 0..3 {
+        for path in [&absolute, "..", "../1_Pooling", "a/../../b", "1_Pooling/../..", "\\\\server\\share"] {
+            let tiny = Tiny::sentence_transformers();
+            let mut modules: Value =
+                serde_json::from_str(&fs::read_to_string(tiny.path("modules.json")).unwrap()).unwrap();
+            modules[module]["path"] = path.into();
+            tiny.json("modules.json", &modules);
+            says(&tiny.error(), &["modules.json: the path ", "of a module leads out of the directory"]);
+        }
+    }
+    // Inside, by whatever way, and as the hub's cache has it: a folder of links.
+    let tiny = Tiny::sentence_transformers();
+    let mut modules: Value = serde_json::from_str(&fs::read_to_string(tiny.path("modules.json")).unwrap()).unwrap();
+    modules[1]["path"] = "./1_Pooling/".into();
+    tiny.json("modules.json", &modules);
+    #[cfg(unix)]
+    {
+        fs::rename(tiny.path("1_Pooling/config.json"), elsewhere.path("blob")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path("blob"), tiny.path("1_Pooling/config.json")).unwrap();
+    }
+    assert!(ModelDir::open(tiny.dir()).unwrap().pooling.is_some());
+}
+
+#[test]
 fn truncated_and_lying_files() {
     let tiny = Tiny::plain();
     let path = tiny.path("model.safetensors");
@@ -199,6 +266,9 @@ fn shards_that_are_not_there_or_not_theirs() {
     says(&tiny.error(), &["cannot read", "b.safetensors"]);
     index(json!({ "embeddings.word_embeddings.weight": "../a.safetensors" }));
     says(&tiny.error(), &["index.json: ", "../a.safetensors"]);
+    let absolute = tiny.path("a.safetensors").to_str().unwrap().to_owned();
+    index(json!({ "embeddings.word_embeddings.weight": absolute }));
+    says(&tiny.error(), &["index.json: ", "is no file name"]);
     index(json!({ "bert.embeddings.word_embeddings.weight": "a.safetensors" }));
     says(&tiny.error(), &["a.safetensors: ", "\"bert.embeddings.word_embeddings.weight\"", "promises"]);
     index(json!(3));

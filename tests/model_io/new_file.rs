@@ -99,3 +99,53 @@ fn two_writers_of_one_file_do_not_mix() {
     write_file_atomic(&file, b"second").unwrap();
     assert_eq!((read(&file), names(root.path())), ("second".to_owned(), vec!["rows".to_owned()]));
 }
+
+/// Whoever needs a shared directory makes it, as many as want to at once; what is not whole is made again.
+#[test]
+fn a_shared_directory_is_made_by_any_number_at_once() {
+    use hbt::files::share_directory;
+    let root = tempfile::tempdir().unwrap();
+    let target = &root.path().join("cache/model-1");
+    let is_whole =
+        |dir: &Path| ["a", "b"].iter().all(|name| fs::read(dir.join(name)).is_ok_and(|text| text == b"whole"));
+    let fill = |dir: &Path| {
+        for name in ["a", "b"] {
+            fs::write(dir.join(name), "whole").unwrap();
+            std::thread::yield_now();
+        }
+        Ok(())
+    };
+    let together = || {
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| share_directory(target, is_whole, fill))).collect();
+            for one in all {
+                one.join().unwrap().unwrap();
+                assert!(is_whole(target));
+            }
+        });
+        assert_eq!(names(&root.path().join("cache")), ["model-1"]);
+    };
+    for _ in 0..50 {
+        let _ = fs::remove_dir_all(target);
+        together();
+        // Torn by a crash, emptied by hand, a file where a directory should be.
+        fs::write(target.join("b"), "who").unwrap();
+        together();
+        fs::remove_file(target.join("a")).unwrap();
+        together();
+        fs::remove_dir_all(target).unwrap();
+        fs::write(target, "a file").unwrap();
+        together();
+    }
+    // What a killed process has left goes with the next one; what another is writing stays.
+    for name in [".model-1.77-0.hbt-own", ".model-1.78-0.hbt-own"] {
+        fs::create_dir(root.path().join("cache").join(name)).unwrap();
+    }
+    let other = fs::File::open(root.path().join("cache/.model-1.78-0.hbt-own")).unwrap();
+    other.lock().unwrap();
+    fs::remove_file(target.join("a")).unwrap();
+    share_directory(target, is_whole, fill).unwrap();
+    assert_eq!(names(&root.path().join("cache")), [".model-1.78-0.hbt-own", "model-1"]);
+    // Nothing is written where nothing has to be.
+    share_directory(target, is_whole, |_| panic!("it is whole")).unwrap();
+}

@@ -60,10 +60,10 @@ fn every_type_and_prefix_loads_as_the_same_values() {
 #[test]
 fn half_precision_is_widened_exactly() {
     let pow2 = |e: i32| 2f64.powi(e) as f32;
-    // Smallest and largest subnormal, smallest normal, 1 + 1 ulp, largest, -0, infinity, a sum of high and low bits.
-    let f16 = [pow2(-24), 1023.0 * pow2(-24), pow2(-14), 1.0 + pow2(-10), 65504.0, -0.0, f32::INFINITY, -1365.0];
+    // Smallest and largest subnormal, smallest normal, 1 + 1 ulp, largest, -0, least, a sum of high and low bits.
+    let f16 = [pow2(-24), 1023.0 * pow2(-24), pow2(-14), 1.0 + pow2(-10), 65504.0, -0.0, -65504.0, -1365.0];
     let max = (2.0 - pow2(-7)) * pow2(127);
-    let bf16 = [pow2(-133), 127.0 * pow2(-133), pow2(-126), 1.0 + pow2(-7), max, -0.0, f32::INFINITY, -171.0];
+    let bf16 = [pow2(-133), 127.0 * pow2(-133), pow2(-126), 1.0 + pow2(-7), max, -0.0, -max, -171.0];
     for (dtype, exact) in [(Dtype::F16, f16), (Dtype::BF16, bf16)] {
         let tiny = Tiny::without_weights();
         let mut tensors = tensors();
@@ -151,6 +151,39 @@ fn the_longest_text_is_what_the_directory_says_within_the_position_table() {
     assert_eq!(max(), 3);
     tiny.json("sentence_bert_config.json", &json!({ "max_seq_length": 512 }));
     assert_eq!(max(), 5);
+    // sentence-transformers looks at the tokenizer's arguments first, whatever they are called.
+    for key in ["processor_kwargs", "tokenizer_args"] {
+        tiny.json("sentence_bert_config.json", &json!({ "max_seq_length": 5, key: { "model_max_length": 2 } }));
+        assert_eq!(max(), 2);
+    }
+    tiny.json("sentence_bert_config.json", &json!({ "max_seq_length": null, "do_lower_case": false }));
+    assert_eq!(max(), 4, "as the tokenizer says");
+}
+
+/// hbt's own lengths, neither of its own nor of an earlier training, shorten nothing.
+#[test]
+fn texts_are_cut_where_the_directory_says_unless_the_configuration_does() {
+    let tiny = Tiny::plain();
+    let of = |config: &Config| {
+        let kinds = config.text_kinds(&ModelDir::open(tiny.dir()).unwrap());
+        kinds.map(|kinds| kinds.map(|kind| kind.max_len)).map_err(|e| e.to_string())
+    };
+    let lengths = |query_max_len, passage_max_len| Config { query_max_len, passage_max_len, ..Config::default() };
+    assert_eq!(of(&Config::default()), Ok([5, 5]));
+    tiny.json("hbt.json", &json!({ "query_max_len": 2, "passage_max_len": 3 }));
+    assert_eq!(of(&Config::default()), Ok([5, 5]));
+    tiny.json("sentence_bert_config.json", &json!({ "max_seq_length": 4 }));
+    assert_eq!(of(&Config::default()), Ok([4, 4]));
+    // sentence-transformers 6.
+    tiny.json("sentence_bert_config.json", &json!({ "max_seq_length": 4, "query_length": 3, "document_length": 9 }));
+    assert_eq!(of(&Config::default()), Ok([3, 5]));
+    // What was trained short can be trained longer, up to the position table.
+    assert_eq!(of(&lengths(Some(5), Some(2))), Ok([5, 2]));
+    let beyond = |key| Err(format!("{key}: is 6, but the model has positions for 5 tokens; set at most 5"));
+    assert_eq!(of(&lengths(Some(6), None)), beyond("query_max_len"));
+    assert_eq!(of(&lengths(None, Some(6))), beyond("passage_max_len"));
+    let resumed = ModelDir::open_checkpoint(tiny.dir()).unwrap();
+    assert_eq!((resumed.query_max_len, resumed.passage_max_len), (2, 3), "a run goes on with its own");
 }
 
 #[test]

@@ -19,20 +19,31 @@ fn card() -> ModelCard {
     }
 }
 
-/// Saves what `source` loads as, with the prefixes of E5.
-fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let dir = ModelDir::open(source)?;
-    let params = load(&dir, |_, values| Ok(values))?;
-    let model = ModelSave {
-        source: &dir,
-        pooling: dir.pooling.unwrap_or(Pooling::Mean),
+/// A save of `source` without prefixes.
+fn model<'a>(source: &'a ModelDir, card: &'a ModelCard) -> ModelSave<'a> {
+    ModelSave {
+        source,
+        pooling: Pooling::Mean,
         normalize: true,
         max_seq_length: 4,
         query_max_len: 32,
         passage_max_len: 48,
+        query_prefix: "",
+        passage_prefix: "",
+        card,
+    }
+}
+
+/// Saves what `source` loads as, with the prefixes of E5.
+fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let dir = ModelDir::open(source)?;
+    let params = load(&dir, |_, values| Ok(values))?;
+    let card = card();
+    let model = ModelSave {
+        pooling: dir.pooling.unwrap_or(Pooling::Mean),
         query_prefix: "query: ",
         passage_prefix: "passage: ",
-        card: &card(),
+        ..model(&dir, &card)
     };
     let mut values = params.iter();
     save(target, &model, |_, part| Ok(values.next().unwrap()[part].to_vec()), extra)
@@ -295,6 +306,68 @@ fn a_link_to_a_directory_stays_a_link() {
     assert!(root.path().join("big_disk/model.safetensors").exists());
 }
 
+/// The last step's weights have no loss behind them that would tell.
+#[test]
+fn a_model_that_diverged_is_not_saved() {
+    let tiny = Tiny::sentence_transformers();
+    let dir = ModelDir::open(tiny.dir()).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let (target, card) = (&root.path().join("last"), card());
+    save_copy(tiny.dir(), target, no_extra).unwrap();
+    let (before, files) = (load_all(target), names(root.path()));
+    let model = model(&dir, &card);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e19, -1e19] {
+        for name in ["layer.1.output.bias", "dense.weight"] {
+            let values = |spec: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
+                let mut values = vec![1e17; part.len()];
+                if spec.name == name {
+                    values[1] = bad;
+                }
+                Ok(values)
+            };
+            let error = save(target, &model, values, no_extra).unwrap_err().to_string();
+            let tensor = if name == "dense.weight" { "linear.weight" } else { "encoder.layer.1.output.dense.bias" };
+            assert!(error.starts_with(&format!("{tensor} would be saved with values that are not finite")), "{error}");
+        }
+    }
+    assert_eq!((load_all(target), names(root.path())), (before, files));
+}
+
+/// A prefix is shown as it is: it neither ends its cell or its code span nor becomes HTML.
+#[test]
+fn a_card_shows_prefixes_literally() {
+    let tiny = Tiny::plain();
+    let dir = ModelDir::open(tiny.dir()).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let card = ModelCard { base_model: Some("org/<b>*x*".into()), ..card() };
+    let model = |query_prefix| ModelSave { query_prefix, ..model(&dir, &card) };
+    for (prefix, cell) in [
+        ("query: ", "`\"query: \"`"),
+        ("a\nb\u{1b}[2J\u{9b}", "`\"a\\nb\\u001b[2J\\u009b\"`"),
+        ("` | <img src=x>`", "`` \"` \\| <img src=x>`\" ``"),
+        ("``` x ` y", "```` \"``` x ` y\" ````"),
+    ] {
+        let target = root.path().join("model");
+        save(&target, &model(prefix), |_, part| Ok(vec![0.0; part.len()]), no_extra).unwrap();
+        let readme = fs::read_to_string(target.join("README.md")).unwrap();
+        assert!(readme.contains(&format!("\n| Before a query | {cell} |\n")), "{readme}");
+        assert!(readme.contains("\n# org/\\<b\\>\\*x\\*, fine-tuned"), "{readme}");
+    }
+}
+
+/// A base model that went away during training.
+#[test]
+fn what_cannot_be_read_for_a_save_is_named() {
+    let tiny = Tiny::plain();
+    let dir = ModelDir::open(tiny.dir()).unwrap();
+    let (root, card) = (tempfile::tempdir().unwrap(), card());
+    fs::remove_file(tiny.path("tokenizer.json")).unwrap();
+    let values = |_: &hbt::model::ParamSpec, part: std::ops::Range<usize>| Ok(vec![0.0; part.len()]);
+    let error = save(&root.path().join("last"), &model(&dir, &card), values, no_extra).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot read {}: ", tiny.path("tokenizer.json").display())), "{error}");
+    assert_eq!(names(root.path()), Vec::<String>::new());
+}
+
 #[test]
 fn a_failed_save_leaves_the_old_model_and_nothing_else() {
     let tiny = Tiny::plain();
@@ -306,17 +379,7 @@ fn a_failed_save_leaves_the_old_model_and_nothing_else() {
     assert_eq!(save_copy(tiny.dir(), target, stop).unwrap_err().to_string(), "stopped");
     let dir = ModelDir::open(tiny.dir()).unwrap();
     let card = card();
-    let model = ModelSave {
-        source: &dir,
-        pooling: Pooling::Mean,
-        normalize: true,
-        max_seq_length: 4,
-        query_max_len: 32,
-        passage_max_len: 48,
-        query_prefix: "",
-        passage_prefix: "",
-        card: &card,
-    };
+    let model = model(&dir, &card);
     let mut left = 9;
     let values = |_: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
         left -= 1;

@@ -1,6 +1,6 @@
 //! A newcomer's first commands: the built-in model and questions, without any file or network.
 
-use crate::common::{Sandbox, figure, fixture};
+use crate::common::{Done, Sandbox, figure, fixture};
 
 #[test]
 fn the_built_in_model_learns_across_languages_in_a_few_steps() {
@@ -58,4 +58,49 @@ fn a_configuration_to_start_from_changes_nothing() {
     assert_eq!(config(&[&["my.toml"], &own[..]].concat()), config(&own));
     let start = sandbox.hbt(&["config", "--data", "data.jsonl"]).ok().stdout;
     assert!(start.contains("\n#learning_rate = 3e-5\n") && start.contains("\ndata = \"data.jsonl\"\n"), "{start}");
+}
+
+/// The files that the program keeps in the cache are its own again, whatever happened to them.
+#[test]
+fn the_built_in_model_is_verified_when_it_is_read() {
+    let sandbox = Sandbox::new();
+    sandbox.write("texts.txt", "old river\n");
+    let encode = || sandbox.hbt(&["encode", "--input", "texts.txt"]).ok().stdout;
+    let expected = encode();
+    let dir = || {
+        let entries = std::fs::read_dir(sandbox.path("cache")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_str().unwrap().contains("tiny-model")).collect::<Vec<_>>()
+    };
+    let [model] = &dir()[..] else { panic!("one directory: {:?}", dir()) };
+    let weights = std::fs::read(model.join("model.safetensors")).unwrap();
+    let mut flipped = weights.clone();
+    flipped[1_000_000] ^= 0x40;
+    std::fs::write(model.join("model.safetensors"), flipped).unwrap();
+    assert_eq!(encode(), expected);
+    assert_eq!(std::fs::read(model.join("model.safetensors")).unwrap(), weights);
+    for file in ["tokenizer.json", "1_Pooling/config.json", "config.json"] {
+        std::fs::remove_file(model.join(file)).unwrap();
+        assert_eq!(encode(), expected, "without {file}");
+    }
+    std::fs::remove_dir_all(model).unwrap();
+    std::fs::create_dir(model).unwrap();
+    assert_eq!(encode(), expected);
+    assert_eq!(dir().len(), 1, "nothing is left beside it: {:?}", dir());
+}
+
+#[test]
+fn first_runs_at_once_do_each_other_no_harm() {
+    let sandbox = Sandbox::new();
+    sandbox.write("texts.txt", "old river\n");
+    for _ in 0..5 {
+        let _ = std::fs::remove_dir_all(sandbox.path("cache"));
+        let start = || {
+            let mut command = sandbox.command(&["encode", "--input", "texts.txt"]);
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        let all: Vec<_> = (0..6).map(|_| start()).collect();
+        let outputs: Vec<String> =
+            all.into_iter().map(|one| Done::new(one.wait_with_output().unwrap()).ok().stdout).collect();
+        assert!(outputs.iter().all(|output| *output == outputs[0]));
+    }
 }

@@ -128,16 +128,61 @@ fn a_small_set_is_learnt_by_heart() {
     }
 }
 
+/// sentence-transformers has one length for both, so with it evaluations are made, in training and after.
 #[test]
-fn lengths_of_training_are_those_of_evaluation_and_encoding() {
+fn a_saved_model_is_evaluated_alike_by_everyone() {
     let sandbox = Sandbox::with_groups(8);
-    let sets = ["steps=2", "batch_size=4", "query_max_len=9", "passage_max_len=11", "eval_data=data.jsonl"];
-    sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
-    sandbox.hbt(&["eval", "--model", "run/last", "--data", "data.jsonl", "--json", "again.json"]).ok();
-    let after = &sandbox.json("run/eval.json")["after"];
-    assert_eq!(sandbox.json("again.json")["by_direction"], after["by_direction"]);
+    let sets = ["steps=2", "batch_size=4", "query_max_len=8", "passage_max_len=11", "eval_data=data.jsonl"];
+    let done = sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
+    let note = "\ntrained on queries of 8 tokens and passages of 11; evaluated and saved with 11 for both, since";
+    assert!(done.stderr.contains(note), "{}", done.stderr);
+    assert!(done.stderr.contains("(100.0 %) cut at 8 tokens\n"), "{}", done.stderr);
+    let evaluate = |sets: &[&str]| {
+        let args = ["eval", "--model", "run/last", "--data", "data.jsonl", "--json", "again.json"];
+        sandbox.hbt(&[&args[..], sets].concat()).ok();
+        sandbox.json("again.json")["by_direction"].clone()
+    };
+    let after = &sandbox.json("run/eval.json")["after"]["by_direction"];
+    assert_eq!(&evaluate(&[]), after);
+    assert_eq!(&evaluate(&["--set", "query_max_len=11", "--set", "passage_max_len=11"]), after);
+    assert_ne!(&evaluate(&["--set", "query_max_len=8"]), after, "queries differ behind token 8");
+    assert_eq!(sandbox.json("run/last/sentence_bert_config.json")["max_seq_length"], 11);
     let own = sandbox.json("run/last/hbt.json");
-    assert_eq!((own["query_max_len"].as_u64(), own["passage_max_len"].as_u64()), (Some(9), Some(11)));
+    assert_eq!((own["query_max_len"].as_u64(), own["passage_max_len"].as_u64()), (Some(8), Some(11)));
+}
+
+/// What the base model's directory says stays, unless it is asked for otherwise, in both directions; and a run that is
+/// resumed goes on with the lengths it began with, though the saved model says another.
+#[test]
+fn training_changes_no_length_unless_asked() {
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.copy_model("bert", "short");
+    sandbox.write("short/sentence_bert_config.json", "{\"max_seq_length\": 9}");
+    let length = |run: &str| sandbox.json(&format!("{run}/last/sentence_bert_config.json"))["max_seq_length"].as_u64();
+    let steps = ["steps=2", "batch_size=4", "eval_task=none"];
+    sandbox.hbt(&train("short", &steps)).ok();
+    assert_eq!(length("run"), Some(9));
+    let longer = [&steps[..], &["passage_max_len=12", "out=longer"]].concat();
+    sandbox.hbt(&train("run/last", &longer)).ok();
+    assert_eq!(length("longer"), Some(12));
+    let own = sandbox.json("longer/last/hbt.json");
+    assert_eq!((own["query_max_len"].as_u64(), own["passage_max_len"].as_u64()), (Some(9), Some(12)));
+
+    let sets = ["steps=24", "save_steps=100", "eval_steps=1", "batch_size=4", "passage_max_len=12"];
+    sandbox.hbt(&train("short", &[&sets[..], &["out=whole"]].concat())).ok();
+    #[cfg(unix)]
+    {
+        use super::resume::interrupted;
+        let parts = [&sets[..], &["out=parts"]].concat();
+        let (command, metrics) = (sandbox.command(&train("short", &parts)), sandbox.path("parts/metrics.jsonl"));
+        interrupted(command, "-INT", &metrics, 3).interrupted();
+        sandbox.hbt(&train("short", &[&parts[..], &["--resume"]].concat())).ok();
+        let figures = |run: &str| {
+            [crate::common::metrics(&sandbox, run), vec![sandbox.json(&format!("{run}/eval.json"))]].concat()
+        };
+        assert_eq!(figures("parts"), figures("whole"));
+        assert_eq!(sandbox.bytes("parts/last/model.safetensors"), sandbox.bytes("whole/last/model.safetensors"));
+    }
 }
 
 #[cfg(unix)]

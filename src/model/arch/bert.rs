@@ -45,6 +45,11 @@ pub const NAMES: Names = Names {
     pooler: Some("pooler.dense"),
 };
 
+/// Many times what any encoder has, and few enough that a list of all parameters takes no time and the bytes of each fit
+/// 64 bits. The other sizes are compared with the weights.
+const MOST_LAYERS: usize = 1000;
+const MOST_COLUMNS: usize = 1 << 20;
+
 fn describe(family: &'static Family, fields: &Fields) -> Result<ModelConfig> {
     network(family, fields, fields.integer("pad_token_id")?.unwrap_or(0), 0)
 }
@@ -73,14 +78,14 @@ pub fn network(
     Ok(ModelConfig {
         family,
         vocab_size: fields.size("vocab_size", None)?,
-        hidden_size: fields.size("hidden_size", None)?,
+        hidden_size: fields.size_up_to(MOST_COLUMNS, "hidden_size", None)?,
         num_attention_heads: fields.size("num_attention_heads", None)?,
         intermediate_size: fields.size("intermediate_size", None)?,
         max_position_embeddings: fields.size("max_position_embeddings", None)?,
         position_offset,
         type_vocab_size: fields.size("type_vocab_size", Some(2))?,
         embedding_norm: norm,
-        layers: vec![layer; fields.size("num_hidden_layers", None)?],
+        layers: vec![layer; fields.size_up_to(MOST_LAYERS, "num_hidden_layers", None)?],
         hidden_dropout_prob: probability(fields, "hidden_dropout_prob")?,
         attention_probs_dropout_prob: probability(fields, "attention_probs_dropout_prob")?,
         pad_token_id,

@@ -1,0 +1,117 @@
+//! The hub's cache, as the Python libraries lay it out: `models--ORG--NAME` with `blobs/HASH`, `snapshots/COMMIT/FILE`, which
+//! are links to the blobs, and `refs/main`, the commit of the newest version that was fetched.
+
+use super::client::Client;
+use super::{Failure, stays_inside};
+use crate::progress::{bar, say};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// One model's part of the cache.
+pub(super) struct Repo {
+    folder: PathBuf,
+    model: String,
+}
+
+impl Repo {
+    pub(super) fn new(cache: &Path, model: &str) -> Repo {
+        Repo { folder: cache.join(format!("models--{}", model.replace('/', "--"))), model: model.to_owned() }
+    }
+
+    /// The newest version that was fetched.
+    pub(super) fn main(&self) -> Option<PathBuf> {
+        let commit = fs::read_to_string(self.folder.join("refs/main")).ok()?;
+        let commit = commit.trim();
+        (!commit.is_empty() && stays_inside(commit) && !commit.contains('/')).then(|| self.snapshot(commit))
+    }
+
+    /// Where the files of a commit are.
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    /// Makes a commit the newest version.
+    pub(super) fn set_main(&self, commit: &str) -> Result<(), Failure> {
+        let refs = self.folder.join("refs");
+        fs::create_dir_all(&refs).and_then(|()| fs::write(refs.join("main"), commit)).map_err(Failure::disk)
+    }
+
+    /// Fetches a file of a commit, unless it is there. Several processes may do so at once: one fetches, the others wait. What
+    /// a killed one has got is gone on from.
+    pub(super) fn fetch(&self, client: &Client, commit: &str, name: &str) -> Result<(), Failure> {
+        let pointer = self.snapshot(commit).join(name);
+        if pointer.exists() {
+            return Ok(());
+        }
+        let blobs = self.folder.join("blobs");
+        for folder in [Some(&*blobs), pointer.parent()].into_iter().flatten() {
+            fs::create_dir_all(folder).map_err(Failure::disk)?;
+        }
+        let part = blobs.join(format!("{:032x}.hbt-part", xxh3_128(format!("{commit}/{name}").as_bytes())));
+        let mut file = loop {
+            let file = File::options().create(true).append(true).open(&part).map_err(Failure::disk)?;
+            file.lock().map_err(Failure::disk)?;
+            if pointer.exists() {
+                return Ok(());
+            }
+            // Else a process that was killed right now had completed it.
+            if part.exists() {
+                break file;
+            }
+        };
+        let etag = self.download(client, commit, name, &mut file)?;
+        file.sync_all().map_err(Failure::disk)?;
+        // Of a hub that gives no name, the part's own will do: it stands for the file of this commit.
+        let blob =
+            blobs.join(etag.unwrap_or_else(|| format!("{:032x}", xxh3_128(part.as_os_str().as_encoded_bytes()))));
+        fs::rename(&part, &blob).map_err(Failure::disk)?;
+        let up = "../".repeat(name.split('/').count() + 1);
+        let blob_name = blob.file_name().expect("a blob has a name");
+        link(&Path::new(&up).join("blobs").join(blob_name), &blob, &pointer).map_err(Failure::disk)
+    }
+
+    fn download(&self, client: &Client, commit: &str, name: &str, file: &mut File) -> Result<Option<String>, Failure> {
+        let start = std::time::Instant::now();
+        let bar = bar(0, "{prefix} {bar:24} {bytes}/{total_bytes}  {eta} left");
+        let bar = bar.map(|bar| bar.with_prefix(name.to_owned()));
+        let mut n_bytes = 0;
+        let path = format!("/{}/resolve/{commit}/{name}", self.model);
+        let etag = client.download(&path, file, &mut |arrived, all| {
+            n_bytes = arrived;
+            if let Some(bar) = &bar {
+                bar.set_length(all.unwrap_or(arrived));
+                bar.set_position(arrived);
+            }
+        });
+        if let Some(bar) = &bar {
+            bar.finish_and_clear();
+        }
+        let etag = etag?;
+        // The small files need no lines of their own.
+        if n_bytes > 1 << 20 {
+            let seconds = start.elapsed().as_secs_f64();
+            say(&format!("fetched {name} of {}, {:.1} MB in {seconds:.1} s", self.model, n_bytes as f64 / 1e6));
+        }
+        Ok(etag)
+    }
+}
+
+/// Makes `pointer` a link to the blob, by a path from its folder; where there are no links, the blob itself.
+fn link(relative: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
+    // One that leads nowhere may be left.
+    if fs::symlink_metadata(pointer).is_ok() {
+        fs::remove_file(pointer)?;
+    }
+    #[cfg(unix)]
+    {
+        let _ = blob;
+        std::os::unix::fs::symlink(relative, pointer)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = relative;
+        fs::rename(blob, pointer)
+    }
+}
