@@ -1,6 +1,5 @@
 //! `hbt mine`
 
-
 use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
 use super::model::{kernels_of, model_dir};

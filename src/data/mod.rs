@@ -7,6 +7,7 @@ pub mod bounds;
 pub mod catalog;
 pub mod datasets;
 pub mod formats;
+mod guard;
 pub mod loader;
 pub mod prepare;
 pub mod same_answer;

@@ -1,16 +1,14 @@
 //! Conversion of texts to token ids, with the model's own `tokenizer.json`.
 
-use std::cell::Cell;
 use std::fs;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Once;
 
 use rayon::prelude::*;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::guard::guarded;
 use crate::{Error, Result};
 
 /// Names of the padding token in tokenizers whose `tokenizer.json` has no padding section.
@@ -172,29 +170,4 @@ impl TextTokenizer {
         let all: Vec<Result<Encoded>> = texts.par_iter().with_max_len(TEXTS_A_PIECE).map(encode).collect();
         all.into_iter().enumerate().map(|(i, encoded)| encoded.map_err(|error| (i, error))).collect()
     }
-}
-
-/// Calls `f`, in which a panic is an error: the crate tokenizers takes much of what `tokenizer.json` says for granted, and
-/// panics where it does not hold ("no entry found for key"). That is a fault of the file, not of hbt. What a panic leaves
-/// behind is not used: a tokenizer that failed to load is gone, and encoding changes nothing in it but caches.
-fn guarded<T>(f: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
-    thread_local!(static IS_SILENT: Cell<bool> = const { Cell::new(false) });
-    static HOOK: Once = Once::new();
-    // The hook is the whole process's, so it stays, and is silent only for panics that are caught here.
-    HOOK.call_once(|| {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !IS_SILENT.get() {
-                usual(info)
-            }
-        }));
-    });
-    let was_silent = IS_SILENT.replace(true);
-    let result = panic::catch_unwind(AssertUnwindSafe(f));
-    IS_SILENT.set(was_silent);
-    result.unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panics");
-        Err(message.lines().next().unwrap_or_default().to_owned())
-    })
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::files::DataFile;
 use super::row::{Body, Layout, Place, Row};
+use crate::data::guard::guarded;
 use crate::{Error, Result};
 
 /// The rows of a file. Holds a page of each column.
@@ -21,13 +22,15 @@ pub(super) struct Table {
     number: u64,
     bytes_a_row: f64,
     n_reported: u64,
+    has_failed: bool,
 }
 
 impl Table {
     pub(super) fn open(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Result<Self> {
         let input = File::open(&file.path).map_err(|e| Error::io("read", &file.path, e))?;
         let n_bytes = input.metadata().map_err(|e| Error::io("read", &file.path, e))?.len();
-        let reader = SerializedFileReader::new(input).map_err(|e| fail(file, &e))?;
+        let open = || SerializedFileReader::new(input).map_err(|e| e.to_string());
+        let reader = guarded(open).map_err(|e| fail(file, &e))?;
         let n_rows = reader.metadata().file_metadata().num_rows().max(1);
         check_types(file, &reader)?;
         Ok(Table {
@@ -37,6 +40,7 @@ impl Table {
             number: 0,
             bytes_a_row: n_bytes as f64 / n_rows as f64,
             n_reported: 0,
+            has_failed: false,
         })
     }
 }
@@ -54,7 +58,10 @@ impl Iterator for Table {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let record = self.rows.next()?;
+        if self.has_failed {
+            return None;
+        }
+        let record = guarded(|| self.rows.next().transpose().map_err(|e| e.to_string())).transpose()?;
         self.number += 1;
         let done = (self.number as f64 * self.bytes_a_row) as u64;
         let n_bytes = done - std::mem::replace(&mut self.n_reported, done);
@@ -63,12 +70,17 @@ impl Iterator for Table {
                 let body = Body::Record(object(record));
                 Ok(Row::new(&self.file, &self.layout, Place::Row(self.number), n_bytes, body))
             }
-            Err(e) => Err(Error::file(&self.file.path, format!("row {}: {e}; write the file again", self.number))),
+            Err(e) => {
+                self.has_failed = true;
+                let e = e.lines().next().unwrap_or_default();
+                Err(Error::file(&self.file.path, format!("row {}: {e}; write the file again", self.number)))
+            }
         })
     }
 }
 
-fn fail(file: &DataFile, e: &::parquet::errors::ParquetError) -> Error {
+fn fail(file: &DataFile, e: &str) -> Error {
+    let e = e.lines().next().unwrap_or_default();
     Error::file(&file.path, format!("not Parquet that hbt can read ({e}); write it again"))
 }
 
