@@ -1,6 +1,7 @@
 //! `hbt encode`
 
 use super::device::{Job, on_device};
+use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
 use super::output::{Output, is_stdout};
 use super::setup::finish;
@@ -19,6 +20,10 @@ use std::path::Path;
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
+    let mut inputs = Inputs::of(&config, args.config.config.as_deref());
+    inputs.add("the input", Some(&args.input));
+    inputs.refuse_trace(&args.trace)?;
+    inputs.refuse("--output", &args.output)?;
     let texts = read_texts(&args.input)?;
     let dir = model_dir(&config)?;
     let settings = config.retriever(&dir)?;

@@ -1,9 +1,8 @@
 //! `hbt mine`
 
-use std::path::Path;
-
 use super::data::datasets;
 use super::device::{Job, on_device};
+use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
 use super::output::{Output, is_stdout};
 use super::setup::finish;
@@ -21,8 +20,11 @@ pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let rules = rules(&args, config.seed);
     rules.check()?;
+    let inputs = Inputs::of(&config, args.config.config.as_deref());
+    inputs.refuse_trace(&args.trace)?;
     // Checked now, not after an hour of work.
     Output::check(&args.output)?;
+    inputs.refuse("--output", &args.output)?;
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
         let message =
@@ -30,9 +32,6 @@ pub fn run(args: MineArgs) -> Result<()> {
         return Err(Error::config("datasets", message));
     };
     let input = Input::open(&config.data_source(dataset))?;
-    if input.files().any(|file| is_same(file, &args.output)) {
-        return Err(Error::config("--output", "is a file of the data itself; name another one"));
-    }
     let corpus = input.corpus()?;
     let dir = model_dir(&config)?;
     let settings = config.retriever(&dir)?;
@@ -62,10 +61,6 @@ fn rules(args: &MineArgs, seed: u64) -> Rules {
         seed,
         replace: args.replace_negatives,
     }
-}
-
-fn is_same(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 struct MineJob<'a> {

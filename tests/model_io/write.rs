@@ -3,7 +3,7 @@
 use super::tiny::{Tiny, load_all, tensors};
 use hbt::backend::Pooling;
 use hbt::model_dir::weights::load;
-use hbt::model_dir::{ModelCard, ModelDir, ModelSave, save};
+use hbt::model_dir::{Carried, ModelCard, ModelDir, ModelSave, save};
 use hbt::tensor_file::{self, Block, TensorHeader};
 use hbt::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
@@ -25,6 +25,7 @@ fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<(
     let params = load(&dir, |_, values| Ok(values))?;
     let model = ModelSave {
         source: &dir,
+        carried: &Carried::read(&dir)?,
         pooling: dir.pooling.unwrap_or(Pooling::Mean),
         normalize: true,
         max_seq_length: 4,
@@ -93,6 +94,7 @@ fn the_layout_is_the_one_that_every_reader_accepts() {
         "config.json",
         "config_sentence_transformers.json",
         "hbt.json",
+        "hbt_manifest.json",
         "model.safetensors",
         "modules.json",
         "sentence_bert_config.json",
@@ -261,14 +263,17 @@ fn the_model_card_says_what_the_hub_asks_for() {
 fn a_model_can_replace_the_one_it_came_from_with_files_beside_it() {
     let tiny = Tiny::sentence_transformers();
     let before = load_all(tiny.dir());
+    let root = tempfile::tempdir().unwrap();
+    let own = root.path().join("last");
     let state = |directory: &Path| {
         fs::write(directory.join("state.bin"), "step 7").map_err(|e| Error::io("write", directory.join("state.bin"), e))
     };
+    save_copy(tiny.dir(), &own, no_extra).unwrap();
     for _ in 0..2 {
-        save_copy(tiny.dir(), tiny.dir(), state).unwrap();
+        save_copy(&own, &own, state).unwrap();
     }
-    assert_eq!(load_all(tiny.dir()), before);
-    assert_eq!(fs::read_to_string(tiny.path("state.bin")).unwrap(), "step 7");
+    assert_eq!(load_all(&own), before);
+    assert_eq!(fs::read_to_string(own.join("state.bin")).unwrap(), "step 7");
 }
 
 #[test]
@@ -306,8 +311,10 @@ fn a_failed_save_leaves_the_old_model_and_nothing_else() {
     assert_eq!(save_copy(tiny.dir(), target, stop).unwrap_err().to_string(), "stopped");
     let dir = ModelDir::open(tiny.dir()).unwrap();
     let card = card();
+    let carried = Carried::read(&dir).unwrap();
     let model = ModelSave {
         source: &dir,
+        carried: &carried,
         pooling: Pooling::Mean,
         normalize: true,
         max_seq_length: 4,
