@@ -5,6 +5,7 @@
 //! next save. Only one process may write to a target at a time; a [file](NewFile) that another one is writing is
 //! refused.
 
+pub mod owned;
 mod shared;
 
 pub use shared::share_directory;
@@ -178,6 +179,19 @@ pub fn recover(target: &Path) -> Result<()> {
     sync_directory(parent(target))
 }
 
+/// Ends what a killed process left undone at `target`, a file or a directory: [recovers](recover) it, and removes what it
+/// had not completed. Only where no other process may be writing it.
+///
+/// # Errors
+/// If something cannot be renamed or removed.
+pub fn tidy(target: &Path) -> Result<()> {
+    recover(target)?;
+    // What a link leads to was written beside its own place.
+    let real = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+    recover(&real)?;
+    sibling(&real, "hbt-tmp").map_or(Ok(()), |temp| remove(&temp))
+}
+
 /// Creates `path` and hands `write` a buffered writer to it.
 ///
 /// # Errors
@@ -264,7 +278,12 @@ fn sync_tree(directory: &Path) -> Result<()> {
     let entries = fs::read_dir(directory).map_err(|e| Error::io("read", directory, e))?;
     for entry in entries {
         let path = entry.map_err(|e| Error::io("read", directory, e))?.path();
-        if path.is_dir() { sync_tree(&path)? } else { sync(&path)? }
+        match path {
+            // Its own name is the directory's to sync, and what it leads to is not ours.
+            link if link.is_symlink() => {}
+            folder if folder.is_dir() => sync_tree(&folder)?,
+            file => sync(&file)?,
+        }
     }
     sync_directory(directory)
 }

@@ -45,7 +45,7 @@
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
 //! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |
-//! | [`cache`], [`memory`] | where caches are; the system's memory |
+//! | [`cache`], [`memory`], [`signals`] | where caches are; the system's memory; what ends a process |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
@@ -57,7 +57,7 @@
 //! ```text
 //! *: choices, error, random, trace
 //! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
-//!     retriever, train
+//!     retriever, signals, train
 //! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
 //! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey, eval::tasks, train::schedule
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
@@ -86,6 +86,7 @@
 //! progress:
 //! random:
 //! reference: backend::AdamWStep, backend::Pooling
+//! signals:
 //! tensor_file: files
 //! trace:
 //! only commands: backend::cpu, backend::cuda, backend::Cpu, backend::Cuda
@@ -98,8 +99,8 @@
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
 //!
-//! Unsafe code is allowed in `backend`, where files are mapped into memory, where `memory` asks the C library, and where
-//! `trace` meets a profiler.
+//! Unsafe code is allowed in `backend`, where files are mapped into memory, where `memory` and `signals` ask the C library,
+//! and where `trace` meets a profiler.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -136,6 +137,8 @@ mod random;
 #[doc(hidden)]
 pub mod reference;
 pub mod retriever;
+#[doc(hidden)]
+pub mod signals;
 #[doc(hidden)]
 pub mod tensor_file;
 #[doc(hidden)]

@@ -15,10 +15,11 @@ use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda;
 use hbt::cli::{Cli, Command};
 use hbt::config::instead_of_option;
-use hbt::{Error, Result, memory, progress};
+use hbt::{Error, Result, memory, progress, signals};
 
 fn main() -> ExitCode {
     memory::keep_no_large_buffers();
+    signals::let_large_writes_fail();
     let command = Cli::try_parse().unwrap_or_else(|e| refused(&e)).command;
     let trace_file = command.trace_file().map(Path::to_owned);
     // Training ends in its own way.

@@ -53,6 +53,11 @@ impl TensorFile {
         &self.path
     }
 
+    /// All its bytes, header included.
+    pub fn whole(&self) -> &[u8] {
+        &self.map
+    }
+
     /// Its tensors' names, in the order of their bytes.
     pub fn names(&self) -> Vec<String> {
         self.metadata.offset_keys()

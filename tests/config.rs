@@ -322,6 +322,9 @@ fn odd_settings_are_warned_about() {
     assert!(warnings(&["learning_rate=3"]).contains("learning_rate 3"));
     assert!(warnings(&["mode=monolingual", "alpha=0.3"]).contains("alpha has no effect"));
     assert_eq!(warnings(&["mode=monolingual"]), "");
+    let unused = "eval_data has no effect, since eval_task is none\neval_steps has no effect, since eval_task is none";
+    assert_eq!(warnings(&["eval_task=none", "eval_data=d", "eval_steps=5"]), unused);
+    assert_eq!(warnings(&["eval_task=none"]), "");
     assert!(warnings(&["lang_temperature=2"]).contains("lang_temperature has no effect"));
     assert_eq!(warnings(&["lang_temperature=2", "lang_sampling=temperature"]), "");
 

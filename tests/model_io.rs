@@ -4,6 +4,7 @@ mod bad_input;
 mod crash;
 mod hub;
 mod new_file;
+mod owned;
 mod read;
 mod tiny;
 mod write;

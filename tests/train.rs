@@ -1,10 +1,14 @@
 //! `hbt train` from end to end, through the binary, on tiny models and data.
 
+mod checkpoint;
 mod determinism;
 mod embedded;
 mod kill;
 mod optimizer;
 mod options;
+mod others;
 pub mod resume;
 mod run_directory;
+#[cfg(unix)]
+mod signals;
 mod trace;

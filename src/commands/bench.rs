@@ -2,6 +2,7 @@
 
 use super::device::{Job, on_device};
 use super::info;
+use super::inputs::Inputs;
 use super::setup::finish;
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Cpu, Element, Tally};
@@ -22,6 +23,7 @@ const MOST_LISTED: usize = 400;
 pub fn run(args: BenchArgs) -> Result<()> {
     check_shapes(&args)?;
     let config = finish(args.draft()?)?;
+    Inputs::of(&config, args.config.config.as_deref()).refuse_trace(&args.trace)?;
     let precisions = config.precision.given().map_or(Precision::ALL.to_vec(), |one| vec![one]);
     for precision in precisions {
         let config = Config { precision: precision.into(), ..config.clone() };

@@ -2,6 +2,7 @@
 
 use super::device::{require_device, settle_precision};
 use super::eval::{evaluate, training_eval_set};
+use super::inputs::Inputs;
 use super::model::model_dir;
 use super::plan::planned;
 use super::setup::{finish, warned};
@@ -41,6 +42,13 @@ pub fn run(args: RunArgs) -> Result<()> {
             return Err(Error::file(&config.out, message));
         }
         config.out = next_free(&config.out, is_taken);
+    }
+    let inputs = Inputs::of(&config, args.input.config.config.as_deref());
+    for mode in MODES {
+        // Found out now, not when the first two have been trained.
+        let run_dir = RunDir::new(&config.out.join(mode.to_string()));
+        run_dir.refuse_foreign(false)?;
+        inputs.refuse_run(&run_dir)?;
     }
     let config = settle_precision(config);
     // What the plan decides is the same for all three.

@@ -1,8 +1,9 @@
 //! `hbt encode`
 
 use super::device::{Job, on_device};
+use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
-use super::output::{Output, is_same, is_stdout};
+use super::output::{Output, is_stdout};
 use super::setup::finish;
 use super::texts::{Request, Texts};
 use hbt::backend::Backend;
@@ -20,9 +21,10 @@ use std::path::Path;
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
-    if is_same(&args.input, &args.output) {
-        return Err(Error::config("--output", "is the input itself; name another file"));
-    }
+    let mut inputs = Inputs::of(&config, args.config.config.as_deref());
+    inputs.add("the input", Some(&args.input));
+    inputs.refuse_trace(&args.trace)?;
+    inputs.refuse("--output", &args.output)?;
     let (field, format, encode_as) = (args.field.as_deref(), args.input_format, args.encode_as);
     let texts = Texts::read(&Request { path: &args.input, format, field, encode_as })?;
     let dir = model_dir(&config)?;

@@ -2,6 +2,7 @@
 
 use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
+use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::setup::finish;
 use hbt::backend::Backend;
@@ -21,9 +22,12 @@ use hbt::{Error, Result, embedded};
 /// Evaluates, prints the table, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
+    let inputs = Inputs::of(&config, args.config.config.as_deref());
+    inputs.refuse_trace(&args.trace)?;
     if let Some(path) = &args.json {
         // Found out now, not after an hour.
         NewFile::check(path)?;
+        inputs.refuse("--json", path)?;
     }
     let set = eval_set(&config, Purpose::Test)?;
     let report = evaluate(&config, &set)?;
@@ -79,11 +83,17 @@ pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
     let is_one = config.datasets.is_empty();
     let is_wanted = matches!(config.eval_task, Some(Auto::Of(_))) || config.eval_data.is_some();
     if !is_wanted && !has_held_out(config)? {
-        if !is_one {
-            say("no evaluation: set eval_data");
-            return Ok(None);
+        let divided = ", or split = \"train\" and eval_split = \"test\" for data that is divided";
+        let remedy = format!("set eval_data{}", if is_one { divided } else { "" });
+        if config.patience.is_some() {
+            return Err(Error::config(
+                "patience",
+                format!("stopping early needs an evaluation, and there is none: {remedy}"),
+            ));
         }
-        say("no evaluation: set eval_data, or split = \"train\" and eval_split = \"test\" for data that is divided");
+        say(&format!("no evaluation: {remedy}"));
+        let idle = config.given_for_evaluation();
+        idle.for_each(|key| say(&format!("warning: {key} has no effect, since there is no evaluation")));
         return Ok(None);
     }
     eval_set(config, Purpose::Validation).map(Some)

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::device::{auto_precision, resolve};
+use super::setup::start_threads;
 use hbt::Result;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::{self, CudaProbe, probe};
@@ -11,6 +12,7 @@ use hbt::memory::{self, gib};
 
 /// Prints version, processor, memory and devices, one aligned line each.
 pub fn run() -> Result<()> {
+    start_threads(None)?;
     let mut lines = vec![
         (
             "hbt",

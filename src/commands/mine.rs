@@ -2,8 +2,9 @@
 
 use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
+use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
-use super::output::{Output, is_same, is_stdout};
+use super::output::{Output, is_stdout};
 use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
@@ -19,8 +20,11 @@ pub fn run(args: MineArgs) -> Result<()> {
     let config = finish(args.draft()?)?;
     let rules = rules(&args, config.seed);
     rules.check()?;
+    let inputs = Inputs::of(&config, args.config.config.as_deref());
+    inputs.refuse_trace(&args.trace)?;
     // Checked now, not after an hour of work.
     Output::check(&args.output)?;
+    inputs.refuse("--output", &args.output)?;
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
         let message =
@@ -28,9 +32,6 @@ pub fn run(args: MineArgs) -> Result<()> {
         return Err(Error::config("datasets", message));
     };
     let mut input = Input::open(&config.data_source(dataset))?;
-    if input.files().any(|file| is_same(file, &args.output)) {
-        return Err(Error::config("--output", "is a file of the data itself; name another one"));
-    }
     let corpus = input.corpus()?;
     say_notes(input.notes());
     let dir = model_dir(&config)?;

@@ -42,11 +42,6 @@ impl Output {
     }
 }
 
-/// Whether both name one file that is there.
-pub fn is_same(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
 /// Whether `path` is `-`.
 pub fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")

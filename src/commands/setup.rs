@@ -7,14 +7,29 @@ use hbt::{Error, Result, embedded};
 /// The finished configuration. With the built-in questions, any model is trained on their train part and measured on
 /// their test part; the built-in model with these questions also has settings that suit the two.
 pub fn finish(draft: Draft) -> Result<Config> {
+    let names_both = draft.so_far().data.is_some() && !draft.so_far().datasets.is_empty();
     let config = with_presets(draft)?.finish()?;
-    if let Some(threads) = config.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|e| Error::config("threads", format!("{threads} cannot be started: {e}; lower it")))?;
+    if names_both {
+        let [used, idle] = if config.data.is_some() { ["data", "[[datasets]]"] } else { ["[[datasets]]", "data"] };
+        say(&format!(
+            "warning: {idle} of the configuration file is not used, since {used} was given on the command line"
+        ));
     }
+    start_threads(config.threads)?;
     Ok(config)
+}
+
+/// Starts the threads that all work is shared among: `None` is one a core.
+///
+/// # Errors
+/// If the system refuses one.
+pub fn start_threads(threads: Option<usize>) -> Result<()> {
+    // 0 leaves the number to rayon.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    pool.build_global().map_err(|e| {
+        let which = threads.map_or("one a core".to_owned(), |threads| threads.to_string());
+        Error::config("threads", format!("{which} cannot be started: {e}; lower it, or raise the limit (ulimit -u)"))
+    })
 }
 
 /// `draft` with the settings that suit the built-in model and data, as far as it names no others.

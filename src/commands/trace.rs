@@ -2,8 +2,9 @@
 
 use hbt::files::NewFile;
 use hbt::progress::say;
-use hbt::{Error, Result, trace};
+use hbt::{Error, Result, signals, trace};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Exit code of a process that Ctrl-C ended, as shells give it: `hbt train && upload` must not go on after it.
@@ -11,6 +12,9 @@ pub const INTERRUPTED: u8 = 130;
 
 /// File of the trace until it is written, which happens once: at the end, or wherever the command ends early.
 static TRACE: Mutex<Option<NewFile>> = Mutex::new(None);
+
+/// Whether the command knows its inputs, and that the trace's file is none of them.
+static IS_CONFIRMED: AtomicBool = AtomicBool::new(false);
 
 /// Runs a command, and writes its ranges to `file` when it ends: with a result, an error, a panic or by Ctrl-C. With
 /// `ends_at_once`, Ctrl-C ends the process here; otherwise the command handles it.
@@ -21,7 +25,7 @@ pub fn traced<T>(file: Option<PathBuf>, ends_at_once: bool, command: impl FnOnce
     let Some(file) = file else { return command() };
     open(&file)?;
     if ends_at_once {
-        ctrlc::set_handler(|| interrupted()).map_err(|e| Error::other(format!("cannot handle Ctrl-C: {e}")))?;
+        signals::on_interrupt(|| interrupted())?;
     }
     let on_panic = WriteOnDrop;
     let result = command();
@@ -48,9 +52,17 @@ fn open(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Completes the trace's file, unless that has been done.
+/// Says that the trace may be written: its file is none that the command reads.
+pub fn confirm() {
+    IS_CONFIRMED.store(true, Ordering::Relaxed);
+}
+
+/// Completes the trace's file, unless that has been done or it was not [confirmed](confirm).
 fn write() -> Result<()> {
     let Some(mut file) = TRACE.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+    if !IS_CONFIRMED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     trace::set_active(false);
     let path = file.path().to_owned();
     let written = trace::write_chrome_trace(&mut file).map_err(|e| Error::io("write", &path, e))?;

@@ -2,15 +2,17 @@
 
 use super::device::{self, Job, on_device, precision, require_device, settle_precision};
 use super::eval::training_eval_set;
+use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::plan::{Planned, planned};
+use super::resume::{check_same_run, find_run, identity_of};
 use super::setup::{finish, warned};
 use super::trace::INTERRUPTED;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Precision};
 use hbt::cli::TrainArgs;
-use hbt::config::{Auto, Config, Device, KEYS};
+use hbt::config::{Config, Device};
 use hbt::data::datasets::Datasets;
 use hbt::error::counted;
 use hbt::eval::tasks::EvalSet;
@@ -18,18 +20,14 @@ use hbt::eval::{EvalReport, SideBySide};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{be_quiet, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
-use hbt::train::checkpoint::RunDir;
+use hbt::train::checkpoint::{RunDir, TrainingState};
 use hbt::train::{Outcome, Setup, TrainSettings};
-use hbt::{Error, Result};
+use hbt::{Error, Result, signals};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Keys that do not affect the results of a run, and may change when it is resumed. `kept_chunks` is one: chunks that
-/// are not kept are computed twice, with the same operations in the same order.
-const FREE_KEYS: [&str; 6] = ["out", "threads", "log_steps", "save_steps", "device", "kept_chunks"];
 
 /// Set by Ctrl-C.
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
@@ -43,51 +41,52 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         // No ranges before the first of these steps.
         hbt::trace::set_active(false);
     }
-    let draft = args.draft()?;
-    let out_is_given = draft.is_given("out");
+    let mut draft = args.draft()?;
+    let mut run_dir = RunDir::new(&draft.so_far().out);
+    let state = if args.resume { find_run(&args, &mut draft, &mut run_dir)? } else { None };
+    let typed = draft.clone();
     let mut config = finish(draft)?;
-    let run_dir = RunDir::new(&config.out);
-    if args.resume {
-        let input = &args.run.input;
-        if !run_dir.config().exists() && input.config.config.is_none() && input.model.is_none() && input.data.is_empty()
-        {
-            let message = "holds no run to resume; check --out, or name a model and data to start one there";
-            return Err(Error::file(run_dir.path(), message));
+    let inputs = Inputs::of(&config, args.run.input.config.config.as_deref());
+    inputs.refuse_trace(&args.trace)?;
+    match &state {
+        Some(state) => {
+            check_same_run(&mut config, state, &run_dir).map_err(|error| typed.place(error))?;
+            if state.complete {
+                return show_complete(&config, state, &run_dir);
+            }
         }
-        check_same_run(&mut config, &run_dir)?;
-        if let Some(state) = run_dir.state()?.filter(|state| state.complete) {
-            say(&format!("the run in {} is complete: nothing to resume", run_dir.path().display()));
-            print_outcome(&config, &Outcome { state, interrupted: false })?;
-            return Ok(ExitCode::SUCCESS);
+        None => {
+            if !args.resume && holds_run(run_dir.path()) {
+                if typed.is_given("out") {
+                    let message =
+                        "holds a run already; add --resume to go on with it, or choose another directory with --out";
+                    return Err(Error::file(run_dir.path(), message));
+                }
+                config.out = next_free(&config.out, holds_run);
+                run_dir = RunDir::new(&config.out);
+            }
+            inputs.refuse_run(&run_dir)?;
         }
-    } else if holds_run(run_dir.path()) {
-        if out_is_given {
-            let message = "holds a run already; add --resume to go on with it, or choose another directory with --out";
-            return Err(Error::file(run_dir.path(), message));
-        }
-        config.out = next_free(&config.out, holds_run);
     }
     require_device(&config)?;
     let config = settle_precision(warned(config));
     handle_interrupts()?;
-    let run_dir = RunDir::new(&config.out);
     let eval_set = training_eval_set(&config)?;
-    let job = TrainJob::new(config, run_dir, eval_set, None)?;
+    let job = TrainJob::new(config, run_dir, state, eval_set, None)?;
     let config = job.config.clone();
     let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ..job })?;
     print_outcome(&config, &outcome)?;
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// Runs one training, from its base model or from where it was stopped. `config` must have been checked against the
-/// contents of the run directory.
+/// Runs one training from its base model.
 pub fn train_one(
     config: &Config,
     run_dir: RunDir,
     eval_set: Option<EvalSet>,
     before: Option<EvalReport>,
 ) -> Result<Outcome> {
-    let job = TrainJob::new(config.clone(), run_dir, eval_set, before)?;
+    let job = TrainJob::new(config.clone(), run_dir, None, eval_set, before)?;
     on_device(config, job)
 }
 
@@ -102,7 +101,7 @@ struct TrainJob {
     dir: ModelDir,
     /// How `dir` embeds; a resumed run has its weights in the checkpoint.
     retriever: RetrieverSettings,
-    state: Option<hbt::train::checkpoint::TrainingState>,
+    state: Option<TrainingState>,
     instructions: Option<String>,
     eval_set: Option<EvalSet>,
     before: Option<EvalReport>,
@@ -111,8 +110,14 @@ struct TrainJob {
 
 impl TrainJob {
     /// The job, with its settings as the plan chooses them.
-    fn new(config: Config, run_dir: RunDir, eval_set: Option<EvalSet>, before: Option<EvalReport>) -> Result<Self> {
-        let state = run_dir.state()?;
+    fn new(
+        config: Config,
+        run_dir: RunDir,
+        state: Option<TrainingState>,
+        eval_set: Option<EvalSet>,
+        before: Option<EvalReport>,
+    ) -> Result<Self> {
+        run_dir.refuse_foreign(state.is_some())?;
         let dir = if state.is_some() { ModelDir::open_checkpoint(run_dir.last())? } else { model_dir(&config)? };
         let kept_by_default = config.kept_chunks.is_none();
         let precision = precision(&config);
@@ -126,7 +131,8 @@ impl TrainJob {
         if let Some(state) = &state {
             retriever.from_scratch = None;
             say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
-            let warning = instructions_warning(state.instructions.as_deref(), instructions.as_deref());
+            let chosen = Instructions::chosen().to_string();
+            let warning = instructions_warning(state.instructions.as_deref(), instructions.as_deref(), &chosen);
             warning.iter().for_each(|warning| say(warning));
         }
         let data = Arc::new(data);
@@ -164,6 +170,7 @@ impl Job for TrainJob {
         let setup = Setup {
             settings: self.settings,
             config_toml: self.saved_config.to_toml(),
+            identity: identity_of(&self.saved_config),
             base_model: config.base_model(),
             run_dir: self.run_dir,
             state: self.state,
@@ -236,47 +243,13 @@ pub fn holds_run(out: &Path) -> bool {
     RunDir::new(out).has_state()
 }
 
-/// Fails if the configuration would turn the resumed run into a different run. `auto` means the run's own value.
-fn check_same_run(config: &mut Config, run_dir: &RunDir) -> Result<()> {
-    let path = run_dir.config();
-    if !path.exists() {
-        if run_dir.has_state() {
-            return Err(Error::file(
-                path,
-                "is missing, so nobody can say what to resume; choose another directory with --out",
-            ));
-        }
-        say(&format!("nothing to resume in {}: starting", run_dir.path().display()));
-        return Ok(());
-    }
-    let mut saved = Config::load(&path)?;
-    if saved.precision == Auto::Auto {
-        // Saved when `auto` meant f32 on every machine.
-        saved.precision = Precision::F32.into();
-    }
-    if config.precision == Auto::Auto {
-        config.precision = saved.precision;
-    }
-    if config.best_metric == Auto::Auto {
-        config.best_metric = saved.best_metric;
-    }
-    if config.chunk_tokens == Auto::Auto {
-        config.chunk_tokens = saved.chunk_tokens;
-    }
-    if config.kept_chunks == Some(Auto::Auto) {
-        config.kept_chunks = saved.kept_chunks;
-    }
-    for key in KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name)) {
-        let (was, is) = (key.value_of(&saved), key.value_of(config));
-        if was != is {
-            let message = format!(
-                "was {was} when the run in {} began, and is {is} now; take that back, or start a new run",
-                run_dir.path().display()
-            );
-            return Err(Error::config(key.name, message));
-        }
-    }
-    Ok(())
+/// Shows the result of a run that has come to its end.
+fn show_complete(config: &Config, state: &TrainingState, run_dir: &RunDir) -> Result<ExitCode> {
+    run_dir.refuse_foreign(true)?;
+    run_dir.write_final_reports(state)?;
+    say(&format!("the run in {} is complete: nothing to resume", run_dir.path().display()));
+    print_outcome(config, &Outcome { state: state.clone(), interrupted: false })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The least instructions that give the run the same bytes, if the processor computes.
@@ -285,13 +258,13 @@ fn instructions_of(config: &Config, precision: Precision) -> Option<String> {
     on_cpu.then(|| Instructions::chosen().least_alike(precision == Precision::F32).to_string())
 }
 
-/// The warning if other instructions, which may have given other bytes, have computed the run so far.
-fn instructions_warning(before: Option<&str>, now: Option<&str>) -> Option<String> {
+/// The warning if other instructions than the `chosen` ones, which may have given other bytes, have computed the run so far.
+fn instructions_warning(before: Option<&str>, now: Option<&str>, chosen: &str) -> Option<String> {
     let (before, now) = (before?, now?);
     (before != now).then(|| {
         format!(
-            "warning: computed as with {before} up to here and as with {now} from here on: the bytes may differ from those \
-             of a run that was never stopped; HBT_CPU={before} keeps them"
+            "warning: computed as with {before} up to here and with {chosen} from here on: the bytes may differ from those of a \
+             run that was never stopped; HBT_CPU={before} keeps them"
         )
     })
 }
@@ -308,13 +281,12 @@ pub fn next_free(out: &Path, is_taken: impl Fn(&Path) -> bool) -> PathBuf {
 
 /// Ctrl-C (or SIGTERM) ends the run after the step in hand; a second one ends the process.
 fn handle_interrupts() -> Result<()> {
-    ctrlc::set_handler(|| {
+    signals::on_interrupt(|| {
         if INTERRUPT.swap(true, Ordering::Relaxed) {
             super::trace::interrupted();
         }
         say("stopping after this step; press Ctrl-C again to stop at once");
     })
-    .map_err(|e| Error::other(format!("cannot handle Ctrl-C: {e}")))
 }
 
 fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {

@@ -103,6 +103,14 @@ impl Draft {
         self.document(path, &text, Rank::File)
     }
 
+    /// Adds a configuration that `path` holds among other things, as if it were a file of its own.
+    ///
+    /// # Errors
+    /// Those of [`Draft::file`].
+    pub fn saved(&mut self, path: &Path, text: &str) -> Result<&mut Self> {
+        self.document(path, text, Rank::File)
+    }
+
     /// Adds better defaults for a situation, as TOML: they hold for keys that no file, option or `--set` gives, even if
     /// those are read first. Messages name `name` as the file.
     pub fn preset(&mut self, name: &str, toml: &str) -> Result<&mut Self> {
@@ -228,7 +236,7 @@ impl Draft {
     }
 
     /// `error` about a key, with the line that gave the key its value, if one did.
-    fn place(&self, error: Error) -> Error {
+    pub fn place(&self, error: Error) -> Error {
         match error {
             Error::Config { key, message } => match &self.origin(&key).1 {
                 Place::Line(path, line) => Error::line(path, *line, format!("{key}: {message}")),

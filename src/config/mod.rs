@@ -128,6 +128,16 @@ impl Config {
         self.data.iter().map(|data| (data.as_path(), self.split)).chain(several)
     }
 
+    /// Keys that were set for evaluations on the way.
+    pub fn given_for_evaluation(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("eval_data", self.eval_data.is_some()),
+            ("eval_steps", self.eval_steps.is_some()),
+            ("best_metric", self.best_metric != Auto::Auto),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
+    }
+
     /// Settings for training that work but are seldom meant, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let defaults = Config::default();
@@ -166,6 +176,10 @@ impl Config {
                 "dataset_temperature has no effect, since dataset_sampling is {}, not temperature",
                 self.dataset_sampling
             ));
+        }
+        if self.eval_task.is_none() {
+            let idle = self.given_for_evaluation();
+            warnings.extend(idle.map(|key| format!("{key} has no effect, since eval_task is none")));
         }
         let all = Auto::Of(Split::All);
         let is_evaluated_on = |data: &Path, split: Auto<Split>| {

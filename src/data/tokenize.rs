@@ -55,10 +55,18 @@ impl TextTokenizer {
             ),
             _ => Error::io("read", &path, e),
         })?;
+        Self::from_json(&path, &bytes)
+    }
+
+    /// The tokenizer that the file `path` held when it was read.
+    ///
+    /// # Errors
+    /// It is no tokenizer.
+    pub fn from_json(path: &Path, bytes: &[u8]) -> Result<Self> {
         let unreadable = |e: String| {
-            Error::file(&path, format!("not a tokenizer that hbt can read ({e}); write it again with transformers"))
+            Error::file(path, format!("not a tokenizer that hbt can read ({e}); write it again with transformers"))
         };
-        let tokenizer = guarded(|| Self::from_bytes(&bytes, &path).map_err(|e| e.to_string())).map_err(unreadable)?;
+        let tokenizer = guarded(|| Self::from_bytes(bytes, path).map_err(|e| e.to_string())).map_err(unreadable)?;
         // What it cannot do, it shows at the first text; one that it has no token for is no fault.
         guarded(|| Ok(tokenizer.encode_unguarded("", "a", usize::MAX))).map(drop).map_err(unreadable)?;
         Ok(tokenizer)
@@ -72,7 +80,7 @@ impl TextTokenizer {
         };
         tokenizer.with_padding(None).with_truncation(None)?;
         let n_special = tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
-        Ok(TextTokenizer { tokenizer, path: path.to_owned(), content_hash: xxh3_128(bytes), pad_id, n_special })
+        Ok(TextTokenizer { tokenizer, path: path.to_owned(), content_hash: Self::hash(bytes), pad_id, n_special })
     }
 
     /// Hash of the tokenizer file's bytes: equal on every machine and in every version of hbt.
@@ -80,12 +88,17 @@ impl TextTokenizer {
         self.content_hash
     }
 
+    /// [`TextTokenizer::content_hash`] of a file's bytes.
+    pub fn hash(bytes: &[u8]) -> u128 {
+        xxh3_128(bytes)
+    }
+
     /// [`TextTokenizer::content_hash`] of a file, without making a tokenizer of it.
     ///
     /// # Errors
     /// If the file cannot be read.
     pub fn hash_file(path: &Path) -> Result<u128> {
-        fs::read(path).map(|bytes| xxh3_128(&bytes)).map_err(|e| Error::io("read", path, e))
+        fs::read(path).map(|bytes| Self::hash(&bytes)).map_err(|e| Error::io("read", path, e))
     }
 
     /// Number of token ids, added tokens included.

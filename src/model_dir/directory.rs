@@ -5,11 +5,16 @@
 //! that is silently wrong costs more than a refusal.
 
 use crate::backend::Pooling;
+use crate::files::owned::Manifest;
 use crate::json::{Fields, read_optional, read_optional_object};
 use crate::model::{DenseSpec, ModelConfig};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Component, Path, PathBuf};
+
+/// What to do about a file that is not the one that hbt saved. Weights and tokenizer are checked; the configuration is for
+/// people to edit.
+pub(super) const CHANGED: &str = "copy the model again, or remove hbt_manifest.json if it was changed on purpose";
 
 /// A model directory whose configuration has been read and checked.
 #[derive(Clone, Debug)]
@@ -48,7 +53,8 @@ impl ModelDir {
     /// Reads everything but the weights.
     ///
     /// # Errors
-    /// No such directory; no `config.json` or `tokenizer.json`; a file that is not what it has to be; a module or an option
+    /// No such directory; no `config.json` or `tokenizer.json`; a file that is not what it has to be, or a tokenizer that is
+    /// not the one that hbt saved; a module or an option
     /// that hbt does not compute.
     pub fn open(path: impl AsRef<Path>) -> Result<ModelDir> {
         let path = path.as_ref();
@@ -75,6 +81,10 @@ impl ModelDir {
                 &transformer,
                 "has no tokenizer.json; make it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
             ));
+        }
+        if let Some(manifest) = Manifest::read(path)? {
+            let bytes = std::fs::read(&tokenizer).map_err(|e| Error::io("read", &tokenizer, e))?;
+            manifest.check(&tokenizer, &bytes, CHANGED)?;
         }
         let Lengths { any, query, passage } = Lengths::read(&transformer, &tokenizer, &config)?;
         let (query_prefix, passage_prefix) = read_prefixes(path)?;

@@ -1,6 +1,7 @@
 //! Directories of Hugging Face and sentence-transformers that hold a model: found on the hub, read, and written.
 
 mod card;
+mod carried;
 pub mod directory;
 pub mod hub;
 pub mod save;
@@ -8,5 +9,6 @@ mod tokenizer_files;
 pub mod weights;
 
 pub use card::ModelCard;
+pub use carried::Carried;
 pub use directory::ModelDir;
 pub use save::{ModelSave, save};

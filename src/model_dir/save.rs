@@ -4,9 +4,9 @@
 //! the older schema only, and sentence-transformers reads both. So the older one is written.
 
 use super::directory::OWN_FILE;
-use super::weights::read_pooler;
-use super::{ModelCard, ModelDir, card, tokenizer_files};
+use super::{Carried, ModelCard, ModelDir, card, tokenizer_files};
 use crate::backend::Pooling;
+use crate::files::owned::{Manifest, keep_foreign, refuse_foreign_directory};
 use crate::json::pretty;
 use crate::model::{ParamFile, ParamSpec, specs};
 use crate::tensor_file::{self, Block, Dtype, TensorHeader};
@@ -19,8 +19,10 @@ use std::path::Path;
 /// What a saved model consists of, its weights apart.
 #[derive(Clone, Debug)]
 pub struct ModelSave<'a> {
-    /// Where `config.json` and the tokenizer come from.
+    /// Where `config.json` and the sizes come from.
     pub source: &'a ModelDir,
+    /// The tokenizer, and weights that hbt does not train.
+    pub carried: &'a Carried,
     /// How token vectors become one.
     pub pooling: Pooling,
     /// Whether to end with a Normalize module, so that a dot product is a cosine.
@@ -39,15 +41,16 @@ pub struct ModelSave<'a> {
     pub card: &'a ModelCard,
 }
 
-/// Writes the directory `target`, or replaces it as [`files::replace_directory`] does.
+/// Writes the directory `target`, or replaces it as [`files::replace_directory`] does, with a [`Manifest`] of what it wrote.
+/// Files that others have put into a directory of hbt's stay there.
 ///
 /// `values` is asked for all elements of every parameter, a [piece](pieces) at a time, parameters in the order of
 /// [`EncoderParams::iter`](crate::model::EncoderParams::iter): no more than that is held in host memory. `extra` is given
 /// the temporary directory to add files of its own before it takes the target's name.
 ///
 /// # Errors
-/// When something cannot be written, when `target` holds something that is not a model, and those of the closures. `target`
-/// is then as it was.
+/// When something cannot be written, when hbt did not write what is at `target`, and those of the closures. `target` is then
+/// as it was.
 pub fn save(
     target: &Path,
     model: &ModelSave,
@@ -58,23 +61,13 @@ pub fn save(
     files::replace_directory(target, |directory| {
         write_modules(directory, model)?;
         write_config(directory, model.source)?;
-        tokenizer_files::copy(model.source, model.max_seq_length, directory)?;
+        tokenizer_files::write(model.carried, model.max_seq_length, directory)?;
         write_text(&directory.join("README.md"), &card::render(model))?;
-        write_all_weights(directory, model.source, values)?;
-        extra(directory)
+        write_all_weights(directory, model, values)?;
+        extra(directory)?;
+        Manifest::write(directory)?;
+        keep_foreign(target, directory)
     })
-}
-
-/// A save replaces the whole directory: it must not take with it what a user keeps there.
-///
-/// # Errors
-/// When `target` holds something that is not a model.
-pub fn refuse_foreign_directory(target: &Path) -> Result<()> {
-    let Ok(mut entries) = std::fs::read_dir(target) else { return Ok(()) };
-    if entries.next().is_none() || target.join("config.json").exists() {
-        return Ok(());
-    }
-    Err(Error::file(target, "is not empty and holds no model that could be replaced; choose another directory"))
 }
 
 fn write_modules(directory: &Path, model: &ModelSave) -> Result<()> {
@@ -148,11 +141,11 @@ fn write_config(directory: &Path, source: &ModelDir) -> Result<()> {
 
 fn write_all_weights(
     directory: &Path,
-    source: &ModelDir,
+    model: &ModelSave,
     mut values: impl FnMut(&ParamSpec, Range<usize>) -> Result<Vec<f32>>,
 ) -> Result<()> {
-    let specs = specs(&source.config, source.dense.as_ref());
-    let pooler = read_pooler(source);
+    let specs = specs(&model.source.config, model.source.dense.as_ref());
+    let pooler = &model.carried.pooler;
     let in_file = |file| specs.iter().filter(move |spec| spec.file == file);
     let encoder = in_file(ParamFile::Encoder).chain(pooler.iter().map(|(spec, _)| spec));
     write_weights(&directory.join("model.safetensors"), encoder.collect(), |spec, part| {

@@ -1,10 +1,10 @@
 //! The tokenizer's files of a saved model: `tokenizer.json` as it is, and the two that AutoTokenizer reads beside it.
 
-use super::ModelDir;
+use super::Carried;
 use super::save::write_json;
-use crate::json::read_optional_object;
-use crate::{Error, Result};
+use crate::{Result, files};
 use serde_json::{Map, Value, json};
+use std::io::Write;
 use std::path::Path;
 
 /// The keys under which both files name special tokens, with the names BERT and the RoBERTa family use.
@@ -19,16 +19,13 @@ const SPECIAL_TOKENS: [(&str, [&str; 2]); 7] = [
 ];
 
 /// Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into `directory`.
-pub(super) fn copy(source: &ModelDir, max_seq_length: usize, directory: &Path) -> Result<()> {
-    let to = directory.join("tokenizer.json");
-    // Not copied in one call, whose error would not tell which of the two files it is about.
-    let bytes = std::fs::read(&source.tokenizer).map_err(|e| Error::io("read", &source.tokenizer, e))?;
-    std::fs::write(&to, bytes).map_err(|e| Error::io("write", &to, e))?;
-    let config = match read_optional_object(&source.transformer.join("tokenizer_config.json"))? {
+pub(super) fn write(carried: &Carried, max_seq_length: usize, directory: &Path) -> Result<()> {
+    files::write_file(&directory.join("tokenizer.json"), |file| file.write_all(&carried.tokenizer))?;
+    let config = match carried.tokenizer_config.clone() {
         Some(config) => for_every_release(config),
-        None => minimal_config(source, max_seq_length)?,
+        None => minimal_config(&carried.tokenizer, max_seq_length),
     };
-    let map = match read_optional_object(&source.transformer.join("special_tokens_map.json"))? {
+    let map = match carried.special_tokens_map.clone() {
         Some(map) => map,
         // transformers 5 writes none: the same keys are in tokenizer_config.json.
         None => {
@@ -54,8 +51,8 @@ fn for_every_release(mut config: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// For a directory that has `tokenizer.json` alone: the special tokens by their usual names, as far as it has them.
-fn minimal_config(source: &ModelDir, max_seq_length: usize) -> Result<Map<String, Value>> {
-    let tokenizer = read_optional_object(&source.tokenizer)?.unwrap_or_default();
+fn minimal_config(tokenizer: &[u8], max_seq_length: usize) -> Map<String, Value> {
+    let tokenizer: Value = serde_json::from_slice(tokenizer).unwrap_or_default();
     let added = tokenizer.get("added_tokens").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let has = |token: &str| added.iter().any(|entry| entry["content"] == token);
     let mut config = Map::new();
@@ -66,5 +63,5 @@ fn minimal_config(source: &ModelDir, max_seq_length: usize) -> Result<Map<String
             config.insert(key.into(), name.into());
         }
     }
-    Ok(config)
+    config
 }

@@ -1,6 +1,8 @@
 //! Reading weights from memory-mapped safetensors files, one parameter at a time.
 
 use super::ModelDir;
+use super::directory::CHANGED;
+use crate::files::owned::Manifest;
 use crate::json::read_optional_object;
 use crate::model::{EncoderParams, Family, Init, ParamFile, ParamSpec, specs};
 use crate::tensor_file::{Dtype, TensorFile, TensorInfo};
@@ -18,15 +20,18 @@ const REMEDY: &str = "download or copy the file again";
 /// [`EncoderParams::iter`]. Host memory: one parameter above what `f` keeps.
 ///
 /// # Errors
-/// No weights; a file that is truncated or whose header lies; a tensor that is missing or has another shape or type than
-/// `config.json` asks for; and the errors of `f`.
+/// No weights; a file that is truncated, whose header lies, or that is not the one that hbt saved; a tensor that is missing or
+/// has another shape or type than `config.json` asks for; and the errors of `f`.
 pub fn load<T>(dir: &ModelDir, mut f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>) -> Result<EncoderParams<T>> {
-    let encoder = Weights::open(dir.config.family, &dir.transformer)?;
-    let prefix = encoder.prefix()?;
-    let dense = match &dir.dense_dir {
-        Some(folder) => Some(Weights::open(dir.config.family, folder)?),
-        None => None,
+    let manifest = Manifest::read(&dir.path)?;
+    let open = |folder: &Path| {
+        let weights = Weights::open(dir.config.family, folder)?;
+        weights.verify(manifest.as_ref())?;
+        Ok(weights)
     };
+    let encoder = open(&dir.transformer)?;
+    let prefix = encoder.prefix()?;
+    let dense = dir.dense_dir.as_deref().map(open).transpose()?;
     let weights_of = |spec: &ParamSpec| match (spec.file, &dense) {
         (ParamFile::Dense, Some(dense)) => (dense, ""),
         _ => (&encoder, &prefix[..]),
@@ -128,6 +133,13 @@ impl Weights {
             file_of.insert(tensor.clone(), number);
         }
         Ok(Weights { family, files, file_of, path: index })
+    }
+
+    /// Fails unless the files are those that the manifest lists, as far as it does: one more pass over bytes that are read
+    /// anyway.
+    fn verify(&self, manifest: Option<&Manifest>) -> Result<()> {
+        let Some(manifest) = manifest else { return Ok(()) };
+        self.files.iter().try_for_each(|file| manifest.check(file.path(), file.whole(), CHANGED))
     }
 
     /// What stands before the word table's name: nothing, `bert.`, `roberta.` or the like.

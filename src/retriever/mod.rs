@@ -11,7 +11,7 @@ pub use settings::{RetrieverSettings, TextKind};
 use crate::backend::{Backend, Element, Purpose, Tensor};
 use crate::data::tokenize::TextTokenizer;
 use crate::model::{Encoder, EncoderParams, ParamSpec, random_init, specs};
-use crate::model_dir::{ModelDir, weights};
+use crate::model_dir::{Carried, ModelDir, weights};
 use crate::{Error, Result, memory};
 use std::sync::OnceLock;
 
@@ -25,6 +25,8 @@ pub struct Retriever<B: Backend> {
     pub encoder: Encoder<B>,
     /// The model's own tokenizer, unless it is released.
     tokenizer: OnceLock<TextTokenizer>,
+    /// What outlasts the directory, if it was asked for.
+    carried: Option<Carried>,
     /// Settings of reading and embedding.
     pub settings: RetrieverSettings,
 }
@@ -63,7 +65,7 @@ impl<B: Backend> Retriever<B> {
         tokenizer.check_max_len("query_max_len", &settings.query.prefix, settings.query.max_len)?;
         tokenizer.check_max_len("passage_max_len", &settings.passage.prefix, settings.passage.max_len)?;
         let encoder = Encoder { config: dir.config.clone(), pooling: settings.pooling, weights: weights? };
-        Ok(Self { backend, dir, encoder, tokenizer: tokenizer.into(), settings })
+        Ok(Self { backend, dir, encoder, tokenizer: tokenizer.into(), carried: None, settings })
     }
 
     /// Size of the embeddings of [`Retriever::encode`].
@@ -79,8 +81,33 @@ impl<B: Backend> Retriever<B> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
         }
-        let tokenizer = TextTokenizer::from_file(&self.dir.tokenizer)?;
+        let tokenizer = match &self.carried {
+            Some(carried) => TextTokenizer::from_json(&self.dir.tokenizer, &carried.tokenizer)?,
+            None => TextTokenizer::from_file(&self.dir.tokenizer)?,
+        };
         Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// Reads all that saving the model and embedding with it will take, so that its directory may go away.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or has changed since the model was loaded.
+    pub fn carry(&mut self) -> Result<()> {
+        let carried = Carried::read(&self.dir)?;
+        let hash = self.tokenizer.get().map(TextTokenizer::content_hash);
+        if hash.is_some_and(|hash| hash != TextTokenizer::hash(&carried.tokenizer)) {
+            return Err(Error::file(&self.dir.tokenizer, "changed while the model was loaded; run the command again"));
+        }
+        self.carried = Some(carried);
+        Ok(())
+    }
+
+    /// What a save takes over from the model's directory.
+    ///
+    /// # Panics
+    /// If it was not [read](Retriever::carry).
+    pub fn carried(&self) -> &Carried {
+        self.carried.as_ref().expect("read before the first step")
     }
 
     /// Frees the tokenizer's memory, 300 MB for a vocabulary of 250,000, until it is asked for again.

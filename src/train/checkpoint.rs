@@ -3,27 +3,27 @@
 //! `last/` holds a model and, until the run is complete, the training state of the same step; both change in one
 //! rename, so a killed run goes on from the last save and ends with the same bytes as one that was never killed.
 
-use super::optimizer::{Optimizer, Touched};
+use super::moments::save_moments;
+use super::optimizer::Optimizer;
 use crate::backend::Backend;
 use crate::eval::EvalReport;
-use crate::files::{recover, write_file, write_file_atomic};
-use crate::model::{EncoderParams, ParamSpec, specs};
-use crate::model_dir::save::refuse_foreign_directory;
+use crate::files::owned::{MANIFEST, Manifest, is_marked, marked, refuse_foreign_directory};
+use crate::files::{tidy, write_file, write_file_atomic};
+use crate::model::ParamSpec;
 use crate::model_dir::{ModelCard, ModelSave, save};
+use crate::progress::say;
 use crate::retriever::Retriever;
-use crate::tensor_file::{self, Block, Dtype, TensorFile, TensorHeader};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "training_state.json";
 const MOMENTS: &str = "optimizer.safetensors";
-/// Key for the rows of the word embeddings that have moments, and the last update in which each had a gradient.
-const TOUCHED_ROWS: &str = "touched.rows";
-const TOUCHED_UPDATES: &str = "touched.updates";
 
 /// State of a run. Together with the weights and the optimizer's moments it is complete: the sampler, dropout and the
 /// learning rate are functions of the seed and the step.
@@ -37,9 +37,11 @@ pub struct TrainingState {
     pub complete: bool,
     /// Identity of the training data: [`Datasets::key`](crate::data::datasets::Datasets::key).
     pub data: String,
-    /// Instructions that computed the last steps, or others that give the same bytes; `None` on a GPU, or if an earlier
-    /// version of hbt saved the state.
-    #[serde(default)]
+    /// Identity of the evaluation data: [`EvalSet::key`](crate::eval::tasks::EvalSet::key), if there is any.
+    pub eval_data: Option<String>,
+    /// What was set for the run, as far as its result depends on it, by name.
+    pub settings: BTreeMap<String, String>,
+    /// Instructions that computed the last steps, or others that give the same bytes; `None` on a GPU.
     pub instructions: Option<String>,
     /// Report on the model before the first step.
     pub before: Option<EvalReport>,
@@ -53,10 +55,23 @@ pub struct TrainingState {
     pub temperature: Option<[u64; 4]>,
 }
 
+impl TrainingState {
+    /// What contradicts itself in the state, if anything does.
+    fn contradiction(&self) -> Option<String> {
+        let TrainingState { step, total_steps, .. } = *self;
+        let latest = self.latest.as_ref().map_or(0, |(at, _)| *at);
+        let best = self.best.map_or(0, |(at, _)| at);
+        if step > total_steps {
+            return Some(format!("step {step} of {total_steps}"));
+        }
+        (latest.max(best) > step).then(|| format!("an evaluation of step {} at step {step}", latest.max(best)))
+    }
+}
+
 /// A run directory. One process may use it at a time.
 pub struct RunDir {
     path: PathBuf,
-    /// Locked from [`RunDir::create`] on; the system unlocks it when the process ends for any reason.
+    /// Locked from [`RunDir::claim`] on; the system unlocks it when the process ends for any reason.
     lock: Option<File>,
 }
 
@@ -86,18 +101,29 @@ impl RunDir {
         self.path.join("best")
     }
 
-    fn metrics(&self) -> PathBuf {
+    /// Path of the lines of metrics.
+    pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
-    /// Makes the directory, writes the configuration into it, and locks it against other processes.
+    /// Path of the reports before and after training.
+    pub fn reports(&self) -> PathBuf {
+        self.path.join("eval.json")
+    }
+
+    /// All that a run writes, whatever of it is there.
+    pub fn outputs(&self) -> [PathBuf; 5] {
+        [self.config(), self.metrics(), self.reports(), self.last(), self.best()]
+    }
+
+    /// Locks the directory, if there is one, against other processes, and removes what a killed one had not completed.
     ///
     /// # Errors
-    /// If it cannot be written, is in use, or holds something else in the place of the models.
-    pub fn create(&mut self, config: &str) -> Result<()> {
-        refuse_foreign_directory(&self.last())?;
-        refuse_foreign_directory(&self.best())?;
-        std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
+    /// If it is in use, or something cannot be removed.
+    pub fn claim(&mut self) -> Result<()> {
+        if self.lock.is_some() || !self.path.is_dir() {
+            return Ok(());
+        }
         // If a directory cannot be opened or locked, the user has to avoid running twice.
         if let Ok(directory) = File::open(&self.path) {
             if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
@@ -107,7 +133,53 @@ impl RunDir {
             }
             self.lock = Some(directory);
         }
-        write_file_atomic(&self.config(), config.as_bytes())
+        self.outputs().iter().try_for_each(|path| tidy(path))
+    }
+
+    /// Fails if the run would replace anything that hbt did not write. A run that `is_resumed` has a verified state here.
+    ///
+    /// # Errors
+    /// The first such file or directory.
+    pub fn refuse_foreign(&self, is_resumed: bool) -> Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(found) if found.is_dir() => {}
+            Err(e) if e.kind() != ErrorKind::NotADirectory => return Ok(()),
+            _ => return Err(Error::file(&self.path, "is a file, or lies below one; choose a directory with --out")),
+        }
+        refuse_foreign_directory(&self.last())?;
+        refuse_foreign_directory(&self.best())?;
+        let is_own_run = is_resumed || is_marked(&self.config())?;
+        // Of a resumed run, an edited configuration is read, and stays.
+        for (path, is_own) in [
+            (self.config(), is_own_run),
+            (self.metrics(), is_own_run && holds_metrics(&self.metrics())),
+            (self.reports(), is_own_run && holds_reports(&self.reports())),
+        ] {
+            let Ok(found) = fs::symlink_metadata(&path) else { continue };
+            if !is_own || (found.is_symlink() && !is_resumed) {
+                let message = "is there already, and hbt did not write it for a run here; move it away, or choose another \
+                               directory with --out";
+                return Err(Error::file(path, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directory, [claims](RunDir::claim) it, and writes the configuration into it. That of a run that
+    /// `is_resumed` stays as it is if it was edited.
+    ///
+    /// # Errors
+    /// Those of [`RunDir::claim`] and [`RunDir::refuse_foreign`], and if it cannot be written.
+    pub fn create(&mut self, config: &str, is_resumed: bool) -> Result<()> {
+        self.refuse_foreign(is_resumed)?;
+        fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
+        self.claim()?;
+        let path = self.config();
+        if path.exists() && !is_marked(&path)? {
+            say(&format!("{} was edited since hbt wrote it, and stays as it is", path.display()));
+            return Ok(());
+        }
+        write_file_atomic(&path, marked(config).as_bytes())
     }
 
     /// Whether a state has been saved, which could be lost or resumed.
@@ -115,49 +187,89 @@ impl RunDir {
         self.last().join(STATE).exists()
     }
 
-    /// The state of the last save; `None` if nothing has been saved yet.
+    /// Where the state is saved, for messages.
+    pub fn state_file(&self) -> PathBuf {
+        self.last().join(STATE)
+    }
+
+    /// The state of the last save, all files of which are verified; `None` if nothing has been saved yet.
     ///
     /// # Errors
-    /// If the state cannot be read.
+    /// If it cannot be read, another version of hbt saved it, or a file of it is not what was saved.
     pub fn state(&self) -> Result<Option<TrainingState>> {
-        recover(&self.last())?;
-        let path = self.last().join(STATE);
-        let bytes = match std::fs::read(&path) {
+        let (last, path) = (self.last(), self.state_file());
+        let anew = format!("train on from its model in another directory (--model {} --out ANOTHER)", last.display());
+        let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(e) if e.kind() == ErrorKind::NotFound && last.exists() => {
+                let message = "is missing, so nobody can say where the run stopped; copy last/ again whole, or";
+                return Err(Error::file(&path, format!("{message} {anew}")));
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotADirectory => {
                 return Err(Error::file(&self.path, "is a file, or lies below one; choose a directory with --out"));
             }
             Err(e) => return Err(Error::io("read", &path, e)),
         };
-        let state = serde_json::from_slice(&bytes)
+        let Some(manifest) = Manifest::read(&last)? else {
+            let message = format!(
+                "was written by another version of hbt, or not copied whole: it has no {MANIFEST}; go on with that \
+                 version, copy it again, or {anew}"
+            );
+            return Err(Error::file(&last, message));
+        };
+        manifest.verify("copy last/ again whole, or start a new run")?;
+        let state: TrainingState = serde_json::from_slice(&bytes)
             .map_err(|e| Error::file(&path, format!("is not a training state ({e}); start a new run")))?;
-        Ok(Some(state))
+        match state.contradiction() {
+            Some(what) => Err(Error::file(&path, format!("has {what}; start a new run"))),
+            None => Ok(Some(state)),
+        }
+    }
+
+    /// Number of the last step that has a line of metrics, 0 if none has.
+    ///
+    /// # Errors
+    /// Those of [`RunDir::open_metrics`].
+    pub fn last_reported_step(&self) -> Result<u64> {
+        Ok(self.lines_up_to(u64::MAX)?.last().map_or(0, |(step, _)| *step))
+    }
+
+    /// Lines of metrics with their steps, as far as these are not above `step`.
+    fn lines_up_to(&self, step: u64) -> Result<Vec<(u64, String)>> {
+        #[derive(Deserialize)]
+        struct Line {
+            step: u64,
+        }
+        let path = self.metrics();
+        let Ok(file) = File::open(&path) else { return Ok(Vec::new()) };
+        let mut kept = Vec::new();
+        let mut lines = BufReader::new(file).lines().zip(1..).peekable();
+        while let Some((line, number)) = lines.next() {
+            let read = line.ok().and_then(|line| Some((serde_json::from_str::<Line>(&line).ok()?.step, line)));
+            match read {
+                Some((at, _)) if at > step => break,
+                Some(whole) => kept.push(whole),
+                // The last line of a killed run may be incomplete.
+                None if lines.peek().is_none() => break,
+                None => {
+                    let message = "is damaged; move the file away, and the run goes on with a new one";
+                    return Err(Error::line(path, number, message));
+                }
+            }
+        }
+        Ok(kept)
     }
 
     /// Opens `metrics.jsonl` for the steps after `step`: lines of later steps, which a killed run wrote after its last
     /// save, are dropped.
     ///
     /// # Errors
-    /// If it cannot be read or written.
+    /// If it cannot be read or written, or a line other than the last is none of a step.
     pub fn open_metrics(&self, step: u64) -> Result<BufWriter<File>> {
-        #[derive(Deserialize)]
-        struct Line {
-            step: u64,
-        }
         let path = self.metrics();
-        let mut kept = Vec::new();
-        if let Ok(file) = File::open(&path) {
-            for line in BufReader::new(file).lines() {
-                // The last line of a killed run may be incomplete.
-                let Ok(line) = line else { break };
-                match serde_json::from_str::<Line>(&line) {
-                    Ok(parsed) if parsed.step <= step => kept.extend_from_slice(format!("{line}\n").as_bytes()),
-                    _ => break,
-                }
-            }
-        }
-        write_file_atomic(&path, &kept)?;
+        let kept: String = self.lines_up_to(step)?.into_iter().map(|(_, line)| line + "\n").collect();
+        write_file_atomic(&path, kept.as_bytes())?;
         let file = File::options().append(true).open(&path).map_err(|e| Error::io("write", &path, e))?;
         Ok(BufWriter::new(file))
     }
@@ -172,14 +284,26 @@ impl RunDir {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("write", self.metrics(), e))
     }
 
-    /// Writes `eval.json`: the reports before and after training.
+    /// Writes `eval.json`, the reports before and after training, unless it has them.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write_reports(&self, before: Option<&EvalReport>, after: Option<&EvalReport>) -> Result<()> {
         let reports = serde_json::json!({ "before": before, "after": after });
         let text = serde_json::to_string_pretty(&reports).map_err(|e| Error::other(e.to_string()))?;
-        write_file_atomic(&self.path.join("eval.json"), format!("{text}\n").as_bytes())
+        let text = format!("{text}\n");
+        if fs::read(self.reports()).is_ok_and(|found| found == text.as_bytes()) {
+            return Ok(());
+        }
+        write_file_atomic(&self.reports(), text.as_bytes())
+    }
+
+    /// Writes the reports of a complete run, as far as a kill after its last save has left that undone.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write_final_reports(&self, state: &TrainingState) -> Result<()> {
+        self.write_reports(state.before.as_ref(), state.latest.as_ref().map(|(_, report)| report))
     }
 
     /// Saves the model as `last/`, with the state of the run and, unless it is complete, the optimizer's moments.
@@ -216,67 +340,31 @@ impl RunDir {
         save_model(&self.best(), retriever, optimizer, card, |_| Ok(()))
     }
 
-    /// Restores the optimizer's moments from the last save.
-    ///
-    /// # Errors
-    /// If they are missing or do not fit the model.
-    pub fn load_moments<B: Backend>(
-        &self,
-        backend: &B,
-        specs: &EncoderParams<ParamSpec>,
-        optimizer: &mut Optimizer<B>,
-        updates: u64,
-    ) -> Result<()> {
-        let moments = Moments { file: TensorFile::open(&self.last().join(MOMENTS), REMEDY)? };
-        let sparse = specs.sparse();
-        let specs: Vec<&ParamSpec> = specs.iter().collect();
-        let touched = moments.touched(specs[sparse].shape[0], updates)?;
-        optimizer.restore(backend, updates, &touched, |which, index| {
-            let rows = [touched.rows.len(), specs[sparse].shape[1]];
-            let shape = if index == sparse { &rows } else { &specs[index].shape[..] };
-            let data = moments.data(&moment_name(which, specs[index]), Dtype::F32, Some(shape))?;
-            Ok(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
-        })
+    /// Path of the moments of the last save.
+    pub(super) fn moments(&self) -> PathBuf {
+        self.last().join(MOMENTS)
     }
 }
 
-/// Remedy for moments that cannot be read.
-const REMEDY: &str = "start a new run";
-
-/// A file of moments.
-struct Moments {
-    file: TensorFile,
+/// Whether the first line of a file, if it has a whole one, is of a step.
+fn holds_metrics(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let mut line = String::new();
+    let is_read = BufReader::new(file).read_line(&mut line).is_ok();
+    let has = |value: &Value, key: &str| value.get(key).is_some_and(Value::is_number);
+    let is_step = |value: Value| has(&value, "step") && has(&value, "grad_norm");
+    // A killed run may have written a part of one.
+    let is_torn = line.is_empty() || (!line.ends_with('\n') && line.starts_with("{\"step\":"));
+    is_read && (is_torn || serde_json::from_str(&line).is_ok_and(is_step))
 }
 
-impl Moments {
-    fn broken(&self, what: String) -> Error {
-        Error::file(self.file.path(), format!("{what}; {REMEDY}"))
-    }
-
-    /// A tensor's bytes; `shape` is the required shape, `None` means a list of any length.
-    fn data(&self, name: &str, dtype: Dtype, shape: Option<&[usize]>) -> Result<&[u8]> {
-        let missing = || self.broken(format!("has no tensor {name:?}: another version of hbt wrote it"));
-        let info = self.file.info(name).ok_or_else(missing)?;
-        if shape.map_or(info.shape.len() != 1, |shape| info.shape != shape) || info.dtype != dtype {
-            let (is, shape) = (info.dtype, &info.shape);
-            return Err(self.broken(format!("tensor {name:?} is {is:?} {shape:?}, which does not fit the model")));
-        }
-        Ok(self.file.bytes(info))
-    }
-
-    fn touched(&self, vocab_size: usize, updates: u64) -> Result<Touched> {
-        let list = |name| -> Result<Vec<i32>> {
-            let data = self.data(name, Dtype::I32, None)?;
-            Ok(data.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
-        };
-        let [rows, last] = [list(TOUCHED_ROWS)?, list(TOUCHED_UPDATES)?];
-        let are_rows = rows.is_sorted_by(|a, b| a < b) && rows.iter().all(|&r| 0 <= r && (r as usize) < vocab_size);
-        let are_updates = last.len() == rows.len() && last.iter().all(|&u| 1 <= u && u as u64 <= updates);
-        if !are_rows || !are_updates {
-            return Err(self.broken(format!("{TOUCHED_ROWS:?} or {TOUCHED_UPDATES:?} does not fit the run")));
-        }
-        Ok(Touched { rows, updates: last })
-    }
+/// Whether a file holds two reports, as [`RunDir::write_reports`] writes them.
+fn holds_reports(path: &Path) -> bool {
+    let is_pair = |value: &Value| {
+        let keys = value.as_object().map(|object| object.keys().map(String::as_str).collect::<Vec<_>>());
+        keys.is_some_and(|keys| keys == ["before", "after"])
+    };
+    fs::read(path).is_ok_and(|bytes| serde_json::from_slice(&bytes).is_ok_and(|value| is_pair(&value)))
 }
 
 fn save_model<B: Backend>(
@@ -289,6 +377,7 @@ fn save_model<B: Backend>(
     let (dir, encoder) = (&retriever.dir, &retriever.encoder);
     let model = ModelSave {
         source: dir,
+        carried: retriever.carried(),
         pooling: encoder.pooling,
         // Training compares cosines, so embeddings are normalized.
         normalize: true,
@@ -306,29 +395,4 @@ fn save_model<B: Backend>(
         optimizer.parameter(&retriever.backend, &encoder.weights, next - 1, part)
     };
     save(target, &model, value, extra)
-}
-
-fn moment_name(which: usize, spec: &ParamSpec) -> String {
-    format!("{}.{}", ["m", "v"][which], spec.name)
-}
-
-/// Writes both moments of every parameter, one at a time through host memory; of the word embeddings only rows that
-/// have any.
-fn save_moments<B: Backend>(path: &Path, retriever: &Retriever<B>, optimizer: &Optimizer<B>) -> Result<()> {
-    let backend = &retriever.backend;
-    let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
-    let touched = optimizer.touched(backend)?;
-    let n_touched = touched.rows.len();
-    let mut tensors = vec![
-        TensorHeader { name: TOUCHED_ROWS.to_owned(), dtype: Dtype::I32, shape: vec![n_touched] },
-        TensorHeader { name: TOUCHED_UPDATES.to_owned(), dtype: Dtype::I32, shape: vec![n_touched] },
-    ];
-    let indices = || (0..2).flat_map(|which| specs.iter().enumerate().map(move |(index, spec)| (which, index, spec)));
-    tensors.extend(indices().map(|(which, _, spec)| {
-        let shape = if spec.has_sparse_rows { vec![n_touched, spec.shape[1]] } else { spec.shape.clone() };
-        TensorHeader { name: moment_name(which, spec), dtype: Dtype::F32, shape }
-    }));
-    let lists = [&touched.rows, &touched.updates].map(|list| Ok(Block::I32(list.clone())));
-    let moments = indices().map(|(which, index, _)| optimizer.moment(backend, which, index, &touched).map(Block::F32));
-    tensor_file::write(path, &tensors, lists.into_iter().chain(moments))
 }

@@ -5,6 +5,7 @@ mod card;
 pub mod checkpoint;
 mod feed;
 pub mod grad_cache;
+mod moments;
 mod negatives;
 pub mod optimizer;
 mod profile;
@@ -38,10 +39,12 @@ use crate::retriever::Retriever;
 use crate::{Error, Result, trace};
 use checkpoint::{RunDir, TrainingState};
 use feed::{Fed, Feed};
+use moments::load_moments;
 use profile::Profiler;
 use report::{Log, Progress};
 use results::Pending;
 use schedule::Schedule;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +56,8 @@ pub struct Setup<'a> {
     pub settings: TrainSettings,
     /// Text of the configuration for the run directory.
     pub config_toml: String,
+    /// What the run's result depends on, by name, as the checkpoint is to keep it.
+    pub identity: BTreeMap<String, String>,
     /// The hub id of the base model, if it has one.
     pub base_model: Option<String>,
     /// The run directory, which need not exist.
@@ -68,7 +73,7 @@ pub struct Setup<'a> {
     pub data: Arc<Datasets>,
     /// Evaluation data, if any.
     pub eval_set: Option<EvalSet>,
-    /// The model's name in reports and on its card.
+    /// The base model's name in reports; what comes of it is called `last` there, as its directory is.
     pub model_name: String,
     /// Steps to profile, the first being 1; `None` leaves profilers alone.
     pub profile_steps: Option<Range<u64>>,
@@ -83,6 +88,7 @@ impl Setup<'_> {
         Setup {
             settings,
             config_toml,
+            identity: BTreeMap::new(),
             base_model: None,
             run_dir,
             state: None,
@@ -111,12 +117,14 @@ pub struct Outcome {
 /// Data that cannot serve the configured batches, a loss that is not finite, no memory or disk space left.
 pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Outcome> {
     // Training needs only token ids: until an evaluation, the optimizer can have the tokenizer's memory.
+    retriever.carry()?;
     retriever.release_tokenizer();
     let mut trainer = Trainer::new(retriever, setup)?;
     let remaining = trainer.state.step + 1..trainer.state.total_steps + 1;
     let mut profiler = Profiler::new(trainer.setup.profile_steps.as_ref(), remaining)?;
     // Only now, so that a run that cannot begin leaves nothing behind.
-    trainer.setup.run_dir.create(&trainer.setup.config_toml)?;
+    let is_resumed = trainer.setup.state.is_some();
+    trainer.setup.run_dir.create(&trainer.setup.config_toml, is_resumed)?;
     trainer.evaluate_before()?;
     let metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
     let first = trainer.state.step;
@@ -165,13 +173,24 @@ struct Trainer<'a, B: Backend> {
 /// The state that a run of `total_steps` steps resumes from or begins with.
 ///
 /// # Errors
-/// If the state is that of a run on other data.
+/// If the state is that of a run on other data, or of another length.
 fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
     let settings = &setup.settings;
+    let eval_data = setup.eval_set.as_ref().map(EvalSet::key);
     match &setup.state {
         Some(state) if state.data != setup.data.key() => {
             let message = "has changed since the run began, or its tokenizer has; take that back, or start a new run";
             Err(Error::config("data", message))
+        }
+        Some(state) if state.eval_data != eval_data => {
+            let message = "has changed since the run began, so its figures would not compare; take that back, or start a \
+                           new run";
+            Err(Error::config("eval_data", message))
+        }
+        Some(state) if state.total_steps != total_steps => {
+            let was = state.total_steps;
+            let message = format!("are {was} in the run's state, and {total_steps} by its settings; start a new run");
+            Err(Error::config("steps", message))
         }
         Some(state) => Ok(TrainingState { instructions: setup.instructions.clone(), ..state.clone() }),
         None => Ok(TrainingState {
@@ -179,6 +198,8 @@ fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
             total_steps,
             complete: false,
             data: setup.data.key(),
+            eval_data,
+            settings: setup.identity.clone(),
             instructions: setup.instructions.clone(),
             before: setup.before.clone(),
             latest: None,
@@ -206,7 +227,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
         let mut stepper = Stepper::new(backend, encoder, &specs, master, settings, &bounds)?;
         if state.step > 0 && !state.complete {
-            setup.run_dir.load_moments(backend, &specs, &mut stepper.optimizer, state.step)?;
+            load_moments(&setup.run_dir.moments(), backend, &specs, &mut stepper.optimizer, state.step)?;
         }
         if let Some(bits) = state.temperature {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
@@ -279,9 +300,10 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let _range = trace::phase("evaluate");
         let total = (set.queries.len() + set.passages.len()) as u64;
         let counter = Counter::new("evaluated", total);
-        // As whoever loads the saved model will measure it.
+        // As whoever loads the saved model will measure it. From the first update on it is another one than was named.
         let [query, passage] = &self.retriever.settings.as_saved();
-        let (name, progress) = (&self.setup.model_name, &mut |n| counter.set(n as u64, total));
+        let name = if self.state.step == 0 { &self.setup.model_name } else { "last" };
+        let progress = &mut |n| counter.set(n as u64, total);
         let Evaluated { report, cut, warning } =
             evaluate_retriever(self.retriever, [query, passage], name, set, progress)?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
@@ -374,9 +396,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 self.evaluate(progress)?;
             }
             self.state.complete = true;
-            let after = self.state.latest.as_ref().map(|(_, report)| report);
-            self.setup.run_dir.write_reports(self.state.before.as_ref(), after)?;
             self.save()?;
+            self.setup.run_dir.write_final_reports(&self.state)?;
         }
         Ok(Outcome { state: self.state, interrupted: false })
     }

@@ -265,7 +265,8 @@ fn places_that_cannot_be_written() {
     std::fs::remove_file(sandbox.path("run")).unwrap();
     // Something of the user's where the model would go.
     sandbox.write("run/last/thesis.txt", "years of work");
-    let foreign = ["error: run/last: is not empty and holds no model that could be replaced; choose another directory"];
+    let foreign =
+        ["error: run/last: is not empty, and this version of hbt did not write it; move it away, or choose another"];
     refused(&sandbox, &train(&bert, &["steps=1"]), &foreign);
 }
 

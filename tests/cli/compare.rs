@@ -41,6 +41,15 @@ fn prints_a_row_a_kind_of_batch_and_the_intervals() {
         let modes_drawn: std::collections::BTreeSet<_> = lines.iter().map(|line| line["mode"].to_string()).collect();
         assert_eq!((lines.len(), modes_drawn.len()), (6, modes), "{run}");
     }
+    // What others have in the place of the last run is found before the first.
+    sandbox.write("other/hybrid/last/notes.txt", "years");
+    let before = sandbox.contents();
+    let error = sandbox.hbt(&[&args[..], &["--out", "other"]].concat()).error();
+    assert!(
+        error.starts_with("error: other/hybrid/last: is not empty, and this version of hbt did not write it"),
+        "{error}"
+    );
+    assert!(sandbox.contents() == before);
     let none = sandbox.hbt(&["compare", "--model", &bert, "--data", "data.jsonl", "--set", "eval_task=none"]).error();
     assert!(none.contains("a comparison needs an evaluation"), "{none}");
 }

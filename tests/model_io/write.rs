@@ -3,7 +3,7 @@
 use super::tiny::{Tiny, load_all, tensors};
 use hbt::backend::Pooling;
 use hbt::model_dir::weights::load;
-use hbt::model_dir::{ModelCard, ModelDir, ModelSave, save};
+use hbt::model_dir::{Carried, ModelCard, ModelDir, ModelSave, save};
 use hbt::tensor_file::{self, Block, TensorHeader};
 use hbt::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
@@ -20,9 +20,10 @@ fn card() -> ModelCard {
 }
 
 /// A save of `source` without prefixes.
-fn model<'a>(source: &'a ModelDir, card: &'a ModelCard) -> ModelSave<'a> {
+fn model<'a>(source: &'a ModelDir, carried: &'a Carried, card: &'a ModelCard) -> ModelSave<'a> {
     ModelSave {
         source,
+        carried,
         pooling: Pooling::Mean,
         normalize: true,
         max_seq_length: 4,
@@ -38,12 +39,12 @@ fn model<'a>(source: &'a ModelDir, card: &'a ModelCard) -> ModelSave<'a> {
 fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let dir = ModelDir::open(source)?;
     let params = load(&dir, |_, values| Ok(values))?;
-    let card = card();
+    let (card, carried) = (card(), Carried::read(&dir)?);
     let model = ModelSave {
         pooling: dir.pooling.unwrap_or(Pooling::Mean),
         query_prefix: "query: ",
         passage_prefix: "passage: ",
-        ..model(&dir, &card)
+        ..model(&dir, &carried, &card)
     };
     let mut values = params.iter();
     save(target, &model, |_, part| Ok(values.next().unwrap()[part].to_vec()), extra)
@@ -104,6 +105,7 @@ fn the_layout_is_the_one_that_every_reader_accepts() {
         "config.json",
         "config_sentence_transformers.json",
         "hbt.json",
+        "hbt_manifest.json",
         "model.safetensors",
         "modules.json",
         "sentence_bert_config.json",
@@ -272,14 +274,17 @@ fn the_model_card_says_what_the_hub_asks_for() {
 fn a_model_can_replace_the_one_it_came_from_with_files_beside_it() {
     let tiny = Tiny::sentence_transformers();
     let before = load_all(tiny.dir());
+    let root = tempfile::tempdir().unwrap();
+    let own = root.path().join("last");
     let state = |directory: &Path| {
         fs::write(directory.join("state.bin"), "step 7").map_err(|e| Error::io("write", directory.join("state.bin"), e))
     };
+    save_copy(tiny.dir(), &own, no_extra).unwrap();
     for _ in 0..2 {
-        save_copy(tiny.dir(), tiny.dir(), state).unwrap();
+        save_copy(&own, &own, state).unwrap();
     }
-    assert_eq!(load_all(tiny.dir()), before);
-    assert_eq!(fs::read_to_string(tiny.path("state.bin")).unwrap(), "step 7");
+    assert_eq!(load_all(&own), before);
+    assert_eq!(fs::read_to_string(own.join("state.bin")).unwrap(), "step 7");
 }
 
 #[test]
@@ -315,7 +320,8 @@ fn a_model_that_diverged_is_not_saved() {
     let (target, card) = (&root.path().join("last"), card());
     save_copy(tiny.dir(), target, no_extra).unwrap();
     let (before, files) = (load_all(target), names(root.path()));
-    let model = model(&dir, &card);
+    let carried = Carried::read(&dir).unwrap();
+    let model = model(&dir, &carried, &card);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e19, -1e19] {
         for name in ["layer.1.output.bias", "dense.weight"] {
             let values = |spec: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
@@ -340,7 +346,8 @@ fn a_card_shows_prefixes_literally() {
     let dir = ModelDir::open(tiny.dir()).unwrap();
     let root = tempfile::tempdir().unwrap();
     let card = ModelCard { base_model: Some("org/<b>*x*".into()), ..card() };
-    let model = |query_prefix| ModelSave { query_prefix, ..model(&dir, &card) };
+    let carried = Carried::read(&dir).unwrap();
+    let model = |query_prefix| ModelSave { query_prefix, ..model(&dir, &carried, &card) };
     for (prefix, cell) in [
         ("query: ", "`\"query: \"`"),
         ("a\nb\u{1b}[2J\u{9b}", "`\"a\\nb\\u001b[2J\\u009b\"`"),
@@ -355,17 +362,20 @@ fn a_card_shows_prefixes_literally() {
     }
 }
 
-/// A base model that went away during training.
+/// A base model may go away during training: what a save takes from it was read before.
 #[test]
-fn what_cannot_be_read_for_a_save_is_named() {
+fn a_save_needs_nothing_of_a_directory_that_is_gone() {
     let tiny = Tiny::plain();
     let dir = ModelDir::open(tiny.dir()).unwrap();
-    let (root, card) = (tempfile::tempdir().unwrap(), card());
+    let (root, card, carried) = (tempfile::tempdir().unwrap(), card(), Carried::read(&dir).unwrap());
+    let tokenizer = fs::read(tiny.path("tokenizer.json")).unwrap();
     fs::remove_file(tiny.path("tokenizer.json")).unwrap();
     let values = |_: &hbt::model::ParamSpec, part: std::ops::Range<usize>| Ok(vec![0.0; part.len()]);
-    let error = save(&root.path().join("last"), &model(&dir, &card), values, no_extra).unwrap_err().to_string();
+    let target = root.path().join("last");
+    save(&target, &model(&dir, &carried, &card), values, no_extra).unwrap();
+    assert_eq!(fs::read(target.join("tokenizer.json")).unwrap(), tokenizer);
+    let error = Carried::read(&dir).map(|_| ()).unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot read {}: ", tiny.path("tokenizer.json").display())), "{error}");
-    assert_eq!(names(root.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -379,7 +389,8 @@ fn a_failed_save_leaves_the_old_model_and_nothing_else() {
     assert_eq!(save_copy(tiny.dir(), target, stop).unwrap_err().to_string(), "stopped");
     let dir = ModelDir::open(tiny.dir()).unwrap();
     let card = card();
-    let model = model(&dir, &card);
+    let carried = Carried::read(&dir).unwrap();
+    let model = model(&dir, &carried, &card);
     let mut left = 9;
     let values = |_: &hbt::model::ParamSpec, part: std::ops::Range<usize>| {
         left -= 1;

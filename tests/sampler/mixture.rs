@@ -301,3 +301,23 @@ fn refusals_name_the_dataset() {
         assert!(message.starts_with("dataset_temperature: "), "{message}");
     }
 }
+
+/// Weights are shares: those that add up to no finite number are the same as smaller ones in the same proportion.
+#[test]
+fn huge_weights_are_shares_as_well() {
+    let catalogs = SIZES.map(|n| parallel(n, 3));
+    let config = config(BatchMode::Hybrid, 20);
+    for sampling in [DatasetSampling::Weights, DatasetSampling::Proportional, DatasetSampling::Temperature] {
+        for batches in [DatasetBatches::Homogeneous, DatasetBatches::Mixed] {
+            let mixing = mixing(sampling, batches);
+            let drawn = |weights: [f64; 3]| {
+                let mixture = mixture(&catalogs, &weights, &config, &mixing).unwrap();
+                (0..200).map(|step| mixture.batch(step)).collect::<Vec<_>>()
+            };
+            let small = [1.0, 1.0, 0.5];
+            let huge = small.map(|weight| weight * 2f64.powi(1023));
+            assert!(huge.iter().sum::<f64>().is_infinite() && huge.iter().all(|weight| weight.is_finite()));
+            assert!(drawn(huge) == drawn(small), "{sampling} {batches}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Effects of configuration keys on a run.
 
-use crate::common::{Sandbox, figure, fixture, metrics, train};
+use crate::common::{Done, Sandbox, figure, fixture, metrics, program, train};
 use serde_json::Value;
 
 fn trained(model: &str, more: &[&str]) -> Sandbox {
@@ -42,6 +42,64 @@ fn undivided_data_is_not_evaluated_on_unasked() {
     assert!(done.stderr.contains("no evaluation: set eval_data, or split"), "{}", done.stderr);
     assert!(!done.stderr.contains("warning"), "{}", done.stderr);
     assert!(sandbox.json("runs/train/eval.json")["after"].is_null());
+}
+
+/// What needs an evaluation says so where there is none.
+#[test]
+fn settings_of_an_evaluation_that_is_not_there_are_named() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    let args = ["train", "--model", &bert, "--data", "data.jsonl", "--set", "steps=2", "--set", "batch_size=4"];
+    let more = ["--set", "eval_steps=1", "--set", "best_metric=rank_distance"];
+    let done = sandbox.hbt(&[&args[..], &more].concat()).ok();
+    for key in ["eval_steps", "best_metric"] {
+        let warning = format!("warning: {key} has no effect, since there is no evaluation\n");
+        assert!(done.stderr.contains(&warning), "{}", done.stderr);
+    }
+    let error = sandbox.hbt(&[&args[..], &more, &["--set", "patience=1"]].concat()).error();
+    assert!(
+        error.starts_with("error: patience: stopping early needs an evaluation, and there is none: set"),
+        "{error}"
+    );
+}
+
+#[test]
+fn data_of_the_file_that_gives_way_is_named() {
+    let sandbox = Sandbox::with_groups(12);
+    sandbox.write("two.toml", "[[datasets]]\ndata = 'a.jsonl'\n[[datasets]]\ndata = 'b.jsonl'\n");
+    let bert = fixture("bert");
+    let done = sandbox.hbt(&["prepare", "two.toml", "--model", &bert, "--data", "data.jsonl"]).ok();
+    let warning =
+        "warning: [[datasets]] of the configuration file is not used, since data was given on the command line\n";
+    assert!(done.stderr.contains(warning), "{}", done.stderr);
+    assert!(!sandbox.hbt(&["prepare", "--model", &bert, "--data", "data.jsonl"]).ok().stderr.contains("warning"));
+}
+
+/// A number of chunks that no batch has takes no memory.
+#[cfg(unix)]
+#[test]
+fn chunks_that_no_batch_has_take_no_memory() {
+    let sandbox = Sandbox::with_groups(12);
+    let bert = fixture("bert");
+    // So that both plans know all of the data.
+    sandbox.hbt(&["prepare", "--model", &bert, "--data", "data.jsonl"]).ok();
+    let memory = |kept: &str| {
+        let set = format!("kept_chunks={kept}");
+        let args =
+            ["--model", &bert, "--data", "data.jsonl", "--set", "batch_size=4", "--set", "steps=2", "--set", &set];
+        let plan = sandbox.hbt(&[&["plan"], &args[..], &["--json"]].concat()).ok().stdout;
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        let mut command = std::process::Command::new("sh");
+        // Of address space; what a chunk in a list takes, ten million times, is more.
+        command.args(["-c", "ulimit -v 4000000 && exec \"$@\"", "sh"]).arg(program());
+        command.args(["train", "--out", kept]).args(args).args(["--set", "eval_task=none"]);
+        command.current_dir(sandbox.path("")).env("HBT_CACHE", sandbox.path("cache")).env("CUDA_VISIBLE_DEVICES", "");
+        Done::new(command.output().unwrap()).ok();
+        plan["memory"].clone()
+    };
+    let one = memory("1");
+    assert!(!one.is_null());
+    assert_eq!(memory("10000000"), one);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::common::{Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, run_contents, train};
 use hbt::backend::cpu::Instructions;
+use hbt::files::owned::Manifest;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::Path;
@@ -24,9 +25,19 @@ fn n_lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
+/// Whether this process was started with SIGINT ignored, as shells start jobs in the background of a script; then its
+/// children ignore it as well.
+#[cfg(unix)]
+fn ignores_interrupts() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (2 - 1) != 0)
+}
+
 /// Starts a run, sends it `signal` when `metrics` has `at_least` lines, and waits for its end.
 #[cfg(unix)]
 pub fn interrupted(mut command: Command, signal: &str, metrics: &Path, at_least: usize) -> Done {
+    let signal = if signal == "-INT" && ignores_interrupts() { "-TERM" } else { signal };
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("a step", || n_lines(metrics) >= at_least);
     let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
@@ -165,7 +176,7 @@ fn a_run_that_goes_on_with_other_instructions_says_so() {
     for (precision, before, after, is_said) in [
         ("f32", Baseline, Baseline, None),
         ("f32", Avx2, Baseline, Some((Avx2, Baseline))),
-        ("f32", Baseline, Avx512, Some((Baseline, Avx2))),
+        ("f32", Baseline, Avx512, Some((Baseline, Avx512))),
         ("f32", Avx2, Avx512, None),
         ("f32", Avx512Bf16, Avx2, None),
         ("bf16", Avx2, Avx512, None),
@@ -189,18 +200,19 @@ fn a_run_that_goes_on_with_other_instructions_says_so() {
         let lines: Vec<&str> = said.lines().filter(|line| line.contains("computed as with")).collect();
         let expected = is_said.map(|(before, after)| {
             format!(
-                "warning: computed as with {before} up to here and as with {after} from here on: the bytes may differ from \
-                 those of a run that was never stopped; HBT_CPU={before} keeps them"
+                "warning: computed as with {before} up to here and with {after} from here on: the bytes may differ from those \
+                 of a run that was never stopped; HBT_CPU={before} keeps them"
             )
         });
         assert_eq!(lines, Vec::from_iter(&expected), "{what}: {said}");
         let says_nothing = |why: &str| assert!(!resume().contains("computed as with"), "{what}: {why}");
         says_nothing("by now it is the same");
         if expected.is_some() {
-            // The state as an earlier version saved it.
+            // The state as a GPU's run saves it.
             let mut state = sandbox.json("run/last/training_state.json");
-            assert!(state.as_object_mut().unwrap().remove("instructions").is_some());
+            assert!(state["instructions"].take().is_string());
             sandbox.write("run/last/training_state.json", state.to_string());
+            Manifest::write(&sandbox.path("run/last")).unwrap();
             says_nothing("nobody knows");
         }
     }
@@ -242,11 +254,14 @@ fn moments_that_do_not_fit_are_refused() {
         (whole[..whole.len() - 1].to_vec(), "is truncated: its header describes "),
     ] {
         sandbox.write(path, bytes);
+        // As if it had been saved so.
+        Manifest::write(&sandbox.path("run/last")).unwrap();
         let error = sandbox.hbt(&["train", "--out", "run", "--resume"]).error();
         assert!(error.starts_with(&format!("error: {path}: {message}")), "{error}");
         assert!(error.ends_with("; start a new run"), "{error}");
     }
     sandbox.write(path, &whole);
+    Manifest::write(&sandbox.path("run/last")).unwrap();
     sandbox.hbt(&["train", "--out", "run", "--resume"]).ok();
 }
 
@@ -305,7 +320,8 @@ fn another_configuration_is_not_resumed() {
     ] {
         let error = sandbox.hbt(&train(&bert, &["steps=4", set, "--resume"])).error();
         let expected = format!(
-            "error: {key}: was {was} when the run in run began, and is {is} now; take that back, or start a new run"
+            "error: {key}: was {was} when the run in run began, and is {is} now; take that back, or train on from what it \
+             saved, in another directory: --model run/last --out ANOTHER"
         );
         assert_eq!(error, expected);
     }
@@ -367,6 +383,7 @@ fn reports_of_an_earlier_hbt_are_refused_in_one_line() {
         state["before"].as_object_mut().unwrap().remove(key).unwrap();
     }
     sandbox.write("run/last/training_state.json", state.to_string());
+    Manifest::write(&sandbox.path("run/last")).unwrap();
     let error = sandbox.hbt(&["train", "--out", "run", "--resume"]).error();
     let expected = "error: run/last/training_state.json: is not a training state (its report lists no figures, so an earlier \
                     hbt wrote it";
@@ -381,10 +398,24 @@ fn nothing_to_resume_is_a_start() {
     assert!(done.stderr.contains("run/last: step 2\n"), "{}", done.stderr);
 }
 
+/// One command for a loop that restarts a run until it is complete, with the built-in model and data as with any.
+#[test]
+fn resuming_begins_a_run_on_what_is_built_in() {
+    let sandbox = Sandbox::new();
+    let args = ["train", "--set", "steps=1", "--set", "eval_task=none", "--out", "run", "--resume"];
+    let first = sandbox.hbt(&args).ok();
+    assert!(first.stderr.contains("nothing to resume in run: starting\n"), "{}", first.stderr);
+    let again = sandbox.hbt(&args).ok();
+    assert!(again.stderr.contains("the run in run is complete: nothing to resume\n"), "{}", again.stderr);
+}
+
 #[test]
 fn a_mistyped_directory_is_not_resumed_as_a_new_run() {
     let sandbox = Sandbox::with_groups(8);
     let error = sandbox.hbt(&["train", "--out", "rnu", "--resume"]).error();
-    assert_eq!(error, "error: rnu: holds no run to resume; check --out, or name a model and data to start one there");
+    assert_eq!(
+        error,
+        "error: rnu: holds no run to resume; check --out, or name a model, data or a setting to start one there"
+    );
     assert!(!sandbox.path("rnu").exists());
 }

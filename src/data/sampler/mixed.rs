@@ -155,9 +155,8 @@ impl StreamBuilder<'_> {
         let stream = self.streams.len();
         let candidates = self.classes.iter().map(|classes| classes.select(|class| serves(class, kind)));
         let able: Vec<(usize, GroupSet)> = candidates.enumerate().filter(|(_, groups)| groups.len() > 0).collect();
-        let weights =
-            able.iter().map(|(dataset, groups)| self.mixing.weigh(self.datasets[*dataset].weight, groups.len()));
-        let weights: Vec<f64> = weights.collect();
+        let of: Vec<_> = able.iter().map(|(of, groups)| (self.datasets[*of].weight, groups.len())).collect();
+        let weights = self.mixing.weigh(&of);
         let (rows, batch_size) = (self.config.batch_size as f64, self.config.batch_size as u64);
         let total: f64 = weights.iter().sum();
         let exact: Vec<f64> = weights.iter().map(|weight| weight / total * rows).collect();

@@ -150,9 +150,8 @@ impl Homogeneous {
             }
             samplers.push(Sampler::new(dataset.catalog, &own).map_err(|error| about(dataset, error))?);
         }
-        let weights =
-            datasets.iter().zip(&samplers).map(|(dataset, sampler)| mixing.weigh(dataset.weight, sampler.n_groups()));
-        let shares = Shares::new(&weights.collect::<Vec<_>>(), mixing, config.seed, 0);
+        let of: Vec<_> = datasets.iter().zip(&samplers).map(|(of, sampler)| (of.weight, sampler.n_groups())).collect();
+        let shares = Shares::new(&mixing.weigh(&of), mixing, config.seed, 0);
         Ok(Homogeneous { shares, samplers, first_groups: first_groups(datasets) })
     }
 
@@ -189,8 +188,22 @@ impl MixtureConfig {
         Err(Error::config("dataset_temperature", message))
     }
 
-    /// Weight of a dataset with `n_groups` groups that can be drawn.
-    pub(super) fn weigh(&self, weight: f64, n_groups: u64) -> f64 {
+    /// Shares of datasets, each given by its weight and the number of its groups that can be drawn: in proportion, with a
+    /// finite sum.
+    pub(super) fn weigh(&self, datasets: &[(f64, u64)]) -> Vec<f64> {
+        let shares = |unit: f64| -> Vec<f64> {
+            datasets.iter().map(|&(weight, n_groups)| self.share(weight / unit, n_groups)).collect()
+        };
+        let all = shares(1.0);
+        if all.iter().sum::<f64>().is_finite() {
+            return all;
+        }
+        // Only where it has to be: it rounds.
+        let largest = datasets.iter().fold(0.0, |largest: f64, (weight, _)| largest.max(*weight));
+        shares(largest)
+    }
+
+    fn share(&self, weight: f64, n_groups: u64) -> f64 {
         match self.sampling {
             DatasetSampling::Weights => weight,
             DatasetSampling::Proportional => weight * n_groups as f64,

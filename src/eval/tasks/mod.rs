@@ -13,6 +13,7 @@ use crate::data::formats::{DataSource, Notes};
 use crate::{Error, Result};
 use std::fmt;
 use std::ops::Range;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Every task; where none is named, the first that recognises the data is meant.
 pub static TASKS: &[&Task] = &[&xquad_r::TASK, &parallel::TASK];
@@ -152,6 +153,28 @@ impl EvalSet {
         let ranks = |query: &Query| (1..).zip(&query.relevant).map(rank).collect();
         let ranks: Vec<Vec<RelevantRank>> = self.queries.iter().map(ranks).collect();
         settings::report("", self, &ranks).value(key).is_some()
+    }
+
+    /// Identifies the content: the same texts in the same order, with the same answers.
+    pub fn key(&self) -> String {
+        let mut hash = Xxh3::new();
+        // Lengths before what they are of, so that no two sets look alike.
+        let mut text = |text: &str| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        text(self.task.name);
+        text(&self.split);
+        self.languages.iter().for_each(|language| text(language));
+        for Passage { lang, text: passage } in &self.passages {
+            text(&format!("passage {lang}"));
+            text(passage);
+        }
+        for Query { lang, group, text: query, relevant } in &self.queries {
+            text(&format!("query {lang} {group} {relevant:?}"));
+            text(query);
+        }
+        format!("{:032x}", hash.digest128())
     }
 
     /// Indices of the passages in one language; empty where it has none.

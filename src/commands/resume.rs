@@ -1,0 +1,108 @@
+//! `--resume`: the run that it goes on with, and whether the configuration is that run's.
+
+use hbt::cli::TrainArgs;
+use hbt::config::{Auto, Config, Draft, KEYS, Key};
+use hbt::progress::say;
+use hbt::train::checkpoint::{RunDir, TrainingState};
+use hbt::{Error, Result};
+use std::collections::BTreeMap;
+
+/// Keys that do not affect the results of a run, and may change when it is resumed. `kept_chunks` is one: chunks that
+/// are not kept are computed twice, with the same operations in the same order.
+const FREE_KEYS: [&str; 6] = ["out", "threads", "log_steps", "save_steps", "device", "kept_chunks"];
+
+/// What messages call the file of the state.
+const STATE_NAME: &str = "last/training_state.json";
+
+/// What `--resume` finds in the run directory: a state to go on from, or `None` for a run that has to start. The settings in
+/// the state are the draft's where no file says them.
+pub fn find_run(args: &TrainArgs, draft: &mut Draft, run_dir: &mut RunDir) -> Result<Option<TrainingState>> {
+    run_dir.claim()?;
+    let (state, path) = (run_dir.state()?, run_dir.config());
+    let names_file = args.run.input.config.config.is_some();
+    let text = std::fs::read_to_string(&path).ok();
+    let is_empty = text.as_ref().is_some_and(|text| text.trim().is_empty());
+    match (&state, text) {
+        _ if is_empty && !names_file => {
+            let remedy = match state {
+                Some(_) => format!("--resume takes the run's settings from {STATE_NAME}"),
+                None => "name the run's model and data: nothing was saved of it".to_owned(),
+            };
+            let message = format!("is empty; remove it, and {remedy}");
+            return Err(Error::file(path, message));
+        }
+        (Some(state), None) if !names_file => {
+            let from = run_dir.state_file();
+            say(&format!("{} is missing: going on with the settings in {}", path.display(), from.display()));
+            draft.saved(&from, &as_toml(state))?;
+        }
+        (None, Some(_)) => start_again(run_dir)?,
+        (None, None) => {
+            let says_what = |key: &Key| key.name != "out" && !FREE_KEYS.contains(&key.name) && draft.is_given(key.name);
+            // Somebody who names a directory and nothing else has a run there in mind.
+            if draft.is_typed("out") && !names_file && !KEYS.iter().any(says_what) {
+                let message =
+                    "holds no run to resume; check --out, or name a model, data or a setting to start one there";
+                return Err(Error::file(run_dir.path(), message));
+            }
+            say(&format!("nothing to resume in {}: starting", run_dir.path().display()));
+        }
+        (Some(_), _) => {}
+    }
+    Ok(state)
+}
+
+/// Says that a run without a state starts again, or refuses to where it had one.
+fn start_again(run_dir: &RunDir) -> Result<()> {
+    let (last, reported) = (run_dir.last(), run_dir.last_reported_step()?);
+    // The step after a save is reported only if the save was made.
+    if reported > Config::load(&run_dir.config())?.save_steps as u64 {
+        let message = format!(
+            "is missing, and the run had saved there: it got to step {reported}; put it back, or start again in another \
+             directory with --out"
+        );
+        return Err(Error::file(last, message));
+    }
+    say(&format!("{} is not there: the run had not saved yet, and starts again", last.display()));
+    Ok(())
+}
+
+/// The settings of a run that its result depends on, as its state keeps them.
+pub fn identity_of(config: &Config) -> BTreeMap<String, String> {
+    let keys = KEYS.iter().filter(|key| !FREE_KEYS.contains(&key.name));
+    keys.map(|key| (key.name.to_owned(), key.value_of(config))).collect()
+}
+
+/// The settings in a state as a configuration file.
+fn as_toml(state: &TrainingState) -> String {
+    state.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+}
+
+/// Fails if the configuration would turn the resumed run into a different run. `auto` means the run's own value.
+pub fn check_same_run(config: &mut Config, state: &TrainingState, run_dir: &RunDir) -> Result<()> {
+    let mut saved = Draft::new();
+    saved.saved(&run_dir.state_file(), &as_toml(state))?;
+    let saved = saved.finish()?;
+    if config.precision == Auto::Auto {
+        config.precision = saved.precision;
+    }
+    if config.best_metric == Auto::Auto {
+        config.best_metric = saved.best_metric;
+    }
+    if config.chunk_tokens == Auto::Auto {
+        config.chunk_tokens = saved.chunk_tokens;
+    }
+    for key in KEYS.iter().filter(|key| state.settings.contains_key(key.name)) {
+        let (was, is) = (key.value_of(&saved), key.value_of(config));
+        if was != is {
+            let message = format!(
+                "was {was} when the run in {} began, and is {is} now; take that back, or train on from what it saved, in \
+                 another directory: --model {} --out ANOTHER",
+                run_dir.path().display(),
+                run_dir.last().display()
+            );
+            return Err(Error::config(key.name, message));
+        }
+    }
+    Ok(())
+}
