@@ -1,10 +1,11 @@
 //! Training data: formats, tokenizer, token cache, report, and what each of them says of bad input.
 
+pub mod answers;
 mod bounds;
 mod cache;
 mod datasets;
 mod formats;
-mod labels;
+
 mod report;
 pub mod xquad_r;
 

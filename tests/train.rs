@@ -3,6 +3,7 @@
 mod determinism;
 mod embedded;
 mod kill;
+mod negatives;
 mod optimizer;
 mod options;
 pub mod resume;
