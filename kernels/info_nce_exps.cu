@@ -34,6 +34,8 @@ struct RowMask {
     float limit;
     i32 label;
     u32 rejected_from, n_rejected;
+    // Whether the row has bits of columns that are left out; rows beyond the last have none.
+    bool has_bits;
 };
 
 // Sums over a row's candidates but the positive: of exponentials, of those times how far they are above the shift, of how
@@ -107,6 +109,7 @@ __device__ __forceinline__ void take_rows(float (&s)[PART / 8][4], Sums (&sums)[
     for (int half = 0; half < 2; ++half) {
         const RowMask mask = rows[row + 8 * half];
         const u32 positive = u32(masks.positive_of(first_row + row + 8 * half));
+        const i32* const bits = Masked && mask.has_bits ? masks.bits_of(first_row + row + 8 * half) : nullptr;
         Sums sum{0.0f, 0.0f, 0.0f, Masked ? 0.0f : float(PART / 4)};
 #pragma unroll
         for (int j = 0; j < PART / 8; ++j) {
@@ -119,7 +122,8 @@ __device__ __forceinline__ void take_rows(float (&s)[PART / 8][4], Sums (&sums)[
                     const u32 at = u32(first_column) + here;
                     const bool counts = (at < u32(n)) & (at != positive) & (labels[here / 2].v[i % 2] != mask.label) &
                                         !(s[j][i] > mask.limit) & (at - mask.rejected_from >= mask.n_rejected) &
-                                        (at - u32(masks.skipped_from) >= u32(masks.skipped_to - masks.skipped_from));
+                                        (at - u32(masks.skipped_from) >= u32(masks.skipped_to - masks.skipped_from)) &
+                                        !(bits != nullptr && at < u32(n) && is_set(bits, int(at), int(masks.first_passage)));
                     p = counts ? p : 0.0f;
                     sum.above += counts ? above : 0.0f;
                     sum.count += counts ? 1.0f : 0.0f;
@@ -182,11 +186,12 @@ KERNEL_MIN_BLOCKS(info_nce_exps, THREADS, 1, bf16* exps, float* sums, const bf16
 #pragma unroll
     for (int turn = 0; turn < STAGES - 1; ++turn) copy(turn);
     for (int i = thread; i < ROWS; i += THREADS) {
-        RowMask mask{0.0f, 0.0f, 0, 0, 0};
+        RowMask mask{0.0f, 0.0f, 0, 0, 0, false};
         if (i < n_rows) {
             const i64 row = first_row + i;
             const Mask of_row = masks.of(row, stats[STATS * row + 1]);
-            mask = RowMask{stats[STATS * row], of_row.limit, of_row.label, of_row.rejected_from, of_row.n_rejected};
+            mask = RowMask{stats[STATS * row],   of_row.limit,      of_row.label,
+                           of_row.rejected_from, of_row.n_rejected, left_out != nullptr};
         }
         row_masks[i] = mask;
     }
@@ -215,6 +220,11 @@ KERNEL_MIN_BLOCKS(info_nce_exps, THREADS, 1, bf16* exps, float* sums, const bf16
         const RowMask& mask = row_masks[part_row + i];
         special |= mask.n_rejected > 0 && i64(mask.rejected_from) < column + PART &&
                    i64(mask.rejected_from) + mask.n_rejected > column;
+        // The part's columns are whole words.
+        for (int word = 0; mask.has_bits && word < PART / WORD_BITS; ++word) {
+            const i64 at = column / WORD_BITS + word;
+            special |= at < words_a_row && masks.bits_of(row + i)[at] != 0;
+        }
     }
     special = __any_sync(ALL_LANES, special);
 

@@ -45,7 +45,7 @@
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
 //! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |
-//! | [`cache`], [`memory`], [`signals`] | where caches are; the system's memory; what ends a process |
+//! | [`cache`], [`memory`], `mapped`, [`signals`] | where caches are; memory, and files mapped into it; what ends a process |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
 //! # Who may import whom
@@ -73,7 +73,7 @@
 //! model_dir: backend::Pooling, files, json, model, progress, tensor_file
 //! model: backend, json
 //! backend: cache
-//! data: ahead
+//! data: ahead, mapped
 //! embedded: files
 //! ahead:
 //! cache:
@@ -81,13 +81,14 @@
 //! error:
 //! files:
 //! json:
+//! mapped:
 //! memory:
 //! npy: files
 //! progress:
 //! random:
 //! reference: backend::AdamWStep, backend::Pooling
 //! signals:
-//! tensor_file: files
+//! tensor_file: files, mapped
 //! trace:
 //! only commands: backend::cpu, backend::cuda, backend::Cpu, backend::Cuda
 //! only commands, plan: backend::tally, backend::Tally
@@ -99,8 +100,8 @@
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
 //!
-//! Unsafe code is allowed in `backend`, where files are mapped into memory, where `memory` and `signals` ask the C library,
-//! and where `trace` meets a profiler.
+//! Unsafe code is allowed in `backend`, where `mapped` maps files into memory, where `memory` and `signals` ask the C
+//! library, and where `trace` meets a profiler.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -122,6 +123,7 @@ pub mod eval;
 pub mod files;
 mod json;
 pub mod loss;
+mod mapped;
 #[doc(hidden)]
 pub mod memory;
 pub mod mine;

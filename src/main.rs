@@ -40,7 +40,7 @@ fn refused(error: &clap::Error) -> ! {
     let unknown = (error.kind() == ErrorKind::UnknownArgument).then(|| error.get(ContextKind::InvalidArg)).flatten();
     if let Some(ContextValue::String(option)) = unknown {
         if let Some(instead) = instead_of_option(option.trim_start_matches('-')) {
-            progress::say_always(&format!("error: there is no option {option}; {instead}"));
+            progress::say_always(&format!("error: there is no option {option}; {instead}, or see --help"));
             std::process::exit(i32::from(WRONG_USAGE));
         }
     }

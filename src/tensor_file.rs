@@ -1,7 +1,7 @@
 //! Safetensors files: read through a map of memory, and streamed to the disk.
 
+use crate::mapped::Mapped;
 use crate::{Error, Result, files};
-use memmap2::Mmap;
 pub use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 pub use safetensors::tensor::TensorInfo;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// One memory-mapped safetensors file whose header has been checked against its length.
 pub struct TensorFile {
     path: PathBuf,
-    map: Mmap,
+    map: Mapped,
     /// Where the tensors' bytes start.
     data_start: usize,
     metadata: Metadata,
@@ -26,7 +26,7 @@ impl TensorFile {
     /// No such file; one that is truncated, or whose header lies.
     pub fn open(path: &Path, remedy: &str) -> Result<TensorFile> {
         let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-        let map = map(&file).map_err(|e| Error::io("read", path, e))?;
+        let map = Mapped::new(&file, path).map_err(|e| Error::io("read", path, e))?;
         let damaged = |what: String| Error::file(path, format!("{what}; {remedy}"));
         let (length, rest) = map
             .split_first_chunk::<8>()
@@ -73,14 +73,6 @@ impl TensorFile {
         let (start, end) = info.data_offsets;
         &self.map[self.data_start..][start..end]
     }
-}
-
-/// Maps a file for reading.
-#[allow(unsafe_code)]
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: `Mmap::map` asks that nobody changes or truncates the file while it is mapped. hbt itself never does: a save
-    // makes a new directory (see `files`). The map lives for the length of one load, and any bytes are valid numbers.
-    unsafe { Mmap::map(file) }
 }
 
 /// A tensor of a file to be written.

@@ -188,7 +188,7 @@ impl<'a, B: Backend> Training<'a, B> {
         let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
         let numbers: Vec<i32> = (0..batch.n_seqs() as i32).collect();
         let rejected = &vec![0; 2 * n_queries];
-        let pairing = HostPairing { n_queries, places: &numbers, labels: &numbers, rejected };
+        let pairing = HostPairing { n_queries, places: &numbers, labels: &numbers, rejected, left_out: &[] };
         packed.upload(b, packer.pack_pairs(sequences, &pairing).unwrap()).unwrap();
         let ids = packed.unique_ids();
         optimizer.begin_step(b, &mut encoder.weights, grads, ids).unwrap();
@@ -211,7 +211,7 @@ fn check<B: Backend>(backend: &B, chunk_tokens: usize) {
 /// Memory that tensors ask for in steps on batches of which each is larger than those before in another way.
 fn tensors_of_growing_batches<B: Backend>(backend: &B, is_reserved: bool) -> Vec<(usize, String)> {
     let lens: [&[usize]; 4] = [&[3, 4, 3, 4], &[30; 8], &[4; 80], &[3, 150, 3, 10, 60, 7]];
-    let most = BatchBounds { n_queries: 40, n_seqs: 80, n_tokens: 320, shortest: 3, longest: 150 };
+    let most = BatchBounds { n_queries: 40, n_seqs: 80, n_tokens: 320, shortest: 3, longest: 150, shares_texts: false };
     let mut training = Training::new(backend, 100, most.n_queries);
     if is_reserved {
         training.reserve(&StepBounds::new(&most, 100, 500));

@@ -1,12 +1,13 @@
 //! Training data: formats, tokenizer, token cache, report, and what each of them says of bad input.
 
+pub mod answers;
 mod bounds;
 mod cache;
 mod columns;
 mod datasets;
 mod files;
 mod formats;
-mod labels;
+
 mod report;
 pub mod xquad_r;
 

@@ -8,7 +8,7 @@ use crate::ops::support::{
     Batch, Random, assert_alike, assert_close, assert_close_on_scale, pack_pairs, read, receive, rounded, tensor,
 };
 use crate::reference::encoder::{LayerMasks, Masks, Model};
-use crate::reference::info_nce::distinct_labels;
+use crate::reference::info_nce::{bits, distinct_labels};
 use crate::tolerance;
 use hbt::backend::{Backend, Dropout, Element, HostPairing, Pooling};
 use hbt::loss::{InfoNce, LossConfig};
@@ -188,6 +188,9 @@ struct TestBatch {
     places: Vec<i32>,
     labels: Vec<i32>,
     rejected: Vec<i32>,
+    /// Pairs of a query and a passage, and the same as bits.
+    pairs: Vec<(usize, usize)>,
+    left_out: Vec<i32>,
 }
 
 impl TestBatch {
@@ -195,7 +198,8 @@ impl TestBatch {
         let mut host = Batch::new(lens, &mut Random::new(92));
         host.global_rows = (0..host.ids.len() as i32).collect();
         let (places, labels) = ((0..lens.len() as i32).collect(), distinct_labels(n_queries, lens.len()));
-        TestBatch { host, n_queries, places, labels, rejected: vec![0; 2 * n_queries] }
+        let (pairs, left_out) = Default::default();
+        TestBatch { host, n_queries, places, labels, rejected: vec![0; 2 * n_queries], pairs, left_out }
     }
 
     /// Three for four queries.
@@ -207,13 +211,16 @@ impl TestBatch {
         Self::new(&[2, 6, 3, 5, 1, 8], 3)
     }
 
-    /// The second and third row say the same, a negative says what the first does, another is rejected for the fourth; and
-    /// tokens come in another order than sequences are numbered in.
+    /// The second and third row say the same, a negative says what the first does, another is rejected for the fourth; the
+    /// first and the fourth row are apart, as are the third and a negative that others have; tokens come in another order than
+    /// sequences are numbered in.
     fn planted() -> Self {
         let mut batch = Self::with_negatives();
         batch.places = (0..11).map(|seq| 4 * seq % 11).collect();
         (batch.labels[2], batch.labels[6], batch.labels[8]) = (1, 1, 0);
         batch.rejected = vec![0, 0, 0, 0, 0, 0, 5, 6];
+        batch.pairs = vec![(0, 3), (3, 0), (2, 6)];
+        batch.left_out = bits(&batch.pairs, 4, 7);
         batch
     }
 
@@ -222,8 +229,8 @@ impl TestBatch {
     }
 
     fn pairing(&self) -> HostPairing<'_> {
-        let TestBatch { n_queries, places, labels, rejected, .. } = self;
-        HostPairing { n_queries: *n_queries, places, labels, rejected }
+        let TestBatch { n_queries, places, labels, rejected, left_out, .. } = self;
+        HostPairing { n_queries: *n_queries, places, labels, rejected, left_out }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ops::support::{Random, assert_close_on_scale, ints, poisoned, read, receive, rounded, tensor};
 use crate::reference::difference::assert_along_directions;
-use crate::reference::info_nce::Loss;
+use crate::reference::info_nce::{Loss, bits};
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
 use hbt::backend::{Backend, Device, Element, Ints, Pairing, Tally, Tensor};
@@ -22,6 +22,7 @@ struct Case<const D: usize> {
     n_queries: usize,
     labels: Vec<i32>,
     rejected: Vec<i32>,
+    left_out: Vec<(usize, usize)>,
     config: LossConfig,
 }
 
@@ -30,7 +31,7 @@ impl<const D: usize> Case<D> {
         let raw = Random::new(93).normals(n_seqs * D);
         let unit = l2_normalize(&raw, D).into_iter().map(rounded::<B::E>).collect();
         let Loss { labels, rejected, .. } = Loss::plain(D, n_queries, n_seqs, 1.0, false);
-        Case { unit, n_queries, labels, rejected, config }
+        Case { unit, n_queries, labels, rejected, left_out: Vec::new(), config }
     }
 
     fn n_seqs(&self) -> usize {
@@ -48,6 +49,7 @@ impl<const D: usize> Case<D> {
             false_negative_margin: self.config.false_negative_margin.map_or(f64::INFINITY, f64::from),
             labels: self.labels.clone(),
             rejected: self.rejected.clone(),
+            left_out: self.left_out.clone(),
             dimensions: match &dimensions[..] {
                 [] => all,
                 some => some.iter().map(|&(d, weight)| (d, f64::from(weight))).collect(),
@@ -70,9 +72,11 @@ impl<const D: usize> Case<D> {
         let mut gradient: Tensor<B, f32> = poisoned(backend, &[n_seqs, D]);
         let embeddings = tensor(backend, &stream, &[n_seqs, D]);
         let mut results = backend.readback(loss.n_results(self.n_queries)).unwrap();
-        let numbers = [&places, &self.labels, &self.rejected].map(|numbers| ints(backend, numbers));
-        let [places_there, labels, rejected] = numbers.each_ref().map(Ints::all);
-        let pairing = Pairing { n_queries: self.n_queries, places: places_there, labels, rejected };
+        let bits = bits(&self.left_out, self.n_queries, n_seqs - self.n_queries);
+        let numbers = [&places, &self.labels, &self.rejected, &bits].map(|numbers| ints(backend, numbers));
+        let [places_there, labels, rejected, bits] = numbers.each_ref().map(Ints::all);
+        let left_out = Some(bits).filter(|bits| !bits.is_empty());
+        let pairing = Pairing { n_queries: self.n_queries, places: places_there, labels, rejected, left_out };
         loss.forward_backward(backend, &embeddings, pairing, &mut gradient, &mut results).unwrap();
         let report = loss.report(self.n_queries, n_seqs, &receive(backend, &mut results));
         let gradient = read(backend, &gradient);
@@ -195,6 +199,30 @@ fn false_negatives_are_left_out<B: Backend, const D: usize>(backend: &B) {
     }
 }
 
+/// Rows in a chain, of which each shares an answer with the next and with no other, and a hard negative that answers two
+/// queries: what no labels can say.
+fn chains_are_left_out_pair_by_pair<B: Backend, const D: usize>(backend: &B) {
+    for symmetric in [false, true] {
+        let mut configs = vec![base(symmetric), LossConfig { query_negatives: true, ..base(symmetric) }];
+        configs.push(match symmetric {
+            true => LossConfig { passage_negatives: true, ..base(true) },
+            false => LossConfig { in_batch_negatives: false, ..base(false) },
+        });
+        for config in configs {
+            let (queries, in_batch) = (config.query_negatives, config.in_batch_negatives);
+            // 80 passages: their bits are more than two words a row.
+            let mut case = Case::<D>::new::<B>(20, 100, config);
+            let links = (3..8).flat_map(|row| [(row, row + 1), (row + 1, row)]);
+            case.left_out = links.chain([(0, 70), (19, 70), (5, 33)]).collect();
+            case.labels[20 + 50] = case.labels[2];
+            case.check(backend, "a chain");
+            let (report, _) = case.run(backend, 7);
+            let of_rows = 10 * (usize::from(queries) + usize::from(in_batch));
+            assert_eq!(report.n_false_negatives, of_rows + 3 + 1);
+        }
+    }
+}
+
 /// A row whose candidates are all left out has loss 0 and asks for nothing.
 fn a_batch_of_one_answer_has_no_loss<B: Backend, const D: usize>(backend: &B) {
     for symmetric in [false, true] {
@@ -261,7 +289,8 @@ fn no_batch_needs_more_memory_than_was_reserved() {
             let mut results = tally.readback(0).unwrap();
             let before = tally.memory();
             let all = Ints::all(&numbers);
-            let pairing = Pairing { n_queries: 50_000, places: all, labels: all, rejected: all.part(0..100_000) };
+            let rejected = all.part(0..100_000);
+            let pairing = Pairing { n_queries: 50_000, places: all, labels: all, rejected, left_out: None };
             loss.forward_backward(&tally, &embeddings, pairing, &mut gradient, &mut results).unwrap();
             assert_eq!(tally.memory(), before, "{n_seqs} sequences");
         }
@@ -306,6 +335,7 @@ macro_rules! check_backend {
         mod $module {
             check_backend!(@ $backends;
                 one_direction_and_both margins_and_other_candidates matryoshka false_negatives_are_left_out
+                chains_are_left_out_pair_by_pair
                 a_batch_of_one_answer_has_no_loss the_temperature_has_a_derivative
             );
         }

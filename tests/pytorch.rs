@@ -66,8 +66,8 @@ impl<B: Backend> Fixture<B> {
         let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
         let places: Vec<i32> = (0..sequences.n_seqs() as i32).collect();
         let labels = distinct_labels(N_QUERIES, places.len());
-        let pairing =
-            HostPairing { n_queries: N_QUERIES, places: &places, labels: &labels, rejected: &[0; 2 * N_QUERIES] };
+        let rejected = &[0; 2 * N_QUERIES];
+        let pairing = HostPairing { n_queries: N_QUERIES, places: &places, labels: &labels, rejected, left_out: &[] };
         pack_pairs(&self.backend, &self.encoder.config, sequences, chunk_tokens, &pairing)
     }
 }

@@ -5,6 +5,7 @@ mod frequencies;
 mod mixture;
 mod passes;
 mod refusals;
+mod small;
 
 use hbt::data::catalog::{Catalog, Class, LangId};
 use hbt::data::sampler::{BatchKind, BatchMode, LangSampling, SampledBatch, Sampler, SamplerConfig};

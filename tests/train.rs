@@ -4,6 +4,7 @@ mod checkpoint;
 mod determinism;
 mod embedded;
 mod kill;
+mod negatives;
 mod optimizer;
 mod options;
 mod others;

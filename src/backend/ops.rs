@@ -9,7 +9,7 @@ mod operations;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, momentum_decays};
 pub use attention::{AttentionBackward, AttentionForward};
-pub use info_nce::{Candidates, InfoNceColumns, InfoNceExps, InfoNceRows, ROW_STATS, ScoreBlocks};
+pub use info_nce::{Candidates, InfoNceColumns, InfoNceExps, InfoNceRows, ROW_STATS, ScoreBlocks, WORD_BITS};
 pub use layer_norm::{ResidualLayerNormBackward, ResidualLayerNormForward};
 pub use operations::Operations;
 

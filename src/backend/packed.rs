@@ -177,9 +177,10 @@ impl<B: Device> PackedBatch<B> {
     /// # Panics
     /// If the batch was laid out without this.
     pub fn pairing(&self) -> Pairing<'_, B> {
-        let [places, labels, rejected] = self.layout.pairing.map(|part| part.of(&self.block));
+        let [places, labels, rejected, left_out] = self.layout.pairing.map(|part| part.of(&self.block));
         assert_eq!(labels.len(), self.n_seqs(), "packed: a batch without a pairing has no loss");
-        Pairing { n_queries: rejected.len() / 2, places, labels, rejected }
+        let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
+        Pairing { n_queries: rejected.len() / 2, places, labels, rejected, left_out }
     }
 }
 

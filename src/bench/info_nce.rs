@@ -52,6 +52,7 @@ impl<B: Backend> Case for RowsCase<'_, B> {
                 row_labels: Ints::new(&self.labels, FIRST_POSITIVE..FIRST_POSITIVE + ROWS),
                 column_labels: Ints::all(&self.labels),
                 rejected: None,
+                left_out: None,
                 first_passage: 0,
                 skipped: 0..0,
                 false_negative_margin: f32::INFINITY,

@@ -147,6 +147,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
             // Only a query's own passage says the same as the query.
             labels: &numbers().map(|seq| seq % n_queries as i32).collect::<Vec<_>>(),
             rejected: &vec![0; n_texts],
+            left_out: &[],
         };
         self.batch.upload(backend, self.packer.pack_pairs(sequences, &pairing)?)?;
         let ids = self.batch.unique_ids();

@@ -1,14 +1,12 @@
 //! A step's texts, packed for the encoder: token ids end to end, without padding.
 
 use super::catalog::{LangId, Role, TextSource};
+use super::same_answer::{Passage, SameAnswer, same_answer};
 use super::sampler::permutation::Permutation;
 use super::sampler::{BatchKind, BatchRow, SampledBatch};
-use super::union_find::UnionFind;
 use crate::random::{below, hash};
 use crate::{Error, Result};
 use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::hash::Hash;
 
 /// One batch in host memory.
 ///
@@ -33,10 +31,13 @@ pub struct Batch {
     pub cu_seqlens: Vec<i32>,
     /// Place of each sequence in the stream of tokens, where the longest comes first: `(n_seqs,)`.
     pub places: Vec<i32>,
-    /// Label (class id) of each sequence: equal for two sequences exactly when they say the same, either by the data
-    /// ([`TextSource::label`]) or because their rows have an equal text in this batch, as query or passage. Numbered
-    /// from 0 by first appearance: `(n_seqs,)`. A passage with a query's label answers it, whichever row it is from.
+    /// Label (class id) of each sequence, numbered from 0 by first appearance: `(n_seqs,)`. A passage with a query's
+    /// label answers it, whichever row it is from (`data/same_answer.rs` says when it does).
     pub labels: Vec<i32>,
+    /// Passages that answer a query although their labels differ, where labels cannot say it: for each query a row of
+    /// bits, 32 a word, the lowest first, bit `p` for passage `p`. If passage `p` is a positive, its query is no negative
+    /// either, and the bit is set in both rows: `(n_queries, n_passages / 32 rounded up)`, or empty if no bit is set.
+    pub left_out: Vec<i32>,
     /// For each query the range (first, end) of passages that neither it nor its positive may take as negatives,
     /// although their labels differ: negatives of its row that a teacher rejects. Empty if it rejects none: `(2
     /// n_queries,)`.
@@ -86,7 +87,7 @@ impl Batch {
     /// of several negatives, queries or positives in one language are used.
     ///
     /// # Errors
-    /// If the batch has more tokens than 32-bit offsets can count.
+    /// If the batch has more tokens than 32-bit offsets can count, or `source` contradicts itself.
     ///
     /// # Panics
     /// If `source` lacks a text that its catalog promises.
@@ -106,6 +107,18 @@ impl Batch {
             rejected.push(passages.len() as i32);
         }
 
+        let groups: Vec<u64> = rows.iter().map(|row| row.group).collect();
+        let of_group = |(number, chosen): (usize, &Chosen)| Passage {
+            text: chosen.text,
+            lang: chosen.lang,
+            group: groups.get(number).copied().or_else(|| source.group_of_negative(chosen.text)),
+        };
+        let in_groups: Vec<Passage> = passages.iter().enumerate().map(of_group).collect();
+        let SameAnswer { labels, left_out } = same_answer(source, &groups, &in_groups);
+        if !left_out.is_empty() && !source.shares_texts() {
+            // There is no room for the bits. A cache that hbt wrote knows better.
+            return Err(Error::other("the token cache was changed by another program; remove it, and it is made anew"));
+        }
         let seqs = || queries.iter().chain(&passages);
         let texts: Vec<&[u32]> = seqs().map(|seq| source.tokens(seq.text)).collect();
         let TokenStream { ids, cu_seqlens, places } = TokenStream::new(&texts)?;
@@ -118,7 +131,8 @@ impl Batch {
             ids,
             cu_seqlens,
             places,
-            labels: labels(source, &queries, &passages),
+            labels,
+            left_out,
             rejected,
             query_langs: queries.iter().map(|seq| seq.lang).collect(),
             passage_langs: passages.iter().map(|seq| seq.lang).collect(),
@@ -174,29 +188,6 @@ fn teacher(source: &dyn TextSource, positive: u64, margin: Option<f64>) -> impl 
     let score = |text| source.teacher_score(text).map(f64::from);
     let limit = margin.and_then(|margin| Some(score(positive)? - margin));
     move |negative| limit.is_some_and(|limit| score(negative).is_some_and(|score| score > limit))
-}
-
-/// Labels of queries and passages. Sequences that share a label of the data share one here; beyond that, so do rows
-/// that have an equal text, which may be a query of one and a passage of the other: where duplicate questions are
-/// pairs, of A with B and of B with C, all three ask the same, and B is no negative of itself.
-fn labels(source: &dyn TextSource, queries: &[Chosen], passages: &[Chosen]) -> Vec<i32> {
-    let of_data: Vec<usize> = number(queries.iter().chain(passages).map(|seq| source.label(seq.text)));
-    let mut union = UnionFind::new(of_data.len());
-    let mut first_with = HashMap::new();
-    for (seq, label) in queries.iter().chain(passages).zip(&of_data) {
-        union.join(*first_with.entry(source.text_hash(seq.text)).or_insert(*label), *label);
-    }
-    number(of_data.iter().map(|label| union.root(*label))).into_iter().map(|label| label as i32).collect()
-}
-
-/// Replaces values by small numbers: equal for equal values, counted by first appearance.
-fn number<T: Eq + Hash>(labels: impl Iterator<Item = T>) -> Vec<usize> {
-    let mut numbers = HashMap::new();
-    let mut number = |label| {
-        let next = numbers.len();
-        *numbers.entry(label).or_insert(next)
-    };
-    labels.map(&mut number).collect()
 }
 
 /// The row's query or positive.

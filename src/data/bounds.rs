@@ -1,6 +1,6 @@
 //! Upper bounds of a batch's size, so that memory for it can be reserved before the first step.
 
-use super::catalog::{LangId, Role};
+use super::catalog::{LangId, Role, TextSource};
 use super::shard::TokenCache;
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ pub struct BatchBounds {
     pub shortest: usize,
     /// Tokens of the longest text.
     pub longest: usize,
+    /// Whether rows may have an answer in common, so that [`Batch::left_out`](super::batch::Batch) has bits.
+    pub shares_texts: bool,
 }
 
 impl BatchBounds {
@@ -40,13 +42,16 @@ pub struct GroupSizes {
     by_negatives: BTreeMap<usize, u64>,
     shortest: usize,
     longest: usize,
+    shares_texts: bool,
 }
 
 impl GroupSizes {
     /// Sizes of tokenized data, of which rows have at most `max_negatives` negatives (`None`: all).
     pub fn new<'a>(datasets: impl IntoIterator<Item = &'a TokenCache>, max_negatives: Option<usize>) -> Self {
-        let mut sizes = GroupSizes::none(max_negatives);
-        for data in datasets {
+        let mut sizes = GroupSizes { shares_texts: false, ..GroupSizes::none(max_negatives) };
+        for (number, data) in datasets.into_iter().enumerate() {
+            // Whether two datasets share any is not looked up.
+            sizes.shares_texts |= data.shares_texts() || number > 0;
             for group in 0..data.n_groups() {
                 let infos = data.group_texts(group).map(|text| data.text_info(text));
                 sizes.add(1, infos.map(|info| (info.role, info.lang, info.len as usize)));
@@ -55,11 +60,11 @@ impl GroupSizes {
         sizes
     }
 
-    /// Sizes of no groups yet.
+    /// Sizes of no groups yet, which may share texts.
     pub fn none(max_negatives: Option<usize>) -> Self {
         let max_negatives = max_negatives.unwrap_or(usize::MAX);
         let (by_tokens, by_negatives) = Default::default();
-        GroupSizes { max_negatives, by_tokens, by_negatives, shortest: usize::MAX, longest: 0 }
+        GroupSizes { max_negatives, by_tokens, by_negatives, shortest: usize::MAX, longest: 0, shares_texts: true }
     }
 
     /// Adds `n` groups that have these texts: role, language and tokens, negatives language by language.
@@ -92,6 +97,7 @@ impl GroupSizes {
             n_tokens: sum_of_largest(&self.by_tokens, batch_size),
             shortest: self.shortest.min(self.longest),
             longest: self.longest,
+            shares_texts: self.shares_texts,
         }
     }
 }

@@ -4,6 +4,8 @@
 //! follow one another. A catalog is therefore a short list of classes, whatever the number of groups, and the groups
 //! that can serve a batch are a union of a few ranges.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 /// Index into [`Catalog::languages`].
 pub type LangId = u16;
 
@@ -16,6 +18,14 @@ pub struct Class {
     pub query_langs: Vec<LangId>,
     /// Languages in which every group of the class has a positive, ascending.
     pub passage_langs: Vec<LangId>,
+}
+
+impl Class {
+    /// Languages in which every group of the class has both a query and a positive, ascending.
+    pub fn common_langs(&self) -> Vec<LangId> {
+        let is_common = |lang: &LangId| self.passage_langs.binary_search(lang).is_ok();
+        self.query_langs.iter().copied().filter(is_common).collect()
+    }
 }
 
 /// The languages and classes of a data set, in the order in which its groups are numbered.
@@ -45,6 +55,11 @@ pub enum Role {
     Negative,
 }
 
+/// Hash of a text, without any prefix: what equal texts have in common, in all data.
+pub fn text_hash(text: &str) -> u64 {
+    xxh3_64(text.as_bytes())
+}
+
 /// Source of the texts for the batch packer: the memory-mapped token cache, or a stand-in for it in tests.
 pub trait TextSource: Send + Sync {
     /// The languages and classes of the data set.
@@ -53,10 +68,15 @@ pub trait TextSource: Send + Sync {
     fn texts(&self, group: u64, role: Role, lang: LangId) -> std::ops::Range<u64>;
     /// Token ids of a text, prefix and special tokens included, truncated to its role's maximum length.
     fn tokens(&self, text: u64) -> &[u32];
-    /// Label (class id) of a text, equal for texts that say the same: a query and the passages that answer it have one
-    /// label in all languages, and in all groups that share half of their queries or positives. A negative that is one
-    /// of these passages word for word has it too. Any other negative has a label of its own text.
-    fn label(&self, text: u64) -> u64;
+    /// Language and [hash](TextSource::text_hash) of all texts of a group in a role, but for negatives.
+    fn hashes(&self, group: u64, role: Role) -> Vec<(LangId, u64)>;
+    /// All groups that have a query of this group, given by its hash, as a query word for word, in any language; itself,
+    /// too. With several datasets those of the group's own.
+    fn groups_asking(&self, group: u64, query: u64) -> Vec<u64>;
+    /// A group that has this negative as a positive word for word, if there is one in its dataset.
+    fn group_of_negative(&self, text: u64) -> Option<u64>;
+    /// Whether two groups may have a text in common, as query or positive.
+    fn shares_texts(&self) -> bool;
     /// 64-bit hash of the text itself: equal texts have equal hashes, whatever their group.
     fn text_hash(&self, text: u64) -> u64;
     /// Score that a teacher gave a passage for its group's query, if the data has one.

@@ -36,6 +36,8 @@ struct Member {
     catalog: Catalog,
     /// The dataset's own number of each language, if it has it.
     own_langs: Vec<Option<LangId>>,
+    /// The number among all datasets of each of its own languages.
+    langs: Vec<LangId>,
     first_group: u64,
     first_text: u64,
 }
@@ -52,9 +54,10 @@ impl Datasets {
         let mut members = Vec::with_capacity(caches.len());
         for (name, weight, cache) in caches {
             let own_langs: Vec<_> = languages.iter().map(|lang| number_of(lang, cache.catalog())).collect();
-            let catalog = renumbered(cache.catalog(), &languages);
+            let langs = numbers_among(&languages, cache.catalog());
+            let catalog = renumbered(cache.catalog(), &languages, &langs);
             let (n_groups, n_texts) = (cache.n_groups(), cache.n_texts());
-            members.push(Member { name, weight, cache, catalog, own_langs, first_group, first_text });
+            members.push(Member { name, weight, cache, catalog, own_langs, langs, first_group, first_text });
             first_group += n_groups;
             first_text += n_texts;
         }
@@ -87,6 +90,11 @@ impl Datasets {
         }
     }
 
+    /// The dataset that a group is from.
+    fn member_of(&self, group: u64) -> &Member {
+        &self.members[self.members.partition_point(|member| member.first_group <= group) - 1]
+    }
+
     /// The dataset that a text is from, and its number there.
     fn locate(&self, text: u64) -> (&Member, u64) {
         let member = &self.members[self.members.partition_point(|member| member.first_text <= text) - 1];
@@ -100,7 +108,7 @@ impl TextSource for Datasets {
     }
 
     fn texts(&self, group: u64, role: Role, lang: LangId) -> std::ops::Range<u64> {
-        let member = &self.members[self.members.partition_point(|member| member.first_group <= group) - 1];
+        let member = self.member_of(group);
         let Some(lang) = member.own_langs[usize::from(lang)] else { return 0..0 };
         let texts = member.cache.texts(group - member.first_group, role, lang);
         member.first_text + texts.start..member.first_text + texts.end
@@ -111,9 +119,26 @@ impl TextSource for Datasets {
         member.cache.tokens(text)
     }
 
-    fn label(&self, text: u64) -> u64 {
+    fn hashes(&self, group: u64, role: Role) -> Vec<(LangId, u64)> {
+        let member = self.member_of(group);
+        let number = |(own, hash): (LangId, u64)| (member.langs[usize::from(own)], hash);
+        member.cache.hashes(group - member.first_group, role).into_iter().map(number).collect()
+    }
+
+    fn groups_asking(&self, group: u64, query: u64) -> Vec<u64> {
+        let member = self.member_of(group);
+        let groups = member.cache.groups_asking(group - member.first_group, query).into_iter();
+        groups.map(|group| member.first_group + group).collect()
+    }
+
+    /// Whether two datasets have one is not looked up.
+    fn shares_texts(&self) -> bool {
+        self.members.len() > 1 || self.members[0].cache.shares_texts()
+    }
+
+    fn group_of_negative(&self, text: u64) -> Option<u64> {
         let (member, text) = self.locate(text);
-        member.cache.label(text)
+        member.cache.group_of_negative(text).map(|group| member.first_group + group)
     }
 
     fn text_hash(&self, text: u64) -> u64 {
@@ -132,13 +157,16 @@ fn number_of(lang: &String, catalog: &Catalog) -> Option<LangId> {
     catalog.languages.binary_search(lang).ok().map(|number| number as LangId)
 }
 
-/// A catalog with its languages numbered as in `languages`, which contains them. Both lists ascend, so the lists of the
-/// classes stay in order.
-fn renumbered(catalog: &Catalog, languages: &[String]) -> Catalog {
-    let number = |lang: &LangId| {
-        let name = &catalog.languages[usize::from(*lang)];
-        languages.binary_search(name).expect("languages of all datasets") as LangId
-    };
+/// The numbers of a catalog's languages among `languages`, which contain them.
+fn numbers_among(languages: &[String], catalog: &Catalog) -> Vec<LangId> {
+    let number = |name| languages.binary_search(name).expect("languages of all datasets") as LangId;
+    catalog.languages.iter().map(number).collect()
+}
+
+/// A catalog with its languages numbered as in `languages`, where they have the numbers `langs`. Both lists ascend, so
+/// the lists of the classes stay in order.
+fn renumbered(catalog: &Catalog, languages: &[String], langs: &[LangId]) -> Catalog {
+    let number = |lang: &LangId| langs[usize::from(*lang)];
     let class = |class: &Class| Class {
         n_groups: class.n_groups,
         query_langs: class.query_langs.iter().map(number).collect(),

@@ -58,8 +58,9 @@ pub struct Lengths {
 pub struct Directions {
     /// Languages, in the order of rows and columns.
     pub languages: Vec<String>,
-    /// `n_groups[q][p]`: groups with a query in language `q` and a positive in language `p`.
-    pub n_groups: Vec<Vec<u64>>,
+    /// By query language and passage language, as indices into `languages`: groups with a query in the one and a positive
+    /// in the other, where there are any.
+    pub n_groups: BTreeMap<(LangId, LangId), u64>,
 }
 
 /// Texts of one role that occur in more than one group. Groups with one text that meet in a batch are not each other's
@@ -177,12 +178,11 @@ fn lengths(cache: &TokenCache) -> Vec<Lengths> {
 
 impl Directions {
     fn new(catalog: &Catalog) -> Self {
-        let n_langs = catalog.languages.len();
-        let mut n_groups = vec![vec![0; n_langs]; n_langs];
+        let mut n_groups = BTreeMap::new();
         for class in &catalog.classes {
             for query_lang in &class.query_langs {
                 for passage_lang in &class.passage_langs {
-                    n_groups[*query_lang as usize][*passage_lang as usize] += class.n_groups;
+                    *n_groups.entry((*query_lang, *passage_lang)).or_insert(0) += class.n_groups;
                 }
             }
         }
@@ -256,18 +256,18 @@ impl fmt::Display for Directions {
         if self.languages.len() <= MAX_TABLE_LANGUAGES {
             writeln!(f, "\nGroups by direction: query language down, passage language across")?;
             let header: Vec<&str> = [""].into_iter().chain(self.languages.iter().map(String::as_str)).collect();
-            let rows =
-                self.languages.iter().zip(&self.n_groups).map(|(lang, of_lang)| {
-                    [lang.clone()].into_iter().chain(of_lang.iter().map(u64::to_string)).collect()
-                });
+            let langs = 0..self.languages.len() as LangId;
+            let rows = self.languages.iter().zip(langs.clone()).map(|(lang, query)| {
+                let n_groups =
+                    langs.clone().map(|passage| self.n_groups.get(&(query, passage)).unwrap_or(&0).to_string());
+                [lang.clone()].into_iter().chain(n_groups).collect()
+            });
             return fmt_table(f, 1, &header, rows.collect());
         }
-        let mut top: Vec<(u64, &str, &str)> = Vec::new();
-        for (query_lang, of_lang) in self.languages.iter().zip(&self.n_groups) {
-            for (passage_lang, n) in self.languages.iter().zip(of_lang).filter(|(_, n)| **n > 0) {
-                top.push((*n, query_lang, passage_lang));
-            }
-        }
+        let name = |lang: LangId| self.languages[usize::from(lang)].as_str();
+        let directions = self.n_groups.iter().filter(|(_, n)| **n > 0);
+        let mut top: Vec<(u64, &str, &str)> =
+            directions.map(|(&(query, passage), &n)| (n, name(query), name(passage))).collect();
         let n_directions = top.len();
         top.sort_by_key(|(n, query_lang, passage_lang)| (std::cmp::Reverse(*n), *query_lang, *passage_lang));
         top.truncate(N_TOP_DIRECTIONS);

@@ -1,116 +1,210 @@
-//! Which groups have the same answer.
+//! Which passages of a batch are no negatives of which of its queries, because they answer them.
 //!
-//! Groups that share a text, be it a query or a positive, ask or answer the same, and so do all groups joined by a
-//! chain of such groups. In XQuAD-R several questions are answered by one sentence: its German version may stand in
-//! another question's group, and is still the answer. So a passage with the label of a row's group is never mined as
-//! the row's negative.
+//! **The rule.** A query is answered by the positives of its group, in all languages, and by those of all groups that
+//! ask in the same words: where a query has several positives, many data sets have a row for each. A passage says what
+//! its text says, what the other languages' positives of its group say, and what its group's queries do. Two rows of a
+//! batch are no negatives of each other if the passage of either says what answers the query of the other; so are a
+//! query and a hard negative that says what answers it.
 //!
-//! The labels of the token cache (`shard/labels.rs`) ask for more, half of the texts: they keep groups from being each
-//! other's negatives in every batch, so one wrong join costs a chain of groups their negatives. Here a wrong join costs
-//! one of the many candidates that a search finds, but a missing join makes a wrong negative.
+//! In XQuAD-R several questions are answered by one sentence, and its German version may stand in another question's
+//! group: it is the answer of both. Where duplicate questions are pairs, of A with B and of B with C, B is no negative
+//! of itself.
+//!
+//! The rule is about two rows and is not closed: where A shares an answer with B and B another with C, A and C remain
+//! each other's negatives. Judgements of relevance are many to many (in NFCorpus a document answers thirty queries, and
+//! a query has forty documents), so that chains of shared texts soon reach everything. Nor are two positives in one
+//! language versions of each other: that a query shares one of a group's answers says nothing about its others.
+//!
+//! **The outcome.** Where the rows of a batch fall into sets in which each answers each, a label says so, and an
+//! operation compares labels. Only for the others there is a table of bits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::catalog::Role;
+use super::catalog::{LangId, Role, TextSource};
 use super::union_find::UnionFind;
 
-/// The groups of a data set, labelled by their answers.
-pub struct SameAnswer {
-    labels: Vec<u64>,
-    /// First group with each text, by the text's hash.
-    first_with: HashMap<u64, u64>,
+/// Bits in a word of [`SameAnswer::left_out`].
+const WORD_BITS: usize = i32::BITS as usize;
+
+/// A passage of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Passage {
+    /// Its text.
+    pub text: u64,
+    /// Its language, where it is a positive of a row.
+    pub lang: LangId,
+    /// The group whose positive it is, if any.
+    pub group: Option<u64>,
 }
 
-impl SameAnswer {
-    /// Joins groups that share a text. `texts`: `(group, role, text hash)`, in any order. The hash is that of
-    /// [`text_hash`](super::catalog::TextSource::text_hash), so equal texts are the same in every language and role.
-    /// Negatives join nothing.
-    ///
-    /// # Panics
-    /// If a group is not below `n_groups`.
-    pub fn new(n_groups: u64, texts: impl IntoIterator<Item = (u64, Role, u64)>) -> Self {
-        let mut sets = UnionFind::new(n_groups as usize);
-        let mut first_with: HashMap<u64, u64> = HashMap::new();
-        for (group, role, hash) in texts {
-            assert!(group < n_groups, "group {group} of {n_groups}");
-            if role != Role::Negative {
-                let first = *first_with.entry(hash).or_insert(group);
-                sets.join(first as usize, group as usize);
+/// Who answers whom in a batch; see [`Batch`](super::batch::Batch) for both fields.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SameAnswer {
+    /// `(n_queries + n_passages,)`
+    pub labels: Vec<i32>,
+    /// `(n_queries, n_passages / 32 rounded up)`, or empty
+    pub left_out: Vec<i32>,
+}
+
+/// Compares the rows of a batch, given by their groups, and its passages: the rows' positives in order, then negatives.
+pub(super) fn same_answer(source: &dyn TextSource, groups: &[u64], passages: &[Passage]) -> SameAnswer {
+    let pairs = Answers::new(source, groups, passages).pairs();
+    let (of_rows, of_negatives) = pairs.split_at(pairs.partition_point(|(passage, _)| *passage < groups.len()));
+    let sets = Sets::new(groups.len(), of_rows);
+    // Numbers of rows stand for sets, those of passages for what is alone.
+    let mut keys: Vec<usize> = (0..groups.len()).map(|row| sets.of(row).unwrap_or(row)).collect();
+    keys.extend_from_within(..);
+    keys.extend(groups.len()..passages.len());
+    let mut apart: Vec<(usize, usize)> = of_rows.iter().copied().filter(|(_, row)| sets.of(*row).is_none()).collect();
+    for of_passage in of_negatives.chunk_by(|a, b| a.0 == b.0) {
+        match sets.is_exactly(of_passage) {
+            Some(set) => keys[groups.len() + of_passage[0].0] = set,
+            None => apart.extend(of_passage),
+        }
+    }
+    SameAnswer { labels: numbered(&keys), left_out: bits(&apart, groups.len(), passages.len()) }
+}
+
+/// A batch by its texts' hashes.
+struct Answers<'a> {
+    source: &'a dyn TextSource,
+    groups: &'a [u64],
+    /// The groups as a set.
+    here: HashSet<u64>,
+    /// For each text the passages that say it, ascending.
+    saying: HashMap<u64, Vec<usize>>,
+    /// For each group of the batch and query of it that was looked up, the place of its answers in `lists`.
+    answers: HashMap<(u64, u64), usize>,
+    /// Passages, ascending.
+    lists: Vec<Vec<usize>>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(source: &'a dyn TextSource, groups: &'a [u64], passages: &[Passage]) -> Self {
+        let mut saying: HashMap<u64, Vec<usize>> = HashMap::with_capacity(2 * passages.len());
+        let mut say = |text: u64, number: usize| {
+            let numbers = saying.entry(text).or_default();
+            if numbers.last() != Some(&number) {
+                numbers.push(number);
+            }
+        };
+        for (number, passage) in passages.iter().enumerate() {
+            say(source.text_hash(passage.text), number);
+            let Some(group) = passage.group else { continue };
+            let positives = source.hashes(group, Role::Positive);
+            // A negative may be given in another language than where it is a positive.
+            let own = source.text_hash(passage.text);
+            let as_positive = positives.iter().find(|(_, text)| *text == own).map(|(lang, _)| *lang);
+            let own_lang = if number < groups.len() { Some(passage.lang) } else { as_positive };
+            let versions = positives.into_iter().filter(|(lang, _)| Some(*lang) != own_lang);
+            versions.for_each(|(_, text)| say(text, number));
+            if number < groups.len() {
+                source.hashes(group, Role::Query).into_iter().for_each(|(_, text)| say(text, number));
             }
         }
-        let labels = (0..n_groups as usize).map(|group| sets.root(group) as u64).collect();
-        SameAnswer { labels, first_with }
+        Answers {
+            source,
+            groups,
+            here: groups.iter().copied().collect(),
+            saying,
+            answers: HashMap::new(),
+            lists: Vec::new(),
+        }
     }
 
-    /// The label of every group: equal exactly for groups with the same answer. It is the lowest number of such a
-    /// group, so it does not depend on the order of the texts.
-    pub fn labels(&self) -> &[u64] {
-        &self.labels
-    }
-
-    /// The label of the groups that have this text as a query or positive.
-    pub fn label_of_text(&self, hash: u64) -> Option<u64> {
-        self.first_with.get(&hash).map(|&group| self.labels[group as usize])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::{below, hash};
-
-    const Q: Role = Role::Query;
-    const P: Role = Role::Positive;
-    const N: Role = Role::Negative;
-
-    #[test]
-    fn shared_texts_join_groups_and_their_neighbours() {
-        // 0 and 2 share a positive, 2 and 4 a query; a query of 1 is a positive of 5; 3 shares only negatives.
-        let texts = [(0, Q, 1), (0, P, 10), (1, Q, 20), (1, P, 21), (2, Q, 3), (2, P, 10), (3, Q, 5), (3, P, 11)];
-        let more = [(3, N, 10), (4, Q, 3), (4, P, 12), (5, Q, 22), (5, P, 20), (1, N, 12), (1, N, 30)];
-        let same = SameAnswer::new(7, texts.into_iter().chain(more));
-        assert_eq!(same.labels(), [0, 1, 0, 3, 0, 1, 6]);
-        assert_eq!([12, 22, 11, 30].map(|text| same.label_of_text(text)), [Some(0), Some(1), Some(3), None]);
-    }
-
-    #[test]
-    fn no_groups_and_groups_without_texts() {
-        assert_eq!(SameAnswer::new(0, []).labels(), [0u64; 0]);
-        assert_eq!(SameAnswer::new(3, []).labels(), [0, 1, 2]);
-    }
-
-    /// Spreads the lowest label over whoever shares a text until nothing changes.
-    fn by_spreading(n_groups: u64, texts: &[(u64, Role, u64)]) -> Vec<u64> {
-        let mut labels: Vec<u64> = (0..n_groups).collect();
-        loop {
-            let before = labels.clone();
-            for (a, _, hash) in texts.iter().filter(|text| text.1 != N) {
-                for (b, _, _) in texts.iter().filter(|text| text.1 != N && text.2 == *hash) {
-                    labels[*a as usize] = labels[*a as usize].min(labels[*b as usize]);
+    /// Each pair of a passage and a row that it answers but that is not its own, ascending. Of two rows, both pairs.
+    fn pairs(mut self) -> Vec<(usize, usize)> {
+        let (groups, mut pairs) = (self.groups, Vec::new());
+        for (row, &group) in groups.iter().enumerate() {
+            for (_, query) in self.source.hashes(group, Role::Query) {
+                let answers = self.answers(group, query).iter();
+                for &passage in answers.filter(|passage| **passage != row) {
+                    pairs.push((passage, row));
+                    if passage < groups.len() {
+                        pairs.push((row, passage));
+                    }
                 }
             }
-            if labels == before {
-                return labels;
-            }
         }
+        pairs.sort_unstable();
+        pairs.dedup();
+        pairs
     }
 
-    #[test]
-    fn labels_agree_with_spreading_whatever_the_order_of_texts() {
-        for seed in 0..40 {
-            let n_groups = 30;
-            // From all groups in one set to hardly anything shared.
-            let n_hashes = 20 + 20 * seed;
-            let text = |i: u64| {
-                let bits = |k: u64| hash(&[seed, i, k]);
-                let role = [Q, P, N][below(bits(0), 3) as usize];
-                (below(bits(1), n_groups), role, below(bits(2), n_hashes))
-            };
-            let mut texts: Vec<(u64, Role, u64)> = (0..60).map(text).collect();
-            let expected = by_spreading(n_groups, &texts);
-            assert_eq!(SameAnswer::new(n_groups, texts.iter().copied()).labels(), expected, "seed {seed}");
-            texts.reverse();
-            assert_eq!(SameAnswer::new(n_groups, texts).labels(), expected, "seed {seed}, reversed");
+    /// The passages that answer a query of a group.
+    fn answers(&mut self, group: u64, query: u64) -> &[usize] {
+        if let Some(&list) = self.answers.get(&(group, query)) {
+            return &self.lists[list];
         }
+        let asking = self.source.groups_asking(group, query);
+        let texts = asking.iter().flat_map(|group| self.source.hashes(*group, Role::Positive)).map(|(_, text)| text);
+        let found = texts.chain([query]).filter_map(|text| self.saying.get(&text));
+        let mut found: Vec<usize> = found.flatten().copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        // They have the same answers. A query with many positives has as many groups, of which few are in the batch.
+        let here = asking.into_iter().filter(|group| self.here.contains(group));
+        self.answers.extend(here.map(|group| ((group, query), self.lists.len())));
+        self.lists.push(found);
+        self.lists.last().expect("just put there")
     }
+}
+
+/// Rows that are connected.
+struct Sets {
+    roots: Vec<usize>,
+    /// Number of rows connected with each root.
+    sizes: Vec<usize>,
+    /// Whether all pairs of rows connected with each root are pairs of the batch.
+    are_whole: Vec<bool>,
+}
+
+impl Sets {
+    /// Connects `n` rows by pairs that come in both directions, sorted.
+    fn new(n: usize, pairs: &[(usize, usize)]) -> Self {
+        let mut union = UnionFind::new(n);
+        pairs.iter().for_each(|&(a, b)| union.join(a, b));
+        let roots: Vec<usize> = (0..n).map(|row| union.root(row)).collect();
+        let mut sizes = vec![0; n];
+        roots.iter().for_each(|root| sizes[*root] += 1);
+        let mut are_whole = vec![true; n];
+        for of_row in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let root = roots[of_row[0].0];
+            are_whole[root] &= of_row.len() + 1 == sizes[root];
+        }
+        Sets { roots, sizes, are_whole }
+    }
+
+    /// The set of a row, if each of its rows answers each.
+    fn of(&self, row: usize) -> Option<usize> {
+        let root = self.roots[row];
+        self.are_whole[root].then_some(root)
+    }
+
+    /// The set whose rows, and no others, a passage answers.
+    fn is_exactly(&self, of_passage: &[(usize, usize)]) -> Option<usize> {
+        let set = self.of(of_passage[0].1)?;
+        let all = of_passage.iter().all(|(_, row)| self.roots[*row] == set);
+        (all && of_passage.len() == self.sizes[set]).then_some(set)
+    }
+}
+
+/// Replaces keys by small numbers: equal for equal keys, counted by first appearance.
+fn numbered(keys: &[usize]) -> Vec<i32> {
+    let mut numbers = HashMap::new();
+    let mut number = |key: &usize| {
+        let next = numbers.len() as i32;
+        *numbers.entry(*key).or_insert(next)
+    };
+    keys.iter().map(&mut number).collect()
+}
+
+/// A row of bits for each of `n_rows` rows, set for its passages in `pairs`; nothing if there are no pairs.
+fn bits(pairs: &[(usize, usize)], n_rows: usize, n_passages: usize) -> Vec<i32> {
+    let words = n_passages.div_ceil(WORD_BITS);
+    let mut bits = vec![0; if pairs.is_empty() { 0 } else { n_rows * words }];
+    for (passage, row) in pairs {
+        bits[row * words + passage / WORD_BITS] |= 1 << (passage % WORD_BITS);
+    }
+    bits
 }

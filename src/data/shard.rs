@@ -7,8 +7,9 @@
 
 mod build;
 mod file;
-mod labels;
+mod links;
 mod merge;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -48,6 +49,7 @@ pub struct TokenCache {
     n_rows: u64,
     notes: Notes,
     n_scores: [u64; 2],
+    shares_texts: bool,
     was_built: bool,
 }
 
@@ -64,15 +66,20 @@ pub struct TextInfo {
     pub full_len: u32,
     /// Hash of the text without its prefix.
     pub hash: u64,
-    /// Label, equal for texts that say the same; see [`TextSource::label`].
-    pub label: u64,
 }
 
 /// All inputs of a cache.
 struct Inputs<'a> {
+    source: &'a DataSource,
     data: &'a Resolved,
     tokenizer: &'a TextTokenizer,
     spec: &'a TokenizeSpec,
+}
+
+impl Inputs<'_> {
+    fn key(&self) -> Result<u128> {
+        key(self.data, self.source, self.tokenizer.content_hash(), self.spec)
+    }
 }
 
 /// `(n_groups, query_langs, passage_langs)` of a class of groups.
@@ -86,6 +93,7 @@ struct Meta {
     n_rows: u64,
     notes: Notes,
     n_scores: [u64; 2],
+    shares_texts: bool,
 }
 
 impl TokenCache {
@@ -104,14 +112,14 @@ impl TokenCache {
     ) -> Result<TokenCache> {
         tokenizer.check_max_len("query_max_len", &spec.query_prefix, spec.query_max_len)?;
         tokenizer.check_max_len("passage_max_len", &spec.passage_prefix, spec.passage_max_len)?;
-        let data = &source.resolve()?;
-        let key = key(data, source, tokenizer.content_hash(), spec)?;
+        let inputs = Inputs { source, data: &source.resolve()?, tokenizer, spec };
+        let key = inputs.key()?;
         let path = path_of(cache_dir, key);
-        if let Some(cache) = open(&path, key, false)? {
+        if let Some(cache) = open(&path, key, spec)? {
             return Ok(cache);
         }
-        build::build(&Inputs { data, tokenizer, spec }, key, &path, progress)?;
-        let cache = open(&path, key, true)?;
+        build::build(&inputs, key, &path, progress)?;
+        let cache = open(&path, key, spec)?.map(|cache| TokenCache { was_built: true, ..cache });
         cache.ok_or_else(|| Error::file(&path, "changed while it was written; free the disk of errors and try again"))
     }
 
@@ -127,7 +135,7 @@ impl TokenCache {
         cache_dir: &Path,
     ) -> Result<Option<TokenCache>> {
         let key = key(&source.resolve()?, source, tokenizer_hash, spec)?;
-        open(&path_of(cache_dir, key), key, false)
+        open(&path_of(cache_dir, key), key, spec)
     }
 
     /// Path of the file.
@@ -188,17 +196,26 @@ impl TokenCache {
         std::str::from_utf8(&bytes[..record.id_len as usize]).expect("ids are written from strings and checksummed")
     }
 
+    /// The records of a group's texts in a role.
+    fn records(&self, group: u64, role: Role) -> &[TextRecord] {
+        let all = self.group_texts(group);
+        let texts = &self.file.texts()[all.start as usize..all.end as usize];
+        let start = texts.partition_point(|text| text.role < role as u16);
+        let len = texts[start..].partition_point(|text| text.role == role as u16);
+        &texts[start..start + len]
+    }
+
     /// Numbers of all texts of a group.
     pub fn group_texts(&self, group: u64) -> Range<u64> {
         let groups = self.file.groups();
         groups[group as usize].first_text..groups[group as usize + 1].first_text
     }
 
-    /// Role, language, lengths, hash and label of a text.
+    /// Role, language, lengths and hash of a text.
     pub fn text_info(&self, text: u64) -> TextInfo {
-        let TextRecord { hash, label, len, full_len, role, lang, .. } = self.file.texts()[text as usize];
+        let TextRecord { hash, len, full_len, role, lang, .. } = self.file.texts()[text as usize];
         let role = [Role::Query, Role::Positive, Role::Negative][role as usize];
-        TextInfo { role, lang, len, full_len, hash, label }
+        TextInfo { role, lang, len, full_len, hash }
     }
 }
 
@@ -221,8 +238,33 @@ impl TextSource for TokenCache {
         &self.file.words()[record.start as usize..][..record.len as usize]
     }
 
-    fn label(&self, text: u64) -> u64 {
-        self.file.texts()[text as usize].label
+    fn hashes(&self, group: u64, role: Role) -> Vec<(LangId, u64)> {
+        self.records(group, role).iter().map(|text| (text.lang, text.hash)).collect()
+    }
+
+    fn groups_asking(&self, group: u64, query: u64) -> Vec<u64> {
+        let mut groups = vec![group];
+        let mut at = group;
+        // The circle ascends but for one step, so that this ends whatever the file says.
+        let mut has_turned = false;
+        while let Some(next) = self.records(at, Role::Query).iter().find(|text| text.hash == query).map(|of| of.link) {
+            let turns = next <= at;
+            if next == group || (turns && has_turned) {
+                break;
+            }
+            has_turned |= turns;
+            groups.push(next);
+            at = next;
+        }
+        groups
+    }
+
+    fn shares_texts(&self) -> bool {
+        self.shares_texts
+    }
+
+    fn group_of_negative(&self, text: u64) -> Option<u64> {
+        Some(self.file.texts()[text as usize].link).filter(|group| *group != links::NONE)
     }
 
     fn text_hash(&self, text: u64) -> u64 {
@@ -238,19 +280,22 @@ fn path_of(cache_dir: &Path, key: u128) -> PathBuf {
     cache_dir.join(format!("tokens-{key:032x}.cache"))
 }
 
-/// The cache at `path`; `None` if there is none, or it is not whole.
-fn open(path: &Path, key: u128, was_built: bool) -> Result<Option<TokenCache>> {
+/// The cache at `path`; `None` if there is none, or it is not whole and sound.
+fn open(path: &Path, key: u128, spec: &TokenizeSpec) -> Result<Option<TokenCache>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", path, e)),
     };
-    let Some(file) = MappedFile::open(&file, key).map_err(|e| Error::io("read", path, e))? else { return Ok(None) };
-    let Ok(meta) = serde_json::from_slice::<Meta>(file.meta()) else { return Ok(None) };
-    let Meta { languages, classes, n_rows, notes, n_scores } = meta;
+    let file = MappedFile::open(&file, path, key).map_err(|e| Error::io("read", path, e))?;
+    let Some(file) = file else { return Ok(None) };
+    let meta = serde_json::from_slice::<Meta>(file.meta()).ok();
+    let Some(meta) = meta.filter(|meta| verify::is_sound(&file, meta, spec)) else { return Ok(None) };
+    let Meta { languages, classes, n_rows, notes, n_scores, shares_texts } = meta;
     let class = |(n_groups, query_langs, passage_langs)| Class { n_groups, query_langs, passage_langs };
     let catalog = Catalog { languages, classes: classes.into_iter().map(class).collect() };
-    Ok(Some(TokenCache { file, path: path.to_owned(), key, catalog, n_rows, notes, n_scores, was_built }))
+    let path = path.to_owned();
+    Ok(Some(TokenCache { file, path, key, catalog, n_rows, notes, n_scores, shares_texts, was_built: false }))
 }
 
 /// Hash of all that the content of a cache depends on.

@@ -203,13 +203,17 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     fn candidates(&self, direction: &Direction, chunk: &Chunk) -> Candidates<'_, B> {
-        let Pairing { n_queries, labels, rejected, .. } = self.pairing;
+        let Pairing { n_queries, labels, rejected, left_out, .. } = self.pairing;
         Candidates {
             first_positive: direction.first_positive + chunk.start,
             row_labels: labels.part(self.seqs(direction, chunk)),
             column_labels: labels.part(self.first_candidate()..labels.len()),
             // A passage that a teacher rejects is no negative of the query nor of its positive.
             rejected: Some(rejected.part(2 * chunk.start..2 * chunk.end)),
+            left_out: left_out.map(|bits| {
+                let words = bits.len() / n_queries;
+                bits.part(words * chunk.start..words * chunk.end)
+            }),
             first_passage: n_queries - self.first_candidate(),
             skipped: direction.skipped.clone(),
             false_negative_margin: self.config.false_negative_margin.unwrap_or(f32::INFINITY),

@@ -15,6 +15,8 @@ pub struct LossReport {
     pub negative_cosine: f64,
     /// Pairs of a query and a candidate that were left out as false negatives.
     pub n_false_negatives: usize,
+    /// Pairs of a query and a candidate if none were left out.
+    pub n_candidates: usize,
     /// Derivative of the loss by the inverse temperature.
     pub d_inv_temperature: f64,
 }
@@ -79,6 +81,7 @@ impl RowSums {
             positive_cosine: forth.positive_cosine / n,
             negative_cosine: if forth.n_others > 0.0 { forth.other_cosines / forth.n_others } else { 0.0 },
             n_false_negatives: n_candidates.saturating_sub(forth.n_others as usize),
+            n_candidates,
             d_inv_temperature: d_inv_temperature / of_terms,
         }
     }

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use xxhash_rust::xxh3::xxh3_64;
-
-use crate::data::catalog::{LangId, Role};
+use super::answers::{Answers, GroupTexts};
+use crate::data::catalog::{LangId, text_hash};
 use crate::data::formats::{Group, Text};
-use crate::data::same_answer::SameAnswer;
 use crate::{Error, Result};
 
 /// A candidate: a text that the data has as a positive or negative.
@@ -15,9 +13,6 @@ use crate::{Error, Result};
 pub struct Passage {
     /// Index into [`Corpus::languages`].
     pub lang: LangId,
-    /// Label of the question that it answers, the [label](SameAnswer::labels) of its groups; `None` for a text that
-    /// occurs only as a negative.
-    pub label: Option<u64>,
 }
 
 /// A row of the data. Passages are indices into [`Corpus::passages`].
@@ -25,8 +20,8 @@ pub struct Passage {
 pub struct CorpusRow {
     /// The versions of one question: indices into [`Corpus::queries`].
     pub queries: Range<usize>,
-    /// Label of its answer.
-    pub label: u64,
+    /// Number of its group.
+    pub group: u64,
     /// Its positives in the order of the row.
     pub positives: Vec<u32>,
     /// The negatives that the row has already, ascending.
@@ -49,12 +44,9 @@ pub struct Corpus {
     pub rows: Vec<CorpusRow>,
     /// Texts of the queries of all rows.
     pub queries: Vec<String>,
-    /// Largest number of groups that have the same answer.
-    pub largest_label: u64,
-    /// Number of groups of rows.
-    pub n_groups: u64,
-    /// Passages sorted by label, then by number.
-    by_label: Vec<u32>,
+    /// Hashes of the queries of each group.
+    questions: Vec<Vec<u64>>,
+    answers: Answers,
 }
 
 impl Corpus {
@@ -76,12 +68,9 @@ impl Corpus {
         start..start + self.passages[start..].partition_point(|passage| passage.lang == lang)
     }
 
-    /// Passages that answer the questions with this label, ascending.
-    pub fn answers(&self, label: u64) -> &[u32] {
-        let label_of = |passage: &u32| self.passages[*passage as usize].label;
-        let start = self.by_label.partition_point(|passage| label_of(passage) < Some(label));
-        let len = self.by_label[start..].partition_point(|passage| label_of(passage) == Some(label));
-        &self.by_label[start..start + len]
+    /// Passages that answer the row's question, ascending; its positives are among them.
+    pub fn answers(&self, row: &CorpusRow) -> Vec<u32> {
+        self.answers.of(&self.questions[row.group as usize])
     }
 
     /// A passage with its language.
@@ -91,49 +80,49 @@ impl Corpus {
     }
 }
 
-/// Data read so far: languages and passages are numbered by their first occurrence, labels are not yet known.
+/// Data read so far: languages and passages are numbered by their first occurrence.
 #[derive(Default)]
 struct Reading {
     languages: Vec<String>,
+    /// Their numbers.
+    lang_ids: HashMap<String, usize>,
     passages: HashMap<(LangId, u64), u32>,
     /// Language, text hash and text of each passage.
     candidates: Vec<(LangId, u64, String)>,
-    /// Rows, with the number of their group in the place of the label.
     rows: Vec<CorpusRow>,
     queries: Vec<String>,
+    /// Numbers of the groups, by their ids.
     groups: HashMap<String, u64>,
-    /// Group, role and hash of each text, from which [`SameAnswer`] finds the labels.
-    roles: Vec<(u64, Role, u64)>,
+    texts: Vec<GroupTexts>,
 }
 
 impl Reading {
     fn push(&mut self, row: Group) -> Result<()> {
         let next = self.groups.len() as u64;
         let group = *self.groups.entry(row.identity().to_owned()).or_insert(next);
+        self.texts.resize(self.groups.len(), GroupTexts::default());
         let first_query = self.queries.len();
         for query in row.queries {
-            self.roles.push((group, Role::Query, xxh3_64(query.text.as_bytes())));
+            self.texts[group as usize].queries.push(text_hash(&query.text));
             self.queries.push(query.text);
         }
-        let positives = row.positives.into_iter().map(|text| {
-            let (passage, hash) = self.passage(text)?;
-            self.roles.push((group, Role::Positive, hash));
-            Ok(passage)
-        });
-        let positives = positives.collect::<Result<_>>()?;
-        let negatives = row.negatives.into_iter().map(|text| Ok(self.passage(text)?.0)).collect::<Result<_>>()?;
-        self.rows.push(CorpusRow { queries: first_query..self.queries.len(), label: group, positives, negatives });
+        let positives = row.positives.into_iter().map(|text| self.passage(text)).collect::<Result<Vec<_>>>()?;
+        let negatives = row.negatives.into_iter().map(|text| self.passage(text)).collect::<Result<_>>()?;
+        self.texts[group as usize].positives.extend(&positives);
+        self.rows.push(CorpusRow { queries: first_query..self.queries.len(), group, positives, negatives });
         Ok(())
     }
 
-    /// The number of a passage, new or not, and its text's hash.
-    fn passage(&mut self, text: Text) -> Result<(u32, u64)> {
-        let known = self.languages.iter().position(|lang| *lang == text.lang);
-        let lang = known.unwrap_or_else(|| {
-            self.languages.push(text.lang);
-            self.languages.len() - 1
-        });
-        let hash = xxh3_64(text.text.as_bytes());
+    /// The number of a passage, new or not.
+    fn passage(&mut self, text: Text) -> Result<u32> {
+        let lang = match self.lang_ids.get(&text.lang) {
+            Some(lang) => *lang,
+            None => {
+                self.languages.push(text.lang.clone());
+                *self.lang_ids.entry(text.lang).or_insert(self.languages.len() - 1)
+            }
+        };
+        let hash = text_hash(&text.text);
         let next = self.candidates.len();
         if next >= u32::MAX as usize || lang > usize::from(LangId::MAX) {
             return Err(Error::other("more than 4,294,967,295 passages or 65,536 languages; split the data"));
@@ -142,12 +131,10 @@ impl Reading {
         if passage as usize == next {
             self.candidates.push((lang as LangId, hash, text.text));
         }
-        Ok((passage, hash))
+        Ok(passage)
     }
 
     fn finish(self) -> Corpus {
-        let n_groups = self.groups.len() as u64;
-        let same = SameAnswer::new(n_groups, self.roles);
         let mut languages: Vec<(String, usize)> = self.languages.into_iter().zip(0..).collect();
         languages.sort();
         let mut lang_ids = vec![0; languages.len()];
@@ -161,27 +148,31 @@ impl Reading {
 
         let mut candidates: Vec<Option<(LangId, u64, String)>> = self.candidates.into_iter().map(Some).collect();
         let mut corpus =
-            Corpus { languages: languages.into_iter().map(|(lang, _)| lang).collect(), n_groups, ..Corpus::default() };
+            Corpus { languages: languages.into_iter().map(|(lang, _)| lang).collect(), ..Corpus::default() };
+        let mut hashes = Vec::with_capacity(order.len());
         for old in order {
             let (lang, hash, text) = candidates[old as usize].take().expect("an order has every number once");
-            corpus.passages.push(Passage { lang: lang_ids[usize::from(lang)], label: same.label_of_text(hash) });
+            corpus.passages.push(Passage { lang: lang_ids[usize::from(lang)] });
             corpus.texts.push(text);
+            hashes.push(hash);
         }
         corpus.queries = self.queries;
         corpus.rows = self.rows;
         for row in &mut corpus.rows {
-            row.label = same.labels()[row.label as usize];
             row.positives
                 .iter_mut()
                 .chain(&mut row.negatives)
                 .for_each(|passage| *passage = numbers[*passage as usize]);
             row.negatives.sort_unstable();
         }
-        let mut n_with: HashMap<u64, u64> = HashMap::new();
-        same.labels().iter().for_each(|label| *n_with.entry(*label).or_default() += 1);
-        corpus.largest_label = n_with.into_values().max().unwrap_or(0);
-        corpus.by_label = (0..corpus.passages.len() as u32).collect();
-        corpus.by_label.sort_by_key(|&passage| corpus.passages[passage as usize].label);
+        let mut groups = self.texts;
+        groups
+            .iter_mut()
+            .flat_map(|group| &mut group.positives)
+            .for_each(|passage| *passage = numbers[*passage as usize]);
+        let lang = |passage: u32| corpus.passages[passage as usize].lang;
+        corpus.answers = Answers::new(&groups, hashes, |a, b| lang(a) == lang(b));
+        corpus.questions = groups.into_iter().map(|group| group.queries).collect();
         corpus
     }
 }

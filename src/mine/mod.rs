@@ -1,8 +1,8 @@
 //! Mining hard negatives: for every row of the data, passages of other rows that a model takes for the answer.
 //!
 //! **Candidates** are all passages of the data, positives and negatives, without those that answer the row's question:
-//! its own positives, their versions in every language, every passage with an equal text, and those of all groups that
-//! share a text with its group ([`SameAnswer`](crate::data::same_answer::SameAnswer)).
+//! its own positives and those of all rows that ask in the same words, their versions in every language, and every
+//! passage with an equal text (`answers.rs`).
 //!
 //! **Scores.** A passage's score is its cosine with the query. If a row holds several versions of its question, it is
 //! the mean of their cosines, for in training any of them may meet any passage. A candidate is compared with the row's
@@ -17,6 +17,7 @@
 //! All passages are embedded once and stay on the device in the working type; rows are scored in blocks, and of a block
 //! only the ranks up to `range_max` are kept. The result depends neither on the number of threads nor on the blocks.
 
+mod answers;
 mod corpus;
 mod input;
 mod report;

@@ -16,10 +16,8 @@ pub struct MineReport {
     pub n_passages: u64,
     /// Number of languages of the candidates.
     pub n_languages: u64,
-    /// Number of groups in the data.
-    pub n_groups: u64,
-    /// Largest number of groups that have the same answer.
-    pub largest_label: u64,
+    /// Largest number of passages that answer one row's question.
+    pub most_answers: usize,
     /// Negatives asked for in each search.
     pub num_negatives: usize,
     /// Number of negatives found.
@@ -33,6 +31,7 @@ pub struct MineReport {
     positives: f64,
     negatives: f64,
     is_short: Vec<bool>,
+    is_sharing: Vec<bool>,
 }
 
 impl MineReport {
@@ -42,8 +41,7 @@ impl MineReport {
             n_rows: corpus.rows.len() as u64,
             n_passages: corpus.passages.len() as u64,
             n_languages: corpus.languages.len() as u64,
-            n_groups: corpus.n_groups,
-            largest_label: corpus.largest_label,
+            most_answers: 0,
             num_negatives: rules.num_negatives,
             n_negatives: 0,
             n_searches: 0,
@@ -52,12 +50,15 @@ impl MineReport {
             positives: 0.0,
             negatives: 0.0,
             is_short: vec![false; corpus.rows.len()],
+            is_sharing: vec![false; corpus.rows.len()],
         }
     }
 
     pub(super) fn add(&mut self, row: usize, found: &Selected) {
         let is_short = found.negatives.len() < self.num_negatives;
         self.is_short[row] |= is_short;
+        self.is_sharing[row] |= found.n_answers > found.n_positives;
+        self.most_answers = self.most_answers.max(found.n_answers);
         self.n_searches += 1;
         self.n_short_searches += u64::from(is_short);
         self.n_negatives += found.negatives.len() as u64;
@@ -76,6 +77,11 @@ impl MineReport {
     /// Number of rows that got fewer negatives than asked for, in at least one language.
     pub fn n_short_rows(&self) -> u64 {
         self.is_short.iter().filter(|&&is_short| is_short).count() as u64
+    }
+
+    /// Number of rows that are answered by more passages than their own positives.
+    pub fn n_sharing_rows(&self) -> u64 {
+        self.is_sharing.iter().filter(|&&is_sharing| is_sharing).count() as u64
     }
 
     /// Mean score of the negatives.
@@ -135,7 +141,7 @@ struct Rule {
 
 impl fmt::Display for MineReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { n_rows, n_groups, .. } = self;
+        let n_rows = &self.n_rows;
         let [negatives, rows] = [counted(self.n_negatives, "negative"), counted(*n_rows, "row")];
         let [passages, languages] = [counted(self.n_passages, "passage"), counted(self.n_languages, "language")];
         writeln!(f, "{negatives} for {rows}, from {passages} in {languages}")?;
@@ -151,8 +157,10 @@ impl fmt::Display for MineReport {
         let (positive, negative) = (self.mean_positive(), self.mean_negative());
         writeln!(f, "mean score: {positive:.4} of positives, {negative:.4} of negatives")?;
         writeln!(f, "not mined, up to --range-max: {}", self.excluded_in_words())?;
-        if self.largest_label > 1 {
-            writeln!(f, "groups share answers: the largest set is {} of {n_groups} groups", self.largest_label)?;
+        let n_sharing = self.n_sharing_rows();
+        if n_sharing > 0 {
+            let (rows, most) = (counted(n_sharing, "row"), self.most_answers);
+            writeln!(f, "{rows} share answers with others: up to {most} of {passages} answer one of them")?;
         }
         Ok(())
     }

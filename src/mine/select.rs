@@ -60,6 +60,10 @@ pub struct Selected {
     pub scores: Vec<f32>,
     /// Score of the positive that each was compared with.
     pub positive_scores: Vec<f32>,
+    /// Number of passages that answer the row's question.
+    pub n_answers: usize,
+    /// Number of positives that the row itself has.
+    pub n_positives: usize,
     /// Numbers of the passages that were not selected.
     pub excluded: Excluded,
 }
@@ -75,16 +79,17 @@ pub fn select(
     allowed: &[bool],
 ) -> Selected {
     let is_allowed = |passage: usize| allowed[usize::from(corpus.passages[passage].lang)];
+    let answers = corpus.answers(row);
     let best = best(scores, first, rules.range_max, |passage| {
-        is_allowed(passage) && corpus.passages[passage].label != Some(row.label)
+        is_allowed(passage) && answers.binary_search(&(passage as u32)).is_err()
     });
 
-    let mut found = Selected::default();
+    let mut found = Selected { n_answers: answers.len(), n_positives: row.positives.len(), ..Selected::default() };
     // Whether a window of this size would hold the passage if answers were candidates.
     let is_in_window = |answer: &Ranked| best.len() < rules.range_max || best.last().is_some_and(|last| answer < last);
     let in_pool = |passage: &u32| (first..first + scores.len()).contains(&(*passage as usize));
     let ranked = |passage: u32| Ranked { score: scores[passage as usize - first] + 0.0, passage };
-    let answers = corpus.answers(row.label).iter().copied().filter(in_pool).filter(|&p| is_allowed(p as usize));
+    let answers = answers.into_iter().filter(in_pool).filter(|&p| is_allowed(p as usize));
     found.excluded.answers = answers.map(ranked).filter(is_in_window).count() as u64;
 
     let positives: Vec<Ranked> = row.positives.iter().copied().filter(in_pool).map(ranked).collect();
@@ -108,7 +113,7 @@ pub fn select(
         }
     }
     if rules.sampling_strategy == Sampling::Random {
-        // A row's first query is unique. Its label is not: rows with one answer would draw alike.
+        // A row's first query is unique. Its answer is not: rows with one answer would draw alike.
         let draw = |of: &(Ranked, f32)| hash(&[rules.seed, row.queries.start as u64, u64::from(of.0.passage)]);
         qualified.sort_by_key(draw);
     }

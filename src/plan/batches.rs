@@ -195,7 +195,8 @@ impl Source<'_> {
 /// average out: the largest are those of the stratum with the most tokens a batch.
 fn largest(seen: &Seen, strata: &[Stratum], scale: f64, bounds: &BatchBounds) -> BatchBounds {
     let scaled = |number: usize| (number as f64 * scale).ceil() as usize;
-    let largest = BatchBounds { n_queries: bounds.n_queries, ..seen.largest };
+    let (n_queries, shares_texts) = (bounds.n_queries, bounds.shares_texts);
+    let largest = BatchBounds { n_queries, shares_texts, ..seen.largest };
     if scale == 1.0 {
         return largest;
     }
@@ -218,7 +219,8 @@ struct Seen {
 
 impl Seen {
     fn new(vocab_size: usize) -> Self {
-        let largest = BatchBounds { n_queries: 0, n_seqs: 0, n_tokens: 0, shortest: usize::MAX, longest: 0 };
+        let largest =
+            BatchBounds { n_queries: 0, n_seqs: 0, n_tokens: 0, shortest: usize::MAX, longest: 0, shares_texts: false };
         Seen { largest, cu_seqlens: Vec::new(), n_ids: 0, token_ids: TokenIds::new(vocab_size), n_tokens: 0 }
     }
 

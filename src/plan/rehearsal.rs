@@ -127,8 +127,8 @@ impl<'a, E: Element> Rehearsal<'a, E> {
 
     fn step(&mut self, packer: &mut Packer, batch: &Batch) -> Result<StepSize> {
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-        let Batch { n_queries, places, labels, rejected, .. } = batch;
-        let pairing = HostPairing { n_queries: *n_queries, places, labels, rejected };
+        let Batch { n_queries, places, labels, rejected, left_out, .. } = batch;
+        let pairing = HostPairing { n_queries: *n_queries, places, labels, rejected, left_out };
         let mut packed = PackedBatch::new(&self.tally)?;
         packed.upload(&self.tally, packer.pack_pairs(sequences, &pairing)?)?;
         let mut results = self.tally.readback(0)?;
@@ -149,7 +149,8 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         let (mut results, mut grads) = (tally.readback(0)?, Gradients::new(tally, &encoder.weights)?);
         tally.take_work();
         stepper.optimizer.begin_step(tally, &mut encoder.weights, &mut grads, some(n_ids))?;
-        let pairing = Pairing { n_queries, places: some(n_seqs), labels: some(n_seqs), rejected: some(2 * n_queries) };
+        let [places, labels, rejected] = [n_seqs, n_seqs, 2 * n_queries].map(some);
+        let pairing = Pairing { n_queries, places, labels, rejected, left_out: None };
         stepper.loss.forward_backward(tally, &embeddings, pairing, &mut d_embeddings, &mut results)?;
         stepper.optimizer.step(tally, &mut encoder.weights, &grads, some(n_ids), 1.0, &mut results)?;
         Ok(tally.take_work())

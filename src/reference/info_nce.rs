@@ -83,6 +83,8 @@ pub struct Loss {
     pub labels: Vec<i32>,
     /// `(B, 2)` ranges of passages
     pub rejected: Vec<i32>,
+    /// Queries and passages that are no negatives of each other, for other reasons; of two rows, both pairs
+    pub left_out: Vec<(usize, usize)>,
     /// Leading dimensions and weights
     pub dimensions: Vec<(usize, f64)>,
 }
@@ -102,6 +104,7 @@ impl Loss {
             false_negative_margin: f64::INFINITY,
             labels: distinct_labels(n_queries, n_seqs),
             rejected: vec![0; 2 * n_queries],
+            left_out: Vec::new(),
             dimensions: vec![(d, 1.0)],
         }
     }
@@ -123,7 +126,9 @@ impl Loss {
         let is_false = |row: usize, column: usize| {
             let positive = if row < b { row + b } else { row - b };
             let by_label = self.labels[row] == self.labels[column];
-            by_label || cosine(row, column) > cosine(row, positive) + self.false_negative_margin
+            // Of a row's query and its positive alike, a row's query and its positive alike.
+            let by_pair = self.left_out.contains(&(row % b, if column < b { column } else { column - b }));
+            by_label || by_pair || cosine(row, column) > cosine(row, positive) + self.false_negative_margin
         };
         let loss = |row: usize, candidates: Vec<usize>| {
             let positive = cosine(row, if row < b { row + b } else { row - b }) - self.margin;
@@ -158,6 +163,17 @@ impl Loss {
         }
         total / (2 * b) as f64
     }
+}
+
+/// The pairs of a [`Loss::left_out`] as the bits that operations read: for each query as many words of 32 bits as the
+/// passages take, the lowest bit first; empty if there are no pairs.
+pub fn bits(pairs: &[(usize, usize)], n_queries: usize, n_passages: usize) -> Vec<i32> {
+    let words = n_passages.div_ceil(32);
+    let mut bits = vec![0u32; if pairs.is_empty() { 0 } else { n_queries * words }];
+    for &(query, passage) in pairs.iter().filter(|(_, passage)| *passage < n_passages) {
+        bits[query * words + passage / 32] |= 1 << (passage % 32);
+    }
+    bits.into_iter().map(|word| word as i32).collect()
 }
 
 /// Labels of a batch in which a query's positive says what the query asks for, and nothing else says the same.

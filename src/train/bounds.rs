@@ -1,6 +1,6 @@
 //! Upper bounds of the sizes in a step, so that all memory is allocated before the first one.
 
-use crate::backend::PackedHost;
+use crate::backend::{PackedHost, WORD_BITS};
 use crate::data::bounds::BatchBounds;
 
 /// Bounds of the steps of a run.
@@ -25,7 +25,8 @@ pub struct StepBounds {
 impl StepBounds {
     /// Bounds for batches within `batch`, in chunks of at most `chunk_tokens` tokens.
     pub fn new(batch: &BatchBounds, chunk_tokens: usize, vocab_size: usize) -> Self {
-        let BatchBounds { n_queries, n_seqs, n_tokens, shortest, longest } = *batch;
+        let BatchBounds { n_queries, n_seqs, n_tokens, shortest, longest, shares_texts } = *batch;
+        let of_bits = if shares_texts { n_queries * (n_seqs - n_queries).div_ceil(WORD_BITS) } else { 0 };
         // Two consecutive chunks have more than `chunk_tokens` tokens together.
         let n_chunks = n_seqs.min(2 * (n_tokens / chunk_tokens) + 1);
         // A longer sequence is a chunk of its own.
@@ -37,7 +38,7 @@ impl StepBounds {
             n_chunks,
             chunk_tokens,
             chunk_seqs: n_seqs.min(chunk_tokens / shortest.max(1)),
-            block_len: PackedHost::most_integers(n_tokens, n_seqs, n_chunks, longest),
+            block_len: PackedHost::most_integers(n_tokens, n_seqs, n_chunks, longest) + of_bits,
         }
     }
 }

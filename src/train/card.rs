@@ -17,7 +17,9 @@ impl<B: Backend> Trainer<'_, B> {
             rows += &format!("| {} | {} | {} |\n", figure.key, cell(before), cell(figure.value));
         }
         let (task, split) = (&report.task, &report.split);
-        self.card_text(format!("\nMeasured on {task} ({split}), {} languages:\n\n{rows}", report.languages.len()))
+        let leak = self.leaks.as_ref().and_then(|leaks| leaks.in_words());
+        let leak = leak.map_or(String::new(), |leak| format!("\nOf this data, {leak}.\n"));
+        self.card_text(format!("\nMeasured on {task} ({split}), {} languages:\n\n{rows}{leak}", report.languages.len()))
     }
 
     /// The card of a model with these figures, in words.

@@ -130,8 +130,9 @@ fn fill<B: Backend>(
     let batch = batch?;
     let range = trace::phase("lay out");
     let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-    let Batch { n_queries, places, labels, rejected, .. } = &batch;
-    let host = packer.pack_pairs(sequences, &HostPairing { n_queries: *n_queries, places, labels, rejected })?;
+    let Batch { n_queries, places, labels, rejected, left_out, .. } = &batch;
+    let host =
+        packer.pack_pairs(sequences, &HostPairing { n_queries: *n_queries, places, labels, rejected, left_out })?;
     drop(range);
     let Ok(mut slot) = slots.recv() else { return Ok(None) };
     slot.packed.lay_out(host, slot.block.as_mut());

@@ -5,6 +5,7 @@ mod card;
 pub mod checkpoint;
 mod feed;
 pub mod grad_cache;
+mod leaks;
 mod moments;
 mod negatives;
 pub mod optimizer;
@@ -19,8 +20,9 @@ mod word_table;
 pub use bounds::StepBounds;
 pub use feed::Slot;
 pub use grad_cache::GradCache;
+use leaks::Leaks;
 pub use negatives::Negatives;
-use negatives::require_negatives;
+use negatives::{LeftOut, require_negatives};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use settings::{DropoutRates, RunLength, TrainSettings};
 pub use stepper::Stepper;
@@ -149,6 +151,7 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     }
     trainer.await_results(&mut log)?;
     log.progress.finish();
+    trainer.left_out.in_words().iter().for_each(|line| say(line));
     trainer.finish(&log.progress)
 }
 
@@ -166,6 +169,8 @@ struct Trainer<'a, B: Backend> {
     pending: Option<Pending<B>>,
     /// Results on the host
     results: Vec<f32>,
+    left_out: LeftOut,
+    leaks: Option<Leaks>,
     /// Time when results last arrived
     last_results: Instant,
 }
@@ -234,6 +239,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         let rules = settings.negative_rules(&*setup.data)?;
         negatives::warnings(settings, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
+        let leaks = setup.eval_set.as_ref().map(|set| Leaks::find(set, &*setup.data));
+        let leak = leaks.as_ref().and_then(Leaks::in_words);
+        leak.iter().for_each(|leak| say(&format!("warning: {leak}")));
         let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
@@ -249,6 +257,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
             best_metric,
             pending: None,
             results: Vec::new(),
+            left_out: LeftOut::default(),
+            leaks,
             last_results: Instant::now(),
         })
     }

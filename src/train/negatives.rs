@@ -3,6 +3,8 @@
 use super::TrainSettings;
 use crate::data::datasets::Datasets;
 use crate::data::shard::TokenCache;
+use crate::error::counted;
+use crate::loss::LossReport;
 use crate::{Error, Result};
 
 /// Facts about the negatives of some datasets.
@@ -70,4 +72,63 @@ pub(super) fn warnings(settings: &TrainSettings, data: &Datasets) -> Vec<String>
         ))
     };
     data.caches().enumerate().filter_map(warning).collect()
+}
+
+/// Share of its negatives with which a step is as good as none: a batch of 64 has 40 left.
+const NEARLY_ALL: f64 = 0.99;
+/// Steps in a row of that kind after which a run ends. Fewer may be chance where batches are small.
+const MOST_IN_VAIN: u64 = 20;
+
+/// The negatives of a run that its steps left out because they answer the query.
+#[derive(Default)]
+pub(super) struct LeftOut {
+    n_left_out: u64,
+    n_candidates: u64,
+    n_steps: u64,
+    /// Latest steps that had nearly nothing to learn from.
+    n_in_vain: u64,
+}
+
+impl LeftOut {
+    /// Counts a step's.
+    ///
+    /// # Errors
+    /// If nearly all negatives of the last steps were left out, or of all steps at the end of a short run.
+    pub(super) fn add(&mut self, report: &LossReport, is_last: bool, settings: &TrainSettings) -> Result<()> {
+        self.n_left_out += report.n_false_negatives as u64;
+        self.n_candidates += report.n_candidates as u64;
+        self.n_steps += 1;
+        let is_in_vain =
+            report.n_candidates > 0 && report.n_false_negatives as f64 >= NEARLY_ALL * report.n_candidates as f64;
+        self.n_in_vain = if is_in_vain { self.n_in_vain + 1 } else { 0 };
+        if self.n_in_vain == MOST_IN_VAIN || is_last && self.n_in_vain == self.n_steps {
+            return Err(self.in_vain(settings));
+        }
+        Ok(())
+    }
+
+    /// The share that was left out, in words, if there was any.
+    pub(super) fn in_words(&self) -> Option<String> {
+        let share = 100.0 * self.n_left_out as f64 / self.n_candidates as f64;
+        (self.n_left_out > 0).then(|| format!("{share:.1} % of the negatives were left out: they answer the query"))
+    }
+
+    fn in_vain(&self, settings: &TrainSettings) -> Error {
+        let steps = counted(self.n_in_vain, "step");
+        let key = match (settings.loss.false_negative_margin, settings.negatives.teacher_margin) {
+            (Some(_), _) => "false_negative_margin",
+            (None, Some(_)) => "teacher_margin",
+            (None, None) => "data",
+        };
+        let why = match key {
+            "data" => {
+                "their passages answer the query by the data, whose rows share queries or answers (hbt prepare counts \
+                       such texts); give data with more answers"
+            }
+            _ => "most passages come too close to the positives; raise it, or set it to none",
+        };
+        let message =
+            format!("in the last {steps} nearly all negatives were left out, so there is nothing to learn: {why}");
+        Error::config(key, message)
+    }
 }

@@ -65,7 +65,8 @@ impl<B: Backend> Trainer<'_, B> {
         };
         self.feed.give_back(fed);
         log.progress.step(&metrics);
-        self.setup.run_dir.write_metrics(&mut log.metrics, &metrics)
+        self.setup.run_dir.write_metrics(&mut log.metrics, &metrics)?;
+        self.left_out.add(&report, step == self.state.total_steps, &self.setup.settings)
     }
 
     /// The temperature's own update, where it is learned.

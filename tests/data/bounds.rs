@@ -41,7 +41,15 @@ fn by_hand() {
         row("c", "de", 1, 1, &[]),
     ]
     .concat();
-    let most = |(n_queries, n_seqs), n_tokens| BatchBounds { n_queries, n_seqs, n_tokens, shortest: 4, longest: 9 };
+    // The rows' words are few, so that groups share some.
+    let most = |(n_queries, n_seqs), n_tokens| BatchBounds {
+        n_queries,
+        n_seqs,
+        n_tokens,
+        shortest: 4,
+        longest: 9,
+        shares_texts: true,
+    };
     assert_eq!(bounds(&rows, 1, Some(0)), most((1, 2), 6 + 9));
     assert_eq!(bounds(&rows, 2, Some(0)), most((2, 4), 6 + 9 + 5 + 5));
     // Of a's three English negatives, two are at most twice the longest.

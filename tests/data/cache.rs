@@ -179,6 +179,184 @@ fn a_damaged_cache_is_built_again() {
     }
 }
 
+/// Writes a cache file's checksums anew, as whoever edits it would have to.
+fn rehash(bytes: &mut [u8]) {
+    use xxhash_rust::xxh3::xxh3_64;
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let [n_words, n_texts, n_groups, meta_len] = [32, 40, 48, 56].map(|at| number(bytes, at));
+    let texts = (4096 + 4 * n_words).next_multiple_of(8);
+    let end = (texts + 40 * n_texts + 24 * (n_groups + 1) + meta_len).next_multiple_of(8);
+    let sums: Vec<u8> = bytes[4096..end].chunks(1 << 20).flat_map(|block| xxh3_64(block).to_le_bytes()).collect();
+    bytes[end..].copy_from_slice(&sums);
+    bytes[64..72].copy_from_slice(&xxh3_64(&sums).to_le_bytes());
+    let header = xxh3_64(&bytes[..72]);
+    bytes[72..80].copy_from_slice(&header.to_le_bytes());
+}
+
+/// Numbers that no data has, under checksums that are right. A text's record has its fields at these places, and the
+/// groups' records follow the texts'.
+#[test]
+fn an_edited_cache_is_built_again() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(200)));
+    let path = open(&source, dir.path()).unwrap().path().to_owned();
+    let good = fs::read(&path).unwrap();
+    let mut untouched = good.clone();
+    rehash(&mut untouched);
+    assert_eq!(untouched, good, "the layout that this test knows");
+    let number = |at: usize| u64::from_le_bytes(good[at..at + 8].try_into().unwrap()) as usize;
+    let texts = (4096 + 4 * number(32)).next_multiple_of(8);
+    let groups = texts + 40 * number(40);
+    let meta = groups + 24 * (number(48) + 1);
+    let at_meta = |key: &str| {
+        let text = std::str::from_utf8(&good[meta..meta + number(56)]).unwrap();
+        meta + text.find(key).unwrap() + key.len()
+    };
+    let edits: Vec<(&str, usize, Vec<u8>)> = vec![
+        ("start", texts, vec![255; 8]),
+        ("start beyond the words", texts + 3, vec![1]),
+        ("link", texts + 16, vec![255, 255, 255, 255, 255, 255, 255, 127]),
+        ("no token", texts + 24, vec![0; 4]),
+        ("more tokens than the limit", texts + 24, vec![200, 0, 0, 0, 200, 0, 0, 0]),
+        ("role", texts + 32, vec![3, 0]),
+        ("roles out of order", texts + 32, vec![2, 0]),
+        ("language", texts + 34, vec![9, 0]),
+        ("first text", groups, vec![1]),
+        ("a group's texts end before they begin", groups + 24, vec![255, 255]),
+        ("id", groups + 8, vec![255; 8]),
+        ("length of an id", groups + 16, vec![255; 8]),
+        ("name of a language", at_meta("\"languages\":[\""), b"!!".to_vec()),
+        ("number of a class's groups", at_meta("\"classes\":[["), b"9".to_vec()),
+        ("number of scores", at_meta("\"n_scores\":["), b"7".to_vec()),
+        ("no shared text", at_meta("\"shares_texts\":"), b"null".to_vec()),
+    ];
+    for (what, at, edit) in edits {
+        let mut bytes = good.clone();
+        bytes[at..at + edit.len()].copy_from_slice(&edit);
+        assert_ne!(bytes, good, "{what}");
+        rehash(&mut bytes);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let cache = open(&source, dir.path()).unwrap();
+        assert!(cache.was_built(), "{what}");
+        assert_eq!(fs::read(&path).unwrap(), good, "{what}");
+    }
+    assert!(!open(&source, dir.path()).unwrap().was_built());
+}
+
+/// Any eight bytes of the index set to anything: what opens can be read to the end.
+#[test]
+fn whatever_opens_can_be_read() {
+    let dir = TempDir::new().unwrap();
+    let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(60)));
+    let path = open(&source, dir.path()).unwrap().path().to_owned();
+    let good = fs::read(&path).unwrap();
+    let number = |at: usize| u64::from_le_bytes(good[at..at + 8].try_into().unwrap()) as usize;
+    let texts = (4096 + 4 * number(32)).next_multiple_of(8);
+    let index = texts..texts + 40 * number(40) + 24 * (number(48) + 1) + number(56);
+    let (mut n_opened, mut state) = (0, 1u64);
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state >> 33
+    };
+    for _ in 0..400 {
+        let mut bytes = good.clone();
+        let at = index.start + random() as usize % (index.len() - 2);
+        let edit = random().to_le_bytes();
+        bytes[at..at + 2].copy_from_slice(&edit[..2]);
+        rehash(&mut bytes);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let cache = open(&source, dir.path()).unwrap();
+        n_opened += usize::from(!cache.was_built());
+        for group in 0..cache.n_groups() {
+            cache.group_id(group);
+            for (_, hash) in cache.hashes(group, Role::Query) {
+                cache
+                    .groups_asking(group, hash)
+                    .into_iter()
+                    .for_each(|asking| _ = cache.hashes(asking, Role::Positive));
+            }
+            for text in cache.group_texts(group) {
+                (cache.tokens(text), cache.text_info(text), cache.group_of_negative(text));
+            }
+        }
+        hbt::data::prepare::DataReport::new(&cache);
+    }
+    assert!((20..380).contains(&n_opened), "{n_opened} of 400 hold together: hashes and scores may be anything");
+}
+
+/// The caller hears of progress while the data is read, and changes it then.
+#[test]
+fn data_that_changes_while_it_is_read_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let (before, more) = (rows(9000), rows(300));
+    let path = write(dir.path(), "rows.jsonl", &before);
+    let (source, cache_dir) = (DataSource::new(&path), dir.path().join("cache"));
+    let n_calls = Cell::new(0);
+    let change = |_, _| {
+        n_calls.set(n_calls.get() + 1);
+        if n_calls.get() == 1 {
+            fs::write(&path, format!("{before}{more}")).unwrap();
+        }
+    };
+    let message = message(TokenCache::open_or_build(&source, &tokenizer(), &spec(), &cache_dir, &change));
+    assert!(message.contains("rows.jsonl") && message.contains("changed while it was read"), "{message}");
+    assert_eq!(files(&cache_dir), [] as [PathBuf; 0]);
+    fs::write(&path, &before).unwrap();
+    assert_eq!(open(&source, &cache_dir).unwrap().n_rows(), 9000);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_is_as_private_as_its_data() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let data = dir.path().join("data");
+    let [a, b] = ["a.jsonl", "b.jsonl"].map(|name| write(&data, name, rows(20)));
+    for (modes, expected) in [([0o644, 0o600], 0o600), ([0o644, 0o640], 0o640), ([0o444, 0o666], 0o644)] {
+        let cache_dir = dir.path().join(format!("new/{expected:o}"));
+        fs::set_permissions(&a, fs::Permissions::from_mode(modes[0])).unwrap();
+        fs::set_permissions(&b, fs::Permissions::from_mode(modes[1])).unwrap();
+        let cache = open(&DataSource::new(&data), &cache_dir).unwrap();
+        // As far as the umask of whoever tests allows.
+        let probe = write(dir.path(), "probe", "");
+        assert_eq!(mode(cache.path()), expected & (mode(&probe) | 0o600), "{expected:o}");
+        assert_eq!([mode(&cache_dir), mode(cache_dir.parent().unwrap())], [0o700; 2]);
+    }
+    // A directory that is there keeps its permissions.
+    let shared = dir.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
+    open(&DataSource::new(&data), &shared).unwrap();
+    assert_eq!(mode(&shared), 0o755);
+}
+
+/// Runs itself as a child, which the signal would end.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cache_that_is_cut_short_ends_in_one_line() {
+    const CHILD: &str = "HBT_TEST_CUT_SHORT";
+    if let Some(dir) = std::env::var_os(CHILD) {
+        let dir = Path::new(&dir);
+        let cache = open(&DataSource::new(dir.join("rows.jsonl")), dir).unwrap();
+        fs::File::options().write(true).open(cache.path()).unwrap().set_len(0).unwrap();
+        println!("read {:?}", cache.tokens(0));
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    write(dir.path(), "rows.jsonl", rows(900));
+    let test = "data::cache::a_cache_that_is_cut_short_ends_in_one_line";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", test, "--nocapture"]).env(CHILD, dir.path()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(matches!(lines[..], [line] if line.contains(".cache: another program cut it short")), "{stderr}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("read ["), "nothing was read");
+}
+
 #[test]
 fn two_builders_at_once() {
     let dir = TempDir::new().unwrap();

@@ -3,6 +3,7 @@
 use hbt::data::catalog::Role;
 use hbt::data::formats::DataSource;
 use hbt::data::prepare::{DataReport, Duplicates, Lengths};
+use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::{open, write};
@@ -45,7 +46,7 @@ fn counts_by_hand() {
     assert_eq!(report.lengths[2].truncated_share(), 0.25);
     // Query language down: de has group a alone; en has all three.
     assert_eq!(report.directions.languages, ["de", "en"]);
-    assert_eq!(report.directions.n_groups, [[0, 1], [2, 2]]);
+    assert_eq!(report.directions.n_groups, BTreeMap::from([((0, 1), 1), ((1, 0), 2), ((1, 1), 2)]));
     // "w5 w6 w7" is a positive of a and b.
     let expected = [(Role::Query, 0, 0), (Role::Positive, 1, 2), (Role::Negative, 0, 0)];
     assert_eq!(report.duplicates, expected.map(|(role, n_texts, n_groups)| Duplicates { role, n_texts, n_groups }));

@@ -56,7 +56,13 @@ pub fn chunked_steps_equal_unchunked_ones<B: Backend>(backend: &B) {
 /// Else the tests with planted false negatives would say little.
 pub fn planted_false_negatives_change_the_step<B: Backend>(backend: &B) {
     let tiny = Tiny::new::<B>("bert", Pooling::Mean, false, 2);
-    let plain = TestBatch { labels: distinct_labels(4, 11), rejected: vec![0; 8], ..TestBatch::planted() };
+    let plain = TestBatch {
+        labels: distinct_labels(4, 11),
+        rejected: vec![0; 8],
+        pairs: Vec::new(),
+        left_out: Vec::new(),
+        ..TestBatch::planted()
+    };
     let [planted, plain] = [&TestBatch::planted(), &plain].map(|batch| tiny.step(backend, batch, usize::MAX, 1).loss);
     assert!(planted < plain - 1e-3, "{planted} and {plain}");
 }

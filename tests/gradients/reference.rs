@@ -20,6 +20,7 @@ fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
     let loss = Loss {
         labels: batch.labels.clone(),
         rejected: batch.rejected.clone(),
+        left_out: batch.pairs.clone(),
         dimensions: match &tiny.loss.dimensions[..] {
             [] => vec![(d, 1.0)],
             some => some.iter().map(|&(d, weight)| (d, f64::from(weight))).collect(),

@@ -3,6 +3,7 @@
 use super::{mined, named};
 use hbt::data::formats::{Group, Text};
 use hbt::mine::{Excluded, Languages, Rules};
+use std::collections::HashSet;
 
 const LANGS: [&str; 3] = ["de", "en", "zh"];
 const DIM: usize = 6;
@@ -43,6 +44,10 @@ fn random_rows(state: &mut u64, n: usize) -> Vec<Group> {
 /// Everything that can be said of a passage or row by looking at all rows.
 struct Naive<'a> {
     rows: &'a [Group],
+    /// Queries and positives of the group of each row.
+    groups: Vec<(Vec<&'a Text>, Vec<&'a Text>)>,
+    /// Answers of each row.
+    answers: Vec<Vec<Text>>,
     /// By language, then by first occurrence.
     passages: Vec<Text>,
 }
@@ -58,27 +63,37 @@ impl<'a> Naive<'a> {
             }
         }
         passages.sort_by(|a, b| a.lang.cmp(&b.lang));
-        Naive { rows, passages }
+        let group = |row: &Group| {
+            let of_group = || rows.iter().filter(|other| other.id == row.id);
+            (of_group().flat_map(|row| &row.queries).collect(), of_group().flat_map(|row| &row.positives).collect())
+        };
+        let groups = rows.iter().map(group).collect();
+        let naive = Naive { rows, groups, answers: Vec::new(), passages };
+        Naive { answers: (0..rows.len()).map(|i| naive.answers(i)).collect(), ..naive }
     }
 
-    /// Rows that have the same answer as row `i`: reached over shared ids and texts.
-    fn reached(&self, i: usize) -> Vec<bool> {
-        let texts = |row: &Group| -> Vec<String> {
-            row.queries.iter().chain(&row.positives).map(|text| text.text.clone()).collect()
-        };
-        let mut reached = vec![false; self.rows.len()];
-        reached[i] = true;
-        let mut todo = vec![i];
-        while let Some(a) = todo.pop() {
-            for b in (0..self.rows.len()).filter(|&b| !reached[b]).collect::<Vec<_>>() {
-                let (a, row) = (&self.rows[a], &self.rows[b]);
-                if a.id == row.id || texts(a).iter().any(|text| texts(row).contains(text)) {
-                    reached[b] = true;
-                    todo.push(b);
+    /// Passages that answer the question of row `i`: what groups that ask the same have as positives, in any language;
+    /// and of other groups the positives beside such a text, if it is their question or in another language.
+    fn answers(&self, i: usize) -> Vec<Text> {
+        let texts = |texts: &[&'a Text]| texts.iter().map(|of| of.text.as_str()).collect::<HashSet<&str>>();
+        let queries = texts(&self.groups[i].0);
+        let mut said = queries.clone();
+        for (others, positives) in &self.groups {
+            if !texts(others).is_disjoint(&queries) {
+                said.extend(texts(positives));
+            }
+        }
+        let is_said = |text: &Text| said.contains(text.text.as_str());
+        let mut answers: Vec<Text> = self.passages.iter().filter(|passage| is_said(passage)).cloned().collect();
+        for (queries, positives) in &self.groups {
+            for &passage in positives {
+                let mut versions = positives.iter().filter(|of| of.lang != passage.lang).chain(queries);
+                if versions.any(|version| is_said(version)) {
+                    answers.push(passage.clone());
                 }
             }
         }
-        reached
+        answers
     }
 
     fn score(&self, row: &Group, passage: &str) -> f64 {
@@ -89,12 +104,7 @@ impl<'a> Naive<'a> {
     /// Negatives of row `i` among the passages in `langs`, and why others are none.
     fn search(&self, i: usize, langs: &[&str], rules: &Rules, excluded: &mut Excluded) -> Vec<String> {
         let row = &self.rows[i];
-        let reached = self.reached(i);
-        let answers: Vec<&String> = (0..self.rows.len())
-            .filter(|&row| reached[row])
-            .flat_map(|row| self.rows[row].queries.iter().chain(&self.rows[row].positives))
-            .map(|text| &text.text)
-            .collect();
+        let answers = &self.answers[i];
         let mut ranking: Vec<&Text> = self.passages.iter().filter(|text| langs.contains(&&*text.lang)).collect();
         ranking.sort_by(|a, b| self.score(row, &b.text).total_cmp(&self.score(row, &a.text)));
 
@@ -103,7 +113,7 @@ impl<'a> Naive<'a> {
             if rank == rules.range_max {
                 break;
             }
-            if answers.contains(&&passage.text) {
+            if answers.contains(passage) {
                 excluded.answers += 1;
                 continue;
             }
@@ -156,6 +166,7 @@ impl<'a> Naive<'a> {
 
 #[test]
 fn mining_agrees_with_a_naive_search() {
+    let mut n_refused = 0;
     let mut state = 11;
     let margins = [(None, None), (Some(0.25), None), (None, Some(2.5)), (Some(0.5), Some(1.0)), (Some(0.0), None)];
     // More rows than one block of scores has, once.
@@ -175,12 +186,18 @@ fn mining_agrees_with_a_naive_search() {
                 languages,
                 ..Rules::default()
             };
-            let (corpus, got) = mined(&rows, &rules, embed).unwrap();
             let (expected, excluded) = naive.mine(&rules);
+            let Ok((corpus, got)) = mined(&rows, &rules, embed) else {
+                // An error, as rules may be too narrow for all rows.
+                assert!(expected.iter().all(Vec::is_empty), "{rules:?}");
+                n_refused += 1;
+                continue;
+            };
             assert_eq!(named(&corpus, &got), expected, "{rules:?}");
             assert_eq!(got.report.excluded, excluded, "{rules:?}");
             let n_negatives = expected.iter().map(Vec::len).sum::<usize>() as u64;
             assert!(n_negatives > 0 && got.report.n_negatives == n_negatives, "{rules:?}");
         }
     }
+    assert!(n_refused < 3, "{n_refused}");
 }

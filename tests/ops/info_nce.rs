@@ -2,10 +2,11 @@
 
 use super::support::{Random, assert_close_on_scale, ints, poisoned, read, rounded, tensor};
 use crate::reference::difference::assert_gradient;
-use crate::reference::info_nce::Block;
+use crate::reference::info_nce::{Block, bits};
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
 use hbt::backend::{Backend, Candidates, Element, InfoNceColumns, InfoNceExps, InfoNceRows, Ints, ROW_STATS, Tensor};
+use std::collections::HashSet;
 use std::ops::Range;
 
 pub struct Inputs {
@@ -15,6 +16,8 @@ pub struct Inputs {
     row_labels: Vec<i32>,
     column_labels: Vec<i32>,
     rejected: Option<Vec<i32>>,
+    /// Rows, and columns counted from the first passage.
+    left_out: HashSet<(usize, usize)>,
     first_passage: usize,
     skipped: Range<usize>,
     false_negative_margin: f32,
@@ -44,6 +47,7 @@ impl Inputs {
             row_labels: vec![-1; rows],
             column_labels: (0..n_columns as i32).collect(),
             rejected: None,
+            left_out: HashSet::new(),
             first_passage: 0,
             skipped: 0..0,
             false_negative_margin: f32::INFINITY,
@@ -65,10 +69,19 @@ impl Inputs {
             let passage = column as i64 - self.first_passage as i64;
             (i64::from(ends[2 * row])..i64::from(ends[2 * row + 1])).contains(&passage)
         });
+        // Before the first passage there are the queries of as many passages.
+        let bit = column.checked_sub(self.first_passage).unwrap_or(column);
         self.row_labels[row] == self.column_labels[column]
             || rejected
+            || self.left_out.contains(&(row, bit))
             || self.skipped.contains(&column)
             || score(column) > score(self.first_positive + row) + f64::from(self.false_negative_margin)
+    }
+
+    /// The bits of the columns that are left out.
+    fn bits(&self) -> Vec<i32> {
+        let pairs: Vec<(usize, usize)> = self.left_out.iter().copied().collect();
+        bits(&pairs, self.n_rows(), self.n_columns - self.first_passage)
     }
 
     fn block(&self) -> Block {
@@ -86,11 +99,13 @@ impl Inputs {
         let (rows, n) = (self.n_rows(), self.n_columns);
         let (row_labels, column_labels) = (ints(backend, &self.row_labels), ints(backend, &self.column_labels));
         let rejected = self.rejected.as_ref().map(|ends| ints(backend, ends));
+        let (bits, words) = (ints(backend, &self.bits()), self.bits().len() / rows);
         let candidates = |chunk: &Range<usize>| Candidates {
             first_positive: self.first_positive + chunk.start,
             row_labels: Ints::new(&row_labels, chunk.clone()),
             column_labels: Ints::all(&column_labels),
             rejected: rejected.as_ref().map(|ends| Ints::new(ends, 2 * chunk.start..2 * chunk.end)),
+            left_out: (words > 0).then(|| Ints::new(&bits, words * chunk.start..words * chunk.end)),
             first_passage: self.first_passage,
             skipped: self.skipped.clone(),
             false_negative_margin: self.false_negative_margin,
@@ -254,7 +269,17 @@ pub fn info_nce_masks<B: Backend>(backend: &B) {
             ends.copy_from_slice(&[from as i32, (from + row % 4).min(n_passages) as i32]);
         }
         let labels = || Inputs { row_labels: row_labels.clone(), column_labels: column_labels.clone(), ..plain() };
+        // Every third, the first and the last, of which some are positives or before the first passage.
+        let left_out: HashSet<(usize, usize)> = (0..rows)
+            .flat_map(|row| {
+                (0..n_passages)
+                    .filter(move |p| (row + p) % 3 == 0 || [0, n_passages - 1].contains(p))
+                    .map(move |p| (row, p))
+            })
+            .collect();
         let cases = [
+            ("bits", Inputs { left_out: left_out.clone(), ..plain() }),
+            ("bits after others", Inputs { left_out: left_out.clone(), first_passage: 3, ..plain() }),
             ("labels", labels()),
             ("rejected", Inputs { rejected: Some(rejected.clone()), first_passage: 3, ..plain() }),
             ("skipped", Inputs { skipped: 1..n_columns - 1, ..plain() }),
@@ -264,6 +289,7 @@ pub fn info_nce_masks<B: Backend>(backend: &B) {
                 "everything",
                 Inputs {
                     rejected: Some(rejected.clone()),
+                    left_out: left_out.clone(),
                     first_passage: 3,
                     skipped: 2..rows,
                     false_negative_margin: 0.3,
@@ -347,6 +373,7 @@ impl Vectors {
         let (rows, n) = (inputs.n_rows(), inputs.n_columns);
         let (row_labels, column_labels) = (ints(backend, &inputs.row_labels), ints(backend, &inputs.column_labels));
         let rejected = inputs.rejected.as_ref().map(|ends| ints(backend, ends));
+        let bits = ints(backend, &inputs.bits());
         let mut stats = poisoned(backend, &[rows + 2, ROW_STATS]);
         let (mut scale, mut exps): (_, Tensor<B, B::E>) = (poisoned(backend, &[rows]), poisoned(backend, &[rows, n]));
         let args = InfoNceExps {
@@ -357,6 +384,7 @@ impl Vectors {
                 row_labels: Ints::all(&row_labels),
                 column_labels: Ints::all(&column_labels),
                 rejected: rejected.as_ref().map(Ints::all),
+                left_out: Some(Ints::all(&bits)).filter(|bits| !bits.is_empty()),
                 first_passage: inputs.first_passage,
                 skipped: inputs.skipped.clone(),
                 false_negative_margin: inputs.false_negative_margin,
@@ -455,7 +483,16 @@ pub fn info_nce_exps<B: Backend>(backend: &B) {
             let ends = |row: usize| [from(row) as i32, (from(row) + row % 4).min(n - 3) as i32];
             (inputs.rejected, inputs.first_passage) = (Some((0..rows).flat_map(ends).collect()), 3);
         };
-        let changes: [(&str, Change); 6] = [
+        // Few of them, so that there are parts of the matrix with bits, with none, and with no other reason.
+        let left_out = |inputs: &mut Inputs| {
+            inputs.left_out = (0..rows).map(|row| (row, row * 7 % n)).chain([(1, n - 1)]).collect()
+        };
+        let changes: [(&str, Change); 8] = [
+            ("bits", &left_out),
+            ("bits and labels", &|inputs| {
+                labels(inputs);
+                left_out(inputs);
+            }),
             ("labels", &labels),
             ("rejected", &rejected),
             ("skipped", &|inputs| inputs.skipped = 1..n - 1),

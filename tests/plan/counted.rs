@@ -17,7 +17,8 @@ use hbt::plan::{Batches, Held, Rehearsal};
 use hbt::train::StepBounds;
 use std::sync::Mutex;
 
-const MOST: BatchBounds = BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900, shortest: 3, longest: 24 };
+const MOST: BatchBounds =
+    BatchBounds { n_queries: 20, n_seqs: 70, n_tokens: 900, shortest: 3, longest: 24, shares_texts: true };
 
 /// Functions that allocate memory on the host, as a backtrace names them.
 const HOST: [&str; 2] =
@@ -76,10 +77,10 @@ fn work_of_a_step_is_what_formulas_say() {
     let n_tokens = 152;
     let ids: Vec<i32> = (0..n_tokens as i32).map(|i| i % 50).collect();
     let numbers = [0, 1, 2, 3];
-    let pairing = HostPairing { n_queries: 2, places: &numbers, labels: &numbers, rejected: &[0; 4] };
+    let pairing = HostPairing { n_queries: 2, places: &numbers, labels: &numbers, rejected: &[0; 4], left_out: &[] };
     let work = |chunk_tokens: usize, sets: &[&str]| -> Vec<(Work, u64)> {
         let settings = config(sets).training(&model).unwrap();
-        let most = BatchBounds { n_queries: 2, n_seqs: 4, n_tokens, shortest: 3, longest: 140 };
+        let most = BatchBounds { n_queries: 2, n_seqs: 4, n_tokens, shortest: 3, longest: 140, shares_texts: false };
         let bounds = StepBounds::new(&most, chunk_tokens, model.config.vocab_size);
         let tally = Tally::<f32>::new(1);
         let Held { mut encoder, mut stepper, slots: _slots } = Held::new(&tally, &settings, &model, &bounds).unwrap();

@@ -1,6 +1,7 @@
 //! The batch packer and the loader, on a data set in memory.
 
 use super::*;
+use crate::data::answers::answers;
 use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::catalog::{Role, TextSource};
 use hbt::data::loader::{Loader, load as load_batches};
@@ -68,13 +69,27 @@ impl TextSource for Texts {
         assert_ne!(Some(text), self.broken, "broken text");
         &self.tokens[text as usize]
     }
-    fn label(&self, text: u64) -> u64 {
-        // Three groups in a row answer one another; negatives are on their own.
-        let tokens = &self.tokens[text as usize];
-        if tokens[1] == Role::Negative as u32 { text * 1000 + 7 } else { u64::from(tokens[0] / 3) }
+    fn hashes(&self, group: u64, role: Role) -> Vec<(LangId, u64)> {
+        let of_lang = |lang| self.texts(group, role, lang).map(move |text| (lang, self.text_hash(text)));
+        (0..2).flat_map(of_lang).collect()
+    }
+    fn groups_asking(&self, group: u64, _: u64) -> Vec<u64> {
+        vec![group]
+    }
+    fn shares_texts(&self) -> bool {
+        true
+    }
+    fn group_of_negative(&self, _: u64) -> Option<u64> {
+        None
     }
     fn text_hash(&self, text: u64) -> u64 {
-        self.hashes.get(&text).copied().unwrap_or(text)
+        // Three groups in a row have the same positives, and so answer one another.
+        let tokens = &self.tokens[text as usize];
+        let own = match tokens[1] == Role::Positive as u32 {
+            true => 1_000_000 + u64::from(tokens[0] / 3 * 100 + tokens[2] * 10 + tokens[3]),
+            false => text,
+        };
+        self.hashes.get(&text).copied().unwrap_or(own)
     }
     fn teacher_score(&self, text: u64) -> Option<f32> {
         self.scores.get(&text).copied()
@@ -106,7 +121,8 @@ fn a_batch_holds_the_texts_of_its_rows() {
             let ids = batch.seq(seq);
             assert_eq!(ids[..3], [group as i32, role as i32, i32::from(lang)], "sequence {seq}");
             let text = texts.cells[&(group, role, lang)].start + ids[3] as u64;
-            labels.push(texts.label(text));
+            // A negative is on its own.
+            labels.push(if role == Role::Negative { 1000 + seq as u64 } else { group / 3 });
             assert_eq!(ids.len(), texts.tokens(text).len());
             let packed_lang = match seq.checked_sub(batch.n_queries) {
                 None => batch.query_langs[seq],
@@ -131,30 +147,32 @@ fn a_batch_holds_the_texts_of_its_rows() {
     assert!((0..2).all(|i| positives.iter().filter(|p| p.2 == i).count() > 30), "both positives of a cell are used");
 }
 
-/// One text of two groups with different labels, as the query or the passage of each: where both rows meet, they say the
-/// same.
+/// One text of two groups with different labels, as the query or the passage of each: where both rows meet, they are no
+/// negatives of each other; nothing follows for those that share a label with either.
 #[test]
-fn rows_with_an_equal_text_have_one_label_in_their_batch() {
+fn rows_with_an_equal_text_are_no_negatives_of_each_other() {
     use Role::{Positive, Query};
     for roles in [[Positive, Positive], [Query, Query], [Query, Positive], [Positive, Query]] {
         let mut texts = Texts::new(40, 3);
-        let sampled = sampler(texts.catalog(), &config(BatchMode::CrossLingual, 8)).batch(0);
+        let sampled = sampler(texts.catalog(), &config(BatchMode::CrossLingual, 20)).batch(0);
         let pack = |texts: &Texts| Batch::pack(0, &sampled, texts, ALL).unwrap();
         let before = pack(&texts);
-        // A row, and the next one with another label.
-        let first = 0;
-        let other = (1..8).find(|&row| before.labels[row] != before.labels[first]).unwrap();
+        assert!(before.left_out.is_empty());
+        let has_mate = |row: &usize| (0..20).any(|of| of != *row && before.labels[of] == before.labels[*row]);
+        // A row, and another one with another label, of which each shares its label with one more.
+        let first = (0..20).find(has_mate).unwrap();
+        let other = (0..20).filter(has_mate).find(|&row| before.labels[row] != before.labels[first]).unwrap();
         for (row, role) in [first, other].into_iter().zip(roles) {
             let of = &sampled.rows[row];
             let lang = if role == Query { of.query_lang } else { of.passage_lang };
             texts.texts(of.group, role, lang).for_each(|text| _ = texts.hashes.insert(text, 77));
         }
         let after = pack(&texts);
-        let one = |label: i32| if label == before.labels[other] { before.labels[first] } else { label };
-        for i in 0..before.n_seqs() {
-            for j in 0..i {
-                let expected = one(before.labels[i]) == one(before.labels[j]);
-                assert_eq!(after.labels[i] == after.labels[j], expected, "{roles:?}: {i} and {j}");
+        for query in 0..after.n_queries {
+            for passage in 0..after.n_passages {
+                let joined = [(first, other), (other, first)].contains(&(query, passage));
+                let expected = answers(&before, query, passage) || joined;
+                assert_eq!(answers(&after, query, passage), expected, "{roles:?}: {query} and {passage}");
             }
         }
     }
@@ -175,8 +193,8 @@ fn a_negative_that_is_a_query_says_what_the_query_does() {
     let after = Batch::pack(0, &sampled, &texts, ALL).unwrap();
     let name = |text: u64| texts.tokens(text).iter().map(|&id| id as i32).collect::<Vec<_>>();
     let seq = (0..after.n_seqs()).find(|&seq| after.seq(seq) == name(negative)).expect("all negatives are used");
-    assert_eq!(after.labels[seq], after.labels[other]);
-    assert_ne!(after.labels[seq], after.labels[first]);
+    assert!(answers(&after, other, seq - after.n_queries));
+    assert!(!answers(&after, first, seq - after.n_queries));
 }
 
 #[test]

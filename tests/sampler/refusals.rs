@@ -16,17 +16,16 @@ fn cross_lingual_batches_need_two_languages() {
         "mode: cross_lingual: cross-lingual batches need two languages, but all of the data is in \"en\"; give \
          parallel data, or set mode = \"monolingual\""
     );
-    assert!(
-        refusal(&english, &config(BatchMode::Hybrid, 10)).ends_with("or set alpha = 1 for monolingual batches only")
-    );
     let unnamed = Catalog { languages: vec!["und".to_owned()], ..english };
     assert!(
-        refusal(&unnamed, &config(BatchMode::Hybrid, 10)).contains("the data names none (query_lang, passage_lang)")
+        refusal(&unnamed, &config(BatchMode::CrossLingual, 10))
+            .contains("the data names none (query_lang, passage_lang)")
     );
     let apart = separate(&[100, 100]);
     for mode in [BatchMode::CrossLingual, BatchMode::Hybrid] {
         assert!(refusal(&apart, &config(mode, 10)).contains("each group of the data has one language only (l00, l01)"));
     }
+    assert!(refusal(&apart, &config(BatchMode::Hybrid, 10)).ends_with("or set alpha = 1 for monolingual batches only"));
     sampler(&apart, &config(BatchMode::Monolingual, 10));
     sampler(&apart, &config(BatchMode::MixedMonolingual, 10));
 }
@@ -49,11 +48,13 @@ fn monolingual_batches_need_query_and_positive_in_one_language() {
 #[test]
 fn a_batch_larger_than_the_data_is_refused_with_the_numbers() {
     assert_eq!(
-        refusal(&separate(&[500, 12, 30]), &config(BatchMode::Monolingual, 64)),
-        "batch_size: 64 is more than the 12 groups with query and positive in \"l01\", and no group may come twice in \
-         a batch; lower batch_size to 12 or less, or add data in \"l01\", or leave \"l01\" out, or set mode = \
-         \"mixed_monolingual\""
+        refusal(&separate(&[20, 12, 30]), &config(BatchMode::Monolingual, 64)),
+        "batch_size: 64 is more than the 62 groups with query and positive in one language, in all 3 languages together, \
+         and no group may come twice in a batch; lower batch_size to 62 or less, or add data"
     );
+    let one_of_two = catalog(vec![class(9, &[0], &[0]), class(100, &[0], &[1])]);
+    let message = refusal(&one_of_two, &config(BatchMode::Monolingual, 10));
+    assert!(message.contains("in one language, in the only one that has any, and"), "{message}");
     let few_cross = catalog(vec![class(100, &[0], &[0]), class(20, &[0], &[1])]);
     let message = refusal(&few_cross, &config(BatchMode::Hybrid, 21));
     assert!(message.contains("21 is more than the 20 groups with query and positive in two languages"), "{message}");

@@ -2,7 +2,7 @@
 
 use super::math::{exp, max, simd, store, sum_of, sum_of_three};
 use super::{Cpu, CpuElement, scratch};
-use crate::backend::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS};
+use crate::backend::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS, WORD_BITS};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -18,6 +18,8 @@ struct Mask<'a> {
     row_labels: &'a [i32],
     column_labels: &'a [i32],
     rejected: Option<&'a [i32]>,
+    left_out: Option<&'a [i32]>,
+    words_a_row: usize,
     first_passage: usize,
     skipped: Range<usize>,
     false_negative_margin: f32,
@@ -31,6 +33,8 @@ impl<'a> Mask<'a> {
             row_labels: c.row_labels.as_slice(),
             column_labels: c.column_labels.as_slice(),
             rejected: c.rejected.map(|rejected| rejected.as_slice()),
+            left_out: c.left_out.map(|left_out| left_out.as_slice()),
+            words_a_row: c.words_a_row(),
             first_passage: c.first_passage,
             skipped: c.skipped.clone(),
             false_negative_margin: c.false_negative_margin,
@@ -55,8 +59,29 @@ impl<'a> Mask<'a> {
                 out[from - columns.start..to - columns.start].fill(LEFT_OUT);
             }
         }
+        self.leave_out(row, &columns, out);
         if columns.contains(&positive) {
             out[positive - columns.start] = scores[positive] - self.margin;
+        }
+    }
+
+    /// Those of `columns` whose bits are set.
+    #[inline(always)]
+    fn leave_out(&self, row: usize, columns: &Range<usize>, out: &mut [f32]) {
+        let Some(left_out) = self.left_out else { return };
+        for (i, &word) in left_out[row * self.words_a_row..][..self.words_a_row].iter().enumerate() {
+            let mut bits = word as u32;
+            while bits != 0 {
+                let passage = i * WORD_BITS + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                // The query of a positive has its number; there is none where passages are the first columns.
+                let query = Some(passage).filter(|&query| query < self.first_passage);
+                for column in [Some(self.first_passage + passage), query].into_iter().flatten() {
+                    if columns.contains(&column) {
+                        out[column - columns.start] = LEFT_OUT;
+                    }
+                }
+            }
         }
     }
 }

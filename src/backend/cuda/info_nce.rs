@@ -1,14 +1,15 @@
 //! Softmax cross-entropy of a block of scores, and its gradient.
 
-use super::kernels::info_nce::{HELD, InfoNceInstance, STATS};
+use super::kernels::info_nce::{HELD, InfoNceInstance, STATS, WORD_BITS};
 use super::kernels::info_nce_exps::{COLUMNS, ROWS, ROWS_A_BLOCK, STAGE_BYTES, STAGES, Sums};
 use super::kernels::reduce_cuh::WARP;
 use super::launch::{Grid, launch};
 use super::pointers::{In, Out, in_bf16, out_bf16};
 use super::{Cuda, CudaElement};
 use crate::Result;
-use crate::backend::{InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS};
+use crate::backend::{self, InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS};
 
+const _: () = assert!(WORD_BITS == backend::WORD_BITS, "bits in a word");
 const _: () = assert!(STATS == ROW_STATS, "values told of a row, here and in kernels/info_nce.cuh");
 
 /// `launch!` of a kernel that has `MASKS` of kernels/info_nce.cuh among its parameters, from Candidates and the margin.
@@ -24,12 +25,14 @@ macro_rules! launch_masked {
                 row_labels: $c.row_labels,
                 column_labels: $c.column_labels,
                 rejected: $c.rejected,
+                left_out: $c.left_out,
                 false_negative_margin: $c.false_negative_margin,
                 margin: $margin,
                 first_positive: $c.first_positive,
                 first_passage: $c.first_passage,
                 skipped_from: $c.skipped.start,
                 skipped_to: $c.skipped.end,
+                words_a_row: $c.words_a_row(),
             },
             $($how),+
         )

@@ -8,6 +8,9 @@ use std::ops::{Range, RangeInclusive};
 /// candidates' cosines, their number, and the derivative of its loss by the inverse temperature.
 pub const ROW_STATS: usize = 5;
 
+/// Bits in a word of [`Candidates::left_out`].
+pub const WORD_BITS: usize = i32::BITS as usize;
+
 /// How to cut the loss's matrix of scores into blocks of rows on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScoreBlocks {
@@ -43,8 +46,8 @@ impl ScoreBlocks {
 /// The pairs that count in a block of `R` rows and `N` columns of scores.
 ///
 /// The positive of row `r` is column `first_positive + r`, which always counts. Any other column is left out of the
-/// row's candidates if it has the row's label, is rejected for this row, is skipped for all, or has a cosine above the
-/// positive's by more than `false_negative_margin`.
+/// row's candidates if it has the row's label, is listed or rejected for this row, is skipped for all, or has a cosine
+/// above the positive's by more than `false_negative_margin`.
 pub struct Candidates<'a, B: Device> {
     /// Column of the first row's positive.
     pub first_positive: usize,
@@ -55,7 +58,10 @@ pub struct Candidates<'a, B: Device> {
     /// `(2 R,)` for each row the first column that is rejected and the end of its rejected columns, counted from
     /// `first_passage`.
     pub rejected: Option<Ints<'a, B>>,
-    /// Column from which `rejected` counts.
+    /// `(R, W)` further columns that are left out of a row, as bits, 32 a word, the lowest first: bit `p` is that of
+    /// column `first_passage + p`, and of column `p` where that is before `first_passage`. `None`: there are none.
+    pub left_out: Option<Ints<'a, B>>,
+    /// Column from which `rejected` and `left_out` count.
     pub first_passage: usize,
     /// Columns that are nobody's candidates, except as a row's positive.
     pub skipped: Range<usize>,
@@ -75,7 +81,14 @@ impl<B: Device> Candidates<'_, B> {
         assert!(self.first_positive + rows <= n, "{op}: every row has a positive");
         assert_eq!([self.row_labels.len(), self.column_labels.len()], [rows, n], "{op}: labels");
         assert!(self.rejected.is_none_or(|rejected| rejected.len() == 2 * rows), "{op}: two ends a row");
+        let bits = (n - self.first_passage).max(self.first_passage);
+        assert!(self.left_out.is_none_or(|of| of.len() >= rows * bits.div_ceil(WORD_BITS)), "{op}: a bit a column");
         assert!(self.skipped.end <= n, "{op}: skipped columns");
+    }
+
+    /// Words of a row of [`Candidates::left_out`]; 0 if there are none.
+    pub fn words_a_row(&self) -> usize {
+        self.left_out.map_or(0, |left_out| left_out.len() / self.row_labels.len())
     }
 }
 
@@ -156,6 +169,8 @@ impl<B: Device> InfoNceExps<'_, B> {
     pub fn check(&self) -> (usize, usize, usize) {
         let (rows, n, d) = (self.rows.rows(), self.columns.rows(), self.rows.row_len());
         self.candidates.check("info_nce_exps", rows, n);
+        let first_passage = self.candidates.first_passage;
+        assert!(self.candidates.left_out.is_none() || first_passage == 0, "info_nce_exps: bits count from column 0");
         check_shapes("info_nce_exps", &[n, d], [self.columns]);
         check_stats("info_nce_exps", self.stats, self.first_stats, rows);
         check_shapes("info_nce_exps", &[rows], [&*self.scale]);

@@ -1,6 +1,7 @@
 //! Layout of a batch in its block of integers, and how the host fills it.
 
 use super::HostPairing;
+use crate::backend::WORD_BITS;
 
 /// Elements in 16 bytes: lists in a block begin at multiples of this.
 pub(super) const ALIGNMENT: usize = 4;
@@ -46,8 +47,8 @@ pub(super) struct PackedLayout {
     /// Number of integers in the block.
     pub len: usize,
     pub unique_ids: Span,
-    /// Places, labels and rejected passages.
-    pub pairing: [Span; 3],
+    /// Places, labels, rejected passages, and those that are left out.
+    pub pairing: [Span; 4],
     pub chunks: Vec<Chunk>,
     pub work_lens: Vec<i32>,
 }
@@ -138,10 +139,13 @@ impl PackedHost {
     /// # Panics
     /// If `pairing` has another number of sequences.
     pub fn push_pairing(&mut self, pairing: &HostPairing) {
-        let HostPairing { n_queries, places, labels, rejected } = *pairing;
+        let HostPairing { n_queries, places, labels, rejected, left_out } = *pairing;
         let n_seqs = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
         assert_eq!([places.len(), labels.len(), rejected.len()], [n_seqs, n_seqs, 2 * n_queries], "packed: pairing");
-        self.layout.pairing = [places, labels, rejected].map(|part| push(&mut self.block, part.iter().copied()));
+        let words = (n_seqs - n_queries).div_ceil(WORD_BITS);
+        assert!(left_out.is_empty() || left_out.len() == n_queries * words, "packed: a bit for every passage");
+        self.layout.pairing =
+            [places, labels, rejected, left_out].map(|part| push(&mut self.block, part.iter().copied()));
         self.layout.len = self.block.len();
     }
 
@@ -242,8 +246,11 @@ mod tests {
             }
             let numbers = vec![0; n_seqs];
             let rejected = &numbers[..2 * (n_seqs / 2)];
-            host.push_pairing(&HostPairing { n_queries: n_seqs / 2, places: &numbers, labels: &numbers, rejected });
-            let (got, most) = (host.block().len(), PackedHost::most_integers(ids.len(), n_seqs, n_chunks, len));
+            let n_queries = n_seqs / 2;
+            let left_out = &vec![0; n_queries * (n_seqs - n_queries).div_ceil(WORD_BITS)];
+            host.push_pairing(&HostPairing { n_queries, places: &numbers, labels: &numbers, rejected, left_out });
+            let got = host.block().len();
+            let most = PackedHost::most_integers(ids.len(), n_seqs, n_chunks, len) + left_out.len();
             assert!(got <= most, "{n_chunks} chunks of {seqs_per_chunk} times {len}: {got} of {most}");
             assert!(most <= got + n_chunks * 64, "a bound far off is none: {got} of {most}");
         }

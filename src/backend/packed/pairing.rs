@@ -15,6 +15,10 @@ pub struct HostPairing<'a> {
     /// `(2 B,)` for each query the first passage that neither it nor its positive may take for a negative, and the end
     /// of those passages.
     pub rejected: &'a [i32],
+    /// `(B, W)` bits, [`WORD_BITS`](crate::backend::WORD_BITS) a word, the lowest first, W words for all passages: bit
+    /// `p` of row `i` is set if passage `p` is no negative of query `i` although their labels differ. If `p` is a
+    /// positive, its query is none either, and the bit is set in both rows. Empty if no bit is set.
+    pub left_out: &'a [i32],
 }
 
 /// A [`HostPairing`] on a device.
@@ -27,6 +31,8 @@ pub struct Pairing<'a, B: Device> {
     pub labels: Ints<'a, B>,
     /// `(2 B,)`, see [`HostPairing::rejected`].
     pub rejected: Ints<'a, B>,
+    /// `(B, W)`, see [`HostPairing::left_out`]; `None` if no bit is set.
+    pub left_out: Option<Ints<'a, B>>,
 }
 
 // Derived, these would ask for a `B` that can be copied.

@@ -61,6 +61,11 @@ fn bytes<E: Element, T: Value>(x: &Tensor<Tally<E>, T>) -> usize {
     x.len() * size_of::<T>()
 }
 
+/// Bytes of the bits of columns that are left out.
+fn of_bits<E: Element>(candidates: &Candidates<Tally<E>>) -> usize {
+    candidates.left_out.map_or(0, |bits| bits.len() * size_of::<i32>())
+}
+
 /// Sum of the squares of the lengths of a chunk's sequences.
 fn squares<E: Element>(batch: &Packed<Tally<E>>) -> usize {
     // A sequence has one entry for every so many rows.
@@ -294,18 +299,19 @@ impl<E: Element> Operations for Tally<E> {
     fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
         args.check();
         let stats = args.scores.rows() * ROW_STATS * size_of::<f32>();
-        self.note_rows(bytes(args.scores) + bytes(args.d_scores) + stats)
+        self.note_rows(bytes(args.scores) + bytes(args.d_scores) + stats + of_bits(&args.candidates))
     }
 
     fn info_nce_exps(&self, args: InfoNceExps<Self>) -> Result<()> {
         let (rows, n, d) = args.check();
-        let out = bytes(args.exps) + bytes(args.scale) + rows * ROW_STATS * size_of::<f32>();
+        let out =
+            bytes(args.exps) + bytes(args.scale) + rows * ROW_STATS * size_of::<f32>() + of_bits(&args.candidates);
         self.note(WorkKind::Product, 2 * rows * n * d, bytes(args.rows) + bytes(args.columns) + out)
     }
 
     fn info_nce_columns(&self, args: InfoNceColumns<Self>) -> Result<()> {
         args.check();
-        self.note_rows(bytes(args.scores) + 2 * bytes(args.state))
+        self.note_rows(bytes(args.scores) + 2 * bytes(args.state) + of_bits(&args.candidates))
     }
 
     fn sum_of_squares(&self, xs: &[&Tensor<Self, f32>], _: &mut Tensor<Self, f32>) -> Result<()> {

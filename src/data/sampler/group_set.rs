@@ -4,7 +4,7 @@ use crate::data::catalog::{Catalog, Class};
 use std::ops::Range;
 
 /// A set of groups that gives its i-th member. Its size is that of its list of ranges.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupSet {
     /// Ascending, neither overlapping nor touching, not empty.
     ranges: Vec<Range<u64>>,
@@ -36,9 +36,24 @@ impl GroupSet {
         self.ranges[i].end - (self.ends[i] - index)
     }
 
+    /// Whether a group is in the set.
+    pub fn contains(&self, group: u64) -> bool {
+        let i = self.ranges.partition_point(|range| range.end <= group);
+        self.ranges.get(i).is_some_and(|range| range.contains(&group))
+    }
+
     /// The ranges of group numbers.
     pub fn ranges(&self) -> impl Iterator<Item = &Range<u64>> {
         self.ranges.iter()
+    }
+}
+
+/// Adds a range behind others.
+fn add(ranges: &mut Vec<Range<u64>>, next: Range<u64>) {
+    match ranges.last_mut() {
+        // Neighbours are joined, so that equal sets are equal values.
+        Some(last) if last.end == next.start => last.end = next.end,
+        _ => ranges.push(next),
     }
 }
 
@@ -82,16 +97,22 @@ impl ClassIndex {
 
     /// The groups of all classes for which `wanted` holds.
     pub fn select(&self, wanted: impl Fn(&Class) -> bool) -> GroupSet {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut ranges = Vec::new();
         for (class, &end) in self.classes.iter().zip(&self.ends).filter(|(class, _)| wanted(class)) {
-            let start = end - class.n_groups;
-            match ranges.last_mut() {
-                // Neighbours are joined, so that equal sets are equal values.
-                Some(last) if last.end == start => last.end = end,
-                _ => ranges.push(start..end),
-            }
+            add(&mut ranges, end - class.n_groups..end);
         }
         GroupSet::new(ranges)
+    }
+
+    /// For each of `n_langs` languages the groups with query and positive in it, in one go.
+    pub fn by_lang(&self, n_langs: usize) -> Vec<GroupSet> {
+        let mut ranges = vec![Vec::new(); n_langs];
+        for (class, &end) in self.classes.iter().zip(&self.ends) {
+            for lang in class.common_langs() {
+                add(&mut ranges[usize::from(lang)], end - class.n_groups..end);
+            }
+        }
+        ranges.into_iter().map(GroupSet::new).collect()
     }
 }
 

@@ -18,18 +18,17 @@ pub struct LangWeights {
 impl LangWeights {
     /// Weights for `config.lang_sampling`, by the number of groups that have a language.
     pub fn new(catalog: &Catalog, config: &SamplerConfig) -> Self {
-        let weights = |has: &dyn Fn(&Class, LangId) -> bool| -> Vec<f64> {
-            let groups_with = |lang: usize| {
-                let classes = catalog.classes.iter().filter(|class| has(class, lang as LangId));
-                classes.map(|class| class.n_groups).sum::<u64>() as f64
-            };
-            let sizes: Vec<f64> = (0..catalog.languages.len()).map(groups_with).collect();
-            weigh(&sizes, config)
+        let weights = |langs_of: fn(&Class) -> Vec<LangId>| -> Vec<f64> {
+            let mut sizes = vec![0u64; catalog.languages.len()];
+            for class in &catalog.classes {
+                langs_of(class).into_iter().for_each(|lang| sizes[usize::from(lang)] += class.n_groups);
+            }
+            weigh(&sizes.into_iter().map(|size| size as f64).collect::<Vec<_>>(), config)
         };
         LangWeights {
-            query: weights(&|class, lang| class.query_langs.contains(&lang)),
-            passage: weights(&|class, lang| class.passage_langs.contains(&lang)),
-            common: weights(&super::has_lang),
+            query: weights(|class| class.query_langs.clone()),
+            passage: weights(|class| class.passage_langs.clone()),
+            common: weights(Class::common_langs),
         }
     }
 

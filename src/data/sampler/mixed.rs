@@ -13,7 +13,7 @@ use super::mixture::{MixtureConfig, Shares, WeightedDataset, first_groups};
 use super::passes::Passes;
 use super::turns::Turns;
 use super::{BatchKind, BatchRow, SampledBatch, SamplerConfig, Use, monolingual_langs, refusal, serves};
-use crate::data::catalog::Catalog;
+use crate::data::catalog::{Catalog, LangId};
 use crate::random::hash;
 use crate::{Error, Result};
 
@@ -77,7 +77,12 @@ impl Mixed {
             classes: datasets.iter().flat_map(|dataset| dataset.catalog.classes.iter().cloned()).collect(),
         };
         let weights = LangWeights::new(&joint, config);
-        let langs = if config.monolingual_share() > 0.0 { monolingual_langs(&joint, config)? } else { Vec::new() };
+        let langs: Vec<LangId> = match config.monolingual_share() > 0.0 {
+            true => {
+                monolingual_langs(&joint, config, &ClassIndex::new(&joint))?.into_iter().map(|(lang, _)| lang).collect()
+            }
+            false => Vec::new(),
+        };
         let lang_weights: Vec<f64> = langs.iter().map(|&lang| weights.common(lang)).collect();
         let monolingual = langs.into_iter().map(BatchKind::Monolingual);
 
@@ -98,22 +103,18 @@ impl Mixed {
     pub(super) fn batch(&self, step: u64) -> SampledBatch {
         let number = self.turns.stream(step);
         let stream = &self.streams[number];
-        let turns: Vec<u64> = (0..self.streams.len()).map(|of| self.turns_before(step, of)).collect();
+        let turn = self.turns.before(step, &[number]);
         let mut groups = Vec::new();
         for (quota, of_set) in stream.quotas.iter().enumerate() {
             let set = &self.sets[of_set.set];
-            let start = set.serves.iter().map(|&(of, quota)| self.streams[of].rows_before(quota, turns[of])).sum();
-            let n_rows = stream.rows_before(quota, turns[number] + 1) - stream.rows_before(quota, turns[number]);
+            let turns = |of: usize| self.turns.before(step, &[of]);
+            let start = set.serves.iter().map(|&(of, quota)| self.streams[of].rows_before(quota, turns(of))).sum();
+            let n_rows = stream.rows_before(quota, turn + 1) - stream.rows_before(quota, turn);
             let items = set.passes.stretch(start, n_rows as u64);
             groups.extend(items.into_iter().map(|item| (set.dataset, set.groups.group(item))));
         }
         let row = |(row, (dataset, group))| self.row(stream.kind, step, row, dataset, group);
         SampledBatch { kind: stream.kind, dataset: None, rows: (0..).zip(groups).map(row).collect() }
-    }
-
-    fn turns_before(&self, step: u64, stream: usize) -> u64 {
-        let only: Vec<bool> = (0..self.streams.len()).map(|other| other == stream).collect();
-        self.turns.before(step, &only)
     }
 
     fn row(&self, kind: BatchKind, step: u64, row: u64, dataset: usize, group: u64) -> BatchRow {

@@ -8,7 +8,7 @@
 
 use super::mixed::Mixed;
 use super::turns::Strata;
-use super::{BatchKind, BatchMode, SampledBatch, Sampler, SamplerConfig, serves};
+use super::{BatchKind, BatchMode, SampledBatch, Sampler, SamplerConfig, refusal, serves};
 use crate::data::catalog::Catalog;
 use crate::random::hash;
 use crate::{Error, Result};
@@ -96,7 +96,19 @@ impl Mixture {
         let mut notes = Vec::new();
         let how = match datasets {
             [] => return Err(Error::config("data", "is missing; name a dataset")),
-            [one] => How::One(Sampler::new(one.catalog, config)?),
+            [one] => {
+                let mut own = config.clone();
+                // Of several languages without a pair across them, parallel data may have been meant.
+                if let (Some((mode @ BatchMode::Monolingual, lack)), [lang]) =
+                    (only_mode(one.catalog, config), &refusal::languages(one.catalog)[..])
+                {
+                    notes.push(format!("all of the data is in \"{lang}\", with no {lack}: its batches are all {mode}"));
+                    own.mode = mode;
+                }
+                let sampler = Sampler::new(one.catalog, &own)?;
+                notes.extend_from_slice(sampler.notes());
+                How::One(sampler)
+            }
             _ if mixing.batches == DatasetBatches::Mixed => How::Mixed(Mixed::new(datasets, config, mixing)?),
             _ => How::Homogeneous(Homogeneous::new(datasets, config, mixing, &mut notes)?),
         };
@@ -148,7 +160,9 @@ impl Homogeneous {
                 notes.push(format!("dataset {:?} has no {lack}: its batches are all {mode}", dataset.name));
                 own.mode = mode;
             }
-            samplers.push(Sampler::new(dataset.catalog, &own).map_err(|error| about(dataset, error))?);
+            let sampler = Sampler::new(dataset.catalog, &own).map_err(|error| about(dataset, error))?;
+            notes.extend(sampler.notes().iter().map(|note| format!("dataset {:?}: {note}", dataset.name)));
+            samplers.push(sampler);
         }
         let of: Vec<_> = datasets.iter().zip(&samplers).map(|(of, sampler)| (of.weight, sampler.n_groups())).collect();
         let shares = Shares::new(&mixing.weigh(&of), mixing, config.seed, 0);
@@ -238,7 +252,7 @@ impl Shares {
     /// Number of indices below `index` with this outcome.
     pub(super) fn before(&self, index: u64, outcome: usize) -> u64 {
         match self {
-            Shares::Drawn(strata) => strata.before(index, |other| other == outcome),
+            Shares::Drawn(strata) => strata.before(index, &[outcome]),
             Shares::InTurn(n) => index / n + u64::from(index % n > outcome as u64),
         }
     }

@@ -30,6 +30,7 @@ mod mixture;
 mod passes;
 pub(super) mod permutation;
 mod refusal;
+mod small;
 mod turns;
 
 pub use config::{BatchMode, LangSampling, SamplerConfig};
@@ -41,6 +42,8 @@ use crate::random::hash;
 use group_set::{ClassIndex, GroupSet};
 use languages::LangWeights;
 use passes::Passes;
+use small::SmallLangs;
+use std::collections::HashMap;
 use turns::Turns;
 
 /// Languages that all rows of a batch have in common.
@@ -100,8 +103,8 @@ struct BatchStream {
 struct SharedSet {
     groups: GroupSet,
     passes: Passes,
-    /// For each stream, whether it draws from this set.
-    serves: Vec<bool>,
+    /// Streams that draw from this set, ascending.
+    serves: Vec<usize>,
 }
 
 /// Draws batches; the [module](self) says how, and [`SamplerConfig`] is the configuration.
@@ -114,6 +117,9 @@ pub struct Sampler {
     streams: Vec<BatchStream>,
     sets: Vec<SharedSet>,
     turns: Turns,
+    /// Languages with fewer groups than a batch has rows, and the numbers of their streams.
+    small: Option<(SmallLangs, Vec<usize>)>,
+    notes: Vec<String>,
 }
 
 /// Purpose of a hash: two purposes of one (seed, step, row) must not share their random bits.
@@ -123,56 +129,67 @@ enum Use {
     Passes,
     Language,
     Pick,
+    Fill,
 }
 
 impl Sampler {
     /// A sampler for the groups of `catalog`.
     ///
     /// # Errors
-    /// If the configuration is out of range, if no group can serve a kind of batch that the mode draws, or if a kind of
-    /// batch has fewer groups than a batch has rows.
+    /// If the configuration is out of range, if no group can serve a kind of batch that the mode draws, or if fewer can
+    /// than a batch has rows; of monolingual batches, in all languages together.
     pub fn new(catalog: &Catalog, config: &SamplerConfig) -> Result<Self> {
         config.check()?;
         let classes = ClassIndex::new(catalog);
         let weights = LangWeights::new(catalog, config);
-        let langs = if config.monolingual_share() > 0.0 { monolingual_langs(catalog, config)? } else { Vec::new() };
+        let langs = match config.monolingual_share() > 0.0 {
+            true => monolingual_langs(catalog, config, &classes)?,
+            false => Vec::new(),
+        };
+        let small = SmallLangs::find(catalog, config, &classes, &langs)?;
+        let other = config.multilingual_kind().map(|kind| multilingual_groups(catalog, &classes, kind, config));
+        let other = other.transpose()?;
 
-        let mut candidates: Vec<(BatchKind, GroupSet)> = langs
-            .iter()
-            .map(|&lang| (BatchKind::Monolingual(lang), classes.select(|class| has_lang(class, lang))))
-            .collect();
-        if let Some(kind) = config.multilingual_kind() {
-            candidates.push((kind, multilingual_groups(catalog, &classes, kind, config)?));
-        }
-        check_sizes(catalog, config, &candidates)?;
-
-        let lang_weights: Vec<f64> = langs.iter().map(|&lang| weights.common(lang)).collect();
+        let lang_weights: Vec<f64> = langs.iter().map(|(lang, _)| weights.common(*lang)).collect();
         let turns = Turns::new(config.monolingual_share(), &lang_weights, hash(&[config.seed, Use::Turns as u64]));
         let mut sampler = Sampler {
             seed: config.seed,
             batch_size: config.batch_size as u64,
             classes,
             weights,
-            streams: Vec::with_capacity(candidates.len()),
+            streams: Vec::with_capacity(langs.len() + 1),
             sets: Vec::new(),
             turns,
+            notes: small.iter().map(|small| small.note(catalog, config)).collect(),
+            small: None,
         };
-        let n_streams = candidates.len();
-        for (kind, groups) in candidates {
-            sampler.add_stream(kind, groups, n_streams);
+        let mut numbers = HashMap::new();
+        for (lang, groups) in langs {
+            sampler.add_stream(BatchKind::Monolingual(lang), groups, &mut numbers);
+        }
+        sampler.small = small.map(|small| {
+            let is_small = |(_, stream): &(usize, &BatchStream)| match stream.kind {
+                BatchKind::Monolingual(lang) => small.has(lang),
+                _ => false,
+            };
+            let streams = sampler.streams.iter().enumerate().filter(is_small).map(|(number, _)| number).collect();
+            (small, streams)
+        });
+        if let Some((kind, groups)) = other {
+            sampler.add_stream(kind, groups, &mut numbers);
         }
         Ok(sampler)
     }
 
-    /// Adds a stream; if its groups are those of an earlier stream, it shares that stream's set.
-    fn add_stream(&mut self, kind: BatchKind, groups: GroupSet, n_streams: usize) {
-        let set = self.sets.iter().position(|set| set.groups == groups).unwrap_or_else(|| {
+    /// Adds a stream; if its groups are those of an earlier stream, it shares that stream's set. `numbers`: of the sets.
+    fn add_stream(&mut self, kind: BatchKind, groups: GroupSet, numbers: &mut HashMap<GroupSet, usize>) {
+        let set = *numbers.entry(groups.clone()).or_insert_with(|| {
             let key = hash(&[self.seed, Use::Passes as u64, self.sets.len() as u64]);
-            let passes = Passes::new(groups.len(), self.batch_size, key);
-            self.sets.push(SharedSet { groups, passes, serves: vec![false; n_streams] });
+            let passes = Passes::new(groups.len(), self.batch_size.min(groups.len()), key);
+            self.sets.push(SharedSet { groups, passes, serves: Vec::new() });
             self.sets.len() - 1
         });
-        self.sets[set].serves[self.streams.len()] = true;
+        self.sets[set].serves.push(self.streams.len());
         self.streams.push(BatchStream { kind, set });
     }
 
@@ -182,8 +199,21 @@ impl Sampler {
         let set = &self.sets[stream.set];
         let turn = self.turns.before(step, &set.serves);
         let groups = set.passes.batch(turn).into_iter().map(|index| set.groups.group(index));
-        let rows = groups.zip(0..).map(|(group, row)| self.row(stream.kind, step, row, group)).collect();
-        SampledBatch { kind: stream.kind, dataset: None, rows }
+        let mut rows: Vec<BatchRow> =
+            groups.zip(0..).map(|(group, row)| self.row(stream.kind, step, row, group)).collect();
+        let mut kind = stream.kind;
+        if let (Some((small, streams)), n_left @ 1..) = (&self.small, self.batch_size - rows.len() as u64) {
+            kind = BatchKind::MixedMonolingual;
+            let fill = small.fill(self.turns.before(step, streams), n_left, &set.groups).into_iter();
+            let first = rows.len() as u64;
+            rows.extend(fill.zip(first..).map(|(group, row)| self.row(kind, step, row, group)));
+        }
+        SampledBatch { kind, dataset: None, rows }
+    }
+
+    /// Deviations of the draws from the configuration, one line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn row(&self, kind: BatchKind, step: u64, row: u64, group: u64) -> BatchRow {
@@ -208,51 +238,42 @@ impl Sampler {
     }
 }
 
-fn has_lang(class: &Class, lang: LangId) -> bool {
-    class.query_langs.contains(&lang) && class.passage_langs.contains(&lang)
-}
-
 /// Whether groups of this class can be in a batch of `kind`.
 fn serves(class: &Class, kind: BatchKind) -> bool {
     match kind {
-        BatchKind::Monolingual(lang) => has_lang(class, lang),
-        BatchKind::MixedMonolingual => class.query_langs.iter().any(|&lang| has_lang(class, lang)),
+        BatchKind::Monolingual(lang) => {
+            class.query_langs.binary_search(&lang).is_ok() && class.passage_langs.binary_search(&lang).is_ok()
+        }
+        BatchKind::MixedMonolingual => !class.common_langs().is_empty(),
         BatchKind::CrossLingual => class.query_langs.iter().any(|q| class.passage_langs.iter().any(|p| p != q)),
     }
 }
 
-/// Languages in which a monolingual batch can be drawn, ascending.
-fn monolingual_langs(catalog: &Catalog, config: &SamplerConfig) -> Result<Vec<LangId>> {
-    let langs: Vec<LangId> = (0..catalog.languages.len() as LangId)
-        .filter(|&lang| catalog.classes.iter().any(|class| class.n_groups > 0 && has_lang(class, lang)))
-        .collect();
+/// Languages in which a monolingual batch can be drawn, ascending, and their groups.
+fn monolingual_langs(
+    catalog: &Catalog,
+    config: &SamplerConfig,
+    classes: &ClassIndex,
+) -> Result<Vec<(LangId, GroupSet)>> {
+    let by_lang = (0..).zip(classes.by_lang(catalog.languages.len()));
+    let langs: Vec<(LangId, GroupSet)> = by_lang.filter(|(_, groups)| groups.len() > 0).collect();
     if langs.is_empty() {
         return Err(refusal::no_groups(catalog, config, BatchKind::Monolingual(0)));
     }
     Ok(langs)
 }
 
-/// The groups that can serve a mixed or a cross-lingual batch.
+/// The groups that can serve a mixed or a cross-lingual batch, enough for one.
 fn multilingual_groups(
     catalog: &Catalog,
     classes: &ClassIndex,
     kind: BatchKind,
     config: &SamplerConfig,
-) -> Result<GroupSet> {
+) -> Result<(BatchKind, GroupSet)> {
     let groups = classes.select(|class| serves(class, kind));
-    if groups.len() == 0 {
-        return Err(refusal::no_groups(catalog, config, kind));
-    }
-    Ok(groups)
-}
-
-/// Checks that every stream can fill a batch with different groups. Reports the smallest stream, so that its remedy is
-/// enough for all.
-fn check_sizes(catalog: &Catalog, config: &SamplerConfig, streams: &[(BatchKind, GroupSet)]) -> Result<()> {
-    match streams.iter().min_by_key(|(_, groups)| groups.len()) {
-        Some((kind, groups)) if groups.len() < config.batch_size as u64 => {
-            Err(refusal::too_few_groups(catalog, config, *kind, groups.len()))
-        }
-        _ => Ok(()),
+    match groups.len() {
+        0 => Err(refusal::no_groups(catalog, config, kind)),
+        n if n < config.batch_size as u64 => Err(refusal::too_few_groups(config, kind, n)),
+        _ => Ok((kind, groups)),
     }
 }

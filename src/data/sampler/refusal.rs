@@ -3,6 +3,7 @@
 use super::{BatchKind, BatchMode, SamplerConfig};
 use crate::Error;
 use crate::data::catalog::{Catalog, LangId};
+use std::collections::BTreeSet;
 
 /// The error if no group can serve a batch of `kind`.
 pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> Error {
@@ -35,38 +36,38 @@ pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> 
     Error::config("mode", format!("{}: {lack}; {remedy}", config.mode))
 }
 
-/// The error if only `n_groups` groups can serve a batch of `kind`: fewer than a batch has rows.
-pub fn too_few_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind, n_groups: u64) -> Error {
-    let (have, mut remedies) = match kind {
-        BatchKind::Monolingual(lang) if languages(catalog).len() > 1 => {
-            let lang = &catalog.languages[lang as usize];
-            let other = match config.mode {
-                BatchMode::Hybrid => BatchMode::CrossLingual,
-                _ => BatchMode::MixedMonolingual,
-            };
-            let more = format!("add data in \"{lang}\"");
-            let less = format!("leave \"{lang}\" out");
-            (format!("in \"{lang}\""), vec![more, less, format!("set mode = \"{other}\"")])
-        }
-        BatchKind::CrossLingual => ("in two languages".to_owned(), vec!["add parallel data".to_owned()]),
-        _ => ("in one language".to_owned(), vec!["add data".to_owned()]),
-    };
-    if n_groups >= 2 {
-        remedies.insert(0, format!("lower batch_size to {n_groups} or less"));
+/// The error if only `n_groups` groups can serve a mixed or cross-lingual batch of `kind`: fewer than it has rows.
+pub fn too_few_groups(config: &SamplerConfig, kind: BatchKind, n_groups: u64) -> Error {
+    match kind {
+        BatchKind::CrossLingual => too_few(config, "in two languages", "add parallel data", n_groups),
+        _ => too_few(config, "in one language", "add data", n_groups),
     }
-    let (batch_size, remedies) = (config.batch_size, remedies.join(", or "));
+}
+
+/// The error if the groups of all `n_langs` languages that monolingual batches can be in are fewer than a batch has rows.
+pub fn too_few_monolingual(catalog: &Catalog, config: &SamplerConfig, n_langs: usize, n_groups: u64) -> Error {
+    let have = match (languages(catalog).len(), n_langs) {
+        (1, _) => "in one language".to_owned(),
+        (_, 1) => "in one language, in the only one that has any".to_owned(),
+        (_, n) => format!("in one language, in all {n} languages together"),
+    };
+    too_few(config, &have, "add data", n_groups)
+}
+
+fn too_few(config: &SamplerConfig, have: &str, remedy: &str, n_groups: u64) -> Error {
+    let lower = if n_groups >= 2 { format!("lower batch_size to {n_groups} or less, or ") } else { String::new() };
+    let batch_size = config.batch_size;
     let message = format!(
         "{batch_size} is more than the {n_groups} groups with query and positive {have}, and no group may come \
-         twice in a batch; {remedies}"
+         twice in a batch; {lower}{remedy}"
     );
     Error::config("batch_size", message)
 }
 
 /// Languages that some group has; a dataset of several may lack some of the catalog's languages.
-fn languages(catalog: &Catalog) -> Vec<&str> {
-    let groups = || catalog.classes.iter().filter(|class| class.n_groups > 0);
-    let is_used =
-        |lang: &LangId| groups().any(|class| class.query_langs.contains(lang) || class.passage_langs.contains(lang));
-    let used = (0..catalog.languages.len() as LangId).filter(is_used);
-    used.map(|lang| catalog.languages[usize::from(lang)].as_str()).collect()
+pub fn languages(catalog: &Catalog) -> Vec<&str> {
+    let groups = catalog.classes.iter().filter(|class| class.n_groups > 0);
+    let used: BTreeSet<LangId> =
+        groups.flat_map(|class| class.query_langs.iter().chain(&class.passage_langs)).copied().collect();
+    used.into_iter().map(|lang| catalog.languages[usize::from(lang)].as_str()).collect()
 }

@@ -62,22 +62,30 @@ impl Strata {
         self.chunk(index - index % CHUNK, r)(index % CHUNK)
     }
 
-    /// Number of indices below `index` with an outcome for which `counted` holds.
-    pub(super) fn before(&self, index: u64, counted: impl Fn(usize) -> bool) -> u64 {
+    /// Number of indices below `index` with one of the `counted` outcomes, ascending; what is none of them counts for
+    /// nothing.
+    pub(super) fn before(&self, index: u64, counted: &[usize]) -> u64 {
+        let counted = &counted[..counted.partition_point(|outcome| *outcome < self.ends.len())];
+        if counted.len() == self.ends.len() {
+            return index;
+        }
         let (block, chunk) = (index / self.block_len, index % self.block_len / CHUNK);
         let order = self.chunk_order(block);
         let whole_chunks = || (0..chunk).map(|c| order.item(c));
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let ranges = starts.zip(&self.ends).enumerate().filter(|(outcome, _)| counted(*outcome));
-        let in_whole_chunks: u64 = ranges
-            .map(|(_, (start, &end))| {
+        let range =
+            |&outcome: &usize| (outcome.checked_sub(1).map_or(0, |before| self.ends[before]), self.ends[outcome]);
+        let in_whole_chunks: u64 = counted
+            .iter()
+            .map(range)
+            .map(|(start, end)| {
                 // Slots below `x` that leave remainder r.
                 let below = |x: u64, r: u64| (x + self.n_chunks() - 1 - r) / self.n_chunks();
                 block * (end - start) + whole_chunks().map(|r| below(end, r) - below(start, r)).sum::<u64>()
             })
             .sum();
         let outcomes = self.chunk(index - index % CHUNK, order.item(chunk));
-        in_whole_chunks + (0..index % CHUNK).filter(|&place| counted(outcomes(place))).count() as u64
+        let is_counted = |&place: &u64| counted.binary_search(&outcomes(place)).is_ok();
+        in_whole_chunks + (0..index % CHUNK).filter(is_counted).count() as u64
     }
 }
 
@@ -134,18 +142,15 @@ impl Turns {
         }
     }
 
-    /// Number of steps before `step` that are served by a stream that `counted` marks.
-    pub fn before(&self, step: u64, counted: &[bool]) -> u64 {
-        if counted.iter().all(|&c| c) {
-            return step;
-        }
+    /// Number of steps before `step` that are served by one of the `counted` streams, ascending.
+    pub fn before(&self, step: u64, counted: &[usize]) -> u64 {
         let monolingual = self.monolingual_before(step);
-        let others = if counted.get(self.n_langs) == Some(&true) { step - monolingual } else { 0 };
-        others + self.langs.before(monolingual, |lang| counted[lang])
+        let others = if counted.last() == Some(&self.n_langs) { step - monolingual } else { 0 };
+        others + self.langs.before(monolingual, counted)
     }
 
     fn monolingual_before(&self, step: u64) -> u64 {
-        self.kinds.before(step, |kind| kind == MONOLINGUAL)
+        self.kinds.before(step, &[MONOLINGUAL])
     }
 }
 
@@ -172,13 +177,13 @@ mod tests {
     #[test]
     fn counts_agree_with_replaying_every_step() {
         let turns = Turns::new(0.3, &[5.0, 1.0, 0.2], 9);
-        let counted = [true, false, true, true];
+        let counted = [0, 2, 3];
         let mut served = 0;
         for step in 0..2 * BLOCK + 10 {
             if step % 97 == 0 || step % BLOCK < 3 {
                 assert_eq!(turns.before(step, &counted), served, "before step {step}");
             }
-            served += u64::from(counted[turns.stream(step)]);
+            served += u64::from(counted.contains(&turns.stream(step)));
         }
     }
 

@@ -1,26 +1,25 @@
 //! Building a token cache: rows are read, parsed and tokenized a chunk at a time, and large data goes to disk at once.
-//! About 50 bytes a row stay in memory, and 30 more if it has an id. While groups are compared (`labels.rs`) there are, in
-//! addition, 16 bytes a query or 32 a positive, whichever is more, up to 60 a group, and 8 for each text that a pair of
-//! groups shares (if more than 32 groups have one text, only neighbours are pairs).
+//! About 50 bytes a row stay in memory, 30 more if it has an id, and 16 a query and a positive once groups are linked
+//! (`links.rs`).
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytemuck::Pod;
-use memmap2::Mmap;
 use rayon::prelude::*;
 use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::file::{BlockWriter, TextRecord, map};
+use super::file::{BlockWriter, TextRecord};
 use super::merge::{RowEntry, write_index};
 use super::{Inputs, TokenizeSpec};
-use crate::data::catalog::{LangId, Role};
-use crate::data::formats::{Note, Notes, Row, Rows, Text, without_positive};
+use crate::data::catalog::{LangId, Role, text_hash};
+use crate::data::formats::{Note, Notes, Resolved, Row, Rows, Text, without_positive};
 use crate::data::tokenize::{Encoded, TextTokenizer};
+use crate::mapped::Mapped;
 use crate::{Error, Result};
 
 /// Rows of a chunk: enough to keep many cores busy, and few enough for little memory.
@@ -33,9 +32,9 @@ const PARTIAL_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Builds the cache for `inputs` at `path`. Nothing appears there unless it is whole.
 pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    create_private(dir).map_err(|e| Error::io("create", dir, e))?;
     remove_stale(dir);
-    let file = partial_file(dir).map_err(|e| Error::io("write", dir, e))?;
+    let file = partial_file(dir, mode_of(inputs.data)).map_err(|e| Error::io("write", dir, e))?;
     let out = BlockWriter::new(file.as_file()).map_err(|e| Error::io("write", path, e))?;
     let texts = Spill::new(dir).map_err(|e| Error::io("write", dir, e))?;
     let mut tokenized = Tokenized {
@@ -50,6 +49,13 @@ pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u
     };
     let notes = tokenized.read_all(inputs, path, progress)?;
     write_index(tokenized, dir, key, notes).map_err(|e| Error::io("write", path, e))?;
+    // Hashed before it was read: is it what was read?
+    if inputs.key()? != key {
+        return Err(Error::file(
+            inputs.data.path(),
+            "changed while it was read; run the command again when it is whole",
+        ));
+    }
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
     // The new name has to reach the disk, too; where directories cannot be synced, the system writes it later.
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
@@ -194,7 +200,7 @@ impl Tokenized<'_> {
             let len = encoded.ids.len() as u32;
             let full_len = u32::try_from(encoded.full_len).unwrap_or(u32::MAX);
             let (start, role, score) = (self.n_words, role as u16, score.unwrap_or(f32::NAN));
-            self.texts.push(&TextRecord { start, hash, label: 0, len, full_len, role, lang, score })?;
+            self.texts.push(&TextRecord { start, hash, link: 0, len, full_len, role, lang, score })?;
             self.out.write_all(bytemuck::cast_slice(&encoded.ids))?;
             self.n_words += u64::from(len);
             self.n_texts += 1;
@@ -227,7 +233,7 @@ fn encode_row(row: &Row, inputs: &Inputs) -> Result<EncodedRow> {
         for (i, Text { lang, text, instruction }) in of_role.into_iter().enumerate() {
             let prefix = instruction.as_ref().unwrap_or(prefix);
             let encoded = encode(inputs.tokenizer, row, prefix, &text, max_len)?;
-            let (hash, score) = (xxh3_64(text.as_bytes()), scores.get(i).copied());
+            let (hash, score) = (text_hash(&text), scores.get(i).copied());
             texts.push(EncodedText { role, lang, hash, score, encoded });
         }
     }
@@ -239,29 +245,57 @@ fn encode(tokenizer: &TextTokenizer, row: &Row, prefix: &str, text: &str, max_le
 }
 
 /// Records that are kept on the disk until they are sorted. The file has no name, so it disappears with the process.
-pub(super) struct Spill(BufWriter<File>);
+pub(super) struct Spill {
+    file: BufWriter<File>,
+    dir: PathBuf,
+}
 
 impl Spill {
     pub(super) fn new(dir: &Path) -> io::Result<Self> {
-        Ok(Spill(BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(dir)?)))
+        let file = BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(dir)?);
+        Ok(Spill { file, dir: dir.to_owned() })
     }
 
     pub(super) fn push<T: Pod>(&mut self, record: &T) -> io::Result<()> {
-        self.0.write_all(bytemuck::bytes_of(record))
+        self.file.write_all(bytemuck::bytes_of(record))
     }
 
     /// All records, for reading.
-    pub(super) fn finish(self) -> io::Result<Mmap> {
-        map(&self.0.into_inner().map_err(io::IntoInnerError::into_error)?)
+    pub(super) fn finish(self) -> io::Result<Mapped> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Mapped::new(&file, &self.dir)
     }
 }
 
-fn partial_file(dir: &Path) -> io::Result<NamedTempFile> {
+/// Creates a directory that only the user can look into, unless it is there.
+fn create_private(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir)
+}
+
+/// Permissions of a cache: whoever may not read a file of the data may not read its tokens.
+#[cfg(unix)]
+fn mode_of(data: &Resolved) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    let of_file = |path: &Path| fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode());
+    data.files().fold(0o666, |mode, (_, path)| mode & (of_file(path) | 0o600))
+}
+
+#[cfg(not(unix))]
+fn mode_of(_: &Resolved) -> u32 {
+    0
+}
+
+/// A file with at most these permissions; the user's umask takes some away.
+fn partial_file(dir: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("tokens-").suffix(PARTIAL);
-    // Temporary files are private by default; a cache may be shared, so the user's umask decides.
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
     builder.tempfile_in(dir)
 }
 

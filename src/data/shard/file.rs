@@ -13,16 +13,17 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
-use memmap2::Mmap;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::catalog::LangId;
+use crate::mapped::Mapped;
 
 /// Version of the layout. Raise it with every change to the layout, or to what is written for the same data.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 const MAGIC: [u8; 8] = *b"hbttoken";
 const BYTE_ORDER: u32 = 0x0403_0201;
 const HEADER_LEN: usize = 4096;
@@ -53,8 +54,8 @@ pub(super) struct TextRecord {
     pub(super) start: u64,
     /// Hash of the text without its prefix.
     pub(super) hash: u64,
-    /// Equal for texts that say the same; 0 until all groups are known.
-    pub(super) label: u64,
+    /// A group to which the text leads (`links.rs`); 0 until all groups are known.
+    pub(super) link: u64,
     /// Number of tokens kept.
     pub(super) len: u32,
     /// Number of tokens before truncation.
@@ -207,17 +208,17 @@ impl Write for BlockWriter<'_> {
 
 /// A valid cache file in memory.
 pub(super) struct MappedFile {
-    map: Mmap,
+    map: Mapped,
     sections: Sections,
 }
 
 impl MappedFile {
-    /// Maps and checks the whole file; `None` if it is anything but a file that a writer finished for `key`.
-    pub(super) fn open(file: &File, key: u128) -> io::Result<Option<Self>> {
+    /// Maps and checks the whole file at `path`; `None` if it is anything but a file that a writer finished for `key`.
+    pub(super) fn open(file: &File, path: &Path, key: u128) -> io::Result<Option<Self>> {
         if file.metadata()?.len() < HEADER_LEN as u64 {
             return Ok(None);
         }
-        let map = map(file)?;
+        let map = Mapped::new(file, path)?;
         let header: Header = *bytemuck::from_bytes(&map[..size_of::<Header>()]);
         if !header.is_valid(key) {
             return Ok(None);
@@ -251,15 +252,6 @@ impl MappedFile {
     }
 }
 
-/// Maps a file for reading.
-#[allow(unsafe_code)]
-pub(super) fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the mapping must not change underneath. hbt writes a cache file under a temporary name, renames it when
-    // it is whole and never opens it for writing again; a spill file is private to the process and written before it
-    // is mapped.
-    unsafe { Mmap::map(file) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,7 +275,7 @@ mod tests {
     fn opens(bytes: &[u8], key: u128) -> bool {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        MappedFile::open(&file, key).unwrap().is_some()
+        MappedFile::open(&file, Path::new("test"), key).unwrap().is_some()
     }
 
     #[test]

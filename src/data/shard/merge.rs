@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::build::{Spill, Tokenized};
 use super::file::{Counts, GroupRecord, TextRecord};
-use super::labels::Labels;
+use super::links::Links;
 use super::{Meta, MetaClass};
 use crate::data::catalog::{LangId, Role};
 use crate::data::formats::{Note, Notes};
@@ -48,7 +48,7 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, mut notes
     let rows = SortedRows::new(rows, bytemuck::cast_slice(&texts), &languages);
     let (groups, classes) = rows.number_groups();
     let texts_of = |group: usize| rows.rows_of(groups[group].run).iter().flat_map(|row| rows.texts_of_row(*row));
-    let labels = Labels::new(groups.len(), texts_of);
+    let links = Links::new(groups.len(), texts_of);
 
     out.align(8)?;
     let mut records = Spill::new(dir)?;
@@ -56,7 +56,7 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, mut notes
     let mut of_group = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         rows.gather(group, &mut of_group);
-        of_group.iter_mut().for_each(|text| text.label = labels.label(number, text));
+        of_group.iter_mut().for_each(|text| text.link = links.link(number, text));
         out.write_all(bytemuck::cast_slice(&of_group))?;
         for (n_scores, role) in n_scores.iter_mut().zip([Role::Positive, Role::Negative]) {
             let scored = of_group.iter().filter(|text| text.role == role as u16 && !text.score.is_nan());
@@ -71,9 +71,9 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, mut notes
 
     let mut sorted_languages = languages;
     sorted_languages.sort();
-    let n_rows = rows.rows.len() as u64;
+    let (n_rows, shares_texts) = (rows.rows.len() as u64, links.any_shared());
     notes.add(Note::JoinedRows, n_rows - groups.len() as u64);
-    let meta = Meta { languages: sorted_languages, classes, n_rows, notes, n_scores };
+    let meta = Meta { languages: sorted_languages, classes, n_rows, notes, n_scores, shares_texts };
     let meta = serde_json::to_vec(&meta)?;
     out.write_all(&meta)?;
     out.finish(key, Counts { n_words, n_texts, n_groups: groups.len() as u64, meta_len: meta.len() as u64 })
