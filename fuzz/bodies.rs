@@ -10,12 +10,13 @@ use hbt::config::Config;
 use hbt::data::formats::{DataSource, Group, Notes, PassageUnit, parallel_row, squad};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::model_dir::ModelDir;
+use hbt::tensor_file::TensorFile;
 
 /// A reader of the file or directory that is made of these bytes.
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 10] = [
+pub const BODIES: [(&str, Body); 11] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
@@ -26,6 +27,7 @@ pub const BODIES: [(&str, Body); 10] = [
     ("toml", toml),
     ("model_config", model_config),
     ("tokenizer", tokenizer),
+    ("safetensors", safetensors),
 ];
 
 /// Fails if an error is not one line that says something; returns what was read.
@@ -119,6 +121,15 @@ pub fn tokenizer(dir: &Path, bytes: &[u8]) {
     for text in ["a b", "", "😀 é\u{300}", "日本語"] {
         checked(tokenizer.encode("query: ", text, 8));
     }
+}
+
+/// A file of tensors.
+pub fn safetensors(dir: &Path, bytes: &[u8]) {
+    let path = dir.join("model.safetensors");
+    fs::write(&path, bytes).unwrap();
+    let Some(file) = checked(TensorFile::open(&path, "copy it again")) else { return };
+    let sizes = file.names().into_iter().filter_map(|name| file.info(&name).map(|info| file.bytes(info).len()));
+    assert!(sizes.sum::<usize>() <= bytes.len());
 }
 
 /// A file of SQuAD layout.

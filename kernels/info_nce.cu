@@ -177,7 +177,7 @@ constexpr int COLUMNS_THREADS = ROWS_AT_ONCE * WARP;
 
 // state (3, m), loss (m,), scores (rows, n); see InfoNceColumns in src/backend/ops/info_nce.rs. Launched with a block for
 // every WARP columns.
-KERNEL_MIN_BLOCKS(info_nce_columns, COLUMNS_THREADS, 6, float* state, float* loss, const float* scores, MASKS,
+KERNEL_MIN_BLOCKS(info_nce_columns, COLUMNS_THREADS, 5, float* state, float* loss, const float* scores, MASKS,
                   float inv_temperature, i64 rows, i64 n, i64 m, i32 is_first, i32 is_last) {
     SHARED(float, largest_of, COLUMNS_THREADS);
     SHARED(float, others_of, COLUMNS_THREADS);

@@ -99,6 +99,18 @@ KERNEL_MIN_BLOCKS(info_nce_shift, ROWS_THREADS, 4, float* stats, const bf16* que
 // Labels of two columns.
 using Pair = Vector<i32, 2>;
 
+// Leaves out those of a lane's scores in a row whose bits are set. Before anything is added up: registers are few.
+__device__ __forceinline__ void take_bits(float (&s)[PART / 8][4], int half, const i32* bits, i64 column, i64 n) {
+#pragma unroll
+    for (int j = 0; j < PART / 8; ++j) {
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; ++i) {
+            const i64 at = column + 8 * j + i % 2;
+            if (at < n && is_set(bits, int(at), 0)) s[j][i] = left_out();
+        }
+    }
+}
+
 // Turns a lane's scores in 16 rows, from rows `row` and `row` + 8 of the tile and its column `column` on, into exponentials,
 // and adds them up. Masked: one by one, as some are left out. `first_row` and `first_column` are those of the tile.
 template <bool Masked>
@@ -109,7 +121,7 @@ __device__ __forceinline__ void take_rows(float (&s)[PART / 8][4], Sums (&sums)[
     for (int half = 0; half < 2; ++half) {
         const RowMask mask = rows[row + 8 * half];
         const u32 positive = u32(masks.positive_of(first_row + row + 8 * half));
-        const i32* const bits = Masked && mask.has_bits ? masks.bits_of(first_row + row + 8 * half) : nullptr;
+        if (Masked && mask.has_bits) take_bits(s, half, masks.bits_of(first_row + row + 8 * half), first_column + column, n);
         Sums sum{0.0f, 0.0f, 0.0f, Masked ? 0.0f : float(PART / 4)};
 #pragma unroll
         for (int j = 0; j < PART / 8; ++j) {
@@ -123,7 +135,7 @@ __device__ __forceinline__ void take_rows(float (&s)[PART / 8][4], Sums (&sums)[
                     const bool counts = (at < u32(n)) & (at != positive) & (labels[here / 2].v[i % 2] != mask.label) &
                                         !(s[j][i] > mask.limit) & (at - mask.rejected_from >= mask.n_rejected) &
                                         (at - u32(masks.skipped_from) >= u32(masks.skipped_to - masks.skipped_from)) &
-                                        !(bits != nullptr && at < u32(n) && is_set(bits, int(at), int(masks.first_passage)));
+                                        (s[j][i] > LOWEST);
                     p = counts ? p : 0.0f;
                     sum.above += counts ? above : 0.0f;
                     sum.count += counts ? 1.0f : 0.0f;

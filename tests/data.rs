@@ -94,6 +94,22 @@ mod tokenize {
         assert_eq!(shortest.ids, [BEGIN, W0 + 5, END]);
     }
 
+    #[test]
+    fn texts_of_megabytes_have_the_same_tokens() {
+        let tokenizer = tokenizer();
+        let n_words = 700_000;
+        let long: String = (0..n_words).map(|i| format!("w{} ", i % 100)).collect();
+        let cut = tokenizer.encode("w7 ", &long, 6).unwrap();
+        assert_eq!(cut.ids, tokenizer.encode("w7 ", &long[..1000], 6).unwrap().ids);
+        assert_eq!((cut.full_len, cut.truncated), (n_words + 3, true));
+        assert_eq!(tokenizer.encode("", &long, usize::MAX).unwrap().ids.len(), n_words + 2);
+        // No word in the first piece, and one without an end.
+        let late = [&" ".repeat(2 << 20), "w5"].concat();
+        assert_eq!(tokenizer.encode("", &late, 6).unwrap().ids, [BEGIN, W0 + 5, END]);
+        let one_word = "é".repeat(1 << 20);
+        assert_eq!(tokenizer.encode("", &one_word, 6).unwrap().ids, [BEGIN, UNK, END]);
+    }
+
     /// The crate's own way, which needs a tokenizer of its own for every maximum length.
     #[test]
     fn truncation_is_that_of_the_crate() {

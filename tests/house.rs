@@ -13,7 +13,8 @@ use std::fs;
 use std::path::Path;
 
 /// Where the repository keeps what comments and documents may name.
-const FOLDERS: [&str; 9] = [".ci", ".github", "benches", "build", "docs", "kernels", "src", "tests", "weights"];
+const FOLDERS: [&str; 10] =
+    [".ci", ".github", "benches", "build", "docs", "fuzz", "kernels", "src", "tests", "weights"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

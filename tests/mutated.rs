@@ -152,6 +152,10 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         }
         "model_config" => vec![fixture("config.json")],
         "tokenizer" => vec![fixture("tokenizer.json")],
+        "safetensors" => {
+            let header = r#"{"a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}, "b": {"dtype": "F16", "shape": [1], "data_offsets": [8, 10]}}"#;
+            vec![[&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 10]].concat()]
+        }
         other => panic!("no seed for {other}"),
     }
 }

@@ -3,7 +3,7 @@
 use super::trace;
 use hbt::cli::TraceArgs;
 use hbt::config::Config;
-use hbt::data::formats::DataSource;
+use hbt::data::formats::{DataSource, Split};
 use hbt::files::owned::MANIFEST;
 use hbt::train::checkpoint::RunDir;
 use hbt::{Error, Result};
@@ -54,7 +54,9 @@ impl Inputs {
     fn add_data(&mut self, what: &'static str, data: &DataSource) {
         // A pipe has no second reading to spare for a look at it, and no output can replace it.
         let is_readable = data.path.is_dir() || data.path.is_file();
-        if let Some(resolved) = is_readable.then(|| data.resolve().ok()).flatten() {
+        // Every part of it, whichever the command reads.
+        let all = DataSource { split: Split::All.into(), ..data.clone() };
+        if let Some(resolved) = is_readable.then(|| all.resolve().ok()).flatten() {
             self.0.extend(resolved.files().map(|(_, file)| (what, file.to_owned())));
         }
     }

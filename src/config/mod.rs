@@ -181,6 +181,17 @@ impl Config {
             let idle = self.given_for_evaluation();
             warnings.extend(idle.map(|key| format!("{key} has no effect, since eval_task is none")));
         }
+        if self.evaluates_what_it_trains_on() {
+            warnings.push(
+                "evaluation uses texts that training has seen; set eval_data, or split = train and eval_split = test"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    /// Whether keys say so by themselves; texts are compared later.
+    fn evaluates_what_it_trains_on(&self) -> bool {
         let all = Auto::Of(Split::All);
         let is_evaluated_on = |data: &Path, split: Auto<Split>| {
             let same_data = self.eval_data.as_ref().map_or(self.datasets.is_empty(), |eval_data| eval_data == data);
@@ -194,12 +205,6 @@ impl Config {
             Some(Auto::Auto) => self.eval_data.is_some(),
             Some(Auto::Of(_)) => true,
         };
-        if is_evaluated && self.trained_on().any(|(data, split)| is_evaluated_on(data, split)) {
-            warnings.push(
-                "evaluation uses texts that training has seen; set eval_data, or split = train and eval_split = test"
-                    .to_owned(),
-            );
-        }
-        warnings
+        is_evaluated && self.trained_on().any(|(data, split)| is_evaluated_on(data, split))
     }
 }

@@ -17,6 +17,22 @@ const PAD_TOKENS: [&str; 3] = ["<pad>", "[PAD]", "<|pad|>"];
 /// Texts that a core tokenizes before it looks for other work: a few milliseconds.
 const TEXTS_A_PIECE: usize = 32;
 
+/// Bytes of a text above which it is encoded piece by piece: an encoding takes a hundred times the memory of its text, and
+/// its time grows faster than the text. The tokens that are kept are the same; the number of all of them, which only
+/// reports show, may differ by one for each piece.
+const LONG: usize = 1 << 20;
+const PIECE: usize = 1 << 16;
+
+/// A piece of a text, cut before the last blank of [`PIECE`] bytes if there is one, and what is behind it.
+fn cut_at_blank(text: &str) -> (&str, &str) {
+    if text.len() <= PIECE {
+        return (text, "");
+    }
+    let end = (0..=PIECE).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let blank = text[..end].rfind(char::is_whitespace).filter(|at| *at > 0);
+    text.split_at(blank.unwrap_or(end))
+}
+
 /// A model's tokenizer, without the padding and truncation that its file may ask for: hbt packs texts instead of
 /// padding them, and each call gives its own maximum length.
 pub struct TextTokenizer {
@@ -146,17 +162,31 @@ impl TextTokenizer {
         guarded(|| Ok(self.encode_unguarded(prefix, text, max_len))).map_err(fail)?
     }
 
+    fn tokens(&self, prefix: &str, text: &str) -> tokenizers::Result<tokenizers::Encoding> {
+        match prefix {
+            "" => self.tokenizer.encode_fast(text, false),
+            _ => self.tokenizer.encode_fast(format!("{prefix}{text}"), false),
+        }
+    }
+
     fn encode_unguarded(&self, prefix: &str, text: &str, max_len: usize) -> Result<Encoded> {
         if max_len <= self.n_special {
             return Err(Error::other(format!("{max_len} tokens leave no room beside {} special ones", self.n_special)));
         }
         let fail = |e: tokenizers::Error| Error::other(format!("the tokenizer cannot encode this text: {e}"));
-        let mut encoding = match prefix {
-            "" => self.tokenizer.encode_fast(text, false),
-            _ => self.tokenizer.encode_fast(format!("{prefix}{text}"), false),
+        let (head, mut rest) = if text.len() > LONG { cut_at_blank(text) } else { (text, "") };
+        let mut encoding = self.tokens(prefix, head).map_err(fail)?;
+        if !rest.is_empty() && encoding.len() + self.n_special <= max_len {
+            // Blanks, or one long word, or all of it is wanted.
+            encoding = self.tokens(prefix, text).map_err(fail)?;
+            rest = "";
         }
-        .map_err(fail)?;
-        let full_len = encoding.len() + self.n_special;
+        let mut full_len = encoding.len() + self.n_special;
+        while !rest.is_empty() {
+            let (piece, more) = cut_at_blank(rest);
+            full_len += self.tokens("", piece).map_err(fail)?.len();
+            rest = more;
+        }
         encoding.truncate(max_len - self.n_special, 0, TruncationDirection::Right);
         // The truncated part is kept as `overflowing`, and would get special tokens of its own.
         drop(encoding.take_overflowing());

@@ -4,6 +4,7 @@ mod card;
 mod carried;
 pub mod directory;
 pub mod hub;
+mod lengths;
 pub mod save;
 mod tokenizer_files;
 pub mod weights;

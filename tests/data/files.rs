@@ -112,6 +112,8 @@ fn links_to_nothing_and_pipes_are_refused_at_once() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // Opening it would wait for a writer.
     let refused = message(read(&pipe));
+    let stdin = message(read(Path::new("-")));
+    assert!(stdin.contains("not from standard input"), "{stdin}");
     assert!(refused.contains("p.jsonl: is a pipe or a device, and data is read more than once"), "{refused}");
 }
 

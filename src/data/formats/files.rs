@@ -60,6 +60,9 @@ const NEARLY: [(&str, &str); 6] = [
 /// Nothing there; a link to nothing; a pipe or a device; a file that would be data if it were not packed.
 pub(super) fn find(root: &Path) -> Result<Found> {
     let mut found = Found::default();
+    if root == Path::new("-") {
+        return Err(Error::file(root, "data is read more than once, so not from standard input; write it to a file"));
+    }
     let metadata = metadata(root)?;
     if metadata.is_dir() {
         found.add_directory(root, "", 0)?;

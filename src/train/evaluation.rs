@@ -1,0 +1,89 @@
+//! Evaluations of a run: before it, on the way, and after.
+
+use super::Trainer;
+use super::report::{Log, Progress};
+use crate::backend::Backend;
+use crate::eval::{EvalReport, Evaluated, evaluate_retriever};
+use crate::progress::{Counter, say};
+use crate::{Result, trace};
+
+impl<B: Backend> Trainer<'_, B> {
+    pub(super) fn report(&mut self) -> Result<Option<EvalReport>> {
+        self.catch_up()?;
+        let Some(set) = &self.setup.eval_set else { return Ok(None) };
+        let _range = trace::phase("evaluate");
+        let total = (set.queries.len() + set.passages.len()) as u64;
+        let counter = Counter::new("evaluated", total);
+        // As whoever loads the saved model will measure it. From the first update on it is another one than was named.
+        let [query, passage] = &self.retriever.settings.as_saved();
+        let name = if self.state.step == 0 { &self.setup.model_name } else { "last" };
+        let progress = &mut |n| counter.set(n as u64, total);
+        let Evaluated { report, cut, warning } =
+            evaluate_retriever(self.retriever, [query, passage], name, set, progress)?;
+        counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
+        if self.state.step == 0 {
+            cut.iter().for_each(|note| say(note));
+        }
+        warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
+        self.retriever.release_tokenizer();
+        Ok(Some(report))
+    }
+
+    /// Evaluates before the first step, unless a resumed run has that report.
+    pub(super) fn evaluate_before(&mut self) -> Result<()> {
+        if self.state.step == 0 {
+            if self.state.before.is_none() {
+                self.state.before = self.report()?;
+            }
+            self.setup.run_dir.write_reports(self.state.before.as_ref(), None)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an evaluation is due after the present step and not done yet: an interrupted run leaves it to the one
+    /// that resumes it.
+    pub(super) fn evaluation_is_due(&self) -> bool {
+        let (every, step) = (self.setup.settings.eval_steps.unwrap_or(0), self.state.step);
+        let is_done = self.state.latest.as_ref().is_some_and(|(at, _)| *at == step);
+        // The reports before the first and after the last step belong to `evaluate_before` and `finish`.
+        every > 0 && step > 0 && step < self.state.total_steps && step.is_multiple_of(every) && !is_done
+    }
+
+    /// Evaluates if it is due. True if `patience` has run out, so that the run is over.
+    pub(super) fn evaluate_if_due(&mut self, log: &mut Log) -> Result<bool> {
+        if !self.evaluation_is_due() {
+            return Ok(false);
+        }
+        self.await_results(log)?;
+        self.evaluate(&log.progress)?;
+        let is_over = self.setup.settings.patience.is_some_and(|patience| self.state.without_gain >= patience);
+        if is_over {
+            log.progress.line(&format!("no gain in {} evaluations: stopping early", self.state.without_gain));
+        }
+        Ok(is_over)
+    }
+
+    /// Evaluates, and saves the model as `best/` if it is the best so far.
+    pub(super) fn evaluate(&mut self, progress: &Progress) -> Result<()> {
+        let (Some(report), Some(key)) = (self.report()?, self.best_metric) else { return Ok(()) };
+        let value = report.value(key).expect("checked before the run began");
+        let step = self.state.step;
+        let gained = self.state.best.is_none_or(|(_, best)| key.metric.is_better(value, best));
+        if gained {
+            self.state.best = Some((step, value));
+            self.state.without_gain = 0;
+            self.setup.run_dir.save_best(self.retriever, &self.stepper.optimizer, &self.card(&report))?;
+        } else {
+            self.state.without_gain += 1;
+        }
+        let before = self.state.before.as_ref().and_then(|report| report.value(key));
+        let note = match before.filter(|&before| key.metric.is_better(before, value)) {
+            Some(before) => format!(" (worse than {before:.4} before training)"),
+            None if gained => " (best)".to_owned(),
+            None => String::new(),
+        };
+        progress.line(&format!("step {step}: {key} {value:.4}{note}"));
+        self.state.latest = Some((step, report));
+        Ok(())
+    }
+}
