@@ -38,11 +38,11 @@ fn main() -> ExitCode {
 /// Ends with clap's message, and with the key that an unknown option is, if it is one.
 fn refused(error: &clap::Error) -> ! {
     let unknown = (error.kind() == ErrorKind::UnknownArgument).then(|| error.get(ContextKind::InvalidArg)).flatten();
-    if let Some(ContextValue::String(option)) = unknown {
-        if let Some(instead) = instead_of_option(option.trim_start_matches('-')) {
-            progress::say_always(&format!("error: there is no option {option}; {instead}, or see --help"));
-            std::process::exit(i32::from(WRONG_USAGE));
-        }
+    if let Some(ContextValue::String(option)) = unknown
+        && let Some(instead) = instead_of_option(option.trim_start_matches('-'))
+    {
+        progress::say_always(&format!("error: there is no option {option}; {instead}, or see --help"));
+        std::process::exit(i32::from(WRONG_USAGE));
     }
     error.exit()
 }

@@ -48,7 +48,7 @@ pub struct GroupSizes {
 impl GroupSizes {
     /// Sizes of tokenized data, of which rows have at most `max_negatives` negatives (`None`: all).
     pub fn new<'a>(datasets: impl IntoIterator<Item = &'a TokenCache>, max_negatives: Option<usize>) -> Self {
-        let mut sizes = GroupSizes { shares_texts: false, ..GroupSizes::none(max_negatives) };
+        let mut sizes = GroupSizes::none(max_negatives, false);
         for (number, data) in datasets.into_iter().enumerate() {
             // Whether two datasets share any is not looked up.
             sizes.shares_texts |= data.shares_texts() || number > 0;
@@ -60,11 +60,11 @@ impl GroupSizes {
         sizes
     }
 
-    /// Sizes of no groups yet, which may share texts.
-    pub fn none(max_negatives: Option<usize>) -> Self {
+    /// Sizes of no groups yet, and whether they may share texts.
+    pub fn none(max_negatives: Option<usize>, shares_texts: bool) -> Self {
         let max_negatives = max_negatives.unwrap_or(usize::MAX);
         let (by_tokens, by_negatives) = Default::default();
-        GroupSizes { max_negatives, by_tokens, by_negatives, shortest: usize::MAX, longest: 0, shares_texts: true }
+        GroupSizes { max_negatives, by_tokens, by_negatives, shortest: usize::MAX, longest: 0, shares_texts }
     }
 
     /// Adds `n` groups that have these texts: role, language and tokens, negatives language by language.

@@ -59,9 +59,11 @@ impl Data {
     }
 }
 
+type Pairs = Vec<(usize, usize)>;
+
 /// Pairs of different rows of which each is taken for an answer of the other, the smaller first; and the negatives, by
 /// their numbers, with the rows that they answer.
-fn pairs(batch: &Batch) -> (Vec<(usize, usize)>, Vec<(usize, usize)>) {
+fn pairs(batch: &Batch) -> (Pairs, Pairs) {
     let n = batch.n_queries;
     let of_rows: Vec<_> = (0..n).flat_map(|i| (0..n).map(move |j| (i, j))).filter(|(i, j)| i != j).collect();
     let (there, back): (Vec<_>, Vec<_>) =

@@ -278,7 +278,9 @@ fn whatever_opens_can_be_read() {
                     .for_each(|asking| _ = cache.hashes(asking, Role::Positive));
             }
             for text in cache.group_texts(group) {
-                (cache.tokens(text), cache.text_info(text), cache.group_of_negative(text));
+                cache.tokens(text);
+                cache.text_info(text);
+                cache.group_of_negative(text);
             }
         }
         hbt::data::prepare::DataReport::new(&cache);

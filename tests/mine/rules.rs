@@ -118,7 +118,7 @@ fn answers_are_never_mined() {
     ];
     for (row, (found, mut expected)) in negatives.iter().zip(expected).enumerate() {
         // A negative that the row has already stays out.
-        expected.retain(|name| !(row == 5 && *name == "de:p 1") && !(row == 6 && *name == "zh:k 10"));
+        expected.retain(|name| !(row == 5 && *name == "de:p 1" || row == 6 && *name == "zh:k 10"));
         assert_eq!(*found, expected, "row {row}");
     }
     assert_eq!((got.report.most_answers, got.report.n_sharing_rows()), (9, 6));

@@ -280,7 +280,9 @@ fn pieces_of_large_data_stand_for_all_of_it() {
     let read = |id: &str| {
         let rows = (0..n).map(|i| row(i, "de", 1, id)).chain((0..n).map(|i| row(i, "en", 2, id)));
         sandbox.write("data.jsonl", jsonl(&rows.collect::<Vec<_>>()));
-        Sample::read(&[sample_source("data", sandbox.path("data.jsonl"))], &model.tokenizer, 1000).unwrap()
+        let mut source = sample_source("data", sandbox.path("data.jsonl"));
+        source.data.columns.join_by_id = true;
+        Sample::read(&[source], &model.tokenizer, 1000).unwrap()
     };
     let batches = |sample: &Sample, sets: &[&str]| {
         let sets = [sets, &["epochs=1"]].concat();
@@ -298,7 +300,7 @@ fn pieces_of_large_data_stand_for_all_of_it() {
     };
     assert!((share(&unnamed, 0) - 0.5).abs() < 0.05, "{:?}", unnamed.catalog());
     let refused = batches(&unnamed, &["mode=monolingual", "batch_size=30000"]).err().unwrap().to_string();
-    assert!(refused.starts_with("batch_size: 30000 is more than the 1") && refused.contains("(estimated"), "{refused}");
+    assert!(refused.starts_with("batch_size: 30000 is more than the 2") && refused.contains("(estimated"), "{refused}");
 
     // Nor are these rows refused for what others may have.
     let crossed = batches(&unnamed, &["mode=cross_lingual"]).unwrap();

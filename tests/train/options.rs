@@ -121,9 +121,17 @@ fn divided_data_is_trained_on_one_part_and_evaluated_on_the_other() {
     );
     assert_eq!(metrics(&sandbox, "run").len(), 4, "two passes of two batches");
     assert_eq!(sandbox.json("run/eval.json")["after"]["split"], "test");
-    // Asking for the whole directory would mix them.
-    let prepared = sandbox.hbt(&["prepare", "--model", &bert, "--data", "data"]).ok();
-    assert!(prepared.stdout.contains("20"), "{}", prepared.stdout);
+    // So they are without being asked for, too, which is said; everything is taken only where that is asked for.
+    let alone =
+        ["train", "--model", &bert, "--data", "data", "--out", "alone", "--set", "batch_size=7", "--set", "epochs=2"];
+    let done = sandbox.hbt(&alone).ok();
+    for said in ["of 14 groups", "train part: 1 of 2 files", "12 queries on 12 passages", "test part: 1 of 2 files"] {
+        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+    }
+    let model = |run: &str| std::fs::read(sandbox.path(&format!("{run}/last/model.safetensors"))).unwrap();
+    assert!(model("alone") == model("run"));
+    let all = sandbox.hbt(&["prepare", "--model", &bert, "--data", "data", "--set", "split=all"]).ok();
+    assert!(all.stdout.starts_with("20 groups from 20 rows\n"), "{}", all.stdout);
 }
 
 #[test]

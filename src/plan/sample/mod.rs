@@ -58,6 +58,8 @@ pub struct Sample {
     is_all: bool,
     /// Whether the number of groups is an upper bound.
     is_at_most: bool,
+    /// Whether two groups may have a text in common.
+    shares_texts: bool,
 }
 
 /// One of the datasets.
@@ -100,6 +102,8 @@ impl Sample {
             counts_tokens: matches!(counting, Counting::Exact(_)),
             is_all: samples.iter().all(|dataset| dataset.is_all),
             is_at_most: samples.iter().any(|dataset| dataset.is_at_most),
+            // Whether two datasets share any is not looked up, nor can it be seen in a part of one.
+            shares_texts: samples.len() > 1 || samples.iter().any(|dataset| !dataset.is_all || dataset.shares_texts()),
         };
         for (source, dataset) in sources.iter().zip(samples) {
             sample.add(source, dataset, step, &counting)?;
@@ -180,7 +184,7 @@ impl Sample {
 
     /// Estimated sizes of groups of which a batch takes at most `max_negatives` negatives (`None`: all).
     pub fn sizes(&self, max_negatives: Option<usize>) -> GroupSizes {
-        let mut sizes = GroupSizes::none(max_negatives);
+        let mut sizes = GroupSizes::none(max_negatives, self.shares_texts);
         for (class, (_, at_hand)) in self.members.iter().flat_map(|of| of.catalog.classes.iter().zip(&of.classes)) {
             // Of the n groups of a class, the i-th of the k sampled ones stands for those whose number times k / n
             // rounds down to i.
@@ -294,7 +298,7 @@ impl TextSource for Sample {
     }
 
     fn shares_texts(&self) -> bool {
-        true
+        self.shares_texts
     }
 
     fn group_of_negative(&self, _: u64) -> Option<u64> {

@@ -64,6 +64,19 @@ impl DatasetSample {
         Ok(sample)
     }
 
+    /// Whether two of the groups have a text in common, as query or positive.
+    pub fn shares_texts(&self) -> bool {
+        let mut first_with = HashMap::new();
+        let texts = |(number, group): (usize, &'_ Group)| {
+            group
+                .queries
+                .iter()
+                .chain(&group.positives)
+                .any(|of| *first_with.entry(of.text.clone()).or_insert(number) != number)
+        };
+        self.groups.iter().enumerate().any(texts)
+    }
+
     /// Reads about `n_bytes` bytes, spread over the data: it may be sorted, by language for example.
     fn add_pieces(&mut self, data: &Resolved, n_bytes: u64, by_id: &mut HashMap<String, usize>) -> Result<()> {
         self.is_all = false;
