@@ -116,10 +116,11 @@ impl TokenCache {
         let key = inputs.key()?;
         let path = path_of(cache_dir, key);
         if let Some(cache) = open(&path, key, spec)? {
-            return Ok(cache);
+            return Ok(cache.with_notes(inputs.data));
         }
         build::build(&inputs, key, &path, progress)?;
-        let cache = open(&path, key, spec)?.map(|cache| TokenCache { was_built: true, ..cache });
+        let cache = open(&path, key, spec)?;
+        let cache = cache.map(|cache| TokenCache { was_built: true, ..cache.with_notes(inputs.data) });
         cache.ok_or_else(|| Error::file(&path, "changed while it was written; free the disk of errors and try again"))
     }
 
@@ -134,8 +135,18 @@ impl TokenCache {
         spec: &TokenizeSpec,
         cache_dir: &Path,
     ) -> Result<Option<TokenCache>> {
-        let key = key(&source.resolve()?, source, tokenizer_hash, spec)?;
-        open(&path_of(cache_dir, key), key, spec)
+        let data = source.resolve()?;
+        let key = key(&data, source, tokenizer_hash, spec)?;
+        Ok(open(&path_of(cache_dir, key), key, spec)?.map(|cache| cache.with_notes(&data)))
+    }
+
+    /// Adds what there is to say about the files, which is not of the cache: others may be beside them now, and the part
+    /// that is read may have been asked for or not.
+    fn with_notes(mut self, data: &Resolved) -> Self {
+        let mut notes = data.notes().clone();
+        notes.extend(&self.notes);
+        self.notes = notes;
+        self
     }
 
     /// Path of the file.

@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Makes sure that `target` is a directory for which `is_whole` holds, by one that `fill` writes if need be. Any number of
 /// processes may do so at once: each writes a directory of its own, the first gives it the name, the others use it. Nothing
@@ -47,7 +48,10 @@ const OWN: &str = ".hbt-own";
 /// An empty directory beside `target`, under a name that no other process uses, and its lock: it is in use as long as that
 /// lives.
 fn create_own_directory(target: &Path) -> Result<(PathBuf, Option<File>)> {
-    for number in 0.. {
+    // A name is used once: what was removed as abandoned and another thread's new directory would be taken for one.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let temp = sibling(target, &format!("{}-{number}{OWN}", std::process::id()))?;
         match fs::create_dir(&temp) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -61,7 +65,6 @@ fn create_own_directory(target: &Path) -> Result<(PathBuf, Option<File>)> {
             return Ok((temp, lock));
         }
     }
-    unreachable!("there is always a next number")
 }
 
 /// Removes what killed processes have left of [`share_directory`].

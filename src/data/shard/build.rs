@@ -156,8 +156,7 @@ impl Tokenized<'_> {
         if let Some(id) = self.without_positive() {
             return Err(without_positive(inputs.data.path(), id));
         }
-        let mut notes = inputs.data.notes().clone();
-        notes.extend(&rows.notes());
+        let mut notes = rows.notes();
         notes.add(Note::SharedIds, self.ids.n_shared());
         Ok(notes)
     }
