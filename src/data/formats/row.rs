@@ -113,7 +113,7 @@ impl Row {
         format!("{}:{number}", self.file.name)
     }
 
-    /// The row as JSON, with `negatives` after those that it has, or instead of them; see [`negatives::add`].
+    /// The row as JSON, with `negatives` after those that it has, or instead of them, where its dialect has them.
     ///
     /// # Errors
     /// A row that cannot be read, or that takes no negatives.
