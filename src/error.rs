@@ -112,24 +112,32 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 impl fmt::Display for Error {
+    /// One line: names and data may have ends of lines in them, which are shown as escapes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text();
+        match text.contains(['\n', '\r']) {
+            true => f.write_str(&text.replace('\n', "\\n").replace('\r', "\\r")),
+            false => f.write_str(&text),
+        }
+    }
+}
+
+impl Error {
+    fn text(&self) -> String {
         match self {
-            Error::Config { key, message } => write!(f, "{key}: {message}"),
-            Error::File { path, line: Some(line), message } => write!(f, "{}, line {line}: {message}", path.display()),
-            Error::File { path, line: None, message } => write!(f, "{}: {message}", path.display()),
+            Error::Config { key, message } => format!("{key}: {message}"),
+            Error::File { path, line: Some(line), message } => format!("{}, line {line}: {message}", path.display()),
+            Error::File { path, line: None, message } => format!("{}: {message}", path.display()),
             Error::Io { action, path, source } => {
                 let remedy = match source.kind() {
                     io::ErrorKind::NotFound => "; check the path",
                     io::ErrorKind::PermissionDenied => "; check the permissions",
                     io::ErrorKind::StorageFull => "; free some disk space and run the command again",
-                    io::ErrorKind::FileTooLarge => {
-                        "; raise the limit on the size of files (ulimit -f), and run the command again"
-                    }
                     _ => "",
                 };
-                write!(f, "cannot {action} {}: {source}{remedy}", path.display())
+                format!("cannot {action} {}: {source}{remedy}", path.display())
             }
-            Error::Usage(message) | Error::Other(message) => f.write_str(message),
+            Error::Usage(message) | Error::Other(message) => message.clone(),
         }
     }
 }
