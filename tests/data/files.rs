@@ -47,6 +47,15 @@ fn every_spelling_of_json_lines_is_read() {
 }
 
 #[test]
+fn a_list_may_be_of_parallel_rows() {
+    let dir = TempDir::new().unwrap();
+    let text = " [\n {\"query\": {\"en\": \"q\", \"sw\": \"s\"}, \"positive\": {\"en\": \"p\"}},\n {\"query\": {\"en\": \"r\"}, \"positive\": {\"en\": \"t\"}}]";
+    let source = DataSource::new(write(dir.path(), "a.json", text));
+    assert_eq!(source.resolve().unwrap().format(), DataFormat::Parallel);
+    assert_eq!(source.read_groups().unwrap().0.len(), 2);
+}
+
+#[test]
 fn packed_text_is_known_by_its_content() {
     let dir = TempDir::new().unwrap();
     let text = [row("a"), row("b")].concat();
@@ -292,8 +301,9 @@ fn squad_files_are_named_by_language() {
         write(dir.path(), name, &one);
     }
     gzip(&dir.path().join("fr.json.gz"), &one);
+    std::fs::write(dir.path().join("sw.json.zst"), zstd::encode_all(one.as_bytes(), 1).unwrap()).unwrap();
     let languages: Vec<String> = squad::languages(dir.path()).unwrap().into_iter().map(|(lang, _)| lang).collect();
-    assert_eq!(languages, ["de", "en", "fr", "pt-BR", "sr-Latn", "yue"]);
+    assert_eq!(languages, ["de", "en", "fr", "pt-BR", "sr-Latn", "sw", "yue"]);
     let both = write(dir.path(), "pt_BR.json", &one);
     let twice = message(squad::languages(dir.path()));
     assert!(twice.contains("pt-br.json and pt_BR.json are both in pt-BR"), "{twice}");

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use serde_json::{Deserializer, Map, Value};
 
 use super::files::DataFile;
 use super::open::Text;
@@ -85,6 +86,13 @@ pub(super) fn of_list(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Result<Vec<
         Row::new(file, layout, Place::Row(number), n_bytes, Body::Json(text.into_bytes()))
     };
     Ok(items.into_iter().zip(1..).map(row).collect())
+}
+
+/// The first object of a file that is one list, if it begins with one; nothing behind it is read.
+pub(super) fn first_of_list(file: &DataFile) -> Result<Option<Map<String, Value>>> {
+    let mut text = Text::open(&file.path)?;
+    text.reader.skip_until(b'[').map_err(|e| Error::io("read", &file.path, e))?;
+    Ok(Deserializer::from_reader(text.reader).into_iter().next().and_then(std::result::Result::ok))
 }
 
 /// The first line that is not blank, or `None`.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::files::{DataFile, Kind};
-use super::lines::first_line;
+use super::lines::{first_line, first_of_list};
 use super::notes::{Note, Notes};
 use super::part::{self, Names};
 use super::row::parse_object;
@@ -141,11 +141,10 @@ impl DataSource {
 
 /// Guesses the format of a file from its first row.
 fn sniff(file: &DataFile) -> Result<DataFormat> {
-    // Not the run's own layout: nothing is noted of a row that will be read again.
-    let row = read_file(&Arc::new(file.clone()), &Arc::default()).next();
-    match row.map(|row| row.and_then(|row| row.columns())) {
-        Some(Ok(row)) if parallel::looks_parallel(&row) => Ok(DataFormat::Parallel),
-        // Errors are reported when the file is read.
-        _ => Ok(DataFormat::Flat),
-    }
+    let first = match file.kind {
+        Kind::List => first_of_list(file)?,
+        // Not the run's own layout: nothing is noted of a row that will be read again. Nor are its errors reported yet.
+        _ => read_file(&Arc::new(file.clone()), &Arc::default()).next().and_then(|row| row.ok()?.columns().ok()),
+    };
+    Ok(if first.is_some_and(|row| parallel::looks_parallel(&row)) { DataFormat::Parallel } else { DataFormat::Flat })
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use self::raw::{Counting, RawArticle, RawFile, RawParagraph, counting};
-use super::files::{DataFile, file_name};
+use super::files::{DataFile, file_name, stem};
 use super::notes::{Note, Notes};
 use super::open;
 use super::row::{Body, Layout, Place, Row};
@@ -83,9 +83,8 @@ pub(super) fn languages_of(root: &Path, files: &mut Vec<DataFile>) -> Result<Vec
     let is_alone = !root.is_dir();
     let mut found: Vec<(String, DataFile)> = Vec::new();
     for file in std::mem::take(files) {
-        let name = file_name(&file.path);
-        let lang = match language(name.split('.').next().unwrap_or_default()) {
-            Ok(lang) if name.matches('.').count() == 1 || name.to_lowercase().ends_with("z") => lang,
+        let lang = match language(&stem(&file_name(&file.path))) {
+            Ok(lang) => lang,
             _ if is_alone => UNKNOWN_LANG.to_owned(),
             _ => {
                 return Err(Error::file(
