@@ -157,7 +157,7 @@ pub struct InputArgs {
     #[arg(long, value_name = "DIR|ID")]
     pub model: Option<String>,
 
-    /// Training data: JSON Lines or SQuAD layout; may be repeated [default: built-in parallel questions]
+    /// Training data: JSON lines, CSV, TSV, Parquet, SQuAD or BEIR layout; may be repeated [default: built-in parallel questions]
     #[arg(long, value_name = "FILE|DIR")]
     pub data: Vec<String>,
 }
@@ -304,12 +304,12 @@ pub struct EvalArgs {
     #[arg(long, value_parser = tasks())]
     pub task: Option<String>,
 
-    /// Evaluation data: XQuAD-R's directory or parallel JSON Lines [default: built-in parallel questions]
+    /// Evaluation data: SQuAD layout such as XQuAD-R's, JSON lines, CSV, TSV or Parquet [default: built-in parallel questions]
     #[arg(long, value_name = "FILE|DIR")]
     pub data: Option<String>,
 
-    /// Part of the data, where it is divided [default: all; of the built-in questions: test]
-    #[arg(long, value_parser = PossibleValuesParser::new(["all", "train", "test"]))]
+    /// Part of the data, where it is divided [default: auto, the one for tests]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "all", "train", "validation", "test"]))]
     pub split: Option<String>,
 
     /// Also write the result into this file, as JSON

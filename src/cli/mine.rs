@@ -31,7 +31,7 @@ pub struct MineArgs {
     #[arg(long, value_name = "DIR|ID")]
     pub model: Option<String>,
 
-    /// Data to mine: JSON Lines or SQuAD layout [default: built-in parallel questions]
+    /// Data to mine: JSON lines, CSV, TSV, Parquet, SQuAD or BEIR layout [default: built-in parallel questions]
     #[arg(long, value_name = "FILE|DIR")]
     pub data: Option<String>,
 

@@ -10,7 +10,7 @@ use hbt::backend::cuda::Kernels;
 use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
-use hbt::data::formats::{DataSource, Purpose, Split};
+use hbt::data::formats::{DataFormat, Purpose, Split};
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
@@ -106,9 +106,12 @@ fn has_held_out(config: &Config) -> Result<bool> {
         return Ok(false);
     }
     let evaluated = config.eval_source(dataset.data.clone(), Purpose::Validation);
-    let split = |source: DataSource| source.resolve().map(|data| data.split());
-    let of_training = split(config.data_source(dataset))?;
-    Ok(of_training == Split::Train && matches!(split(evaluated)?, Split::Validation | Split::Test))
+    let trained = config.data_source(dataset).resolve()?;
+    // Of BEIR's layout, hbt has no evaluation.
+    if trained.split() != Split::Train || trained.format() == DataFormat::Beir {
+        return Ok(false);
+    }
+    Ok(matches!(evaluated.resolve()?.split(), Split::Validation | Split::Test))
 }
 
 /// The configured benchmark.

@@ -1,7 +1,7 @@
 //! `--input` of `hbt encode`: texts to embed, and how they were found in the file.
 
 use hbt::cli::{EncodeAs, InputFormat};
-use hbt::data::formats::parse_object;
+use hbt::data::formats::{behind_title, parse_object};
 use hbt::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -53,10 +53,17 @@ impl Texts {
             return Err(Error::file(path, "is compressed; decompress it first"));
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let is_called_so = || {
-            let extension = path.extension().map(|e| e.to_ascii_lowercase());
-            extension.is_some_and(|e| e == "jsonl" || e == "ndjson")
-        };
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let is_called_so = || extension == "jsonl" || extension == "ndjson";
+        if request.format == Some(InputFormat::Text) && request.field.is_some() {
+            return Err(Error::usage("--field names a field of JSON Lines, and --input-format is text; take one away"));
+        }
+        let is_table = ["csv", "tsv", "parquet"].contains(&extension.as_str());
+        if request.format.is_none() && (is_table || extension == "json" && bytes.trim_ascii_start().starts_with(b"[")) {
+            let message = "holds no text on each line and no JSON Lines; write one of them, or take its lines as they are \
+                           with --input-format text";
+            return Err(Error::file(path, message));
+        }
         let is_jsonl = match request.format {
             Some(format) => format == InputFormat::Jsonl,
             None => request.field.is_some() || is_called_so() || bytes.trim_ascii_start().starts_with(b"{"),
@@ -111,16 +118,11 @@ impl<'a> Rows<'a> {
         let Some(Value::String(text)) = row.shift_remove(&field) else {
             return Err(format!("{field} has to be a string"));
         };
-        let title = if field == TEXT && self.request.field.is_none() { row.shift_remove("title") } else { None };
-        let text = match title {
-            // As training joins the two.
-            Some(Value::String(title)) if !title.trim().is_empty() => {
-                self.n_titles += 1;
-                format!("{title} {text}")
-            }
-            _ => text,
-        };
-        self.texts.push(text);
+        // As training joins the two.
+        let takes_title = field == TEXT && self.request.field.is_none();
+        let joined = if takes_title { behind_title(&mut row, &text) } else { None };
+        self.n_titles += usize::from(joined.is_some());
+        self.texts.push(joined.unwrap_or(text));
         self.fields.insert(field);
         let (ids, unused): (Map<_, _>, Map<_, _>) = row.into_iter().partition(|(key, _)| IDS.contains(&key.as_str()));
         self.ids.push(ids);

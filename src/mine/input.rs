@@ -1,7 +1,7 @@
 //! The data, which is read twice: to collect what there is to mine, and to write it again with its negatives.
 
 use super::{Corpus, Mined, Rules};
-use crate::data::formats::{DataSource, Group, Note, Notes, Resolved, Text, parallel_row};
+use crate::data::formats::{DataSource, Group, Note, Notes, Resolved, SharedIds, Text, parallel_row};
 use crate::{Error, Result};
 
 /// Data to mine from. Rows are read again for writing; of layouts whose groups lie scattered over their files, all
@@ -46,16 +46,18 @@ impl Input {
             return Corpus::read(groups.iter().cloned().map(Ok));
         }
         let mut rows = self.data.rows()?;
-        let mut n_instructions = 0;
+        let (mut n_instructions, mut shared_ids) = (0, SharedIds::default());
         let corpus = Corpus::read(rows.by_ref().map(|row| {
             let row = row?;
             // Checked now, not after an hour of work.
             row.with_negatives(&[], false)?;
             let group = row.parse()?;
+            shared_ids.add_group(&group);
             n_instructions += group.queries.iter().filter(|text| text.instruction.is_some()).count() as u64;
             Ok(group)
         }))?;
         self.notes.extend(&rows.notes());
+        self.notes.add(Note::SharedIds, shared_ids.count());
         self.notes.add(Note::UnusedInstructions, n_instructions);
         Ok(corpus)
     }

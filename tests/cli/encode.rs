@@ -451,3 +451,20 @@ fn a_pipe_stays_a_pipe_and_a_link_a_link() {
         assert!(sandbox.path("link").is_symlink() && sandbox.path("disk/vectors").is_file());
     }
 }
+
+/// Tables would be embedded line by line, header and half cells too.
+#[test]
+fn tables_and_lists_are_not_taken_for_texts() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.csv", "query,positive\na,b\n");
+    sandbox.write("a.json", "[\n {\"text\": \"a\"}\n]\n");
+    for name in ["a.csv", "a.json"] {
+        let encode = ["encode", "--model", &fixture("bert"), "--input", name];
+        let error = sandbox.hbt(&encode).error();
+        assert!(error.starts_with(&format!("error: {name}: holds no text on each line")), "{error}");
+        let done = sandbox.hbt(&[&encode[..], &["--input-format", "text"]].concat()).ok();
+        assert!(done.stderr.contains(&format!("{name}: ")), "{}", done.stderr);
+        let both = sandbox.hbt(&[&encode[..], &["--input-format", "text", "--field", "text"]].concat());
+        assert_eq!(both.code, Some(2), "{}", both.stderr);
+    }
+}

@@ -104,7 +104,7 @@ fn an_id_joins_only_rows_that_ask_the_same() {
     ];
     let (groups, notes) = read(&rows).unwrap();
     assert_eq!(groups.iter().map(|group| group.positives.len()).collect::<Vec<_>>(), [2, 1, 1, 1]);
-    assert_eq!(notes.count(&Note::JoinedRows), 1);
+    assert_eq!((notes.count(&Note::JoinedRows), notes.count(&Note::SharedIds)), (1, 1));
     let (groups, notes) = read_with(Columns { join_by_id: true, ..Columns::default() }, &rows).unwrap();
     assert_eq!(groups.iter().map(|group| group.positives.len()).collect::<Vec<_>>(), [4, 1]);
     assert_eq!(notes.lines(), ["3 rows joined to others that are about the same question"]);

@@ -149,6 +149,17 @@ fn columns_between_commas_and_tabs() {
     assert!(slip.contains("slip.tsv, line 2: no query"), "{slip}");
 }
 
+#[test]
+fn a_quote_without_an_end_is_an_error() {
+    let dir = TempDir::new().unwrap();
+    let open = message(read(&write(dir.path(), "open.csv", "query,positive\na,b\nc,\"d\ne,f\ng,h\n")));
+    assert!(open.contains("open.csv, line 3: a quote that opens in this row is not closed"), "{open}");
+    // One in the middle of a cell opens nothing.
+    for text in ["query,positive\na 5\" pipe,b\nc,d\n", "query,positive\na,\"b\nb\"\n"] {
+        assert!(read(&write(dir.path(), "good.csv", text)).is_ok(), "{text}");
+    }
+}
+
 /// Rows as `datasets` writes them: strings, a list of strings, and texts by language.
 fn parquet_file(path: &Path, schema: &str, columns: &[(&[&str], &[i16], &[i16])]) {
     use parquet::data_type::{ByteArray, ByteArrayType};
@@ -212,6 +223,7 @@ fn divided_data_trains_on_its_part_and_says_so() {
     let of = |purpose| {
         let source = DataSource { purpose, ..DataSource::new(dir.path()) };
         let (groups, notes) = source.read_groups().unwrap();
+        assert_eq!(notes.lines().pop().unwrap(), "files not used: more.jsonl", "of no part");
         (groups.into_iter().map(|group| group.queries[0].text.clone()).collect::<String>(), notes.lines().remove(0))
     };
     let said = |part: &str, n: usize| format!("{part} part: {n} of 5 files (split = \"all\" takes every file)");
@@ -342,7 +354,9 @@ fn beir_directories_are_training_data() {
     let all: Vec<_> =
         groups.iter().map(|of| [words(&of.queries), words(&of.positives), words(&of.negatives)]).collect();
     assert_eq!(all, [["de:de?", "de:T a", "de:c"], ["yue:yue?", "yue:T a", "yue:c"]]);
-    assert_eq!(notes.lines(), ["train part: 2 of 4 files (split = \"all\" takes every file)"]);
+    let apart = "1 id shared by several questions or languages, which stay apart; join_by_id = true makes them versions of \
+                 one question";
+    assert_eq!(notes.lines(), ["train part: 2 of 4 files (split = \"all\" takes every file)", apart]);
 
     let one = DataSource { purpose: Purpose::Test, ..DataSource::new(dir.path().join("de")) };
     let (groups, _) = one.read_groups().unwrap();

@@ -134,6 +134,26 @@ fn divided_data_is_trained_on_one_part_and_evaluated_on_the_other() {
     assert!(all.stdout.starts_with("20 groups from 20 rows\n"), "{}", all.stdout);
 }
 
+/// Judged documents alone are no benchmark, and training on them needs none.
+#[test]
+fn a_beir_directory_trains_without_an_evaluation() {
+    let sandbox = Sandbox::new();
+    let rows =
+        |word: &str| (0..8).map(|i| format!("{{\"_id\": \"{i}\", \"text\": \"{word} {i}\"}}\n")).collect::<String>();
+    sandbox.write("data/corpus.jsonl", rows("a"));
+    sandbox.write("data/queries.jsonl", rows("b"));
+    for (part, ids) in [("train", 0..6), ("test", 6..8)] {
+        sandbox.write(&format!("data/qrels/{part}.tsv"), ids.map(|i| format!("{i}\t{i}\t1\n")).collect::<String>());
+    }
+    let args = ["train", "--model", &fixture("bert"), "--data", "data", "--out", "run", "--set", "batch_size=3"];
+    let done = sandbox.hbt(&args).ok();
+    assert!(done.stderr.contains("no evaluation: set eval_data"), "{}", done.stderr);
+    assert_eq!(metrics(&sandbox, "run").len(), 2);
+    let message =
+        sandbox.hbt(&["eval", "--model", &fixture("bert"), "--data", "data", "--split", "validation"]).error();
+    assert!(message.contains("no validation part here"), "{message}");
+}
+
 #[test]
 fn patience_stops_a_run_that_gains_nothing() {
     // A learning rate this small changes no rank: no evaluation gains on the first.

@@ -22,6 +22,8 @@ pub(super) struct Delimited {
     first: Option<StringRecord>,
     /// Lines that the library does not count: it begins the second row at the end of the first one's `\r\n`.
     uncounted: u64,
+    /// Line of the last row, if its last cell has several lines.
+    long_row: Option<u64>,
     n_reported: u64,
 }
 
@@ -29,12 +31,14 @@ pub(super) struct Delimited {
 struct Counted {
     text: Text,
     n_bytes: u64,
+    n_quotes: u64,
 }
 
 impl std::io::Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.text.reader.read(buffer)?;
         self.n_bytes += self.text.n_bytes(n);
+        self.n_quotes += buffer[..n].iter().filter(|byte| **byte == b'"').count() as u64;
         Ok(n)
     }
 }
@@ -49,7 +53,7 @@ impl Delimited {
         let mut builder = ReaderBuilder::new();
         // A tab never stands in a text, so that quotes are part of it.
         builder.has_headers(false).delimiter(delimiter).quoting(!is_tab).flexible(false);
-        let mut reader = builder.from_reader(Counted { text, n_bytes: 0 });
+        let mut reader = builder.from_reader(Counted { text, n_bytes: 0, n_quotes: 0 });
         let mut first = StringRecord::new();
         let is_any = reader.read_record(&mut first).map_err(|e| fail(file, &e))?;
         let mut header: Vec<String> = first.iter().map(|cell| cell.trim_start_matches('\u{feff}').to_owned()).collect();
@@ -62,6 +66,7 @@ impl Delimited {
             header: Vec::new(),
             first: None,
             uncounted,
+            long_row: None,
             n_reported: 0,
         };
         if is_any && !layout.columns.is_header(&header) {
@@ -84,18 +89,32 @@ impl Delimited {
         Ok(rows)
     }
 
+    /// A quote that is not closed makes one cell of all lines to the end, and the library takes that for what was meant.
+    fn check_end(&mut self) -> Result<()> {
+        let is_odd = self.reader.get_ref().n_quotes % 2 == 1;
+        match self.long_row.take().filter(|_| is_odd) {
+            Some(line) => Err(Error::line(
+                &self.file.path,
+                line,
+                "a quote that opens in this row is not closed before the end of the file; close it, or double it",
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn next_row(&mut self) -> Result<Option<Row>> {
         let record = match self.first.take() {
             Some(first) => first,
             None => {
                 let mut record = StringRecord::new();
                 if !self.reader.read_record(&mut record).map_err(|e| fail(&self.file, &e))? {
-                    return Ok(None);
+                    return self.check_end().map(|()| None);
                 }
                 record
             }
         };
         let line = record.position().map_or(1, |at| if at.byte() == 0 { 1 } else { at.line() + self.uncounted });
+        self.long_row = record.iter().next_back().is_some_and(|cell| cell.contains('\n')).then_some(line);
         let cells = self.header.iter().zip(&record).map(|(name, cell)| (name.clone(), value(name, cell)));
         let record: Map<String, Value> = cells.collect();
         let n_bytes = self.reader.get_ref().n_bytes;

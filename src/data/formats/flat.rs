@@ -237,12 +237,16 @@ fn one_text(key: fmt::Arguments, value: Value, lang: &str, out: &mut Vec<Text>) 
 
 /// Title and text of a passage in one.
 pub(super) fn passage(key: fmt::Arguments, mut passage: Map<String, Value>) -> Result<String, String> {
-    let title = passage.remove("title");
-    match (title, passage.remove("text")) {
-        (Some(Value::String(title)), Some(Value::String(text))) if !title.trim().is_empty() => {
-            Ok(format!("{title} {text}"))
-        }
-        (_, Some(Value::String(text))) => Ok(text),
+    match passage.remove("text") {
+        Some(Value::String(text)) => Ok(behind_title(&mut passage, &text).unwrap_or(text)),
         _ => Err(format!("{key} has no \"text\"; expected a string or {{\"title\", \"text\"}}")),
+    }
+}
+
+/// `text` behind the title that is taken out of its row; `None` if there is none, or a blank one.
+pub fn behind_title(row: &mut Map<String, Value>, text: &str) -> Option<String> {
+    match row.shift_remove("title") {
+        Some(Value::String(title)) if !title.trim().is_empty() => Some(format!("{title} {text}")),
+        _ => None,
     }
 }

@@ -22,6 +22,7 @@ mod part;
 mod row;
 mod scores;
 mod settle;
+mod shared_ids;
 mod source;
 pub mod squad;
 
@@ -31,11 +32,13 @@ use std::path::Path;
 use crate::Error;
 
 pub use columns::Columns;
+pub use flat::behind_title;
 pub use lang::language;
 pub use negatives::parallel_row;
 pub use notes::{Note, Notes};
 pub use part::Purpose;
 pub use row::{Row, parse_object};
+pub use shared_ids::SharedIds;
 pub use source::{DataSource, Resolved, Rows};
 
 /// A text and its language.

@@ -72,8 +72,8 @@ impl Notes {
                 Note::Part(part) => part.clone(),
                 Note::NoHeader(columns) => format!("{} without a header: read as {columns}", counted(*n, "file")),
                 Note::SharedIds => format!(
-                    "{} stand at several questions or in several languages, which stay apart; join_by_id = true makes \
-                     them versions of one question",
+                    "{} shared by several questions or languages, which stay apart; join_by_id = true makes them \
+                     versions of one question",
                     counted(*n, "id")
                 ),
                 Note::JoinedRows => format!("{} joined to others that are about the same question", counted(*n, "row")),

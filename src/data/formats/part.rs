@@ -65,6 +65,11 @@ pub(super) fn is_of(file: &DataFile, split: Split) -> bool {
     split == Split::All || part_of(file) == Some(split)
 }
 
+/// Whether a file is of no part.
+pub(super) fn is_of_none(file: &DataFile) -> bool {
+    part_of(file).is_none()
+}
+
 /// What to call the files of a part, for messages.
 pub(super) struct Names(pub(super) Split);
 

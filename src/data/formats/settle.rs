@@ -120,6 +120,8 @@ impl DataSource {
     /// The files of a part.
     pub(super) fn take_part(&self, files: Vec<DataFile>, split: Split, notes: &mut Notes) -> Result<Vec<DataFile>> {
         let n_files = files.len();
+        let is_of_none = |file: &&DataFile| split != Split::All && part::is_of_none(file);
+        let others: Vec<String> = files.iter().filter(is_of_none).map(|file| file.name.clone()).collect();
         let taken: Vec<DataFile> = files.into_iter().filter(|file| part::is_of(file, split)).collect();
         if taken.is_empty() {
             return Err(Error::file(
@@ -131,6 +133,7 @@ impl DataSource {
                 ),
             ));
         }
+        others.iter().for_each(|name| notes.add(Note::UnusedFile(name.clone()), 1));
         if self.split == Auto::Auto && taken.len() < n_files {
             let line = format!("{split} part: {} of {n_files} files (split = \"all\" takes every file)", taken.len());
             notes.add(Note::Part(line), 1);

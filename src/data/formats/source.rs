@@ -14,7 +14,7 @@ use super::notes::{Note, Notes};
 use super::parquet::Table;
 use super::part::{self, Purpose};
 use super::row::{Layout, Row};
-use super::{DataFormat, Group, PassageUnit, Split, open, squad};
+use super::{DataFormat, Group, PassageUnit, SharedIds, Split, open, squad};
 use crate::choices::Auto;
 use crate::{Error, Result};
 
@@ -138,9 +138,10 @@ impl DataSource {
         let mut rows = data.rows()?;
         let mut groups: Vec<Group> = Vec::new();
         let mut by_identity: HashMap<String, usize> = HashMap::new();
-        let mut n_joined = 0;
+        let (mut n_joined, mut shared_ids) = (0, SharedIds::default());
         for row in &mut rows {
             let part = row?.parse()?;
+            shared_ids.add_group(&part);
             let at = *by_identity.entry(part.identity().to_owned()).or_insert(groups.len());
             if at == groups.len() {
                 groups.push(Group { id: part.id, identity: part.identity, ..Group::default() });
@@ -166,6 +167,7 @@ impl DataSource {
         let mut notes = data.notes().clone();
         notes.extend(&rows.notes());
         notes.add(Note::JoinedRows, n_joined);
+        notes.add(Note::SharedIds, shared_ids.count());
         let texts = groups.iter().flat_map(|group| [&group.queries, &group.positives, &group.negatives]).flatten();
         notes.add(Note::UnusedInstructions, texts.filter(|text| text.instruction.is_some()).count() as u64);
         Ok((groups, notes))

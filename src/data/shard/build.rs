@@ -11,13 +11,13 @@ use std::time::Duration;
 use bytemuck::Pod;
 use rayon::prelude::*;
 use tempfile::NamedTempFile;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::file::{BlockWriter, TextRecord};
 use super::merge::{RowEntry, write_index};
 use super::{Inputs, TokenizeSpec};
 use crate::data::catalog::{LangId, Role, text_hash};
-use crate::data::formats::{Note, Notes, Resolved, Row, Rows, Text, without_positive};
+use crate::data::formats::{Note, Notes, Resolved, Row, Rows, SharedIds, Text, without_positive};
 use crate::data::tokenize::{Encoded, TextTokenizer};
 use crate::mapped::Mapped;
 use crate::{Error, Result};
@@ -80,8 +80,7 @@ pub(super) struct Tokenized<'a> {
 /// What is remembered of rows to find out whether they can be grouped.
 #[derive(Default)]
 struct Ids {
-    /// Identity of the first row with each id, and whether another one has it, too; by the id's hash.
-    first_with: HashMap<u64, (u128, bool)>,
+    shared: SharedIds,
     /// Rows that have no positive of their own: identity and id.
     without_positive: HashMap<u128, String>,
 }
@@ -89,16 +88,11 @@ struct Ids {
 impl Ids {
     fn add(&mut self, row: &EncodedRow) {
         if row.has_own_id {
-            let (first, is_shared) = self.first_with.entry(xxh3_64(row.id.as_bytes())).or_insert((row.identity, false));
-            *is_shared |= *first != row.identity;
+            self.shared.add(&row.id, row.identity);
         }
         if !row.has_positive() {
             self.without_positive.entry(row.identity).or_insert_with(|| row.id.clone());
         }
-    }
-
-    fn n_shared(&self) -> u64 {
-        self.first_with.values().filter(|(_, is_shared)| *is_shared).count() as u64
     }
 }
 
@@ -157,7 +151,7 @@ impl Tokenized<'_> {
             return Err(without_positive(inputs.data.path(), id));
         }
         let mut notes = rows.notes();
-        notes.add(Note::SharedIds, self.ids.n_shared());
+        notes.add(Note::SharedIds, self.ids.shared.count());
         Ok(notes)
     }
 
