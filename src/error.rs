@@ -133,6 +133,9 @@ impl Error {
                     io::ErrorKind::NotFound => "; check the path",
                     io::ErrorKind::PermissionDenied => "; check the permissions",
                     io::ErrorKind::StorageFull => "; free some disk space and run the command again",
+                    io::ErrorKind::FileTooLarge => {
+                        "; raise the limit on the size of files (ulimit -f), and run the command again"
+                    }
                     _ => "",
                 };
                 format!("cannot {action} {}: {source}{remedy}", path.display())
