@@ -56,7 +56,11 @@ macro_rules! check_once {
     ($module:ident: $backend:expr) => {
         check_backend! {
             $module: $backend;
-            attention: attention_of_more_sequences_than_a_grid_is_wide;
+            embedding: embedding_of_a_huge_batch;
+            layer_norm: residual_layer_norm_of_a_huge_batch;
+            gelu: bias_gelu_of_a_huge_batch;
+            attention: attention_of_a_huge_batch;
+            pooling: pool_of_a_huge_batch;
         }
     };
 }

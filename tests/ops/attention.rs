@@ -1,7 +1,8 @@
 //! Self-attention, forward and backward.
 
 use super::support::{
-    Batch, Case, Random, added, assert_close_on_scale, assert_stored_each, cases, dropouts, poisoned, read, tensor,
+    Batch, Case, Random, added, assert_close_on_scale, assert_stored_each, cases, dropouts, huge_batch, poisoned, read,
+    tensor,
 };
 use crate::reference::attention::{Attention, AttentionGradient, attention as reference, attention_gradient};
 use crate::reference::difference::{assert_along_directions_each, assert_gradient_each};
@@ -198,20 +199,16 @@ fn largest(x: &[f64]) -> f64 {
     x.iter().fold(0.0, |a: f64, v| a.max(v.abs()))
 }
 
-/// More sequences than a side of a grid has blocks.
-const HUGE: usize = 1 << 16;
-
 pub fn attention<B: Backend>(backend: &B) {
-    for case in cases().into_iter().filter(|case| case.lens.len() < HUGE) {
+    for case in cases() {
         for dropout in dropouts() {
             Inputs::new::<B>(&case, 1.0, dropout).check(backend, case.name, 1.0);
         }
     }
 }
 
-pub fn attention_of_more_sequences_than_a_grid_is_wide<B: Backend>(backend: &B) {
-    let [_, dropout] = dropouts();
-    let case = cases().into_iter().find(|case| case.lens.len() > HUGE).unwrap();
+pub fn attention_of_a_huge_batch<B: Backend>(backend: &B) {
+    let ([_, dropout], case) = (dropouts(), huge_batch());
     Inputs::new::<B>(&case, 1.0, dropout).check(backend, case.name, 1.0);
 }
 
