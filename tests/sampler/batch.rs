@@ -279,7 +279,7 @@ fn a_batch_holds_a_teachers_scores_if_it_is_asked_to() {
     let mut texts = Texts::new(40, 3);
     let n_texts = texts.tokens.len() as u64;
     // No negative of a group that is divisible by 5 has a score.
-    let is_without = |tokens: &[u32]| tokens[0] % 5 == 0 && tokens[1] == Role::Negative as u32;
+    let is_without = |tokens: &[u32]| tokens[0].is_multiple_of(5) && tokens[1] == Role::Negative as u32;
     let scored = (0..n_texts).filter(|&text| !is_without(&texts.tokens[text as usize]));
     texts.scores = scored.map(|text| (text, text as f32 / 4.0)).collect();
     let sampler = sampler(texts.catalog(), &config(BatchMode::Hybrid, 8));
