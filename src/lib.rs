@@ -59,7 +59,8 @@
 //! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
 //!     retriever, signals, train
 //! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
-//! config: backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey, eval::tasks, train::schedule
+//! config: backend::Distillation, backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey,
+//!     eval::tasks, train::schedule
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
 //! plan: backend, data, eval, memory, model, model_dir, retriever, train
 //! bench: backend, loss, model, reference, train
@@ -86,7 +87,7 @@
 //! npy: files
 //! progress:
 //! random:
-//! reference: backend::AdamWStep, backend::Pooling
+//! reference: backend::AdamWStep, backend::Distillation, backend::Pooling
 //! signals:
 //! tensor_file: files, mapped
 //! trace:

@@ -188,7 +188,14 @@ impl<'a, B: Backend> Training<'a, B> {
         let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
         let numbers: Vec<i32> = (0..batch.n_seqs() as i32).collect();
         let rejected = &vec![0; 2 * n_queries];
-        let pairing = HostPairing { n_queries, places: &numbers, labels: &numbers, rejected, left_out: &[] };
+        let pairing = HostPairing {
+            n_queries,
+            places: &numbers,
+            labels: &numbers,
+            rejected,
+            left_out: &[],
+            ..HostPairing::default()
+        };
         packed.upload(b, packer.pack_pairs(sequences, &pairing).unwrap()).unwrap();
         let ids = packed.unique_ids();
         optimizer.begin_step(b, &mut encoder.weights, grads, ids).unwrap();

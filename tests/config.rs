@@ -85,6 +85,11 @@ const CHANGED: &[(&str, &str)] = &[
     ("false_negative_margin", "0.05"),
     ("matryoshka_dims", "[384, 64]"),
     ("matryoshka_weights", "[1.0, 0.25]"),
+    ("distillation", r#""margin_mse""#),
+    ("distillation_weight", "0.5"),
+    ("distillation_temperature", "0.05"),
+    ("teacher_temperature", "2.0"),
+    ("contrastive_weight", "0"),
     ("seed", "9223372036854775807"),
     ("eval_task", r#""xquad-r""#),
     ("eval_data", r#""held out""#),
@@ -114,6 +119,9 @@ fn every_key_survives_saving_and_loading() {
             "patience" => "eval_steps = 5",
             "passage_negatives" => "symmetric = true",
             "matryoshka_weights" => "matryoshka_dims = [2, 3]",
+            "distillation_weight" | "distillation_temperature" | "teacher_temperature" | "contrastive_weight" => {
+                "distillation = \"kl\""
+            }
             _ => "",
         };
         let text = format!("{name} = {value}\n{needed}");
@@ -311,6 +319,25 @@ fn keys_are_checked_against_one_another() {
     assert!(error(&["matryoshka_dims=[64, 0]"]).contains("a list in brackets, each a whole number of at least 1"));
     assert!(error(&["matryoshka_weights=[1.0]"]).contains("belongs to matryoshka_dims"));
     assert!(error(&["matryoshka_dims=[64]", "matryoshka_weights=[1.0, 2.0]"]).contains("give one each"));
+    for key in ["distillation_weight=2", "distillation_temperature=1", "teacher_temperature=2", "contrastive_weight=0"]
+    {
+        let name = key.split('=').next().unwrap();
+        assert!(error(&[key]).starts_with(&format!("{name}: belongs to distillation, which is none")), "{key}");
+    }
+    assert!(error(&["distillation=mse"]).contains("one of kl, margin_mse, or none"));
+    let message = error(&["distillation=kl", "negatives_per_query=0"]);
+    assert!(message.starts_with("negatives_per_query: is 0, but distillation"), "{message}");
+    for set in ["symmetric=true", "margin=0.1", "in_batch_negatives=false", "query_negatives=true", "teacher_margin=0"]
+    {
+        let message = error(&["distillation=kl", "contrastive_weight=0", set]);
+        let (key, _) = set.split_once('=').unwrap();
+        assert!(message.starts_with(&format!("{key}: has no effect where distillation stands alone")), "{message}");
+    }
+    let alone = ["distillation=kl", "contrastive_weight=0", "temperature_learning_rate=0.1"];
+    assert!(with(&alone).is_ok());
+    assert!(
+        error(&[&alone[..], &["distillation_temperature=0.1"]].concat()).starts_with("temperature_learning_rate: ")
+    );
     assert!(file_error("\npatience = 2").starts_with("run.toml, line 2: patience: "));
 }
 

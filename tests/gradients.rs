@@ -10,8 +10,8 @@ use crate::ops::support::{
 use crate::reference::encoder::{LayerMasks, Masks, Model};
 use crate::reference::info_nce::{bits, distinct_labels};
 use crate::tolerance;
-use hbt::backend::{Backend, Dropout, Element, HostPairing, Pooling};
-use hbt::loss::{InfoNce, LossConfig};
+use hbt::backend::{Backend, Distillation, Dropout, Element, HostPairing, Pooling};
+use hbt::loss::{DistillationConfig, InfoNce, LossConfig};
 use hbt::model::{
     DenseSpec, Encoder, EncoderParams, Gradients, Init, ModelConfig, Norm, ParamSpec, Sequences, StepDropout, specs,
 };
@@ -87,6 +87,13 @@ impl Tiny {
         let all = self.model.params.dense.as_ref().map_or(self.model.config.hidden_size, |dense| dense.bias.len());
         let loss = LossConfig { dimensions: vec![(all, 1.0), (8, 0.5)], ..self.loss };
         Tiny { loss, ..self }
+    }
+
+    /// Learns from the scores of [`TestBatch::TEACHER`], too.
+    fn taught(self, kind: Distillation) -> Self {
+        let distillation =
+            Some(DistillationConfig { kind, weight: 0.7, temperature: Some(0.2), teacher_temperature: 1.5 });
+        Tiny { loss: LossConfig { weight: 0.6, distillation, ..self.loss }, ..self }
     }
 
     fn encoder<B: Backend>(&self, backend: &B) -> Encoder<B> {
@@ -202,6 +209,9 @@ impl TestBatch {
         TestBatch { host, n_queries, places, labels, rejected: vec![0; 2 * n_queries], pairs, left_out }
     }
 
+    /// A teacher's scores of the passages.
+    const TEACHER: [f32; 7] = [2.0, -0.5, 1.25, 3.0, 2.5, -1.0, 0.75];
+
     /// Three for four queries.
     fn with_negatives() -> Self {
         Self::new(&[3, 5, 1, 4, 7, 2, 6, 5, 4, 9, 1], 4)
@@ -230,7 +240,13 @@ impl TestBatch {
 
     fn pairing(&self) -> HostPairing<'_> {
         let TestBatch { n_queries, places, labels, rejected, left_out, .. } = self;
-        HostPairing { n_queries: *n_queries, places, labels, rejected, left_out }
+        // The negatives of the first queries; without any, each query is alone with its positive.
+        let (n_passages, own_negatives) = match labels.len() - 2 * n_queries {
+            3 => (7, &[4, 6, 6, 7, 7, 7, 7, 7][..]),
+            _ => (labels.len() - n_queries, &[0; 8][..2 * n_queries]),
+        };
+        let teacher_scores = &Self::TEACHER[..n_passages];
+        HostPairing { n_queries: *n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores }
     }
 }
 
@@ -255,7 +271,9 @@ macro_rules! check_backend {
             reference::bert_with_cls_pooling_and_a_dense_layer
             reference::xlm_roberta_with_mean_pooling_and_a_dense_layer
             reference::xlm_roberta_with_cls_pooling
+            reference::a_step_with_a_teacher
             chunks::chunked_steps_equal_unchunked_ones
+            chunks::chunked_steps_with_a_teacher_equal_unchunked_ones
             chunks::dropout_changes_the_step
             chunks::planted_false_negatives_change_the_step
             chunks::a_step_leaves_nothing_behind
@@ -267,6 +285,7 @@ macro_rules! check_backend {
             $module: $backends;
             chunks::gradients_are_those_of_f32
             chunks::chunked_steps_equal_unchunked_ones
+            chunks::chunked_steps_with_a_teacher_equal_unchunked_ones
             chunks::dropout_changes_the_step
             chunks::planted_false_negatives_change_the_step
             chunks::a_step_leaves_nothing_behind

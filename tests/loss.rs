@@ -2,11 +2,12 @@
 
 use crate::ops::support::{Random, assert_close_on_scale, ints, poisoned, read, receive, rounded, tensor};
 use crate::reference::difference::assert_along_directions;
+use crate::reference::distillation::Teacher;
 use crate::reference::info_nce::{Loss, bits};
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Device, Element, Ints, Pairing, Tally, Tensor};
-use hbt::loss::{InfoNce, LearnedTemperature, LossConfig};
+use hbt::backend::{Backend, Device, Distillation, Element, Ints, Pairing, Tally, TeacherScores, Tensor};
+use hbt::loss::{DistillationConfig, InfoNce, LearnedTemperature, LossConfig};
 use std::ops::Range;
 use std::panic::catch_unwind;
 
@@ -24,6 +25,7 @@ struct Case<const D: usize> {
     rejected: Vec<i32>,
     left_out: Vec<(usize, usize)>,
     config: LossConfig,
+    teacher: Option<Teacher>,
 }
 
 impl<const D: usize> Case<D> {
@@ -31,7 +33,28 @@ impl<const D: usize> Case<D> {
         let raw = Random::new(93).normals(n_seqs * D);
         let unit = l2_normalize(&raw, D).into_iter().map(rounded::<B::E>).collect();
         let Loss { labels, rejected, .. } = Loss::plain(D, n_queries, n_seqs, 1.0, false);
-        Case { unit, n_queries, labels, rejected, left_out: Vec::new(), config }
+        Case { unit, n_queries, labels, rejected, left_out: Vec::new(), config, teacher: None }
+    }
+
+    /// With a teacher, as the configuration says; the queries have 3, 2 and 0 hard negatives in turn, as far as there are.
+    fn with_teacher<B: Backend>(n_queries: usize, n_seqs: usize, config: LossConfig) -> Self {
+        let mut case = Self::new::<B>(n_queries, n_seqs, config);
+        let of = case.config.distillation.expect("this case has a teacher");
+        let (n_passages, mut next) = (n_seqs - n_queries, n_queries);
+        let own = |query: usize| {
+            let from = next;
+            next = (from + [3, 2, 0][query % 3]).min(n_passages);
+            from..next
+        };
+        let scores = Random::new(7).normals(n_passages).into_iter().map(|x| rounded::<f32>(3.0 * x)).collect();
+        case.teacher = Some(Teacher {
+            kind: of.kind,
+            own: (0..n_queries).map(own).collect(),
+            scores,
+            inv_temperature: 1.0 / f64::from(of.temperature.unwrap_or(case.config.temperature)),
+            inv_teacher_temperature: 1.0 / f64::from(of.teacher_temperature),
+        });
+        case
     }
 
     fn n_seqs(&self) -> usize {
@@ -54,6 +77,8 @@ impl<const D: usize> Case<D> {
                 [] => all,
                 some => some.iter().map(|&(d, weight)| (d, f64::from(weight))).collect(),
             },
+            weight: f64::from(self.config.weight),
+            teacher: self.teacher.clone().zip(self.config.distillation.map(|of| f64::from(of.weight))),
             ..Loss::plain(D, self.n_queries, self.n_seqs(), f64::from(temperature), symmetric)
         }
     }
@@ -76,7 +101,14 @@ impl<const D: usize> Case<D> {
         let numbers = [&places, &self.labels, &self.rejected, &bits].map(|numbers| ints(backend, numbers));
         let [places_there, labels, rejected, bits] = numbers.each_ref().map(Ints::all);
         let left_out = Some(bits).filter(|bits| !bits.is_empty());
-        let pairing = Pairing { n_queries: self.n_queries, places: places_there, labels, rejected, left_out };
+        let teacher = self.teacher.as_ref();
+        let own: Vec<i32> =
+            teacher.map_or(Vec::new(), |of| of.own.iter().flat_map(|own| [own.start as i32, own.end as i32]).collect());
+        let scores: Vec<i32> =
+            teacher.map_or(Vec::new(), |of| of.scores.iter().map(|&score| (score as f32).to_bits() as i32).collect());
+        let [own, scores] = [own, scores].map(|numbers| ints(backend, &numbers));
+        let teacher = teacher.map(|_| TeacherScores { own: Ints::all(&own), scores: Ints::all(&scores) });
+        let pairing = Pairing { n_queries: self.n_queries, places: places_there, labels, rejected, left_out, teacher };
         loss.forward_backward(backend, &embeddings, pairing, &mut gradient, &mut results).unwrap();
         let report = loss.report(self.n_queries, n_seqs, &receive(backend, &mut results));
         let gradient = read(backend, &gradient);
@@ -96,7 +128,8 @@ impl<const D: usize> Case<D> {
                 // Unit vectors of fewer dimensions are rounded anew.
                 tolerance::BF16_COSINE / f64::from(TEMPERATURE)
             };
-            assert_close_on_scale(&what, &[report.loss], &expected(&self.unit), bound, 1.0);
+            let scale = if self.teacher.is_some() { 1.0 + expected(&self.unit)[0] } else { 1.0 };
+            assert_close_on_scale(&what, &[report.loss], &expected(&self.unit), bound, scale);
             let bound = match (B::E::IS_F32, self.config.dimensions.is_empty()) {
                 (true, _) => tolerance::ENCODER_GRADIENT,
                 (false, true) => tolerance::BF16_SCORES,
@@ -234,6 +267,69 @@ fn a_batch_of_one_answer_has_no_loss<B: Backend, const D: usize>(backend: &B) {
     }
 }
 
+/// Every kind of distillation beside every form of InfoNCE, and alone; what is told of both apart.
+fn a_teacher_adds_its_own_loss<B: Backend, const D: usize>(backend: &B) {
+    let of = DistillationConfig { kind: Distillation::Kl, weight: 0.8, temperature: None, teacher_temperature: 1.5 };
+    for kind in Distillation::ALL {
+        let distillation = Some(DistillationConfig { kind: *kind, ..of });
+        let configs = [
+            base(false),
+            LossConfig { weight: 0.0, ..base(false) },
+            LossConfig { weight: 0.3, ..base(true) },
+            LossConfig { margin: 0.2, query_negatives: true, false_negative_margin: Some(0.3), ..base(true) },
+            LossConfig { passage_negatives: true, ..base(true) },
+            LossConfig { in_batch_negatives: false, ..base(false) },
+            LossConfig { dimensions: vec![(D, 1.0), (4, 0.5)], ..base(true) },
+        ];
+        for config in configs {
+            for (n_queries, n_seqs) in SIZES {
+                let config = LossConfig { distillation, ..config.clone() };
+                let case = Case::<D>::with_teacher::<B>(n_queries, n_seqs, config);
+                case.check(backend, &format!("{kind}"));
+                let (report, _) = case.run(backend, 3);
+                let (whole, scale) = (case.reference(), 1.0 / f64::from(TEMPERATURE));
+                let teacher = whole.teacher.clone().map(|(teacher, _)| (teacher, 1.0));
+                let apart = [
+                    Loss { weight: 1.0, teacher: None, ..whole.clone() }.of(&case.unit),
+                    Loss { weight: 0.0, teacher, ..whole.clone() }.of(&case.unit),
+                ];
+                // Unit vectors of fewer dimensions are rounded anew.
+                let is_exact = B::E::IS_F32 || case.config.dimensions.is_empty();
+                let bound = if is_exact { tolerance::LOSS } else { tolerance::BF16_COSINE * scale };
+                let got = [report.contrastive_loss, report.distillation_loss];
+                assert_close_on_scale("losses apart", &got, &apart, bound, 1.0 + apart[0] + apart[1]);
+            }
+        }
+    }
+    // A temperature of its own.
+    let distillation = Some(DistillationConfig { temperature: Some(0.4), ..of });
+    let case = Case::<D>::with_teacher::<B>(7, 30, LossConfig { distillation, ..base(true) });
+    case.check(backend, "a temperature of its own");
+}
+
+fn the_temperature_has_a_derivative_with_a_teacher<B: Backend, const D: usize>(backend: &B) {
+    for (kind, temperature) in Distillation::ALL.iter().flat_map(|kind| [(*kind, None), (*kind, Some(0.4))]) {
+        let distillation = Some(DistillationConfig { kind, weight: 0.8, temperature, teacher_temperature: 1.5 });
+        let case = Case::<D>::with_teacher::<B>(7, 30, LossConfig { weight: 0.3, distillation, ..base(true) });
+        let (inv_t, step) = (1.0 / f64::from(TEMPERATURE), 1e-4);
+        let at = |inv_t: f64| {
+            let mut loss = Loss { temperature: 1.0 / inv_t, ..case.reference() };
+            let teacher = loss.teacher.as_mut().filter(|_| temperature.is_none());
+            teacher.into_iter().for_each(|(teacher, _)| teacher.inv_temperature = inv_t);
+            loss.of(&case.unit)
+        };
+        let expected = (at(inv_t + step) - at(inv_t - step)) / (2.0 * step);
+        let (report, _) = case.run(backend, 3);
+        assert_close_on_scale(
+            "by inverse temperature",
+            &[report.d_inv_temperature],
+            &[expected],
+            tolerance::ENCODER_GRADIENT,
+            1.0 + expected.abs(),
+        );
+    }
+}
+
 fn the_temperature_has_a_derivative<B: Backend, const D: usize>(backend: &B) {
     let dimensions = vec![(D, 1.0), (4, 0.5)];
     for config in [base(false), base(true), LossConfig { query_negatives: true, margin: 0.1, dimensions, ..base(true) }]
@@ -279,7 +375,10 @@ fn dimensions_come_largest_first() {
 #[test]
 fn no_batch_needs_more_memory_than_was_reserved() {
     let tally = Tally::<f32>::new(1);
-    for config in [base(false), base(true), LossConfig { query_negatives: true, ..base(true) }] {
+    let distillation =
+        DistillationConfig { kind: Distillation::Kl, weight: 1.0, temperature: None, teacher_temperature: 1.0 };
+    let taught = LossConfig { distillation: Some(distillation), ..base(true) };
+    for config in [base(false), base(true), LossConfig { query_negatives: true, ..base(true) }, taught] {
         let mut loss = InfoNce::new(&tally, ODD, config).unwrap();
         loss.reserve(&tally, 50_000, 150_000).unwrap();
         for n_seqs in [200_000, 150_000, 100_000] {
@@ -290,7 +389,8 @@ fn no_batch_needs_more_memory_than_was_reserved() {
             let before = tally.memory();
             let all = Ints::all(&numbers);
             let rejected = all.part(0..100_000);
-            let pairing = Pairing { n_queries: 50_000, places: all, labels: all, rejected, left_out: None };
+            let teacher = Some(TeacherScores { own: rejected, scores: all.part(50_000..n_seqs) });
+            let pairing = Pairing { n_queries: 50_000, places: all, labels: all, rejected, left_out: None, teacher };
             loss.forward_backward(&tally, &embeddings, pairing, &mut gradient, &mut results).unwrap();
             assert_eq!(tally.memory(), before, "{n_seqs} sequences");
         }
@@ -337,6 +437,7 @@ macro_rules! check_backend {
                 one_direction_and_both margins_and_other_candidates matryoshka false_negatives_are_left_out
                 chains_are_left_out_pair_by_pair
                 a_batch_of_one_answer_has_no_loss the_temperature_has_a_derivative
+                a_teacher_adds_its_own_loss the_temperature_has_a_derivative_with_a_teacher
             );
         }
     )+ };

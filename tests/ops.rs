@@ -44,7 +44,8 @@ macro_rules! check_backend {
             gelu: bias_gelu bias_gelu_of_extreme_values;
             attention: attention attention_at_seams attention_of_many_short_sequences attention_with_extreme_scores;
             pooling: pool pool_is_the_same_in_any_company bias_tanh l2_normalize l2_normalize_of_short_vectors;
-            info_nce: info_nce_rows info_nce_rows_at_the_extremes info_nce_masks info_nce_both_directions info_nce_exps;
+            info_nce: info_nce_rows info_nce_rows_at_the_extremes info_nce_masks info_nce_both_directions info_nce_exps
+                info_nce_with_a_teacher;
             adamw: sum_of_squares adamw adamw_of_many_parameters adamw_does_not_clip_small_gradients;
             adamw_rows: adamw_rows_equal_dense_adamw adamw_of_all_rows_has_the_bits_of_adamw adamw_catch_up_at_any_time;
         }

@@ -2,11 +2,11 @@
 //! backend.
 
 use crate::common::fixtures;
-use crate::ops::support::{assert_alike, loss_config, pack_pairs, receive};
+use crate::ops::support::{assert_alike, ints, loss_config, pack_pairs, receive};
 use crate::reference::info_nce::distinct_labels;
 use crate::tolerance;
-use hbt::backend::{Backend, Element, HostPairing, PackedBatch, Pooling, Tensor};
-use hbt::loss::InfoNce;
+use hbt::backend::{Backend, Element, HostPairing, Ints, PackedBatch, Pairing, Pooling, TeacherScores, Tensor};
+use hbt::loss::{DistillationConfig, InfoNce, LossConfig};
 use hbt::model::{DenseSpec, Encoder, EncoderParams, Gradients, ModelConfig, ParamFile, ParamSpec, Sequences, specs};
 use hbt::train::{GradCache, Optimizer, OptimizerConfig};
 use safetensors::SafeTensors;
@@ -67,7 +67,14 @@ impl<B: Backend> Fixture<B> {
         let places: Vec<i32> = (0..sequences.n_seqs() as i32).collect();
         let labels = distinct_labels(N_QUERIES, places.len());
         let rejected = &[0; 2 * N_QUERIES];
-        let pairing = HostPairing { n_queries: N_QUERIES, places: &places, labels: &labels, rejected, left_out: &[] };
+        let pairing = HostPairing {
+            n_queries: N_QUERIES,
+            places: &places,
+            labels: &labels,
+            rejected,
+            left_out: &[],
+            ..HostPairing::default()
+        };
         pack_pairs(&self.backend, &self.encoder.config, sequences, chunk_tokens, &pairing)
     }
 }
@@ -296,6 +303,54 @@ fn ten_steps_in_bf16<B: Backend + Clone>(backend: &B) {
     check_ten_steps(&mut xlmr(backend), tolerance::BF16_STEPS);
 }
 
+/// A teacher's scores over a batch of embeddings, alone and beside InfoNCE: both losses, and the gradient at every embedding.
+fn a_teachers_scores<B: Backend>(b: &B) {
+    let text = std::fs::read_to_string(fixtures().join("distillation.json")).unwrap();
+    let fixture: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let numbers = |value: &serde_json::Value| -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    let [n_queries, d] = ["n_queries", "d"].map(|key| fixture[key].as_u64().unwrap() as usize);
+    let (embeddings, scores) = (numbers(&fixture["embeddings"]), numbers(&fixture["scores"]));
+    let n_seqs = embeddings.len() / d;
+    let mut own = Vec::new();
+    for n in numbers(&fixture["negatives"]) {
+        let from = own.last().copied().unwrap_or(n_queries as i32);
+        own.extend([from, from + n as i32]);
+    }
+    let bits: Vec<i32> = scores.iter().map(|score| score.to_bits() as i32).collect();
+    let (places, labels) = ((0..n_seqs as i32).collect::<Vec<_>>(), distinct_labels(n_queries, n_seqs));
+    let there = [places, labels, vec![0; 2 * n_queries], own, bits].map(|numbers| ints(b, &numbers));
+    let [places, labels, rejected, own, scores] = there.each_ref().map(Ints::all);
+    let teacher = Some(TeacherScores { own, scores });
+    let embeddings = Tensor::from_slice(b, &embeddings, &[n_seqs, d]).unwrap();
+    for case in fixture["cases"].as_array().unwrap() {
+        let of = |key: &str| case[key].as_f64().unwrap();
+        let distillation = DistillationConfig {
+            kind: case["kind"].as_str().unwrap().parse().unwrap(),
+            weight: of("distillation_weight") as f32,
+            temperature: None,
+            teacher_temperature: of("teacher_temperature") as f32,
+        };
+        let config = LossConfig {
+            weight: of("contrastive_weight") as f32,
+            distillation: Some(distillation),
+            ..LossConfig::new(of("temperature") as f32)
+        };
+        let mut loss = InfoNce::new(b, d, config).unwrap();
+        let mut gradient = Tensor::zeros(b, &[n_seqs, d]).unwrap();
+        let mut results = b.readback(loss.n_results(n_queries)).unwrap();
+        let pairing = Pairing { n_queries, places, labels, rejected, left_out: None, teacher };
+        loss.forward_backward(b, &embeddings, pairing, &mut gradient, &mut results).unwrap();
+        let report = loss.report(n_queries, n_seqs, &receive(b, &mut results));
+        for (got, key) in [(report.contrastive_loss, "contrastive"), (report.distillation_loss, "distillation")] {
+            assert!((got - of(key)).abs() < tolerance::PYTORCH * of(key), "{case}: {got} for {key}");
+        }
+        let error = relative_error(&gradient.to_vec(b).unwrap(), &numbers(&case["gradient"]));
+        assert!(error < tolerance::PYTORCH, "{case}: gradient off by {error:.2e}");
+    }
+}
+
 /// Runs checks on backends, each check as a test of its own.
 macro_rules! check_backend {
     ($module:ident: $backends:expr; $($check:ident)+) => {
@@ -318,6 +373,7 @@ macro_rules! check_backend {
             gradients_of_labse_with_its_dense_layer
             ten_steps_of_bert
             ten_steps_of_xlm_r
+            a_teachers_scores
         }
     };
     ($module:ident of bf16: $backends:expr) => {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod determinism;
+mod distillation;
 mod embedded;
 mod kill;
 mod negatives;

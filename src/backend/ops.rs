@@ -3,12 +3,14 @@
 
 mod adamw;
 mod attention;
+mod distillation;
 mod info_nce;
 mod layer_norm;
 mod operations;
 
 pub use adamw::{AdamW, AdamWCatchUp, AdamWParameter, AdamWRows, AdamWStep, momentum_decays};
 pub use attention::{AttentionBackward, AttentionForward};
+pub use distillation::{DISTILL_STATS, DistillRows, Distillation, TeacherScores};
 pub use info_nce::{Candidates, InfoNceColumns, InfoNceExps, InfoNceRows, ROW_STATS, ScoreBlocks, WORD_BITS};
 pub use layer_norm::{ResidualLayerNormBackward, ResidualLayerNormForward};
 pub use operations::Operations;

@@ -9,7 +9,7 @@ mod pairing;
 pub use layout::{ATTENTION_ROWS, PackedHost, attention_work};
 pub use pairing::{HostPairing, Pairing};
 
-use super::{Device, Tensor};
+use super::{Device, TeacherScores, Tensor};
 use crate::Result;
 use layout::{Chunk, PackedLayout, SegmentSpans, Span};
 use std::ops::Range;
@@ -177,10 +177,11 @@ impl<B: Device> PackedBatch<B> {
     /// # Panics
     /// If the batch was laid out without this.
     pub fn pairing(&self) -> Pairing<'_, B> {
-        let [places, labels, rejected, left_out] = self.layout.pairing.map(|part| part.of(&self.block));
+        let [places, labels, rejected, left_out, own, scores] = self.layout.pairing.map(|part| part.of(&self.block));
         assert_eq!(labels.len(), self.n_seqs(), "packed: a batch without a pairing has no loss");
         let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
-        Pairing { n_queries: rejected.len() / 2, places, labels, rejected, left_out }
+        let teacher = (!scores.is_empty()).then_some(TeacherScores { own, scores });
+        Pairing { n_queries: rejected.len() / 2, places, labels, rejected, left_out, teacher }
     }
 }
 

@@ -61,6 +61,7 @@ impl<B: Backend> Case for RowsCase<'_, B> {
             margin: 0.0,
             weight: 1.0,
             columns: None,
+            distill: None,
             stats: &mut self.stats,
             first_stats: 0,
             d_scores: &mut self.d_scores,

@@ -75,7 +75,7 @@ impl<'a, B: Backend> Loss<'a, B> {
 impl<B: Backend> Case for Loss<'_, B> {
     fn run(&mut self) -> Result<()> {
         let [places, labels, rejected] = [&self.places, &self.labels, &self.rejected].map(Ints::all);
-        let pairing = Pairing { n_queries: self.n, places, labels, rejected, left_out: None };
+        let pairing = Pairing { n_queries: self.n, places, labels, rejected, left_out: None, teacher: None };
         let Loss { backend, loss, embeddings, d_embeddings, results, .. } = self;
         loss.forward_backward(*backend, embeddings, pairing, d_embeddings, results)?;
         backend.receive(results, &mut self.host_results)

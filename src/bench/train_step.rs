@@ -148,6 +148,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
             labels: &numbers().map(|seq| seq % n_queries as i32).collect::<Vec<_>>(),
             rejected: &vec![0; n_texts],
             left_out: &[],
+            ..HostPairing::default()
         };
         self.batch.upload(backend, self.packer.pack_pairs(sequences, &pairing)?)?;
         let ids = self.batch.unique_ids();

@@ -1,6 +1,6 @@
 //! Types of keys that hold one of a few words.
 
-pub use crate::backend::{Pooling, Precision};
+pub use crate::backend::{Distillation, Pooling, Precision};
 pub use crate::choices::Auto;
 pub use crate::data::formats::{DataFormat, PassageUnit, Split};
 pub use crate::data::sampler::{BatchMode, DatasetBatches, DatasetSampling, LangSampling};

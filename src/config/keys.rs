@@ -209,6 +209,18 @@ keys! {
         matryoshka_dims: Option<Vec<usize>> = None, at_least(1.0);
         /// Weights of their losses, one each; none: 1
         matryoshka_weights: Option<Vec<f64>> = None, above(0.0);
+        /// Follow a teacher's scores of a query's candidates: their softmax (kl) or margins (margin_mse); none: do not
+        distillation: Option<Distillation> = None, ANY;
+        /// Weight of what is learned from a teacher's scores
+        distillation_weight: f64 = 1.0, above(0.0);
+        /// Divides the cosines that are compared with a teacher's scores; none: temperature does
+        distillation_temperature: Option<f64> = None, at_least(0.0001);
+        /// Divides a teacher's scores before they are compared
+        ///
+        /// Ours: a cross-encoder's logits are used as they are; cosines want a temperature like the student's.
+        teacher_temperature: f64 = 1.0, at_least(0.0001);
+        /// Weight of the contrastive loss beside distillation; 0: the teacher's scores alone
+        contrastive_weight: f64 = 1.0, at_least(0.0);
         /// Seed of all randomness; the same seed gives the same bytes
         seed: u64 = 42, at_least(0.0);
     }

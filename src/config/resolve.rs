@@ -11,7 +11,7 @@ use crate::data::datasets::DatasetSource;
 use crate::data::formats::{Columns, DataSource, Purpose};
 use crate::data::sampler::{MixtureConfig, SamplerConfig};
 use crate::data::shard::TokenizeSpec;
-use crate::loss::LossConfig;
+use crate::loss::{DistillationConfig, LossConfig};
 use crate::model_dir::ModelDir;
 use crate::model_dir::hub::is_hub_id;
 use crate::plan::Open;
@@ -106,7 +106,11 @@ impl Config {
                 temperature: self.dataset_temperature,
                 batches: self.dataset_batches,
             },
-            negatives: NegativeRules { per_query: self.negatives_per_query, teacher_margin: self.teacher_margin },
+            negatives: NegativeRules {
+                per_query: self.negatives_per_query,
+                teacher_margin: self.teacher_margin,
+                with_scores: self.distillation.is_some(),
+            },
             chunk_tokens: self.chunk_tokens.or(Self::CHUNK_TOKENS),
             kept_chunks: self.kept_chunks.and_then(Auto::given).unwrap_or(1),
             dropout: DropoutRates {
@@ -154,6 +158,13 @@ impl Config {
             passage_negatives: self.passage_negatives,
             false_negative_margin: self.false_negative_margin.map(|margin| margin as f32),
             dimensions,
+            weight: self.contrastive_weight as f32,
+            distillation: self.distillation.map(|kind| DistillationConfig {
+                kind,
+                weight: self.distillation_weight as f32,
+                temperature: self.distillation_temperature.map(|temperature| temperature as f32),
+                teacher_temperature: self.teacher_temperature as f32,
+            }),
         })
     }
 

@@ -9,6 +9,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("gc_chunk_size", "chunk_tokens"),
     ("gradient_checkpointing", "chunk_tokens"),
     ("grad_clip", "max_grad_norm"),
+    ("kd_loss_type", "distillation"),
+    ("knowledge_distillation", "distillation"),
     ("logging_steps", "log_steps"),
     ("lr", "learning_rate"),
     ("lr_scheduler_type", "lr_schedule"),

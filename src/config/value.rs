@@ -255,6 +255,7 @@ choice_types!(
     DataFormat,
     DatasetBatches,
     DatasetSampling,
+    Distillation,
     Split,
     PassageUnit,
     Pooling,

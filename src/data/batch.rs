@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 /// Sequences are numbered: the `n_queries` queries, then the `n_passages` passages. Passage `i < n_queries` is the
 /// positive of query `i`; after the positives come the negatives, row by row. All fields are in this order, except the
 /// tokens: `places` says where each sequence's tokens are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// The step that trains on the batch.
     pub step: u64,
@@ -42,13 +42,19 @@ pub struct Batch {
     /// although their labels differ: negatives of its row that a teacher rejects. Empty if it rejects none: `(2
     /// n_queries,)`.
     pub rejected: Vec<i32>,
+    /// For each query the range (first, end) of its own negatives among the passages: `(2 n_queries,)`, or empty unless a
+    /// teacher's scores are asked for.
+    pub own_negatives: Vec<i32>,
+    /// A teacher's score of each passage for the query that it belongs to; NaN if there is none: `(n_passages,)`, or empty
+    /// unless they are asked for.
+    pub teacher_scores: Vec<f32>,
     /// Language of each query: `(n_queries,)`.
     pub query_langs: Vec<LangId>,
     /// Language of each passage: `(n_passages,)`.
     pub passage_langs: Vec<LangId>,
 }
 
-/// Which negatives of its group a row uses, and which of them it rejects.
+/// Which negatives of its group a row uses, and what a teacher's scores are used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NegativeRules {
     /// Most negatives per query (`None`: all).
@@ -56,6 +62,8 @@ pub struct NegativeRules {
     /// Rejects negatives with a teacher's score above the positive's less this margin (`None`: scores are not used). A
     /// text without a score is not rejected, and a positive without one rejects none.
     pub teacher_margin: Option<f64>,
+    /// Whether batches hold a teacher's scores, to learn from.
+    pub with_scores: bool,
 }
 
 /// The order of sequences in the stream: longest first, so that chunks hold sequences of like lengths and the largest
@@ -96,17 +104,23 @@ impl Batch {
         let queries: Vec<Chosen> = rows.iter().map(|row| choose_one(source, row, Role::Query, Choice::Query)).collect();
         let mut passages: Vec<Chosen> =
             rows.iter().map(|row| choose_one(source, row, Role::Positive, Choice::Positive)).collect();
-        let mut rejected = Vec::with_capacity(2 * rows.len());
+        let (mut rejected, mut own_negatives) = (Vec::with_capacity(2 * rows.len()), Vec::new());
         for (i, row) in rows.iter().enumerate() {
             let negatives = choose_negatives(source, row, rules.per_query);
             let is_rejected = teacher(source, passages[i].text, rules.teacher_margin);
             let (worse, believed): (Vec<_>, Vec<_>) = negatives.into_iter().partition(|text| is_rejected(text.text));
+            if rules.with_scores {
+                let n = believed.len() + worse.len();
+                own_negatives.extend([passages.len() as i32, (passages.len() + n) as i32]);
+            }
             passages.extend(believed);
             rejected.push(passages.len() as i32);
             passages.extend(worse);
             rejected.push(passages.len() as i32);
         }
 
+        let score = |passage: &Chosen| source.teacher_score(passage.text).unwrap_or(f32::NAN);
+        let teacher_scores = passages.iter().filter(|_| rules.with_scores).map(score).collect();
         let groups: Vec<u64> = rows.iter().map(|row| row.group).collect();
         let of_group = |(number, chosen): (usize, &Chosen)| Passage {
             text: chosen.text,
@@ -134,6 +148,8 @@ impl Batch {
             labels,
             left_out,
             rejected,
+            own_negatives,
+            teacher_scores,
             query_langs: queries.iter().map(|seq| seq.lang).collect(),
             passage_langs: passages.iter().map(|seq| seq.lang).collect(),
         })

@@ -9,6 +9,7 @@ mod build;
 mod file;
 mod links;
 mod merge;
+mod scores;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+pub use self::scores::Scoring;
 
 use self::file::{MappedFile, TextRecord, VERSION};
 use super::catalog::{Catalog, Class, LangId, Role, TextSource};

@@ -3,11 +3,11 @@
 //! With unit embeddings q_i and p_j and temperature t: `loss = mean_i [ logsumexp_j(q_i . p_j / t) - q_i . p_i / t ]`,
 //! j over the passages of the batch: the other queries' positives and all hard negatives, without false negatives. The
 //! symmetric form averages this with the loss of the other direction: each positive finds its query among the batch's
-//! queries.
+//! queries. A teacher's scores may add their own loss ([`DistillRows`](crate::backend::DistillRows)).
 
 use super::pass::{Buffers, Pass};
 use super::report::{LossReport, RowSums};
-use crate::backend::{Backend, Pairing, ScoreBlocks, Tensor};
+use crate::backend::{Backend, Distillation, Pairing, ScoreBlocks, Tensor};
 use crate::{Result, trace};
 
 /// Settings of the loss.
@@ -31,6 +31,24 @@ pub struct LossConfig {
     /// Numbers of leading dimensions that serve as an embedding by themselves, with the weights of their losses
     /// (Matryoshka, Kusupati et al., arXiv 2205.13147), largest first; empty: all dimensions, with weight 1.
     pub dimensions: Vec<(usize, f32)>,
+    /// Weight of InfoNCE itself, not below 0.
+    pub weight: f32,
+    /// What is learned from a teacher's scores beside it.
+    pub distillation: Option<DistillationConfig>,
+}
+
+/// Settings of what is learned from a teacher's scores of a query's own candidates
+/// ([`DistillRows`](crate::backend::DistillRows)).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DistillationConfig {
+    /// What is compared.
+    pub kind: Distillation,
+    /// Weight of this loss in the total.
+    pub weight: f32,
+    /// Divisor of the cosines; `None`: that of InfoNCE.
+    pub temperature: Option<f32>,
+    /// Divisor of the teacher's scores.
+    pub teacher_temperature: f32,
 }
 
 impl LossConfig {
@@ -45,6 +63,8 @@ impl LossConfig {
             passage_negatives: false,
             false_negative_margin: None,
             dimensions: Vec::new(),
+            weight: 1.0,
+            distillation: None,
         }
     }
 
@@ -59,9 +79,9 @@ impl LossConfig {
     }
 
     /// Whether a pass over `d` dimensions needs only exponentials. Not if a score has two of them, its row's and its
-    /// column's, nor if rows are candidates, too.
+    /// column's, nor if rows are candidates, too, nor if the gradient has a part that is none.
     fn is_fused(&self, blocks: &ScoreBlocks, d: usize) -> bool {
-        blocks.are_fused(d) && !self.symmetric && !self.has_both_sides()
+        blocks.are_fused(d) && !self.symmetric && !self.has_both_sides() && self.distillation.is_none()
     }
 
     /// Whether queries and passages are both candidates.
@@ -218,9 +238,12 @@ impl<B: Backend> InfoNce<B> {
         for (i, (results, &(_, weight))) in passes.zip(&self.config.dimensions).enumerate() {
             let of_pass = RowSums::of_pass(&self.config, n_queries, n_seqs, results);
             report.loss += f64::from(weight) * of_pass.loss;
+            report.contrastive_loss += f64::from(weight) * of_pass.contrastive_loss;
+            report.distillation_loss += f64::from(weight) * of_pass.distillation_loss;
             report.d_inv_temperature += f64::from(weight) * of_pass.d_inv_temperature;
             if i == 0 {
-                report = LossReport { loss: report.loss, d_inv_temperature: report.d_inv_temperature, ..of_pass };
+                let LossReport { loss, contrastive_loss, distillation_loss, d_inv_temperature, .. } = report;
+                report = LossReport { loss, contrastive_loss, distillation_loss, d_inv_temperature, ..of_pass };
             }
         }
         report

@@ -28,14 +28,14 @@
 //! arithmetic, which is what both directions at once would take.
 //!
 //! A score takes 13 instructions outside of the tensor cores' product, where a kernel of its own took 83. Both directions,
-//! candidates on both sides, f32, and dimensions that are no multiple of 8 have scores in memory; there it takes 45, in rows
-//! that are read twice.
+//! candidates on both sides, a teacher, f32, and dimensions that are no multiple of 8 have scores in memory; there it takes 45,
+//! in rows that are read twice.
 
 mod info_nce;
 mod pass;
 mod report;
 mod temperature;
 
-pub use info_nce::{InfoNce, LossConfig};
+pub use info_nce::{DistillationConfig, InfoNce, LossConfig};
 pub use report::LossReport;
 pub use temperature::LearnedTemperature;

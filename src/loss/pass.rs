@@ -7,7 +7,10 @@
 
 use super::LossConfig;
 use crate::Result;
-use crate::backend::{Backend, Candidates, Gemm, InfoNceColumns, InfoNceExps, InfoNceRows, Pairing, ROW_STATS, Tensor};
+use crate::backend::{
+    Backend, Candidates, DISTILL_STATS, DistillRows, Gemm, InfoNceColumns, InfoNceExps, InfoNceRows, Pairing,
+    ROW_STATS, TeacherScores, Tensor,
+};
 use std::ops::Range;
 
 /// Buffers of a pass, kept from step to step; `n` candidates, `c` rows of a chunk, `d` dimensions.
@@ -27,6 +30,8 @@ pub struct Buffers<B: Backend> {
     /// `(3, B)` and `(B,)`: state and losses of the columns' softmax
     column_state: Tensor<B, f32>,
     column_loss: Tensor<B, f32>,
+    /// `(B, DISTILL_STATS)` if there is a teacher
+    teacher_stats: Tensor<B, f32>,
 }
 
 impl<B: Backend> Buffers<B> {
@@ -42,6 +47,7 @@ impl<B: Backend> Buffers<B> {
             stats: Tensor::zeros(backend, &[0, ROW_STATS])?,
             column_state: Tensor::zeros(backend, &[3, 0])?,
             column_loss: Tensor::zeros(backend, &[0])?,
+            teacher_stats: Tensor::zeros(backend, &[0, DISTILL_STATS])?,
         })
     }
 
@@ -66,6 +72,9 @@ impl<B: Backend> Buffers<B> {
         if config.has_columns() {
             self.column_state.resize_matrix(backend, 3, n_queries)?;
             self.column_loss.resize_rows(backend, n_queries)?;
+        }
+        if config.distillation.is_some() {
+            self.teacher_stats.resize_rows(backend, n_queries)?;
         }
         Ok(())
     }
@@ -144,6 +153,9 @@ impl<B: Backend> Pass<'_, B> {
             if config.symmetric {
                 backend.read_later(&buffers.column_loss, results)?;
             }
+        }
+        if config.distillation.is_some() {
+            backend.read_later(&buffers.teacher_stats, results)?;
         }
         backend.scatter_rows(&buffers.d_candidates, None, candidates, d_embeddings)
     }
@@ -262,9 +274,30 @@ impl<B: Backend> Pass<'_, B> {
             margin: self.config.margin,
             weight: self.row_weight(),
             columns: with_columns.then_some(&buffers.column_state),
+            distill: self.distill(direction, chunk, &mut buffers.teacher_stats),
             stats: &mut buffers.stats,
             first_stats: chunk.start,
             d_scores: &mut buffers.d_scores,
+        })
+    }
+
+    /// What the rows of a chunk learn from a teacher, if they are queries.
+    fn distill<'a>(
+        &'a self,
+        direction: &Direction,
+        chunk: &Chunk,
+        stats: &'a mut Tensor<B, f32>,
+    ) -> Option<DistillRows<'a, B>> {
+        let config = self.config.distillation.filter(|_| direction.first_seq == 0)?;
+        let TeacherScores { own, scores } = self.pairing.teacher.expect("batches have the teacher's scores");
+        Some(DistillRows {
+            kind: config.kind,
+            teacher: TeacherScores { own: own.part(2 * chunk.start..2 * chunk.end), scores },
+            inv_temperature: 1.0 / config.temperature.unwrap_or(self.config.temperature),
+            inv_teacher_temperature: 1.0 / config.teacher_temperature,
+            // The other direction has no teacher, so that no half is left to it.
+            weight: self.weight * config.weight / self.pairing.n_queries as f32,
+            stats,
         })
     }
 
@@ -290,7 +323,7 @@ impl<B: Backend> Pass<'_, B> {
     /// A row's weight in the total.
     fn row_weight(&self) -> f32 {
         let half = if self.config.symmetric { 0.5 } else { 1.0 };
-        self.weight * half / self.pairing.n_queries as f32
+        self.weight * half * self.config.weight / self.pairing.n_queries as f32
     }
 
     /// dQ = dS P, for the rows of a chunk.

@@ -1,7 +1,7 @@
 //! The report of a step's loss.
 
 use super::LossConfig;
-use crate::backend::ROW_STATS;
+use crate::backend::{DISTILL_STATS, ROW_STATS};
 
 /// The loss of a step and related figures: sums of f32 values in f64.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -9,6 +9,10 @@ pub struct LossReport {
     /// Mean over the queries (and over both directions, if symmetric); with several numbers of dimensions the weighted
     /// sum.
     pub loss: f64,
+    /// InfoNCE's share of the loss, before its weight.
+    pub contrastive_loss: f64,
+    /// Mean over the queries of what a teacher's scores add, before its weight; 0 without a teacher.
+    pub distillation_loss: f64,
     /// Mean cosine of the queries with their positives, in the largest number of dimensions.
     pub positive_cosine: f64,
     /// Mean cosine of the queries with all other candidates that are not left out.
@@ -30,7 +34,12 @@ impl LossConfig {
             (true, false) => n_queries,
             (true, true) => ROW_STATS * n_queries,
         };
-        ROW_STATS * n_queries + of_columns
+        ROW_STATS * n_queries + of_columns + self.n_results_of_teacher(n_queries)
+    }
+
+    /// How many of them, the last, are about what is learned from a teacher.
+    fn n_results_of_teacher(&self, n_queries: usize) -> usize {
+        if self.distillation.is_some() { DISTILL_STATS * n_queries } else { 0 }
     }
 
     /// Number of candidates that a query has besides its positive if none is left out.
@@ -63,6 +72,7 @@ impl RowSums {
 
     /// The report of one number of dimensions.
     pub fn of_pass(config: &LossConfig, n_queries: usize, n_seqs: usize, results: &[f32]) -> LossReport {
+        let (results, of_teacher) = results.split_at(results.len() - config.n_results_of_teacher(n_queries));
         let (forth, back) = results.split_at(ROW_STATS * n_queries);
         let forth = RowSums::new(forth);
         let (mut loss, mut d_inv_temperature) = (forth.loss, forth.d_inv_temperature);
@@ -76,13 +86,29 @@ impl RowSums {
         let n = n_queries as f64;
         let of_terms = n * if config.symmetric { 2.0 } else { 1.0 };
         let n_candidates = n_queries * config.n_candidates(n_queries, n_seqs);
+        let (contrastive_loss, mut d_inv_temperature) = (loss / of_terms, d_inv_temperature / of_terms);
+        let (weight, mut total) = (f64::from(config.weight), contrastive_loss);
+        let mut distillation_loss = 0.0;
+        if let Some(distillation) = &config.distillation {
+            let mean = |which: usize| {
+                of_teacher.iter().skip(which).step_by(DISTILL_STATS).map(|&x| f64::from(x)).sum::<f64>() / n
+            };
+            distillation_loss = mean(0);
+            let of_teacher = f64::from(distillation.weight);
+            total = weight * contrastive_loss + of_teacher * distillation_loss;
+            d_inv_temperature *= weight;
+            // A temperature of its own is not learned.
+            d_inv_temperature += if distillation.temperature.is_none() { of_teacher * mean(1) } else { 0.0 };
+        }
         LossReport {
-            loss: loss / of_terms,
+            loss: total,
+            contrastive_loss,
+            distillation_loss,
             positive_cosine: forth.positive_cosine / n,
             negative_cosine: if forth.n_others > 0.0 { forth.other_cosines / forth.n_others } else { 0.0 },
             n_false_negatives: n_candidates.saturating_sub(forth.n_others as usize),
             n_candidates,
-            d_inv_temperature: d_inv_temperature / of_terms,
+            d_inv_temperature,
         }
     }
 }

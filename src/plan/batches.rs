@@ -82,7 +82,7 @@ impl Batches {
             texts: sample,
             datasets: sample.weighted(),
             // A teacher does not change the number of texts.
-            rules: NegativeRules { per_query: settings.negatives.per_query, teacher_margin: None },
+            rules: NegativeRules { teacher_margin: None, ..settings.negatives },
             sizes: sample.sizes(settings.negatives.per_query),
         };
         let batches = source.look_at(&served, vocab_size, sample.to_string())?;

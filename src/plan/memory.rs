@@ -68,6 +68,7 @@ impl Needs {
         let chunk_tokens = settings.chunk_tokens;
         // A GPU takes memory when it is allocated, a processor when it is written to.
         let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, machine.is_gpu);
+        let bounds = bounds.for_loss(&settings.loss);
         let held = Rehearsal::<E>::new(machine.tally(), settings, model, &bounds)?;
         let memory = held.memory();
         let only_last = TrainSettings { kept_chunks: 1, ..settings.clone() };

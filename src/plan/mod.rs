@@ -337,6 +337,7 @@ impl Question<'_> {
     fn time(&self, batches: &Batches, settings: &TrainSettings) -> Result<Option<StepTime>> {
         let Some(speed) = self.machine.speed else { return Ok(None) };
         let bounds = batches.step_bounds(settings.chunk_tokens, self.model.config.vocab_size, true);
+        let bounds = bounds.for_loss(&settings.loss);
         let work = match self.precision {
             Precision::F32 => {
                 Rehearsal::<f32>::new(self.machine.tally(), settings, self.model, &bounds)?.work(batches)?

@@ -4,13 +4,13 @@ use super::Batches;
 use crate::Result;
 use crate::backend::tally::{Memory, Work};
 use crate::backend::{
-    Backend, Device, Element, HostPairing, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, Tensor,
+    Backend, Device, Element, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, TeacherScores, Tensor,
 };
 use crate::data::batch::Batch;
 use crate::model::{Activations, Encoder, Gradients, Keep, Packer, Reading, Sequences, specs};
 use crate::model_dir::ModelDir;
 use crate::retriever::encode::WINDOW;
-use crate::train::{Slot, StepBounds, Stepper, TrainSettings};
+use crate::train::{Slot, StepBounds, Stepper, TrainSettings, pairing_of};
 use std::collections::BTreeMap;
 
 /// All memory of a run on a device before its first step.
@@ -127,15 +127,13 @@ impl<'a, E: Element> Rehearsal<'a, E> {
 
     fn step(&mut self, packer: &mut Packer, batch: &Batch) -> Result<StepSize> {
         let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-        let Batch { n_queries, places, labels, rejected, left_out, .. } = batch;
-        let pairing = HostPairing { n_queries: *n_queries, places, labels, rejected, left_out };
         let mut packed = PackedBatch::new(&self.tally)?;
-        packed.upload(&self.tally, packer.pack_pairs(sequences, &pairing)?)?;
+        packed.upload(&self.tally, packer.pack_pairs(sequences, &pairing_of(batch))?)?;
         let mut results = self.tally.readback(0)?;
         let Held { encoder, stepper, .. } = &mut self.held;
         let dropout = self.settings.step_dropout(batch.step);
         stepper.step(&self.tally, encoder, &packed, dropout, 1.0, &mut results)?;
-        Ok(StepSize { n_queries: *n_queries, n_seqs: batch.n_seqs(), n_ids: packed.unique_ids().len() })
+        Ok(StepSize { n_queries: batch.n_queries, n_seqs: batch.n_seqs(), n_ids: packed.unique_ids().len() })
     }
 
     /// The work of a step without that of the encoder.
@@ -150,7 +148,9 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         tally.take_work();
         stepper.optimizer.begin_step(tally, &mut encoder.weights, &mut grads, some(n_ids))?;
         let [places, labels, rejected] = [n_seqs, n_seqs, 2 * n_queries].map(some);
-        let pairing = Pairing { n_queries, places, labels, rejected, left_out: None };
+        let teacher = TeacherScores { own: some(2 * n_queries), scores: some(n_seqs - n_queries) };
+        let teacher = self.settings.loss.distillation.map(|_| teacher);
+        let pairing = Pairing { n_queries, places, labels, rejected, left_out: None, teacher };
         stepper.loss.forward_backward(tally, &embeddings, pairing, &mut d_embeddings, &mut results)?;
         stepper.optimizer.step(tally, &mut encoder.weights, &grads, some(n_ids), 1.0, &mut results)?;
         Ok(tally.take_work())

@@ -1,5 +1,7 @@
 //! The contrastive loss.
 
+use super::distillation::Teacher;
+
 /// A block of scores `(R, n)`, row r's positive in column `first_positive + r`.
 #[derive(Clone)]
 pub struct Block {
@@ -87,6 +89,10 @@ pub struct Loss {
     pub left_out: Vec<(usize, usize)>,
     /// Leading dimensions and weights
     pub dimensions: Vec<(usize, f64)>,
+    /// Weight of InfoNCE itself
+    pub weight: f64,
+    /// What is learned beside it, and its weight
+    pub teacher: Option<(Teacher, f64)>,
 }
 
 impl Loss {
@@ -106,6 +112,8 @@ impl Loss {
             rejected: vec![0; 2 * n_queries],
             left_out: Vec::new(),
             dimensions: vec![(d, 1.0)],
+            weight: 1.0,
+            teacher: None,
         }
     }
 
@@ -149,8 +157,12 @@ impl Loss {
             };
             total += loss(i, (0..s).filter(counts).collect());
         }
+        let of_teacher = self.teacher.as_ref().map_or(0.0, |(teacher, weight)| {
+            let of_query = |i: usize| teacher.loss(i, i, |passage| cosine(i, b + passage));
+            weight * (0..b).map(of_query).sum::<f64>() / b as f64
+        });
         if !self.symmetric {
-            return total / b as f64;
+            return self.weight * total / b as f64 + of_teacher;
         }
         for i in b..2 * b {
             let counts = |&j: &usize| match j {
@@ -161,7 +173,7 @@ impl Loss {
             };
             total += loss(i, (0..s).filter(counts).collect());
         }
-        total / (2 * b) as f64
+        self.weight * total / (2 * b) as f64 + of_teacher
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod distillation;
 pub mod embedding;
 pub mod gelu;
 pub mod gemm;

@@ -2,6 +2,7 @@
 
 use crate::backend::{PackedHost, WORD_BITS};
 use crate::data::bounds::BatchBounds;
+use crate::loss::LossConfig;
 
 /// Bounds of the steps of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,5 +41,12 @@ impl StepBounds {
             chunk_seqs: n_seqs.min(chunk_tokens / shortest.max(1)),
             block_len: PackedHost::most_integers(n_tokens, n_seqs, n_chunks, longest) + of_bits,
         }
+    }
+
+    /// These bounds with room for what the loss needs to know of a batch besides.
+    pub fn for_loss(self, loss: &LossConfig) -> Self {
+        let StepBounds { n_queries, n_seqs, block_len, .. } = self;
+        let of_teacher = PackedHost::most_of_teacher(n_queries, n_seqs - n_queries);
+        StepBounds { block_len: block_len + if loss.distillation.is_some() { of_teacher } else { 0 }, ..self }
     }
 }

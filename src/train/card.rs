@@ -27,13 +27,22 @@ impl<B: Backend> Trainer<'_, B> {
         let settings = &self.setup.settings;
         let sampler = &settings.sampler;
         let languages = self.setup.data.catalog().languages.clone();
+        let (contrastive, teacher) = (settings.loss.weight, settings.loss.distillation);
+        let by_contrast = match contrastive > 0.0 {
+            true => format!(" with in-batch negatives (InfoNCE, temperature {})", settings.temperature),
+            false => String::new(),
+        };
+        let by_teacher = teacher.map_or(String::new(), |of| {
+            let and = if contrastive > 0.0 { " and" } else { "" };
+            let weights = format!("weight {} to {contrastive}", of.weight);
+            format!("{and} with a teacher's scores ({}, {weights})", of.kind)
+        });
         let training = format!(
-            "Trained for {} of {} steps of {} queries with in-batch negatives (InfoNCE, temperature {}), AdamW at a \
+            "Trained for {} of {} steps of {} queries{by_contrast}{by_teacher}, AdamW at a \
              learning rate of {}, {} batches{}, seed {}.\n{measured}",
             self.state.step,
             self.state.total_steps,
             sampler.batch_size,
-            settings.temperature,
             settings.learning_rate,
             sampler.mode,
             if sampler.mode == BatchMode::Hybrid { format!(" (alpha {})", sampler.alpha) } else { String::new() },

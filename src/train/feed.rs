@@ -121,6 +121,12 @@ impl<B: Backend> Feed<B> {
     }
 }
 
+/// Which sequences of a batch belong together.
+pub fn pairing_of(batch: &Batch) -> HostPairing<'_> {
+    let Batch { n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores, .. } = batch;
+    HostPairing { n_queries: *n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores }
+}
+
 /// A batch in the next free slot; `None` if there will be no more slots.
 fn fill<B: Backend>(
     packer: &mut Packer,
@@ -130,9 +136,7 @@ fn fill<B: Backend>(
     let batch = batch?;
     let range = trace::phase("lay out");
     let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-    let Batch { n_queries, places, labels, rejected, left_out, .. } = &batch;
-    let host =
-        packer.pack_pairs(sequences, &HostPairing { n_queries: *n_queries, places, labels, rejected, left_out })?;
+    let host = packer.pack_pairs(sequences, &pairing_of(&batch))?;
     drop(range);
     let Ok(mut slot) = slots.recv() else { return Ok(None) };
     slot.packed.lay_out(host, slot.block.as_mut());

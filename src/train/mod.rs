@@ -16,10 +16,11 @@ mod results;
 pub mod schedule;
 mod settings;
 mod stepper;
+mod teacher;
 mod word_table;
 
 pub use bounds::StepBounds;
-pub use feed::Slot;
+pub use feed::{Slot, pairing_of};
 pub use grad_cache::GradCache;
 use leaks::Leaks;
 pub use negatives::Negatives;
@@ -230,6 +231,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let batch_size = settings.sampler.batch_size;
         let batch_bounds = BatchBounds::new(setup.data.caches(), batch_size, settings.negatives.per_query);
         let bounds = StepBounds::new(&batch_bounds, settings.chunk_tokens, encoder.config.vocab_size);
+        let bounds = bounds.for_loss(&settings.loss);
         let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
         let mut stepper = Stepper::new(backend, encoder, &specs, master, settings, &bounds)?;
         if state.step > 0 && !state.complete {
@@ -239,6 +241,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
         }
         let rules = settings.negative_rules(&*setup.data)?;
+        teacher::notes(settings, &setup.data)?.iter().for_each(|note| say(note));
         negatives::warnings(settings, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
         let leaks = setup.eval_set.as_ref().map(|set| Leaks::find(set, &*setup.data));
         let leak = leaks.as_ref().and_then(Leaks::in_words);

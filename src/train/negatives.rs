@@ -29,8 +29,12 @@ impl Negatives for Datasets {
 /// Fails if the data lacks what the run needs for its negatives. A teacher's scores are usable only if a dataset has
 /// them for positives and for negatives.
 pub(super) fn require_negatives(settings: &TrainSettings, data: &impl Negatives) -> Result<()> {
-    if settings.negatives.teacher_margin.is_some() {
-        require_scores(&data.n_scores())?;
+    let users = [
+        ("teacher_margin", settings.negatives.teacher_margin.is_some()),
+        ("distillation", settings.loss.distillation.is_some()),
+    ];
+    for (key, _) in users.into_iter().filter(|(_, uses_scores)| *uses_scores) {
+        require_scores(key, &data.n_scores())?;
     }
     if !settings.loss.in_batch_negatives && !data.has_negatives() {
         let message = "is false, but the data has no hard negatives in its positives' languages, so there is nothing to \
@@ -40,7 +44,7 @@ pub(super) fn require_negatives(settings: &TrainSettings, data: &impl Negatives)
     Ok(())
 }
 
-fn require_scores(n_scores: &[[u64; 2]]) -> Result<()> {
+fn require_scores(key: &str, n_scores: &[[u64; 2]]) -> Result<()> {
     let mut missing = [true; 2];
     for &[positives, negatives] in n_scores {
         if positives > 0 && negatives > 0 {
@@ -54,7 +58,7 @@ fn require_scores(n_scores: &[[u64; 2]]) -> Result<()> {
         [false, true] => "scores of negatives (neg_scores) to compare with those of positives",
         [false, false] => "dataset with scores of positives and negatives (pos_scores, neg_scores)",
     };
-    Err(Error::config("teacher_margin", format!("the data has no {what}; add them, or set it to none")))
+    Err(Error::config(key, format!("the data has no {what}; add them, or set it to none")))
 }
 
 /// Warnings about settings that [`require_negatives`] allows but that are seldom meant, one line each.
@@ -100,6 +104,8 @@ impl LeftOut {
         self.n_steps += 1;
         let is_in_vain =
             report.n_candidates > 0 && report.n_false_negatives as f64 >= NEARLY_ALL * report.n_candidates as f64;
+        // A teacher's scores are learned from whatever is left out.
+        let is_in_vain = is_in_vain && settings.loss.distillation.is_none();
         self.n_in_vain = if is_in_vain { self.n_in_vain + 1 } else { 0 };
         if self.n_in_vain == MOST_IN_VAIN || is_last && self.n_in_vain == self.n_steps {
             return Err(self.in_vain(settings));

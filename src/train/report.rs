@@ -24,6 +24,12 @@ pub struct StepMetrics {
     pub step: u64,
     /// Mean loss of the batch.
     pub loss: f64,
+    /// InfoNCE's mean loss, before its weight, if there is a teacher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrastive_loss: Option<f64>,
+    /// Mean loss against the teacher's scores, before its weight, if there is a teacher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation_loss: Option<f64>,
     /// `monolingual`, `mixed_monolingual` or `cross_lingual`.
     pub mode: String,
     /// The language of a monolingual batch.

@@ -47,9 +47,12 @@ impl<B: Backend> Trainer<'_, B> {
             _ => None,
         };
         let dataset = batch.dataset.map(|dataset| self.setup.data.name(dataset).to_owned());
+        let has_teacher = self.stepper.loss.config.distillation.is_some();
         let metrics = StepMetrics {
             step,
             loss: report.loss,
+            contrastive_loss: has_teacher.then_some(report.contrastive_loss),
+            distillation_loss: has_teacher.then_some(report.distillation_loss),
             mode: batch.kind.mode().to_string(),
             lang,
             dataset,

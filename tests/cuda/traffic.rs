@@ -121,7 +121,7 @@ fn loss_bytes([n_queries, n_negatives, d]: [usize; 3], symmetric: bool, rows: us
     let labels = numbers(&|seq| if seq < 2 * n_queries { seq % n_queries } else { seq });
     let rejected = ints(&cuda, &vec![0; 2 * n_queries]);
     let [places, labels, rejected] = [&places, &labels, &rejected].map(Ints::all);
-    let pairing = Pairing { n_queries, places, labels, rejected, left_out: None };
+    let pairing = Pairing { n_queries, places, labels, rejected, left_out: None, teacher: None };
     let config = LossConfig { symmetric, ..LossConfig::new(0.02) };
     let mut loss = InfoNce::new(&cuda, d, config).unwrap().with_rows_per_chunk(rows);
     loss.reserve(&cuda, n_queries, n_seqs - n_queries).unwrap();

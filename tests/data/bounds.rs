@@ -81,7 +81,7 @@ fn no_batch_exceeds_them() {
         let most = BatchBounds::new([&*cache], batch_size, max_negatives);
         let mut largest = [0, 0];
         for step in 0..300 {
-            let rules = NegativeRules { per_query: max_negatives, teacher_margin: None };
+            let rules = NegativeRules { per_query: max_negatives, ..NegativeRules::default() };
             let batch = Batch::pack(step, &sampler.batch(step), &*cache, rules).unwrap();
             largest = [largest[0].max(batch.n_seqs()), largest[1].max(batch.n_tokens())];
             let lens = || batch.cu_seqlens.windows(2).map(|w| (w[1] - w[0]) as usize);

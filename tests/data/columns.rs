@@ -74,7 +74,23 @@ fn labels_that_say_nothing_are_refused() {
         (r#"{"query": "q", "passage": "p", "label": "entailment"}"#, "line 2: label is \"entailment\"; a label is 1"),
         (r#"{"query": "q", "passage": "p", "score": 0.83}"#, "line 2: score is 0.83: from which score on"),
         (r#"{"query": "q", "passage": ["p", "n"], "labels": [1]}"#, "line 2: labels has 1 label for 2 passages"),
-        (r#"{"query": "q", "positive": "p", "negative": "n", "scores": [1]}"#, "scores has 1 number; expected one for"),
+        (
+            r#"{"query": "q", "positive": "p", "negative": "n", "scores": [1, 2, 3]}"#,
+            "scores has 3 numbers; expected one for",
+        ),
+        (r#"{"query": "q", "positive": "p", "scores": []}"#, "scores has 0 numbers; expected one for"),
+        (
+            r#"{"query": "q", "positive": "p", "negatives": ["n", "m"], "score": 0.83}"#,
+            "score is 0.83: from which score on",
+        ),
+        (
+            r#"{"query": "q", "positive": "p", "negative": "n", "label": 3.25}"#,
+            "or call a teacher's scores or margins scores",
+        ),
+        (
+            r#"{"query": "q", "positive": "p", "negative": "n", "scores": [null]}"#,
+            "line 2: scores[0] has to be a number",
+        ),
         (r#"{"query": "q", "passage": "p", "label": 0}"#, "rows.jsonl:2: every passage of this query is labelled 0"),
         (r#"{"query": {"en": "q"}, "positive": {"en": "p"}, "label": 1}"#, "is an object of texts by language"),
     ] {
@@ -91,6 +107,35 @@ fn the_scores_of_miners_are_a_teachers() {
     assert_eq!(teacher_scores(list), (vec![0.5], vec![0.25, 0.0]));
     let pair = r#"{"query": "q", "answer": "p", "label": 0, "score": 0.125}"#;
     assert_eq!(teacher_scores(pair), (vec![], vec![0.125]));
+}
+
+/// MarginMSE's data: by how much the positive is above each negative.
+#[test]
+fn margins_are_a_teachers_scores_from_the_positives_on() {
+    for row in [
+        r#"{"query": "q", "positive": "p", "negative": "n", "score": 3.25}"#,
+        r#"{"query": "q", "positive": "p", "negative": "n", "scores": [3.25]}"#,
+    ] {
+        assert_eq!(teacher_scores(row), (vec![0.0], vec![-3.25]), "{row}");
+    }
+    let list = r#"{"query": "q", "positive": "p", "negatives": ["n", "m"], "scores": [1, 0]}"#;
+    assert_eq!(teacher_scores(list), (vec![0.0], vec![-1.0, 0.0]));
+    // 1 and 0 by themselves are labels, as they are without negatives.
+    let label = r#"{"query": "q", "positive": "p", "negative": "n", "score": 1}"#;
+    assert_eq!(teacher_scores(label), (vec![], vec![]));
+}
+
+#[test]
+fn rows_with_margins_are_joined_only_below_one_positive() {
+    let rows = [
+        r#"{"qid": 7, "query": "q", "positive": "p", "negative": "n", "score": 3.25}"#,
+        r#"{"qid": 7, "query": "q", "positive": "p", "negative": "m", "score": -0.5}"#,
+        r#"{"qid": 7, "query": "q", "positive": "other", "negative": "n", "score": 2.5}"#,
+    ];
+    let (groups, _) = read(&rows).unwrap();
+    assert_eq!(texts(&groups), [[vec!["q"], vec!["p"], vec!["n", "m"]], [vec!["q"], vec!["other"], vec!["n"]]]);
+    let message = message(read_with(Columns { join_by_id: true, ..Columns::default() }, &rows));
+    assert!(message.contains("line 1: margins are below the row's own positive"), "{message}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::ops::support::{assert_alike, assert_close, pack, read};
 use crate::ops::threads::assert_same_on_any_number_of_threads;
 use crate::reference::info_nce::distinct_labels;
 use crate::tolerance;
-use hbt::backend::{Backend, Cpu, Element, Pooling};
+use hbt::backend::{Backend, Cpu, Distillation, Element, Pooling};
 use hbt::loss::InfoNce;
 use hbt::model::{Activations, Gradients, Keep, Sequences};
 use hbt::train::GradCache;
@@ -47,6 +47,21 @@ pub fn chunked_steps_equal_unchunked_ones<B: Backend>(backend: &B) {
             let turn = index + usize::from(symmetric) + 2 * usize::from(matryoshka);
             for (_, (chunk_tokens, kept)) in cuts.filter(|(i, _)| i % 3 == turn % 3) {
                 let what = format!("{arch:?}, {n_layers} layers, {kept} kept chunks of {chunk_tokens} tokens");
+                tiny.assert_same_step::<B::E>(&what, &tiny.step(backend, &batch, chunk_tokens, kept), &whole);
+            }
+        }
+    }
+}
+
+/// The same with what is learned from a teacher's scores, which chunks do not divide either.
+pub fn chunked_steps_with_a_teacher_equal_unchunked_ones<B: Backend>(backend: &B) {
+    for (kind, (arch, pooling, dense, n_layers)) in Distillation::ALL.iter().zip([MODELS[1], MODELS[3]]) {
+        let plain = || Tiny::new::<B>(arch, pooling, dense, n_layers).with_dropout();
+        for tiny in [plain().taught(*kind), plain().symmetric().matryoshka().taught(*kind)] {
+            let batch = TestBatch::planted();
+            let whole = tiny.step(backend, &batch, usize::MAX, 1);
+            for (chunk_tokens, kept) in [(1, 1), (13, 2), (20, usize::MAX)] {
+                let what = format!("{kind}, {kept} kept chunks of {chunk_tokens} tokens");
                 tiny.assert_same_step::<B::E>(&what, &tiny.step(backend, &batch, chunk_tokens, kept), &whole);
             }
         }

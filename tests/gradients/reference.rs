@@ -3,10 +3,11 @@
 use super::{TEMPERATURE, TestBatch, Tiny};
 use crate::ops::support::assert_close;
 use crate::reference::difference::assert_along_directions;
+use crate::reference::distillation::Teacher;
 use crate::reference::encoder::embed;
 use crate::reference::info_nce::Loss;
 use crate::tolerance;
-use hbt::backend::{Backend, Pooling};
+use hbt::backend::{Backend, Distillation, Pooling};
 
 /// Loss, embeddings and every parameter's gradient against the reference.
 fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
@@ -25,6 +26,19 @@ fn check_step<B: Backend>(backend: &B, tiny: &Tiny, batch: &TestBatch) {
             [] => vec![(d, 1.0)],
             some => some.iter().map(|&(d, weight)| (d, f64::from(weight))).collect(),
         },
+        weight: f64::from(tiny.loss.weight),
+        teacher: tiny.loss.distillation.map(|of| {
+            let pairing = batch.pairing();
+            let own = pairing.own_negatives.chunks(2).map(|ends| ends[0] as usize..ends[1] as usize);
+            let teacher = Teacher {
+                kind: of.kind,
+                own: own.collect(),
+                scores: pairing.teacher_scores.iter().map(|&score| f64::from(score)).collect(),
+                inv_temperature: 1.0 / f64::from(of.temperature.unwrap_or(TEMPERATURE)),
+                inv_teacher_temperature: 1.0 / f64::from(of.teacher_temperature),
+            };
+            (teacher, f64::from(of.weight))
+        }),
         ..Loss::plain(d, batch.n_queries, n_seqs, temperature, tiny.loss.symmetric)
     };
     let loss_of = |embeddings: &[f64]| {
@@ -59,6 +73,13 @@ pub fn bert_with_cls_pooling_and_a_dense_layer<B: Backend>(backend: &B) {
 pub fn xlm_roberta_with_mean_pooling_and_a_dense_layer<B: Backend>(backend: &B) {
     let tiny = Tiny::new::<B>("xlm-roberta", Pooling::Mean, true, 1);
     check_step(backend, &tiny.with_dropout().symmetric().matryoshka(), &TestBatch::planted());
+}
+
+pub fn a_step_with_a_teacher<B: Backend>(backend: &B) {
+    for kind in Distillation::ALL {
+        let tiny = Tiny::new::<B>("bert", Pooling::Cls, true, 1).with_dropout().symmetric().taught(*kind);
+        check_step(backend, &tiny, &TestBatch::planted());
+    }
 }
 
 pub fn xlm_roberta_with_cls_pooling<B: Backend>(backend: &B) {

@@ -1,11 +1,15 @@
 //! The loss of a block of scores and its gradient.
 
 use super::support::{Random, assert_close_on_scale, ints, poisoned, read, rounded, tensor};
-use crate::reference::difference::assert_gradient;
+use crate::reference::difference::assert_gradient_each;
+use crate::reference::distillation::Teacher;
 use crate::reference::info_nce::{Block, bits};
 use crate::reference::pooling::l2_normalize;
 use crate::tolerance;
-use hbt::backend::{Backend, Candidates, Element, InfoNceColumns, InfoNceExps, InfoNceRows, Ints, ROW_STATS, Tensor};
+use hbt::backend::{
+    Backend, Candidates, DISTILL_STATS, DistillRows, Distillation, Element, InfoNceColumns, InfoNceExps, InfoNceRows,
+    Ints, ROW_STATS, TeacherScores, Tensor,
+};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -26,6 +30,8 @@ pub struct Inputs {
     weight: f32,
     /// Rows at a time, if the columns are trained, too.
     columns: Option<usize>,
+    /// What is learned from a teacher, and its weight.
+    teacher: Option<(Teacher, f32)>,
 }
 
 /// Everything that is written.
@@ -34,6 +40,7 @@ pub struct Outputs {
     stats: Vec<f64>,
     d_scores: Vec<f64>,
     column_losses: Vec<f64>,
+    teacher_stats: Vec<f64>,
 }
 
 impl Inputs {
@@ -55,7 +62,41 @@ impl Inputs {
             inv_temperature: 1.0 / temperature,
             weight: 1.0 / rows as f32,
             columns: None,
+            teacher: None,
         }
+    }
+
+    /// With a teacher whose scores spread over some 4 times `teacher_temperature`, and up to `most` own negatives a row, which
+    /// are among the columns from `first` on, those of one row next to those of another; every third row has none.
+    fn with_teacher(mut self, kind: Distillation, most: usize, first: usize, teacher_temperature: f32) -> Self {
+        let (n_passages, first) = (self.n_columns - self.first_passage, first - self.first_passage);
+        let mut random = Random::new((self.n_columns + most) as u64);
+        let mut next = first;
+        let mut own = |row: usize| {
+            let n = if row % 3 == 2 { 0 } else { most - row % 2 };
+            let from = if next + n > n_passages { first } else { next };
+            next = (from + n).min(n_passages);
+            from..next
+        };
+        let own = (0..self.n_rows()).map(&mut own).collect();
+        let scores = random.normals(n_passages).into_iter();
+        let scores = scores.map(|x| rounded::<f32>(4.0 * x * f64::from(teacher_temperature))).collect();
+        // A temperature of its own.
+        let inv_temperature = f64::from(0.5 * self.inv_temperature);
+        let inv_teacher_temperature = f64::from(1.0 / teacher_temperature);
+        self.teacher =
+            Some((Teacher { kind, own, scores, inv_temperature, inv_teacher_temperature }, 0.7 * self.weight));
+        self
+    }
+
+    /// The losses that the teacher gives the rows; none without a teacher.
+    fn teacher_losses(&self, teacher: Option<&Teacher>, scores: &[f64], rows: Range<usize>) -> Vec<f64> {
+        let Some(teacher) = teacher else { return Vec::new() };
+        let of_row = |(row, scores): (usize, &[f64])| {
+            let positive = self.first_positive + row - self.first_passage;
+            teacher.loss(row, positive, |passage| scores[self.first_passage + passage])
+        };
+        rows.zip(scores.chunks(self.n_columns)).map(of_row).collect()
     }
 
     fn n_rows(&self) -> usize {
@@ -131,9 +172,18 @@ impl Inputs {
                 backend.info_nce_columns(columns).unwrap();
             }
         }
+        let own = self.teacher.as_ref().map_or(Vec::new(), |(teacher, _)| {
+            teacher.own.iter().flat_map(|own| [own.start as i32, own.end as i32]).collect()
+        });
+        let own = ints(backend, &own);
+        let score_bits = |(teacher, _): &(Teacher, f32)| {
+            teacher.scores.iter().map(|&score| (score as f32).to_bits() as i32).collect()
+        };
+        let teacher_scores = ints(backend, &self.teacher.as_ref().map_or(Vec::new(), score_bits));
+        let mut teacher_stats: Tensor<B, f32> = poisoned(backend, &[rows, DISTILL_STATS]);
         let (mut all_stats, mut all_d_scores) = (Vec::new(), Vec::new());
         for chunk in chunks() {
-            let mut stats = poisoned(backend, &[chunk.len(), ROW_STATS]);
+            let mut stats = poisoned(backend, &[rows, ROW_STATS]);
             let mut d_scores: Tensor<B, B::E> = poisoned(backend, &[chunk.len(), n]);
             let rows = InfoNceRows {
                 scores: &scores(&chunk),
@@ -142,16 +192,29 @@ impl Inputs {
                 margin: self.margin,
                 weight: self.weight,
                 columns: self.columns.map(|_| &state),
+                distill: self.teacher.as_ref().map(|(teacher, weight)| DistillRows {
+                    kind: teacher.kind,
+                    teacher: TeacherScores {
+                        own: Ints::new(&own, 2 * chunk.start..2 * chunk.end),
+                        scores: Ints::all(&teacher_scores),
+                    },
+                    inv_temperature: teacher.inv_temperature as f32,
+                    inv_teacher_temperature: teacher.inv_teacher_temperature as f32,
+                    weight: *weight,
+                    stats: &mut teacher_stats,
+                }),
                 stats: &mut stats,
-                first_stats: 0,
+                first_stats: chunk.start,
                 d_scores: &mut d_scores,
             };
             backend.info_nce_rows(rows).unwrap();
-            all_stats.extend(read(backend, &stats));
+            let stats = read(backend, &stats);
+            all_stats.extend(&stats[chunk.start * ROW_STATS..chunk.end * ROW_STATS]);
             all_d_scores.extend(read(backend, &d_scores));
         }
         let column_losses = if self.columns.is_some() { read(backend, &loss) } else { Vec::new() };
-        Outputs { stats: all_stats, d_scores: all_d_scores, column_losses }
+        let teacher_stats = if self.teacher.is_some() { read(backend, &teacher_stats) } else { Vec::new() };
+        Outputs { stats: all_stats, d_scores: all_d_scores, column_losses, teacher_stats }
     }
 
     fn check<B: Backend>(&self, backend: &B, what: &str) {
@@ -172,6 +235,30 @@ impl Inputs {
         }
         self.check_gradient::<B>(what, &block, &got);
         self.check_temperature(what, &block, &got);
+        self.check_teacher(what, &got);
+    }
+
+    /// What is told of the teacher's losses.
+    fn check_teacher(&self, what: &str, got: &Outputs) {
+        let Some((teacher, _)) = &self.teacher else { return };
+        let at = |inv_temperature: f64| {
+            let teacher = Teacher { inv_temperature, ..teacher.clone() };
+            self.teacher_losses(Some(&teacher), &self.scores, 0..self.n_rows())
+        };
+        let (inv_t, step) = (teacher.inv_temperature, 1e-6 * teacher.inv_temperature);
+        let most = teacher.own.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        let (above, below) = (at(inv_t + step), at(inv_t - step));
+        let difference = above.iter().zip(&below).map(|(a, b)| (a - b) / (2.0 * step));
+        for (row, (expected, derivative)) in at(inv_t).into_iter().zip(difference).enumerate() {
+            // Logits are a few powers of e apart, margins as far as the temperature makes them, and squared.
+            let scale = 1.0 + expected + inv_t;
+            let bound = tolerance::SOFTMAX + tolerance::sum(most);
+            let of_row = &got.teacher_stats[row * DISTILL_STATS..][..DISTILL_STATS];
+            let what = format!("info_nce, {what}, row {row}, teacher's");
+            assert_close_on_scale(&format!("{what} loss"), &of_row[..1], &[expected], bound, scale);
+            let scale = 2.0 + 4.0 * expected.sqrt();
+            assert_close_on_scale(&format!("{what} derivative"), &of_row[1..], &[derivative], bound, scale);
+        }
     }
 
     /// Row by row, so that a row with a large gradient does not hide one with a small one; all at once where the rows
@@ -179,15 +266,24 @@ impl Inputs {
     fn check_gradient<B: Backend>(&self, what: &str, block: &Block, got: &Outputs) {
         let (n, rows) = (self.n_columns, self.n_rows());
         let (tolerance, weight) = (tolerance::sum(n), f64::from(self.weight));
+        let (teacher, teacher_weight) = match &self.teacher {
+            Some((teacher, weight)) => (Some(teacher), f64::from(*weight)),
+            None => (None, 0.0),
+        };
         if self.columns.is_some() {
             let expected = block.columns(&self.scores);
             let scale = 1.0 + block.inv_temperature;
             let what = format!("info_nce, {what}, columns");
             assert_close_on_scale(&what, &got.column_losses, &expected, tolerance::sum(rows), scale);
-            let forward = |scores: &[f64]| [block.rows(scores), block.columns(scores)].concat();
+            let forward = |scores: &[f64]| {
+                let of_teacher = self.teacher_losses(teacher, scores, 0..rows);
+                [block.rows(scores), block.columns(scores), of_teacher].concat()
+            };
             let gradient = tolerance::SOFTMAX + 2.0 * tolerance;
-            let weights = vec![weight; 2 * rows];
-            return assert_gradient::<B::E>(&what, forward, &self.scores, &weights, &got.d_scores, gradient);
+            let weights =
+                [vec![weight; 2 * rows], vec![teacher_weight; if teacher.is_some() { rows } else { 0 }]].concat();
+            let more = |i: usize| self.rounding_of_teacher(i / n, i % n);
+            return assert_gradient_each::<B::E>(&what, forward, &self.scores, &weights, &got.d_scores, gradient, more);
         }
         for (row, scores) in self.scores.chunks(n).enumerate() {
             let of_row = Block {
@@ -198,8 +294,37 @@ impl Inputs {
             let d = &got.d_scores[row * n..(row + 1) * n];
             let gradient = tolerance::SOFTMAX + tolerance;
             let what = format!("info_nce, {what}, row {row}, d_scores");
-            assert_gradient::<B::E>(&what, |scores| of_row.rows(scores), scores, &[weight], d, gradient);
+            let forward = |scores: &[f64]| {
+                let of_teacher = self.teacher_losses(teacher, scores, row..row + 1);
+                [of_row.rows(scores), of_teacher].concat()
+            };
+            let weights = &[weight, teacher_weight][..if teacher.is_some() { 2 } else { 1 }];
+            let more = |column: usize| self.rounding_of_teacher(row, column);
+            assert_gradient_each::<B::E>(&what, forward, scores, weights, d, gradient, more);
         }
+    }
+
+    /// How far the teacher's part of the gradient at a score may be off: it is the difference of two probabilities or logits,
+    /// and as exact as these, however near they are to each other.
+    fn rounding_of_teacher(&self, row: usize, column: usize) -> f64 {
+        let Some((teacher, weight)) = &self.teacher else { return 0.0 };
+        let own = &teacher.own[row];
+        let positive = self.first_positive + row;
+        let is_own = column.checked_sub(self.first_passage).is_some_and(|passage| own.contains(&passage));
+        if column != positive && !is_own {
+            return 0.0;
+        }
+        let score = |column: usize| self.scores[row * self.n_columns + column];
+        let margin = |passage: usize| {
+            let of_student = score(self.first_passage + passage) - score(positive);
+            let of_teacher = teacher.scores[passage] - teacher.scores[positive - self.first_passage];
+            of_student.abs() * teacher.inv_temperature + of_teacher.abs() * teacher.inv_teacher_temperature
+        };
+        let size = match teacher.kind {
+            Distillation::Kl => 1.0,
+            Distillation::MarginMse => 2.0 * own.clone().map(margin).fold(0.0, f64::max),
+        };
+        tolerance::SOFTMAX * size * f64::from(*weight) * teacher.inv_temperature
     }
 
     /// The derivative by the inverse temperature, of all losses together.
@@ -334,6 +459,64 @@ pub fn info_nce_both_directions<B: Backend>(backend: &B) {
     }
 }
 
+/// What is learned from a teacher, beside InfoNCE and alone: few and many own negatives, rows that are read twice, masks,
+/// candidates before the first passage, and both directions.
+pub fn info_nce_with_a_teacher<B: Backend>(backend: &B) {
+    for kind in Distillation::ALL {
+        let shapes = [(1, 2, 1, 1.0), (3, 7, 2, 0.05), (5, 64, 9, 0.02), (6, 300, 40, 0.01), (2, 5000, 33, 0.05)];
+        for (rows, n_columns, most, temperature) in shapes {
+            for teacher_temperature in if n_columns < 1000 { vec![1.0, 0.02] } else { vec![1.0] } {
+                let plain = || Inputs { first_positive: 0, ..Inputs::new(rows, n_columns, temperature) };
+                let with_teacher = |inputs: Inputs| inputs.with_teacher(*kind, most, rows, teacher_temperature);
+                let what = format!("{kind}, {rows} x {n_columns}, t = {temperature}, {teacher_temperature}");
+                with_teacher(plain()).check(backend, &what);
+                let alone = Inputs { weight: 0.0, ..with_teacher(plain()) };
+                alone.check(backend, &format!("{what}, alone"));
+                let masked = Inputs {
+                    column_labels: (0..n_columns as i32).map(|column| column % 3).collect(),
+                    row_labels: (0..rows as i32).map(|row| row % 3).collect(),
+                    false_negative_margin: 0.2,
+                    margin: 0.1,
+                    ..with_teacher(plain())
+                };
+                masked.check(backend, &format!("{what}, masked"));
+                for at_once in [rows, 2] {
+                    let both = Inputs { columns: Some(at_once), ..with_teacher(plain()) };
+                    if n_columns < 100 {
+                        both.check(backend, &format!("{what}, both directions, {at_once} rows at once"));
+                    }
+                }
+            }
+        }
+        let behind_others = Inputs { first_passage: 4, first_positive: 4, skipped: 0..4, ..Inputs::new(4, 30, 0.05) };
+        behind_others.with_teacher(*kind, 5, 8, 1.0).check(backend, &format!("{kind}, behind others"));
+        // The student agrees with the teacher, and there is nothing to learn.
+        let mut agreed =
+            Inputs { first_positive: 0, weight: 0.0, ..Inputs::new(3, 12, 0.05) }.with_teacher(*kind, 4, 3, 1.0);
+        let (teacher, weight) = agreed.teacher.as_mut().unwrap();
+        *weight = 1.0;
+        for row in 0..3 {
+            for column in [row].into_iter().chain(teacher.own[row].clone()) {
+                agreed.scores[row * 12 + column] = rounded::<f32>(teacher.scores[column] / teacher.inv_temperature);
+            }
+        }
+        let got = agreed.run(backend);
+        let nothing = 12.0 * tolerance::SOFTMAX * teacher_scale(&agreed);
+        assert!(
+            got.teacher_stats.iter().chain(&got.d_scores).all(|x| x.abs() <= nothing),
+            "{kind}: {:?}",
+            got.teacher_stats
+        );
+    }
+}
+
+/// Size of a teacher's logits, and of the gradient of one.
+fn teacher_scale(inputs: &Inputs) -> f64 {
+    let (teacher, _) = inputs.teacher.as_ref().unwrap();
+    let largest = teacher.scores.iter().fold(0.0, |largest: f64, score| largest.max(score.abs()));
+    largest * teacher.inv_teacher_temperature * teacher.inv_temperature
+}
+
 /// A test's change of the usual inputs.
 type Change<'a> = &'a dyn Fn(&mut Inputs);
 
@@ -401,7 +584,12 @@ impl Vectors {
         let (stats, scale, exps) = (read(backend, &stats), read(backend, &scale), read(backend, &exps));
         assert!(stats[..2 * ROW_STATS].iter().all(|x| x.is_nan()), "{what}: statistics of other rows");
         let d_scores = exps.iter().enumerate().map(|(i, exp)| exp * scale[i / n]).collect();
-        let got = Outputs { stats: stats[2 * ROW_STATS..].to_vec(), d_scores, column_losses: Vec::new() };
+        let got = Outputs {
+            stats: stats[2 * ROW_STATS..].to_vec(),
+            d_scores,
+            column_losses: Vec::new(),
+            teacher_stats: Vec::new(),
+        };
         let block = inputs.block();
         // A cosine is off by the roundings of its sum, and a logit by that over the temperature.
         let inv_t = f64::from(inputs.inv_temperature);

@@ -77,7 +77,14 @@ fn work_of_a_step_is_what_formulas_say() {
     let n_tokens = 152;
     let ids: Vec<i32> = (0..n_tokens as i32).map(|i| i % 50).collect();
     let numbers = [0, 1, 2, 3];
-    let pairing = HostPairing { n_queries: 2, places: &numbers, labels: &numbers, rejected: &[0; 4], left_out: &[] };
+    let pairing = HostPairing {
+        n_queries: 2,
+        places: &numbers,
+        labels: &numbers,
+        rejected: &[0; 4],
+        left_out: &[],
+        ..HostPairing::default()
+    };
     let work = |chunk_tokens: usize, sets: &[&str]| -> Vec<(Work, u64)> {
         let settings = config(sets).training(&model).unwrap();
         let most = BatchBounds { n_queries: 2, n_seqs: 4, n_tokens, shortest: 3, longest: 140, shares_texts: false };

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-const ALL: NegativeRules = NegativeRules { per_query: None, teacher_margin: None };
+const ALL: NegativeRules = NegativeRules { per_query: None, teacher_margin: None, with_scores: false };
 
 fn at_most(n: usize) -> NegativeRules {
     NegativeRules { per_query: Some(n), ..ALL }
@@ -271,6 +271,41 @@ fn a_teacher_rejects_negatives() {
         }
     }
     assert!(n_rejected > 500);
+}
+
+/// Whose negatives the passages are, and what the teacher says of each.
+#[test]
+fn a_batch_holds_a_teachers_scores_if_it_is_asked_to() {
+    let mut texts = Texts::new(40, 3);
+    let n_texts = texts.tokens.len() as u64;
+    // No negative of a group that is divisible by 5 has a score.
+    let is_without = |tokens: &[u32]| tokens[0].is_multiple_of(5) && tokens[1] == Role::Negative as u32;
+    let scored = (0..n_texts).filter(|&text| !is_without(&texts.tokens[text as usize]));
+    texts.scores = scored.map(|text| (text, text as f32 / 4.0)).collect();
+    let sampler = sampler(texts.catalog(), &config(BatchMode::Hybrid, 8));
+    for step in 0..30 {
+        let sampled = sampler.batch(step);
+        let plain = Batch::pack(step, &sampled, &texts, at_most(2)).unwrap();
+        assert!(plain.own_negatives.is_empty() && plain.teacher_scores.is_empty());
+        let rules = NegativeRules { with_scores: true, teacher_margin: Some(1.0), ..at_most(2) };
+        let batch = Batch::pack(step, &sampled, &texts, rules).unwrap();
+        let mut next = batch.n_queries as i32;
+        for (row, own) in batch.own_negatives.chunks(2).enumerate() {
+            assert_eq!(own[0], next, "negatives come row by row");
+            for passage in own[0]..own[1] {
+                let seq = batch.n_queries + passage as usize;
+                assert_eq!(batch.seq(seq)[..2], [batch.seq(row)[0], Role::Negative as i32], "its own");
+            }
+            next = own[1];
+        }
+        assert_eq!(next as usize, batch.n_passages);
+        assert_eq!(batch.teacher_scores.len(), batch.n_passages);
+        for (passage, &score) in batch.teacher_scores.iter().enumerate() {
+            let ids: Vec<u32> = batch.seq(batch.n_queries + passage).iter().map(|&id| id as u32).collect();
+            let text = texts.tokens.iter().position(|tokens| *tokens == ids).unwrap();
+            assert!(if is_without(&ids) { score.is_nan() } else { score == text as f32 / 4.0 }, "{ids:?}: {score}");
+        }
+    }
 }
 
 #[test]

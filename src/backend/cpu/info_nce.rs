@@ -1,8 +1,9 @@
 //! Softmax cross-entropy of a block of scores, and its gradient.
 
+use super::distillation::Teacher;
 use super::math::{exp, max, simd, store, sum_of, sum_of_three};
 use super::{Cpu, CpuElement, scratch};
-use crate::backend::{Candidates, InfoNceColumns, InfoNceRows, ROW_STATS, WORD_BITS};
+use crate::backend::{Candidates, DISTILL_STATS, InfoNceColumns, InfoNceRows, ROW_STATS, WORD_BITS};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -86,8 +87,24 @@ impl<'a> Mask<'a> {
     }
 }
 
-pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
+pub fn rows<E: CpuElement>(mut args: InfoNceRows<Cpu<E>>) {
     args.check();
+    let (n_rows, first_stats) = (args.scores.rows(), args.first_stats);
+    match args.distill.take() {
+        None => each_row(args, (0..n_rows).into_par_iter().map(|_| None)),
+        Some(distill) => {
+            let teacher = Teacher::new(&distill, args.candidates.first_passage);
+            let stats = &mut distill.stats.as_mut_slice()[first_stats * DISTILL_STATS..][..n_rows * DISTILL_STATS];
+            each_row(args, stats.par_chunks_exact_mut(DISTILL_STATS).map(|stats| Some((&teacher, stats))));
+        }
+    }
+}
+
+/// All rows; `taught` has for each of them the teacher, if there is one, and where its statistics go.
+fn each_row<'t, E: CpuElement>(
+    args: InfoNceRows<Cpu<E>>,
+    taught: impl IndexedParallelIterator<Item = Option<(&'t Teacher<'t>, &'t mut [f32])>>,
+) {
     let n = args.scores.row_len();
     let (inv_t, weight) = (args.inv_temperature, args.weight);
     let mask = Mask::new(&args.candidates, args.margin);
@@ -97,10 +114,11 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
         args.d_scores.as_mut_slice().par_chunks_exact_mut(n),
         args.scores.as_slice().par_chunks_exact(n),
         stats.par_chunks_exact_mut(ROW_STATS),
+        taught,
     )
         .into_par_iter()
         .enumerate()
-        .for_each(|(r, (d_scores, scores, stats))| {
+        .for_each(|(r, (d_scores, scores, stats, taught))| {
             scratch::with(3 * n, |memory| {
                 let (s, rest) = memory.split_at_mut(n);
                 let (d, q) = rest.split_at_mut(n);
@@ -113,6 +131,9 @@ pub fn rows<E: CpuElement>(args: InfoNceRows<Cpu<E>>) {
                         stats[1] += mask.margin;
                         if let Some(columns) = &columns {
                             stats[4] += row.add_columns(columns, d, q);
+                        }
+                        if let Some((teacher, stats)) = taught {
+                            stats.copy_from_slice(&teacher.add_row(r, scores, row.positive, d));
                         }
                         store(d, d_scores);
                     },

@@ -5,6 +5,7 @@
 mod adamw;
 mod adamw_rows;
 mod attention;
+mod distillation;
 mod element;
 mod embedding;
 mod gelu;

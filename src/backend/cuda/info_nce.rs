@@ -1,15 +1,21 @@
 //! Softmax cross-entropy of a block of scores, and its gradient.
 
+use super::kernels::distillation_cuh::DISTILL_STATS as OF_TEACHER;
 use super::kernels::info_nce::{HELD, InfoNceInstance, STATS, WORD_BITS};
 use super::kernels::info_nce_exps::{COLUMNS, ROWS, ROWS_A_BLOCK, STAGE_BYTES, STAGES, Sums};
+use super::kernels::info_nce_taught::InfoNceTaughtInstance;
 use super::kernels::reduce_cuh::WARP;
 use super::launch::{Grid, launch};
 use super::pointers::{In, Out, in_bf16, out_bf16};
 use super::{Cuda, CudaElement};
 use crate::Result;
-use crate::backend::{self, InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS};
+use crate::backend::{
+    self, DISTILL_STATS, DistillRows, Distillation, InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS,
+};
 
 const _: () = assert!(WORD_BITS == backend::WORD_BITS, "bits in a word");
+const _: () =
+    assert!(OF_TEACHER == DISTILL_STATS, "values told of what a row learns, here and in kernels/distillation.cuh");
 const _: () = assert!(STATS == ROW_STATS, "values told of a row, here and in kernels/info_nce.cuh");
 
 /// `launch!` of a kernel that has `MASKS` of kernels/info_nce.cuh among its parameters, from Candidates and the margin.
@@ -39,14 +45,24 @@ macro_rules! launch_masked {
     };
 }
 
-pub(super) fn rows<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>) -> Result<()> {
+pub(super) fn rows<E: CudaElement>(cuda: &Cuda<E>, mut args: InfoNceRows<Cuda<E>>) -> Result<()> {
     args.check();
-    let InfoNceRows { scores, candidates, inv_temperature, margin, weight, columns, stats, first_stats, d_scores } =
-        args;
-    let (rows, n) = (scores.rows(), scores.row_len());
-    // Few enough threads that several blocks share a multiprocessor, enough to hold a row. One that is longer than any
-    // block holds is read twice.
-    let instance = match (n <= HELD::<256>() * 256, columns.is_some()) {
+    match args.distill.take() {
+        Some(distill) => taught(cuda, args, distill),
+        None => untaught(cuda, args),
+    }
+}
+
+/// Few enough threads that several blocks share a multiprocessor, enough to hold a row. One that is longer than any block
+/// holds is read twice.
+fn is_held(n: usize) -> bool {
+    n <= HELD::<256>() * 256
+}
+
+fn untaught<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>) -> Result<()> {
+    let InfoNceRows { scores, inv_temperature, weight, columns, stats, d_scores, .. } = args;
+    let n = scores.row_len();
+    let instance = match (is_held(n), columns.is_some()) {
         (true, false) => InfoNceInstance::Rows256,
         (true, true) => InfoNceInstance::Both256,
         (false, false) => InfoNceInstance::Rows1024,
@@ -55,7 +71,7 @@ pub(super) fn rows<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>) -
     launch_masked!(
         cuda,
         info_nce::InfoNce {
-            stats: Out::rows(stats, first_stats),
+            stats: Out::rows(stats, args.first_stats),
             d_scores,
             scores,
             column_state: columns,
@@ -64,10 +80,46 @@ pub(super) fn rows<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>) -
             n,
             m: columns.map_or(0, |columns| columns.row_len()),
         },
-        candidates,
-        margin,
+        args.candidates,
+        args.margin,
         instance,
-        rows
+        scores.rows()
+    )
+}
+
+/// The same with what is learned from a teacher.
+fn taught<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>, distill: DistillRows<'_, Cuda<E>>) -> Result<()> {
+    let InfoNceRows { scores, inv_temperature, weight, columns, stats, d_scores, .. } = args;
+    let n = scores.row_len();
+    let instance = match (is_held(n), columns.is_some()) {
+        (true, false) => InfoNceTaughtInstance::Rows256,
+        (true, true) => InfoNceTaughtInstance::Both256,
+        (false, false) => InfoNceTaughtInstance::Rows1024,
+        (false, true) => InfoNceTaughtInstance::Both1024,
+    };
+    launch_masked!(
+        cuda,
+        info_nce_taught::InfoNceTaught {
+            stats: Out::rows(stats, args.first_stats),
+            teacher_stats: Out::rows(distill.stats, args.first_stats),
+            d_scores,
+            scores,
+            column_state: columns,
+            own: distill.teacher.own,
+            teacher_scores: distill.teacher.scores,
+            distill_inv_temperature: distill.inv_temperature,
+            inv_teacher_temperature: distill.inv_teacher_temperature,
+            distill_weight: distill.weight,
+            is_margin_mse: distill.kind == Distillation::MarginMse,
+            inv_temperature,
+            weight,
+            n,
+            m: columns.map_or(0, |columns| columns.row_len()),
+        },
+        args.candidates,
+        args.margin,
+        instance,
+        scores.rows()
     )
 }
 

@@ -1,6 +1,6 @@
 //! Argument structs of the contrastive loss on blocks of scores.
 
-use super::check_shapes;
+use super::{DistillRows, check_shapes};
 use crate::backend::{Device, Ints, Tensor};
 use std::ops::{Range, RangeInclusive};
 
@@ -114,6 +114,8 @@ pub struct InfoNceRows<'a, B: Device> {
     /// `(3, M)` from [`InfoNceColumns`]: the columns before M are also rows of the other direction, whose gradient is
     /// added with the same weight.
     pub columns: Option<&'a Tensor<B, f32>>,
+    /// What the rows learn from a teacher, too: its gradient is added to `d_scores`, and its statistics are its own.
+    pub distill: Option<DistillRows<'a, B>>,
     /// `(any, ROW_STATS)`: values as [`ROW_STATS`] lists them; the rows from `first_stats` on are written. The loss is
     /// unweighted and that of this direction. The derivative is unweighted and that of both directions, as far as they
     /// meet in the row.
@@ -134,6 +136,9 @@ impl<B: Device> InfoNceRows<'_, B> {
         if let Some(columns) = self.columns {
             assert!(columns.row_len() <= n, "info_nce_rows: more columns than there are");
             check_shapes("info_nce_rows", &[3, columns.row_len()], [columns]);
+        }
+        if let Some(distill) = &self.distill {
+            distill.check(self.first_stats, rows, n - self.candidates.first_passage);
         }
     }
 }

@@ -47,8 +47,8 @@ pub(super) struct PackedLayout {
     /// Number of integers in the block.
     pub len: usize,
     pub unique_ids: Span,
-    /// Places, labels, rejected passages, and those that are left out.
-    pub pairing: [Span; 4],
+    /// Places, labels, rejected passages, those that are left out, queries' own negatives, and a teacher's scores.
+    pub pairing: [Span; 6],
     pub chunks: Vec<Chunk>,
     pub work_lens: Vec<i32>,
 }
@@ -76,6 +76,12 @@ impl PackedHost {
         // Segments of the positions; ends, the segment of the types, and the gaps between the lists.
         let of_chunk = 2 * longest + 64;
         of_tokens + of_seqs + n_chunks * of_chunk
+    }
+
+    /// Most integers that a teacher's scores add to that, with what tells whose negatives they are of, for `n_queries`
+    /// queries and `n_passages` passages.
+    pub fn most_of_teacher(n_queries: usize, n_passages: usize) -> usize {
+        2 * n_queries + n_passages + 2 * ALIGNMENT
     }
 
     /// Begins a batch. `ids`: all its token ids, if its chunks will be propagated back and so need segments.
@@ -139,13 +145,18 @@ impl PackedHost {
     /// # Panics
     /// If `pairing` has another number of sequences.
     pub fn push_pairing(&mut self, pairing: &HostPairing) {
-        let HostPairing { n_queries, places, labels, rejected, left_out } = *pairing;
+        let HostPairing { n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores } = *pairing;
         let n_seqs = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
         assert_eq!([places.len(), labels.len(), rejected.len()], [n_seqs, n_seqs, 2 * n_queries], "packed: pairing");
         let words = (n_seqs - n_queries).div_ceil(WORD_BITS);
         assert!(left_out.is_empty() || left_out.len() == n_queries * words, "packed: a bit for every passage");
-        self.layout.pairing =
-            [places, labels, rejected, left_out].map(|part| push(&mut self.block, part.iter().copied()));
+        let of_teacher = [own_negatives.len(), teacher_scores.len()];
+        let expected = if teacher_scores.is_empty() { [0, 0] } else { [2 * n_queries, n_seqs - n_queries] };
+        assert_eq!(of_teacher, expected, "packed: a teacher's scores");
+        let [places, labels, rejected, left_out, own] =
+            [places, labels, rejected, left_out, own_negatives].map(|part| push(&mut self.block, part.iter().copied()));
+        let scores = push(&mut self.block, teacher_scores.iter().map(|score| score.to_bits() as i32));
+        self.layout.pairing = [places, labels, rejected, left_out, own, scores];
         self.layout.len = self.block.len();
     }
 
@@ -248,9 +259,14 @@ mod tests {
             let rejected = &numbers[..2 * (n_seqs / 2)];
             let n_queries = n_seqs / 2;
             let left_out = &vec![0; n_queries * (n_seqs - n_queries).div_ceil(WORD_BITS)];
-            host.push_pairing(&HostPairing { n_queries, places: &numbers, labels: &numbers, rejected, left_out });
+            let (own_negatives, teacher_scores) = (&numbers[..2 * n_queries], &vec![0.5; n_seqs - n_queries][..]);
+            let (places, labels) = (&numbers[..], &numbers[..]);
+            let pairing = HostPairing { n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores };
+            host.push_pairing(&pairing);
             let got = host.block().len();
-            let most = PackedHost::most_integers(ids.len(), n_seqs, n_chunks, len) + left_out.len();
+            let most = PackedHost::most_integers(ids.len(), n_seqs, n_chunks, len)
+                + left_out.len()
+                + PackedHost::most_of_teacher(n_queries, n_seqs - n_queries);
             assert!(got <= most, "{n_chunks} chunks of {seqs_per_chunk} times {len}: {got} of {most}");
             assert!(most <= got + n_chunks * 64, "a bound far off is none: {got} of {most}");
         }

@@ -1,10 +1,11 @@
 //! Which sequences of a batch belong together, for the loss.
 
 use super::{Device, Ints};
+use crate::backend::TeacherScores;
 
 /// Queries, passages and their relations, on the host. Sequences are numbered: first the queries, then their positives
 /// in the same order, then negatives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct HostPairing<'a> {
     /// Number of queries, `B`.
     pub n_queries: usize,
@@ -19,6 +20,11 @@ pub struct HostPairing<'a> {
     /// `p` of row `i` is set if passage `p` is no negative of query `i` although their labels differ. If `p` is a
     /// positive, its query is none either, and the bit is set in both rows. Empty if no bit is set.
     pub left_out: &'a [i32],
+    /// `(2 B,)` for each query its first hard negative among the passages and the end of its hard negatives; empty unless a
+    /// teacher's scores are used.
+    pub own_negatives: &'a [i32],
+    /// `(S - B,)` a teacher's score of each passage for the query that it belongs to; empty unless they are used.
+    pub teacher_scores: &'a [f32],
 }
 
 /// A [`HostPairing`] on a device.
@@ -33,6 +39,8 @@ pub struct Pairing<'a, B: Device> {
     pub rejected: Ints<'a, B>,
     /// `(B, W)`, see [`HostPairing::left_out`]; `None` if no bit is set.
     pub left_out: Option<Ints<'a, B>>,
+    /// See [`HostPairing::own_negatives`] and [`HostPairing::teacher_scores`]; `None` unless they are used.
+    pub teacher: Option<TeacherScores<'a, B>>,
 }
 
 // Derived, these would ask for a `B` that can be copied.

@@ -299,7 +299,10 @@ impl<E: Element> Operations for Tally<E> {
     fn info_nce_rows(&self, args: InfoNceRows<Self>) -> Result<()> {
         args.check();
         let stats = args.scores.rows() * ROW_STATS * size_of::<f32>();
-        self.note_rows(bytes(args.scores) + bytes(args.d_scores) + stats + of_bits(&args.candidates))
+        // A query's own candidates are few beside all. Their ends, and the positive's score:
+        let a_row = args.distill.map_or(0, |_| DISTILL_STATS + 3);
+        let of_teacher = args.scores.rows() * a_row * size_of::<f32>();
+        self.note_rows(bytes(args.scores) + bytes(args.d_scores) + stats + of_bits(&args.candidates) + of_teacher)
     }
 
     fn info_nce_exps(&self, args: InfoNceExps<Self>) -> Result<()> {

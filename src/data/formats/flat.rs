@@ -9,6 +9,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::columns::{self, Columns, Has, NEGATIVE_LANGS, PROMPT, TASK_NAME, find, missing, negative_number, take};
+use super::labels::Beside;
 use super::{Group, Text, UNKNOWN_LANG, check_text, kind, labels, language, scores};
 use crate::error::counted;
 
@@ -57,35 +58,45 @@ pub(super) fn parse(
         }
     }
     let has_negatives = !group.negatives.is_empty();
-    let is_labelled = labels::apply(row, &mut group)?;
+    let beside = labels::apply(row, &mut group)?;
+    let is_labelled = beside == Beside::Labels;
     columns.check_left(row, Has { negatives: has_negatives, languages: has_languages, labels: is_labelled })?;
-    identify(&mut group, id, is_labelled, columns.join_by_id, default_id);
+    identify(&mut group, id, beside, columns.join_by_id, default_id)?;
     Ok(group)
 }
 
 /// Ids are counted from zero in every file and language of many data sets, and label documents in others. So they join
 /// rows only if these ask the same question, or if the user says that they may. Labelled rows are joined by the
-/// question alone.
+/// question alone; rows with margins only if they have the same positive, too.
 fn identify(
     group: &mut Group,
     id: Option<String>,
-    is_labelled: bool,
+    beside: Beside,
     join_by_id: bool,
     default_id: impl FnOnce() -> String,
-) {
+) -> Result<(), String> {
     let question = |id: &str| {
         let query = &group.queries[0];
         Some(format!("{id}\n{}\n{}", query.lang, query.text))
     };
     match id {
+        Some(_) if join_by_id && beside == Beside::Margins => {
+            return Err("margins are below the row's own positive, and join_by_id would join rows with others; give \
+                        scores of the positive and the negatives, or set join_by_id = false"
+                .to_owned());
+        }
         Some(_) if join_by_id => {}
-        _ if is_labelled => group.identity = question(""),
+        _ if beside == Beside::Labels => group.identity = question(""),
+        Some(id) if beside == Beside::Margins => {
+            group.identity = question(&id).map(|question| format!("{question}\n{}", group.positives[0].text));
+        }
         Some(id) => group.identity = question(&id),
         None => {}
     }
     if group.id.is_empty() {
         group.id = default_id();
     }
+    Ok(())
 }
 
 /// The row's id as a string, if it has one; numbers are ids too.

@@ -2,6 +2,10 @@
 //! miners (`labeled-pair`, `labeled-list` and, with scores, `n-tuple`).
 //!
 //! A passage with label 1 is a positive, one with label 0 a negative of its query. The rows of one query are one group.
+//!
+//! Where negatives stand beside the positive, `score` and `scores` are a teacher's: of the positive and each negative, or, for
+//! MarginMSE, by how much the positive is above each negative. All that is made of scores compares them within a row, so
+//! margins count from a positive of 0.
 
 use serde_json::{Map, Value};
 
@@ -9,15 +13,26 @@ use super::columns::{LABELS, SCORES, take};
 use super::{Group, kind, scores};
 use crate::error::counted;
 
+/// What a row has beside its passages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Beside {
+    /// No labels, and no scores but such as are comparable over all rows of a question.
+    Nothing,
+    /// Labels: the group is a part of that of its query, and may have no positive of its own.
+    Labels,
+    /// Margins below its own positive: comparable with those of rows with the same positive.
+    Margins,
+}
+
 /// Moves the positives of `group` that are labelled 0 to its negatives, and gives the passages the scores of `score`,
-/// `scores`. Returns whether the row has labels: its group is then a part of that of its query, and may have no
-/// positive of its own.
-pub(super) fn apply(row: &mut Map<String, Value>, group: &mut Group) -> Result<bool, String> {
+/// `scores`.
+pub(super) fn apply(row: &mut Map<String, Value>, group: &mut Group) -> Result<Beside, String> {
     let labels = take(row, &LABELS);
     let score = take(row, &SCORES);
     let labels = match (labels, score) {
-        (None, None) => return Ok(false),
-        (None, Some((key, Value::Array(items)))) => return teacher_scores(key, items, group).map(|()| false),
+        (None, None) => return Ok(Beside::Nothing),
+        (None, Some((key, Value::Array(items)))) => return teacher_scores(key, items, group),
+        (None, Some((key, value))) if is_margin(&value, group) => return teacher_scores(key, vec![value], group),
         // Pairs with a score and no label, as of sentence similarity: only 1 and 0 say what a pair is.
         (None, Some((key, value))) => labels_of(key, &value, group.positives.len()).map_err(|_| {
             format!(
@@ -37,15 +52,24 @@ pub(super) fn apply(row: &mut Map<String, Value>, group: &mut Group) -> Result<b
         }
     };
     divide(&labels, group)?;
-    Ok(true)
+    Ok(Beside::Labels)
 }
 
-/// Scores of sentence-transformers' `n-tuple`: the positive's, then the negatives'.
-fn teacher_scores(key: &str, items: Vec<Value>, group: &mut Group) -> Result<(), String> {
+/// Whether one number beside a positive and its negative is a margin. 1 and 0 are labels as elsewhere; in a list they are
+/// not.
+fn is_margin(value: &Value, group: &Group) -> bool {
+    let is_label = label("", value).is_ok();
+    value.is_number() && !is_label && group.positives.len() == 1 && group.negatives.len() == 1
+}
+
+/// Scores of sentence-transformers' `n-tuple`, the positive's and then the negatives', or the margins of its MarginMSE, one
+/// for each negative.
+fn teacher_scores(key: &str, items: Vec<Value>, group: &mut Group) -> Result<Beside, String> {
     let n_passages = 1 + group.negatives.len();
-    if group.positives.len() != 1 || items.len() != n_passages {
+    let are_margins = items.len() + 1 == n_passages && !items.is_empty();
+    if group.positives.len() != 1 || !(are_margins || items.len() == n_passages) {
         return Err(format!(
-            "{key} has {}; expected one for the positive and one for each of {}",
+            "{key} has {}; expected one for the positive and one for each of {}, or margins for these alone",
             counted(items.len() as u64, "number"),
             counted(group.negatives.len() as u64, "negative")
         ));
@@ -54,10 +78,15 @@ fn teacher_scores(key: &str, items: Vec<Value>, group: &mut Group) -> Result<(),
         return Err(format!("{key} scores passages that pos_scores or neg_scores score, too; remove one"));
     }
     let mut all = Vec::new();
-    scores::read(key, Some(Value::Array(items)), n_passages, &mut all)?;
+    scores::read(key, Some(Value::Array(items)), n_passages - usize::from(are_margins), &mut all)?;
+    if are_margins {
+        group.positive_scores = vec![0.0];
+        group.negative_scores = all.into_iter().map(|margin| 0.0 - margin).collect();
+        return Ok(Beside::Margins);
+    }
     group.negative_scores = all.split_off(1);
     group.positive_scores = all;
-    Ok(())
+    Ok(Beside::Nothing)
 }
 
 fn labels_of(key: &str, value: &Value, n_passages: usize) -> Result<Vec<bool>, String> {
@@ -84,7 +113,8 @@ fn label(key: &str, value: &Value) -> Result<bool, String> {
         _ => {
             let found = if value.is_number() || value.is_string() { value.to_string() } else { kind(value).to_owned() };
             Err(format!(
-                "{key} is {found}; a label is 1 for a positive or 0 for a negative; rename or remove the column"
+                "{key} is {found}; a label is 1 for a positive or 0 for a negative; remove the column, or call a teacher's \
+                 scores or margins scores"
             ))
         }
     }
