@@ -6,17 +6,27 @@
 use std::fs;
 use std::path::Path;
 
-use hbt::config::Config;
+use hbt::config::{Config, Draft};
+use hbt::data::catalog::{Catalog, Class, Role, TextSource};
 use hbt::data::formats::{DataSource, Group, Notes, PassageUnit, parallel_row, squad};
+use hbt::data::prepare::DataReport;
+use hbt::data::sampler::{SampledBatch, WeightedDataset};
+use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
+use hbt::eval::SideBySide;
+use hbt::files::owned::Manifest;
+use hbt::loss::LearnedTemperature;
 use hbt::model_dir::ModelDir;
 use hbt::tensor_file::TensorFile;
+use hbt::train::checkpoint::RunDir;
+use hbt::train::schedule::Schedule;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A reader of the file or directory that is made of these bytes.
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 11] = [
+pub const BODIES: [(&str, Body); 15] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
@@ -28,6 +38,10 @@ pub const BODIES: [(&str, Body); 11] = [
     ("model_config", model_config),
     ("tokenizer", tokenizer),
     ("safetensors", safetensors),
+    ("sampler", sampler),
+    ("cache", rehashed_cache),
+    ("state", resume_state),
+    ("metrics", metrics),
 ];
 
 /// Fails if an error is not one line that says something; returns what was read.
@@ -131,6 +145,168 @@ pub fn safetensors(dir: &Path, bytes: &[u8]) {
     let sizes = file.names().into_iter().filter_map(|name| file.info(&name).map(|info| file.bytes(info).len()));
     assert!(sizes.sum::<usize>() <= bytes.len());
 }
+
+/// The sampler that a configuration asks for, and the one after the configuration was written and read back: the same
+/// batches, each group once in a batch.
+pub fn sampler(dir: &Path, bytes: &[u8]) {
+    let path = dir.join("run.toml");
+    fs::write(&path, bytes).unwrap();
+    let Some(config) = checked(Config::load(&path)) else { return };
+    fs::write(&path, config.to_toml()).unwrap();
+    let again = Config::load(&path).expect("a configuration that hbt has written");
+    fs::write(dir.join("config.json"), CONFIG).unwrap();
+    fs::write(dir.join("tokenizer.json"), TOKENIZER).unwrap();
+    let model = ModelDir::open(dir).expect("a fixture");
+    assert_eq!(batches(&config, &model), batches(&again, &model));
+}
+
+/// Batches from everywhere in the run that a configuration asks for, on data that is parallel in part.
+fn batches(config: &Config, model: &ModelDir) -> Option<Vec<SampledBatch>> {
+    let class = |n_groups, langs: &[u16]| Class { n_groups, query_langs: langs.into(), passage_langs: langs.into() };
+    let languages: Vec<String> = ["ar", "de", "en"].map(String::from).into();
+    let catalogs = [vec![class(40, &[0, 1, 2])], vec![class(9, &[1]), class(30, &[1, 2])]]
+        .map(|classes| Catalog { languages: languages.clone(), classes });
+    let n_datasets = config.datasets.len().clamp(1, 2);
+    let weight = |dataset: usize| config.datasets.get(dataset).map_or(1.0, |dataset| dataset.weight);
+    let datasets = catalogs.iter().zip(0..n_datasets);
+    let datasets: Vec<WeightedDataset> =
+        datasets.map(|(catalog, number)| WeightedDataset { name: "d", catalog, weight: weight(number) }).collect();
+    let settings = checked(config.training(model))?;
+    let mixture = checked(settings.mixture_of(&datasets))?;
+    let n_steps = settings.total_steps(mixture.steps_per_pass());
+    let schedule = checked(Schedule::new(settings.lr_schedule, settings.warmup_ratio, n_steps))?;
+    let steps = [0, 1, n_steps / 2, n_steps.saturating_sub(1)];
+    let batch = |step| {
+        let factor = schedule.factor(step);
+        assert!((0.0..=1.0).contains(&factor), "{factor} at {step} of {n_steps}");
+        let batch = mixture.batch(step);
+        let mut groups: Vec<u64> = batch.rows.iter().map(|row| row.group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        assert!(groups.len() == batch.rows.len() && (1..=config.batch_size).contains(&groups.len()), "{batch:?}");
+        batch
+    };
+    Some(steps.map(batch).into())
+}
+
+/// A token cache with its checksums written anew, as whoever edits it would have to: what opens can be read to the end.
+pub fn rehashed_cache(dir: &Path, bytes: &[u8]) {
+    let path = cache_of(dir).path().to_owned();
+    let mut bytes = bytes.to_vec();
+    rehash(&mut bytes);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    read_to_the_end(&cache_of(dir));
+}
+
+/// A cache of a few rows in `dir`.
+pub fn cache_of(dir: &Path) -> TokenCache {
+    let data = dir.join("rows.jsonl");
+    fs::write(&data, CACHED).unwrap();
+    let tokenizer = dir.join("tokenizer.json");
+    fs::write(&tokenizer, TOKENIZER).unwrap();
+    let spec = TokenizeSpec {
+        query_prefix: "query: ".to_owned(),
+        passage_prefix: String::new(),
+        query_max_len: 8,
+        passage_max_len: 8,
+    };
+    let tokenizer = TextTokenizer::from_file(&tokenizer).expect("a fixture");
+    let cache = TokenCache::open_or_build(&DataSource::new(&data), &tokenizer, &spec, &dir.join("cache"), &|_, _| ());
+    cache.expect("a cache that does not hold together is built again")
+}
+
+/// Asks for all that a cache can be asked for.
+pub fn read_to_the_end(cache: &TokenCache) {
+    for group in 0..cache.n_groups() {
+        cache.group_id(group);
+        for (_, hash) in cache.hashes(group, Role::Query) {
+            cache.groups_asking(group, hash).into_iter().for_each(|asking| _ = cache.hashes(asking, Role::Positive));
+        }
+        for text in cache.group_texts(group) {
+            cache.tokens(text);
+            cache.text_info(text);
+            cache.group_of_negative(text);
+            cache.teacher_score(text);
+        }
+    }
+    cache.passage_langs();
+    DataReport::new(cache).to_string();
+}
+
+/// Writes a cache file's checksums anew, as far as it has the sections that its header says.
+pub fn rehash(bytes: &mut [u8]) {
+    let number =
+        |bytes: &[u8], at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().unwrap()) as usize);
+    let sections = || {
+        let [n_words, n_texts, n_groups, meta_len] = [32, 40, 48, 56].map(|at| number(bytes, at));
+        let texts = n_words?.checked_mul(4)?.checked_add(4096)?.checked_next_multiple_of(8)?;
+        let groups = n_texts?.checked_mul(40)?.checked_add(texts)?;
+        let meta = n_groups?.checked_add(1)?.checked_mul(24)?.checked_add(groups)?;
+        meta_len?.checked_add(meta)?.checked_next_multiple_of(8)
+    };
+    let Some(end) = sections().filter(|end| *end <= bytes.len()) else { return };
+    let sums: Vec<u8> = bytes[4096..end].chunks(1 << 20).flat_map(|block| xxh3_64(block).to_le_bytes()).collect();
+    let n_sums = sums.len().min(bytes.len() - end);
+    bytes[end..end + n_sums].copy_from_slice(&sums[..n_sums]);
+    bytes[64..72].copy_from_slice(&xxh3_64(&sums).to_le_bytes());
+    let header = xxh3_64(&bytes[..72]);
+    bytes[72..80].copy_from_slice(&header.to_le_bytes());
+}
+
+/// The state of a run, under a manifest that fits: what it says is shown, computed with and written again.
+pub fn resume_state(dir: &Path, bytes: &[u8]) {
+    let run = RunDir::new(dir);
+    let read = |bytes: &[u8]| {
+        fs::create_dir_all(run.last()).unwrap();
+        fs::write(run.state_file(), bytes).unwrap();
+        Manifest::write(&run.last()).unwrap();
+        checked(run.state()).map(|state| state.expect("a file of this name"))
+    };
+    let Some(state) = read(bytes) else { return };
+    if let (Some(before), Some((_, after))) = (&state.before, &state.latest) {
+        SideBySide { before, after }.to_string();
+    }
+    if let Some(bits) = state.temperature {
+        let mut temperature = LearnedTemperature::from_bits(bits);
+        temperature.step(0.5, 1e-3);
+        assert!(temperature.temperature() > 0.0, "{temperature:?}");
+    }
+    let settings: String = state.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let mut draft = Draft::new();
+    if checked(draft.saved(&run.state_file(), &settings).map(drop)).is_some() {
+        checked(draft.finish());
+    }
+    let written = serde_json::to_vec(&state).unwrap();
+    let again = read(&written).expect("a state that hbt has written");
+    assert_eq!(serde_json::to_vec(&again).unwrap(), written);
+}
+
+/// The lines of a run's metrics: those that are kept are there as they were.
+pub fn metrics(dir: &Path, bytes: &[u8]) {
+    let run = RunDir::new(dir);
+    fs::write(run.metrics(), bytes).unwrap();
+    checked(run.last_reported_step());
+    for step in [0, 3] {
+        fs::write(run.metrics(), bytes).unwrap();
+        let is_opened = checked(run.open_metrics(step)).is_some();
+        let kept = fs::read(run.metrics()).unwrap();
+        match is_opened {
+            true => assert!(kept.iter().filter(|byte| **byte == b'\n').count() <= step as usize),
+            false => assert_eq!(kept, bytes),
+        }
+    }
+}
+
+const CONFIG: &[u8] = include_bytes!("../tests/fixtures/bert/config.json");
+
+const TOKENIZER: &[u8] = include_bytes!("../tests/fixtures/bert/tokenizer.json");
+
+/// Rows of a cache: texts that are shared, negatives, scores, languages.
+const CACHED: &str = r#"{"id": "a", "query": {"en": "a", "de": "b c"}, "positive": {"en": ["d"], "de": ["e"]}, "negatives": {"en": ["f g", "h"]}}
+{"query": {"en": "a"}, "positive": {"en": ["h"]}, "pos_scores": {"en": [0.5]}}
+{"query": {"de": "i"}, "positive": {"en": ["j k l m n o p q r"]}}
+"#;
 
 /// A file of SQuAD layout.
 pub const SQUAD: &str = r#"{"data": [{"title": "T", "paragraphs": [{"context": "😀 é. Zwei.", "sentences": ["😀 é.", "Zwei."],

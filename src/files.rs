@@ -8,7 +8,7 @@
 pub mod owned;
 mod shared;
 
-pub use shared::share_directory;
+pub use shared::{SharedFile, share_directory};
 
 use crate::{Error, Result};
 use std::ffi::OsString;
@@ -137,7 +137,8 @@ fn replaceable(path: &Path) -> Result<PathBuf> {
 /// `.NAME.hbt-old` holds the old content; [`recover`] restores it.
 ///
 /// # Errors
-/// Those of `fill`, and if something cannot be written; `target` is then unchanged and the temporary one is gone.
+/// Those of `fill`, and if something cannot be written; `target` is then unchanged and the temporary one is gone. If the old
+/// content cannot be removed, `target` is the new one.
 pub fn replace_directory(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     recover(target)?;
     // A link to a directory stays a link: its target is replaced.
@@ -151,14 +152,15 @@ pub fn replace_directory(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     let directory = parent(target);
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
     let temp = sibling(target, "hbt-tmp")?;
-    // Removes the temporary directory after a failure, and the old content, which has this name after an exchange.
+    // Removes the temporary directory after a failure.
     let _guard = RemoveOnDrop(temp.clone());
     remove(&temp)?;
     fs::create_dir(&temp).map_err(|e| Error::io("create", &temp, e))?;
     fill(&temp)?;
     sync_tree(&temp)?;
     swap(&temp, target)?;
-    sync_directory(directory)
+    sync_directory(directory)?;
+    remove(&temp)
 }
 
 /// Restores the directory if a run was killed between the two renames of [`replace_directory`]; does nothing otherwise.

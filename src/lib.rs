@@ -73,8 +73,8 @@
 //! loss: backend
 //! model_dir: backend::Pooling, files, json, model, progress, tensor_file
 //! model: backend, json
-//! backend: cache
-//! data: ahead, mapped
+//! backend: cache, files
+//! data: ahead, files, mapped
 //! embedded: files
 //! ahead:
 //! cache:

@@ -6,6 +6,7 @@ mod cli;
 mod common;
 mod config;
 mod contract;
+mod countdown;
 mod cuda;
 mod data;
 mod device;

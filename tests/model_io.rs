@@ -2,7 +2,7 @@
 
 mod bad_input;
 mod crash;
-mod hub;
+pub mod hub;
 mod new_file;
 mod owned;
 mod read;

@@ -2,7 +2,7 @@
 //! thing of each. `HBT_MUTATIONS=20000 cargo test --release mutated` makes as many of all kinds together.
 
 #[path = "../fuzz/bodies.rs"]
-mod bodies;
+pub mod bodies;
 
 use std::fs;
 use std::io::Write;
@@ -127,6 +127,21 @@ fn parquet() -> Vec<u8> {
     bytes
 }
 
+/// The state of a run with two evaluations and a temperature that is learned.
+pub fn state() -> String {
+    let report = r#"{"model": "last", "task": "parallel", "split": "all", "languages": ["de", "en"], "main": "multilingual_map",
+        "figures": [{"task": "parallel", "setting": "multilingual", "metric": "map", "cutoff": null, "value": 0.5},
+            {"task": "parallel", "setting": null, "metric": "rank_distance", "cutoff": null, "value": 2}],
+        "by_direction": {"map": {"de": {"de": 0.5, "en": 0.25}, "en": {"de": 1, "en": 0}}},
+        "by_query_language": {"multilingual_map": {"de": 0.5, "en": 0.75}}}"#;
+    let temperature = hbt::loss::LearnedTemperature::new(0.05).to_bits();
+    format!(
+        r#"{{"step": 3, "total_steps": 7, "complete": false, "data": "07", "eval_data": "0a",
+        "settings": {{"batch_size": "4", "mode": "\"hybrid\"", "matryoshka_dims": "[16, 32]"}}, "instructions": "avx2",
+        "before": {report}, "latest": [2, {report}], "best": [2, 0.5], "without_gain": 1, "temperature": {temperature:?}}}"#
+    )
+}
+
 /// Good files for a reader.
 fn seeds(name: &str) -> Vec<Vec<u8>> {
     let fixture =
@@ -147,7 +162,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "squad" => vec![SQUAD.into()],
         "split" => vec![r#"{"train": ["T"], "test": ["U"], "validation": []}"#.into()],
         "judgements" => vec!["query-id\tcorpus-id\tscore\nq\td\t1\nq\te\t0\n".into(), "q 0 d 1\n".into()],
-        "toml" => {
+        "toml" | "sampler" => {
             vec![hbt::config::Config::default().to_toml().into(), "[[datasets]]\ndata = 'a'\nweight = 2\n".into()]
         }
         "model_config" => vec![fixture("config.json")],
@@ -156,6 +171,9 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             let header = r#"{"a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}, "b": {"dtype": "F16", "shape": [1], "data_offsets": [8, 10]}}"#;
             vec![[&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 10]].concat()]
         }
+        "cache" => vec![fs::read(bodies::cache_of(TempDir::new().unwrap().path()).path()).unwrap()],
+        "state" => vec![state().into()],
+        "metrics" => vec!["{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":0.25}\n{\"step\":3}\n{\"step\":4}\n".into()],
         other => panic!("no seed for {other}"),
     }
 }

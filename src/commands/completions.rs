@@ -1,9 +1,12 @@
 //! `hbt completions`
 
 use std::fs;
+use std::path::Path;
 
 use clap::CommandFactory;
+use clap_mangen::Man;
 use hbt::cli::{Cli, CompletionsArgs};
+use hbt::files::write_file_atomic;
 use hbt::{Error, Result};
 
 /// Prints what makes a shell complete hbt's options, or writes the manual pages.
@@ -11,10 +14,22 @@ pub fn run(args: CompletionsArgs) -> Result<()> {
     let mut command = Cli::command();
     if let Some(dir) = args.man {
         fs::create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
-        return clap_mangen::generate_to(command, &dir).map_err(|e| Error::io("write", &dir, e));
+        // As clap_mangen::generate_to does, but no page is there in part.
+        command = command.disable_help_subcommand(true);
+        command.build();
+        return write_pages(&command, &dir);
     }
     let shell = args.shell.ok_or_else(|| Error::usage("name a shell, or a directory with --man"))?;
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "hbt", &mut script);
     crate::print(&String::from_utf8_lossy(&script))
+}
+
+/// The page of a command, and of all below it.
+fn write_pages(command: &clap::Command, dir: &Path) -> Result<()> {
+    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| write_pages(below, dir))?;
+    let man = Man::new(command.clone());
+    let (path, mut page) = (dir.join(man.get_filename()), Vec::new());
+    man.render(&mut page).map_err(|e| Error::io("write", &path, e))?;
+    write_file_atomic(&path, &page)
 }

@@ -40,6 +40,12 @@ impl LearnedTemperature {
         self.log_inverse = (self.log_inverse - learning_rate * m / (v.sqrt() + 1e-8)).min(most);
     }
 
+    /// Whether it can be that of a run after `step` steps.
+    pub fn is_of(&self, step: u64) -> bool {
+        let is_usable = (self.temperature() as f32).is_normal() && self.m.is_finite() && self.v.is_finite();
+        is_usable && self.v >= 0.0 && u64::try_from(self.updates).is_ok_and(|updates| updates <= step)
+    }
+
     /// The whole state, exactly, for a checkpoint.
     pub fn to_bits(self) -> [u64; 4] {
         [self.log_inverse.to_bits(), self.m.to_bits(), self.v.to_bits(), self.updates as u64]

@@ -3,12 +3,14 @@
 //! `last/` holds a model and, until the run is complete, the training state of the same step; both change in one
 //! rename, so a killed run goes on from the last save and ends with the same bytes as one that was never killed.
 
+use super::metrics::holds_metrics;
 use super::moments::save_moments;
 use super::optimizer::Optimizer;
 use crate::backend::Backend;
 use crate::eval::EvalReport;
 use crate::files::owned::{MANIFEST, Manifest, is_marked, marked, refuse_foreign_directory};
 use crate::files::{tidy, write_file, write_file_atomic};
+use crate::loss::LearnedTemperature;
 use crate::model::ParamSpec;
 use crate::model_dir::{ModelCard, ModelSave, save};
 use crate::progress::say;
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +65,9 @@ impl TrainingState {
         let best = self.best.map_or(0, |(at, _)| at);
         if step > total_steps {
             return Some(format!("step {step} of {total_steps}"));
+        }
+        if self.temperature.is_some_and(|bits| !LearnedTemperature::from_bits(bits).is_of(step)) {
+            return Some("a learned temperature that no run has".to_owned());
         }
         (latest.max(best) > step).then(|| format!("an evaluation of step {} at step {step}", latest.max(best)))
     }
@@ -227,63 +232,6 @@ impl RunDir {
         }
     }
 
-    /// Number of the last step that has a line of metrics, 0 if none has.
-    ///
-    /// # Errors
-    /// Those of [`RunDir::open_metrics`].
-    pub fn last_reported_step(&self) -> Result<u64> {
-        Ok(self.lines_up_to(u64::MAX)?.last().map_or(0, |(step, _)| *step))
-    }
-
-    /// Lines of metrics with their steps, as far as these are not above `step`.
-    fn lines_up_to(&self, step: u64) -> Result<Vec<(u64, String)>> {
-        #[derive(Deserialize)]
-        struct Line {
-            step: u64,
-        }
-        let path = self.metrics();
-        let Ok(file) = File::open(&path) else { return Ok(Vec::new()) };
-        let mut kept = Vec::new();
-        let mut lines = BufReader::new(file).lines().zip(1..).peekable();
-        while let Some((line, number)) = lines.next() {
-            let read = line.ok().and_then(|line| Some((serde_json::from_str::<Line>(&line).ok()?.step, line)));
-            match read {
-                Some((at, _)) if at > step => break,
-                Some(whole) => kept.push(whole),
-                // The last line of a killed run may be incomplete.
-                None if lines.peek().is_none() => break,
-                None => {
-                    let message = "is damaged; move the file away, and the run goes on with a new one";
-                    return Err(Error::line(path, number, message));
-                }
-            }
-        }
-        Ok(kept)
-    }
-
-    /// Opens `metrics.jsonl` for the steps after `step`: lines of later steps, which a killed run wrote after its last
-    /// save, are dropped.
-    ///
-    /// # Errors
-    /// If it cannot be read or written, or a line other than the last is none of a step.
-    pub fn open_metrics(&self, step: u64) -> Result<BufWriter<File>> {
-        let path = self.metrics();
-        let kept: String = self.lines_up_to(step)?.into_iter().map(|(_, line)| line + "\n").collect();
-        write_file_atomic(&path, kept.as_bytes())?;
-        let file = File::options().append(true).open(&path).map_err(|e| Error::io("write", &path, e))?;
-        Ok(BufWriter::new(file))
-    }
-
-    /// Writes one line of metrics through to the system.
-    ///
-    /// # Errors
-    /// If it cannot be written, for example to a full disk.
-    pub fn write_metrics(&self, out: &mut BufWriter<File>, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(line).map_err(|e| Error::other(e.to_string()))?;
-        text.push('\n');
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("write", self.metrics(), e))
-    }
-
     /// Writes `eval.json`, the reports before and after training, unless it has them.
     ///
     /// # Errors
@@ -317,6 +265,7 @@ impl RunDir {
         card: &ModelCard,
         state: &TrainingState,
     ) -> Result<()> {
+        self.sync_metrics()?;
         save_model(&self.last(), retriever, optimizer, card, |dir| {
             let text = serde_json::to_string_pretty(state).map_err(|e| Error::other(e.to_string()))?;
             write_file(&dir.join(STATE), |out| out.write_all(text.as_bytes()))?;
@@ -344,18 +293,6 @@ impl RunDir {
     pub(super) fn moments(&self) -> PathBuf {
         self.last().join(MOMENTS)
     }
-}
-
-/// Whether the first line of a file, if it has a whole one, is of a step.
-fn holds_metrics(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let mut line = String::new();
-    let is_read = BufReader::new(file).read_line(&mut line).is_ok();
-    let has = |value: &Value, key: &str| value.get(key).is_some_and(Value::is_number);
-    let is_step = |value: Value| has(&value, "step") && has(&value, "grad_norm");
-    // A killed run may have written a part of one.
-    let is_torn = line.is_empty() || (!line.ends_with('\n') && line.starts_with("{\"step\":"));
-    is_read && (is_torn || serde_json::from_str(&line).is_ok_and(is_step))
 }
 
 /// Whether a file holds two reports, as [`RunDir::write_reports`] writes them.

@@ -7,6 +7,7 @@ mod evaluation;
 mod feed;
 pub mod grad_cache;
 mod leaks;
+mod metrics;
 mod moments;
 mod negatives;
 pub mod optimizer;

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
 use hbt::data::catalog::{LangId, Role, TextSource};
 use hbt::data::formats::{Columns, DataSource, Split, Text};
@@ -13,6 +12,7 @@ use hbt::data::shard::{TokenCache, TokenizeSpec};
 use tempfile::TempDir;
 
 use super::{message, open, spec, tokenizer, write};
+use crate::mutated::bodies::{read_to_the_end, rehash};
 
 const ROLES: [Role; 3] = [Role::Query, Role::Positive, Role::Negative];
 
@@ -179,20 +179,6 @@ fn a_damaged_cache_is_built_again() {
     }
 }
 
-/// Writes a cache file's checksums anew, as whoever edits it would have to.
-fn rehash(bytes: &mut [u8]) {
-    use xxhash_rust::xxh3::xxh3_64;
-    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
-    let [n_words, n_texts, n_groups, meta_len] = [32, 40, 48, 56].map(|at| number(bytes, at));
-    let texts = (4096 + 4 * n_words).next_multiple_of(8);
-    let end = (texts + 40 * n_texts + 24 * (n_groups + 1) + meta_len).next_multiple_of(8);
-    let sums: Vec<u8> = bytes[4096..end].chunks(1 << 20).flat_map(|block| xxh3_64(block).to_le_bytes()).collect();
-    bytes[end..].copy_from_slice(&sums);
-    bytes[64..72].copy_from_slice(&xxh3_64(&sums).to_le_bytes());
-    let header = xxh3_64(&bytes[..72]);
-    bytes[72..80].copy_from_slice(&header.to_le_bytes());
-}
-
 /// Numbers that no data has, under checksums that are right. A text's record has its fields at these places, and the
 /// groups' records follow the texts'.
 #[test]
@@ -269,21 +255,7 @@ fn whatever_opens_can_be_read() {
         fs::write(&path, bytes).unwrap();
         let cache = open(&source, dir.path()).unwrap();
         n_opened += usize::from(!cache.was_built());
-        for group in 0..cache.n_groups() {
-            cache.group_id(group);
-            for (_, hash) in cache.hashes(group, Role::Query) {
-                cache
-                    .groups_asking(group, hash)
-                    .into_iter()
-                    .for_each(|asking| _ = cache.hashes(asking, Role::Positive));
-            }
-            for text in cache.group_texts(group) {
-                cache.tokens(text);
-                cache.text_info(text);
-                cache.group_of_negative(text);
-            }
-        }
-        hbt::data::prepare::DataReport::new(&cache);
+        read_to_the_end(&cache);
     }
     assert!((20..380).contains(&n_opened), "{n_opened} of 400 hold together: hashes and scores may be anything");
 }
@@ -373,16 +345,21 @@ fn two_builders_at_once() {
 }
 
 #[test]
-fn what_killed_builders_left_is_removed_in_time() {
+fn what_killed_builders_left_is_removed() {
     let dir = TempDir::new().unwrap();
     let source = DataSource::new(write(dir.path(), "rows.jsonl", rows(10)));
     let cache_dir = dir.path().join("cache");
-    let old = write(&cache_dir, "tokens-old.partial", "half");
-    let young = write(&cache_dir, "tokens-young.partial", "half");
-    let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
-    fs::File::options().write(true).open(&old).unwrap().set_modified(two_days_ago).unwrap();
+    let abandoned = write(&cache_dir, "abandoned.partial", "half");
+    let in_use = write(&cache_dir, "in-use.partial", "half");
+    // As a process that is writing it does.
+    let lock = fs::File::open(&in_use).unwrap();
+    lock.lock().unwrap();
+    let path = open(&source, &cache_dir).unwrap().path().to_owned();
+    assert!(!abandoned.exists() && in_use.exists(), "another process is still writing the second");
+    drop(lock);
+    fs::remove_file(path).unwrap();
     open(&source, &cache_dir).unwrap();
-    assert!(!old.exists() && young.exists(), "another process may still be writing the young one");
+    assert!(!in_use.exists());
 }
 
 #[test]

@@ -76,8 +76,8 @@ struct Asked {
 }
 
 /// A hub that serves one model until the test ends, and what it was asked for.
-struct LocalHub {
-    endpoint: String,
+pub struct LocalHub {
+    pub endpoint: String,
     requests: Arc<Mutex<Vec<Asked>>>,
     /// Faults of the next requests whose path contains a text.
     faults: Arc<Mutex<Vec<(&'static str, Fault)>>>,
@@ -88,7 +88,7 @@ impl LocalHub {
         LocalHub::of(MODEL, files)
     }
 
-    fn of(model: &'static str, files: BTreeMap<String, Vec<u8>>) -> LocalHub {
+    pub fn of(model: &'static str, files: BTreeMap<String, Vec<u8>>) -> LocalHub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (requests, faults) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));

@@ -2,6 +2,8 @@
 
 use super::resume::interrupted;
 use crate::common::{Sandbox, assert_same_run, files, fixture, run_contents, train};
+use hbt::files::owned::Manifest;
+use hbt::train::checkpoint::RunDir;
 use serde_json::Value;
 
 const SETS: [&str; 5] = ["steps=24", "eval_steps=1", "dropout=0.1", "save_steps=100", "learning_rate=1e-2"];
@@ -250,11 +252,21 @@ fn damaged_metrics_are_found() {
     interrupted(command, "-TERM", &sandbox.path("run/metrics.jsonl"), 4).interrupted();
     let lines = sandbox.read("run/metrics.jsonl");
     let second = lines.lines().nth(1).unwrap();
-    sandbox.write("run/metrics.jsonl", lines.replacen(second, &second.replace("\"step\"", "\"stfp\""), 1));
-    let error = sandbox.hbt(&RESUME).error();
-    let expected =
-        "error: run/metrics.jsonl, line 2: is damaged; move the file away, and the run goes on with a new one";
-    assert_eq!(error, expected);
+    let first_end = lines.find('\n').unwrap() + 1;
+    for damaged in [
+        lines.replacen(second, &second.replace("\"step\"", "\"stfp\""), 1),
+        // A step that is none of the run's, or ends it: nothing behind it is dropped.
+        lines.replacen("{\"step\":2,", "{\"step\":6,", 1),
+        lines.replacen("{\"step\":2,", "{\"step\":99,", 1),
+        // Lines that are gone.
+        lines[..first_end].to_owned(),
+    ] {
+        sandbox.write("run/metrics.jsonl", damaged);
+        let error = sandbox.hbt(&RESUME).error();
+        let expected =
+            "error: run/metrics.jsonl, line 2: is damaged; move the file away, and the run goes on with a new one";
+        assert_eq!(error, expected);
+    }
     sandbox.write("run/metrics.jsonl", lines + "{\"step\":");
     sandbox.hbt(&RESUME).ok();
     assert_same_run(&undisturbed(), &run_contents(&sandbox, "run"), "with half a line more");
@@ -322,4 +334,31 @@ fn a_model_directory_may_go_away() {
         assert_same_run(&run(false), &run(true), end);
     }
     assert!(std::path::Path::new(&bert).is_dir());
+}
+
+/// Under a manifest that fits, as whoever edits a state would write it.
+#[test]
+fn a_state_that_no_run_has_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let run = RunDir::new(root.path());
+    std::fs::create_dir(run.last()).unwrap();
+    let state: Value = serde_json::from_str(&crate::mutated::state()).unwrap();
+    let read = |edit: &dyn Fn(&mut Value)| {
+        let mut edited = state.clone();
+        edit(&mut edited);
+        std::fs::write(run.state_file(), edited.to_string()).unwrap();
+        Manifest::write(&run.last()).unwrap();
+        run.state().map(|state| state.unwrap().step).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(&|_| ()), Ok(3));
+    let refused = |edit: &dyn Fn(&mut Value), what: &str| {
+        assert_eq!(read(edit), Err(format!("{}: has {what}; start a new run", run.state_file().display())));
+    };
+    refused(&|state| state["step"] = 8.into(), "step 8 of 7");
+    refused(&|state| state["best"][0] = 4.into(), "an evaluation of step 4 at step 3");
+    // The logarithm of the inverse temperature, the moments, and the number of updates.
+    let no_number = f64::NAN.to_bits();
+    for (place, bits) in [(0, no_number), (0, 800f64.to_bits()), (1, no_number), (2, (-1f64).to_bits()), (3, 4)] {
+        refused(&|state| state["temperature"][place] = bits.into(), "a learned temperature that no run has");
+    }
 }

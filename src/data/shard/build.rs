@@ -6,11 +6,9 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytemuck::Pod;
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::file::{BlockWriter, TextRecord};
@@ -19,22 +17,19 @@ use super::{Inputs, TokenizeSpec};
 use crate::data::catalog::{LangId, Role, text_hash};
 use crate::data::formats::{Note, Notes, Resolved, Row, Rows, SharedIds, Text, without_positive};
 use crate::data::tokenize::{Encoded, TextTokenizer};
+use crate::files::SharedFile;
 use crate::mapped::Mapped;
 use crate::{Error, Result};
 
 /// Rows of a chunk: enough to keep many cores busy, and few enough for little memory.
 const CHUNK_ROWS: usize = 4096;
 const CHUNK_BYTES: u64 = 8 << 20;
-/// Suffix of files that are being written. Those of a dead process are removed at this age.
-const PARTIAL: &str = ".partial";
-const PARTIAL_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Builds the cache for `inputs` at `path`. Nothing appears there unless it is whole.
 pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     create_private(dir).map_err(|e| Error::io("create", dir, e))?;
-    remove_stale(dir);
-    let file = partial_file(dir, mode_of(inputs.data)).map_err(|e| Error::io("write", dir, e))?;
+    let file = SharedFile::create(dir, mode_of(inputs.data)).map_err(|e| Error::io("write", dir, e))?;
     let out = BlockWriter::new(file.as_file()).map_err(|e| Error::io("write", path, e))?;
     let texts = Spill::new(dir).map_err(|e| Error::io("write", dir, e))?;
     let mut tokenized = Tokenized {
@@ -56,7 +51,7 @@ pub(super) fn build(inputs: &Inputs, key: u128, path: &Path, progress: &dyn Fn(u
             "changed while it was read; run the command again when it is whole",
         ));
     }
-    file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
+    file.persist(path).map_err(|e| Error::io("write", path, e))?;
     // The new name has to reach the disk, too; where directories cannot be synced, the system writes it later.
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
     Ok(())
@@ -279,25 +274,4 @@ fn mode_of(data: &Resolved) -> u32 {
 #[cfg(not(unix))]
 fn mode_of(_: &Resolved) -> u32 {
     0
-}
-
-/// A file with at most these permissions; the user's umask takes some away.
-fn partial_file(dir: &Path, mode: u32) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("tokens-").suffix(PARTIAL);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    #[cfg(not(unix))]
-    let _ = mode;
-    builder.tempfile_in(dir)
-}
-
-/// Removes files that killed processes left behind. Failing to do so is no reason to stop.
-fn remove_stale(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|written| written.elapsed().ok());
-        if entry.file_name().to_string_lossy().ends_with(PARTIAL) && age.is_some_and(|age| age > PARTIAL_MAX_AGE) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }

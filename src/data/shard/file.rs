@@ -1,7 +1,7 @@
 //! The token cache's file: its layout, a writer that checksums as it goes, and a reader that trusts nothing.
 //!
 //! ```text
-//! header    4,096 bytes
+//! header    4,096 bytes, zeros behind the fields
 //! words     u32: for each row of the data, in its order, the bytes of its id and the tokens of its texts
 //! texts     TextRecord: by group, then role, language and order of appearance
 //! groups    GroupRecord, and one more that closes the last group
@@ -220,7 +220,8 @@ impl MappedFile {
         }
         let map = Mapped::new(file, path)?;
         let header: Header = *bytemuck::from_bytes(&map[..size_of::<Header>()]);
-        if !header.is_valid(key) {
+        let is_padded = map[size_of::<Header>()..HEADER_LEN].iter().all(|byte| *byte == 0);
+        if !header.is_valid(key) || !is_padded {
             return Ok(None);
         }
         let Some(sections) = Sections::of(&header).filter(|sections| sections.sums.end == map.len()) else {
@@ -287,11 +288,10 @@ mod tests {
             assert!(!opens(&bytes[..len], 7), "cut to {len}");
         }
         assert!(!opens(&[bytes.as_slice(), &[0]].concat(), 7), "one byte more");
-        // The rest of the header page is filler that nothing reads.
         let header_len = size_of::<Header>();
-        for at in
-            [0, 8, 12, 16, 40, header_len - 1, HEADER_LEN, HEADER_LEN + BLOCK_LEN, bytes.len() - 30, bytes.len() - 1]
-        {
+        let in_header = [0, 8, 12, 16, 40, header_len - 1, header_len, HEADER_LEN - 1];
+        let behind = [HEADER_LEN, HEADER_LEN + BLOCK_LEN, bytes.len() - 30, bytes.len() - 1];
+        for at in in_header.into_iter().chain(behind) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x10;
             assert!(!opens(&flipped, 7), "bit flipped in byte {at}");

@@ -3,9 +3,10 @@
 
 use super::client::Client;
 use super::{Failure, stays_inside};
+use crate::files::SharedFile;
 use crate::progress::{bar, say};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -35,7 +36,13 @@ impl Repo {
     /// Makes a commit the newest version.
     pub(super) fn set_main(&self, commit: &str) -> Result<(), Failure> {
         let refs = self.folder.join("refs");
-        fs::create_dir_all(&refs).and_then(|()| fs::write(refs.join("main"), commit)).map_err(Failure::disk)
+        let write = || {
+            fs::create_dir_all(&refs)?;
+            let file = SharedFile::create(&refs, 0o666)?;
+            file.as_file().write_all(commit.as_bytes())?;
+            file.persist(&refs.join("main"))
+        };
+        write().map_err(Failure::disk)
     }
 
     /// Fetches a file of a commit, unless it is there. Several processes may do so at once: one fetches, the others wait. What

@@ -6,6 +6,7 @@
 //! file, algorithms are timed again, and another may come out ahead.
 
 use crate::cache::cache_dir;
+use crate::files::SharedFile;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -105,10 +106,10 @@ impl Choices {
             let words: String = algorithm.iter().map(|word| format!("{word:016x}")).collect();
             writeln!(lines, "{product}: {its:.1} ({of_first:.1}) {words}").expect("a string takes all");
         }
-        let mut file = tempfile::NamedTempFile::new_in(folder(&self.path))?;
-        write!(file, "{TITLE}\n{}\ncheck {}\n{lines}", self.scope, checksum(&lines))?;
-        file.persist(&self.path)?;
-        Ok(())
+        let file = SharedFile::create(folder(&self.path), 0o600)?;
+        let text = format!("{TITLE}\n{}\ncheck {}\n{lines}", self.scope, checksum(&lines));
+        file.as_file().write_all(text.as_bytes())?;
+        file.persist(&self.path)
     }
 }
 

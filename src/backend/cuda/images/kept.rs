@@ -2,6 +2,7 @@
 
 use super::{HEADERS, Source};
 use crate::cache::cache_dir;
+use crate::files::SharedFile;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,11 +38,10 @@ pub fn read(path: &Path) -> Option<Vec<u8>> {
 pub fn keep(path: &Path, image: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().expect("a file in the cache");
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(image)?;
-    file.write_all(&xxh3_64(image).to_le_bytes())?;
-    file.persist(path)?;
-    Ok(())
+    let file = SharedFile::create(folder, 0o600)?;
+    file.as_file().write_all(image)?;
+    file.as_file().write_all(&xxh3_64(image).to_le_bytes())?;
+    file.persist(path)
 }
 
 /// Removes it. One that cannot be removed will be written over.
