@@ -7,7 +7,7 @@ mod columns;
 mod datasets;
 mod files;
 mod formats;
-
+mod held_out;
 mod report;
 pub mod xquad_r;
 

@@ -134,6 +134,12 @@ impl DataSource {
     /// them; for evaluation sets, which are small. A text that a group has twice in one role and language is kept once.
     /// A teacher's scores are left out.
     pub fn read_groups(&self) -> Result<(Vec<Group>, Notes)> {
+        self.read_groups_of(|_| true)
+    }
+
+    /// [`Self::read_groups`], but only those that are `wanted`: asked of every row as it is, of which a group may have
+    /// several.
+    pub fn read_groups_of(&self, wanted: impl Fn(&Group) -> bool) -> Result<(Vec<Group>, Notes)> {
         let data = self.resolve()?;
         let mut rows = data.rows()?;
         let mut groups: Vec<Group> = Vec::new();
@@ -141,6 +147,9 @@ impl DataSource {
         let (mut n_joined, mut shared_ids) = (0, SharedIds::default());
         for row in &mut rows {
             let part = row?.parse()?;
+            if !wanted(&part) {
+                continue;
+            }
             shared_ids.add_group(&part);
             let at = *by_identity.entry(part.identity().to_owned()).or_insert(groups.len());
             if at == groups.len() {
