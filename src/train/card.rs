@@ -26,7 +26,7 @@ impl<B: Backend> Trainer<'_, B> {
     pub(super) fn card_text(&self, measured: String) -> ModelCard {
         let settings = &self.setup.settings;
         let sampler = &settings.sampler;
-        let languages = self.setup.data.catalog().languages.clone();
+        let languages = self.setup.data.catalog().languages_in_use().into_iter().map(str::to_owned).collect();
         let training = format!(
             "Trained for {} of {} steps of {} queries with in-batch negatives (InfoNCE, temperature {}), AdamW at a \
              learning rate of {}, {} batches{}, seed {}.\n{measured}",
