@@ -1,8 +1,9 @@
 //! `hbt completions`
 
 use std::fs;
+use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use hbt::cli::{Cli, CompletionsArgs};
 use hbt::{Error, Result};
 
@@ -11,6 +12,7 @@ pub fn run(args: CompletionsArgs) -> Result<()> {
     let mut command = Cli::command();
     if let Some(dir) = args.man {
         fs::create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        refuse_foreign(&command, &dir)?;
         return clap_mangen::generate_to(command, &dir).map_err(|e| Error::io("write", &dir, e));
     }
     let shell = args.shell.ok_or_else(|| Error::usage("name a shell, or a directory with --man"))?;
@@ -18,3 +20,18 @@ pub fn run(args: CompletionsArgs) -> Result<()> {
     clap_complete::generate(shell, &mut command, "hbt", &mut script);
     crate::print(&String::from_utf8_lossy(&script))
 }
+
+/// Fails if a page would replace a file that is no page of hbt's.
+fn refuse_foreign(command: &Command, dir: &Path) -> Result<()> {
+    let pages = command.get_subcommands().map(|of| format!("hbt-{}.1", of.get_name())).chain(["hbt.1".to_owned()]);
+    for path in pages.map(|page| dir.join(page)) {
+        let is_own = |page: Vec<u8>| page.windows(MARK.len()).any(|part| part == MARK);
+        if path.exists() && !fs::read(&path).is_ok_and(is_own) {
+            return Err(Error::file(path, "is there already, and is no page of hbt's; name another directory"));
+        }
+    }
+    Ok(())
+}
+
+/// The title in each page.
+const MARK: &[u8] = b".TH hbt";

@@ -15,6 +15,7 @@ mod lang;
 mod lines;
 mod negatives;
 mod notes;
+mod object;
 mod open;
 mod parallel;
 mod parquet;
@@ -36,8 +37,9 @@ pub use flat::behind_title;
 pub use lang::language;
 pub use negatives::parallel_row;
 pub use notes::{Note, Notes};
+pub use object::parse_object;
 pub use part::Purpose;
-pub use row::{Row, parse_object};
+pub use row::Row;
 pub use shared_ids::SharedIds;
 pub use source::{DataSource, Resolved, Rows};
 
