@@ -9,6 +9,7 @@ mod files;
 mod formats;
 mod held_out;
 mod report;
+mod tables;
 pub mod xquad_r;
 
 use std::fs;

@@ -26,6 +26,7 @@ mod settle;
 mod shared_ids;
 mod source;
 pub mod squad;
+mod tables;
 
 use std::fmt;
 use std::path::Path;
@@ -105,8 +106,8 @@ crate::choices::choices! {
 }
 
 impl DataFormat {
-    /// Whether a file's rows are groups only together with others, so that they are read as whole groups.
-    pub fn is_of_files(self) -> bool {
+    /// Whether a file's rows are groups only together with others.
+    pub(super) fn is_of_files(self) -> bool {
         matches!(self, DataFormat::Squad | DataFormat::Beir)
     }
 }

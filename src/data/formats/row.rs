@@ -9,6 +9,7 @@ use super::columns::Columns;
 use super::files::DataFile;
 use super::notes::{Note, Notes};
 use super::object::parse_object;
+use super::tables::Tables;
 use super::{Group, Text, flat, negatives, parallel};
 use crate::{Error, Result};
 
@@ -41,6 +42,8 @@ pub(super) enum Body {
 pub(super) struct Layout {
     pub(super) is_parallel: bool,
     pub(super) columns: Columns,
+    /// What has the texts of rows that name them by ids.
+    pub(super) tables: Option<Tables>,
     pub(super) notes: Mutex<Notes>,
 }
 
@@ -56,6 +59,9 @@ impl Layout {
     }
 
     fn parse(&self, mut row: Map<String, Value>, place: &dyn Fn() -> String) -> std::result::Result<Group, String> {
+        if let Some(tables) = &self.tables {
+            tables.fill(&mut row)?;
+        }
         let group = match self.is_parallel {
             true => parallel::parse(&mut row, place)?,
             false => flat::parse(&mut row, &self.columns, place)?,
