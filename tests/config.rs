@@ -89,6 +89,9 @@ const CHANGED: &[(&str, &str)] = &[
     ("eval_task", r#""xquad-r""#),
     ("eval_data", r#""held out""#),
     ("eval_split", r#""test""#),
+    ("eval_fraction", "0.1"),
+    ("eval_on_start", "false"),
+    ("exclude_languages", r#"["sw", "th"]"#),
     ("query_column", r#""frage""#),
     ("positive_column", r#""antwort""#),
     ("negative_column", r#""falsch""#),
@@ -103,6 +106,7 @@ const CHANGED: &[(&str, &str)] = &[
     ("threads", "1"),
     ("log_steps", "1"),
     ("save_steps", "50"),
+    ("keep_checkpoints", "3"),
 ];
 
 #[test]

@@ -105,13 +105,20 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// `is_guess`: only its first brace says that the file is JSON Lines.
     fn read(path: &Path, bytes: &[u8], request: &'a Request<'a>, is_guess: bool) -> Result<Self> {
-        let hint = if is_guess { " (if it has a text on each line, say --input-format text)" } else { "" };
         let (texts, ids) = Default::default();
         let mut rows = Rows { request, texts, ids, fields: BTreeSet::new(), n_titles: 0, unused: BTreeSet::new() };
         for (line, number) in bytes.lines().zip(1..) {
             let line = line.map_err(|_| not_utf8(path, number))?;
             if !line.trim().is_empty() {
-                rows.add(&line).map_err(|message| Error::line(path, number, format!("{message}{hint}")))?;
+                let is_first = rows.texts.is_empty();
+                rows.add(&line).map_err(|message| {
+                    // A first line that is an object settles it.
+                    let hint = match is_guess && is_first && message.starts_with("invalid JSON") {
+                        true => " (if it has a text on each line, say --input-format text)",
+                        false => "",
+                    };
+                    Error::line(path, number, format!("{message}{hint}"))
+                })?;
             }
         }
         Ok(rows)

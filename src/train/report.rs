@@ -136,7 +136,7 @@ fn kind(m: &StepMetrics) -> String {
     }
 }
 
-/// `45s`, `12m`, `3h05m`, `4d02h`.
+/// `45s`, `12m`, `3h05m`, `23h`, `4d02h`.
 fn short_time(seconds: f64) -> String {
     // No run takes as long as a whole number of this size.
     let seconds = seconds.round() as u64;
@@ -144,7 +144,8 @@ fn short_time(seconds: f64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{minutes}m"),
-        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        3600..36_000 => format!("{hours}h{:02}m", minutes % 60),
+        36_000..86_400 => format!("{hours}h"),
         _ => format!("{}d{:02}h", hours / 24, hours % 24),
     }
 }
@@ -178,7 +179,7 @@ mod tests {
         {
             for speed in [0.4, 999.4, 999.6, 12_345.6, 99_900.0, 999_400.0, 1.2e6] {
                 let text = in_short(&m, speed);
-                let line = format!("step 12345/12345  {text} 23h59m left");
+                let line = format!("step 12345/12345  {text} 9h59m left");
                 assert!(line.len() <= 80, "{} columns: {line}", line.len());
                 assert!(text.ends_with(" tok/s") && text.starts_with("loss 12.346 "), "{text}");
             }
@@ -191,8 +192,15 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        let times =
-            [(0.4, "0s"), (59.4, "59s"), (60.0, "1m"), (3599.0, "59m"), (11_100.0, "3h05m"), (352_800.0, "4d02h")];
+        let times = [
+            (0.4, "0s"),
+            (59.4, "59s"),
+            (60.0, "1m"),
+            (3599.0, "59m"),
+            (11_100.0, "3h05m"),
+            (86_000.0, "23h"),
+            (352_800.0, "4d02h"),
+        ];
         for (seconds, expected) in times {
             assert_eq!(short_time(seconds), expected);
         }

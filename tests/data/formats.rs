@@ -124,7 +124,7 @@ fn bad_rows_name_their_line() {
         (r#"{"query": 3, "pos": "p"}"#, "query has to be a string or a list of strings, not a number"),
         (r#"{"query": "q", "pos": [["p"]]}"#, "pos[0] has to be a string or a list of strings, not a list"),
         (r#"{"query": "q", "pos": {"en": "p"}}"#, "pos has no \"text\""),
-        (r#"{"query": "q", "pos": "p", "pos": "p2"}"#, "invalid JSON: the key \"pos\" stands twice at column 31"),
+        (r#"{"query": "q", "pos": "p", "pos": "p2"}"#, "invalid JSON: the key \"pos\" stands twice at column 32"),
         (
             r#"{"query": "q", "pos": "p", "query_lang": "de"}"#,
             "the row has query_lang and no passage_lang, so query and passage would count as in two languages; add passage_lang",

@@ -55,17 +55,17 @@ fn what_the_tables_lack_is_named() {
     let message = |files: &[(&str, &str)]| read(files).unwrap_err().to_string();
     let unknown = message(&[("corpus.jsonl", CORPUS), ("rows.jsonl", &rows("\"d1\", \"d9\""))]);
     assert!(
-        unknown.ends_with("rows.jsonl:1: names the document \"d9\", which corpus.jsonl does not have; remove it"),
+        unknown.ends_with("rows.jsonl, line 1: names the document \"d9\", which corpus.jsonl does not have; remove it"),
         "{unknown}"
     );
     let twice = format!("{CORPUS}\n{}", r#"{"docid": "d1", "text": "Again."}"#);
     let twice = message(&[("corpus.jsonl", &twice), ("rows.jsonl", &rows("\"d1\""))]);
-    assert!(twice.ends_with("corpus.jsonl:4: the id \"d1\" stands twice; remove one"), "{twice}");
+    assert!(twice.ends_with("corpus.jsonl, line 4: the id \"d1\" stands twice; remove one"), "{twice}");
     let triples = [("collection.tsv", "0\ta\n1\tb\n"), ("qidpidtriples.tsv", "10\t0\t1\n")];
     let lacking = message(&triples);
-    assert!(lacking.ends_with("qidpidtriples.tsv:1: no file of queries has the query \"10\""), "{lacking}");
+    assert!(lacking.ends_with("qidpidtriples.tsv, line 1: no file of queries has the query \"10\""), "{lacking}");
     let broken = message(&[("collection.tsv", "0 a\n"), ("qidpidtriples.tsv", "10\t0\t1\n")]);
-    assert!(broken.ends_with("collection.tsv:1: expected an id, a tab and a text"), "{broken}");
+    assert!(broken.ends_with("collection.tsv, line 1: expected an id, a tab and a text"), "{broken}");
 }
 
 /// A corpus beside rows that have their texts is data like any other, as before.

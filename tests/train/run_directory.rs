@@ -207,11 +207,9 @@ fn the_evaluation_before_training_is_kept() {
     let bert = fixture("bert");
     let said = "evaluated before training by an earlier run: the same figures\n";
     let run = |out: &str, more: &[&str]| {
-        let args =
-            [&train(&bert, &["steps=1", "warmup_ratio=0", "eval_task=auto", "eval_fraction=0.2"])[..], &["--out", out]];
-        let mut args = args.concat();
-        more.iter().for_each(|set| args.extend(["--set", set]));
-        let done = sandbox.hbt(&args).ok();
+        let out_is = format!("out={out}");
+        let sets = ["steps=1", "warmup_ratio=0", "eval_task=auto", "eval_fraction=0.2", &out_is];
+        let done = sandbox.hbt(&train(&bert, &[&sets[..], more].concat())).ok();
         (done.stderr.contains(said), sandbox.bytes(&format!("{out}/eval.json")))
     };
     let (was_kept, first) = run("a", &[]);
@@ -246,7 +244,7 @@ fn old_checkpoints_are_kept_on_request() {
     sandbox.hbt(&train(&bert, &["steps=4", "save_steps=1", "eval_task=none"])).ok();
     assert!(!sandbox.path("run/checkpoints").exists());
     let saved = files(&sandbox.path("run/last"));
-    let args = train(&bert, &["steps=4", "save_steps=1", "keep_checkpoints=2", "eval_steps=4", "--out", "kept"]);
+    let args = train(&bert, &["steps=4", "save_steps=1", "keep_checkpoints=2", "eval_steps=4", "out=kept"]);
     sandbox.hbt(&args).ok();
     let names: Vec<String> =
         files(&sandbox.path("kept/checkpoints")).into_keys().filter(|name| name.ends_with(".json")).collect();
