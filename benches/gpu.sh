@@ -420,7 +420,7 @@ settings() {
     peer=("$python" "$from/peer_gpu.py")
     bench=()
     if [ -n "$tiny" ]; then
-        models=('tiny 8') more=() losses=('64 32') micro=(--op gemm --shape nt/2600x384x384)
+        models=('tiny 8') more=() losses=('64 32') micro=(--op info_nce --shape 64x64x32)
         bench=(--no-ceilings)
         # Of an operation, of fixtures, and of the program.
         tests=(ops::cuda_bf16::copy_rows pytorch::cuda_f32::gradients_of_bert cuda::embeddings)

@@ -51,6 +51,20 @@ macro_rules! check_backend {
     };
 }
 
+/// What takes long, in one order of a device's threads.
+macro_rules! check_once {
+    ($module:ident: $backend:expr) => {
+        check_backend! {
+            $module: $backend;
+            embedding: embedding_of_a_huge_batch;
+            layer_norm: residual_layer_norm_of_a_huge_batch;
+            gelu: bias_gelu_of_a_huge_batch;
+            attention: attention_of_a_huge_batch;
+            pooling: pool_of_a_huge_batch;
+        }
+    };
+}
+
 /// The CPU's results must not depend on the number of threads.
 macro_rules! check_threads {
     ($module:ident: $backend:expr) => {
@@ -74,6 +88,10 @@ macro_rules! check_bits_of_the_cpu {
 
 check_backend!(cpu_f32: [hbt::backend::Cpu::<f32>::new()]);
 check_backend!(cpu_bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
+check_once!(cpu_f32_once: [hbt::backend::Cpu::<f32>::new()]);
+check_once!(cpu_bf16_once: [hbt::backend::Cpu::<half::bf16>::new()]);
+check_once!(cuda_f32_once: crate::device::cuda::<f32>().take(1));
+check_once!(cuda_bf16_once: crate::device::cuda::<half::bf16>().take(1));
 check_threads!(cpu_f32_threads: hbt::backend::Cpu::<f32>::new());
 check_threads!(cpu_bf16_threads: hbt::backend::Cpu::<half::bf16>::new());
 check_backend!(cuda_f32: crate::device::cuda::<f32>());

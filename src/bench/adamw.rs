@@ -19,18 +19,19 @@ const MISSED: u64 = 60;
 const STEP: AdamWStep =
     AdamWStep { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, update: 1, max_grad_norm: 0.0 };
 
-pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    let n = SMALL_VOCABULARY * HIDDEN;
+pub fn benchmarks<B: Backend>(parts: usize) -> Vec<Benchmark<B>> {
+    let (vocabulary, sparse_rows) = (SMALL_VOCABULARY / parts, SPARSE_ROWS / parts);
+    let n = vocabulary * HIDDEN;
     // Parameter, gradient and two moments in; parameter and moments out. A rounded weight is written beside its master.
     let work = if B::E::IS_F32 { passes::<B::E>(0, 7 * n) } else { passes::<B::E>(n, 7 * n) };
-    let dense = format!("{SMALL_VOCABULARY}x{HIDDEN}");
-    let sparse = format!("{SPARSE_ROWS}x{HIDDEN} after {MISSED} updates");
-    let n = SPARSE_ROWS * HIDDEN;
+    let dense = format!("{vocabulary}x{HIDDEN}");
+    let sparse = format!("{sparse_rows}x{HIDDEN} after {MISSED} updates");
+    let n = sparse_rows * HIDDEN;
     // Caught up: parameter and moments in, parameter out. Updated: as above.
     let sparse_work = if B::E::IS_F32 { passes::<B::E>(0, 11 * n) } else { passes::<B::E>(2 * n, 11 * n) };
     vec![
-        Benchmark::new(Op::AdamW, dense, work, |b| Ok(Box::new(Dense::new(b)?))),
-        Benchmark::new(Op::AdamW, sparse, sparse_work, |b| Ok(Box::new(Sparse::new(b)?))),
+        Benchmark::new(Op::AdamW, dense, work, move |b| Ok(Box::new(Dense::new(b, vocabulary)?))),
+        Benchmark::new(Op::AdamW, sparse, sparse_work, move |b| Ok(Box::new(Sparse::new(b, vocabulary, sparse_rows)?))),
     ]
 }
 
@@ -45,8 +46,8 @@ struct Dense<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Dense<'a, B> {
-    fn new(backend: &'a B) -> Result<Self> {
-        let shape = [SMALL_VOCABULARY, HIDDEN];
+    fn new(backend: &'a B, vocabulary: usize) -> Result<Self> {
+        let shape = [vocabulary, HIDDEN];
         let master = (!B::E::IS_F32).then(|| tensor(backend, &shape, 0.05, 1)).transpose()?;
         Ok(Dense {
             backend,
@@ -106,19 +107,19 @@ struct Sparse<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Sparse<'a, B> {
-    fn new(backend: &'a B) -> Result<Self> {
-        let mut table = Dense::new(backend)?;
-        table.grad = tensor(backend, &[SPARSE_ROWS, HIDDEN], 0.5, 2)?;
-        table.m = tensor(backend, &[SMALL_VOCABULARY, HIDDEN], 0.1, 3)?;
+    fn new(backend: &'a B, vocabulary: usize, n_rows: usize) -> Result<Self> {
+        let mut table = Dense::new(backend, vocabulary)?;
+        table.grad = tensor(backend, &[n_rows, HIDDEN], 0.5, 2)?;
+        table.m = tensor(backend, &[vocabulary, HIDDEN], 0.1, 3)?;
         let v: Vec<f32> = host(backend, &table.m)?.iter().map(|m| (m * m + 1e-3) as f32).collect();
         table.v.upload(backend, &v)?;
-        let rows: Vec<i32> = (0..SPARSE_ROWS).map(|i| (i * SMALL_VOCABULARY / SPARSE_ROWS) as i32).collect();
+        let rows: Vec<i32> = (0..n_rows).map(|i| (i * vocabulary / n_rows) as i32).collect();
         let history: Vec<f32> = (2..=1 + MISSED).flat_map(|update| at(update).scalars(DECAY)).collect();
         let decays = momentum_decays(STEP.beta1, STEP.beta2).concat();
         Ok(Sparse {
-            rows: Tensor::from_slice(backend, &rows, &[SPARSE_ROWS])?,
-            touched: Tensor::zeros(backend, &[SMALL_VOCABULARY])?,
-            current: Tensor::zeros(backend, &[SMALL_VOCABULARY])?,
+            rows: Tensor::from_slice(backend, &rows, &[n_rows])?,
+            touched: Tensor::zeros(backend, &[vocabulary])?,
+            current: Tensor::zeros(backend, &[vocabulary])?,
             history: Tensor::from_slice(backend, &history, &[MISSED as usize, 3])?,
             decays: Tensor::from_slice(backend, &decays, &[decays.len() / 2, 2])?,
             table,
@@ -133,7 +134,7 @@ fn at(update: u64) -> AdamWStep {
 
 impl<B: Backend> Case for Sparse<'_, B> {
     fn reset(&mut self) -> Result<()> {
-        let first = vec![1; SMALL_VOCABULARY];
+        let first = vec![1; self.touched.len()];
         self.touched.upload(self.table.backend, &first)?;
         self.current.upload(self.table.backend, &first)
     }
@@ -176,8 +177,9 @@ impl<B: Backend> Case for Sparse<'_, B> {
         let grad = host(b, &self.table.grad)?;
         self.run()?;
         let after = [host(b, &self.table.weight)?, host(b, &self.table.m)?, host(b, &self.table.v)?];
+        let rows = self.rows.to_vec(b)?;
         for i in samples(grad.len(), SAMPLES) {
-            let place = i / HIDDEN * SMALL_VOCABULARY / SPARSE_ROWS * HIDDEN + i % HIDDEN;
+            let place = rows[i / HIDDEN] as usize * HIDDEN + i % HIDDEN;
             let [weight, m, v] = [0, 1, 2].map(|which: usize| vec![before[which][place]]);
             let mut expected = Parameter { weight, m, v };
             for update in 2..=2 + MISSED {

@@ -13,12 +13,14 @@ const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 0 };
 /// Number of (sequence, head) pairs checked.
 const SAMPLES: usize = 6;
 
-pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
+pub fn benchmarks<B: Backend>(parts: usize) -> Vec<Benchmark<B>> {
+    let equal = |n_seqs: usize, length: usize| (format!("{}x{length}", n_seqs / parts), vec![length; n_seqs / parts]);
+    let ((long_name, long), (short_name, short)) = (equal(64, 128), equal(128, 64));
     let batches = [
-        ("64x128", vec![128; 64], None),
-        ("128x64", vec![64; 128], None),
-        ("64x128 dropout", vec![128; 64], Some(DROPOUT)),
-        ("xquad-r dropout", xquad_lengths(32, 32), Some(DROPOUT)),
+        (long_name.clone(), long.clone(), None),
+        (short_name, short, None),
+        (format!("{long_name} dropout"), long, Some(DROPOUT)),
+        ("xquad-r dropout".to_owned(), xquad_lengths(32 / parts, 32 / parts), Some(DROPOUT)),
     ];
     let mut benchmarks = Vec::new();
     for (name, lengths, dropout) in batches {

@@ -10,17 +10,18 @@ const N_TOKENS: usize = 8192;
 /// Number of elements, and of columns of the bias's gradient, checked.
 const SAMPLES: usize = 20;
 
-pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
-    let n = N_TOKENS * FEED_FORWARD;
+pub fn benchmarks<B: Backend>(parts: usize) -> Vec<Benchmark<B>> {
+    let n_tokens = N_TOKENS / parts;
+    let n = n_tokens * FEED_FORWARD;
     let forward = passes::<B::E>(2 * n + FEED_FORWARD, 0);
     // Input and gradient in, gradient and GELU out.
     let backward = passes::<B::E>(4 * n + FEED_FORWARD, 2 * FEED_FORWARD);
     vec![
-        Benchmark::new(Op::BiasGelu, format!("forward/{N_TOKENS}x{FEED_FORWARD}"), forward, |b| {
-            Ok(Box::new(BiasGelu::new(b, false)?))
+        Benchmark::new(Op::BiasGelu, format!("forward/{n_tokens}x{FEED_FORWARD}"), forward, move |b| {
+            Ok(Box::new(BiasGelu::new(b, n_tokens, false)?))
         }),
-        Benchmark::new(Op::BiasGelu, format!("backward/{N_TOKENS}x{FEED_FORWARD}"), backward, |b| {
-            Ok(Box::new(BiasGelu::new(b, true)?))
+        Benchmark::new(Op::BiasGelu, format!("backward/{n_tokens}x{FEED_FORWARD}"), backward, move |b| {
+            Ok(Box::new(BiasGelu::new(b, n_tokens, true)?))
         }),
     ]
 }
@@ -43,14 +44,14 @@ struct BiasGelu<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> BiasGelu<'a, B> {
-    fn new(backend: &'a B, backward: bool) -> Result<Self> {
-        let n_gradients = if backward { N_TOKENS } else { 0 };
+    fn new(backend: &'a B, n_tokens: usize, backward: bool) -> Result<Self> {
+        let n_gradients = if backward { n_tokens } else { 0 };
         Ok(BiasGelu {
             backend,
             backward,
-            x: tensor(backend, &[N_TOKENS, FEED_FORWARD], 3.0, 1)?,
+            x: tensor(backend, &[n_tokens, FEED_FORWARD], 3.0, 1)?,
             bias: tensor(backend, &[FEED_FORWARD], 1.0, 2)?,
-            out: Tensor::zeros(backend, &[N_TOKENS, FEED_FORWARD])?,
+            out: Tensor::zeros(backend, &[n_tokens, FEED_FORWARD])?,
             d_out: values(n_gradients * FEED_FORWARD, 1.0, 3),
             d: Tensor::zeros(backend, &[n_gradients, FEED_FORWARD])?,
             d_bias: Tensor::zeros(backend, &[FEED_FORWARD])?,
@@ -90,7 +91,7 @@ impl<B: Backend> Case for BiasGelu<'_, B> {
         }
         if self.backward {
             for j in samples(FEED_FORWARD, SAMPLES) {
-                let terms = (0..N_TOKENS).map(|row| d[row * FEED_FORWARD + j]);
+                let terms = (0..x.len() / FEED_FORWARD).map(|row| d[row * FEED_FORWARD + j]);
                 let (sum, squares) = terms.fold((0.0, 0.0), |(sum, squares), t| (sum + t, squares + t * t));
                 near::<B::E>("d_bias", d_bias[j], sum, f64::sqrt(squares))?;
             }

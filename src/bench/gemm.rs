@@ -32,12 +32,13 @@ pub struct Shape {
     pub k: usize,
 }
 
-pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
+pub fn benchmarks<B: Backend>(parts: usize) -> Vec<Benchmark<B>> {
+    let tokens = TOKENS / parts;
     let mut shapes = Vec::new();
     for (inputs, outputs) in LAYERS {
-        shapes.push(Shape { kind: ProductKind::Nt, m: TOKENS, n: outputs, k: inputs });
-        shapes.push(Shape { kind: ProductKind::Nn, m: TOKENS, n: inputs, k: outputs });
-        shapes.push(Shape { kind: ProductKind::Tn, m: outputs, n: inputs, k: TOKENS });
+        shapes.push(Shape { kind: ProductKind::Nt, m: tokens, n: outputs, k: inputs });
+        shapes.push(Shape { kind: ProductKind::Nn, m: tokens, n: inputs, k: outputs });
+        shapes.push(Shape { kind: ProductKind::Tn, m: outputs, n: inputs, k: tokens });
     }
     shapes.extend([ProductKind::Nt, ProductKind::Nn, ProductKind::Tn].map(|kind| Shape {
         kind,

@@ -8,27 +8,29 @@ use crate::backend::{
 };
 use crate::reference::layer_norm::{layer_norm, layer_norm_gradient};
 
-const LENGTHS: [usize; 64] = [128; 64];
-const N_TOKENS: usize = 64 * 128;
+const N_SEQS: usize = 64;
+const LENGTH: usize = 128;
 const DROPOUT: Dropout = Dropout { p: 0.1, seed: 1, step: 1, site: 1 };
 const EPS: f32 = 1e-12;
 /// Number of rows, and of columns of sums over rows, checked.
 const SAMPLES: usize = 40;
 
-pub fn benchmarks<B: Backend>() -> Vec<Benchmark<B>> {
+pub fn benchmarks<B: Backend>(parts: usize) -> Vec<Benchmark<B>> {
+    let n_seqs = N_SEQS / parts;
+    let n_tokens = n_seqs * LENGTH;
     let mut benchmarks = Vec::new();
     for (suffix, dropout) in [("", None), (" dropout", Some(DROPOUT))] {
         // Branch and residual in, sum and result out.
-        let work = passes::<B::E>(4 * N_TOKENS * HIDDEN + 3 * HIDDEN, 2 * N_TOKENS);
-        let shape = format!("forward/{N_TOKENS}x{HIDDEN}{suffix}");
+        let work = passes::<B::E>(4 * n_tokens * HIDDEN + 3 * HIDDEN, 2 * n_tokens);
+        let shape = format!("forward/{n_tokens}x{HIDDEN}{suffix}");
         benchmarks.push(Benchmark::new(Op::ResidualLayerNorm, shape, work, move |b| {
-            Ok(Box::new(Forward(LayerNorm::new(b, dropout)?)))
+            Ok(Box::new(Forward(LayerNorm::new(b, n_seqs, dropout)?)))
         }));
         // Gradient and sum in, two gradients out; three vectors of gradients are added to.
-        let work = passes::<B::E>(4 * N_TOKENS * HIDDEN + HIDDEN, 2 * N_TOKENS + 6 * HIDDEN);
-        let shape = format!("backward/{N_TOKENS}x{HIDDEN}{suffix}");
+        let work = passes::<B::E>(4 * n_tokens * HIDDEN + HIDDEN, 2 * n_tokens + 6 * HIDDEN);
+        let shape = format!("backward/{n_tokens}x{HIDDEN}{suffix}");
         benchmarks.push(Benchmark::new(Op::ResidualLayerNorm, shape, work, move |b| {
-            Ok(Box::new(Backward::new(LayerNorm::new(b, dropout)?)?))
+            Ok(Box::new(Backward::new(LayerNorm::new(b, n_seqs, dropout)?)?))
         }));
     }
     benchmarks
@@ -55,20 +57,21 @@ struct LayerNorm<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> LayerNorm<'a, B> {
-    fn new(backend: &'a B, dropout: Option<Dropout>) -> Result<Self> {
-        let shape = [N_TOKENS, HIDDEN];
+    fn new(backend: &'a B, n_seqs: usize, dropout: Option<Dropout>) -> Result<Self> {
+        let n_tokens = n_seqs * LENGTH;
+        let shape = [n_tokens, HIDDEN];
         Ok(LayerNorm {
             backend,
             dropout,
-            batch: packed(backend, &LENGTHS, 1)?,
-            branch: values(N_TOKENS * HIDDEN, 1.0, 1),
+            batch: packed(backend, &vec![LENGTH; n_seqs], 1)?,
+            branch: values(n_tokens * HIDDEN, 1.0, 1),
             x: Tensor::zeros(backend, &shape)?,
             residual: tensor(backend, &shape, 2.0, 2)?,
             branch_bias: tensor(backend, &[HIDDEN], 0.5, 3)?,
             weight: tensor(backend, &[HIDDEN], 1.5, 4)?,
             bias: tensor(backend, &[HIDDEN], 0.5, 5)?,
-            mean: Tensor::zeros(backend, &[N_TOKENS])?,
-            rstd: Tensor::zeros(backend, &[N_TOKENS])?,
+            mean: Tensor::zeros(backend, &[n_tokens])?,
+            rstd: Tensor::zeros(backend, &[n_tokens])?,
             out: Tensor::zeros(backend, &shape)?,
         })
     }
@@ -119,7 +122,7 @@ impl<B: Backend> Case for Forward<'_, B> {
         let (residual, branch_bias) = (host(b, &c.residual)?, host(b, &c.branch_bias)?);
         let (weight, bias) = (host(b, &c.weight)?, host(b, &c.bias)?);
         let (sum, out, mean, rstd) = (host(b, &c.x)?, host(b, &c.out)?, host(b, &c.mean)?, host(b, &c.rstd)?);
-        for row in samples(N_TOKENS, SAMPLES) {
+        for row in samples(sum.len() / HIDDEN, SAMPLES) {
             let at = row * HIDDEN..(row + 1) * HIDDEN;
             let branch = branch[at.clone()].iter().zip(&branch_bias).map(|(x, b)| x + b);
             let kept = branch.zip(c.factors(row)).map(|(x, f)| x * f);
@@ -146,7 +149,7 @@ struct Backward<'a, B: Backend> {
 
 impl<'a, B: Backend> Backward<'a, B> {
     fn new(mut forward: LayerNorm<'a, B>) -> Result<Self> {
-        let (b, shape) = (forward.backend, [N_TOKENS, HIDDEN]);
+        let (b, shape) = (forward.backend, [forward.branch.len() / HIDDEN, HIDDEN]);
         forward.x.upload(b, &forward.branch)?;
         forward.forward()?;
         let vector = || Tensor::zeros(b, &[HIDDEN]);
@@ -187,7 +190,7 @@ impl<B: Backend> Case for Backward<'_, B> {
         let c = &self.forward;
         let (sum, d_out, weight) = (host(b, &c.x)?, host(b, &self.d_out)?, host(b, &c.weight)?);
         let (d_residual, d_x) = (host(b, &self.d_residual)?, host(b, &self.d_x)?);
-        for row in samples(N_TOKENS, SAMPLES) {
+        for row in samples(sum.len() / HIDDEN, SAMPLES) {
             let at = row * HIDDEN..(row + 1) * HIDDEN;
             let expected = layer_norm_gradient(&d_out[at.clone()], &sum[at.clone()], &weight, f64::from(EPS));
             let dropped = expected.iter().zip(c.factors(row)).map(|(d, f)| d * f);
@@ -195,7 +198,9 @@ impl<B: Backend> Case for Backward<'_, B> {
             all_near::<B::E>("d_residual", &d_residual[at], expected)?;
         }
         let [d_branch_bias, d_weight, d_bias] = &self.d_vectors;
-        column_sums::<B::E>("d_branch_bias", &host(b, d_branch_bias)?, |row, j| d_x[row * HIDDEN + j])?;
+        column_sums::<B::E>("d_branch_bias", &host(b, d_branch_bias)?, d_x.len() / HIDDEN, |row, j| {
+            d_x[row * HIDDEN + j]
+        })?;
         check_norm_gradients(&host(b, d_weight)?, &host(b, d_bias)?, &d_out, &sum)
     }
 }
@@ -206,15 +211,16 @@ pub fn check_norm_gradients(d_weight: &[f64], d_bias: &[f64], d: &[f64], x: &[f6
     let (ones, zeros) = (vec![1.0; HIDDEN], vec![0.0; HIDDEN]);
     let unit = layer_norm(x.to_vec(), &ones, &zeros, f64::from(EPS)).out;
     let at = |row: usize, j: usize| row * HIDDEN + j;
-    column_sums::<f32>("d_weight", d_weight, |row, j| d[at(row, j)] * unit[at(row, j)])?;
-    column_sums::<f32>("d_bias", d_bias, |row, j| d[at(row, j)])
+    let n_rows = d.len() / HIDDEN;
+    column_sums::<f32>("d_weight", d_weight, n_rows, |row, j| d[at(row, j)] * unit[at(row, j)])?;
+    column_sums::<f32>("d_bias", d_bias, n_rows, |row, j| d[at(row, j)])
 }
 
-/// Fails unless sampled elements of `got` are the sums of `term(row, column)` over all rows. The terms have type `T`;
+/// Fails unless sampled elements of `got` are the sums of `term(row, column)` over `n_rows` rows. The terms have type `T`;
 /// if that is rounded, the sum may be that of the rounded or of the exact terms.
-fn column_sums<T: Element>(what: &str, got: &[f64], term: impl Fn(usize, usize) -> f64) -> Result<()> {
+fn column_sums<T: Element>(what: &str, got: &[f64], n_rows: usize, term: impl Fn(usize, usize) -> f64) -> Result<()> {
     for j in samples(HIDDEN, SAMPLES) {
-        let terms = (0..N_TOKENS).map(|row| term(row, j));
+        let terms = (0..n_rows).map(|row| term(row, j));
         let (sum, squares) = terms.fold((0.0, 0.0), |(sum, squares), t| (sum + t, squares + t * t));
         near::<T>(what, got[j], sum, f64::sqrt(squares))?;
     }

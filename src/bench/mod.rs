@@ -77,17 +77,23 @@ crate::choices::choices! {
 impl Op {
     /// All benchmarks of this operation, including those that are not [usual](Benchmark::is_usual). None is built yet.
     pub fn benchmarks<B: Backend>(self) -> Vec<Benchmark<B>> {
+        self.benchmarks_of_part(1)
+    }
+
+    /// The same on a `parts`-th of the sequences, tokens or rows, where a size can be chosen: for what is counted and not
+    /// timed, of which a large batch shows no more than a small one.
+    pub fn benchmarks_of_part<B: Backend>(self, parts: usize) -> Vec<Benchmark<B>> {
         match self {
-            Op::Gemm => gemm::benchmarks(),
-            Op::Attention => attention::benchmarks(),
-            Op::ResidualLayerNorm => layer_norm::benchmarks(),
-            Op::BiasGelu => gelu::benchmarks(),
+            Op::Gemm => gemm::benchmarks(parts),
+            Op::Attention => attention::benchmarks(parts),
+            Op::ResidualLayerNorm => layer_norm::benchmarks(parts),
+            Op::BiasGelu => gelu::benchmarks(parts),
             Op::Embedding => embedding::benchmarks(),
             Op::SegmentSum => embedding::segment_sum_benchmarks(),
             Op::Pooling => pooling::benchmarks(),
             Op::L2Normalize => l2_normalize::benchmarks(),
             Op::InfoNceRows => info_nce::benchmarks(),
-            Op::AdamW => adamw::benchmarks(),
+            Op::AdamW => adamw::benchmarks(parts),
             Op::SumOfSquares => passes::sum_of_squares_benchmarks(),
             Op::Cast => passes::cast_benchmarks(),
             Op::InfoNce | Op::TrainStep | Op::Encode => self.end_to_end(),

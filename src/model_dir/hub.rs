@@ -1,8 +1,8 @@
 //! `--model`: a directory, or the id of a model on the Hugging Face hub.
 //!
 //! The cache is the one that the Python libraries use, and so are the variables: `HF_HUB_CACHE` (or
-//! `HUGGINGFACE_HUB_CACHE`), `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`. A model whose files are all in the
-//! cache is read from there without a request.
+//! `HUGGINGFACE_HUB_CACHE`), `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
+//! `HF_HUB_DOWNLOAD_TIMEOUT`. A model whose files are all in the cache is read from there without a request.
 
 mod cache;
 mod client;
@@ -15,6 +15,7 @@ use client::Client;
 use serde::Deserialize;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The directory of `model`: itself where it is one, else the hub's, fetched if need be.
 ///
@@ -35,7 +36,12 @@ pub struct Hub {
     pub endpoint: Option<String>,
     /// For models that are not public; by default the one that `hf auth login` stored.
     pub token: Option<String>,
+    /// How long a connection, an answer's head or the next piece of its body may take.
+    pub timeout: Duration,
 }
+
+/// What `huggingface_hub` waits.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Hub {
     /// As the variables say; `var` gives the value of one.
@@ -52,6 +58,10 @@ impl Hub {
             offline: matches!(offline.as_deref(), Some("1" | "ON" | "YES" | "TRUE")),
             endpoint: var("HF_ENDPOINT"),
             token: var("HF_TOKEN"),
+            timeout: var("HF_HUB_DOWNLOAD_TIMEOUT")
+                .and_then(|seconds| seconds.parse().ok())
+                .filter(|&seconds| seconds > 0)
+                .map_or(TIMEOUT, Duration::from_secs),
         }
     }
 
@@ -98,7 +108,8 @@ impl Hub {
 
     /// Fetches what is missing of the hub's newest version, file by file, and makes it the cache's `main`.
     fn fetch(&self, repo: &Repo, model: &str) -> std::result::Result<PathBuf, Failure> {
-        let client = Client::new(self.endpoint.as_deref().unwrap_or("https://huggingface.co"), self.token());
+        let client =
+            Client::new(self.endpoint.as_deref().unwrap_or("https://huggingface.co"), self.token(), self.timeout);
         let info = client.text(&format!("/api/models/{model}/revision/main"))?;
         let Info { sha, siblings } = serde_json::from_str(&info)
             .map_err(|e| Failure::Refused(format!("what answers is no hub ({e}); check HF_ENDPOINT and proxies")))?;

@@ -40,7 +40,7 @@ pub struct Run {
 /// Weight (or its f32 master), first and second moment.
 pub type State = [Vec<f64>; 3];
 
-const STEPS: u64 = 20;
+const STEPS: u64 = 8;
 
 impl Run {
     fn start(&self, random: &mut Random) -> Vec<f64> {

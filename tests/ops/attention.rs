@@ -1,7 +1,8 @@
 //! Self-attention, forward and backward.
 
 use super::support::{
-    Batch, Case, Random, added, assert_close_on_scale, assert_stored_each, cases, dropouts, poisoned, read, tensor,
+    Batch, Case, Random, added, assert_close_on_scale, assert_stored_each, cases, dropouts, huge_batch, poisoned, read,
+    tensor,
 };
 use crate::reference::attention::{Attention, AttentionGradient, attention as reference, attention_gradient};
 use crate::reference::difference::{assert_along_directions_each, assert_gradient_each};
@@ -204,6 +205,11 @@ pub fn attention<B: Backend>(backend: &B) {
             Inputs::new::<B>(&case, 1.0, dropout).check(backend, case.name, 1.0);
         }
     }
+}
+
+pub fn attention_of_a_huge_batch<B: Backend>(backend: &B) {
+    let ([_, dropout], case) = (dropouts(), huge_batch());
+    Inputs::new::<B>(&case, 1.0, dropout).check(backend, case.name, 1.0);
 }
 
 /// Lengths around those at which kernels change, tiles end and rows of dropout's bits do, in no order.

@@ -2,7 +2,7 @@
 
 use super::support::{
     Batch, Case, HostSegments, Random, VOCAB, added, assert_close, assert_close_on_scale, assert_stored, cases,
-    dropouts, poisoned, read, rounded, tensor, vector, widths,
+    dropouts, huge_batch, poisoned, read, rounded, tensor, vector, widths,
 };
 use crate::reference::difference::assert_gradient;
 use crate::reference::embedding::{Embedding, normalized, sum};
@@ -161,4 +161,9 @@ pub fn embedding<B: Backend>(backend: &B) {
             check_case(backend, &case, dropout);
         }
     }
+}
+
+pub fn embedding_of_a_huge_batch<B: Backend>(backend: &B) {
+    let [_, dropout] = dropouts();
+    check_case(backend, &huge_batch(), dropout);
 }

@@ -1,7 +1,8 @@
 //! Bias + GELU, forward and backward.
 
 use super::support::{
-    Random, added, assert_stored, assert_stored_on_scale, cases, poisoned, read, rounded, tensor, vector,
+    Case, Random, added, assert_stored, assert_stored_on_scale, cases, huge_batch, poisoned, read, rounded, tensor,
+    vector,
 };
 use crate::reference::difference::assert_gradient;
 use crate::reference::gelu::bias_gelu as reference;
@@ -67,17 +68,26 @@ pub fn bias_gelu<B: Backend>(backend: &B) {
     let odd = cases().into_iter().map(|case| (case.name, case.n_tokens(), 2 * case.hidden + 1));
     let vectors = [8, 40, 512, 520, 1536].map(|width| ("vectors", 70, width));
     for (case, rows, width) in odd.chain(vectors) {
-        let inputs = Inputs::new::<B>(rows, width);
-        let got = inputs.run(backend);
-        let name = |part: &str| format!("bias_gelu, {case}, {rows} x {width}, {part}");
-        assert_stored::<B::E>(&name("out"), &got.out, &reference(&inputs.x, &inputs.bias), tolerance::GELU);
-        assert_eq!(got.out, got.again, "backward computes what forward did");
-        let of_x = |x: &[f64]| reference(x, &inputs.bias);
-        let of_bias = |bias: &[f64]| reference(&inputs.x, bias);
-        assert_gradient::<B::E>(&name("d_x"), of_x, &inputs.x, &inputs.d_out, &got.d_x, tolerance::GELU_GRADIENT);
-        let sum = tolerance::GELU_GRADIENT.max(tolerance::sum(rows));
-        assert_gradient::<f32>(&name("d_bias"), of_bias, &inputs.bias, &inputs.d_out, &got.d_bias, sum);
+        check_case(backend, case, rows, width);
     }
+}
+
+pub fn bias_gelu_of_a_huge_batch<B: Backend>(backend: &B) {
+    let Case { name, lens, hidden, .. } = huge_batch();
+    check_case(backend, name, lens.len(), 2 * hidden + 1);
+}
+
+fn check_case<B: Backend>(backend: &B, case: &str, rows: usize, width: usize) {
+    let inputs = Inputs::new::<B>(rows, width);
+    let got = inputs.run(backend);
+    let name = |part: &str| format!("bias_gelu, {case}, {rows} x {width}, {part}");
+    assert_stored::<B::E>(&name("out"), &got.out, &reference(&inputs.x, &inputs.bias), tolerance::GELU);
+    assert_eq!(got.out, got.again, "backward computes what forward did");
+    let of_x = |x: &[f64]| reference(x, &inputs.bias);
+    let of_bias = |bias: &[f64]| reference(&inputs.x, bias);
+    assert_gradient::<B::E>(&name("d_x"), of_x, &inputs.x, &inputs.d_out, &got.d_x, tolerance::GELU_GRADIENT);
+    let sum = tolerance::GELU_GRADIENT.max(tolerance::sum(rows));
+    assert_gradient::<f32>(&name("d_bias"), of_bias, &inputs.bias, &inputs.d_out, &got.d_bias, sum);
 }
 
 /// From where GELU is the identity to where it is zero, each element by itself: no large neighbour hides an error.

@@ -1,8 +1,8 @@
 //! Residual + LayerNorm, forward and backward.
 
 use super::support::{
-    Batch, Case, Random, added, assert_close, assert_close_on_scale, assert_stored, cases, dropouts, poisoned, read,
-    rounded, tensor, vector, widths,
+    Batch, Case, Random, added, assert_close, assert_close_on_scale, assert_stored, cases, dropouts, huge_batch,
+    poisoned, read, rounded, tensor, vector, widths,
 };
 use crate::reference::difference::assert_gradient;
 use crate::reference::layer_norm::{Residual, residual_layer_norm as reference};
@@ -161,6 +161,11 @@ pub fn residual_layer_norm<B: Backend>(backend: &B) {
             check_case(backend, &case, dropout);
         }
     }
+}
+
+pub fn residual_layer_norm_of_a_huge_batch<B: Backend>(backend: &B) {
+    let [_, dropout] = dropouts();
+    check_case(backend, &huge_batch(), dropout);
 }
 
 /// Rows far from zero with a small spread: a variance computed as E[x^2] - E[x]^2 would be noise here.

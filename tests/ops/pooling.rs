@@ -1,7 +1,7 @@
 //! Pooling, the dense layer's tanh and the normalisation.
 
 use super::support::{
-    Batch, Random, added, assert_close, assert_close_on_scale, cases, poisoned, read, tensor, vector,
+    Batch, Case, Random, added, assert_close, assert_close_on_scale, cases, huge_batch, poisoned, read, tensor, vector,
 };
 use crate::reference::difference::assert_gradient;
 use crate::{reference, tolerance};
@@ -28,19 +28,25 @@ pub fn run_pool<B: Backend>(
 }
 
 pub fn pool<B: Backend>(backend: &B) {
-    for case in cases() {
-        for pooling in [Pooling::Cls, Pooling::Mean] {
-            let mut random = Random::new(61);
-            let batch = Batch::new(&case.lens, &mut random);
-            let x = random.values::<B::E>(case.n_tokens() * case.hidden, 1.0);
-            let d_out = random.values::<f32>(case.lens.len() * case.hidden, 1.0);
-            let (out, d_x) = run_pool(backend, &batch, pooling, &x, &d_out);
-            let forward = |x: &[f64]| reference::pooling::pool(x, &batch.cu_seqlens, case.hidden, pooling);
-            let longest = case.lens.iter().copied().max().unwrap();
-            let name = |part: &str| format!("pool {pooling:?}, {}, {part}", case.name);
-            assert_close(&name("out"), &out, &forward(&x), tolerance::sum(longest));
-            assert_gradient::<B::E>(&name("d_x"), forward, &x, &d_out, &d_x, tolerance::ELEMENTWISE);
-        }
+    cases().iter().for_each(|case| check_case(backend, case));
+}
+
+pub fn pool_of_a_huge_batch<B: Backend>(backend: &B) {
+    check_case(backend, &huge_batch());
+}
+
+fn check_case<B: Backend>(backend: &B, case: &Case) {
+    for pooling in [Pooling::Cls, Pooling::Mean] {
+        let mut random = Random::new(61);
+        let batch = Batch::new(&case.lens, &mut random);
+        let x = random.values::<B::E>(case.n_tokens() * case.hidden, 1.0);
+        let d_out = random.values::<f32>(case.lens.len() * case.hidden, 1.0);
+        let (out, d_x) = run_pool(backend, &batch, pooling, &x, &d_out);
+        let forward = |x: &[f64]| reference::pooling::pool(x, &batch.cu_seqlens, case.hidden, pooling);
+        let longest = case.lens.iter().copied().max().unwrap();
+        let name = |part: &str| format!("pool {pooling:?}, {}, {part}", case.name);
+        assert_close(&name("out"), &out, &forward(&x), tolerance::sum(longest));
+        assert_gradient::<B::E>(&name("d_x"), forward, &x, &d_out, &d_x, tolerance::ELEMENTWISE);
     }
 }
 

@@ -10,8 +10,6 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
-/// How long a connection, an answer's head or the next piece of its body may take: what `huggingface_hub` waits.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Times that a request is made. Where part of a file has arrived, they are counted anew.
 const ATTEMPTS: u32 = 4;
 /// Longest wait that the hub may ask for; its limits are for windows of five minutes.
@@ -34,17 +32,17 @@ struct Answer {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &str, token: Option<String>) -> Client {
+    pub(super) fn new(endpoint: &str, token: Option<String>, timeout: Duration) -> Client {
         let config = Agent::config_builder()
             .user_agent(concat!("hbt/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             // Followed here: the first answer's headers are wanted, and no other host is to see the token.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_resolve(Some(TIMEOUT))
-            .timeout_connect(Some(TIMEOUT))
-            .timeout_recv_response(Some(TIMEOUT))
-            .timeout_per_read(Some(TIMEOUT))
+            .timeout_resolve(Some(timeout))
+            .timeout_connect(Some(timeout))
+            .timeout_recv_response(Some(timeout))
+            .timeout_per_read(Some(timeout))
             .build();
         Client { agent: config.into(), endpoint: endpoint.trim_end_matches('/').to_owned(), token }
     }
