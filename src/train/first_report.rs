@@ -13,6 +13,7 @@ use crate::files::write_file_atomic;
 use crate::model_dir::save::pieces;
 use crate::retriever::Retriever;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
@@ -48,11 +49,12 @@ impl FirstReport {
             }
         }
         let depends_on = format!(
-            "hbt {}, {} on {} with {instructions:?}, {:?}, {:?}, {:?}, {:?}, weights {:032x}, tokenizer {:032x}, data {}",
+            "hbt {}, {} on {} with {instructions:?}, {}, {:?}, {:?}, {:?}, weights {:032x}, tokenizer {:032x}, data {}",
             env!("CARGO_PKG_VERSION"),
             B::E::NAME,
             retriever.backend.name(),
-            retriever.encoder.config,
+            // Not the configuration that came of it, which has addresses of functions.
+            Value::Object(retriever.dir.config_json.clone()),
             retriever.dir.dense,
             retriever.settings,
             retriever.settings.as_saved(),
