@@ -113,10 +113,9 @@ pub(super) fn share_weights(new: &Path, old: &Path) {
         let link = new.with_extension("hbt-link");
         // A symbolic link of others' leads who knows where.
         let is_file = fs::symlink_metadata(&old).is_ok_and(|found| found.is_file());
-        if is_file && is_equal(&new, &old).unwrap_or(false) && fs::hard_link(&old, &link).is_ok() {
-            if fs::rename(&link, &new).is_err() {
-                let _ = fs::remove_file(&link);
-            }
+        let is_linked = is_file && is_equal(&new, &old).unwrap_or(false) && fs::hard_link(&old, &link).is_ok();
+        if is_linked && fs::rename(&link, &new).is_err() {
+            let _ = fs::remove_file(&link);
         }
     }
 }

@@ -92,9 +92,9 @@ impl Datasets {
         let mut questions = UnionFind::new(n);
         let mut first_asking = HashMap::new();
         let mut keys = vec![u64::MAX; n];
-        for group in 0..n {
+        for (group, key) in keys.iter_mut().enumerate() {
             for (_, query) in self.hashes(group as u64, Role::Query) {
-                keys[group] = keys[group].min(hash(&[seed, PURPOSE, query]));
+                *key = hash(&[seed, PURPOSE, query]).min(*key);
                 questions.join(group, *first_asking.entry(query).or_insert(group));
             }
         }
