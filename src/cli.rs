@@ -316,6 +316,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Replace that file even if it is none that this command wrote
+    #[arg(long)]
+    pub overwrite: bool,
+
     /// The trace.
     #[command(flatten)]
     pub trace: TraceArgs,

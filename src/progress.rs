@@ -43,7 +43,7 @@ pub struct Counter {
 impl Counter {
     /// A counter of `total` items; `what` is a past participle that says what is done to them.
     pub fn new(what: &'static str, total: u64) -> Self {
-        let bar = bar(total, "{prefix} {bar:24} {pos}/{len}  {eta} left").map(|bar| bar.with_prefix(what));
+        let bar = bar(total, "{prefix} {bar:16} {pos}/{len} {eta} left").map(|bar| bar.with_prefix(what));
         Counter { bar, what, start: Instant::now() }
     }
 

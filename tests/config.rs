@@ -94,6 +94,9 @@ const CHANGED: &[(&str, &str)] = &[
     ("eval_task", r#""xquad-r""#),
     ("eval_data", r#""held out""#),
     ("eval_split", r#""test""#),
+    ("eval_fraction", "0.1"),
+    ("eval_on_start", "false"),
+    ("exclude_languages", r#"["sw", "th"]"#),
     ("query_column", r#""frage""#),
     ("positive_column", r#""antwort""#),
     ("negative_column", r#""falsch""#),
@@ -108,6 +111,7 @@ const CHANGED: &[(&str, &str)] = &[
     ("threads", "1"),
     ("log_steps", "1"),
     ("save_steps", "50"),
+    ("keep_checkpoints", "3"),
 ];
 
 #[test]
@@ -440,7 +444,10 @@ fn datasets_are_tables() {
         ("datasets = ['a']", "datasets: table 1 is no table"),
         ("datasets = 'a'", "datasets: is no list of tables"),
         ("[datasets]\ndata = 'a'", "write [[datasets]] with two brackets"),
-        ("[[datasets]]\ndata = 'a'\n[[datasets]]\ndata = 'a'", "datasets: two are called \"a\"; give each a name"),
+        (
+            "[[datasets]]\ndata = 'a'\n[[datasets]]\ndata = 'a'",
+            "datasets: \"a\" is given twice; take one away, or give it a larger weight",
+        ),
         ("data = 'c'\n[[datasets]]\ndata = 'a'", "data: datasets are given as well"),
         ("dataset_temperature = 0.5", "dataset_temperature is 0.5; it must be a number of at least 1"),
         (
@@ -481,4 +488,29 @@ fn idle_dataset_settings_are_warned_about() {
     let seen = "evaluation uses texts that training has seen";
     assert!(warnings(&format!("eval_data = 'b'\neval_split = 'all'\nsplit = 'train'\n{two}")).contains(seen));
     assert_eq!(warnings(&format!("eval_data = 'b'\neval_split = 'test'\n{two}\nsplit = 'train'")), "");
+}
+
+#[test]
+fn a_held_out_share_and_evaluation_data_contradict_each_other() {
+    for (other, without) in [
+        ("eval_data=a.jsonl", "eval_data=none"),
+        ("eval_split=test", "eval_split=auto"),
+        ("eval_task=xquad-r", "eval_task=auto"),
+    ] {
+        let config = with(&["eval_fraction=0.1", other]).unwrap();
+        let message = config.check_eval_fraction().unwrap_err().to_string();
+        let key = other.split('=').next().unwrap();
+        assert!(message.starts_with(&format!(
+            "eval_fraction: holds questions of the training data out to evaluate on, and {key} "
+        )));
+        assert!(message.ends_with(&format!("(--set {without}, or --set eval_fraction=none)")), "{message}");
+        with(&[other]).unwrap().check_eval_fraction().unwrap();
+    }
+    for fits in ["eval_task=parallel", "eval_task=none", "eval_task=auto"] {
+        with(&["eval_fraction=0.1", fits]).unwrap().check_eval_fraction().unwrap();
+    }
+    for share in ["0", "1", "-0.1", "1.5"] {
+        let message = set_error(&format!("eval_fraction={share}"));
+        assert!(message.contains("must be a number above 0 and below 1, or none"), "{message}");
+    }
 }

@@ -7,8 +7,9 @@ mod columns;
 mod datasets;
 mod files;
 mod formats;
-
+mod held_out;
 mod report;
+mod tables;
 pub mod xquad_r;
 
 use std::fs;

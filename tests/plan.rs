@@ -11,7 +11,7 @@ use hbt::data::formats::DataSource;
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::model_dir::ModelDir;
-use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed};
+use hbt::plan::{Data, Machine, Part, Plan, Question, Sample, Speed};
 use hbt::train::TrainSettings;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ impl Setting {
     }
 
     fn sample(&self) -> Sample {
-        Sample::read(&self.sources, &self.model.tokenizer, self.model.config.vocab_size).unwrap()
+        Sample::read(&self.sources, &Part::default(), &self.model.tokenizer, self.model.config.vocab_size).unwrap()
     }
 
     fn question<'a>(&'a self, config: &Config, machine: &'a Machine) -> Question<'a> {

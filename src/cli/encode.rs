@@ -34,6 +34,10 @@ pub struct EncodeArgs {
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
 
+    /// Replace the output even if it is a file that does not look like one of this command
+    #[arg(long)]
+    pub overwrite: bool,
+
     /// What the texts are, query or passage: decides the prefix that is put before each, and the maximum length
     #[arg(long = "as", value_name = "KIND", value_enum, default_value_t = EncodeAs::Passage, hide_possible_values = true)]
     pub encode_as: EncodeAs,

@@ -39,6 +39,10 @@ pub struct MineArgs {
     #[arg(long, value_name = "FILE.jsonl")]
     pub output: PathBuf,
 
+    /// Replace the output even if it is a file that does not look like one of this command
+    #[arg(long)]
+    pub overwrite: bool,
+
     /// Negatives to find for each row, with --languages same in each language; fewer where fewer qualify
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     pub num_negatives: u32,

@@ -4,7 +4,7 @@ use super::device::{require_device, settle_precision};
 use super::eval::{evaluate, training_eval_set};
 use super::inputs::Inputs;
 use super::model::model_dir;
-use super::plan::planned;
+use super::plan::{Planned, planned};
 use super::setup::{finish, warned};
 use super::train::{holds_run, next_free, train_one};
 use hbt::cli::RunArgs;
@@ -29,12 +29,13 @@ pub fn run(args: RunArgs) -> Result<()> {
     let config = finish(draft)?;
     require_device(&config)?;
     let mut config = warned(config);
-    let Some(set) = training_eval_set(&config)? else {
+    let set = training_eval_set(&config)?;
+    if set.is_none() && (config.eval_fraction.is_none() || config.eval_task.is_none()) {
         return Err(Error::config(
             "eval_data",
-            "is missing: a comparison needs an evaluation; name data to evaluate on",
+            "is missing: a comparison needs an evaluation; name data to evaluate on, or set eval_fraction",
         ));
-    };
+    }
     let is_taken = |out: &Path| MODES.iter().any(|mode| holds_run(&out.join(mode.to_string())));
     if is_taken(&config.out) {
         if out_is_given {
@@ -53,7 +54,8 @@ pub fn run(args: RunArgs) -> Result<()> {
     let config = settle_precision(config);
     // What the plan decides is the same for all three.
     let dir = model_dir(&config)?;
-    let config = planned(config, &dir, Some(&set))?.config;
+    let Planned { config, eval_set, .. } = planned(config, &dir, set)?;
+    let set = eval_set.expect("there is one, or it is held out");
     // As training evaluates: with the length that the saved models have.
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
     let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };

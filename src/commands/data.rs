@@ -3,10 +3,12 @@
 use hbt::cache::cache_dir;
 use hbt::config::{Config, Dataset};
 use hbt::data::catalog::Role;
-use hbt::data::datasets::{DatasetSource, Datasets};
-use hbt::data::formats::Notes;
+use hbt::data::datasets::{DatasetSource, Datasets, HeldOut};
+use hbt::data::formats::{DataSource, Notes};
 use hbt::data::shard::TokenCache;
 use hbt::data::tokenize::TextTokenizer;
+use hbt::error::counted;
+use hbt::eval::tasks::{EvalSet, parallel};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
 use hbt::retriever::TextKind;
@@ -36,11 +38,31 @@ pub fn tokenized(sources: Vec<DatasetSource>, tokenizer: &TextTokenizer) -> Resu
         let progress = |done, total| counter.set(done, total);
         let cache = TokenCache::open_or_build(&data, tokenizer, &spec, &cache_dir()?, &progress)?;
         if cache.was_built() {
-            counter.finish(&format!("{} texts of {} groups", cache.n_texts(), cache.n_groups()));
+            counter.finish(&format!("{} of {}", counted(cache.n_texts(), "text"), counted(cache.n_groups(), "group")));
         }
         Ok((name, weight, cache))
     };
     Ok(Datasets::new(sources.into_iter().map(of).collect::<Result<_>>()?))
+}
+
+/// What a run takes of its data: without the languages that it leaves out, and without the questions that it holds out to
+/// evaluate on.
+pub fn taken(config: &Config, mut data: Datasets) -> Result<(Datasets, Option<HeldOut>)> {
+    if let Some(languages) = &config.exclude_languages {
+        data = data.exclude(languages)?;
+    }
+    let Some(fraction) = config.eval_fraction.filter(|_| config.eval_task.is_some()) else { return Ok((data, None)) };
+    let (data, held_out) = data.hold_out(fraction, config.seed)?;
+    Ok((data, Some(held_out)))
+}
+
+/// The benchmark that is held out of the data in `sources`.
+pub fn held_out_set(sources: &[DatasetSource], held_out: &HeldOut) -> Result<EvalSet> {
+    let data: Vec<DataSource> = sources.iter().map(|source| source.data.clone()).collect();
+    let set = parallel::held_out(&data, held_out)?;
+    let languages = counted(set.languages.len() as u64, "language");
+    say(&format!("{held_out}: {} in {languages}", counted(set.queries.len() as u64, "evaluation question")));
+    Ok(set)
 }
 
 /// Says how many texts of the data were cut, if any were.

@@ -3,7 +3,7 @@
 use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
-use super::output::{Output, is_stdout};
+use super::output::{Kind, Output, is_stdout, refuse_foreign, refuse_other_name};
 use super::setup::finish;
 use super::texts::{Request, Texts};
 use hbt::backend::Backend;
@@ -25,6 +25,12 @@ pub fn run(args: EncodeArgs) -> Result<()> {
     inputs.add("the input", Some(&args.input));
     inputs.refuse_trace(&args.trace)?;
     inputs.refuse("--output", &args.output)?;
+    if args.format.is_none() {
+        refuse_other_name("--output", &args.output)?;
+    }
+    if !args.overwrite {
+        refuse_foreign("--output", &args.output, Kind::Embeddings)?;
+    }
     let (field, format, encode_as) = (args.field.as_deref(), args.input_format, args.encode_as);
     let texts = Texts::read(&Request { path: &args.input, format, field, encode_as })?;
     let dir = model_dir(&config)?;

@@ -4,6 +4,7 @@ use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
+use super::output::{Kind, refuse_foreign};
 use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
@@ -21,13 +22,20 @@ use hbt::{Error, Result, embedded};
 
 /// Evaluates, prints the table, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
-    let config = finish(args.draft()?)?;
+    let draft = args.draft()?;
+    if draft.is_typed("split") && !draft.is_typed("eval_split") {
+        say("warning: split has no effect here: it is of training; set eval_split, or --split");
+    }
+    let config = finish(draft)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
     if let Some(path) = &args.json {
         // Found out now, not after an hour.
         NewFile::check(path)?;
         inputs.refuse("--json", path)?;
+        if !args.overwrite {
+            refuse_foreign("--json", path, Kind::Report)?;
+        }
     }
     let set = eval_set(&config, Purpose::Test)?;
     let report = evaluate(&config, &set)?;
@@ -75,16 +83,18 @@ impl Job for EvalJob<'_> {
     }
 }
 
-/// The benchmark to evaluate on while training, if there is one: `eval_data`, or the held-out part of the data.
+/// The benchmark to evaluate on while training, if there is one: `eval_data`, or the part of divided data for it. What
+/// `eval_fraction` holds out is known when the data is tokenized.
 pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
-    if config.eval_task.is_none() {
+    config.check_eval_fraction()?;
+    if config.eval_task.is_none() || config.eval_fraction.is_some() {
         return Ok(None);
     }
     let is_one = config.datasets.is_empty();
     let is_wanted = matches!(config.eval_task, Some(Auto::Of(_))) || config.eval_data.is_some();
     if !is_wanted && !has_held_out(config)? {
         let divided = ", or split = \"train\" and eval_split = \"test\" for data that is divided";
-        let remedy = format!("set eval_data{}", if is_one { divided } else { "" });
+        let remedy = format!("set eval_data or eval_fraction{}", if is_one { divided } else { "" });
         if config.patience.is_some() {
             return Err(Error::config(
                 "patience",
@@ -119,6 +129,11 @@ fn has_held_out(config: &Config) -> Result<bool> {
 /// # Errors
 /// When none is configured, and data that is not what it reads.
 fn eval_set(config: &Config, purpose: Purpose) -> Result<EvalSet> {
+    if config.eval_data.is_none() && config.eval_fraction.is_some() {
+        let message =
+            "is for training, which holds questions out by it; name eval_data here, or set eval_fraction to none";
+        return Err(Error::config("eval_fraction", message));
+    }
     if config.eval_data.is_none() && !config.datasets.is_empty() {
         return Err(Error::config("eval_data", "is missing: with several datasets, name what to evaluate on"));
     }

@@ -4,7 +4,7 @@ use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
-use super::output::{Output, is_stdout};
+use super::output::{Kind, Output, is_stdout, refuse_foreign, refuse_other_name};
 use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
@@ -25,6 +25,10 @@ pub fn run(args: MineArgs) -> Result<()> {
     // Checked now, not after an hour of work.
     Output::check(&args.output)?;
     inputs.refuse("--output", &args.output)?;
+    refuse_other_name("--output", &args.output)?;
+    if !args.overwrite {
+        refuse_foreign("--output", &args.output, Kind::Rows)?;
+    }
     let datasets = datasets(&config)?;
     let [dataset] = &datasets[..] else {
         let message =

@@ -1,8 +1,11 @@
 //! `--output`: a file, or standard output.
 
+use hbt::eval::EvalReport;
 use hbt::files::NewFile;
 use hbt::{Error, Result};
-use std::io::{self, BufWriter, Write};
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 /// Destination of `--output`.
@@ -41,6 +44,82 @@ impl Output {
         }
     }
 }
+
+/// What an output holds, by which hbt knows a file that it may replace.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// A report of `hbt eval`.
+    Report,
+    /// Embeddings, as an array or as JSON Lines.
+    Embeddings,
+    /// Rows with negatives.
+    Rows,
+}
+
+impl Kind {
+    /// Whether a file begins as one of this kind does.
+    fn is_kind_of(self, path: &Path) -> io::Result<bool> {
+        let mut reader = BufReader::new(File::open(path)?);
+        let begin = reader.fill_buf()?;
+        if begin.is_empty() {
+            return Ok(true);
+        }
+        match self {
+            Kind::Embeddings if begin.starts_with(b"\x93NUMPY") => Ok(true),
+            Kind::Report => Ok(serde_json::from_reader::<_, EvalReport>(reader).is_ok()),
+            Kind::Embeddings | Kind::Rows => {
+                let mut line = Vec::new();
+                reader.take(MOST_OF_A_LINE).read_until(b'\n', &mut line)?;
+                let row = serde_json::from_slice::<Map<String, Value>>(&line).unwrap_or_default();
+                let has_list = |key: &str| row.get(key).is_some_and(Value::is_array);
+                Ok(match self {
+                    Kind::Embeddings => has_list("embedding"),
+                    _ => row.keys().any(|key| key.starts_with("neg")),
+                })
+            }
+        }
+    }
+}
+
+/// Longer first lines are nobody's embedding, and no row that anybody mined.
+const MOST_OF_A_LINE: u64 = 16 << 20;
+
+/// Fails if `path`, the value of `option`, is a file of others, which the output would replace: one that does not look like
+/// what hbt writes there.
+///
+/// # Errors
+/// If it is, and cannot be read.
+pub fn refuse_foreign(option: &str, path: &Path, kind: Kind) -> Result<()> {
+    // Directories, pipes and devices are refused elsewhere, with words of their own.
+    if is_stdout(path) || !path.is_file() {
+        return Ok(());
+    }
+    if kind.is_kind_of(path).map_err(|e| Error::io("read", path, e))? {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is there already, and does not look like an output of this command; name another file, or add --overwrite",
+        path.display()
+    );
+    Err(Error::config(option, message))
+}
+
+/// Fails if a file of JSON Lines is called like another format.
+///
+/// # Errors
+/// If it is.
+pub fn refuse_other_name(option: &str, path: &Path) -> Result<()> {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if !OTHERS.contains(&ending.as_str()) {
+        return Ok(());
+    }
+    let message =
+        format!("what is written is JSON Lines, not .{ending}; call it {}", path.with_extension("jsonl").display());
+    Err(Error::config(option, message))
+}
+
+/// Endings of formats that hbt does not write there.
+const OTHERS: [&str; 9] = ["csv", "tsv", "tab", "parquet", "arrow", "xlsx", "gz", "zst", "zstd"];
 
 /// Whether `path` is `-`.
 pub fn is_stdout(path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! `hbt plan`, and the plan that a run begins with.
 
-use super::data::{dataset_sources, say_cut, say_notes, tokenized, tokenized_before};
+use super::data::{dataset_sources, held_out_set, say_cut, say_notes, taken, tokenized, tokenized_before};
 use super::device::{self, FIRST_GPU, Job, first_gpu, on_device};
 use super::eval::training_eval_set;
 use super::info;
@@ -10,13 +10,13 @@ use hbt::backend::cuda::{self, Kernels};
 use hbt::backend::{Backend, Precision};
 use hbt::cli::PlanArgs;
 use hbt::config::{Config, Device};
-use hbt::data::datasets::Datasets;
+use hbt::data::datasets::{Datasets, HeldOut};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::error::counted;
 use hbt::eval::tasks::EvalSet;
 use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
-use hbt::plan::{Data, Machine, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES};
+use hbt::plan::{Data, Machine, Part, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES};
 use hbt::progress::say;
 use hbt::train::TrainSettings;
 use hbt::{Result, memory};
@@ -36,14 +36,19 @@ pub fn run(args: PlanArgs) -> Result<()> {
         None => this_machine(&config, precision, true)?,
     };
     let sources = dataset_sources(&config, &model)?;
-    let tokens = tokenized_before(&sources, &model)?;
+    let tokens = tokenized_before(&sources, &model)?.map(|data| taken(&config, data)).transpose()?;
     let sample = match tokens {
         Some(_) => None,
-        None => Some(Sample::read(&sources, &model.tokenizer, model.config.vocab_size)?),
+        None => {
+            let excluded = config.exclude_languages.as_deref().unwrap_or_default();
+            let held_out = config.eval_fraction.filter(|_| config.eval_task.is_some());
+            let part = Part { excluded, held_out: held_out.unwrap_or(0.0) };
+            Some(Sample::read(&sources, &part, &model.tokenizer, model.config.vocab_size)?)
+        }
     };
-    let data = match (&tokens, &sample) {
-        (Some(tokens), _) => Data::Tokens(tokens),
-        (None, Some(sample)) => Data::Sample(sample),
+    let (data, held_out) = match (&tokens, &sample) {
+        (Some((tokens, held_out)), _) => (Data::Tokens(tokens), held_out.as_ref().map(HeldOut::n_texts)),
+        (None, Some(sample)) => (Data::Sample(sample), sample.held_out()),
         (None, None) => unreachable!("data is tokenized, or else a sample was taken"),
     };
     let question = Question {
@@ -53,7 +58,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         from_scratch: config.from_scratch,
         model: &model,
         data,
-        eval_texts: eval_texts(eval_set.as_ref()),
+        eval_texts: eval_texts(eval_set.as_ref()).or(held_out),
         machine: &machine,
     };
     let plan = Plan::new(&question)?;
@@ -72,20 +77,27 @@ pub struct Planned {
     pub settings: TrainSettings,
     /// The data, tokenized.
     pub data: Datasets,
+    /// What to evaluate on, if anything.
+    pub eval_set: Option<EvalSet>,
 }
 
-/// Plans a run from the model in `dir`; tokenizes its data if necessary. Refuses a run that cannot fit.
-pub fn planned(config: Config, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Result<Planned> {
+/// Plans a run from the model in `dir`; tokenizes its data if necessary. `eval_set` is what it evaluates on, unless it holds
+/// that out of the data. Refuses a run that cannot fit.
+pub fn planned(config: Config, dir: &ModelDir, mut eval_set: Option<EvalSet>) -> Result<Planned> {
     let precision = device::precision(&config);
     let settings = config.training(dir)?;
     config.retriever(dir)?;
     let sources = dataset_sources(&config, dir)?;
     let data = match tokenized_before(&sources, dir)? {
         Some(data) => data,
-        None => tokenized(sources, &TextTokenizer::from_file(&dir.tokenizer)?)?,
+        None => tokenized(sources.clone(), &TextTokenizer::from_file(&dir.tokenizer)?)?,
     };
     data.caches().for_each(|cache| say_notes(cache.notes()));
     say_cut(&data, &config.text_kinds(dir)?);
+    let (data, held_out) = taken(&config, data)?;
+    if let Some(held_out) = held_out {
+        eval_set = Some(held_out_set(&sources, &held_out)?);
+    }
     memory::trim();
     let machine = this_machine(&config, precision, false)?;
     let open = config.open(machine.is_gpu);
@@ -96,7 +108,7 @@ pub fn planned(config: Config, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Re
         from_scratch: config.from_scratch,
         model: dir,
         data: Data::Tokens(&data),
-        eval_texts: eval_texts(eval_set),
+        eval_texts: eval_texts(eval_set.as_ref()),
         machine: &machine,
     };
     let plan = Plan::new(&question)?;
@@ -109,7 +121,7 @@ pub fn planned(config: Config, dir: &ModelDir, eval_set: Option<&EvalSet>) -> Re
         let TrainSettings { chunk_tokens, kept_chunks, .. } = settings;
         say(&format!("chunk_tokens = {chunk_tokens}, kept_chunks = {kept_chunks} by plan"));
     }
-    Ok(Planned { config: config.planned(&settings), settings, data })
+    Ok(Planned { config: config.planned(&settings), settings, data, eval_set })
 }
 
 fn eval_texts(set: Option<&EvalSet>) -> Option<[usize; 2]> {

@@ -1,15 +1,19 @@
 //! `--resume`: the run that it goes on with, and whether the configuration is that run's.
 
 use hbt::cli::TrainArgs;
-use hbt::config::{Auto, Config, Draft, KEYS, Key};
+use hbt::config::{Auto, Config, Draft, KEYS, Key, nearest};
 use hbt::progress::say;
 use hbt::train::checkpoint::{RunDir, TrainingState};
 use hbt::{Error, Result};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Keys that do not affect the results of a run, and may change when it is resumed. `kept_chunks` is one: chunks that
 /// are not kept are computed twice, with the same operations in the same order.
-const FREE_KEYS: [&str; 6] = ["out", "threads", "log_steps", "save_steps", "device", "kept_chunks"];
+const FREE_KEYS: [&str; 7] = ["out", "threads", "log_steps", "save_steps", "keep_checkpoints", "device", "kept_chunks"];
+
+/// Keys that may change when a complete run is extended.
+const LENGTH_KEYS: [&str; 2] = ["steps", "epochs"];
 
 /// What messages call the file of the state.
 const STATE_NAME: &str = "last/training_state.json";
@@ -38,14 +42,19 @@ pub fn find_run(args: &TrainArgs, draft: &mut Draft, run_dir: &mut RunDir) -> Re
         }
         (None, Some(_)) => start_again(run_dir)?,
         (None, None) => {
-            let says_what = |key: &Key| key.name != "out" && !FREE_KEYS.contains(&key.name) && draft.is_given(key.name);
+            let is_of_any = |key: &str| key == "out" || FREE_KEYS.contains(&key) || LENGTH_KEYS.contains(&key);
+            let says_what = |key: &Key| !is_of_any(key.name) && draft.is_given(key.name);
             // Somebody who names a directory and nothing else has a run there in mind.
             if draft.is_typed("out") && !names_file && !KEYS.iter().any(says_what) {
+                let near = near_run(run_dir.path());
+                let near = near.map_or("check --out".to_owned(), |near| format!("did you mean {}?", near.display()));
                 let message =
-                    "holds no run to resume; check --out, or name a model, data or a setting to start one there";
+                    format!("holds no run to resume; {near}, or name a model, data or a setting to start one there");
                 return Err(Error::file(run_dir.path(), message));
             }
-            say(&format!("nothing to resume in {}: starting", run_dir.path().display()));
+            let near = near_run(run_dir.path());
+            let near = near.map_or(String::new(), |near| format!(" (there is a run in {})", near.display()));
+            say(&format!("nothing to resume in {}{near}: starting", run_dir.path().display()));
         }
         (Some(_), _) => {}
     }
@@ -55,16 +64,34 @@ pub fn find_run(args: &TrainArgs, draft: &mut Draft, run_dir: &mut RunDir) -> Re
 /// Says that a run without a state starts again, or refuses to where it had one.
 fn start_again(run_dir: &RunDir) -> Result<()> {
     let (last, reported) = (run_dir.last(), run_dir.last_reported_step()?);
-    // The step after a save is reported only if the save was made.
-    if reported > Config::load(&run_dir.config())?.save_steps as u64 {
+    let config = Config::load(&run_dir.config())?;
+    // The step after a save is reported only if the save was made; the last one, the best model and the report on it only
+    // by a run that then saved, or was about to.
+    let is_at_end = config.steps.is_some_and(|steps| reported >= steps as u64);
+    let had_saved = reported > config.save_steps as u64 || !run_dir.kept()?.is_empty() || run_dir.reports_end();
+    if had_saved || is_at_end {
         let message = format!(
             "is missing, and the run had saved there: it got to step {reported}; put it back, or start again in another \
              directory with --out"
         );
         return Err(Error::file(last, message));
     }
-    say(&format!("{} is not there: the run had not saved yet, and starts again", last.display()));
+    let message = match reported {
+        0 => "the run had not saved yet, and starts again".to_owned(),
+        _ => format!("nothing is left of the run, which got to step {reported}, to go on from: it starts again"),
+    };
+    say(&format!("{} is not there: {message}", last.display()));
     Ok(())
+}
+
+/// The run whose directory is called most like `path`, beside it, if any is called nearly so.
+fn near_run(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = std::fs::read_dir(parent).ok()?.flatten().map(|entry| path.with_file_name(entry.file_name()));
+    let runs: Vec<PathBuf> = beside.filter(|path| RunDir::new(path).has_state()).collect();
+    let names: Vec<&str> = runs.iter().filter_map(|run| run.file_name()?.to_str()).collect();
+    nearest(name, names).map(|name| path.with_file_name(name))
 }
 
 /// The settings of a run that its result depends on, as its state keeps them.
@@ -78,8 +105,9 @@ fn as_toml(state: &TrainingState) -> String {
     state.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
 }
 
-/// Fails if the configuration would turn the resumed run into a different run. `auto` means the run's own value.
-pub fn check_same_run(config: &mut Config, state: &TrainingState, run_dir: &RunDir) -> Result<()> {
+/// Fails if the configuration would turn the resumed run into a different run. `auto` means the run's own value. Whether a
+/// complete run is to be extended is returned.
+pub fn check_same_run(config: &mut Config, state: &TrainingState, run_dir: &RunDir) -> Result<bool> {
     let mut saved = Draft::new();
     saved.saved(&run_dir.state_file(), &as_toml(state))?;
     let saved = saved.finish()?;
@@ -92,17 +120,22 @@ pub fn check_same_run(config: &mut Config, state: &TrainingState, run_dir: &RunD
     if config.chunk_tokens == Auto::Auto {
         config.chunk_tokens = saved.chunk_tokens;
     }
+    let mut is_extended = false;
     for key in KEYS.iter().filter(|key| state.settings.contains_key(key.name)) {
         let (was, is) = (key.value_of(&saved), key.value_of(config));
-        if was != is {
+        let is_length = LENGTH_KEYS.contains(&key.name);
+        if was != is && is_length && state.complete {
+            is_extended = true;
+        } else if was != is {
+            let first = if is_length { "; let the run come to its end, and extend it then" } else { "" };
             let message = format!(
-                "was {was} when the run in {} began, and is {is} now; take that back, or train on from what it saved, in \
-                 another directory: --model {} --out ANOTHER",
+                "was {was} when the run in {} began, and is {is} now{first}; take that back, or train on from what it saved, \
+                 in another directory: --model {} --out ANOTHER",
                 run_dir.path().display(),
                 run_dir.last().display()
             );
             return Err(Error::config(key.name, message));
         }
     }
-    Ok(())
+    Ok(is_extended)
 }

@@ -68,7 +68,11 @@ impl Texts {
             Some(format) => format == InputFormat::Jsonl,
             None => request.field.is_some() || is_called_so() || bytes.trim_ascii_start().starts_with(b"{"),
         };
-        if is_jsonl { Rows::read(&path, bytes, request)?.finish(&path) } else { lines(&path, bytes) }
+        if !is_jsonl {
+            return lines(&path, bytes);
+        }
+        let is_guess = request.format.is_none() && request.field.is_none() && !is_called_so();
+        Rows::read(&path, bytes, request, is_guess)?.finish(&path)
     }
 }
 
@@ -99,13 +103,22 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn read(path: &Path, bytes: &[u8], request: &'a Request<'a>) -> Result<Self> {
+    /// `is_guess`: only its first brace says that the file is JSON Lines.
+    fn read(path: &Path, bytes: &[u8], request: &'a Request<'a>, is_guess: bool) -> Result<Self> {
         let (texts, ids) = Default::default();
         let mut rows = Rows { request, texts, ids, fields: BTreeSet::new(), n_titles: 0, unused: BTreeSet::new() };
         for (line, number) in bytes.lines().zip(1..) {
             let line = line.map_err(|_| not_utf8(path, number))?;
             if !line.trim().is_empty() {
-                rows.add(&line).map_err(|message| Error::line(path, number, message))?;
+                let is_first = rows.texts.is_empty();
+                rows.add(&line).map_err(|message| {
+                    // A first line that is an object settles it.
+                    let hint = match is_guess && is_first && message.starts_with("invalid JSON") {
+                        true => " (if it has a text on each line, say --input-format text)",
+                        false => "",
+                    };
+                    Error::line(path, number, format!("{message}{hint}"))
+                })?;
             }
         }
         Ok(rows)

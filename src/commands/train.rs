@@ -11,6 +11,7 @@ use super::trace::INTERRUPTED;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::Kernels;
 use hbt::backend::{Backend, Precision};
+use hbt::cache::cache_dir;
 use hbt::cli::TrainArgs;
 use hbt::config::{Config, Device};
 use hbt::data::datasets::Datasets;
@@ -50,8 +51,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     inputs.refuse_trace(&args.trace)?;
     match &state {
         Some(state) => {
-            check_same_run(&mut config, state, &run_dir).map_err(|error| typed.place(error))?;
-            if state.complete {
+            let is_extended = check_same_run(&mut config, state, &run_dir).map_err(|error| typed.place(error))?;
+            if state.complete && !is_extended {
                 return show_complete(&config, state, &run_dir);
             }
         }
@@ -121,7 +122,7 @@ impl TrainJob {
         let dir = if state.is_some() { ModelDir::open_checkpoint(run_dir.last())? } else { model_dir(&config)? };
         let kept_by_default = config.kept_chunks.is_none();
         let precision = precision(&config);
-        let Planned { config, settings, data } = planned(config, &dir, eval_set.as_ref())?;
+        let Planned { config, settings, data, eval_set } = planned(config, &dir, eval_set)?;
         let mut retriever = config.retriever(&dir)?;
         let mut saved_config = config.clone();
         if kept_by_default {
@@ -130,7 +131,11 @@ impl TrainJob {
         let instructions = instructions_of(&config, precision);
         if let Some(state) = &state {
             retriever.from_scratch = None;
-            say(&format!("resuming {} at step {} of {}", run_dir.path().display(), state.step, state.total_steps));
+            let path = run_dir.path().display();
+            say(&match state.complete {
+                true => format!("extending {path} at step {}: learning rate and moments begin anew", state.step),
+                false => format!("resuming {path} at step {} of {}", state.step, state.total_steps),
+            });
             let chosen = Instructions::chosen().to_string();
             let warning = instructions_warning(state.instructions.as_deref(), instructions.as_deref(), &chosen);
             warning.iter().for_each(|warning| say(warning));
@@ -176,6 +181,7 @@ impl Job for TrainJob {
             state: self.state,
             instructions: self.instructions,
             before: self.before,
+            report_cache: cache_dir().ok(),
             data: self.data,
             eval_set: self.eval_set,
             model_name: model_name(config),
@@ -248,6 +254,7 @@ fn show_complete(config: &Config, state: &TrainingState, run_dir: &RunDir) -> Re
     run_dir.refuse_foreign(true)?;
     run_dir.write_final_reports(state)?;
     say(&format!("the run in {} is complete: nothing to resume", run_dir.path().display()));
+    say(&format!("more steps than its {} extend it: --set steps=N", state.step));
     print_outcome(config, &Outcome { state: state.clone(), interrupted: false })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -296,8 +303,10 @@ fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {
         say(&format!("saved step {} of {} in {out}; go on with:", state.step, state.total_steps));
         return crate::print(&format!("hbt train --out {out} --resume\n"));
     }
-    if let (Some(before), Some((_, after))) = (&state.before, &state.latest) {
-        crate::print(&format!("\n{}\n", SideBySide { before, after }))?;
+    match (&state.before, &state.latest) {
+        (Some(before), Some((_, after))) => crate::print(&format!("\n{}\n", SideBySide { before, after }))?,
+        (None, Some((_, after))) => crate::print(&format!("\n{after}\n"))?,
+        (_, None) => {}
     }
     if let (Some((step, value)), Some((_, report))) = (state.best, &state.latest) {
         say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric.or(report.main)));

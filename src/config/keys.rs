@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::choices::*;
 use super::datasets::Dataset;
-use super::value::{ANY, Bounds, KeyType, above, at_least, below, between};
+use super::value::{ANY, Bounds, KeyType, above, at_least, below, between, within};
 
 /// One configuration key.
 pub struct Key {
@@ -119,6 +119,8 @@ keys! {
         dataset_temperature: f64 = 3.0, at_least(1.0);
         /// Whether a batch is of one dataset (homogeneous) or of all of them (mixed)
         dataset_batches: DatasetBatches = DatasetBatches::Homogeneous, ANY;
+        /// Languages that training leaves out, such as ["sw", "th"]; none: it takes all
+        exclude_languages: Option<Vec<String>> = None, ANY;
         /// Text put before every query, such as "query: "; none: as the model directory says
         query_prefix: Option<String> = None, ANY;
         /// Text put before every passage, such as "passage: "; none: as the model directory says
@@ -231,6 +233,10 @@ keys! {
         eval_data: Option<PathBuf> = None, ANY;
         /// Part of the evaluation data; auto: of divided data the one for tests, while training the one for validation
         eval_split: Auto<Split> = Auto::Auto, ANY;
+        /// Share of the training questions that is held out to evaluate on, where no eval_data is given; none: none is
+        eval_fraction: Option<f64> = None, within(0.0, 1.0);
+        /// Whether to evaluate before the first step
+        eval_on_start: bool = true, ANY;
         /// Leading dimensions to evaluate and encode with, of a model that was trained with matryoshka_dims; none: all
         truncate_dim: Option<usize> = None, at_least(1.0);
         /// Steps between evaluations; none: only before the first step and after the last
@@ -255,5 +261,7 @@ keys! {
         log_steps: usize = 10, at_least(1.0);
         /// Steps between checkpoints to resume from
         save_steps: usize = 500, at_least(1.0);
+        /// Latest checkpoints to keep in checkpoints/, besides last/
+        keep_checkpoints: usize = 0, at_least(0.0);
     }
 }

@@ -20,8 +20,9 @@ pub use choices::*;
 pub use datasets::Dataset;
 pub use draft::{Assignment, Draft};
 pub use keys::{Config, KEYS, Key};
-pub use suggest::instead_of_option;
+pub use suggest::{instead_of_option, nearest};
 
+use crate::eval::tasks;
 use crate::{Error, Result};
 
 impl Config {
@@ -108,7 +109,15 @@ impl Config {
     fn check_datasets(&self) -> Result<()> {
         let names: Vec<String> = self.datasets.iter().map(Dataset::label).collect();
         if let Some(i) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
-            let message = format!("two are called {:?}; give each a name of its own", names[i]);
+            let is_same =
+                self.datasets[..i].iter().any(|of| of.data == self.datasets[i].data && of.label() == names[i]);
+            let message = match is_same {
+                true => format!(
+                    "{:?} is given twice; take one away, or give it a larger weight in a [[datasets]] table",
+                    names[i]
+                ),
+                false => format!("two are called {:?}; give each a name of its own", names[i]),
+            };
             return Err(Error::config("datasets", message));
         }
         let weighted = self.datasets.iter().find(|dataset| dataset.weight != 1.0);
@@ -132,10 +141,38 @@ impl Config {
     pub fn given_for_evaluation(&self) -> impl Iterator<Item = &'static str> {
         let given = [
             ("eval_data", self.eval_data.is_some()),
+            ("eval_fraction", self.eval_fraction.is_some()),
+            ("eval_on_start", !self.eval_on_start),
             ("eval_steps", self.eval_steps.is_some()),
             ("best_metric", self.best_metric != Auto::Auto),
         ];
         given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
+    }
+
+    /// Checks `eval_fraction` against the keys that name evaluation data. Commands that do not train ignore it.
+    ///
+    /// # Errors
+    /// One of those that is given as well, or a task whose data is not groups.
+    pub fn check_eval_fraction(&self) -> Result<()> {
+        let others = [
+            ("eval_data", self.eval_data.is_some(), "none"),
+            ("eval_split", self.eval_split != Auto::Auto, "auto"),
+            ("eval_task", !matches!(self.eval_task, None | Some(Auto::Auto)) && !self.evaluates_groups(), "auto"),
+        ];
+        match others.into_iter().find(|(_, is_given, _)| *is_given && self.eval_fraction.is_some()) {
+            Some((key, _, without)) => {
+                let message = format!(
+                    "holds questions of the training data out to evaluate on, and {key} says otherwise; keep one of the two \
+                     (--set {key}={without}, or --set eval_fraction=none)"
+                );
+                Err(Error::config("eval_fraction", message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn evaluates_groups(&self) -> bool {
+        self.eval_task.and_then(Auto::given).is_some_and(|task| *task == tasks::parallel::TASK)
     }
 
     /// Settings for training that work but are seldom meant, one line each.
@@ -202,6 +239,7 @@ impl Config {
         // With `eval_task = auto`, training does not evaluate on undivided data.
         let is_evaluated = match self.eval_task {
             None => false,
+            _ if self.eval_fraction.is_some() => false,
             Some(Auto::Auto) => self.eval_data.is_some(),
             Some(Auto::Of(_)) => true,
         };

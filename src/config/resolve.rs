@@ -130,11 +130,13 @@ impl Config {
             learning_rate: self.learning_rate,
             lr_schedule: self.lr_schedule,
             warmup_ratio: self.warmup_ratio,
+            eval_on_start: self.eval_on_start,
             eval_steps: self.eval_steps.map(|steps| steps as u64),
             best_metric: self.best_metric.given(),
             patience: self.patience,
             log_steps: self.log_steps as u64,
             save_steps: self.save_steps as u64,
+            keep_checkpoints: self.keep_checkpoints,
         })
     }
 

@@ -26,6 +26,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("pooling_mode", "pooling"),
     ("query_instruction_for_retrieval", "query_prefix"),
     ("resume_from_checkpoint", "--resume"),
+    ("save_total_limit", "keep_checkpoints"),
     ("scheduler", "lr_schedule"),
     ("sentence_pooling_method", "pooling"),
     ("tau", "temperature"),
@@ -67,7 +68,7 @@ pub fn instead_of_option(word: &str) -> Option<String> {
 const NEAR: f64 = 0.6;
 
 /// The candidate most similar to `word`, if any is similar. Case and the kind of dash do not count.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.trim().to_lowercase().replace(['-', ' ', '.'], "_");
     let word = plain(word);
     candidates

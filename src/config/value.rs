@@ -31,6 +31,11 @@ pub(super) const fn between(low: f64, high: f64) -> Bounds {
     Bounds(Bound::Included(low), Bound::Included(high))
 }
 
+/// More than `low` and less than `high`.
+pub(super) const fn within(low: f64, high: f64) -> Bounds {
+    Bounds(Bound::Excluded(low), Bound::Excluded(high))
+}
+
 /// `low` to `high`, without `high` itself.
 pub(super) const fn below(low: f64, high: f64) -> Bounds {
     Bounds(Bound::Included(low), Bound::Excluded(high))
@@ -51,6 +56,7 @@ impl fmt::Display for Bounds {
             Bounds(Bound::Included(low), Bound::Included(high)) => write!(f, " from {low} to {high}"),
             Bounds(Bound::Included(low), Bound::Excluded(high)) => write!(f, " from {low} to below {high}"),
             Bounds(Bound::Included(low), _) => write!(f, " of at least {low}"),
+            Bounds(Bound::Excluded(low), Bound::Excluded(high)) => write!(f, " above {low} and below {high}"),
             Bounds(Bound::Excluded(low), _) => write!(f, " above {low}"),
             Bounds(Bound::Unbounded, _) => Ok(()),
         }

@@ -4,6 +4,8 @@
 //! follow one another. A catalog is therefore a short list of classes, whatever the number of groups, and the groups
 //! that can serve a batch are a union of a few ranges.
 
+use std::collections::BTreeSet;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Index into [`Catalog::languages`].
@@ -41,6 +43,14 @@ impl Catalog {
     /// Number of groups of all classes.
     pub fn n_groups(&self) -> u64 {
         self.classes.iter().map(|c| c.n_groups).sum()
+    }
+
+    /// Languages that the queries or positives of some group are in, ascending; a dataset of several may lack some of all.
+    pub fn languages_in_use(&self) -> Vec<&str> {
+        let groups = self.classes.iter().filter(|class| class.n_groups > 0);
+        let used: BTreeSet<LangId> =
+            groups.flat_map(|class| class.query_langs.iter().chain(&class.passage_langs)).copied().collect();
+        used.into_iter().map(|lang| self.languages[usize::from(lang)].as_str()).collect()
     }
 }
 

@@ -1,13 +1,23 @@
 //! The datasets of a run as one source of texts.
 //!
-//! Languages, groups and texts are numbered on from dataset to dataset. With one dataset, all numbers are its own.
+//! Languages, groups and texts are numbered on from dataset to dataset. With one dataset, all numbers are its own. Groups that
+//! are [held out](HeldOut) have no number.
 
+mod held_out;
+
+pub use held_out::HeldOut;
+
+use std::cmp::Reverse;
+
+use strsim::damerau_levenshtein;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::catalog::{Catalog, Class, LangId, Role, TextSource};
-use super::formats::DataSource;
+use super::formats::{DataSource, language};
 use super::sampler::WeightedDataset;
 use super::shard::{TokenCache, TokenizeSpec};
+use crate::error::listed;
+use crate::{Error, Result};
 
 /// A dataset of a run before it is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +50,24 @@ struct Member {
     langs: Vec<LangId>,
     first_group: u64,
     first_text: u64,
+    /// Numbers in the cache of the groups that are in use, ascending; `None`: all are.
+    kept: Option<Vec<u32>>,
+}
+
+impl Member {
+    /// The number in the cache of a group of the dataset.
+    fn in_cache(&self, group: u64) -> u64 {
+        self.kept.as_ref().map_or(group, |kept| u64::from(kept[group as usize]))
+    }
+
+    /// The number among those of all datasets of a group of the cache, if it is in use.
+    fn among_all(&self, in_cache: u64) -> Option<u64> {
+        let own = match &self.kept {
+            None => in_cache,
+            Some(kept) => kept.binary_search_by_key(&in_cache, |&group| u64::from(group)).ok()? as u64,
+        };
+        Some(self.first_group + own)
+    }
 }
 
 impl Datasets {
@@ -57,7 +85,8 @@ impl Datasets {
             let langs = numbers_among(&languages, cache.catalog());
             let catalog = renumbered(cache.catalog(), &languages, &langs);
             let (n_groups, n_texts) = (cache.n_groups(), cache.n_texts());
-            members.push(Member { name, weight, cache, catalog, own_langs, langs, first_group, first_text });
+            let kept = None;
+            members.push(Member { name, weight, cache, catalog, own_langs, langs, first_group, first_text, kept });
             first_group += n_groups;
             first_text += n_texts;
         }
@@ -81,18 +110,55 @@ impl Datasets {
         &self.members[dataset].name
     }
 
-    /// Identifies the content and its order; for one dataset it is its [`TokenCache::key`].
+    /// Leaves languages out: no query and no passage is drawn in them.
+    ///
+    /// # Errors
+    /// A language that the data does not have, or that is none; a dataset of which nothing is left.
+    pub fn exclude(mut self, languages: &[String]) -> Result<Self> {
+        let has = self.catalog.languages_in_use();
+        let mut excluded = Vec::new();
+        for name in languages {
+            let code = language(name).map_err(|message| Error::config("exclude_languages", message))?;
+            if !has.contains(&code.as_str()) {
+                return Err(not_there(&code, &has));
+            }
+            excluded.extend(number_of(&code, &self.catalog));
+        }
+        for member in &mut self.members {
+            for class in &mut member.catalog.classes {
+                class.query_langs.retain(|lang| !excluded.contains(lang));
+                class.passage_langs.retain(|lang| !excluded.contains(lang));
+            }
+            if member.catalog.classes.iter().all(|class| class.query_langs.is_empty() || class.passage_langs.is_empty())
+            {
+                let message = format!("leaves no query with a positive of {:?}; take it out of the data", member.name);
+                return Err(Error::config("exclude_languages", message));
+            }
+        }
+        self.catalog.classes = self.members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect();
+        Ok(self)
+    }
+
+    /// Identifies the content and its order; for one dataset of which nothing is held out it is its [`TokenCache::key`].
     pub fn key(&self) -> String {
-        let keys: Vec<String> = self.caches().map(TokenCache::key).collect();
+        let kept = self.members.iter().filter_map(|member| member.kept.as_ref());
+        let kept = kept.map(|kept| format!("{:032x}", xxh3_128(bytemuck::cast_slice(kept))));
+        let keys: Vec<String> = self.caches().map(TokenCache::key).chain(kept).collect();
         match keys.as_slice() {
             [one] => one.clone(),
             all => format!("{:032x}", xxh3_128(all.concat().as_bytes())),
         }
     }
 
-    /// The dataset that a group is from.
-    fn member_of(&self, group: u64) -> &Member {
-        &self.members[self.members.partition_point(|member| member.first_group <= group) - 1]
+    /// The number of the dataset that a group is from.
+    fn number_of_member(&self, group: u64) -> usize {
+        self.members.partition_point(|member| member.first_group <= group) - 1
+    }
+
+    /// The dataset that a group is from, and its number in the cache.
+    fn place_of(&self, group: u64) -> (&Member, u64) {
+        let member = &self.members[self.number_of_member(group)];
+        (member, member.in_cache(group - member.first_group))
     }
 
     /// The dataset that a text is from, and its number there.
@@ -108,9 +174,9 @@ impl TextSource for Datasets {
     }
 
     fn texts(&self, group: u64, role: Role, lang: LangId) -> std::ops::Range<u64> {
-        let member = self.member_of(group);
+        let (member, group) = self.place_of(group);
         let Some(lang) = member.own_langs[usize::from(lang)] else { return 0..0 };
-        let texts = member.cache.texts(group - member.first_group, role, lang);
+        let texts = member.cache.texts(group, role, lang);
         member.first_text + texts.start..member.first_text + texts.end
     }
 
@@ -120,15 +186,15 @@ impl TextSource for Datasets {
     }
 
     fn hashes(&self, group: u64, role: Role) -> Vec<(LangId, u64)> {
-        let member = self.member_of(group);
+        let (member, group) = self.place_of(group);
         let number = |(own, hash): (LangId, u64)| (member.langs[usize::from(own)], hash);
-        member.cache.hashes(group - member.first_group, role).into_iter().map(number).collect()
+        member.cache.hashes(group, role).into_iter().map(number).collect()
     }
 
     fn groups_asking(&self, group: u64, query: u64) -> Vec<u64> {
-        let member = self.member_of(group);
-        let groups = member.cache.groups_asking(group - member.first_group, query).into_iter();
-        groups.map(|group| member.first_group + group).collect()
+        let (member, group) = self.place_of(group);
+        let groups = member.cache.groups_asking(group, query).into_iter();
+        groups.filter_map(|group| member.among_all(group)).collect()
     }
 
     /// Whether two datasets have one is not looked up.
@@ -138,7 +204,7 @@ impl TextSource for Datasets {
 
     fn group_of_negative(&self, text: u64) -> Option<u64> {
         let (member, text) = self.locate(text);
-        member.cache.group_of_negative(text).map(|group| member.first_group + group)
+        member.cache.group_of_negative(text).and_then(|group| member.among_all(group))
     }
 
     fn text_hash(&self, text: u64) -> u64 {
@@ -150,6 +216,17 @@ impl TextSource for Datasets {
         let (member, text) = self.locate(text);
         member.cache.teacher_score(text)
     }
+}
+
+/// The error about a language to leave out that the data, in the languages `has`, does not have.
+fn not_there(code: &str, has: &[&str]) -> Error {
+    let in_common = |known: &str| known.bytes().zip(code.bytes()).take_while(|(a, b)| a == b).count();
+    let nearness = |known: &&str| (in_common(known), Reverse(damerau_levenshtein(known, code)));
+    let near = has.iter().copied().filter(|known| in_common(known) > 0).max_by_key(nearness);
+    let near = near.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+    let has: Vec<String> = has.iter().map(|code| (*code).to_owned()).collect();
+    let message = format!("no query or positive of the data is in {code:?}, only in {}{near}", listed(&has));
+    Error::config("exclude_languages", message)
 }
 
 /// The number of a language in a catalog.

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::catalog::{Catalog, LangId, Role, TextSource};
 use super::formats::Notes;
 use super::shard::TokenCache;
+use crate::error::counted;
 
 /// Up to this many languages the directions are printed as a table; with more, the most frequent ones are listed.
 const MAX_TABLE_LANGUAGES: usize = 16;
@@ -215,8 +216,9 @@ impl Duplicates {
 impl fmt::Display for DataReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [queries, positives, negatives] = ROLES.map(|(role, _)| self.n_texts(role));
-        writeln!(f, "{} groups from {} rows", self.n_groups, self.n_rows)?;
-        writeln!(f, "{queries} queries, {positives} positives, {negatives} negatives")?;
+        writeln!(f, "{} from {}", counted(self.n_groups, "group"), counted(self.n_rows, "row"))?;
+        let queries = if queries == 1 { "1 query".to_owned() } else { format!("{queries} queries") };
+        writeln!(f, "{queries}, {}, {}", counted(positives, "positive"), counted(negatives, "negative"))?;
         self.notes.lines().iter().try_for_each(|line| writeln!(f, "{line}"))?;
         writeln!(f, "\nLengths in tokens, with prefix and special tokens, before truncation")?;
         self.fmt_lengths(f)?;

@@ -19,7 +19,7 @@ impl Input {
     /// Those of [`DataSource::resolve`] and [`DataSource::read_groups`].
     pub fn open(source: &DataSource) -> Result<Self> {
         let data = source.resolve()?;
-        if !data.format().is_of_files() {
+        if !data.is_of_files() {
             let notes = data.notes().clone();
             return Ok(Input { data, groups: None, notes });
         }

@@ -9,7 +9,6 @@ use crate::data::bounds::{BatchBounds, GroupSizes};
 use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::sampler::{BatchMode, Mixture, SamplerConfig, WeightedDataset};
-use crate::data::shard::TokenCache;
 use crate::model::Sequences;
 use crate::train::{RunLength, StepBounds, TrainSettings};
 use crate::{Error, Result};
@@ -56,7 +55,7 @@ impl Batches {
     /// # Errors
     /// If the data cannot serve the configured batches.
     pub fn of_tokens(settings: &TrainSettings, vocab_size: usize, data: &Datasets) -> Result<Self> {
-        let n_groups: u64 = data.caches().map(TokenCache::n_groups).sum();
+        let n_groups = data.catalog().n_groups();
         let source = Source {
             texts: data,
             datasets: data.weighted(),

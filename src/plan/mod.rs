@@ -20,7 +20,7 @@ use batches::FEWEST_ROWS;
 pub use machine::{Machine, Measured, Speed, Target, WORKSPACE_BYTES};
 pub use memory::{Item, Needs};
 pub use rehearsal::{Held, Rehearsal};
-pub use sample::Sample;
+pub use sample::{Part, Sample};
 pub use time::{Efficiency, StepTime};
 
 use crate::backend::Precision;

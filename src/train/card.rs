@@ -26,7 +26,7 @@ impl<B: Backend> Trainer<'_, B> {
     pub(super) fn card_text(&self, measured: String) -> ModelCard {
         let settings = &self.setup.settings;
         let sampler = &settings.sampler;
-        let languages = self.setup.data.catalog().languages.clone();
+        let languages = self.setup.data.catalog().languages_in_use().into_iter().map(str::to_owned).collect();
         let (contrastive, teacher) = (settings.loss.weight, settings.loss.distillation);
         let by_contrast = match contrastive > 0.0 {
             true => format!(" with in-batch negatives (InfoNCE, temperature {})", settings.temperature),

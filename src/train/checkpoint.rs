@@ -3,6 +3,7 @@
 //! `last/` holds a model and, until the run is complete, the training state of the same step; both change in one
 //! rename, so a killed run goes on from the last save and ends with the same bytes as one that was never killed.
 
+use super::kept::share_weights;
 use super::metrics::holds_metrics;
 use super::moments::save_moments;
 use super::optimizer::Optimizer;
@@ -10,15 +11,12 @@ use crate::backend::Backend;
 use crate::eval::EvalReport;
 use crate::files::owned::{MANIFEST, Manifest, is_marked, marked, refuse_foreign_directory};
 use crate::files::{tidy, write_file, write_file_atomic};
-use crate::loss::LearnedTemperature;
 use crate::model::ParamSpec;
 use crate::model_dir::{ModelCard, ModelSave, save};
 use crate::progress::say;
 use crate::retriever::Retriever;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
@@ -27,51 +25,7 @@ use std::path::{Path, PathBuf};
 const STATE: &str = "training_state.json";
 const MOMENTS: &str = "optimizer.safetensors";
 
-/// State of a run. Together with the weights and the optimizer's moments it is complete: the sampler, dropout and the
-/// learning rate are functions of the seed and the step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TrainingState {
-    /// Number of updates done.
-    pub step: u64,
-    /// Number of updates of the whole run.
-    pub total_steps: u64,
-    /// Whether the run is over, because the last step was done or because `patience` ran out.
-    pub complete: bool,
-    /// Identity of the training data: [`Datasets::key`](crate::data::datasets::Datasets::key).
-    pub data: String,
-    /// Identity of the evaluation data: [`EvalSet::key`](crate::eval::tasks::EvalSet::key), if there is any.
-    pub eval_data: Option<String>,
-    /// What was set for the run, as far as its result depends on it, by name.
-    pub settings: BTreeMap<String, String>,
-    /// Instructions that computed the last steps, or others that give the same bytes; `None` on a GPU.
-    pub instructions: Option<String>,
-    /// Report on the model before the first step.
-    pub before: Option<EvalReport>,
-    /// The latest report, and the number of its step.
-    pub latest: Option<(u64, EvalReport)>,
-    /// The best value of `best_metric` so far, and its step.
-    pub best: Option<(u64, f64)>,
-    /// Number of evaluations since then.
-    pub without_gain: usize,
-    /// The [`LearnedTemperature`](crate::loss::LearnedTemperature), if it is learned.
-    pub temperature: Option<[u64; 4]>,
-}
-
-impl TrainingState {
-    /// What contradicts itself in the state, if anything does.
-    fn contradiction(&self) -> Option<String> {
-        let TrainingState { step, total_steps, .. } = *self;
-        let latest = self.latest.as_ref().map_or(0, |(at, _)| *at);
-        let best = self.best.map_or(0, |(at, _)| at);
-        if step > total_steps {
-            return Some(format!("step {step} of {total_steps}"));
-        }
-        if self.temperature.is_some_and(|bits| !LearnedTemperature::from_bits(bits).is_of(step)) {
-            return Some("a learned temperature that no run has".to_owned());
-        }
-        (latest.max(best) > step).then(|| format!("an evaluation of step {} at step {step}", latest.max(best)))
-    }
-}
+pub use super::state::TrainingState;
 
 /// A run directory. One process may use it at a time.
 pub struct RunDir {
@@ -138,7 +92,8 @@ impl RunDir {
             }
             self.lock = Some(directory);
         }
-        self.outputs().iter().try_for_each(|path| tidy(path))
+        self.outputs().iter().try_for_each(|path| tidy(path))?;
+        self.tidy_checkpoints()
     }
 
     /// Fails if the run would replace anything that hbt did not write. A run that `is_resumed` has a verified state here.
@@ -153,6 +108,7 @@ impl RunDir {
         }
         refuse_foreign_directory(&self.last())?;
         refuse_foreign_directory(&self.best())?;
+        self.refuse_foreign_checkpoints(is_resumed)?;
         let is_own_run = is_resumed || is_marked(&self.config())?;
         // Of a resumed run, an edited configuration is read, and stays.
         for (path, is_own) in [
@@ -246,6 +202,12 @@ impl RunDir {
         write_file_atomic(&self.reports(), text.as_bytes())
     }
 
+    /// Whether `eval.json` has a report from after training.
+    pub fn reports_end(&self) -> bool {
+        let reports = fs::read(self.reports()).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        reports.is_some_and(|reports| reports.get("after").is_some_and(Value::is_object))
+    }
+
     /// Writes the reports of a complete run, as far as a kill after its last save has left that undone.
     ///
     /// # Errors
@@ -254,7 +216,8 @@ impl RunDir {
         self.write_reports(state.before.as_ref(), state.latest.as_ref().map(|(_, report)| report))
     }
 
-    /// Saves the model as `last/`, with the state of the run and, unless it is complete, the optimizer's moments.
+    /// Saves the model as `last/`, with the state of the run and, unless it is complete, the optimizer's moments. The
+    /// `keep` latest checkpoints besides it are kept.
     ///
     /// # Errors
     /// If something cannot be written; the previous save is then unchanged.
@@ -264,9 +227,34 @@ impl RunDir {
         optimizer: &Optimizer<B>,
         card: &ModelCard,
         state: &TrainingState,
+        keep: usize,
+    ) -> Result<()> {
+        if let Some(step) = self.saved_step().filter(|step| keep > 0 && *step != state.step) {
+            self.keep_last(step)?;
+        }
+        self.save_as_last(retriever, optimizer, card, state)?;
+        if keep > 0 { self.remove_oldest(keep) } else { Ok(()) }
+    }
+
+    /// The step of the last save, if there is one.
+    fn saved_step(&self) -> Option<u64> {
+        let text = fs::read(self.state_file()).ok()?;
+        Some(serde_json::from_slice::<TrainingState>(&text).ok()?.step)
+    }
+
+    fn save_as_last<B: Backend>(
+        &self,
+        retriever: &Retriever<B>,
+        optimizer: &Optimizer<B>,
+        card: &ModelCard,
+        state: &TrainingState,
     ) -> Result<()> {
         self.sync_metrics()?;
         save_model(&self.last(), retriever, optimizer, card, |dir| {
+            // An evaluation of this step may have saved the same model.
+            if state.best.is_some_and(|(at, _)| at == state.step) {
+                share_weights(dir, &self.best());
+            }
             let text = serde_json::to_string_pretty(state).map_err(|e| Error::other(e.to_string()))?;
             write_file(&dir.join(STATE), |out| out.write_all(text.as_bytes()))?;
             if state.complete {

@@ -1,14 +1,15 @@
 //! Evaluations of a run: before it, on the way, and after.
 
-use super::Trainer;
+use super::first_report::FirstReport;
 use super::report::{Log, Progress};
+use super::{Setup, Trainer};
 use crate::backend::Backend;
 use crate::eval::{EvalReport, Evaluated, evaluate_retriever};
 use crate::progress::{Counter, say};
 use crate::{Result, trace};
 
 impl<B: Backend> Trainer<'_, B> {
-    pub(super) fn report(&mut self) -> Result<Option<EvalReport>> {
+    fn evaluated(&mut self) -> Result<Option<Evaluated>> {
         self.catch_up()?;
         let Some(set) = &self.setup.eval_set else { return Ok(None) };
         let _range = trace::phase("evaluate");
@@ -18,22 +19,43 @@ impl<B: Backend> Trainer<'_, B> {
         let [query, passage] = &self.retriever.settings.as_saved();
         let name = if self.state.step == 0 { &self.setup.model_name } else { "last" };
         let progress = &mut |n| counter.set(n as u64, total);
-        let Evaluated { report, cut, warning } =
-            evaluate_retriever(self.retriever, [query, passage], name, set, progress)?;
+        let evaluated = evaluate_retriever(self.retriever, [query, passage], name, set, progress)?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
+        self.retriever.release_tokenizer();
+        Ok(Some(evaluated))
+    }
+
+    /// The report of an evaluation, when what there is to say about it has been said.
+    fn reported(&self, Evaluated { report, cut, warning }: Evaluated) -> EvalReport {
         if self.state.step == 0 {
             cut.iter().for_each(|note| say(note));
         }
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
-        self.retriever.release_tokenizer();
-        Ok(Some(report))
+        report
     }
 
-    /// Evaluates before the first step, unless a resumed run has that report.
+    /// The report on the model before the first step: that of an earlier run, if there is one.
+    fn first_report(&mut self) -> Result<Option<EvalReport>> {
+        let Setup { eval_set, report_cache, instructions, model_name, .. } = &self.setup;
+        let (Some(set), Some(cache)) = (eval_set, report_cache) else {
+            return Ok(self.evaluated()?.map(|evaluated| self.reported(evaluated)));
+        };
+        let kept = FirstReport::of(cache, self.retriever, set, instructions.as_deref())?;
+        let evaluated = match kept.read(model_name) {
+            Some(evaluated) => {
+                say("evaluated before training by an earlier run: the same figures");
+                Some(evaluated)
+            }
+            None => self.evaluated()?.inspect(|evaluated| kept.write(evaluated)),
+        };
+        Ok(evaluated.map(|evaluated| self.reported(evaluated)))
+    }
+
+    /// Evaluates before the first step, unless a resumed run has that report or it is not wanted.
     pub(super) fn evaluate_before(&mut self) -> Result<()> {
         if self.state.step == 0 {
-            if self.state.before.is_none() {
-                self.state.before = self.report()?;
+            if self.state.before.is_none() && self.setup.settings.eval_on_start {
+                self.state.before = self.first_report()?;
             }
             self.setup.run_dir.write_reports(self.state.before.as_ref(), None)?;
         }
@@ -65,7 +87,8 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// Evaluates, and saves the model as `best/` if it is the best so far.
     pub(super) fn evaluate(&mut self, progress: &Progress) -> Result<()> {
-        let (Some(report), Some(key)) = (self.report()?, self.best_metric) else { return Ok(()) };
+        let (Some(evaluated), Some(key)) = (self.evaluated()?, self.best_metric) else { return Ok(()) };
+        let report = self.reported(evaluated);
         let value = report.value(key).expect("checked before the run began");
         let step = self.state.step;
         let gained = self.state.best.is_none_or(|(_, best)| key.metric.is_better(value, best));

@@ -5,7 +5,9 @@ mod card;
 pub mod checkpoint;
 mod evaluation;
 mod feed;
+mod first_report;
 pub mod grad_cache;
+mod kept;
 mod leaks;
 mod metrics;
 mod moments;
@@ -16,6 +18,7 @@ pub mod report;
 mod results;
 pub mod schedule;
 mod settings;
+mod state;
 mod stepper;
 mod teacher;
 mod word_table;
@@ -41,7 +44,7 @@ use crate::loss::LearnedTemperature;
 use crate::model::{Keep, Packer, specs};
 use crate::progress::say;
 use crate::retriever::Retriever;
-use crate::{Error, Result, trace};
+use crate::{Result, trace};
 use checkpoint::{RunDir, TrainingState};
 use feed::{Fed, Feed};
 use moments::load_moments;
@@ -51,6 +54,7 @@ use results::Pending;
 use schedule::Schedule;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -74,6 +78,8 @@ pub struct Setup<'a> {
     pub instructions: Option<String>,
     /// The report on the model before the first step, if it is known already.
     pub before: Option<EvalReport>,
+    /// Directory in which the report on the model before the first step is kept for other runs, if it is to be.
+    pub report_cache: Option<PathBuf>,
     /// Tokenized training data.
     pub data: Arc<Datasets>,
     /// Evaluation data, if any.
@@ -99,6 +105,7 @@ impl Setup<'_> {
             state: None,
             instructions: None,
             before: None,
+            report_cache: None,
             data,
             eval_set: None,
             model_name: "model".to_owned(),
@@ -178,55 +185,13 @@ struct Trainer<'a, B: Backend> {
     last_results: Instant,
 }
 
-/// The state that a run of `total_steps` steps resumes from or begins with.
-///
-/// # Errors
-/// If the state is that of a run on other data, or of another length.
-fn first_state(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
-    let settings = &setup.settings;
-    let eval_data = setup.eval_set.as_ref().map(EvalSet::key);
-    match &setup.state {
-        Some(state) if state.data != setup.data.key() => {
-            let message = "has changed since the run began, or its tokenizer has; take that back, or start a new run";
-            Err(Error::config("data", message))
-        }
-        Some(state) if state.eval_data != eval_data => {
-            let message = "has changed since the run began, so its figures would not compare; take that back, or start a \
-                           new run";
-            Err(Error::config("eval_data", message))
-        }
-        Some(state) if state.total_steps != total_steps => {
-            let was = state.total_steps;
-            let message = format!("are {was} in the run's state, and {total_steps} by its settings; start a new run");
-            Err(Error::config("steps", message))
-        }
-        Some(state) => Ok(TrainingState { instructions: setup.instructions.clone(), ..state.clone() }),
-        None => Ok(TrainingState {
-            step: 0,
-            total_steps,
-            complete: false,
-            data: setup.data.key(),
-            eval_data,
-            settings: setup.identity.clone(),
-            instructions: setup.instructions.clone(),
-            before: setup.before.clone(),
-            latest: None,
-            best: None,
-            without_gain: 0,
-            temperature: settings
-                .temperature_learning_rate
-                .map(|_| LearnedTemperature::new(settings.temperature).to_bits()),
-        }),
-    }
-}
-
 impl<'a, B: Backend> Trainer<'a, B> {
     fn new(retriever: &'a mut Retriever<B>, setup: Setup<'a>) -> Result<Self> {
         let settings = &setup.settings;
         let best_metric = setup.eval_set.as_ref().map(|set| set.deciding(settings.best_metric)).transpose()?;
         let sampler = settings.mixture_of(&setup.data.weighted())?;
         sampler.notes().iter().for_each(|note| say(note));
-        let state = first_state(&setup, settings.total_steps(sampler.steps_per_pass()))?;
+        let state = TrainingState::first(&setup, settings.total_steps(sampler.steps_per_pass()))?;
         let (backend, encoder) = (&retriever.backend, &retriever.encoder);
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
         let batch_size = settings.sampler.batch_size;
@@ -235,8 +200,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let bounds = bounds.for_loss(&settings.loss);
         let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
         let mut stepper = Stepper::new(backend, encoder, &specs, master, settings, &bounds)?;
-        if state.step > 0 && !state.complete {
-            load_moments(&setup.run_dir.moments(), backend, &specs, &mut stepper.optimizer, state.step)?;
+        if state.updates() > 0 {
+            load_moments(&setup.run_dir.moments(), backend, &specs, &mut stepper.optimizer, state.updates())?;
         }
         if let Some(bits) = state.temperature {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;
@@ -244,17 +209,25 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let rules = settings.negative_rules(&*setup.data)?;
         teacher::notes(settings, &setup.data)?.iter().for_each(|note| say(note));
         negatives::warnings(settings, &setup.data).iter().for_each(|warning| say(&format!("warning: {warning}")));
+        let added_steps = state.total_steps - state.extended_at;
+        let schedule = Schedule::new(settings.lr_schedule, settings.warmup_ratio, added_steps)?;
+        if schedule.is_idle() {
+            say(
+                "warning: the learning rate of the only step is 0, as the schedule warms up from there: nothing is learned; \
+                 set warmup_ratio = 0, or more steps",
+            );
+        }
         let leaks = setup.eval_set.as_ref().map(|set| Leaks::find(set, &*setup.data));
         let leak = leaks.as_ref().and_then(Leaks::in_words);
         leak.iter().for_each(|leak| say(&format!("warning: {leak}")));
-        let steps = if state.complete { 0..0 } else { state.step..state.total_steps };
+        let steps = state.step..state.total_steps;
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
         let packer = Packer::new(&encoder.config, settings.chunk_tokens, Keep::Everything);
         let n_results = stepper.n_results(batch_size);
         Ok(Trainer {
             feed: Feed::start(backend, batches, packer, bounds.block_len, n_results)?,
-            schedule: Schedule::new(settings.lr_schedule, settings.warmup_ratio, state.total_steps)?,
+            schedule,
             stepper,
             retriever,
             setup,
@@ -287,7 +260,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let start = Instant::now();
         let _range = trace::step(self.state.step + 1, fed.batch.n_tokens());
         let dropout = self.setup.settings.step_dropout(self.state.step);
-        let learning_rate = self.setup.settings.learning_rate * self.schedule.factor(self.state.step);
+        let learning_rate = self.setup.settings.learning_rate * self.schedule.factor(self.state.updates());
         let Retriever { backend, encoder, .. } = &mut *self.retriever;
         let (packed, results) = fed.begin(backend)?;
         self.stepper.step(backend, encoder, packed, dropout, learning_rate as f32, results)?;
@@ -321,20 +294,24 @@ impl<'a, B: Backend> Trainer<'a, B> {
             Some((_, report)) => self.card(report),
             None => self.card_text(String::new()),
         };
-        self.setup.run_dir.save_last(self.retriever, &self.stepper.optimizer, &card, &self.state)
+        self.setup.run_dir.save_last(
+            self.retriever,
+            &self.stepper.optimizer,
+            &card,
+            &self.state,
+            self.setup.settings.keep_checkpoints,
+        )
     }
 
     /// Makes the last evaluation and the last save.
     fn finish(mut self, progress: &Progress) -> Result<Outcome> {
-        if !self.state.complete {
-            let step = self.state.step;
-            if self.state.latest.as_ref().is_none_or(|(at, _)| *at != step) {
-                self.evaluate(progress)?;
-            }
-            self.state.complete = true;
-            self.save()?;
-            self.setup.run_dir.write_final_reports(&self.state)?;
+        let step = self.state.step;
+        if self.state.latest.as_ref().is_none_or(|(at, _)| *at != step) {
+            self.evaluate(progress)?;
         }
+        self.state.complete = true;
+        self.save()?;
+        self.setup.run_dir.write_final_reports(&self.state)?;
         Ok(Outcome { state: self.state, interrupted: false })
     }
 }

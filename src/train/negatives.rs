@@ -1,6 +1,7 @@
 //! Rules for the data's negatives, and checks that there are negatives if a run needs them.
 
 use super::TrainSettings;
+use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::shard::TokenCache;
 use crate::error::counted;
@@ -66,8 +67,9 @@ pub(super) fn warnings(settings: &TrainSettings, data: &Datasets) -> Vec<String>
     if settings.loss.in_batch_negatives {
         return Vec::new();
     }
+    let in_use = data.catalog().languages_in_use();
     let warning = |(number, cache): (usize, &TokenCache)| {
-        let langs = cache.passage_langs().into_iter().filter(|(_, has_negatives)| !has_negatives);
+        let langs = cache.passage_langs().into_iter().filter(|(lang, has)| !has && in_use.contains(lang));
         let langs: Vec<&str> = langs.map(|(lang, _)| lang).collect();
         let (name, langs) = (Some(data.name(number)).filter(|_| !langs.is_empty())?, langs.join(", "));
         Some(format!(

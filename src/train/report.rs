@@ -2,7 +2,7 @@
 
 use crate::error::printable;
 use crate::progress::{bar, say};
-use indicatif::{HumanDuration, ProgressBar};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -72,7 +72,7 @@ pub struct Progress {
 impl Progress {
     /// Progress of a run that has done `done` of `total` steps; prints a plain line every `log_steps`.
     pub fn new(done: u64, total: u64, log_steps: u64) -> Self {
-        let bar = bar(total, "{bar:24} {pos}/{len}  {msg}").map(|bar| bar.with_position(done));
+        let bar = bar(total, "{bar:8} {pos}/{len} {wide_msg}").map(|bar| bar.with_position(done));
         if let Some(bar) = &bar {
             bar.enable_steady_tick(Duration::from_millis(500));
         }
@@ -87,23 +87,17 @@ impl Progress {
         }
         let (tokens, seconds) = self.recent.iter().fold((0, 0.0), |(t, s), &(tokens, secs)| (t + tokens, s + secs));
         let left = (self.total - m.step) as f64 * seconds / self.recent.len() as f64;
-        let text = format!(
-            "loss {:.4}  {}  cos+ {:.3} cos- {:.3}  {:.0} tokens/s  {} left",
-            m.loss,
-            kind(m),
-            m.positive_cosine,
-            m.negative_cosine,
-            tokens as f64 / seconds,
-            HumanDuration(Duration::from_secs_f64(left)),
-        );
+        let left = format!("{} left", short_time(left));
+        let text = in_short(m, tokens as f64 / seconds);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(m.step);
-                bar.set_message(printable(&text).into_owned());
+                // What a narrow terminal cuts off comes last.
+                bar.set_message(printable(&format!("{left} {text}")).into_owned());
             }
             None if m.step.is_multiple_of(self.log_steps) || m.step == self.total => {
                 let width = self.total.to_string().len();
-                say(&format!("step {:>width$}/{}  {text}", m.step, self.total));
+                say(&format!("step {:>width$}/{}  {text} {left}", m.step, self.total));
             }
             None => {}
         }
@@ -125,11 +119,98 @@ impl Progress {
     }
 }
 
+/// A step in at most 51 columns, for codes of two letters and losses below 100: with its number and the time that is left, a
+/// line of 80.
+fn in_short(m: &StepMetrics, speed: f64) -> String {
+    let speed = match speed {
+        0.0..1e3 => format!("{speed:.0}"),
+        1e3..1e5 => format!("{:.1}k", speed / 1e3),
+        1e5..1e6 => format!("{:.0}k", speed / 1e3),
+        _ => format!("{:.1}M", speed / 1e6),
+    };
+    let (positive, negative) = (m.positive_cosine, m.negative_cosine);
+    let decimals = if m.loss < 10.0 { 4 } else { 3 };
+    format!("loss {:.decimals$} {} cos+ {positive:.2} cos- {negative:.2} {speed} tok/s", m.loss, kind(m))
+}
+
 /// The batch kind in the paper's words: X-X for one language, X-Y for two in every row.
 fn kind(m: &StepMetrics) -> String {
     match (m.mode.as_str(), &m.lang) {
         ("monolingual", Some(lang)) => format!("X-X {lang}"),
         ("cross_lingual", _) => "X-Y".to_owned(),
-        _ => "X-X mixed".to_owned(),
+        _ => "mixed".to_owned(),
+    }
+}
+
+/// `45s`, `12m`, `3h05m`, `23h`, `4d02h`.
+fn short_time(seconds: f64) -> String {
+    // No run takes as long as a whole number of this size.
+    let seconds = seconds.round() as u64;
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m"),
+        3600..36_000 => format!("{hours}h{:02}m", minutes % 60),
+        36_000..86_400 => format!("{hours}h"),
+        _ => format!("{}d{:02}h", hours / 24, hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(mode: &str, lang: Option<&str>) -> StepMetrics {
+        StepMetrics {
+            step: 12_345,
+            loss: 12.345_67,
+            contrastive_loss: None,
+            distillation_loss: None,
+            mode: mode.to_owned(),
+            lang: lang.map(str::to_owned),
+            dataset: None,
+            learning_rate: 1e-5,
+            grad_norm: 1.0,
+            positive_cosine: -0.123,
+            negative_cosine: 0.987,
+            false_negatives: 0,
+            temperature: None,
+            tokens: 100,
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_line_fits_eighty_columns() {
+        for m in
+            [metrics("monolingual", Some("de")), metrics("cross_lingual", None), metrics("mixed_monolingual", None)]
+        {
+            for speed in [0.4, 999.4, 999.6, 12_345.6, 99_900.0, 999_400.0, 1.2e6] {
+                let text = in_short(&m, speed);
+                let line = format!("step 12345/12345  {text} 9h59m left");
+                assert!(line.len() <= 80, "{} columns: {line}", line.len());
+                assert!(text.ends_with(" tok/s") && text.starts_with("loss 12.346 "), "{text}");
+            }
+        }
+        assert!(
+            in_short(&metrics("monolingual", Some("de")), 12_345.6)
+                .contains(" X-X de cos+ -0.12 cos- 0.99 12.3k tok/s")
+        );
+    }
+
+    #[test]
+    fn times_are_short() {
+        let times = [
+            (0.4, "0s"),
+            (59.4, "59s"),
+            (60.0, "1m"),
+            (3599.0, "59m"),
+            (11_100.0, "3h05m"),
+            (86_000.0, "23h"),
+            (352_800.0, "4d02h"),
+        ];
+        for (seconds, expected) in times {
+            assert_eq!(short_time(seconds), expected);
+        }
     }
 }

@@ -37,6 +37,11 @@ impl Schedule {
         Ok(Schedule { kind, warmup_steps, total_steps })
     }
 
+    /// Whether the factor is 0 at every step, so that nothing is learned.
+    pub fn is_idle(&self) -> bool {
+        (0..self.total_steps.min(2)).all(|step| self.factor(step) == 0.0)
+    }
+
     /// Factor of the learning rate at `step`, the number of updates made before it.
     ///
     /// With a warm-up the first update has factor 0, as in transformers.
@@ -91,6 +96,13 @@ mod tests {
         assert_eq!(Schedule::new(LrSchedule::Linear, 0.1, 15).unwrap().factor(1), 0.5);
         let all = Schedule::new(LrSchedule::Cosine, 1.0, 4).unwrap();
         assert_eq!([0, 1, 2, 3, 4, 5].map(|step| all.factor(step)), [0.0, 0.25, 0.5, 0.75, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn a_single_step_that_warms_up_is_idle() {
+        let is_idle = |ratio, steps| Schedule::new(LrSchedule::Linear, ratio, steps).unwrap().is_idle();
+        assert!(is_idle(0.1, 1) && is_idle(1.0, 1));
+        assert!(!is_idle(0.0, 1) && !is_idle(0.1, 2) && !is_idle(1.0, 2));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct TrainSettings {
     pub lr_schedule: LrSchedule,
     /// Share of the steps in which the learning rate rises.
     pub warmup_ratio: f64,
+    /// Whether to evaluate before the first step.
+    pub eval_on_start: bool,
     /// Steps between evaluations during the run, if there are any.
     pub eval_steps: Option<u64>,
     /// The figure that picks the best model; `None` means the main one of the evaluation's task.
@@ -68,9 +70,16 @@ pub struct TrainSettings {
     pub log_steps: u64,
     /// Steps between saves.
     pub save_steps: u64,
+    /// Checkpoints that are kept besides the last.
+    pub keep_checkpoints: usize,
 }
 
 impl TrainSettings {
+    /// Whether the run's length is given in steps, not in passes.
+    pub fn is_by_steps(&self) -> bool {
+        matches!(self.length, RunLength::Steps(_))
+    }
+
     /// Number of steps of a run on data of which a pass takes `steps_per_pass` steps.
     pub fn total_steps(&self, steps_per_pass: f64) -> u64 {
         match self.length {

@@ -280,3 +280,68 @@ fn wrong_usage_is_told_from_errors() {
         assert!(stderr.starts_with("error: ") && stderr.contains("--help"), "{stderr}");
     }
 }
+
+/// Outputs replace what hbt wrote there, nothing that others did; found out before any work.
+#[test]
+fn outputs_do_not_replace_files_of_others() {
+    let sandbox = Sandbox::new();
+    let row = r#"{"query": "who", "positive": "he"}"#;
+    sandbox.write("data.jsonl", row);
+    sandbox.write("mine.csv", "a,b\n");
+    let model = fixture("bert");
+    let commands: [(&str, &[&str]); 3] = [
+        ("--json", &["eval", "--model", &model, "--data", "data.jsonl", "--json"]),
+        ("--output", &["mine", "--model", &model, "--data", "data.jsonl", "--output"]),
+        ("--output", &["encode", "--model", &model, "--input", "data.jsonl", "--output"]),
+    ];
+    for (option, command) in commands {
+        for content in ["my notes\n", "{\"a\": 1}\n", "[1]", row] {
+            sandbox.write("theirs", content);
+            let error = sandbox.hbt(&[command, &["theirs"]].concat()).error();
+            let expected = format!(
+                "error: {option}: theirs is there already, and does not look like an output of this command; name another \
+                 file, or add --overwrite"
+            );
+            assert_eq!(error, expected, "{command:?}");
+            assert_eq!(sandbox.read("theirs"), content);
+        }
+    }
+    for (_, command) in &commands[1..] {
+        let error = sandbox.hbt(&[command, &["out.csv"][..]].concat()).error();
+        assert_eq!(error, "error: --output: what is written is JSON Lines, not .csv; call it out.jsonl");
+    }
+    // Once it is hbt's, or was asked for, it is replaced; so is an empty file.
+    let encode = commands[2].1;
+    sandbox.write("texts.txt", "a");
+    let encode: Vec<&str> = encode.iter().map(|arg| if *arg == "data.jsonl" { "texts.txt" } else { arg }).collect();
+    sandbox.hbt(&[&encode[..], &["theirs", "--overwrite"]].concat()).ok();
+    let own = sandbox.read("theirs");
+    assert!(own.starts_with("{\"text\":\"a\",\"embedding\":["), "{own}");
+    sandbox.hbt(&[&encode[..], &["theirs"]].concat()).ok();
+    assert_eq!(sandbox.read("theirs"), own);
+
+    sandbox.write("man/hbt-eval.1", "my page");
+    let error = sandbox.hbt(&["completions", "--man", "man"]).error();
+    assert!(error.starts_with("error: man/hbt-eval.1: is there already, and is no page of hbt's"), "{error}");
+    std::fs::remove_file(sandbox.path("man/hbt-eval.1")).unwrap();
+    sandbox.hbt(&["completions", "--man", "man"]).ok();
+    sandbox.hbt(&["completions", "--man", "man"]).ok();
+}
+
+#[test]
+fn advice_for_what_is_nearly_right() {
+    let sandbox = Sandbox::new();
+    sandbox.write("rows.json", r#"{"data": [{"query": "who", "positive": "he"}]}"#);
+    let error = sandbox.hbt(&["mine", "--data", "rows.json", "--output", "out.jsonl"]).error();
+    assert!(error.contains("if \"data\" is a list of rows, write the list alone (jq .data)"), "{error}");
+
+    sandbox.write("texts.txt", "{a} is a set\nb\n");
+    let error = sandbox.hbt(&["encode", "--input", "texts.txt"]).error();
+    assert!(error.ends_with("(if it has a text on each line, say --input-format text)"), "{error}");
+    sandbox.write("texts.jsonl", "{a}");
+    let error = sandbox.hbt(&["encode", "--input", "texts.jsonl"]).error();
+    assert!(!error.contains("--input-format"), "{error}");
+
+    let done = sandbox.hbt(&["eval", "--data", "missing", "--set", "split=test"]);
+    assert!(done.stderr.starts_with("warning: split has no effect here"), "{}", done.stderr);
+}

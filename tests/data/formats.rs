@@ -124,6 +124,12 @@ fn bad_rows_name_their_line() {
         (r#"{"query": 3, "pos": "p"}"#, "query has to be a string or a list of strings, not a number"),
         (r#"{"query": "q", "pos": [["p"]]}"#, "pos[0] has to be a string or a list of strings, not a list"),
         (r#"{"query": "q", "pos": {"en": "p"}}"#, "pos has no \"text\""),
+        (r#"{"query": "q", "pos": "p", "pos": "p2"}"#, "invalid JSON: the key \"pos\" stands twice at column 32"),
+        (
+            r#"{"query": "q", "pos": "p", "query_lang": "de"}"#,
+            "the row has query_lang and no passage_lang, so query and passage would count as in two languages; add passage_lang",
+        ),
+        (r#"{"query": "q", "pos": "p", "passage_language": "de"}"#, "the row has passage_lang and no query_lang, so"),
         (r#"{"query": "q", "pos": "p", "neg": ["n", ""]}"#, "neg[1] is empty"),
         (
             r#"{"query": "q", "pos": "p", "lang": "english"}"#,

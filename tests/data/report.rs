@@ -57,7 +57,7 @@ fn the_printed_tables() {
     let printed = report(ROWS).to_string();
     let expected = "\
 3 groups from 3 rows
-4 queries, 4 positives, 1 negatives
+4 queries, 4 positives, 1 negative
 
 Lengths in tokens, with prefix and special tokens, before truncation
 role      language  texts  mean  median  p95  max  truncated   share

@@ -58,7 +58,7 @@ fn what_it_writes_is_the_data_with_negatives_and_can_be_trained_on() {
 fn threads_and_what_was_there_before_do_not_matter() {
     let sandbox = Sandbox::with_groups(40);
     let bert = fixture("bert");
-    sandbox.write("mined.jsonl", "old");
+    sandbox.write("mined.jsonl", "{\"query\": \"old\", \"negatives\": []}\n");
     for more in [&["--languages", "all"][..], &["--sampling-strategy", "random", "--precision", "bf16"]] {
         let mine = |threads: &str| {
             let margin = ["--model", &bert, "--relative-margin", "none", "--set", threads];
@@ -185,7 +185,7 @@ fn rows_on_standard_output() {
 fn links_are_followed() {
     let sandbox = Sandbox::with_groups(30);
     let bert = fixture("bert");
-    sandbox.write("disk/rows", "old");
+    sandbox.write("disk/rows", "{\"query\": \"old\", \"negatives\": []}\n");
     std::os::unix::fs::symlink("disk/rows", sandbox.path("mined.jsonl")).unwrap();
     sandbox.hbt(&[&MINE[..], &["--model", &bert, "--relative-margin", "none"]].concat()).ok();
     assert!(sandbox.path("mined.jsonl").is_symlink());

@@ -6,7 +6,7 @@ use hbt::config::Config;
 use hbt::data::catalog::TextSource;
 use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
-use hbt::plan::{Batches, Machine, Measured, Needs, Plan, Question, Sample, Speed, Verdict};
+use hbt::plan::{Batches, Machine, Measured, Needs, Part, Plan, Question, Sample, Speed, Verdict};
 use hbt::train::TrainSettings;
 use serde_json::{Value, json};
 
@@ -282,7 +282,7 @@ fn pieces_of_large_data_stand_for_all_of_it() {
         sandbox.write("data.jsonl", jsonl(&rows.collect::<Vec<_>>()));
         let mut source = sample_source("data", sandbox.path("data.jsonl"));
         source.data.columns.join_by_id = true;
-        Sample::read(&[source], &model.tokenizer, 1000).unwrap()
+        Sample::read(&[source], &Part::default(), &model.tokenizer, 1000).unwrap()
     };
     let batches = |sample: &Sample, sets: &[&str]| {
         let sets = [sets, &["epochs=1"]].concat();
@@ -329,7 +329,7 @@ fn groups_sorted_by_language_are_counted_once() {
     sandbox.write("data.jsonl", jsonl(&rows));
     let mut source = sample_source("data", sandbox.path("data.jsonl"));
     source.data.columns.join_by_id = true;
-    let sample = Sample::read(&[source], &model.tokenizer, 1000).unwrap();
+    let sample = Sample::read(&[source], &Part::default(), &model.tokenizer, 1000).unwrap();
     assert!(sample.is_all() && sample.catalog().n_groups() == 3000, "{sample}");
 }
 

@@ -321,3 +321,26 @@ fn huge_weights_are_shares_as_well() {
         }
     }
 }
+
+/// As where there are several datasets: data that can serve only one kind of hybrid batches gives that kind, and says so.
+#[test]
+fn one_dataset_that_serves_only_one_kind_gives_that_kind() {
+    for (data, mode, note) in [
+        (
+            separate(&[30, 40]),
+            BatchMode::Monolingual,
+            "the data has no pairs across languages, in 2 languages: its batches are all monolingual",
+        ),
+        (
+            catalog(vec![class(30, &[0], &[1])]),
+            BatchMode::CrossLingual,
+            "the data has no pairs in one language, in 2 languages: its batches are all cross_lingual",
+        ),
+    ] {
+        let mixing = mixing(DatasetSampling::Proportional, DatasetBatches::Homogeneous);
+        let mixture = mixture(&[data.clone()], &[1.0], &config(BatchMode::Hybrid, 10), &mixing).unwrap();
+        assert_eq!(mixture.notes(), [note]);
+        let alone = sampler(&data, &config(mode, 10));
+        assert!((0..20).all(|step| mixture.batch(step) == alone.batch(step)));
+    }
+}

@@ -219,11 +219,19 @@ fn a_run_without_its_save_starts_again_or_says_that_it_is_lost() {
     std::fs::remove_dir_all(sandbox.path("run/last")).unwrap();
     let done = sandbox.hbt(&RESUME).ok();
     assert!(
-        done.stderr.contains("run/last is not there: the run had not saved yet, and starts again\n"),
+        done.stderr.contains("run/last is not there: nothing is left of the run, which got to step "),
         "{}",
         done.stderr
     );
     assert_same_run(&undisturbed(), &run_contents(&sandbox, "run"), "started again");
+
+    // Now it is complete, and its reports say so.
+    std::fs::remove_dir_all(sandbox.path("run/last")).unwrap();
+    let error = sandbox.hbt(&RESUME).error();
+    assert!(
+        error.starts_with("error: run/last: is missing, and the run had saved there: it got to step 24;"),
+        "{error}"
+    );
 }
 
 #[cfg(unix)]

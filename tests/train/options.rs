@@ -39,7 +39,7 @@ fn undivided_data_is_not_evaluated_on_unasked() {
     let bert = fixture("bert");
     let args = ["train", "--model", &bert, "--data", "data.jsonl", "--set", "steps=2", "--set", "batch_size=4"];
     let done = sandbox.hbt(&args).ok();
-    assert!(done.stderr.contains("no evaluation: set eval_data, or split"), "{}", done.stderr);
+    assert!(done.stderr.contains("no evaluation: set eval_data or eval_fraction, or split"), "{}", done.stderr);
     assert!(!done.stderr.contains("warning"), "{}", done.stderr);
     assert!(sandbox.json("runs/train/eval.json")["after"].is_null());
 }

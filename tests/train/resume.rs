@@ -313,7 +313,6 @@ fn another_configuration_is_not_resumed() {
     let before = sandbox.contents();
     for (key, set, was, is) in [
         ("learning_rate", "learning_rate=1e-3", "0.003", "0.001"),
-        ("steps", "steps=5", "4", "5"),
         ("seed", "seed=7", "42", "7"),
         ("mode", "mode=monolingual", "\"hybrid\"", "\"monolingual\""),
         ("best_metric", "best_metric=rank_distance", "\"auto\"", "\"rank_distance\""),
@@ -417,5 +416,50 @@ fn a_mistyped_directory_is_not_resumed_as_a_new_run() {
         error,
         "error: rnu: holds no run to resume; check --out, or name a model, data or a setting to start one there"
     );
+    // Nor is it for somebody who would extend a run; beside a run that is called nearly so, that one is named.
+    sandbox.write("run/last/training_state.json", "{}");
+    let error = sandbox.hbt(&["train", "--out", "rnu", "--resume", "--set", "steps=9"]).error();
+    assert!(error.starts_with("error: rnu: holds no run to resume; did you mean run?, or name a model"), "{error}");
     assert!(!sandbox.path("rnu").exists());
+}
+
+/// A run that was extended draws what one of that length would have drawn, under a schedule of the added steps alone, and
+/// its extension may be stopped and resumed as any run.
+#[cfg(unix)]
+#[test]
+fn a_complete_run_is_extended() {
+    let bert = fixture("bert");
+    let drawn = |line: &Value| ["step", "mode", "lang", "tokens"].map(|key| line[key].clone());
+    let whole = Sandbox::with_groups(8);
+    whole.hbt(&train(&bert, &["steps=20", "eval_task=none"])).ok();
+    let [extended, stopped] = [0, 1].map(|_| {
+        let sandbox = Sandbox::with_groups(8);
+        sandbox.hbt(&train(&bert, &["steps=4", "eval_steps=2"])).ok();
+        sandbox
+    });
+    let error = extended.hbt(&["train", "--out", "run", "--resume", "--set", "steps=4", "--set", "seed=1"]).error();
+    assert!(
+        error.starts_with("error: seed: was 42 when the run in run began, and is 1 now; take that back"),
+        "{error}"
+    );
+    let error = extended.hbt(&["train", "--out", "run", "--resume", "--set", "steps=3"]).error();
+    assert_eq!(error, "error: steps: come to 3, and the run has done 4; set more of them to extend it");
+
+    let more = ["train", "--out", "run", "--resume", "--set", "steps=20"];
+    let done = extended.hbt(&more).ok();
+    assert!(done.stderr.contains("extending run at step 4: learning rate and moments begin anew\n"), "{}", done.stderr);
+    let lines = metrics(&extended, "run");
+    let expected: Vec<_> = metrics(&whole, "run").iter().map(drawn).collect();
+    assert_eq!(lines.iter().map(drawn).collect::<Vec<_>>(), expected);
+    // Two of 16 steps warm up, and the other 14 fall to 0.
+    for (line, step) in lines[4..].iter().zip(0..) {
+        let factor = if step < 2 { f64::from(step) / 2.0 } else { 1.0 - f64::from(step - 2) / 14.0 };
+        let rate = line["learning_rate"].as_f64().unwrap();
+        assert!((rate - 3e-3 * factor).abs() < 1e-12, "{line}");
+    }
+
+    let command = stopped.command(&more);
+    interrupted(command, "-INT", &stopped.path("run/metrics.jsonl"), 7).interrupted();
+    stopped.hbt(&["train", "--out", "run", "--resume"]).ok();
+    assert_same_run(&run_contents(&extended, "run"), &run_contents(&stopped, "run"), "extended, stopped and resumed");
 }

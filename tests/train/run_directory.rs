@@ -199,3 +199,74 @@ fn a_directory_in_use_is_refused() {
     directory.unlock().unwrap();
     sandbox.hbt(&train(&fixture("bert"), &["steps=2", "batch_size=4"])).ok();
 }
+
+/// Of one model on one data, the evaluation before training is made once; a cache that was touched is as good as none.
+#[test]
+fn the_evaluation_before_training_is_kept() {
+    let sandbox = Sandbox::with_groups(20);
+    let bert = fixture("bert");
+    let said = "evaluated before training by an earlier run: the same figures\n";
+    let run = |out: &str, more: &[&str]| {
+        let out_is = format!("out={out}");
+        let sets = ["steps=1", "warmup_ratio=0", "eval_task=auto", "eval_fraction=0.2", &out_is];
+        let done = sandbox.hbt(&train(&bert, &[&sets[..], more].concat())).ok();
+        (done.stderr.contains(said), sandbox.bytes(&format!("{out}/eval.json")))
+    };
+    let (was_kept, first) = run("a", &[]);
+    assert!(!was_kept);
+    assert_eq!(run("b", &[]), (true, first.clone()));
+    let kept = || {
+        let mut names = files(&sandbox.path("cache")).into_keys();
+        names.find(|name| name.starts_with("evaluation-")).expect("it is in the cache")
+    };
+    let name = format!("cache/{}", kept());
+    let mut bytes = sandbox.bytes(&name);
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    sandbox.write(&name, &bytes);
+    assert_eq!(run("c", &[]), (false, first.clone()));
+    // Another length, prefix or seed of what is held out is another evaluation.
+    for other in ["query_max_len=12", "query_prefix=q", "seed=7"] {
+        assert!(!run(&other.replace('=', "-"), &[other]).0, "{other}");
+    }
+    let (was_kept, without) = run("d", &["eval_on_start=false"]);
+    assert!(!was_kept);
+    let report = |bytes: &[u8], key: &str| serde_json::from_slice::<Value>(bytes).unwrap()[key].clone();
+    assert_eq!((report(&without, "before"), report(&without, "after")), (Value::Null, report(&first, "after")));
+    assert_eq!(report(&first, "after")["split"], "held_out");
+}
+
+/// Kept checkpoints are whole saves, and what two directories share is not touched where one of them is replaced.
+#[test]
+fn old_checkpoints_are_kept_on_request() {
+    let sandbox = Sandbox::with_groups(8);
+    let bert = fixture("bert");
+    sandbox.hbt(&train(&bert, &["steps=4", "save_steps=1", "eval_task=none"])).ok();
+    assert!(!sandbox.path("run/checkpoints").exists());
+    let saved = files(&sandbox.path("run/last"));
+    let args = train(&bert, &["steps=4", "save_steps=1", "keep_checkpoints=2", "eval_steps=4", "out=kept"]);
+    sandbox.hbt(&args).ok();
+    let names: Vec<String> =
+        files(&sandbox.path("kept/checkpoints")).into_keys().filter(|name| name.ends_with(".json")).collect();
+    let folders: std::collections::BTreeSet<&str> = names.iter().map(|name| name.split('/').next().unwrap()).collect();
+    assert_eq!(folders.into_iter().collect::<Vec<_>>(), ["step-000002", "step-000003"]);
+    let weights = |path: &str| sandbox.bytes(&format!("kept/{path}/model.safetensors"));
+    assert_eq!(saved["model.safetensors"], weights("last"));
+    assert_eq!(weights("best"), weights("last"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let number = |path: &str| sandbox.path(&format!("kept/{path}/model.safetensors")).metadata().unwrap().ino();
+        assert_eq!(number("best"), number("last"), "equal weights are there once");
+    }
+    // A run goes on from one of them, put in the place of the last, to the same end.
+    let end = files(&sandbox.path("kept/last"));
+    std::fs::rename(sandbox.path("kept/last"), sandbox.path("kept/checkpoints/end")).unwrap();
+    std::fs::rename(sandbox.path("kept/checkpoints/step-000002"), sandbox.path("kept/last")).unwrap();
+    let best = weights("best");
+    let step_3 = weights("checkpoints/step-000003");
+    sandbox.hbt(&["train", "--out", "kept", "--resume"]).ok();
+    assert!(files(&sandbox.path("kept/last")) == end);
+    assert!(weights("best") == best && weights("checkpoints/step-000003") == step_3);
+    assert!(weights("checkpoints/step-000002") != weights("checkpoints/step-000003"));
+}

@@ -10,6 +10,7 @@ use super::files::DataFile;
 use super::notes::Note;
 use super::open::Text;
 use super::row::{Body, Layout, Place, Row};
+use super::tables;
 use crate::{Error, Result};
 
 /// The rows of a file.
@@ -79,7 +80,8 @@ impl Delimited {
                 return Err(Error::line(&file.path, 1, message));
             }
             let n_columns = header.len();
-            header = TRIPLE[..n_columns].iter().map(|name| (*name).to_owned()).collect();
+            let names = if layout.tables.is_some() { tables::TRIPLE } else { TRIPLE };
+            header = names[..n_columns].iter().map(|name| (*name).to_owned()).collect();
             layout.note(Note::NoHeader(header.join(", ")), 1);
             rows.first = Some(first);
         } else if let Some(twice) = header.iter().enumerate().find(|(i, name)| header[..*i].contains(name)) {

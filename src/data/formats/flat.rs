@@ -27,6 +27,12 @@ pub(super) fn parse(
     let lang = take_lang(row, &columns::LANG)?;
     let query_lang = take_lang(row, &columns::QUERY_LANG)?.or_else(|| lang.clone());
     let passage_lang = take_lang(row, &columns::PASSAGE_LANG)?.or(lang);
+    if let Some((given, missing)) = one_sided(query_lang.as_ref(), passage_lang.as_ref()) {
+        return Err(format!(
+            "the row has {given} and no {missing}, so query and passage would count as in two languages; add {missing}, or \
+             call the column lang if both are in one"
+        ));
+    }
     let has_languages = query_lang.is_some() || passage_lang.is_some();
     let query_lang = query_lang.as_deref().unwrap_or(UNKNOWN_LANG);
     let passage_lang = passage_lang.as_deref().unwrap_or(UNKNOWN_LANG);
@@ -63,6 +69,15 @@ pub(super) fn parse(
     columns.check_left(row, Has { negatives: has_negatives, languages: has_languages, labels: is_labelled })?;
     identify(&mut group, id, beside, columns.join_by_id, default_id)?;
     Ok(group)
+}
+
+/// The column of languages that a row has and the one that it lacks, if it names the language of one side alone.
+fn one_sided(query: Option<&String>, passage: Option<&String>) -> Option<(&'static str, &'static str)> {
+    match (query, passage) {
+        (Some(_), None) => Some((columns::QUERY_LANG[0], columns::PASSAGE_LANG[0])),
+        (None, Some(_)) => Some((columns::PASSAGE_LANG[0], columns::QUERY_LANG[0])),
+        _ => None,
+    }
 }
 
 /// Ids are counted from zero in every file and language of many data sets, and label documents in others. So they join

@@ -15,6 +15,7 @@ mod lang;
 mod lines;
 mod negatives;
 mod notes;
+mod object;
 mod open;
 mod parallel;
 mod parquet;
@@ -25,6 +26,7 @@ mod settle;
 mod shared_ids;
 mod source;
 pub mod squad;
+mod tables;
 
 use std::fmt;
 use std::path::Path;
@@ -36,8 +38,9 @@ pub use flat::behind_title;
 pub use lang::language;
 pub use negatives::parallel_row;
 pub use notes::{Note, Notes};
+pub use object::parse_object;
 pub use part::Purpose;
-pub use row::{Row, parse_object};
+pub use row::Row;
 pub use shared_ids::SharedIds;
 pub use source::{DataSource, Resolved, Rows};
 
@@ -103,8 +106,8 @@ crate::choices::choices! {
 }
 
 impl DataFormat {
-    /// Whether a file's rows are groups only together with others, so that they are read as whole groups.
-    pub fn is_of_files(self) -> bool {
+    /// Whether a file's rows are groups only together with others.
+    pub(super) fn is_of_files(self) -> bool {
         matches!(self, DataFormat::Squad | DataFormat::Beir)
     }
 }

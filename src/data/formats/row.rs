@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 use super::columns::Columns;
 use super::files::DataFile;
 use super::notes::{Note, Notes};
+use super::object::parse_object;
+use super::tables::Tables;
 use super::{Group, Text, flat, negatives, parallel};
 use crate::{Error, Result};
 
@@ -40,6 +42,8 @@ pub(super) enum Body {
 pub(super) struct Layout {
     pub(super) is_parallel: bool,
     pub(super) columns: Columns,
+    /// What has the texts of rows that name them by ids.
+    pub(super) tables: Option<Tables>,
     pub(super) notes: Mutex<Notes>,
 }
 
@@ -55,6 +59,9 @@ impl Layout {
     }
 
     fn parse(&self, mut row: Map<String, Value>, place: &dyn Fn() -> String) -> std::result::Result<Group, String> {
+        if let Some(tables) = &self.tables {
+            tables.fill(&mut row)?;
+        }
         let group = match self.is_parallel {
             true => parallel::parse(&mut row, place)?,
             false => flat::parse(&mut row, &self.columns, place)?,
@@ -134,28 +141,5 @@ impl Row {
             (_, Place::Line(number)) => Error::line(&self.file.path, number, message.to_string()),
             (_, Place::Row(number)) => Error::file(&self.file.path, format!("row {number}: {message}")),
         }
-    }
-}
-
-/// Parses one line as a JSON object; the error is a message without file and line.
-pub fn parse_object(line: &[u8]) -> std::result::Result<Map<String, Value>, String> {
-    // Without the line's end, so that the column of an error is one of this line.
-    let text = std::str::from_utf8(line.trim_ascii_end())
-        .map_err(|e| format!("invalid UTF-8 at byte {} of the line; save the file as UTF-8", e.valid_up_to() + 1))?;
-    let value: Value = serde_json::from_str(text).map_err(|e| {
-        if text.contains('\r') {
-            return "lines end in a lone carriage return; end them in a line feed: tr '\\r' '\\n'".to_owned();
-        }
-        // The message ends in a line number of its own, which is always 1 and would mislead.
-        let message = e.to_string();
-        let what = message.split(" at line ").next().unwrap_or(&message);
-        format!("invalid JSON: {what} at column {}", e.column())
-    })?;
-    match value {
-        Value::Object(mut row) => {
-            flat::keep_digits(&mut row, text);
-            Ok(row)
-        }
-        other => Err(format!("expected one JSON object a line, found {}", super::kind(&other))),
     }
 }

@@ -14,6 +14,7 @@ use super::notes::{Note, Notes};
 use super::parquet::Table;
 use super::part::{self, Purpose};
 use super::row::{Layout, Row};
+use super::tables::TableFiles;
 use super::{DataFormat, Group, PassageUnit, SharedIds, Split, open, squad};
 use crate::choices::Auto;
 use crate::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Resolved {
     split_file: Option<PathBuf>,
     /// Of BEIR's layout.
     collections: Vec<Collection>,
+    /// Of rows that name their texts by ids.
+    tables: Option<TableFiles>,
     n_bytes: u64,
     source: DataSource,
     notes: Notes,
@@ -93,6 +96,7 @@ impl DataSource {
         for file in &mut files {
             file.kind = self.settle(file)?;
         }
+        let tables = TableFiles::take(&mut files);
         let is_squad = |file: &DataFile| file.kind == Kind::Squad;
         let format = match (self.format, files.iter().any(is_squad)) {
             (Auto::Of(DataFormat::Squad), _) | (Auto::Auto, true) => DataFormat::Squad,
@@ -114,8 +118,8 @@ impl DataSource {
             _ => vec![],
         };
         let files = files.into_iter().map(Arc::new).collect();
-        let source = self.clone();
-        Resolved { format, split, files, languages, split_file, collections: vec![], n_bytes: 0, source, notes }.sized()
+        let (collections, n_bytes, source) = (vec![], 0, self.clone());
+        Resolved { format, split, files, languages, split_file, collections, tables, n_bytes, source, notes }.sized()
     }
 
     /// The part of BEIR's layout that is meant: its judgements are files of parts.
@@ -126,14 +130,20 @@ impl DataSource {
         self.take_part(all, split, &mut notes)?;
         collections.iter_mut().for_each(|of| of.judgements.retain(|file| part::is_of(file, split)));
         let files = collections.iter().flat_map(Collection::files).cloned().collect();
-        let (format, languages, split_file, n_bytes, source) = (DataFormat::Beir, vec![], None, 0, self.clone());
-        Resolved { format, split, files, languages, split_file, collections, n_bytes, source, notes }.sized()
+        let (format, languages, split_file, tables, source) = (DataFormat::Beir, vec![], None, None, self.clone());
+        Resolved { format, split, files, languages, split_file, collections, tables, n_bytes: 0, source, notes }.sized()
     }
 
     /// Reads all groups into memory, each whole and in the order of their first rows, and what there is to say about
     /// them; for evaluation sets, which are small. A text that a group has twice in one role and language is kept once.
     /// A teacher's scores are left out.
     pub fn read_groups(&self) -> Result<(Vec<Group>, Notes)> {
+        self.read_groups_of(|_| true)
+    }
+
+    /// [`Self::read_groups`], but only those that are `wanted`: asked of every row as it is, of which a group may have
+    /// several.
+    pub fn read_groups_of(&self, wanted: impl Fn(&Group) -> bool) -> Result<(Vec<Group>, Notes)> {
         let data = self.resolve()?;
         let mut rows = data.rows()?;
         let mut groups: Vec<Group> = Vec::new();
@@ -141,6 +151,9 @@ impl DataSource {
         let (mut n_joined, mut shared_ids) = (0, SharedIds::default());
         for row in &mut rows {
             let part = row?.parse()?;
+            if !wanted(&part) {
+                continue;
+            }
             shared_ids.add_group(&part);
             let at = *by_identity.entry(part.identity().to_owned()).or_insert(groups.len());
             if at == groups.len() {
@@ -175,11 +188,12 @@ impl DataSource {
 }
 
 impl Resolved {
-    fn sized(mut self) -> Result<Self> {
-        for path in self.files.iter().map(|file| &file.path).chain(&self.split_file) {
-            self.n_bytes += fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
+    fn sized(self) -> Result<Self> {
+        let mut n_bytes = 0;
+        for (_, path) in self.files() {
+            n_bytes += fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
         }
-        Ok(self)
+        Ok(Resolved { n_bytes, ..self })
     }
 
     /// The path that the user gave.
@@ -205,7 +219,8 @@ impl Resolved {
     /// All files that the rows depend on, with their names within the data set, in the order of reading.
     pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
         let dividing = self.split_file.iter().map(|path| (squad::SPLIT_FILE, path.as_path()));
-        self.files.iter().map(|file| (file.name.as_str(), file.path.as_path())).chain(dividing)
+        let tables = self.tables.iter().flat_map(TableFiles::files);
+        self.files.iter().chain(tables).map(|file| (file.name.as_str(), file.path.as_path())).chain(dividing)
     }
 
     /// Size of all files.
@@ -223,10 +238,15 @@ impl Resolved {
         self.split_file.as_deref().map(|path| squad::split_titles(path, self.split)).transpose()
     }
 
+    /// Whether rows are groups only together with others or with tables, so that they are read as whole groups.
+    pub fn is_of_files(&self) -> bool {
+        self.format.is_of_files() || self.tables.is_some()
+    }
+
     /// Whether rows can be read from the middle on: whether all are lines of files that are not packed.
     pub fn is_seekable(&self) -> Result<bool> {
         for file in &self.files {
-            if self.format.is_of_files() || file.kind != Kind::Lines || !open::is_plain(&file.path)? {
+            if self.is_of_files() || file.kind != Kind::Lines || !open::is_plain(&file.path)? {
                 return Ok(false);
             }
         }
@@ -236,7 +256,7 @@ impl Resolved {
     /// Starts reading in the middle of [seekable](Self::is_seekable) data: at the first row that begins after byte
     /// `offset` of all files together. Errors in such rows name no real line.
     pub fn rows_behind(&self, mut offset: u64) -> Result<Rows> {
-        let layout = self.layout();
+        let layout = self.layout()?;
         for (number, file) in self.files.iter().enumerate() {
             let len = fs::metadata(&file.path).map_err(|e| Error::io("read", &file.path, e))?.len();
             if offset < len {
@@ -251,7 +271,7 @@ impl Resolved {
 
     /// Starts reading. It takes the memory of one row; of a file, where that is one JSON document.
     pub fn rows(&self) -> Result<Rows> {
-        let layout = self.layout();
+        let layout = self.layout()?;
         let rows: Box<dyn Iterator<Item = Result<Row>> + Send> = match self.format {
             DataFormat::Squad => {
                 let languages = self.languages.iter().cloned().zip(self.files.iter().cloned()).collect();
@@ -264,12 +284,13 @@ impl Resolved {
         Ok(Rows { rows, layout })
     }
 
-    fn layout(&self) -> Arc<Layout> {
-        Arc::new(Layout {
+    fn layout(&self) -> Result<Arc<Layout>> {
+        Ok(Arc::new(Layout {
             is_parallel: self.format == DataFormat::Parallel,
             columns: self.source.columns.clone(),
+            tables: self.tables.as_ref().map(TableFiles::read).transpose()?,
             ..Layout::default()
-        })
+        }))
     }
 
     fn read_files(

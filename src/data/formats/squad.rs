@@ -231,7 +231,13 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(text).map_err(|e| {
         let message = e.to_string();
         let what = message.split(" at line ").next().unwrap_or(&message);
-        Error::line(path, e.line() as u64, format!("not the SQuAD layout: {what} at column {}", e.column()))
+        let hint = match what {
+            "missing field `paragraphs`" => {
+                "; if \"data\" is a list of rows, write the list alone (jq .data), or a row on each line (jq -c '.data[]')"
+            }
+            _ => "",
+        };
+        Error::line(path, e.line() as u64, format!("not the SQuAD layout: {what} at column {}{hint}", e.column()))
     })
 }
 

@@ -12,7 +12,7 @@ use super::languages::LangWeights;
 use super::mixture::{MixtureConfig, Shares, WeightedDataset, first_groups};
 use super::passes::Passes;
 use super::turns::Turns;
-use super::{BatchKind, BatchRow, SampledBatch, SamplerConfig, Use, monolingual_langs, refusal, serves};
+use super::{BatchKind, BatchMode, BatchRow, SampledBatch, SamplerConfig, Use, monolingual_langs, refusal, serves};
 use crate::data::catalog::{Catalog, LangId};
 use crate::random::hash;
 use crate::{Error, Result};
@@ -192,11 +192,15 @@ impl StreamBuilder<'_> {
         for (PlannedSet { dataset, groups, most_rows, serves }, number) in self.sets.into_iter().zip(0..) {
             if groups.len() < most_rows {
                 let kind = self.streams[serves[0].0].kind.mode();
+                let leave_out = match kind {
+                    BatchMode::Monolingual => "leave languages out (exclude_languages), ",
+                    _ => "",
+                };
                 return Err(Error::config(
                     "batch_size",
                     format!(
                         "dataset {:?} has {} groups for {kind} batches and would have to give up to {most_rows} to one, \
-                         each at most once; lower batch_size, lower its weight, or set dataset_batches = \"homogeneous\"",
+                         each at most once; lower batch_size, lower its weight, {leave_out}or set dataset_batches = \"homogeneous\"",
                         self.datasets[dataset].name,
                         groups.len(),
                     ),

@@ -8,7 +8,7 @@
 
 use super::mixed::Mixed;
 use super::turns::Strata;
-use super::{BatchKind, BatchMode, SampledBatch, Sampler, SamplerConfig, refusal, serves};
+use super::{BatchKind, BatchMode, SampledBatch, Sampler, SamplerConfig, serves};
 use crate::data::catalog::Catalog;
 use crate::random::hash;
 use crate::{Error, Result};
@@ -98,11 +98,12 @@ impl Mixture {
             [] => return Err(Error::config("data", "is missing; name a dataset")),
             [one] => {
                 let mut own = config.clone();
-                // Of several languages without a pair across them, parallel data may have been meant.
-                if let (Some((mode @ BatchMode::Monolingual, lack)), [lang]) =
-                    (only_mode(one.catalog, config), &refusal::languages(one.catalog)[..])
-                {
-                    notes.push(format!("all of the data is in \"{lang}\", with no {lack}: its batches are all {mode}"));
+                if let Some((mode, lack)) = only_mode(one.catalog, config) {
+                    let note = match &one.catalog.languages_in_use()[..] {
+                        [lang] => format!("all of the data is in \"{lang}\", with no {lack}"),
+                        langs => format!("the data has no {lack}, in {} languages", langs.len()),
+                    };
+                    notes.push(format!("{note}: its batches are all {mode}"));
                     own.mode = mode;
                 }
                 let sampler = Sampler::new(one.catalog, &own)?;

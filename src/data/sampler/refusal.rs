@@ -2,15 +2,14 @@
 
 use super::{BatchKind, BatchMode, SamplerConfig};
 use crate::Error;
-use crate::data::catalog::{Catalog, LangId};
-use std::collections::BTreeSet;
+use crate::data::catalog::Catalog;
 
 /// The error if no group can serve a batch of `kind`.
 pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> Error {
     if catalog.n_groups() == 0 {
         return Error::config("data", "holds no group of a query and a positive; name a file that does");
     }
-    let lack = match (kind, languages(catalog).as_slice()) {
+    let lack = match (kind, catalog.languages_in_use().as_slice()) {
         (BatchKind::CrossLingual, ["und"]) => {
             "cross-lingual batches need two languages, but the data names none (query_lang, passage_lang)".to_owned()
         }
@@ -46,7 +45,7 @@ pub fn too_few_groups(config: &SamplerConfig, kind: BatchKind, n_groups: u64) ->
 
 /// The error if the groups of all `n_langs` languages that monolingual batches can be in are fewer than a batch has rows.
 pub fn too_few_monolingual(catalog: &Catalog, config: &SamplerConfig, n_langs: usize, n_groups: u64) -> Error {
-    let have = match (languages(catalog).len(), n_langs) {
+    let have = match (catalog.languages_in_use().len(), n_langs) {
         (1, _) => "in one language".to_owned(),
         (_, 1) => "in one language, in the only one that has any".to_owned(),
         (_, n) => format!("in one language, in all {n} languages together"),
@@ -62,12 +61,4 @@ fn too_few(config: &SamplerConfig, have: &str, remedy: &str, n_groups: u64) -> E
          twice in a batch; {lower}{remedy}"
     );
     Error::config("batch_size", message)
-}
-
-/// Languages that some group has; a dataset of several may lack some of the catalog's languages.
-pub fn languages(catalog: &Catalog) -> Vec<&str> {
-    let groups = catalog.classes.iter().filter(|class| class.n_groups > 0);
-    let used: BTreeSet<LangId> =
-        groups.flat_map(|class| class.query_langs.iter().chain(&class.passage_langs)).copied().collect();
-    used.into_iter().map(|lang| catalog.languages[usize::from(lang)].as_str()).collect()
 }

@@ -83,7 +83,7 @@ impl SmallLangs {
         let (n, batch_size) = (counted(self.langs.len() as u64, "language"), config.batch_size);
         format!(
             "{n} with fewer groups than the {batch_size} rows of a batch ({}): their monolingual batches are filled up with \
-             rows in other languages",
+             rows in other languages (exclude_languages leaves languages out)",
             names.join(", ")
         )
     }

@@ -118,7 +118,7 @@ impl Relevant {
 pub struct EvalSet {
     /// What it is data of.
     pub task: &'static Task,
-    /// The part of the data: `all`, `train`, `validation` or `test`.
+    /// The part of the data: `all`, `train`, `validation`, `test`, or `held_out` of the training data.
     pub split: String,
     /// What reading the data left out, joined or mended.
     pub notes: Notes,

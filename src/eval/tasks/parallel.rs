@@ -5,6 +5,7 @@
 
 use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
+use crate::data::datasets::HeldOut;
 use crate::data::formats::{DataFormat, DataSource, Group, Notes, Split, Text};
 use crate::eval::settings::{FIGURES, MULTILINGUAL_MAP};
 use crate::{Error, Result};
@@ -23,17 +24,37 @@ fn recognises(data: &DataSource) -> Result<bool> {
 /// Data that cannot be read or holds no group; the message names the file and line.
 pub fn load(data: &DataSource) -> Result<EvalSet> {
     let resolved = data.resolve()?;
-    if resolved.format() == DataFormat::Beir {
-        let message = "is in BEIR's layout, which hbt reads for training; measured on judged documents alone, a search \
-                       would look better than it is";
-        return Err(Error::file(&data.path, message));
-    }
+    refuse_beir(data, resolved.format())?;
     let split = resolved.split();
     let (groups, notes) = data.read_groups()?;
     if groups.is_empty() {
         return Err(Error::file(&data.path, "there is no question in it to evaluate on"));
     }
     Ok(EvalSet { notes, ..from_groups(&groups, split) })
+}
+
+/// The groups of some training data that are held out of it.
+///
+/// # Errors
+/// Data that cannot be read, or is in BEIR's layout.
+pub fn held_out(sources: &[DataSource], held_out: &HeldOut) -> Result<EvalSet> {
+    let mut groups = Vec::new();
+    for source in sources {
+        refuse_beir(source, source.resolve()?.format())?;
+        // What there is to say about the data is said where it is read to train on.
+        groups.extend(source.read_groups_of(|group| held_out.has(group))?.0);
+    }
+    Ok(EvalSet { split: "held_out".to_owned(), ..from_groups(&groups, Split::All) })
+}
+
+/// Fails on data whose candidates would be its judged documents alone.
+fn refuse_beir(data: &DataSource, format: DataFormat) -> Result<()> {
+    if format != DataFormat::Beir {
+        return Ok(());
+    }
+    let message = "is in BEIR's layout, which hbt reads for training; measured on judged documents alone, a search would look \
+                   better than it is";
+    Err(Error::file(&data.path, message))
 }
 
 /// The benchmark that `groups` make; `split` is only its name. Languages are those of all their texts.

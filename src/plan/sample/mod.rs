@@ -7,7 +7,7 @@ use super::numbers::count;
 use crate::data::bounds::GroupSizes;
 use crate::data::catalog::{Catalog, Class, LangId, Role, TextSource};
 use crate::data::datasets::DatasetSource;
-use crate::data::formats::{Group, Text};
+use crate::data::formats::{Group, Text, language};
 use crate::data::sampler;
 use crate::data::shard::TokenizeSpec;
 use crate::data::tokenize::TextTokenizer;
@@ -60,6 +60,24 @@ pub struct Sample {
     is_at_most: bool,
     /// Whether two groups may have a text in common.
     shares_texts: bool,
+    /// Estimated numbers of queries and passages that are held out to evaluate on.
+    held_out: Option<[usize; 2]>,
+}
+
+/// What a run takes of its data: by default all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part<'a> {
+    /// Languages that it leaves out.
+    pub excluded: &'a [String],
+    /// Share of the groups that it holds out to evaluate on, from 0 to below 1.
+    pub held_out: f64,
+}
+
+impl Part<'_> {
+    fn exclude(&self, group: &mut Group) {
+        let is_taken = |text: &Text| !self.excluded.iter().any(|code| language(code).as_deref() == Ok(&text.lang));
+        [&mut group.queries, &mut group.positives].into_iter().for_each(|texts| texts.retain(is_taken));
+    }
 }
 
 /// One of the datasets.
@@ -76,19 +94,20 @@ struct Member {
 }
 
 impl Sample {
-    /// Reads each dataset or a part of it; `vocab_size` is the model's.
+    /// Reads each dataset or a part of it, and takes of it what the run does; `vocab_size` is the model's.
     ///
     /// # Errors
     /// If data does not exist or cannot be read.
-    pub fn read(sources: &[DatasetSource], tokenizer: &Path, vocab_size: usize) -> Result<Sample> {
+    pub fn read(sources: &[DatasetSource], part: &Part, tokenizer: &Path, vocab_size: usize) -> Result<Sample> {
         let len = std::fs::metadata(tokenizer).map_err(|e| Error::io("read", tokenizer, e))?.len();
         let counting = match len <= MOST_TOKENIZER_BYTES {
             true => Counting::Exact(TextTokenizer::from_file(tokenizer)?.into()),
             false => Counting::ByCharacters { vocab_size },
         };
         let of_each = MOST_BYTES / sources.len().max(1) as u64;
-        let samples: Vec<read::DatasetSample> =
+        let mut samples: Vec<read::DatasetSample> =
             sources.iter().map(|source| read::DatasetSample::read(&source.data, of_each)).collect::<Result<_>>()?;
+        samples.iter_mut().flat_map(|dataset| &mut dataset.groups).for_each(|group| part.exclude(group));
         let groups = || samples.iter().flat_map(|dataset| &dataset.groups);
         let texts = || groups().flat_map(|group| [&group.queries, &group.positives, &group.negatives]).flatten();
         let languages: BTreeSet<&str> = texts().map(|text| text.lang.as_str()).collect();
@@ -103,11 +122,13 @@ impl Sample {
             is_all: samples.iter().all(|dataset| dataset.is_all),
             is_at_most: samples.iter().any(|dataset| dataset.is_at_most),
             // Whether two datasets share any is not looked up, nor can it be seen in a part of one.
+            held_out: None,
             shares_texts: samples.len() > 1 || samples.iter().any(|dataset| !dataset.is_all || dataset.shares_texts()),
         };
         for (source, dataset) in sources.iter().zip(samples) {
             sample.add(source, dataset, step, &counting)?;
         }
+        sample.hold_out(part.held_out);
         let mut n = 0;
         for group in &sample.groups {
             sample.first_texts.push(n);
@@ -164,6 +185,30 @@ impl Sample {
             has_negatives,
         });
         Ok(())
+    }
+
+    /// Takes a share of all groups out of the numbers of groups.
+    fn hold_out(&mut self, share: f64) {
+        if share == 0.0 {
+            return;
+        }
+        let n_texts = |role: usize| self.groups.iter().map(|roles| roles[role].len()).sum::<usize>() as f64;
+        let held_out = share * self.catalog.n_groups() as f64 / self.groups.len().max(1) as f64;
+        self.held_out = Some([n_texts(0), n_texts(1) + n_texts(2)].map(|n| (held_out * n).ceil() as usize));
+        let mut next = 0;
+        for Member { catalog, classes, .. } in &mut self.members {
+            for (class, (first, _)) in catalog.classes.iter_mut().zip(classes) {
+                class.n_groups = (class.n_groups as f64 * (1.0 - share)).ceil() as u64;
+                *first = next;
+                next += class.n_groups;
+            }
+        }
+        self.catalog.classes = self.members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect();
+    }
+
+    /// Estimated numbers of queries and passages that are held out to evaluate on, if any are.
+    pub fn held_out(&self) -> Option<[usize; 2]> {
+        self.held_out
     }
 
     /// The datasets as a sampler takes them.
@@ -321,7 +366,9 @@ impl fmt::Display for Sample {
             (false, true) => "at most ",
             (false, false) => "about ",
         };
-        let [n_read, n_groups] = [self.groups.len() as u64, self.catalog.n_groups()].map(|n| count(n as f64));
+        let n_groups = self.catalog.n_groups();
+        let n_read = n_groups.min(self.groups.len() as u64);
+        let [n_read, n_groups] = [n_read, n_groups].map(|n| count(n as f64));
         let how = if self.counts_tokens { "tokenized" } else { "tokens estimated from their characters" };
         write!(f, "{n_read} groups of {about}{n_groups}, {how}; hbt prepare counts all")
     }

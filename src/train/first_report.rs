@@ -1,0 +1,89 @@
+//! The evaluation before training, kept for the next run that begins with the same model on the same data.
+//!
+//! A report's file is named by a hash of all that it depends on: the weights as they were loaded, number type, lengths,
+//! prefixes, pooling, tokenizer, the texts to evaluate on, the device or its instructions, and the version of hbt. The file
+//! begins with a hash of the rest, without which it is as good as not there.
+
+use crate::Result;
+use crate::backend::{Backend, Element};
+use crate::data::tokenize::TextTokenizer;
+use crate::eval::tasks::EvalSet;
+use crate::eval::{EvalReport, Evaluated};
+use crate::files::write_file_atomic;
+use crate::model_dir::save::pieces;
+use crate::retriever::Retriever;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+/// Where a report is kept.
+pub(super) struct FirstReport {
+    path: PathBuf,
+}
+
+/// What is kept of an evaluation.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    report: EvalReport,
+    cut: Vec<String>,
+    warning: Option<String>,
+}
+
+impl FirstReport {
+    /// The place in `cache_dir` of the report on `retriever` as whoever saves it will measure it, by what it depends on.
+    ///
+    /// # Errors
+    /// If a copy from the device fails.
+    pub(super) fn of<B: Backend>(
+        cache_dir: &Path,
+        retriever: &Retriever<B>,
+        set: &EvalSet,
+        instructions: Option<&str>,
+    ) -> Result<Self> {
+        let mut weights = Xxh3::new();
+        for weight in retriever.encoder.weights.iter() {
+            for part in pieces(weight.len()) {
+                weights.update(bytemuck::cast_slice(&weight.part_to_vec(&retriever.backend, part)?));
+            }
+        }
+        let depends_on = format!(
+            "hbt {}, {} on {} with {instructions:?}, {}, {:?}, {:?}, {:?}, weights {:032x}, tokenizer {:032x}, data {}",
+            env!("CARGO_PKG_VERSION"),
+            B::E::NAME,
+            retriever.backend.name(),
+            // Not the configuration that came of it, which has addresses of functions.
+            Value::Object(retriever.dir.config_json.clone()),
+            retriever.dir.dense,
+            retriever.settings,
+            retriever.settings.as_saved(),
+            weights.digest128(),
+            TextTokenizer::hash(&retriever.carried().tokenizer),
+            set.key(),
+        );
+        let key = xxh3_128(depends_on.as_bytes());
+        Ok(FirstReport { path: cache_dir.join(format!("evaluation-{key:032x}.json")) })
+    }
+
+    /// The evaluation, if it is there whole, of a model that reports call `model`.
+    pub(super) fn read(&self, model: &str) -> Option<Evaluated> {
+        let text = fs::read_to_string(&self.path).ok()?;
+        let (hash, rest) = text.split_once('\n')?;
+        let kept: Kept = (hash == hash_of(rest)).then(|| serde_json::from_str(rest).ok())??;
+        let Kept { report, cut, warning } = kept;
+        Some(Evaluated { report: EvalReport { model: model.to_owned(), ..report }, cut, warning })
+    }
+
+    /// Keeps an evaluation. A cache that cannot be written is no reason to stop.
+    pub(super) fn write(&self, Evaluated { report, cut, warning }: &Evaluated) {
+        let kept = Kept { report: report.clone(), cut: cut.clone(), warning: warning.clone() };
+        if let Ok(rest) = serde_json::to_string(&kept) {
+            let _ = write_file_atomic(&self.path, format!("{}\n{rest}", hash_of(&rest)).as_bytes());
+        }
+    }
+}
+
+fn hash_of(text: &str) -> String {
+    format!("{:032x}", xxh3_128(text.as_bytes()))
+}

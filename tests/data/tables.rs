@@ -1,0 +1,77 @@
+//! Rows that name their texts by ids, beside the tables that have these.
+
+use super::write;
+use hbt::data::formats::{DataSource, Group, Text};
+use tempfile::TempDir;
+
+fn read(files: &[(&str, &str)]) -> hbt::Result<Vec<Group>> {
+    let dir = TempDir::new().unwrap();
+    files.iter().for_each(|(name, text)| _ = write(dir.path(), name, text));
+    DataSource::new(dir.path()).read_groups().map(|(groups, _)| groups)
+}
+
+fn texts(texts: &[&str]) -> Vec<Text> {
+    texts.iter().map(|text| Text::new("und", *text)).collect()
+}
+
+fn group(id: &str, query: &str, positives: &[&str], negatives: &[&str]) -> Group {
+    let identity = Some(format!("{id}\nund\n{query}"));
+    let [queries, positives, negatives] = [&[query][..], positives, negatives].map(texts);
+    Group { id: id.into(), identity, queries, positives, negatives, ..Group::default() }
+}
+
+const CORPUS: &str = r#"{"docid": "d1", "title": "Ulm", "text": "On the Danube."}
+{"docid": 2, "title": "", "text": "On the Rhine."}
+{"docid": "d3", "text": "Nowhere."}"#;
+
+#[test]
+fn tevatron_names_documents_of_a_corpus() {
+    let rows = r#"{"query_id": "7", "query_text": "Where is Ulm?", "positive_document_ids": ["d1"], "negative_document_ids": ["d3", 2]}
+{"query_id": "8", "query": "Where is Bonn?", "positive_document_ids": ["2"], "negative_document_ids": []}"#;
+    let expected = [
+        group("7", "Where is Ulm?", &["Ulm On the Danube."], &["Nowhere.", "On the Rhine."]),
+        group("8", "Where is Bonn?", &["On the Rhine."], &[]),
+    ];
+    assert_eq!(read(&[("corpus.jsonl", CORPUS), ("rows.jsonl", rows)]).unwrap(), expected);
+}
+
+#[test]
+fn ms_marco_names_queries_and_passages() {
+    let files = [
+        ("collection.tsv", "0\ta river\n1\ta \"hill\"\r\n2\ta town\n"),
+        ("queries.train.tsv", "10\twhat is Ulm\n11\twhat is the Danube\n"),
+        ("qidpidtriples.train.full.2.tsv", "10\t2\t0\n11\t0\t1\n10\t2\t1\n"),
+    ];
+    let expected = [
+        group("10", "what is Ulm", &["a town"], &["a river", "a \"hill\""]),
+        group("11", "what is the Danube", &["a river"], &["a \"hill\""]),
+    ];
+    assert_eq!(read(&files).unwrap(), expected);
+}
+
+#[test]
+fn what_the_tables_lack_is_named() {
+    let rows = |ids: &str| format!(r#"{{"query_id": "7", "query_text": "q", "positive_document_ids": [{ids}]}}"#);
+    let message = |files: &[(&str, &str)]| read(files).unwrap_err().to_string();
+    let unknown = message(&[("corpus.jsonl", CORPUS), ("rows.jsonl", &rows("\"d1\", \"d9\""))]);
+    assert!(
+        unknown.ends_with("rows.jsonl, line 1: names the document \"d9\", which corpus.jsonl does not have; remove it"),
+        "{unknown}"
+    );
+    let twice = format!("{CORPUS}\n{}", r#"{"docid": "d1", "text": "Again."}"#);
+    let twice = message(&[("corpus.jsonl", &twice), ("rows.jsonl", &rows("\"d1\""))]);
+    assert!(twice.ends_with("corpus.jsonl, line 4: the id \"d1\" stands twice; remove one"), "{twice}");
+    let triples = [("collection.tsv", "0\ta\n1\tb\n"), ("qidpidtriples.tsv", "10\t0\t1\n")];
+    let lacking = message(&triples);
+    assert!(lacking.ends_with("qidpidtriples.tsv, line 1: no file of queries has the query \"10\""), "{lacking}");
+    let broken = message(&[("collection.tsv", "0 a\n"), ("qidpidtriples.tsv", "10\t0\t1\n")]);
+    assert!(broken.ends_with("collection.tsv, line 1: expected an id, a tab and a text"), "{broken}");
+}
+
+/// A corpus beside rows that have their texts is data like any other, as before.
+#[test]
+fn tables_are_only_taken_where_rows_name_ids() {
+    let row = r#"{"query": "q", "positive": "p"}"#;
+    let groups = read(&[("collection.jsonl", row), ("rows.jsonl", row)]).unwrap();
+    assert_eq!(groups.len(), 2);
+}
