@@ -200,7 +200,8 @@ impl StreamBuilder<'_> {
                     "batch_size",
                     format!(
                         "dataset {:?} has {} groups for {kind} batches and would have to give up to {most_rows} to one, \
-                         each at most once; lower batch_size, lower its weight, {leave_out}or set dataset_batches = \"homogeneous\"",
+                         each at most once; lower batch_size, lower its weight, {leave_out}or \
+                         set dataset_batches = \"homogeneous\"",
                         self.datasets[dataset].name,
                         groups.len(),
                     ),
