@@ -353,7 +353,7 @@ fn results() {
         let mut before = data();
         before.insert("texts.txt".to_owned(), b"who wrote it\nand when\n".to_vec());
         before.insert(output.to_owned(), b"old".to_vec());
-        Scenario::new(before, &[args, &[output, "--model", &bert]].concat()).sweep(3);
+        Scenario::new(before, &[args, &[output, "--overwrite", "--model", &bert]].concat()).sweep(3);
     }
 }
 
