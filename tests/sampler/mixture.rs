@@ -338,7 +338,7 @@ fn one_dataset_that_serves_only_one_kind_gives_that_kind() {
         ),
     ] {
         let mixing = mixing(DatasetSampling::Proportional, DatasetBatches::Homogeneous);
-        let mixture = mixture(&[data.clone()], &[1.0], &config(BatchMode::Hybrid, 10), &mixing).unwrap();
+        let mixture = mixture(std::slice::from_ref(&data), &[1.0], &config(BatchMode::Hybrid, 10), &mixing).unwrap();
         assert_eq!(mixture.notes(), [note]);
         let alone = sampler(&data, &config(mode, 10));
         assert!((0..20).all(|step| mixture.batch(step) == alone.batch(step)));
