@@ -57,10 +57,12 @@ struct Learned {
     float loss, derivative;
 };
 
-// f(column, what the teacher adds to d_scores over weight / temperature) of every candidate, for one warp.
+// f(column, what the teacher adds to d_scores over weight / temperature) of every candidate, for one warp. There are few of
+// them, so unrolled loops would take registers for nothing.
 template <class F> __device__ inline Learned learn_softmax(const OwnCandidates& own, F f) {
     const int lane = threadIdx.x % WARP;
     float most_p = LOWEST, most_q = LOWEST;
+#pragma unroll 1
     for (int i = lane; i < own.count; i += WARP) {
         most_p = fmaxf(most_p, own.teacher(i));
         most_q = fmaxf(most_q, own.student(i));
@@ -68,12 +70,14 @@ template <class F> __device__ inline Learned learn_softmax(const OwnCandidates& 
     most_p = warp_max(most_p);
     most_q = warp_max(most_q);
     float sum_p = 0.0f, sum_q = 0.0f;
+#pragma unroll 1
     for (int i = lane; i < own.count; i += WARP) {
         sum_p += expf(own.teacher(i) - most_p);
         sum_q += expf(own.student(i) - most_q);
     }
     const float log_sum_p = logf(warp_sum(sum_p)), log_sum_q = logf(warp_sum(sum_q));
     float loss = 0.0f, derivative = 0.0f;
+#pragma unroll 1
     for (int i = lane; i < own.count; i += WARP) {
         const float log_p = own.teacher(i) - most_p - log_sum_p, log_q = own.student(i) - most_q - log_sum_q;
         const float p = expf(log_p), difference = expf(log_q) - p;
@@ -88,6 +92,7 @@ template <class F> __device__ inline Learned learn_margins(const OwnCandidates& 
     const int lane = threadIdx.x % WARP;
     const float share = own.count > 1 ? 1.0f / float(own.count - 1) : 0.0f;
     float loss = 0.0f, derivative = 0.0f, sum = 0.0f;
+#pragma unroll 1
     for (int i = 1 + lane; i < own.count; i += WARP) {
         const float error = own.student(i) - own.teacher(i), slope = 2.0f * error * share;
         loss = fmaf(error * error, share, loss);

@@ -42,7 +42,7 @@ macro_rules! check_backend {
             embedding: embedding;
             layer_norm: residual_layer_norm residual_layer_norm_of_nearly_constant_rows;
             gelu: bias_gelu bias_gelu_of_extreme_values;
-            attention: attention attention_at_seams attention_of_many_short_sequences attention_with_extreme_scores;
+            attention: attention attention_of_many_short_sequences attention_with_extreme_scores;
             pooling: pool pool_is_the_same_in_any_company bias_tanh l2_normalize l2_normalize_of_short_vectors;
             info_nce: info_nce_rows info_nce_rows_at_the_extremes info_nce_masks info_nce_both_directions info_nce_exps
                 info_nce_with_a_teacher;
@@ -60,7 +60,7 @@ macro_rules! check_once {
             embedding: embedding_of_a_huge_batch;
             layer_norm: residual_layer_norm_of_a_huge_batch;
             gelu: bias_gelu_of_a_huge_batch;
-            attention: attention_of_a_huge_batch;
+            attention: attention_at_seams attention_of_a_huge_batch;
             pooling: pool_of_a_huge_batch;
         }
     };

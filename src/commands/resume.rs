@@ -64,12 +64,10 @@ pub fn find_run(args: &TrainArgs, draft: &mut Draft, run_dir: &mut RunDir) -> Re
 /// Says that a run without a state starts again, or refuses to where it had one.
 fn start_again(run_dir: &RunDir) -> Result<()> {
     let (last, reported) = (run_dir.last(), run_dir.last_reported_step()?);
-    let config = Config::load(&run_dir.config())?;
-    // The step after a save is reported only if the save was made; the last one, the best model and the report on it only
-    // by a run that then saved, or was about to.
-    let is_at_end = config.steps.is_some_and(|steps| reported >= steps as u64);
-    let had_saved = reported > config.save_steps as u64 || !run_dir.kept()?.is_empty() || run_dir.reports_end();
-    if had_saved || is_at_end {
+    let save_steps = Config::load(&run_dir.config())?.save_steps as u64;
+    // The step after a save is reported only if the save was made, and so is the end. That the last step was reported proves
+    // nothing: its save may have failed.
+    if reported > save_steps || !run_dir.kept()?.is_empty() || run_dir.reports_end() {
         let message = format!(
             "is missing, and the run had saved there: it got to step {reported}; put it back, or start again in another \
              directory with --out"

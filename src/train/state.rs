@@ -18,7 +18,7 @@ pub struct TrainingState {
     pub total_steps: u64,
     /// Whether the run is over, because the last step was done or because `patience` ran out.
     pub complete: bool,
-    /// Number of updates that the run had done when it was complete and was [extended](TrainingState::extended); 0 if it was
+    /// Number of updates that the run had done when it was complete and was extended; 0 if it was
     /// not. Learning rate and moments begin anew there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub extended_at: u64,

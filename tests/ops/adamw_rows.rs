@@ -268,6 +268,10 @@ pub fn adamw_rows_equal_dense_adamw<B: Backend>(backend: &B) {
         assert_close(&format!("m, {size:?}"), &decayed(&got.m, 0.9), &expected.m, tolerance);
         assert_close(&format!("v, {size:?}"), &decayed(&got.v, 0.999), &expected.v, tolerance);
 
+        // As much again, for nothing new where rows are wide.
+        if width > USUAL.width {
+            continue;
+        }
         let dense = run_dense(backend, size);
         assert_close(&format!("weight, against f32, {size:?}"), &got.weight, &dense, tolerance);
         let rows = || got.weight.chunks(width).zip(dense.chunks(width)).zip(&got.touched);

@@ -216,7 +216,9 @@ pub fn attention_of_a_huge_batch<B: Backend>(backend: &B) {
 pub fn attention_at_seams<B: Backend>(backend: &B) {
     let lens = vec![33, 128, 1, 257, 17, 64, 15, 127, 31, 16, 129, 65, 32, 63];
     for (name, hidden, n_heads) in [("heads of 32", 64, 2), ("heads of 64", 128, 2), ("a head of 128", 128, 1)] {
-        for dropout in dropouts() {
+        // Without dropout, which changes no tile, one size of heads.
+        let kinds = dropouts().into_iter().filter(|dropout| dropout.is_some() || hidden == 64);
+        for dropout in kinds {
             let case = Case { name, lens: lens.clone(), hidden, n_heads };
             Inputs::new::<B>(&case, 1.0, dropout).check_elements(backend, &format!("{name} at seams"));
         }
