@@ -85,8 +85,12 @@ fn sample_source(name: &str, path: impl Into<PathBuf>) -> DatasetSource {
 fn groups_of(name: &str, n: usize, langs: &[&str], n_words: usize) -> Vec<Value> {
     let text = |i: usize, lang: usize, role: usize| {
         let n = n_words.max(2) - usize::from(n_words > 2 && (i + lang + role).is_multiple_of(3));
-        let word =
-            |w: usize| char::from(b'a' + ((i * 7 + lang * 5 + role * 11 + w * (i % 5 + 1)) % 26) as u8).to_string();
+        // The first words of a long text number it, so that no two groups say the same.
+        let letter = |w: usize| match n_words > 8 && w < 4 {
+            true => i / 26_usize.pow(w as u32),
+            false => i * 7 + lang * 5 + role * 11 + w * (i % 5 + 1),
+        };
+        let word = |w: usize| char::from(b'a' + (letter(w) % 26) as u8).to_string();
         (0..n).map(word).collect::<Vec<_>>().join(" ")
     };
     let by_lang = |i: usize, role: usize| {
