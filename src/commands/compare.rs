@@ -30,7 +30,7 @@ pub fn run(args: RunArgs) -> Result<()> {
     require_device(&config)?;
     let mut config = warned(config);
     let set = training_eval_set(&config)?;
-    if set.is_none() && (config.eval_fraction.is_none() || config.eval_task.is_none()) {
+    if set.is_none() && config.held_out_share().is_none() {
         return Err(Error::config(
             "eval_data",
             "is missing: a comparison needs an evaluation; name data to evaluate on, or set eval_fraction",

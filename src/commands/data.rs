@@ -51,7 +51,7 @@ pub fn taken(config: &Config, mut data: Datasets) -> Result<(Datasets, Option<He
     if let Some(languages) = &config.exclude_languages {
         data = data.exclude(languages)?;
     }
-    let Some(fraction) = config.eval_fraction.filter(|_| config.eval_task.is_some()) else { return Ok((data, None)) };
+    let Some(fraction) = config.held_out_share() else { return Ok((data, None)) };
     let (data, held_out) = data.hold_out(fraction, config.seed)?;
     Ok((data, Some(held_out)))
 }

@@ -41,8 +41,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         Some(_) => None,
         None => {
             let excluded = config.exclude_languages.as_deref().unwrap_or_default();
-            let held_out = config.eval_fraction.filter(|_| config.eval_task.is_some());
-            let part = Part { excluded, held_out: held_out.unwrap_or(0.0) };
+            let part = Part { excluded, held_out: config.held_out_share().unwrap_or(0.0) };
             Some(Sample::read(&sources, &part, &model.tokenizer, model.config.vocab_size)?)
         }
     };

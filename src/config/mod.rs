@@ -149,6 +149,11 @@ impl Config {
         given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
     }
 
+    /// The share of the questions that training holds out to evaluate on, if it does.
+    pub fn held_out_share(&self) -> Option<f64> {
+        self.eval_fraction.filter(|_| self.eval_task.is_some())
+    }
+
     /// Checks `eval_fraction` against the keys that name evaluation data. Commands that do not train ignore it.
     ///
     /// # Errors

@@ -47,10 +47,13 @@ impl Catalog {
 
     /// Languages that the queries or positives of some group are in, ascending; a dataset of several may lack some of all.
     pub fn languages_in_use(&self) -> Vec<&str> {
+        self.langs_in_use().into_iter().map(|lang| self.languages[usize::from(lang)].as_str()).collect()
+    }
+
+    /// [`Catalog::languages_in_use`], as numbers.
+    pub fn langs_in_use(&self) -> BTreeSet<LangId> {
         let groups = self.classes.iter().filter(|class| class.n_groups > 0);
-        let used: BTreeSet<LangId> =
-            groups.flat_map(|class| class.query_langs.iter().chain(&class.passage_langs)).copied().collect();
-        used.into_iter().map(|lang| self.languages[usize::from(lang)].as_str()).collect()
+        groups.flat_map(|class| class.query_langs.iter().chain(&class.passage_langs)).copied().collect()
     }
 }
 

@@ -90,7 +90,7 @@ impl Datasets {
             first_group += n_groups;
             first_text += n_texts;
         }
-        let classes = members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect();
+        let classes = classes_of(&members);
         Datasets { members, catalog: Catalog { languages, classes } }
     }
 
@@ -135,7 +135,7 @@ impl Datasets {
                 return Err(Error::config("exclude_languages", message));
             }
         }
-        self.catalog.classes = self.members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect();
+        self.catalog.classes = classes_of(&self.members);
         Ok(self)
     }
 
@@ -216,6 +216,11 @@ impl TextSource for Datasets {
         let (member, text) = self.locate(text);
         member.cache.teacher_score(text)
     }
+}
+
+/// The groups of all datasets, one after the other.
+fn classes_of(members: &[Member]) -> Vec<Class> {
+    members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect()
 }
 
 /// The error about a language to leave out that the data, in the languages `has`, does not have.

@@ -4,7 +4,7 @@
 //! evaluation that is a query of the training data word for word, in whichever language, and of these the ones whose answer
 //! is a positive of a training group that asks it. A passage alone is no leak: both sides may search the same collection.
 
-use crate::data::catalog::{LangId, Role, TextSource, text_hash};
+use crate::data::catalog::{Role, TextSource, text_hash};
 use crate::error::counted;
 use crate::eval::tasks::EvalSet;
 use std::collections::{HashMap, HashSet};
@@ -33,10 +33,9 @@ impl Leaks {
         };
         let (mut known, mut answered) = (HashSet::<usize>::new(), HashSet::<usize>::new());
         // Training may leave languages out.
-        let in_use = data.catalog().languages_in_use();
-        let is_in_use = |lang: LangId| in_use.contains(&data.catalog().languages[usize::from(lang)].as_str());
+        let in_use = data.catalog().langs_in_use();
         for group in 0..data.catalog().n_groups() {
-            let queries = data.hashes(group, Role::Query).into_iter().filter(|(lang, _)| is_in_use(*lang));
+            let queries = data.hashes(group, Role::Query).into_iter().filter(|(lang, _)| in_use.contains(lang));
             let mut here: Vec<usize> = queries.filter_map(|(_, hash)| by_text.get(&hash)).flatten().copied().collect();
             if here.is_empty() {
                 continue;

@@ -10,7 +10,7 @@ use super::pointers::{In, Out, in_bf16, out_bf16};
 use super::{Cuda, CudaElement};
 use crate::Result;
 use crate::backend::{
-    self, DISTILL_STATS, DistillRows, Distillation, InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS,
+    self, DISTILL_STATS, Distillation, InfoNceColumns, InfoNceExps, InfoNceRows, Operations, ROW_STATS,
 };
 
 const _: () = assert!(WORD_BITS == backend::WORD_BITS, "bits in a word");
@@ -45,81 +45,63 @@ macro_rules! launch_masked {
     };
 }
 
+/// [`launch_masked!`] of rows of scores, with what a teacher adds.
+macro_rules! launch_rows {
+    (
+        $cuda:expr, $module:ident::$kernel:ident, $instance:ident, $args:expr,
+        { $($field:ident: $value:expr),* $(,)? }
+    ) => {{
+        let first_stats = $args.first_stats;
+        let InfoNceRows { scores, inv_temperature, weight, columns, stats, d_scores, .. } = $args;
+        let n = scores.row_len();
+        // Few enough threads that several blocks share a multiprocessor, enough to hold a row. One that is longer than any
+        // block holds is read twice.
+        let instance = match (n <= HELD::<256>() * 256, columns.is_some()) {
+            (true, false) => $instance::Rows256,
+            (true, true) => $instance::Both256,
+            (false, false) => $instance::Rows1024,
+            (false, true) => $instance::Both1024,
+        };
+        launch_masked!(
+            $cuda,
+            $module::$kernel {
+                stats: Out::rows(stats, first_stats),
+                d_scores,
+                scores,
+                column_state: columns,
+                inv_temperature,
+                weight,
+                n,
+                m: columns.map_or(0, |columns| columns.row_len()),
+                $($field: $value,)*
+            },
+            $args.candidates,
+            $args.margin,
+            instance,
+            scores.rows()
+        )
+    }};
+}
+
 pub(super) fn rows<E: CudaElement>(cuda: &Cuda<E>, mut args: InfoNceRows<Cuda<E>>) -> Result<()> {
     args.check();
-    match args.distill.take() {
-        Some(distill) => taught(cuda, args, distill),
-        None => untaught(cuda, args),
-    }
-}
-
-/// Few enough threads that several blocks share a multiprocessor, enough to hold a row. One that is longer than any block
-/// holds is read twice.
-fn is_held(n: usize) -> bool {
-    n <= HELD::<256>() * 256
-}
-
-fn untaught<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>) -> Result<()> {
-    let InfoNceRows { scores, inv_temperature, weight, columns, stats, d_scores, .. } = args;
-    let n = scores.row_len();
-    let instance = match (is_held(n), columns.is_some()) {
-        (true, false) => InfoNceInstance::Rows256,
-        (true, true) => InfoNceInstance::Both256,
-        (false, false) => InfoNceInstance::Rows1024,
-        (false, true) => InfoNceInstance::Both1024,
+    let Some(distill) = args.distill.take() else {
+        return launch_rows!(cuda, info_nce::InfoNce, InfoNceInstance, args, {});
     };
-    launch_masked!(
+    launch_rows!(
         cuda,
-        info_nce::InfoNce {
-            stats: Out::rows(stats, args.first_stats),
-            d_scores,
-            scores,
-            column_state: columns,
-            inv_temperature,
-            weight,
-            n,
-            m: columns.map_or(0, |columns| columns.row_len()),
-        },
-        args.candidates,
-        args.margin,
-        instance,
-        scores.rows()
-    )
-}
-
-/// The same with what is learned from a teacher.
-fn taught<E: CudaElement>(cuda: &Cuda<E>, args: InfoNceRows<Cuda<E>>, distill: DistillRows<'_, Cuda<E>>) -> Result<()> {
-    let InfoNceRows { scores, inv_temperature, weight, columns, stats, d_scores, .. } = args;
-    let n = scores.row_len();
-    let instance = match (is_held(n), columns.is_some()) {
-        (true, false) => InfoNceTaughtInstance::Rows256,
-        (true, true) => InfoNceTaughtInstance::Both256,
-        (false, false) => InfoNceTaughtInstance::Rows1024,
-        (false, true) => InfoNceTaughtInstance::Both1024,
-    };
-    launch_masked!(
-        cuda,
-        info_nce_taught::InfoNceTaught {
-            stats: Out::rows(stats, args.first_stats),
+        info_nce_taught::InfoNceTaught,
+        InfoNceTaughtInstance,
+        args,
+        {
             teacher_stats: Out::rows(distill.stats, args.first_stats),
-            d_scores,
-            scores,
-            column_state: columns,
             own: distill.teacher.own,
             teacher_scores: distill.teacher.scores,
             distill_inv_temperature: distill.inv_temperature,
             inv_teacher_temperature: distill.inv_teacher_temperature,
             distill_weight: distill.weight,
             is_margin_mse: distill.kind == Distillation::MarginMse,
-            inv_temperature,
-            weight,
-            n,
-            m: columns.map_or(0, |columns| columns.row_len()),
-        },
-        args.candidates,
-        args.margin,
-        instance,
-        scores.rows()
+        }
     )
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::{Datasets, Member};
+use super::{Datasets, Member, classes_of};
 use crate::data::catalog::{Role, TextSource, text_hash};
 use crate::data::formats::Group;
 use crate::data::union_find::UnionFind;
@@ -79,7 +79,7 @@ impl Datasets {
             member.first_group = first_group;
             first_group += member.catalog.n_groups();
         }
-        self.catalog.classes = self.members.iter().flat_map(|member| member.catalog.classes.iter().cloned()).collect();
+        self.catalog.classes = classes_of(&self.members);
         Ok((self, held))
     }
 
