@@ -1,5 +1,6 @@
 //! `--output`: a file, or standard output.
 
+use hbt::data::formats::names_negatives;
 use hbt::eval::EvalReport;
 use hbt::files::NewFile;
 use hbt::{Error, Result};
@@ -74,7 +75,7 @@ impl Kind {
                 let has_list = |key: &str| row.get(key).is_some_and(Value::is_array);
                 Ok(match self {
                     Kind::Embeddings => has_list("embedding"),
-                    _ => row.keys().any(|key| key.starts_with("neg")),
+                    _ => names_negatives(&row),
                 })
             }
         }

@@ -104,6 +104,17 @@ impl Manifest {
         }
     }
 
+    /// Paths of the files in its directory that it does not list, from there: what others keep there.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn others(&self) -> Result<Vec<PathBuf>> {
+        let mut names = names_below(&self.directory)?;
+        let is_own = |name: &str| name == MANIFEST || self.files.contains_key(name);
+        names.retain(|name| !name.to_str().is_some_and(is_own));
+        Ok(names)
+    }
+
     /// Fails unless every file but the model's card is what hbt wrote. `remedy` says what to do about one that is not.
     ///
     /// # Errors
@@ -176,10 +187,9 @@ pub fn refuse_foreign_directory(target: &Path) -> Result<()> {
 /// If a file can be neither linked nor copied.
 pub fn keep_foreign(old: &Path, new: &Path) -> Result<()> {
     let Some(manifest) = Manifest::read(old)? else { return Ok(()) };
-    for name in names_below(old)? {
-        let is_own = name.to_str().is_some_and(|name| name == MANIFEST || manifest.files.contains_key(name));
+    for name in manifest.others()? {
         let (from, to) = (old.join(&name), new.join(&name));
-        if is_own || fs::symlink_metadata(&to).is_ok() {
+        if fs::symlink_metadata(&to).is_ok() {
             continue;
         }
         let folder = super::parent(&to);

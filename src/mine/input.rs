@@ -76,8 +76,9 @@ impl Input {
         let mut rows = mined.negatives.iter().map(|row| row.iter().map(|&p| corpus.text(p)).collect::<Vec<Text>>());
         let has_changed = || Error::file(self.data.path(), "changed while it was mined; run the command again");
         if let Some(groups) = &self.groups {
-            for (group, negatives) in groups.iter().zip(rows) {
-                write(&parallel_row(&Group { negatives, ..group.clone() }))?;
+            for (group, mined) in groups.iter().zip(rows) {
+                let own = group.negatives.iter().filter(|_| !rules.replace).cloned();
+                write(&parallel_row(&Group { negatives: own.chain(mined).collect(), ..group.clone() }))?;
             }
             return Ok(());
         }

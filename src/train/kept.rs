@@ -6,6 +6,7 @@
 use super::checkpoint::RunDir;
 use crate::files::owned::{Manifest, refuse_foreign_directory};
 use crate::files::{replace_directory, tidy};
+use crate::progress::say;
 use crate::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -66,12 +67,18 @@ impl RunDir {
         replace_directory(&target, |new| link_all(&last, new))
     }
 
-    /// Removes all kept checkpoints but the latest `n`.
+    /// Removes all kept checkpoints but the latest `n`, and those in which others keep files.
     pub(super) fn remove_oldest(&self, n: usize) -> Result<()> {
         let kept = self.kept()?;
         for (_, path) in &kept[..kept.len().saturating_sub(n)] {
-            if Manifest::read(path)?.is_some() {
-                fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, e))?;
+            match Manifest::read(path)?.map(|manifest| manifest.others()).transpose()? {
+                Some(others) if others.is_empty() => {
+                    fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, e))?;
+                }
+                Some(others) => {
+                    say(&format!("{} stays: {} is not hbt's", path.display(), path.join(&others[0]).display()));
+                }
+                None => {}
             }
         }
         Ok(())

@@ -295,7 +295,7 @@ fn outputs_do_not_replace_files_of_others() {
         ("--output", &["encode", "--model", &model, "--input", "data.jsonl", "--output"]),
     ];
     for (option, command) in commands {
-        for content in ["my notes\n", "{\"a\": 1}\n", "[1]", row] {
+        for content in ["my notes\n", "{\"a\": 1}\n", "[1]", "{\"step\": 1, \"negative_cosine\": 0.5}\n", row] {
             sandbox.write("theirs", content);
             let error = sandbox.hbt(&[command, &["theirs"]].concat()).error();
             let expected = format!(

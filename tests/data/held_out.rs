@@ -72,7 +72,7 @@ fn every_question_is_on_one_side() {
     assert!(groups.iter().filter(is_held).all(|group| group.queries.iter().all(|query| asked.contains(&query.text))));
     let n_held = groups.iter().filter(is_held).count();
     assert_eq!(kept.catalog().n_groups() as usize + n_held, groups.len());
-    // 40 groups each, of which 8 are a fifth; a question that both have counts in the first.
+    // 40 groups each, of which 8 are a fifth.
     assert!((12..=20).contains(&n_held), "{n_held} of {}", groups.len());
     let text = held_out.to_string();
     assert!(text.starts_with("held out to evaluate on: ") && text.contains(" of 40 groups in \"d1\""), "{text}");
@@ -82,6 +82,16 @@ fn every_question_is_on_one_side() {
         queries(&whole).into_iter().filter(|of| of.iter().all(|hash| !hashes.contains(hash))).collect();
     assert_eq!(queries(&kept), left);
     assert_ne!(kept.key(), whole.key());
+}
+
+/// Each dataset gives its share, whether its questions are its own or those of another.
+#[test]
+fn shares_are_of_each_dataset() {
+    for data in [[rows(0, 30), rows(0, 30)], [rows(0, 30), rows(50, 30)]] {
+        let (_, held_out) = Data::new(&data).datasets().hold_out(0.2, 7).unwrap();
+        let expected = "held out to evaluate on: 8 of 40 groups in \"d0\", 8 of 40 groups in \"d1\"";
+        assert_eq!(held_out.to_string(), expected);
+    }
 }
 
 /// Groups keep their texts, and whoever asks for groups of a text gets those that are left, by their new numbers.

@@ -68,6 +68,19 @@ fn what_the_tables_lack_is_named() {
     assert!(broken.ends_with("collection.tsv, line 1: expected an id, a tab and a text"), "{broken}");
 }
 
+/// Without the tables, the ids would be trained on as texts.
+#[test]
+fn triples_of_ids_are_no_texts() {
+    let triples = ("qidpidtriples.train.full.2.tsv", "10\t2\t0\n");
+    for files in [&[triples][..], &[("queries.train.tsv", "10\twhat is Ulm\n"), triples]] {
+        let error = read(files).unwrap_err().to_string();
+        assert!(
+            error.contains("qidpidtriples.train.full.2.tsv: names its texts by ids; give the directory"),
+            "{error}"
+        );
+    }
+}
+
 /// A corpus beside rows that have their texts is data like any other, as before.
 #[test]
 fn tables_are_only_taken_where_rows_name_ids() {

@@ -54,6 +54,30 @@ fn what_it_writes_is_the_data_with_negatives_and_can_be_trained_on() {
     sandbox.hbt(&args).ok();
 }
 
+/// Groups that are read whole come out with the negatives that they have.
+#[test]
+fn rows_that_name_their_texts_by_ids_keep_their_negatives() {
+    let sandbox = Sandbox::new();
+    let texts = ["the river", "the old book", "who wrote it", "the sea"];
+    let documents = texts.iter().enumerate().map(|(id, text)| json!({"docid": id, "text": text}));
+    sandbox.write("data/corpus.jsonl", jsonl(&documents.collect::<Vec<_>>()));
+    let row = |query: &str, positive: usize, negative: usize| json!({"query": query, "positive_document_ids": [positive], "negative_document_ids": [negative]});
+    sandbox.write("data/rows.jsonl", jsonl(&[row("a river", 0, 1), row("a book", 1, 3), row("a question", 2, 0)]));
+    let args = ["mine", "--data", "data", "--model", &fixture("bert"), "--output", "mined.jsonl", "--overwrite"];
+    let args = [&args[..], &["--range-min", "1", "--num-negatives", "1", "--relative-margin", "none"]].concat();
+    let mined = |more: &[&str]| -> Vec<Vec<String>> {
+        sandbox.hbt(&[&args[..], more].concat()).ok();
+        let rows = sandbox.read("mined.jsonl");
+        let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.map(|row| negatives(&row)[0].1.iter().map(|text| (*text).to_owned()).collect()).collect()
+    };
+    let own = [1, 3, 0].map(|document| texts[document]);
+    for (row, own) in mined(&[]).iter().zip(own) {
+        assert!(row.len() == 2 && row[0] == own && row[1] != own, "{row:?}");
+    }
+    assert!(mined(&["--replace-negatives"]).iter().all(|row| row.len() == 1));
+}
+
 #[test]
 fn threads_and_what_was_there_before_do_not_matter() {
     let sandbox = Sandbox::with_groups(40);

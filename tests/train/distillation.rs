@@ -191,6 +191,21 @@ fn what_distillation_lacks_is_named() {
     assert!(!sandbox.path("run").exists(), "a run that cannot begin leaves nothing behind");
 }
 
+/// A row has the negatives in its positive's language, so these have none.
+#[test]
+fn negatives_in_other_languages_are_none() {
+    let sandbox = Sandbox::new();
+    let row = |i: usize| {
+        json!({"query": {"en": format!("who {i}")}, "positive": {"en": format!("he {i}")}, "pos_scores": {"en": [2]},
+               "negatives": {"de": ["the book"]}, "neg_scores": {"de": [1]}})
+    };
+    sandbox.write("data.jsonl", jsonl(&(0..8).map(row).collect::<Vec<_>>()));
+    let error = sandbox.hbt(&train(&fixture("bert"), &["steps=2", "eval_task=none", "distillation=kl"])).error();
+    let expected = "error: distillation: compares negatives with the positive, but the data has none; add negatives with \
+                    their scores";
+    assert_eq!(error, expected);
+}
+
 #[test]
 fn rows_without_negatives_and_scores_without_use_are_counted() {
     let sandbox = Sandbox::new();

@@ -269,4 +269,10 @@ fn old_checkpoints_are_kept_on_request() {
     assert!(files(&sandbox.path("kept/last")) == end);
     assert!(weights("best") == best && weights("checkpoints/step-000003") == step_3);
     assert!(weights("checkpoints/step-000002") != weights("checkpoints/step-000003"));
+    // Old ones go, but for those in which others keep something.
+    sandbox.write("kept/checkpoints/step-000002/notes.txt", "mine");
+    let done = sandbox.hbt(&["train", "--out", "kept", "--resume", "--set", "steps=7"]).ok();
+    assert!(done.stderr.contains("kept/checkpoints/step-000002 stays: "), "{}", done.stderr);
+    assert_eq!(sandbox.read("kept/checkpoints/step-000002/notes.txt"), "mine");
+    assert!(!sandbox.path("kept/checkpoints/step-000003").exists());
 }

@@ -98,13 +98,16 @@ impl Datasets {
                 questions.join(group, *first_asking.entry(query).or_insert(group));
             }
         }
-        let mut sizes = vec![0; n];
+        // Groups of each question, by dataset: a question may be in several.
+        let n_members = self.members.len();
+        let mut sizes = vec![0u32; n * n_members];
         for group in 0..n {
             let root = questions.root(group);
             keys[root] = keys[root].min(keys[group]);
-            sizes[root] += 1u64;
+            sizes[root * n_members + self.number_of_member(group as u64)] += 1;
         }
-        let mut order: Vec<usize> = (0..n).filter(|root| sizes[*root] > 0).collect();
+        let sizes = |root: usize| &sizes[root * n_members..][..n_members];
+        let mut order: Vec<usize> = (0..n).filter(|root| sizes(*root).iter().any(|size| *size > 0)).collect();
         order.sort_unstable_by_key(|root| keys[*root]);
         // A dataset keeps something to train on.
         let share = |member: &Member| {
@@ -114,9 +117,9 @@ impl Datasets {
         let mut left: Vec<u64> = self.members.iter().map(share).collect();
         let is_too_small = left.iter().all(|n| *n == 0);
         order.retain(|root| {
-            let left = &mut left[self.number_of_member(*root as u64)];
-            let fits = sizes[*root] <= *left;
-            *left -= if fits { sizes[*root] } else { 0 };
+            let sizes = || sizes(*root).iter().map(|size| u64::from(*size));
+            let fits = left.iter().zip(sizes()).all(|(left, size)| size <= *left);
+            left.iter_mut().zip(sizes()).for_each(|(left, size)| *left -= if fits { size } else { 0 });
             fits
         });
         if order.is_empty() {

@@ -102,6 +102,11 @@ pub(super) fn negative_number(key: &str) -> Option<u32> {
     key.strip_prefix("negative_")?.parse().ok()
 }
 
+/// Whether a row has a column of negatives, called as hbt knows it.
+pub fn names_negatives(row: &Map<String, Value>) -> bool {
+    row.keys().any(|key| NEGATIVE.contains(&key.as_str()) || negative_number(key).is_some())
+}
+
 /// The first of `names` that the row has; null counts as absent.
 pub(super) fn find<'a>(row: &Map<String, Value>, names: &[&'a str]) -> Option<&'a str> {
     names.iter().copied().find(|name| row.get(*name).is_some_and(|value| !value.is_null()))

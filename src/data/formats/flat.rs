@@ -114,13 +114,19 @@ fn identify(
     Ok(())
 }
 
-/// The row's id as a string, if it has one; numbers are ids too.
+/// The row's id as a string, if it has one.
 pub(super) fn id(row: &mut Map<String, Value>) -> Result<Option<String>, String> {
-    match take(row, &columns::ID) {
-        None => Ok(None),
-        Some((_, Value::String(id))) if !id.is_empty() => Ok(Some(id)),
-        Some((_, Value::Number(id))) => Ok(Some(id.to_string())),
-        Some((key, _)) => Err(format!("{key} has to be a number or a string that is not empty")),
+    let Some((key, value)) = take(row, &columns::ID) else { return Ok(None) };
+    let id = as_id(&value).filter(|id| !id.is_empty());
+    id.map(Some).ok_or_else(|| format!("{key} has to be a number or a string that is not empty"))
+}
+
+/// An id as a string; numbers are ids too.
+pub(super) fn as_id(value: &Value) -> Option<String> {
+    match value {
+        Value::String(id) => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
     }
 }
 

@@ -33,7 +33,7 @@ use std::path::Path;
 
 use crate::Error;
 
-pub use columns::Columns;
+pub use columns::{Columns, names_negatives};
 pub use flat::behind_title;
 pub use lang::language;
 pub use negatives::parallel_row;

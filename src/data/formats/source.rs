@@ -14,7 +14,7 @@ use super::notes::{Note, Notes};
 use super::parquet::Table;
 use super::part::{self, Purpose};
 use super::row::{Layout, Row};
-use super::tables::TableFiles;
+use super::tables::{TableFiles, refuse_ids};
 use super::{DataFormat, Group, PassageUnit, SharedIds, Split, open, squad};
 use crate::choices::Auto;
 use crate::{Error, Result};
@@ -97,6 +97,9 @@ impl DataSource {
             file.kind = self.settle(file)?;
         }
         let tables = TableFiles::take(&mut files);
+        if tables.is_none() {
+            refuse_ids(&files)?;
+        }
         let is_squad = |file: &DataFile| file.kind == Kind::Squad;
         let format = match (self.format, files.iter().any(is_squad)) {
             (Auto::Of(DataFormat::Squad), _) | (Auto::Auto, true) => DataFormat::Squad,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::columns::{self, find, take};
 use super::files::{DataFile, Kind, file_name, stem};
-use super::flat;
+use super::flat::{self, as_id};
 use super::open::Text;
 use super::row::Layout;
 use super::source::read_file;
@@ -83,6 +83,17 @@ fn names_ids(file: &DataFile) -> bool {
     file.name.contains(TRIPLES) || first().is_some_and(|row| row.contains_key(POSITIVE_IDS))
 }
 
+/// Fails on MS MARCO's triples of ids without the tables: read as texts, they would be trained on as such.
+pub(super) fn refuse_ids(files: &[DataFile]) -> Result<()> {
+    match files.iter().find(|file| file.name.contains(TRIPLES)) {
+        Some(file) => Err(Error::file(
+            &file.path,
+            "names its texts by ids; give the directory that holds it with the texts, collection.tsv and queries.*.tsv",
+        )),
+        None => Ok(()),
+    }
+}
+
 fn read_table(file: &Arc<DataFile>, table: &mut HashMap<String, String>) -> Result<()> {
     let mut add = |id: String, text: String| match table.insert(id.clone(), text) {
         Some(_) => Err(format!("the id {id:?} stands twice; remove one")),
@@ -109,14 +120,6 @@ fn read_table(file: &Arc<DataFile>, table: &mut HashMap<String, String>) -> Resu
         added.map_err(|message| row.error(message))?;
     }
     Ok(())
-}
-
-fn as_id(value: &Value) -> Option<String> {
-    match value {
-        Value::String(id) => Some(id.clone()),
-        Value::Number(id) => Some(id.to_string()),
-        _ => None,
-    }
 }
 
 impl Tables {

@@ -12,7 +12,7 @@ pub struct Scoring {
     pub n_without: u64,
     /// The first of them.
     pub first_without: Option<u64>,
-    /// Number of groups without negatives.
+    /// Number of groups without negatives in a language of their positives: a row has those of its positive's.
     pub n_without_negatives: u64,
     /// Largest score but for its sign.
     pub largest: f32,
@@ -23,10 +23,11 @@ impl Scoring {
         let [positives, negatives] = [Role::Positive, Role::Negative].map(|role| cache.records(group, role));
         let scores = || positives.iter().chain(negatives).map(|text| text.score);
         let is_without = scores().any(f32::is_nan);
+        let has_negatives = negatives.iter().any(|negative| positives.iter().any(|of| of.lang == negative.lang));
         Scoring {
             n_without: is_without.into(),
             first_without: is_without.then_some(group),
-            n_without_negatives: negatives.is_empty().into(),
+            n_without_negatives: (!has_negatives).into(),
             largest: scores().fold(0.0, |largest, score| largest.max(score.abs())),
         }
     }
