@@ -2,11 +2,13 @@
 
 mod bench;
 mod encode;
+mod eval;
 mod mine;
 mod train;
 
 pub use bench::BenchArgs;
 pub use encode::{EncodeArgs, EncodeAs, EncodeFormat, InputFormat};
+pub use eval::EvalArgs;
 pub use mine::{Limit, MineArgs};
 pub use train::TrainArgs;
 
@@ -16,7 +18,6 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Assignment, Device, Draft};
-use crate::eval::tasks::TASKS;
 use crate::plan::Target;
 use crate::{Error, Result};
 
@@ -291,62 +292,6 @@ impl PlanArgs {
         }
         Ok(draft)
     }
-}
-
-/// Options of `hbt eval`.
-#[derive(Debug, Default, Args)]
-pub struct EvalArgs {
-    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
-    #[arg(long, value_name = "DIR|ID")]
-    pub model: Option<String>,
-
-    /// Benchmark [default: auto, by the layout of the data]
-    #[arg(long, value_parser = tasks())]
-    pub task: Option<String>,
-
-    /// Evaluation data: SQuAD layout such as XQuAD-R's, JSON lines, CSV, TSV or Parquet [default: built-in parallel questions]
-    #[arg(long, value_name = "FILE|DIR")]
-    pub data: Option<String>,
-
-    /// Part of the data, where it is divided [default: auto, the one for tests]
-    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "all", "train", "validation", "test"]))]
-    pub split: Option<String>,
-
-    /// Also write the result into this file, as JSON
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-
-    /// Replace that file even if it is none that this command wrote
-    #[arg(long)]
-    pub overwrite: bool,
-
-    /// The trace.
-    #[command(flatten)]
-    pub trace: TraceArgs,
-
-    /// Device and precision.
-    #[command(flatten)]
-    pub compute: ComputeArgs,
-
-    /// Configuration file and `--set`.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-}
-
-impl EvalArgs {
-    /// The configuration that the options give. `--data` is `eval_data` here.
-    pub fn draft(&self) -> Result<Draft> {
-        self.compute.apply(self.config.draft(&[
-            ("--model", "model", &self.model),
-            ("--task", "eval_task", &self.task),
-            ("--data", "eval_data", &self.data),
-            ("--split", "eval_split", &self.split),
-        ])?)
-    }
-}
-
-fn tasks() -> PossibleValuesParser {
-    PossibleValuesParser::new(["auto"].into_iter().chain(TASKS.iter().map(|task| task.name)))
 }
 
 /// Parses a count or a rank: a whole number from 1 on.

@@ -5,8 +5,10 @@
 
 use crate::files::NewFile;
 use crate::{Error, Result};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use half::f16;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 /// Bytes before the values. The format asks for a multiple of 64; 128 hold any shape.
 const HEADER_LEN: usize = 128;
@@ -67,4 +69,118 @@ fn header(n_rows: u64, dim: usize) -> [u8; HEADER_LEN] {
     out[10..10 + dict.len()].copy_from_slice(dict.as_bytes());
     out[HEADER_LEN - 1] = b'\n';
     out
+}
+
+/// An `.npy` file of rows, read from place to place: a matrix, row by row, of f32, f16 or f64, little-endian.
+pub struct NpyReader {
+    path: PathBuf,
+    file: File,
+    /// Bytes of a value.
+    size: usize,
+    /// Where the values begin.
+    start: u64,
+    n_rows: u64,
+    dim: usize,
+}
+
+impl NpyReader {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is not such a file, or is shorter than it says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+        let Some((start, header)) = read_header(&mut file) else {
+            return Err(Error::file(path, "is not an .npy file; write it with numpy.save"));
+        };
+        let size = match entry(&header, "descr") {
+            Some("'<f2'") => 2,
+            Some("'<f4'") => 4,
+            Some("'<f8'") => 8,
+            other => {
+                let kind = other.unwrap_or("no type");
+                return Err(Error::file(path, format!("holds {kind}; save it as numpy.float32")));
+            }
+        };
+        let shape = entry(&header, "shape").and_then(shape);
+        let (Some([n_rows, dim]), Some("False")) = (shape, entry(&header, "fortran_order")) else {
+            return Err(Error::file(path, "is not one matrix with a row a text; save numpy.ascontiguousarray of it"));
+        };
+        let n_bytes = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
+        let needed = n_rows.checked_mul(dim).and_then(|n| n.checked_mul(size)).and_then(|n| n.checked_add(start));
+        match needed {
+            Some(needed) if dim > 0 && needed <= n_bytes => {
+                let path = path.to_owned();
+                Ok(NpyReader { path, file, size: size as usize, start, n_rows, dim: dim as usize })
+            }
+            _ => Err(Error::file(path, format!("has {n_bytes} bytes, too few for ({n_rows}, {dim}); save it again"))),
+        }
+    }
+
+    /// Number of rows.
+    pub fn n_rows(&self) -> u64 {
+        self.n_rows
+    }
+
+    /// Values in a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Appends rows `first` to `first + n` as f32.
+    ///
+    /// # Errors
+    /// If they are not there, or cannot be read.
+    pub fn read_rows(&mut self, first: u64, n: usize, out: &mut Vec<f32>) -> Result<()> {
+        if first.checked_add(n as u64).is_none_or(|end| end > self.n_rows) {
+            let message =
+                format!("has {} rows, and row {} is wanted; it belongs to other texts", self.n_rows, first + n as u64);
+            return Err(Error::file(&self.path, message));
+        }
+        let row = self.dim * self.size;
+        let mut bytes = vec![0; n * row];
+        let read = self.file.seek(SeekFrom::Start(self.start + first * row as u64));
+        let read = read.and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|e| Error::io("read", &self.path, e))?;
+        let values = bytes.chunks_exact(self.size);
+        match self.size {
+            2 => out.extend(values.map(|v| f16::from_le_bytes([v[0], v[1]]).to_f32())),
+            4 => out.extend(values.map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]]))),
+            _ => out.extend(values.map(|v| f64::from_le_bytes(v.try_into().expect("eight bytes")) as f32)),
+        }
+        Ok(())
+    }
+}
+
+/// Where the values begin, and the dictionary before them.
+fn read_header(file: &mut File) -> Option<(u64, String)> {
+    let mut head = [0; 8];
+    file.read_exact(&mut head).ok()?;
+    // Format 1.0 has a length of two bytes, later ones of four.
+    let n_bytes = match &head {
+        b"\x93NUMPY\x01\x00" => 2,
+        b"\x93NUMPY\x02\x00" | b"\x93NUMPY\x03\x00" => 4,
+        _ => return None,
+    };
+    let mut length = [0; 4];
+    file.read_exact(&mut length[..n_bytes]).ok()?;
+    let length = u64::from(u32::from_le_bytes(length));
+    let mut header = String::new();
+    file.take(length).read_to_string(&mut header).ok()?;
+    (header.len() as u64 == length).then_some((8 + n_bytes as u64 + length, header))
+}
+
+/// The value of a key of the header's dictionary.
+fn entry<'a>(header: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = header.split_once(&format!("'{key}':"))?;
+    let rest = rest.trim_start();
+    // A shape has commas of its own.
+    let end = if rest.starts_with('(') { rest.find(')')? + 1 } else { rest.find([',', '}'])? };
+    Some(rest[..end].trim_end())
+}
+
+/// The two numbers of `(3, 4)`.
+fn shape(text: &str) -> Option<[u64; 2]> {
+    let (rows, dim) = text.strip_prefix('(')?.strip_suffix(')')?.split_once(',')?;
+    Some([rows.trim().parse().ok()?, dim.trim().trim_end_matches(',').parse().ok()?])
 }

@@ -10,10 +10,12 @@ pub mod compare;
 pub mod figures;
 pub mod metrics;
 pub mod report;
+//pub mod retrieval;
 pub mod search;
 pub mod settings;
 mod table;
 pub mod tasks;
+pub mod top;
 
 pub use figures::{Figure, FigureKey};
 pub use report::EvalReport;

@@ -33,6 +33,8 @@ pub struct EvalReport {
     pub by_direction: BTreeMap<String, BTreeMap<String, ByLanguage>>,
     /// By name of a figure that ranks one pool, then query language.
     pub by_query_language: BTreeMap<String, ByLanguage>,
+    /// By query language, then passage language: the queries that have an answer there, over which means are taken.
+    pub n_queries: BTreeMap<String, BTreeMap<String, u64>>,
     /// What [`super::compare`] resamples; empty in a report that was read from a file.
     #[serde(skip)]
     pub per_query: Vec<QueryOutcome>,
@@ -72,6 +74,9 @@ struct WrittenReport {
     figures: Option<Vec<Written>>,
     by_direction: Value,
     by_query_language: Value,
+    // Earlier versions did not count them.
+    #[serde(default)]
+    n_queries: Value,
 }
 
 impl<'de> Deserialize<'de> for EvalReport {
@@ -100,6 +105,7 @@ impl EvalReport {
             languages: written.languages,
             by_direction: details(written.by_direction)?,
             by_query_language: details(written.by_query_language)?,
+            n_queries: if written.n_queries.is_null() { BTreeMap::new() } else { details(written.n_queries)? },
             figures,
             per_query: Vec::new(),
         };
@@ -115,10 +121,12 @@ impl EvalReport {
         let directions = self.by_direction.values().flatten();
         let mut languages = directions.flat_map(|(query, row)| std::iter::once(query).chain(row.keys()));
         let mut query_languages = self.by_query_language.values().flat_map(ByLanguage::keys);
+        let mut counted = self.n_queries.iter().flat_map(|(query, row)| std::iter::once(query).chain(row.keys()));
         let found = (self.by_direction.keys().find_map(|name| unknown(&measures, name)))
             .or_else(|| self.by_query_language.keys().find_map(|name| unknown(&names, name)))
             .or_else(|| languages.find_map(|code| unknown(&self.languages, code)))
-            .or_else(|| query_languages.find_map(|code| unknown(&self.languages, code)));
+            .or_else(|| query_languages.find_map(|code| unknown(&self.languages, code)))
+            .or_else(|| counted.find_map(|code| unknown(&self.languages, code)));
         found.map_or(Ok(()), |name| Err(format!("its report has details of {name:?}, but does not list it")))
     }
 }

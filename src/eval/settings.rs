@@ -12,7 +12,7 @@
 
 use super::bias::RANK_DISTANCE;
 use super::figures::{Figure, FigureKey};
-use super::metrics::{MAP, Ranking};
+use super::metrics::{MAP, RECALL, Ranking};
 use super::report::{EvalReport, QueryOutcome};
 use super::search::RelevantRank;
 use super::tasks::{EvalSet, Query, Relevant};
@@ -53,11 +53,22 @@ pub static MULTILINGUAL: Setting = Setting { name: "multilingual", title: "multi
 pub const MULTILINGUAL_MAP: FigureKey = FigureKey { setting: Some(&MULTILINGUAL), metric: &MAP, cutoff: None };
 
 /// The figures of the paper.
-pub static FIGURES: [FigureKey; 4] = [
+pub const FIGURES: [FigureKey; 4] = [
     FigureKey { setting: Some(&MONOLINGUAL), ..MULTILINGUAL_MAP },
     FigureKey { setting: Some(&CROSS_LINGUAL), ..MULTILINGUAL_MAP },
     MULTILINGUAL_MAP,
     FigureKey { setting: None, metric: &RANK_DISTANCE, cutoff: None },
+];
+
+/// The figures of the paper on benchmarks with answers in every language: those, and its recalls.
+pub static FIGURES_WITH_RECALL: [FigureKey; 7] = [
+    FIGURES[0],
+    FIGURES[1],
+    FIGURES[2],
+    FIGURES[3],
+    FigureKey { metric: &RECALL, cutoff: Some(1), ..FIGURES[0] },
+    FigureKey { metric: &RECALL, cutoff: Some(1), ..FIGURES[1] },
+    FigureKey { metric: &RECALL, cutoff: Some(10), ..FIGURES[2] },
 ];
 
 /// A ranking for each language of relevant passages that is `wanted`.
@@ -87,6 +98,7 @@ pub fn report(model: &str, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> EvalRe
         figures: Vec::new(),
         by_direction: BTreeMap::new(),
         by_query_language: BTreeMap::new(),
+        n_queries: BTreeMap::new(),
         per_query: Vec::new(),
     };
     for &key in set.task.figures {
@@ -135,6 +147,7 @@ impl Strata {
                 Some(passages) => {
                     let matrix = report.by_direction.entry(key.measure()).or_default();
                     matrix.entry(code(query)).or_default().insert(code(passages), mean.value());
+                    report.n_queries.entry(code(query)).or_default().insert(code(passages), mean.n);
                 }
                 None => {
                     let column = report.by_query_language.entry(key.to_string()).or_default();

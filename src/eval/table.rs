@@ -23,6 +23,9 @@ impl fmt::Display for EvalReport {
             let key = figure.key;
             writeln!(f, "{:<width$}{:>8}{}", key.title(), key.shown(figure.value), note(key))?;
         }
+        if let Some(counts) = self.counts() {
+            writeln!(f, "{counts}")?;
+        }
         for matrix in self.matrices() {
             writeln!(f, "\n{}", matrix.title(true))?;
             f.write_str(&matrix.blocks(true).concat())?;
@@ -41,6 +44,16 @@ impl EvalReport {
         let n = self.languages.len();
         let languages = if n == 1 { "language" } else { "languages" };
         format!("{}: {}, split {}, {n} {languages}", self.model, self.task, self.split)
+    }
+
+    /// How many queries the directions have, if not all that the query language has.
+    fn counts(&self) -> Option<String> {
+        let cells = self.n_queries.iter().flat_map(|(query, row)| row.iter().map(move |(to, n)| (*n, query, to)));
+        let differs = |row: &BTreeMap<String, u64>| row.values().min() != row.values().max();
+        self.n_queries.values().any(differs).then_some(())?;
+        let (few, many) = (cells.clone().min()?, cells.max()?);
+        let shown = |(n, query, to): (u64, &String, &String)| format!("{n} ({query}-{to})");
+        Some(format!("a direction has the queries with an answer there: {} to {}", shown(few), shown(many)))
     }
 
     fn title_width(&self) -> usize {

@@ -24,6 +24,16 @@ impl Embeddings {
         self.values.len() / self.dim
     }
 
+    /// All values, to go on with.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
+    /// One text's vector.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dim..(row + 1) * self.dim]
+    }
+
     /// All values, `(n_rows, dim)` row-major.
     pub fn values(&self) -> &[f32] {
         &self.values

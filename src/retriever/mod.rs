@@ -2,6 +2,7 @@
 
 mod embeddings;
 pub mod encode;
+pub mod kept;
 mod settings;
 
 pub use embeddings::Embeddings;
@@ -11,9 +12,12 @@ pub use settings::{RetrieverSettings, TextKind};
 use crate::backend::{Backend, Element, Purpose, Tensor};
 use crate::data::tokenize::TextTokenizer;
 use crate::model::{Encoder, EncoderParams, ParamSpec, random_init, specs};
+use crate::model_dir::save::pieces;
 use crate::model_dir::{Carried, ModelDir, weights};
 use crate::{Error, Result, memory};
+use serde_json::Value;
 use std::sync::OnceLock;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// A loaded model.
 pub struct Retriever<B: Backend> {
@@ -115,6 +119,33 @@ impl<B: Backend> Retriever<B> {
         if self.tokenizer.take().is_some() {
             memory::trim();
         }
+    }
+
+    /// Identifies what embeddings depend on beside the text, its prefix and its length: the weights as they are now, tokenizer,
+    /// pooling, number type, the device or its `instructions`, and the version of hbt.
+    ///
+    /// # Errors
+    /// If a copy from the device fails, or the tokenizer is gone.
+    pub fn content_key(&self, instructions: Option<&str>) -> Result<String> {
+        let mut weights = Xxh3::new();
+        for weight in self.encoder.weights.iter() {
+            for part in pieces(weight.len()) {
+                weights.update(bytemuck::cast_slice(&weight.part_to_vec(&self.backend, part)?));
+            }
+        }
+        let RetrieverSettings { pooling, truncate_dim, .. } = self.settings;
+        let depends_on = format!(
+            "hbt {}, {} on {} with {instructions:?}, {}, {:?}, {pooling:?}, {truncate_dim:?}, weights {:032x}, tokenizer {:032x}",
+            env!("CARGO_PKG_VERSION"),
+            B::E::NAME,
+            self.backend.name(),
+            // Not the configuration that came of it, which has addresses of functions.
+            Value::Object(self.dir.config_json.clone()),
+            self.dir.dense,
+            weights.digest128(),
+            self.tokenizer()?.content_hash(),
+        );
+        Ok(format!("{:032x}", xxh3_128(depends_on.as_bytes())))
     }
 
     /// The loaded weights in f32, read again without rounding: the masters of a training run.

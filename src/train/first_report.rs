@@ -5,18 +5,15 @@
 //! begins with a hash of the rest, without which it is as good as not there.
 
 use crate::Result;
-use crate::backend::{Backend, Element};
-use crate::data::tokenize::TextTokenizer;
+use crate::backend::Backend;
 use crate::eval::tasks::EvalSet;
 use crate::eval::{EvalReport, Evaluated};
 use crate::files::write_file_atomic;
-use crate::model_dir::save::pieces;
 use crate::retriever::Retriever;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Where a report is kept.
 pub(super) struct FirstReport {
@@ -42,24 +39,11 @@ impl FirstReport {
         set: &EvalSet,
         instructions: Option<&str>,
     ) -> Result<Self> {
-        let mut weights = Xxh3::new();
-        for weight in retriever.encoder.weights.iter() {
-            for part in pieces(weight.len()) {
-                weights.update(bytemuck::cast_slice(&weight.part_to_vec(&retriever.backend, part)?));
-            }
-        }
         let depends_on = format!(
-            "hbt {}, {} on {} with {instructions:?}, {}, {:?}, {:?}, {:?}, weights {:032x}, tokenizer {:032x}, data {}",
-            env!("CARGO_PKG_VERSION"),
-            B::E::NAME,
-            retriever.backend.name(),
-            // Not the configuration that came of it, which has addresses of functions.
-            Value::Object(retriever.dir.config_json.clone()),
-            retriever.dir.dense,
+            "{}, {:?}, {:?}, data {}",
+            retriever.content_key(instructions)?,
             retriever.settings,
             retriever.settings.as_saved(),
-            weights.digest128(),
-            TextTokenizer::hash(&retriever.carried().tokenizer),
             set.key(),
         );
         let key = xxh3_128(depends_on.as_bytes());

@@ -23,6 +23,7 @@ fn report(n_groups: u32, n_languages: u16, ap: impl Fn(u32, u16) -> f64) -> Eval
         figures: FIGURES.iter().zip([0.5, 0.25, map, 100.0 - map]).map(figure).collect(),
         by_direction: Default::default(),
         by_query_language: Default::default(),
+        n_queries: Default::default(),
         per_query,
     }
 }

@@ -8,12 +8,13 @@ use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
 use crate::data::formats::squad::{self, Answer, Paragraph};
 use crate::data::formats::{DataFormat, DataSource, Notes, PassageUnit, Resolved, Split};
-use crate::eval::settings::{FIGURES, MULTILINGUAL_MAP};
+use crate::eval::settings::{FIGURES_WITH_RECALL, MULTILINGUAL_MAP};
 use crate::{Error, Result};
 use std::collections::HashMap;
 
 /// The task: its data is a directory in SQuAD layout.
-pub static TASK: Task = Task { name: "xquad-r", recognises, load, figures: &FIGURES, main: MULTILINGUAL_MAP };
+pub static TASK: Task =
+    Task { name: "xquad-r", recognises, load, figures: &FIGURES_WITH_RECALL, main: MULTILINGUAL_MAP };
 
 fn recognises(data: &DataSource) -> Result<bool> {
     Ok(data.resolve()?.format() == DataFormat::Squad)
@@ -25,6 +26,11 @@ fn recognises(data: &DataSource) -> Result<bool> {
 /// Files that are missing or not in SQuAD layout; a language without a usable question in this split; paragraphs that
 /// are not cut into sentences, where these are the passages.
 pub fn load(source: &DataSource) -> Result<EvalSet> {
+    load_as(&TASK, source)
+}
+
+/// [`load`], for a task of the same layout.
+pub(super) fn load_as(task: &'static Task, source: &DataSource) -> Result<EvalSet> {
     let data = source.resolve()?;
     if data.format() != DataFormat::Squad {
         let message =
@@ -47,7 +53,7 @@ pub fn load(source: &DataSource) -> Result<EvalSet> {
             return Err(nothing_usable(&data, path));
         }
     }
-    Ok(builder.finish(data.split()))
+    Ok(builder.finish(task, data.split()))
 }
 
 fn nothing_usable(data: &Resolved, path: &std::path::Path) -> Error {
@@ -117,7 +123,7 @@ impl Builder {
         number
     }
 
-    fn finish(mut self, split: Split) -> EvalSet {
+    fn finish(mut self, task: &'static Task, split: Split) -> EvalSet {
         for relevant in &mut self.relevant {
             relevant.sort_unstable();
             relevant.dedup();
@@ -126,7 +132,7 @@ impl Builder {
             query.relevant = self.relevant[query.group as usize].iter().copied().map(Relevant::binary).collect();
         }
         EvalSet {
-            task: &TASK,
+            task,
             split: split.to_string(),
             notes: self.notes,
             languages: self.languages,

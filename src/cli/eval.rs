@@ -1,0 +1,106 @@
+//! Options of `hbt eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::{ComputeArgs, ConfigArgs, TraceArgs};
+use crate::Result;
+use crate::config::Draft;
+use crate::eval::tasks;
+
+/// Options of `hbt eval`.
+#[derive(Debug, Default, Args)]
+pub struct EvalArgs {
+    /// Model directory or Hugging Face hub id [default: a small built-in encoder]
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: Option<String>,
+
+    /// Tasks and benchmarks, of hbt or by mteb's names; --list prints them [default: auto, by the layout of the data]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub task: Vec<String>,
+
+    /// Print the tasks with their type, languages, size and main metric
+    #[arg(long)]
+    pub list: bool,
+
+    /// Evaluation data: SQuAD layout such as XQuAD-R's, rows, BEIR's layout or the hub's [default: of mteb's tasks, the hub's
+    /// cache; else built-in parallel questions]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub data: Option<String>,
+
+    /// Part of the data, where it is divided [default: auto, the one for tests]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "all", "train", "validation", "test"]))]
+    pub split: Option<String>,
+
+    /// Only subsets of these languages, as in de,en
+    #[arg(long, value_name = "LANG,...", value_delimiter = ',')]
+    pub languages: Vec<String>,
+
+    /// Also write the result into this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Also write result files as mteb keeps them: DIR/MODEL/REVISION/TASK.json
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+
+    /// Also write the rankings, as TREC run files: DIR/TASK/SUBSET.SPLIT.trec
+    #[arg(long, value_name = "DIR")]
+    pub runs: Option<PathBuf>,
+
+    /// Also write the rankings as mteb's predictions: DIR/TASK_predictions.json
+    #[arg(long, value_name = "DIR")]
+    pub predictions: Option<PathBuf>,
+
+    /// Also write the embeddings: DIR/SUBSET.queries.npy and DIR/SUBSET.corpus.npy, a row for each row of the data
+    #[arg(long, value_name = "DIR")]
+    pub save_embeddings: Option<PathBuf>,
+
+    /// Judge the embeddings in such a directory, whatever made them, instead of a model's
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "save_embeddings"])]
+    pub embeddings: Option<PathBuf>,
+
+    /// Neither take embeddings of earlier evaluations from the cache nor keep any
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Gigabytes that kept embeddings may take up, of all models together
+    #[arg(long, value_name = "GB", default_value_t = 20.0)]
+    pub cache_limit: f64,
+
+    /// Replace the file of --json even if it is none that this command wrote
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// Device and precision.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
+    /// Configuration file and `--set`.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+impl EvalArgs {
+    /// The configuration that the options give. `--data` is `eval_data` here, `--task` `eval_task` where it is one that
+    /// training can evaluate on, too.
+    pub fn draft(&self) -> Result<Draft> {
+        let own = |name: &String| name == "auto" || tasks::named(name).is_some();
+        let task = match &self.task[..] {
+            [task] if own(task) => Some(task.clone()),
+            _ => None,
+        };
+        self.compute.apply(self.config.draft(&[
+            ("--model", "model", &self.model),
+            ("--task", "eval_task", &task),
+            ("--data", "eval_data", &self.data),
+            ("--split", "eval_split", &self.split),
+        ])?)
+    }
+}

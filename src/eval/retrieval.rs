@@ -1,0 +1,128 @@
+//! Retrieval over a corpus of any size: one subset of a task, from its texts to what each query found.
+
+use super::mteb::numbers::Outcome;
+use super::top::{Found, TopSearch};
+use crate::backend::Backend;
+use crate::data::collection::{Collection, Document, JudgedQuery};
+use crate::retriever::Embeddings;
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+/// Documents that are read, embedded and searched together.
+const WINDOW: usize = 8192;
+/// Documents that a ranking holds, as mteb's.
+pub const KEEP: usize = 1000;
+
+/// Where embeddings come from.
+pub trait Vectors {
+    /// One embedding for each query of a collection, in its order.
+    ///
+    /// # Errors
+    /// If they cannot be made or read.
+    fn queries(&mut self, collection: &Collection) -> Result<Embeddings>;
+
+    /// One embedding for each of some documents, given with their places in the corpus, ascending from call to call.
+    ///
+    /// # Errors
+    /// If they cannot be made or read.
+    fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings>;
+}
+
+/// Ranks the corpus of a collection for each of its queries by the cosines of embeddings, in f32. `progress` is called with
+/// the number of documents done.
+///
+/// # Errors
+/// Texts that cannot be read, embeddings that are not finite, a device without memory.
+pub fn search<B: Backend<E = f32>>(
+    backend: B,
+    collection: &Collection,
+    vectors: &mut dyn Vectors,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Found> {
+    let queries = unit(vectors.queries(collection)?, |query| &collection.queries[query].id, "query")?;
+    let lists = collection.queries.iter().map(|query| query.candidates.as_deref());
+    let lists: Option<Vec<&[String]>> = lists.collect();
+    let mut search = TopSearch::new(backend, queries, KEEP, lists.as_deref())?;
+    let mut window: Vec<(u64, Document)> = Vec::new();
+    let mut n_read = 0;
+    let mut documents = collection.documents()?;
+    loop {
+        let next = documents.next().transpose()?;
+        let is_last = next.is_none();
+        if let Some(document) = next {
+            if search.wants(&document.id) {
+                window.push((n_read, document));
+            }
+            n_read += 1;
+        }
+        if window.len() == WINDOW || (is_last && !window.is_empty()) {
+            let embeddings = vectors.documents(&window)?;
+            let embeddings = unit(embeddings, |document| &window[document].1.id, "document")?;
+            search.add(window.iter().map(|(_, document)| document.id.as_str()), &embeddings)?;
+            progress(n_read);
+            window.clear();
+        }
+        if is_last {
+            return Ok(search.finish());
+        }
+    }
+}
+
+/// Embeddings at unit length, computed in f32; the smallest length that is divided by is mteb's.
+fn unit<'a>(embeddings: Embeddings, id: impl Fn(usize) -> &'a String, what: &str) -> Result<Embeddings> {
+    let dim = embeddings.dim();
+    let mut values = embeddings.into_values();
+    values.par_chunks_exact_mut(dim).for_each(|row| {
+        let length = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|x| *x /= length);
+    });
+    match values.par_chunks_exact(dim).position_first(|row| !row.iter().all(|x| x.is_finite())) {
+        None => Ok(Embeddings::new(dim, values)),
+        Some(row) => Err(Error::other(format!(
+            "the embedding of {what} {:?} is not finite, so nothing can be ranked: the model's weights are broken, or the file \
+             of embeddings is",
+            id(row)
+        ))),
+    }
+}
+
+/// What a query found, for metrics, and the documents in the order of their ranks.
+///
+/// # Errors
+/// An id that several documents have.
+pub fn outcomes(collection: &Collection, found: &Found, ignores_identical_ids: bool) -> Result<Vec<Outcome>> {
+    let of = |(number, query): (usize, &JudgedQuery)| {
+        let ranking: Vec<(&str, f32)> = ranking(query, found, number, ignores_identical_ids).collect();
+        let mut seen = HashSet::with_capacity(ranking.len());
+        if let Some((id, _)) = ranking.iter().find(|(id, _)| !seen.insert(*id)) {
+            return Err(Error::other(format!(
+                "{}: several documents have the id {id:?}; give each its own",
+                collection.subset
+            )));
+        }
+        let grades: HashMap<&str, u32> = query
+            .judgements
+            .iter()
+            .filter_map(|(id, grade)| Some((id.as_str(), u32::try_from(*grade).ok().filter(|grade| *grade > 0)?)))
+            .collect();
+        let ranked = ranking.iter().zip(1..);
+        Ok(Outcome {
+            scores: ranking.iter().map(|(_, score)| *score).collect(),
+            found: ranked.filter_map(|((id, _), rank)| Some((rank, *grades.get(id)?))).collect(),
+            relevant: grades.into_values().collect(),
+        })
+    };
+    collection.queries.par_iter().enumerate().map(|(number, query)| of((number, query))).collect()
+}
+
+/// Ids and scores of the documents that query `number` of a collection ranks, best first. A document with the query's own id
+/// is left out after the cut, as mteb does, where a task says so.
+pub fn ranking<'a>(
+    query: &'a JudgedQuery,
+    found: &'a Found,
+    number: usize,
+    ignores_identical_ids: bool,
+) -> impl Iterator<Item = (&'a str, f32)> {
+    found.of(number).filter(move |(id, _)| !(ignores_identical_ids && *id == query.id))
+}
