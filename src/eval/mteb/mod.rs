@@ -4,8 +4,14 @@
 //! mteb writes them and rounded as they are there; where mteb has NaN, so have they. `main_score` is the caller's to add: the
 //! task says which of them it is. The definitions are those of mteb 2.26.
 
+pub mod bitext;
 pub mod nauc;
 pub mod numbers;
+pub mod pairs;
+pub mod reranking;
+mod runs;
+pub mod similarity;
+pub mod sts;
 
 /// Numbers of one subset by name, in the order of mteb's files.
 pub type Numbers = Vec<(String, f64)>;

@@ -5,28 +5,18 @@
 //! the rates of refusal that is a curve, which rises if the confidence means something. Its area is set to 0 at that of a curve
 //! which stays flat, and to 1 at that of the oracle, which orders queries by the metric itself.
 
+use super::runs::Runs;
+
 /// Rates of refusal: so many tenths of all queries, none first.
 const N_RATES: u32 = 10;
 
-/// Queries in the order of a confidence.
-pub struct Abstention {
-    /// Indices of the queries, least confident first.
-    order: Vec<usize>,
-    /// Where in `order` each run of equal confidences ends.
-    ends: Vec<usize>,
-}
+/// Queries in the order of a confidence, least confident first.
+pub struct Abstention(Runs);
 
 impl Abstention {
     /// Orders queries by the confidence that each has.
     pub fn by(confidences: &[f64]) -> Self {
-        let mut order: Vec<usize> = (0..confidences.len()).collect();
-        order.sort_by(|&a, &b| confidences[a].total_cmp(&confidences[b]));
-        // By value: 0 and -0 are equal.
-        let mut ends = Vec::new();
-        for run in order.chunk_by(|&a, &b| confidences[a] == confidences[b]) {
-            ends.push(ends.last().unwrap_or(&0) + run.len());
-        }
-        Abstention { order, ends }
+        Abstention(Runs::of(confidences))
     }
 
     /// Normalized area under the abstention curve of a metric, of which `values` has one for each query. At most 1, negative
@@ -53,10 +43,9 @@ impl Abstention {
     fn curve(&self, values: &[f64]) -> Vec<f64> {
         let n = values.len();
         let mut in_order = Vec::with_capacity(n);
-        for &end in &self.ends {
-            let run = &self.order[in_order.len()..end];
+        for run in self.0.iter() {
             let mean = run.iter().map(|&query| values[query]).sum::<f64>() / run.len() as f64;
-            in_order.resize(end, mean);
+            in_order.resize(in_order.len() + run.len(), mean);
         }
         let left = (0..N_RATES).map(|tenths| {
             // NumPy's rates, whose products with n Python rounds: 0.30000000000000004 * 15 is above 4.5.
