@@ -4,7 +4,8 @@
 //! know no degrees take every grade from 1 on for relevant. A cut-off `k` leaves what ranks behind it unseen; relevant
 //! passages there, and those that were never ranked, count as not found.
 //!
-//! The definitions are those of trec_eval (`map`, `recip_rank`, `ndcg_cut`, `recall`), which BEIR, MTEB and MIRACL report.
+//! The definitions are those of trec_eval (`map`, `recip_rank`, `ndcg_cut`, `recall`, `P`, `success`), which BEIR, MTEB and
+//! MIRACL report.
 //! sentence-transformers' `map@k` differs: it divides by at most `k`.
 
 /// A metric: how it is called and shown, and how it is computed for one query.
@@ -52,6 +53,19 @@ pub static NDCG: Metric =
 pub static RECALL: Metric =
     Metric { name: "recall", title: "recall", column: "recall", of: |ranking, k| Some(ranking.recall(k)), ..SHARE };
 
+/// Precision; there is none without a cut-off, as nothing says how many passages were ranked.
+pub static PRECISION: Metric = Metric {
+    name: "precision",
+    title: "precision",
+    column: "prec.",
+    of: |ranking, k| k.map(|k| ranking.precision(k)),
+    ..SHARE
+};
+
+/// Hit rate.
+pub static HIT_RATE: Metric =
+    Metric { name: "hit_rate", title: "hit rate", column: "hits", of: |ranking, k| Some(ranking.hit_rate(k)), ..SHARE };
+
 /// Where the relevant passages of one query came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranking {
@@ -66,12 +80,22 @@ impl Ranking {
     /// and its grade.
     pub fn new(judged: impl IntoIterator<Item = (Option<u32>, u32)>) -> Self {
         let relevant: Vec<_> = judged.into_iter().filter(|&(_, grade)| grade > 0).collect();
-        let mut found: Vec<_> = relevant.iter().filter_map(|&(rank, grade)| Some((rank?, grade))).collect();
+        let found = relevant.iter().filter_map(|&(rank, grade)| Some((rank?, grade))).collect();
+        Self::of_relevant(found, relevant.iter().map(|&(_, grade)| grade).collect())
+    }
+
+    /// Of relevant passages in any order: 1-based rank and grade of those that were `found`, and the `grades` of all of them,
+    /// found or not; every grade is above 0.
+    pub fn of_relevant(mut found: Vec<(u32, u32)>, mut grades: Vec<u32>) -> Self {
         found.sort_unstable();
-        // Either would give a wrong number silently.
+        // Each would give a wrong number silently.
         assert!(found.first().is_none_or(|&(first, _)| first >= 1), "ranks start at 1");
         assert!(found.is_sorted_by(|(a, _), (b, _)| a < b), "no two passages have the same rank");
-        let mut grades: Vec<u32> = relevant.iter().map(|&(_, grade)| grade).collect();
+        assert!(found.len() <= grades.len(), "what was found is among what is relevant");
+        assert!(
+            grades.iter().chain(found.iter().map(|(_, grade)| grade)).all(|&grade| grade > 0),
+            "relevant is above 0"
+        );
         grades.sort_unstable_by(|a, b| b.cmp(a));
         Ranking { found, grades }
     }
@@ -107,11 +131,22 @@ impl Ranking {
     pub fn recall(&self, k: Option<u32>) -> f64 {
         share(self.found(k).len() as f64, self.grades.len() as f64)
     }
+
+    /// Share of the first `k` ranks that hold a relevant passage, `P` of trec_eval: ranks that no passage is left for hold
+    /// none.
+    pub fn precision(&self, k: u32) -> f64 {
+        share(self.found(Some(k)).len() as f64, f64::from(k))
+    }
+
+    /// 1 where a relevant passage is found, else 0: `success` of trec_eval.
+    pub fn hit_rate(&self, k: Option<u32>) -> f64 {
+        if self.found(k).is_empty() { 0.0 } else { 1.0 }
+    }
 }
 
-/// `part / whole`, 0 where the whole is.
+/// `part / whole`, 0 where the whole is; never -0, which a sum of nothing is and files would show.
 fn share(part: f64, whole: f64) -> f64 {
-    if whole == 0.0 { 0.0 } else { part / whole }
+    if whole == 0.0 { 0.0 } else { (0.0 + part) / whole }
 }
 
 #[cfg(test)]
@@ -141,6 +176,13 @@ mod tests {
         close(whole.recall(Some(3)), 2.0 / 3.0);
         close(cut_off.recall(Some(100)), 3.0 / 4.0);
         close(cut_off.recall(None), 3.0 / 4.0);
+        close(cut_off.precision(5), 2.0 / 5.0);
+        close(cut_off.precision(1000), 3.0 / 1000.0);
+        close((PRECISION.of)(&whole, Some(3)).expect("there is a cut-off"), 2.0 / 3.0);
+        assert_eq!((PRECISION.of)(&whole, None), None);
+        close(whole.hit_rate(Some(1)), 0.0);
+        close(whole.hit_rate(Some(2)), 1.0);
+        close(whole.hit_rate(None), 1.0);
         // 1/log2(3) = 0.630930, 1/log2(4) = 0.5; the ideal ranks are 1, 2, 3: 1 + 0.630930 + 0.5 = 2.130930.
         close(Ranking::new(found(&[3])).ndcg(Some(10)), 0.5);
         assert!((whole.ndcg(Some(5)) - 1.130_929_75 / 2.130_929_75).abs() < 1e-8);
@@ -172,13 +214,23 @@ mod tests {
             close(perfect.reciprocal_rank(Some(10)), 1.0);
             close(perfect.recall(Some(100)), 1.0);
             let hopeless = Ranking::new((0..n).map(|_| (None, 1)));
-            close(hopeless.average_precision(None), 0.0);
+            for value in [hopeless.average_precision(None), hopeless.ndcg(Some(10)), hopeless.recall(None)] {
+                assert!(value == 0.0 && value.is_sign_positive(), "{value}");
+            }
             close(Ranking::new(found(&[1000])).ndcg(Some(10)), 0.0);
         }
         let nothing = Ranking::new([]);
         for value in [nothing.average_precision(None), nothing.ndcg(Some(10)), nothing.recall(Some(10))] {
             close(value, 0.0);
         }
+        close(nothing.precision(10), 0.0);
+        close(nothing.hit_rate(None), 0.0);
+    }
+
+    #[test]
+    fn what_was_found_and_what_is_relevant_make_the_same_ranking() {
+        let judged = Ranking::new([(Some(3), 3), (None, 2), (Some(1), 1)]);
+        assert_eq!(Ranking::of_relevant(vec![(3, 3), (1, 1)], vec![1, 2, 3]), judged);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! A task ([`tasks`]) lists passages and queries, and what is measured on them. [`search`] ranks all passages for every
 //! query, exactly, and keeps the ranks of the relevant ones; [`metrics`] and [`bias`] turn the ranks of one query into
 //! numbers; [`settings`] averages them into [`figures`]; [`report`] is the result, as JSON and on the terminal, and
-//! [`compare`] sets several side by side.
+//! [`compare`] sets several side by side. [`mteb`] has the numbers that mteb writes.
 
 pub mod bias;
 pub mod compare;
 pub mod figures;
 pub mod metrics;
+pub mod mteb;
 pub mod report;
 //pub mod retrieval;
 pub mod search;
