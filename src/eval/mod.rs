@@ -9,6 +9,7 @@ pub mod bias;
 pub mod compare;
 pub mod figures;
 pub mod metrics;
+pub mod mteb;
 pub mod report;
 pub mod search;
 pub mod settings;
