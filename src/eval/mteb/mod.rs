@@ -1,4 +1,7 @@
 //! mteb's benchmarks: its tasks, and the files that it loads.
 
+pub mod files;
+pub mod folder;
 pub mod languages;
+pub mod rankings;
 pub mod table;
