@@ -1,4 +1,4 @@
-//! What users choose from by a word: enums, and values that may be left to hbt.
+//! What users choose from by a word: enums, values that may be left to hbt, and the word that was probably meant.
 
 use std::fmt;
 
@@ -83,3 +83,30 @@ macro_rules! choices {
 }
 
 pub(crate) use choices;
+
+/// Least similarity (0 to 1) at which a word counts as a typing error.
+const NEAR: f64 = 0.6;
+
+/// The candidate most similar to `word`, if any is similar. Case and the kind of dash do not count.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.trim().to_lowercase().replace(['-', ' ', '.'], "_");
+    let word = plain(word);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(&word, &plain(candidate)), candidate))
+        .filter(|(similarity, _)| *similarity >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_is_near_and_far_is_nothing() {
+        assert_eq!(nearest("Cross-Lingual", ["monolingual", "cross_lingual"]), Some("cross_lingual"));
+        assert_eq!(nearest("hybird", ["monolingual", "hybrid"]), Some("hybrid"));
+        assert_eq!(nearest("zebra", ["monolingual", "hybrid"]), None);
+    }
+}

@@ -69,6 +69,8 @@
 //! mine: backend, data, eval, retriever
 //! eval: backend, data, retriever
 //! eval::metrics:
+//! eval::mteb::folder: eval::mteb, files, json
+//! eval::mteb::rankings: eval::mteb, files
 //! retriever: backend, data, memory, model, model_dir
 //! loss: backend
 //! model_dir: backend::Pooling, files, json, model, progress, tensor_file

@@ -1,7 +1,7 @@
 //! Types of keys that hold one of a few words.
 
 pub use crate::backend::{Distillation, Pooling, Precision};
-pub use crate::choices::Auto;
+pub use crate::choices::{Auto, nearest};
 pub use crate::data::formats::{DataFormat, PassageUnit, Split};
 pub use crate::data::sampler::{BatchMode, DatasetBatches, DatasetSampling, LangSampling};
 pub use crate::eval::FigureKey;

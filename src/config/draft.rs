@@ -7,8 +7,9 @@ use std::str::FromStr;
 
 use toml::{Spanned, Value};
 
+use super::choices::nearest;
 use super::keys::{Config, KEYS, Key};
-use super::suggest::{nearest, nearest_key, otherwise};
+use super::suggest::{nearest_key, otherwise};
 use crate::{Error, Result};
 
 /// `key=value`, as typed after `--set`.

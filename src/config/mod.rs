@@ -20,7 +20,7 @@ pub use choices::*;
 pub use datasets::Dataset;
 pub use draft::{Assignment, Draft};
 pub use keys::{Config, KEYS, Key};
-pub use suggest::{instead_of_option, nearest};
+pub use suggest::instead_of_option;
 
 use crate::eval::tasks;
 use crate::{Error, Result};

@@ -1,5 +1,7 @@
 //! Suggestions for unknown words: the key or value that was probably meant.
 
+use crate::choices::nearest;
+
 /// Names of hbt's keys in other trainers.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("bf16", "precision"),
@@ -64,21 +66,6 @@ pub fn instead_of_option(word: &str) -> Option<String> {
     })
 }
 
-/// Least similarity (0 to 1) at which a word counts as a typing error.
-const NEAR: f64 = 0.6;
-
-/// The candidate most similar to `word`, if any is similar. Case and the kind of dash do not count.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |text: &str| text.trim().to_lowercase().replace(['-', ' ', '.'], "_");
-    let word = plain(word);
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(&word, &plain(candidate)), candidate))
-        .filter(|(similarity, _)| *similarity >= NEAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
-
 /// The key that `word` most likely means.
 pub(super) fn nearest_key<'a>(word: &str, keys: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let elsewhere = ELSEWHERE.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(&word.replace('-', "_")));
@@ -100,12 +87,5 @@ mod tests {
             assert!(KEYS.iter().all(|key| key.name != *theirs), "{theirs} is a key itself");
             assert!(how.contains(".jsonl") || KEYS.iter().any(|key| how.contains(key.name)), "{how}");
         }
-    }
-
-    #[test]
-    fn near_is_near_and_far_is_nothing() {
-        assert_eq!(nearest("Cross-Lingual", ["monolingual", "cross_lingual"]), Some("cross_lingual"));
-        assert_eq!(nearest("hybird", ["monolingual", "hybrid"]), Some("hybrid"));
-        assert_eq!(nearest("zebra", ["monolingual", "hybrid"]), None);
     }
 }
