@@ -3,6 +3,7 @@
 pub mod answers;
 mod bounds;
 mod cache;
+mod collection;
 mod columns;
 mod datasets;
 mod files;

@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod bounds;
 pub mod catalog;
+pub mod collection;
 pub mod datasets;
 pub mod formats;
 mod guard;

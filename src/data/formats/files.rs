@@ -8,16 +8,16 @@ use crate::{Error, Result};
 
 /// A file of the data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DataFile {
-    pub(super) path: PathBuf,
+pub(in crate::data) struct DataFile {
+    pub(in crate::data) path: PathBuf,
     /// Path within the data set, with slashes; part of the ids of rows without an id.
-    pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(in crate::data) name: String,
+    pub(in crate::data) kind: Kind,
 }
 
 /// What a file's name says of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::data) enum Kind {
     /// A JSON object a line.
     Lines,
     /// One JSON document, or lines after all; the content decides.
@@ -36,9 +36,9 @@ pub(super) enum Kind {
 
 /// Files that are data, in the order of their names, and the names of all others.
 #[derive(Default)]
-pub(super) struct Found {
-    pub(super) files: Vec<DataFile>,
-    pub(super) unused: Vec<String>,
+pub(in crate::data) struct Found {
+    pub(in crate::data) files: Vec<DataFile>,
+    pub(in crate::data) unused: Vec<String>,
 }
 
 /// Folders in folders: more are a loop of links.
@@ -59,6 +59,16 @@ const NEARLY: [(&str, &str); 6] = [
 /// # Errors
 /// Nothing there; a link to nothing; a pipe or a device; a file that would be data if it were not packed.
 pub(super) fn find(root: &Path) -> Result<Found> {
+    let found = walk(root)?;
+    check_twins(root, &found.files)?;
+    Ok(found)
+}
+
+/// As `find`; the same data twice is no matter.
+///
+/// # Errors
+/// As `find`.
+pub(in crate::data) fn walk(root: &Path) -> Result<Found> {
     let mut found = Found::default();
     if root == Path::new("-") {
         return Err(Error::file(root, "data is read more than once, so not from standard input; write it to a file"));
@@ -66,7 +76,6 @@ pub(super) fn find(root: &Path) -> Result<Found> {
     let metadata = metadata(root)?;
     if metadata.is_dir() {
         found.add_directory(root, "", 0)?;
-        check_twins(root, &found.files)?;
     } else {
         check_regular(root, &metadata)?;
         let name = file_name(root);
@@ -129,7 +138,7 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
 }
 
 /// The last name of a path.
-pub(super) fn file_name(path: &Path) -> String {
+pub(in crate::data) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -141,13 +150,13 @@ fn unpacked(name: &str) -> String {
 }
 
 /// A name without its endings, in lower case.
-pub(super) fn stem(name: &str) -> String {
+pub(in crate::data) fn stem(name: &str) -> String {
     let name = unpacked(name);
     name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
 }
 
 /// What a file with this name holds, if it is data.
-fn kind_of(name: &str) -> Option<Kind> {
+pub(in crate::data) fn kind_of(name: &str) -> Option<Kind> {
     let name = unpacked(name);
     match name.rsplit_once('.')?.1 {
         "jsonl" | "ndjson" | "jsonlines" | "jl" => Some(Kind::Lines),

@@ -112,7 +112,7 @@ pub(super) fn first_line(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Windows editors put a byte order mark at the head of a UTF-8 file.
-fn strip_bom(line: &mut Vec<u8>, number: u64) {
+pub(in crate::data) fn strip_bom(line: &mut Vec<u8>, number: u64) {
     if number == 1 && line.starts_with(b"\xef\xbb\xbf") {
         line.drain(..3);
     }

@@ -27,6 +27,16 @@ pub enum Note {
     NoSentence,
     /// Answers were found where their offset says, once it was counted like this.
     Offsets(String),
+    /// Judgements are of queries that are not there.
+    UnknownQueries,
+    /// Judgements and candidates name documents that are not there.
+    UnknownDocuments,
+    /// A document is judged more than once for one query.
+    RepeatedJudgements,
+    /// Queries stand more than once.
+    RepeatedQueries,
+    /// Documents stand more than once.
+    RepeatedDocuments,
 }
 
 /// Notes and how often each was taken.
@@ -84,6 +94,21 @@ impl Notes {
                 Note::Unanswered => format!("{} left out: no answer in the data", counted(*n, "question")),
                 Note::NoSentence => format!("{} left out: no sentence holds the answer", counted(*n, "question")),
                 Note::Offsets(way) => format!("{} mended: answer_start counts {way}", counted(*n, "offset")),
+                Note::UnknownQueries => {
+                    format!("{} judged and not among the queries: left out", counted(*n, "query"))
+                }
+                Note::UnknownDocuments => format!(
+                    "{} of judgements or candidates that the corpus does not have: never found",
+                    counted(*n, "document")
+                ),
+                Note::RepeatedJudgements => format!(
+                    "{} left out: another one of the same document for the same query stands below",
+                    counted(*n, "judgement")
+                ),
+                Note::RepeatedQueries => format!("{} left out: it stands above with the same id", counted(*n, "query")),
+                Note::RepeatedDocuments => {
+                    format!("{} left out: it stands above with the same id", counted(*n, "document"))
+                }
             });
         }
         for (what, names) in [("files", files), ("columns", columns)] {

@@ -1,18 +1,35 @@
 //! JSON objects as data has them: a key that stands twice, of which one value would be lost, is an error.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{flat, kind};
 
 /// Parses one line as a JSON object; the error is a message without file and line.
 pub fn parse_object(line: &[u8]) -> Result<Map<String, Value>, String> {
+    let (Whole(value), text) = parse_line(line, PhantomData)?;
+    match value {
+        Value::Object(mut row) => {
+            flat::keep_digits(&mut row, text);
+            Ok(row)
+        }
+        other => Err(format!("expected one JSON object a line, found {}", kind(&other))),
+    }
+}
+
+/// What `seed` makes of one line, and the line as text; the error is a message without file and line.
+pub(in crate::data) fn parse_line<'de, S: DeserializeSeed<'de>>(
+    line: &'de [u8],
+    seed: S,
+) -> Result<(S::Value, &'de str), String> {
     // Without the line's end, so that the column of an error is one of this line.
     let text = std::str::from_utf8(line.trim_ascii_end())
         .map_err(|e| format!("invalid UTF-8 at byte {} of the line; save the file as UTF-8", e.valid_up_to() + 1))?;
-    let Whole(value) = serde_json::from_str(text).map_err(|e| {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value)).map_err(|e| {
         if text.contains('\r') {
             return "lines end in a lone carriage return; end them in a line feed: tr '\\r' '\\n'".to_owned();
         }
@@ -21,13 +38,7 @@ pub fn parse_object(line: &[u8]) -> Result<Map<String, Value>, String> {
         let what = message.split(" at line ").next().unwrap_or(&message);
         format!("invalid JSON: {what} at column {}", e.column())
     })?;
-    match value {
-        Value::Object(mut row) => {
-            flat::keep_digits(&mut row, text);
-            Ok(row)
-        }
-        other => Err(format!("expected one JSON object a line, found {}", kind(&other))),
-    }
+    Ok((value, text))
 }
 
 /// A value all of whose objects have each key once.

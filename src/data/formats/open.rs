@@ -13,8 +13,8 @@ use crate::{Error, Result};
 const BUFFER: usize = 1 << 20;
 
 /// A text being read.
-pub(super) struct Text {
-    pub(super) reader: Box<dyn BufRead + Send>,
+pub(in crate::data) struct Text {
+    pub(in crate::data) reader: Box<dyn BufRead + Send>,
     /// For packed text, the bytes of the file taken so far.
     taken: Option<Arc<AtomicU64>>,
     n_reported: u64,
@@ -27,7 +27,7 @@ impl Text {
     /// # Errors
     /// A file that cannot be read, or that is no UTF-8 text from the start: UTF-16, or a pointer to a file that Git LFS
     /// has not fetched.
-    pub(super) fn open(path: &Path) -> Result<Text> {
+    pub(in crate::data) fn open(path: &Path) -> Result<Text> {
         let fail = |e| Error::io("read", path, e);
         let taken = Arc::new(AtomicU64::new(0));
         let counted = Counted { file: File::open(path).map_err(fail)?, taken: Arc::clone(&taken) };
@@ -49,7 +49,7 @@ impl Text {
 
     /// Bytes of the file since the last call, if `n_read` bytes of text were read: the same, or what they are packed
     /// in, which is taken in larger pieces.
-    pub(super) fn n_bytes(&mut self, n_read: usize) -> u64 {
+    pub(in crate::data) fn n_bytes(&mut self, n_read: usize) -> u64 {
         let Some(taken) = &self.taken else { return n_read as u64 };
         let taken = taken.load(Ordering::Relaxed);
         let new = taken - self.n_reported;

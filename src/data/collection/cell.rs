@@ -1,0 +1,240 @@
+//! Values of rows, and those of a JSON object that are wanted.
+
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The error is a message without file and line.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// A value of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cell {
+    /// Nothing, or no such column.
+    Null,
+    Text(String),
+    /// Booleans are 0 and 1.
+    Integer(i64),
+    Float(f64),
+    List(Vec<Cell>),
+    /// Something with parts of its own.
+    Other,
+}
+
+/// A column that is wanted, by the names that it may have; the first of those that are there is taken.
+pub(super) struct Column {
+    pub(super) names: &'static [&'static str],
+    /// Whether a file without it cannot be read.
+    pub(super) is_needed: bool,
+}
+
+/// A needed column.
+pub(super) const fn needed(names: &'static [&'static str]) -> Column {
+    Column { names, is_needed: true }
+}
+
+/// A column that may be missing.
+pub(super) const fn optional(names: &'static [&'static str]) -> Column {
+    Column { names, is_needed: false }
+}
+
+/// The columns that a file lacks, for an error.
+pub(super) fn check_columns(columns: &[Column], has: impl Fn(&str) -> bool, all: &[&str]) -> Parsed<()> {
+    match columns.iter().find(|column| column.is_needed && !column.names.iter().any(|name| has(name))) {
+        None => Ok(()),
+        Some(column) => {
+            let all = if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
+            Err(format!("no {}; there is {all}", column.names.join(" or ")))
+        }
+    }
+}
+
+/// A line without names, cut at its tabs, or at white space where it has none.
+pub(super) fn split(line: &[u8]) -> Parsed<Vec<Cell>> {
+    let text = std::str::from_utf8(line)
+        .map_err(|e| format!("invalid UTF-8 at byte {} of the line; save the file as UTF-8", e.valid_up_to() + 1))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    let cell = |text: &str| Cell::Text(text.to_owned());
+    Ok(match text.contains('\t') {
+        true => text.split('\t').map(cell).collect(),
+        false => text.split_whitespace().map(cell).collect(),
+    })
+}
+
+impl Cell {
+    /// What it is, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Cell::Null => "null",
+            Cell::Text(_) => "a text",
+            Cell::Integer(_) | Cell::Float(_) => "a number",
+            Cell::List(_) => "a list",
+            Cell::Other => "an object",
+        }
+    }
+
+    /// An id; whole numbers are ids too.
+    pub(super) fn into_id(self, name: &str) -> Parsed<String> {
+        match self {
+            Cell::Text(id) if !id.is_empty() => Ok(id),
+            Cell::Integer(id) => Ok(id.to_string()),
+            Cell::Text(_) => Err(format!("{name} is empty; give it an id")),
+            other => Err(format!("{name} has to be a text or a whole number, not {}", other.kind())),
+        }
+    }
+
+    /// A text, which may be empty.
+    pub(super) fn into_text(self, name: &str) -> Parsed<String> {
+        match self {
+            Cell::Text(text) => Ok(text),
+            other => Err(format!("{name} has to be a text, not {}; give it one, or remove the row", other.kind())),
+        }
+    }
+
+    /// A whole number, however it is written: 1, "1" or 1.0.
+    pub(super) fn to_grade(&self, name: &str) -> Parsed<i32> {
+        let whole =
+            |number: f64| (number.fract() == 0.0 && number.abs() < f64::from(i32::MAX)).then_some(number as i32);
+        let grade = match self {
+            Cell::Integer(number) => i32::try_from(*number).ok(),
+            Cell::Float(number) => whole(*number),
+            Cell::Text(text) => text.trim().parse().ok().or_else(|| whole(text.trim().parse().ok()?)),
+            _ => None,
+        };
+        let said = || match self {
+            Cell::Integer(number) => number.to_string(),
+            Cell::Float(number) => number.to_string(),
+            Cell::Text(text) => format!("{text:?}"),
+            other => other.kind().to_owned(),
+        };
+        grade.ok_or_else(|| format!("{name} has to be a whole number, not {}", said()))
+    }
+}
+
+/// Reads the wanted columns of a JSON object.
+pub(super) struct Wanted(pub(super) &'static [Column]);
+
+impl<'de> DeserializeSeed<'de> for Wanted {
+    type Value = Vec<Cell>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Cell>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Wanted {
+    type Value = Vec<Cell>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("one JSON object a line")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Vec<Cell>, A::Error> {
+        let mut cells = vec![Cell::Null; self.0.len()];
+        // The place of the name that each cell was found under, among those of its column.
+        let mut ranks = vec![usize::MAX; self.0.len()];
+        while let Some(place) = members.next_key_seed(Key(self.0))? {
+            let Some((column, rank)) = place else {
+                members.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if ranks[column] == rank {
+                let name = self.0[column].names[rank];
+                return Err(A::Error::custom(format!("the key {name:?} stands twice")));
+            }
+            let cell = members.next_value()?;
+            if rank < ranks[column] {
+                (cells[column], ranks[column]) = (cell, rank);
+            }
+        }
+        let has = |name: &str| {
+            let found = self.0.iter().zip(&ranks).filter(|(_, rank)| **rank < usize::MAX);
+            found.into_iter().any(|(column, _)| column.names.contains(&name))
+        };
+        let there: Vec<&str> =
+            self.0.iter().zip(&ranks).filter_map(|(column, rank)| column.names.get(*rank).copied()).collect();
+        check_columns(self.0, has, &there).map_err(A::Error::custom)?;
+        Ok(cells)
+    }
+}
+
+/// Reads a key as the place of its column and of its name among those of the column.
+struct Key(&'static [Column]);
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Option<(usize, usize)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Option<(usize, usize)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        let place = |column: &Column| column.names.iter().position(|name| *name == key);
+        Ok(self.0.iter().enumerate().find_map(|(number, column)| Some((number, place(column)?))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Cell {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CellVisitor)
+    }
+}
+
+struct CellVisitor;
+
+impl<'de> Visitor<'de> for CellVisitor {
+    type Value = Cell;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Cell, E> {
+        Ok(Cell::Integer(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Cell, E> {
+        Ok(Cell::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Cell, E> {
+        Ok(i64::try_from(value).map_or(Cell::Float(value as f64), Cell::Integer))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Cell, E> {
+        Ok(Cell::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Cell, E> {
+        Ok(Cell::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Cell, E> {
+        Ok(Cell::Text(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Cell, E> {
+        Ok(Cell::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Cell, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Cell::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Cell, A::Error> {
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Cell::Other)
+    }
+}

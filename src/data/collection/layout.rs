@@ -1,0 +1,241 @@
+//! What the files of a retrieval task are called, and so what they hold.
+//!
+//! A *config* of the hub is a folder of files, one or several a split: `de-corpus/test-00000-of-00002.parquet`,
+//! `corpus/test.jsonl`. In BEIR's layout corpus and queries are files of these names, `de/corpus.jsonl`, and judgements lie in
+//! `de/qrels/test.tsv`. MIRACL's own files have the language in their names. The name alone decides, so that it is known
+//! what a task needs before anything is fetched.
+
+use std::collections::BTreeMap;
+
+use crate::data::formats::files::{DataFile, Kind};
+
+/// What a file is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Corpus,
+    Queries,
+    Judgements,
+    TopRanked,
+    Instructions,
+}
+
+impl Part {
+    /// What it is called in messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Part::Corpus => "corpus",
+            Part::Queries => "queries",
+            Part::Judgements => "judgements (qrels)",
+            Part::TopRanked => "top_ranked",
+            Part::Instructions => "instructions",
+        }
+    }
+}
+
+/// Names of configs. Of those that name one part, mteb takes the first that is there.
+const CONFIGS: [(&str, Part); 7] = [
+    ("corpus", Part::Corpus),
+    ("query", Part::Queries),
+    ("queries", Part::Queries),
+    ("default", Part::Judgements),
+    ("qrels", Part::Judgements),
+    ("top_ranked", Part::TopRanked),
+    ("instruction", Part::Instructions),
+];
+
+/// Where the hub keeps a config that is called `default`.
+const DEFAULT_FOLDER: &str = "data";
+/// Split of a file that names none.
+pub(super) const ANY_SPLIT: &str = "";
+
+/// The place of a file in a task.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// "" if the name has none.
+    pub(super) subset: String,
+    pub(super) part: Part,
+    /// Place of the config's name in [`CONFIGS`].
+    pub(super) rank: usize,
+    pub(super) split: String,
+}
+
+/// The splits of a config, each with its files in the order of reading.
+pub(super) type Splits = BTreeMap<String, Vec<DataFile>>;
+
+/// The parts of the subsets in some files, in the order of the subsets' names.
+pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> BTreeMap<String, BTreeMap<Part, Splits>> {
+    let mut found: BTreeMap<String, BTreeMap<Part, (usize, Splits)>> = BTreeMap::new();
+    for file in files {
+        let Some(Place { subset, part, rank, split }) = place(root_name, &file) else { continue };
+        let parts = found.entry(subset).or_default();
+        let (best, splits) = parts.entry(part).or_insert_with(|| (rank, Splits::new()));
+        if rank < *best {
+            (*best, *splits) = (rank, Splits::new());
+        }
+        if rank == *best {
+            splits.entry(split).or_default().push(file);
+        }
+    }
+    let part = |(part, (_, splits)): (Part, (usize, Splits))| {
+        (part, splits.into_iter().map(|(split, files)| (split, in_order(files))).collect())
+    };
+    found.into_iter().map(|(subset, parts)| (subset, parts.into_iter().map(part).collect())).collect()
+}
+
+/// Files of one split in the order of their numbers. Where they are there in two forms, one is taken: Parquet before JSON
+/// before text, unpacked before packed.
+fn in_order(mut files: Vec<DataFile>) -> Vec<DataFile> {
+    let form = |file: &DataFile| match file.kind {
+        Kind::Parquet => 0,
+        Kind::Delimited(_) => 2,
+        _ => 1,
+    };
+    let best = files.iter().map(form).min();
+    files.retain(|file| Some(form(file)) == best);
+    files.sort_by_cached_key(|file| (natural(stem(&file.name)), file.name.len()));
+    files.dedup_by(|a, b| stem(&a.name) == stem(&b.name));
+    files
+}
+
+/// A name that sorts by the numbers in it: `docs-2` before `docs-10`.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut pieces = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let end = rest[digits..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
+        pieces.push((rest[..digits].to_owned(), rest[digits..end].parse().unwrap_or(u64::MAX)));
+        rest = &rest[end..];
+    }
+    pieces
+}
+
+/// A name without its endings.
+fn stem(name: &str) -> &str {
+    let packed = [".gz", ".zst", ".zstd"].iter().find_map(|ending| {
+        let at = name.len().checked_sub(ending.len())?;
+        name.get(at..)?.eq_ignore_ascii_case(ending).then(|| &name[..at])
+    });
+    let inner = packed.unwrap_or(name);
+    inner.rsplit_once('.').map_or(inner, |(stem, _)| stem)
+}
+
+/// The place that a file's name says.
+fn place(root_name: &str, file: &DataFile) -> Option<Place> {
+    let inner = stem(&file.name);
+    let (folders, last) = inner.rsplit_once('/').unwrap_or(("", inner));
+    if let Some(place) = miracl(root_name, folders, last) {
+        return Some(place);
+    }
+    let (above, folder) = folders.rsplit_once('/').unwrap_or(("", folders));
+    if let Some((subset, part, rank)) = config(folder) {
+        return Some(Place { subset: joined(above, subset), part, rank, split: split(last).to_owned() });
+    }
+    if let Some((subset, part, rank)) = config(split(last)) {
+        return Some(Place { subset: joined(folders, subset), part, rank, split: ANY_SPLIT.to_owned() });
+    }
+    let is_default = folders == DEFAULT_FOLDER;
+    is_default.then(|| Place { subset: String::new(), part: Part::Judgements, rank: 3, split: split(last).to_owned() })
+}
+
+/// `SUBSET-CONFIG`, or `CONFIG` alone, as its subset, part and rank.
+fn config(name: &str) -> Option<(&str, Part, usize)> {
+    CONFIGS.iter().enumerate().find_map(|(rank, (config, part))| match name.strip_suffix(config)? {
+        "" => Some(("", *part, rank)),
+        // `default` is the config without a subset.
+        subset => Some((subset.strip_suffix('-').filter(|_| *config != "default")?, *part, rank)),
+    })
+}
+
+fn joined(folders: &str, subset: &str) -> String {
+    [folders, subset].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+}
+
+/// The split of a file of a config: its name without the number of the shard, `-00000-of-00002`.
+fn split(last: &str) -> &str {
+    let is_number = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let cut = || {
+        let (rest, of) = last.rsplit_once("-of-")?;
+        let (split, number) = rest.rsplit_once('-')?;
+        (is_number(of) && is_number(number)).then_some(split)
+    };
+    cut().unwrap_or(last)
+}
+
+/// MIRACL's own names: `topics.miracl-v1.0-de-dev.tsv`, `qrels.miracl-v1.0-de-dev.tsv`,
+/// `miracl-corpus-v1.0-de/docs-0.jsonl.gz`.
+fn miracl(root_name: &str, folders: &str, last: &str) -> Option<Place> {
+    for (start, part, rank) in [("topics.", Part::Queries, 2), ("qrels.", Part::Judgements, 4)] {
+        if let Some(name) = last.strip_prefix(start) {
+            let (subset, split) = behind_version(name)?.split_once('-')?;
+            return Some(Place { subset: subset.to_owned(), part, rank, split: split.to_owned() });
+        }
+    }
+    let is_documents = last.strip_prefix("docs-").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+    let folder = folders.rsplit('/').next().filter(|folder| !folder.is_empty()).unwrap_or(root_name);
+    let subset = is_documents.then(|| behind_version(folder).unwrap_or_default())?;
+    Some(Place { subset: subset.to_owned(), part: Part::Corpus, rank: 0, split: ANY_SPLIT.to_owned() })
+}
+
+/// `de` of `miracl-corpus-v1.0-de`.
+fn behind_version(name: &str) -> Option<&str> {
+    let at = name.find("-v").map(|at| at + 2)?;
+    let (version, rest) = name[at..].split_once('-')?;
+    version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.').then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::formats::files::kind_of;
+    use std::path::PathBuf;
+
+    fn file(name: &str) -> DataFile {
+        DataFile { path: PathBuf::from(name), name: name.to_owned(), kind: kind_of(name).unwrap() }
+    }
+
+    #[test]
+    fn names_say_what_files_hold() {
+        use Part::*;
+        for (name, subset, part, split) in [
+            ("de-corpus/test-00000-of-00002.parquet", "de", Corpus, "test"),
+            ("ara-deu-qrels/validation-00000-of-00001.parquet", "ara-deu", Judgements, "validation"),
+            ("zho_Hans-top_ranked/test.jsonl", "zho_Hans", TopRanked, "test"),
+            ("instruction/test-00000-of-00001.parquet", "", Instructions, "test"),
+            ("corpus/corpus-00000-of-00001.parquet", "", Corpus, "corpus"),
+            ("corpus.jsonl", "", Corpus, ""),
+            ("queries.jsonl.gz", "", Queries, ""),
+            ("de-queries.JSONL", "de", Queries, ""),
+            ("data/test-00000-of-00001.parquet", "", Judgements, "test"),
+            ("default/test.jsonl", "", Judgements, "test"),
+            ("qrels/dev.tsv", "", Judgements, "dev"),
+            ("de/corpus.jsonl", "de", Corpus, ""),
+            ("de/qrels/test.tsv", "de", Judgements, "test"),
+            ("sets/de/query/test.jsonl", "sets/de", Queries, "test"),
+            ("miracl-v1.0-de/topics/topics.miracl-v1.0-de-dev.tsv", "de", Queries, "dev"),
+            ("topics.miracl-v1.0-de-test-a.tsv", "de", Queries, "test-a"),
+            ("miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-train.tsv", "sw", Judgements, "train"),
+            ("corpora/miracl-corpus-v1.0-sw/docs-10.jsonl.gz", "sw", Corpus, ""),
+            ("docs-0.jsonl.gz", "yo", Corpus, ""),
+        ] {
+            let place = place("miracl-corpus-v1.0-yo", &file(name)).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!((&*place.subset, place.part, &*place.split), (subset, part, split), "{name}");
+        }
+        for name in ["rows.jsonl", "my-default/test.jsonl", "sub/data/test.parquet", "corpora/a.jsonl", "docs-x.jsonl"]
+        {
+            assert_eq!(place("x", &file(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_form_of_the_same_and_shards_by_number() {
+        let names = |names: &[&str]| -> Vec<String> {
+            in_order(names.iter().map(|name| file(name)).collect()).into_iter().map(|file| file.name).collect()
+        };
+        assert_eq!(names(&["a/docs-10.jsonl.gz", "a/docs-2.jsonl.gz"]), ["a/docs-2.jsonl.gz", "a/docs-10.jsonl.gz"]);
+        assert_eq!(names(&["corpus.jsonl.gz", "corpus.jsonl"]), ["corpus.jsonl"]);
+        assert_eq!(names(&["qrels/test.tsv", "qrels/test.jsonl"]), ["qrels/test.jsonl"]);
+        let both = subsets("", ["query/test.jsonl", "queries/test.jsonl"].map(file).into());
+        assert_eq!(both[""][&Part::Queries]["test"], [file("query/test.jsonl")]);
+    }
+}

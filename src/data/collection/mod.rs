@@ -1,0 +1,250 @@
+//! Retrieval tasks on disk: queries, a corpus that is streamed, and judgements, in the layouts of BEIR, of the hub's data
+//! sets and of MIRACL.
+//!
+//! [`open`] finds the subsets of a directory (languages, pairs of them) and their splits; [`Collections::load`] reads the
+//! queries and judgements of one, and [`Collection::documents`] goes through its corpus. What is read is what mteb reads:
+//!
+//! - Queries are those with a row in the judgements, were it of grade 0. Of several grades of one document the last holds.
+//! - A document is title, a space, text, stripped. A title that is missing or null is none; a text that is null is an error.
+//! - Judgements may name documents that are not in the corpus: they count as relevant and never found. They may name queries
+//!   that are not there, which do not count. Both are noted.
+//! - Of documents with one id and the same text, one counts; with different texts they are an error.
+//! - Of each config of the hub, the split that is asked for is taken, or else its only one, whatever its name.
+
+mod cell;
+mod documents;
+mod judgements;
+mod layout;
+mod parquet;
+mod queries;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::formats::files::{self, DataFile, kind_of};
+use super::formats::{Note, Notes};
+use crate::error::listed;
+use crate::{Error, Result};
+use layout::{ANY_SPLIT, Part, Splits};
+
+pub use documents::{Document, Documents};
+pub use queries::JudgedQuery;
+
+/// Name of the subset of a task that has no others.
+pub const DEFAULT_SUBSET: &str = "default";
+
+/// The subsets that a directory holds.
+#[derive(Debug)]
+pub struct Collections {
+    root: PathBuf,
+    subsets: BTreeMap<String, BTreeMap<Part, Splits>>,
+    notes: Notes,
+}
+
+/// One subset of a retrieval task in one split.
+#[derive(Debug)]
+pub struct Collection {
+    /// [`DEFAULT_SUBSET`] where there are no others.
+    pub subset: String,
+    /// The split as it was asked for.
+    pub split: String,
+    /// Those with a row in the judgements, in the order of the file; at least one.
+    pub queries: Vec<JudgedQuery>,
+    /// Rows of the file of queries, judged or not.
+    pub n_query_rows: usize,
+    /// What was left out or mended; what there is to say of documents, [`Documents::notes`] says.
+    pub notes: Notes,
+    corpus: Vec<Arc<DataFile>>,
+}
+
+/// Finds the subsets in a directory, and the splits of each.
+///
+/// # Errors
+/// No directory, or none with corpus, queries and judgements of any subset.
+pub fn open(path: &Path) -> Result<Collections> {
+    let found = files::walk(path)?;
+    Collections::new(path, found.files)
+}
+
+impl Collections {
+    /// The subsets in files of these names below `root`, which need not be there before they are loaded.
+    ///
+    /// # Errors
+    /// No subset has corpus, queries and judgements.
+    pub fn of_names<'a>(root: &Path, names: impl IntoIterator<Item = &'a str>) -> Result<Collections> {
+        let file = |name: &str| Some(DataFile { path: root.join(name), name: name.to_owned(), kind: kind_of(name)? });
+        Collections::new(root, names.into_iter().filter_map(file).collect())
+    }
+
+    fn new(root: &Path, files: Vec<DataFile>) -> Result<Collections> {
+        let mut subsets = layout::subsets(&files::file_name(root), files);
+        share_queries(&mut subsets);
+        let mut notes = Notes::default();
+        let mut first = None;
+        subsets.retain(|name, parts| match missing(parts) {
+            None => true,
+            Some(part) => {
+                let why = format!("subset {} left out: it has no {}", shown(name), part.name());
+                first.get_or_insert_with(|| why.clone());
+                notes.add(Note::Part(why), 1);
+                false
+            }
+        });
+        if subsets.is_empty() {
+            let why = first.map_or(String::new(), |why| format!(" ({why})"));
+            return Err(Error::file(
+                root,
+                format!(
+                    "no retrieval task here{why}; expected corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, the folders \
+                     of a data set of the hub (corpus, queries, qrels or SUBSET-corpus, ...), or MIRACL's files"
+                ),
+            ));
+        }
+        Ok(Collections { root: root.to_owned(), subsets, notes })
+    }
+
+    /// The names of the subsets that are complete, in alphabetical order.
+    pub fn subsets(&self) -> impl Iterator<Item = &str> {
+        self.subsets.keys().map(|name| shown(name))
+    }
+
+    /// The splits that a subset has judgements for.
+    ///
+    /// # Errors
+    /// No such subset.
+    pub fn splits(&self, subset: &str) -> Result<Vec<&str>> {
+        let parts = self.parts(subset)?;
+        Ok(parts[&Part::Judgements].keys().map(String::as_str).collect())
+    }
+
+    /// Subsets that were left out.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// The names of the files that [`load`](Collections::load) and [`Collection::documents`] read, below the directory.
+    ///
+    /// # Errors
+    /// No such subset or split.
+    pub fn files(&self, subset: &str, split: &str) -> Result<Vec<&str>> {
+        let parts = self.parts(subset)?;
+        let mut names = Vec::new();
+        for part in parts.keys() {
+            names.extend(self.of_split(subset, *part, split)?.iter().map(|file| file.name.as_str()));
+        }
+        Ok(names)
+    }
+
+    /// Reads queries and judgements of a subset. The corpus is left alone.
+    ///
+    /// # Errors
+    /// No such subset or split; a file that cannot be read or does not hold what it should; no query that is judged.
+    pub fn load(&self, subset: &str, split: &str) -> Result<Collection> {
+        let parts = self.parts(subset)?;
+        let of = |part: Part| -> Result<Vec<Arc<DataFile>>> {
+            Ok(self.of_split(subset, part, split)?.iter().cloned().map(Arc::new).collect())
+        };
+        let of_optional = |part: Part| parts.contains_key(&part).then(|| of(part)).transpose();
+        let mut notes = Notes::default();
+        let mut judged = judgements::judgements(&of(Part::Judgements)?, &mut notes)?;
+        let mut candidates = of_optional(Part::TopRanked)?.map(|files| judgements::candidates(&files)).transpose()?;
+        let instructions = of_optional(Part::Instructions)?.map(|files| queries::instructions(&files)).transpose()?;
+        let files = of(Part::Queries)?;
+        let (queries, n_query_rows) =
+            queries::queries(&files, &mut judged, &mut candidates, instructions.as_ref(), &mut notes)?;
+        if queries.is_empty() {
+            let path = files.first().map_or(&self.root, |file| &file.path);
+            let message = format!(
+                "none of its {n_query_rows} queries has a judgement in split {split} of subset {subset}; the ids have to be \
+                 those of the judgements"
+            );
+            return Err(Error::file(path, message));
+        }
+        let corpus = of(Part::Corpus)?;
+        Ok(Collection { subset: subset.to_owned(), split: split.to_owned(), queries, n_query_rows, notes, corpus })
+    }
+
+    fn parts(&self, subset: &str) -> Result<&BTreeMap<Part, Splits>> {
+        let name = if subset == DEFAULT_SUBSET && self.subsets.contains_key("") { "" } else { subset };
+        self.subsets.get(name).ok_or_else(|| {
+            let there: Vec<String> = self.subsets().map(str::to_owned).collect();
+            Error::file(&self.root, format!("no subset {subset} here; there is {}", listed(&there)))
+        })
+    }
+
+    /// The files of a part in a split: those of the split, or of the only one.
+    fn of_split(&self, subset: &str, part: Part, split: &str) -> Result<&[DataFile]> {
+        let splits = self.parts(subset)?.get(&part);
+        let all = || splits.into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let only = || splits.filter(|splits| splits.len() == 1)?.values().next();
+        let found = splits.and_then(|splits| splits.get(split).or_else(|| splits.get(ANY_SPLIT)).or_else(only));
+        found.map(Vec::as_slice).ok_or_else(|| {
+            let message =
+                format!("subset {subset} has no split {split} of its {}; there is {}", part.name(), listed(&all()));
+            Error::file(&self.root, message)
+        })
+    }
+}
+
+impl Collection {
+    /// The documents in the order of the files. It may be called again, and reads the corpus anew each time.
+    ///
+    /// # Errors
+    /// None yet: an iterator's items are errors where the corpus cannot be read, a row has no id or no text, or two documents
+    /// with one id have different texts.
+    pub fn documents(&self) -> Documents {
+        let named = self.queries.iter().flat_map(|query| {
+            let judged = query.judgements.iter().map(|(id, _)| id.as_str());
+            judged.chain(query.candidates.iter().flatten().map(String::as_str))
+        });
+        Documents::new(self.corpus.clone(), named)
+    }
+
+    /// The number of rows of the corpus, where the files say it: those of Parquet do.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn n_documents_hint(&self) -> Result<Option<u64>> {
+        let mut n = 0;
+        for file in &self.corpus {
+            match file.kind {
+                files::Kind::Parquet => n += parquet::n_rows(&file.path)?,
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(n))
+    }
+
+    /// Size of the corpus' files, of which [`Documents::n_bytes_done`] are read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn n_bytes(&self) -> Result<u64> {
+        self.corpus.iter().map(|file| documents::size(file)).sum()
+    }
+}
+
+/// A config `query` holds the queries of all subsets.
+fn share_queries(subsets: &mut BTreeMap<String, BTreeMap<Part, Splits>>) {
+    let is_alone = |parts: &BTreeMap<Part, Splits>| parts.len() == 1;
+    let Some(shared) = subsets.get("").filter(|parts| is_alone(parts)).and_then(|parts| parts.get(&Part::Queries))
+    else {
+        return;
+    };
+    let shared = shared.clone();
+    if subsets.len() > 1 {
+        subsets.remove("");
+        subsets.values_mut().for_each(|parts| _ = parts.entry(Part::Queries).or_insert_with(|| shared.clone()));
+    }
+}
+
+/// The first part that a subset cannot do without and lacks.
+fn missing(parts: &BTreeMap<Part, Splits>) -> Option<Part> {
+    [Part::Corpus, Part::Queries, Part::Judgements].into_iter().find(|part| !parts.contains_key(part))
+}
+
+fn shown(subset: &str) -> &str {
+    if subset.is_empty() { DEFAULT_SUBSET } else { subset }
+}

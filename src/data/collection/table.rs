@@ -1,0 +1,93 @@
+//! Rows of files of any container, of which only the columns that are wanted are kept.
+
+use std::fmt;
+use std::io::BufRead;
+use std::sync::Arc;
+
+use super::cell::{Cell, Column, Wanted, split};
+use super::parquet::Parquet;
+use crate::data::formats::files::{DataFile, Kind};
+use crate::data::formats::lines::strip_bom;
+use crate::data::formats::object::parse_line;
+use crate::data::formats::open::Text;
+use crate::{Error, Result};
+
+/// A row: its line or, of Parquet, its number in the file, both from 1; and a cell for each wanted column. Of text without
+/// named columns, all cells.
+pub(super) struct Row {
+    pub(super) number: u64,
+    pub(super) cells: Vec<Cell>,
+}
+
+/// The rows of a file. Holds one line, or some rows of each column.
+pub(super) struct Table {
+    file: Arc<DataFile>,
+    columns: &'static [Column],
+    source: Source,
+    n_bytes: u64,
+}
+
+enum Source {
+    Lines { text: Text, number: u64, line: Vec<u8> },
+    Parquet(Parquet),
+}
+
+impl Table {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or Parquet without a needed column.
+    pub(super) fn open(file: &Arc<DataFile>, columns: &'static [Column]) -> Result<Table> {
+        let source = match file.kind {
+            Kind::Parquet => Source::Parquet(Parquet::open(&file.path, columns)?),
+            _ => Source::Lines { text: Text::open(&file.path)?, number: 0, line: Vec::new() },
+        };
+        Ok(Table { file: Arc::clone(file), columns, source, n_bytes: 0 })
+    }
+
+    /// The next row; `None` behind the last one.
+    ///
+    /// # Errors
+    /// What cannot be read, and a line without a needed column. Nothing can be read behind an error.
+    pub(super) fn next_row(&mut self) -> Result<Option<Row>> {
+        match &mut self.source {
+            Source::Parquet(parquet) => {
+                let row = parquet.next_row();
+                self.n_bytes = parquet.n_bytes_done();
+                row
+            }
+            Source::Lines { text, number, line } => loop {
+                line.clear();
+                let n_read = text.reader.read_until(b'\n', line);
+                let n_read = n_read.map_err(|e| Error::io("read", &self.file.path, e))?;
+                if n_read == 0 {
+                    return Ok(None);
+                }
+                *number += 1;
+                self.n_bytes += text.n_bytes(n_read);
+                strip_bom(line, *number);
+                if !line.trim_ascii().is_empty() {
+                    let cells = match self.file.kind {
+                        Kind::Delimited(_) => split(line),
+                        _ => parse_line(line, Wanted(self.columns)).map(|(cells, _)| cells),
+                    };
+                    let cells = cells.map_err(|message| Error::line(&self.file.path, *number, message))?;
+                    return Ok(Some(Row { number: *number, cells }));
+                }
+            },
+        }
+    }
+
+    /// Bytes of the file that have been read: the unit of progress.
+    pub(super) fn n_bytes_done(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// An error at a row.
+    pub(super) fn error(&self, number: u64, message: impl fmt::Display) -> Error {
+        match self.source {
+            Source::Lines { .. } => Error::line(&self.file.path, number, message.to_string()),
+            Source::Parquet(_) => Error::file(&self.file.path, format!("row {number}: {message}")),
+        }
+    }
+}
