@@ -45,6 +45,7 @@
 //! | [`mod@bench`] | every operation, a training step and encoding beside what the machine can do |
 //! | [`embedded`], [`progress`] | the built-in model and data; what is said on the way |
 //! | [`files`], [`tensor_file`], [`npy`] | files that are whole or not there; safetensors; NumPy's arrays |
+//! | `metrics_file` | the lines of `metrics.jsonl`, as they are read back |
 //! | [`cache`], [`memory`], `mapped`, [`signals`] | where caches are; memory, and files mapped into it; what ends a process |
 //! | [`trace`] | ranges for step, phase, layer and operation, for whoever profiles; known to all, knows nobody |
 //!
@@ -64,7 +65,7 @@
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
 //! plan: backend, data, eval, memory, model, model_dir, retriever, train
 //! bench: backend, loss, model, reference, train
-//! train: ahead, backend, data, eval, files, loss, model, model_dir, progress, retriever, tensor_file
+//! train: ahead, backend, data, eval, files, loss, metrics_file, model, model_dir, progress, retriever, tensor_file
 //! train::schedule:
 //! mine: backend, data, eval, retriever
 //! eval: backend, data, retriever
@@ -86,6 +87,7 @@
 //! json:
 //! mapped:
 //! memory:
+//! metrics_file:
 //! npy: files
 //! progress:
 //! random:
@@ -129,6 +131,7 @@ pub mod loss;
 mod mapped;
 #[doc(hidden)]
 pub mod memory;
+mod metrics_file;
 pub mod mine;
 pub mod model;
 pub mod model_dir;

@@ -1,5 +1,7 @@
 //! A directory of its own for every test that runs the binary, tiny data, and what a run leaves behind.
 
+mod events;
+
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -208,21 +210,41 @@ pub fn figure(report: &Value, name: &str) -> f64 {
     figure.unwrap_or_else(|| panic!("no {name}: {report}"))["value"].as_f64().unwrap()
 }
 
-/// The lines of `metrics.jsonl` without the time, which no two runs share.
-pub fn metrics(sandbox: &Sandbox, run: &str) -> Vec<Value> {
+/// The lines of `metrics.jsonl`, those of steps without the time, which no two runs share.
+pub fn all_metrics(sandbox: &Sandbox, run: &str) -> Vec<Value> {
     let text = sandbox.read(&format!("{run}/metrics.jsonl"));
     let without_time = |line: &str| {
         let mut value: Value = serde_json::from_str(line).unwrap();
-        assert!(value.as_object_mut().unwrap().remove("seconds").unwrap().as_f64().unwrap() > 0.0);
+        let seconds = value.as_object_mut().unwrap().remove("seconds");
+        assert!(is_evaluation(&value) == seconds.is_none() && seconds.is_none_or(|time| time.as_f64().unwrap() > 0.0));
         value
     };
     text.lines().map(without_time).collect()
 }
 
+fn is_evaluation(line: &Value) -> bool {
+    line.get("task").is_some()
+}
+
+/// Those of steps.
+pub fn metrics(sandbox: &Sandbox, run: &str) -> Vec<Value> {
+    all_metrics(sandbox, run).into_iter().filter(|line| !is_evaluation(line)).collect()
+}
+
+/// Number of steps that a run has reported so far.
+pub fn n_steps(metrics: &Path) -> usize {
+    let is_step = |line: &&str| line.contains("\"loss\":");
+    fs::read_to_string(metrics).map_or(0, |text| text.lines().filter(is_step).count())
+}
+
+/// The event file of a run.
+pub const EVENTS: &str = "tensorboard/events.out.tfevents.0.hbt";
+
 /// A run directory as two runs of one configuration must share it: every byte, but for the times.
 pub fn run_contents(sandbox: &Sandbox, run: &str) -> BTreeMap<String, Vec<u8>> {
     let mut all = files(&sandbox.path(run));
-    all.insert("metrics.jsonl".to_owned(), jsonl(&metrics(sandbox, run)).into_bytes());
+    all.insert("metrics.jsonl".to_owned(), jsonl(&all_metrics(sandbox, run)).into_bytes());
+    all.insert(EVENTS.to_owned(), events::in_words(&all[EVENTS]).into_bytes());
     all
 }
 

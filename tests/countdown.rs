@@ -7,7 +7,7 @@
 
 mod flips;
 
-use crate::common::{Done, Sandbox, files, fixture, metrics, program, train};
+use crate::common::{Done, EVENTS, Sandbox, files, fixture, program, run_contents, train};
 use crate::model_io::hub::LocalHub;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,8 +73,8 @@ fn library() -> Option<&'static PathBuf> {
 /// Everything below the sandbox, without the times in lines of metrics.
 fn contents(sandbox: &Sandbox) -> Contents {
     let mut all = files(&sandbox.path(""));
-    if let Some(lines) = all.get_mut("run/metrics.jsonl") {
-        *lines = crate::common::jsonl(&metrics(sandbox, "run")).into_bytes();
+    if all.contains_key("run/metrics.jsonl") {
+        all.extend(run_contents(sandbox, "run").into_iter().map(|(name, bytes)| (format!("run/{name}"), bytes)));
     }
     all
 }
@@ -177,7 +177,7 @@ impl Scenario {
         let beside =
             |name: &str| now.get(&name.replace("/last/", "/.last.hbt-old/").replace("/best/", "/.best.hbt-old/"));
         for (name, old) in self.before.iter().filter(|(name, _)| after.contains_key(*name) && !is_temporary(name)) {
-            let is_whole = name.ends_with("metrics.jsonl")
+            let is_whole = ["metrics.jsonl", EVENTS].iter().any(|appended| name.ends_with(appended))
                 || now.get(name).or_else(|| beside(name)).is_some_and(|it| it == old || *it == after[name]);
             if !is_whole {
                 return Err(format!("at {call}: {name} is neither the old nor the new one"));

@@ -173,7 +173,10 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         }
         "cache" => vec![fs::read(bodies::cache_of(TempDir::new().unwrap().path()).path()).unwrap()],
         "state" => vec![state().into()],
-        "metrics" => vec!["{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":0.25}\n{\"step\":3}\n{\"step\":4}\n".into()],
+        "metrics" => vec![
+            "{\"step\":0,\"task\":\"parallel\",\"map\":null}\n{\"step\":1}\n{\"step\":1,\"task\":\"parallel\"}\n{\"step\":2}\n".into(),
+            "{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":0.25}\n{\"step\":3}\n{\"step\":4}\n".into(),
+        ],
         other => panic!("no seed for {other}"),
     }
 }

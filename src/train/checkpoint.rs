@@ -4,7 +4,7 @@
 //! rename, so a killed run goes on from the last save and ends with the same bytes as one that was never killed.
 
 use super::kept::share_weights;
-use super::metrics::holds_metrics;
+use super::metrics::{holds_events, holds_metrics};
 use super::moments::save_moments;
 use super::optimizer::Optimizer;
 use crate::backend::Backend;
@@ -65,14 +65,25 @@ impl RunDir {
         self.path.join("metrics.jsonl")
     }
 
+    /// Path of the folder for TensorBoard.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// Path of the lines of metrics as TensorBoard reads them. Its name is that of no machine and of no time, so that a run has
+    /// one such file, however often it was stopped.
+    pub fn events(&self) -> PathBuf {
+        self.tensorboard().join("events.out.tfevents.0.hbt")
+    }
+
     /// Path of the reports before and after training.
     pub fn reports(&self) -> PathBuf {
         self.path.join("eval.json")
     }
 
     /// All that a run writes, whatever of it is there.
-    pub fn outputs(&self) -> [PathBuf; 5] {
-        [self.config(), self.metrics(), self.reports(), self.last(), self.best()]
+    pub fn outputs(&self) -> [PathBuf; 6] {
+        [self.config(), self.metrics(), self.events(), self.reports(), self.last(), self.best()]
     }
 
     /// Locks the directory, if there is one, against other processes, and removes what a killed one had not completed.
@@ -114,6 +125,7 @@ impl RunDir {
         for (path, is_own) in [
             (self.config(), is_own_run),
             (self.metrics(), is_own_run && holds_metrics(&self.metrics())),
+            (self.events(), is_own_run && holds_events(&self.events())),
             (self.reports(), is_own_run && holds_reports(&self.reports())),
         ] {
             let Ok(found) = fs::symlink_metadata(&path) else { continue };

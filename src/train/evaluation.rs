@@ -1,7 +1,7 @@
 //! Evaluations of a run: before it, on the way, and after.
 
 use super::first_report::FirstReport;
-use super::report::{Log, Progress};
+use super::report::{Log, evaluation_line};
 use super::{Setup, Trainer};
 use crate::backend::Backend;
 use crate::eval::{EvalReport, Evaluated, evaluate_retriever};
@@ -62,6 +62,14 @@ impl<B: Backend> Trainer<'_, B> {
         Ok(())
     }
 
+    /// Gives the evaluation before the first step its line.
+    pub(super) fn log_before(&self, log: &mut Log) -> Result<()> {
+        match &self.state.before {
+            Some(before) if self.state.step == 0 => log.metrics.write(&evaluation_line(0, before)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether an evaluation is due after the present step and not done yet: an interrupted run leaves it to the one
     /// that resumes it.
     pub(super) fn evaluation_is_due(&self) -> bool {
@@ -77,7 +85,7 @@ impl<B: Backend> Trainer<'_, B> {
             return Ok(false);
         }
         self.await_results(log)?;
-        self.evaluate(&log.progress)?;
+        self.evaluate(log)?;
         let is_over = self.setup.settings.patience.is_some_and(|patience| self.state.without_gain >= patience);
         if is_over {
             log.progress.line(&format!("no gain in {} evaluations: stopping early", self.state.without_gain));
@@ -86,7 +94,7 @@ impl<B: Backend> Trainer<'_, B> {
     }
 
     /// Evaluates, and saves the model as `best/` if it is the best so far.
-    pub(super) fn evaluate(&mut self, progress: &Progress) -> Result<()> {
+    pub(super) fn evaluate(&mut self, log: &mut Log) -> Result<()> {
         let (Some(evaluated), Some(key)) = (self.evaluated()?, self.best_metric) else { return Ok(()) };
         let report = self.reported(evaluated);
         let value = report.value(key).expect("checked before the run began");
@@ -105,7 +113,8 @@ impl<B: Backend> Trainer<'_, B> {
             None if gained => " (best)".to_owned(),
             None => String::new(),
         };
-        progress.line(&format!("step {step}: {key} {value:.4}{note}"));
+        log.progress.line(&format!("step {step}: {key} {value:.4}{note}"));
+        log.metrics.write(&evaluation_line(step, &report))?;
         self.state.latest = Some((step, report));
         Ok(())
     }

@@ -1,13 +1,63 @@
-//! The lines of metrics of a run: one a step, each written through to the system, and read back when the run goes on.
+//! The lines of metrics of a run: one a step and one an evaluation, each written through to the system, and read back when the
+//! run goes on. TensorBoard's events are made of them.
 
 use super::checkpoint::RunDir;
+use super::tensorboard;
 use crate::files::write_file_atomic;
+use crate::metrics_file::{Line, lines};
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
-use std::path::Path;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// `metrics.jsonl` and the event file that says the same, open for the lines to come.
+pub struct MetricsLog {
+    lines: Appended,
+    events: Appended,
+    /// Time that the steps so far have taken, which is what events have for a clock.
+    seconds: f64,
+}
+
+impl MetricsLog {
+    /// Writes a line of metrics, and its event, through to the system.
+    ///
+    /// # Errors
+    /// If they cannot be written, for example to a full disk.
+    pub fn write(&mut self, line: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_value(line).map_err(|e| Error::other(e.to_string()))?;
+        self.lines.append(format!("{line}\n").as_bytes())?;
+        let event = event(line.as_object().unwrap_or(&Map::new()), &mut self.seconds);
+        self.events.append(&event)
+    }
+}
+
+/// A file that grows.
+struct Appended {
+    file: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl Appended {
+    /// Replaces the file by one that holds `bytes`, and more later.
+    fn new(path: PathBuf, bytes: &[u8]) -> Result<Self> {
+        write_file_atomic(&path, bytes)?;
+        let file = File::options().append(true).open(&path).map_err(|e| Error::io("write", &path, e))?;
+        Ok(Appended { file: BufWriter::new(file), path })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let Appended { file, path } = self;
+        file.write_all(bytes).and_then(|()| file.flush()).map_err(|e| Error::io("write", path, e))
+    }
+}
+
+/// The event of a line; `seconds` are those before it, and become those after it.
+fn event(line: &Map<String, Value>, seconds: &mut f64) -> Vec<u8> {
+    *seconds += tensorboard::seconds_of(line).unwrap_or(0.0);
+    tensorboard::event(line, *seconds)
+}
 
 impl RunDir {
     /// Number of the last step that has a line of metrics, 0 if none has.
@@ -15,63 +65,48 @@ impl RunDir {
     /// # Errors
     /// Those of [`RunDir::open_metrics`].
     pub fn last_reported_step(&self) -> Result<u64> {
-        Ok(self.lines_up_to(u64::MAX)?.last().map_or(0, |(step, _)| *step))
+        Ok(self.lines_up_to(u64::MAX)?.last().map_or(0, |line| line.step))
     }
 
-    /// Lines of metrics with their steps, as far as these are not above `step`. Every step has a line, so that one whose number
-    /// does not follow the one before is not what was written.
-    fn lines_up_to(&self, step: u64) -> Result<Vec<(u64, String)>> {
-        #[derive(Deserialize)]
-        struct Line {
-            step: u64,
-        }
+    /// Lines of metrics as far as their steps are not above `step`.
+    fn lines_up_to(&self, step: u64) -> Result<Vec<Line>> {
         let path = self.metrics();
-        let Ok(file) = File::open(&path) else { return Ok(Vec::new()) };
-        let mut kept: Vec<(u64, String)> = Vec::new();
-        let mut lines = BufReader::new(file).lines().zip(1..).peekable();
-        while let Some((line, number)) = lines.next() {
-            let read = line.ok().and_then(|line| Some((serde_json::from_str::<Line>(&line).ok()?.step, line)));
-            let follows = |at: u64| kept.last().is_none_or(|(before, _)| before.checked_add(1) == Some(at));
-            match read {
-                Some((at, _)) if follows(at) && at > step => break,
-                Some(whole) if follows(whole.0) => kept.push(whole),
-                // The last line of a killed run may be incomplete.
-                None if lines.peek().is_none() => break,
-                _ => return Err(damaged_metrics(&path, number)),
+        let mut kept = Vec::new();
+        for line in lines(&path) {
+            match line.map_err(|number| damaged_metrics(&path, number))? {
+                line if line.step > step => break,
+                line => kept.push(line),
             }
         }
         Ok(kept)
     }
 
-    /// Opens `metrics.jsonl` for the steps after `step`: lines of later steps, which a killed run wrote after its last
-    /// save, are dropped.
+    /// Opens `metrics.jsonl` and the event file for what follows the save of `step`, whose state knows the evaluation of that
+    /// step if it `is_evaluated`: lines of later steps and evaluations, which a killed run wrote after its last save, are
+    /// dropped. Events are made anew from the lines.
     ///
     /// # Errors
-    /// If it cannot be read or written, or its lines are not those of steps one after the other up to `step`.
-    pub fn open_metrics(&self, step: u64) -> Result<BufWriter<File>> {
+    /// If they cannot be read or written, or the lines are not those of steps one after the other up to `step`.
+    pub fn open_metrics(&self, step: u64, is_evaluated: bool) -> Result<MetricsLog> {
         let path = self.metrics();
-        let kept = self.lines_up_to(step)?;
+        let mut kept = self.lines_up_to(step)?;
+        kept.retain(|line| !line.is_evaluation || line.step < step || is_evaluated);
         // A file that was moved away is no damage; the new one begins behind the step of the save.
-        let begins =
-            || self.lines_up_to(u64::MAX).map(|all| all.first().is_none_or(|(at, _)| at.checked_sub(1) == Some(step)));
-        let is_whole = kept.last().map_or_else(begins, |(last, _)| Ok(*last == step))?;
-        if !is_whole {
+        let begins = || match lines(&path).next() {
+            Some(Ok(line)) if line.is_evaluation => line.step == step,
+            Some(Ok(line)) => line.step.checked_sub(1) == Some(step),
+            _ => true,
+        };
+        if !kept.last().map_or_else(begins, |last| last.step == step) {
             return Err(damaged_metrics(&path, kept.len() as u64 + 1));
         }
-        let kept: String = kept.into_iter().map(|(_, line)| line + "\n").collect();
-        write_file_atomic(&path, kept.as_bytes())?;
-        let file = File::options().append(true).open(&path).map_err(|e| Error::io("write", &path, e))?;
-        Ok(BufWriter::new(file))
-    }
-
-    /// Writes one line of metrics through to the system.
-    ///
-    /// # Errors
-    /// If it cannot be written, for example to a full disk.
-    pub fn write_metrics(&self, out: &mut BufWriter<File>, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(line).map_err(|e| Error::other(e.to_string()))?;
-        text.push('\n');
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("write", self.metrics(), e))
+        let (mut seconds, mut events) = (0.0, tensorboard::header());
+        kept.iter().for_each(|line| events.extend(event(&line.values(), &mut seconds)));
+        let kept: String = kept.into_iter().map(|line| line.text + "\n").collect();
+        let lines = Appended::new(path, kept.as_bytes())?;
+        let folder = self.tensorboard();
+        fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+        Ok(MetricsLog { lines, events: Appended::new(self.events(), &events)?, seconds })
     }
 
     /// Makes the lines so far durable, so that a state on the disk has those of all its steps.
@@ -79,10 +114,13 @@ impl RunDir {
     /// # Errors
     /// If the system cannot write them.
     pub(super) fn sync_metrics(&self) -> Result<()> {
-        match File::open(self.metrics()).and_then(|file| file.sync_all()) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("write", self.metrics(), e)),
-            _ => Ok(()),
+        for path in [self.metrics(), self.events()] {
+            match File::open(&path).and_then(|file| file.sync_all()) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("write", &path, e)),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
@@ -90,14 +128,25 @@ fn damaged_metrics(path: &Path, line: u64) -> Error {
     Error::line(path, line, "is damaged; move the file away, and the run goes on with a new one")
 }
 
-/// Whether the first line of a file, if it has a whole one, is of a step.
+/// Whether the first line of a file, if it has a whole one, is of a step or of an evaluation.
 pub(super) fn holds_metrics(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let mut line = String::new();
     let is_read = BufReader::new(file).read_line(&mut line).is_ok();
-    let has = |value: &Value, key: &str| value.get(key).is_some_and(Value::is_number);
-    let is_step = |value: Value| has(&value, "step") && has(&value, "grad_norm");
+    let is_metrics = |line: Line| {
+        let values = line.values();
+        let has = |key: &str, is: fn(&Value) -> bool| values.get(key).is_some_and(is);
+        if line.is_evaluation { has("split", Value::is_string) } else { has("grad_norm", Value::is_number) }
+    };
     // A killed run may have written a part of one.
     let is_torn = line.is_empty() || (!line.ends_with('\n') && line.starts_with("{\"step\":"));
-    is_read && (is_torn || serde_json::from_str(&line).is_ok_and(is_step))
+    is_read && (is_torn || Line::parse(line).is_some_and(is_metrics))
+}
+
+/// Whether a file begins as an event file of hbt's does.
+pub(super) fn holds_events(path: &Path) -> bool {
+    let header = tensorboard::header();
+    let mut begin = Vec::new();
+    let is_read = File::open(path).and_then(|file| file.take(header.len() as u64).read_to_end(&mut begin)).is_ok();
+    is_read && header.starts_with(&begin)
 }

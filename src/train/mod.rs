@@ -21,6 +21,7 @@ mod settings;
 mod state;
 mod stepper;
 mod teacher;
+mod tensorboard;
 mod word_table;
 
 pub use bounds::StepBounds;
@@ -138,10 +139,12 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     let is_resumed = trainer.setup.state.is_some();
     trainer.setup.run_dir.create(&trainer.setup.config_toml, is_resumed)?;
     trainer.evaluate_before()?;
-    let metrics = trainer.setup.run_dir.open_metrics(trainer.state.step)?;
     let first = trainer.state.step;
+    let is_evaluated = trainer.state.latest.as_ref().is_some_and(|(at, _)| *at == first);
+    let metrics = trainer.setup.run_dir.open_metrics(first, is_evaluated)?;
     let progress = Progress::new(first, trainer.state.total_steps, trainer.setup.settings.log_steps);
     let mut log = Log { progress, metrics };
+    trainer.log_before(&mut log)?;
     let mut is_over = trainer.evaluate_if_due(&mut log)?;
     while !is_over && let Some(batch) = trainer.next_batch(&mut log)? {
         profiler.before_step(&trainer.retriever.backend, trainer.state.step + 1)?;
@@ -162,7 +165,7 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     trainer.await_results(&mut log)?;
     log.progress.finish();
     trainer.left_out.in_words().iter().for_each(|line| say(line));
-    trainer.finish(&log.progress)
+    trainer.finish(&mut log)
 }
 
 /// A run in progress.
@@ -304,10 +307,10 @@ impl<'a, B: Backend> Trainer<'a, B> {
     }
 
     /// Makes the last evaluation and the last save.
-    fn finish(mut self, progress: &Progress) -> Result<Outcome> {
+    fn finish(mut self, log: &mut Log) -> Result<Outcome> {
         let step = self.state.step;
         if self.state.latest.as_ref().is_none_or(|(at, _)| *at != step) {
-            self.evaluate(progress)?;
+            self.evaluate(log)?;
         }
         self.state.complete = true;
         self.save()?;

@@ -1,23 +1,24 @@
-//! Output of a run: a bar on a terminal, plain lines elsewhere, and one line of `metrics.jsonl` a step.
+//! Output of a run: a bar on a terminal, plain lines elsewhere, and the lines of `metrics.jsonl`.
 
+use super::metrics::MetricsLog;
 use crate::error::printable;
+use crate::eval::EvalReport;
 use crate::progress::{bar, say};
 use indicatif::ProgressBar;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::BufWriter;
 use std::time::Duration;
 
 /// Destinations of a step's report.
 pub struct Log {
     /// Output on the screen.
     pub progress: Progress,
-    /// `metrics.jsonl`
-    pub metrics: BufWriter<File>,
+    /// `metrics.jsonl`, and what TensorBoard reads
+    pub metrics: MetricsLog,
 }
 
-/// One line of `metrics.jsonl`.
+/// The line in `metrics.jsonl` of a step.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepMetrics {
     /// 1-based number of the update.
@@ -55,6 +56,15 @@ pub struct StepMetrics {
     pub tokens: usize,
     /// Wall-clock time of the step.
     pub seconds: f64,
+}
+
+/// The line in `metrics.jsonl` of an evaluation after `step` updates, 0 for the one before training: each figure by its name,
+/// beside the values of steps, so that a table of all lines has a column for it.
+pub(super) fn evaluation_line(step: u64, report: &EvalReport) -> Map<String, Value> {
+    let head = [("step", json!(step)), ("task", json!(report.task)), ("split", json!(report.split))];
+    let head = head.map(|(name, value)| (name.to_owned(), value));
+    let figures = report.figures.iter().map(|figure| (figure.key.to_string(), json!(figure.value)));
+    head.into_iter().chain(figures).collect()
 }
 
 /// Steps over which the shown speed is averaged.

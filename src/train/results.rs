@@ -68,7 +68,7 @@ impl<B: Backend> Trainer<'_, B> {
         };
         self.feed.give_back(fed);
         log.progress.step(&metrics);
-        self.setup.run_dir.write_metrics(&mut log.metrics, &metrics)?;
+        log.metrics.write(&metrics)?;
         self.left_out.add(&report, step == self.state.total_steps, &self.setup.settings)
     }
 

@@ -1,7 +1,7 @@
 //! Flipped bits in the files that a run reads back: found, or without effect.
 
 use super::{contents, difference, going_on, is_temporary, library, n_asked};
-use crate::common::{Sandbox, files};
+use crate::common::{EVENTS, Sandbox, files};
 use hbt::files::owned::Manifest;
 
 /// Files of the run that goes on, by the beginnings of their names, of which `cargo test` flips a bit.
@@ -52,7 +52,14 @@ fn in_what_a_run_reads_back() {
                 continue;
             }
             let mut after = match &**name {
-                "run/metrics.jsonl" => files(&sandbox.path("")),
+                // A figure that is another one is so wherever it is shown.
+                "run/metrics.jsonl" => {
+                    let mut after = files(&sandbox.path(""));
+                    after.extend(
+                        [EVENTS].map(|name| (format!("run/{name}"), whole.after[&format!("run/{name}")].clone())),
+                    );
+                    after
+                }
                 _ => contents(&sandbox),
             };
             // What people may edit, and figures that nothing is computed from, stay as they are.

@@ -1,7 +1,7 @@
 //! What a run reads back is what it saved: damage, mixtures and edits are found, and named.
 
 use super::resume::interrupted;
-use crate::common::{Sandbox, assert_same_run, files, fixture, run_contents, train};
+use crate::common::{Sandbox, assert_same_run, files, fixture, n_steps, run_contents, train};
 use hbt::files::owned::Manifest;
 use hbt::train::checkpoint::RunDir;
 use serde_json::Value;
@@ -109,8 +109,8 @@ fn a_model_that_was_changed_on_purpose_is_used() {
 fn a_mixture_of_two_saves_is_found() {
     let sandbox = interrupted_run(&SETS);
     let older = files(&sandbox.path("run/last"));
-    let lines = sandbox.read("run/metrics.jsonl").lines().count();
-    interrupted(sandbox.command(&RESUME), "-TERM", &sandbox.path("run/metrics.jsonl"), lines + 2).interrupted();
+    let steps = n_steps(&sandbox.path("run/metrics.jsonl"));
+    interrupted(sandbox.command(&RESUME), "-TERM", &sandbox.path("run/metrics.jsonl"), steps + 2).interrupted();
     let newer = files(&sandbox.path("run/last"));
     for name in ["optimizer.safetensors", "model.safetensors", "training_state.json", "hbt_manifest.json"] {
         assert_ne!(older[name], newer[name], "{name}");
@@ -259,20 +259,26 @@ fn damaged_metrics_are_found() {
     let command = sandbox.command(&train(&bert, &SETS));
     interrupted(command, "-TERM", &sandbox.path("run/metrics.jsonl"), 4).interrupted();
     let lines = sandbox.read("run/metrics.jsonl");
-    let second = lines.lines().nth(1).unwrap();
-    let first_end = lines.find('\n').unwrap() + 1;
-    for damaged in [
-        lines.replacen(second, &second.replace("\"step\"", "\"stfp\""), 1),
+    // The evaluation before training, the first step and its evaluation, the second step and its.
+    let all: Vec<&str> = lines.lines().collect();
+    let heads = ["{\"step\":0,\"task\"", "{\"step\":1,\"loss\"", "{\"step\":1,\"task\"", "{\"step\":2,\"loss\""];
+    assert!(all.iter().zip(heads).all(|(line, head)| line.starts_with(head)), "{lines}");
+    for (damaged, number) in [
+        (lines.replacen(all[3], &all[3].replace("\"step\"", "\"stfp\""), 1), 4),
+        (lines.replacen(all[2], &all[2].replace("\"step\"", "\"stfp\""), 1), 3),
         // A step that is none of the run's, or ends it: nothing behind it is dropped.
-        lines.replacen("{\"step\":2,", "{\"step\":6,", 1),
-        lines.replacen("{\"step\":2,", "{\"step\":99,", 1),
+        (lines.replacen("{\"step\":2,\"l", "{\"step\":6,\"l", 1), 4),
+        // An evaluation of another step than the one before it.
+        (lines.replacen("{\"step\":1,\"t", "{\"step\":2,\"t", 1), 3),
         // Lines that are gone.
-        lines[..first_end].to_owned(),
+        (all[0].to_owned() + "\n", 2),
+        (all[..2].join("\n") + "\n", 3),
     ] {
         sandbox.write("run/metrics.jsonl", damaged);
         let error = sandbox.hbt(&RESUME).error();
-        let expected =
-            "error: run/metrics.jsonl, line 2: is damaged; move the file away, and the run goes on with a new one";
+        let expected = format!(
+            "error: run/metrics.jsonl, line {number}: is damaged; move the file away, and the run goes on with a new one"
+        );
         assert_eq!(error, expected);
     }
     sandbox.write("run/metrics.jsonl", lines + "{\"step\":");

@@ -1,6 +1,6 @@
 //! Stopping on purpose, going on, and what a run directory that is taken says.
 
-use crate::common::{Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, run_contents, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, n_steps, run_contents, train};
 use hbt::backend::cpu::Instructions;
 use hbt::files::owned::Manifest;
 use safetensors::SafeTensors;
@@ -21,10 +21,6 @@ fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) {
     }
 }
 
-fn n_lines(path: &Path) -> usize {
-    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
-}
-
 /// Whether this process was started with SIGINT ignored, as shells start jobs in the background of a script; then its
 /// children ignore it as well.
 #[cfg(unix)]
@@ -34,12 +30,12 @@ fn ignores_interrupts() -> bool {
     mask.is_some_and(|mask| mask & 1 << (2 - 1) != 0)
 }
 
-/// Starts a run, sends it `signal` when `metrics` has `at_least` lines, and waits for its end.
+/// Starts a run, sends it `signal` when `metrics` has `at_least` steps, and waits for its end.
 #[cfg(unix)]
 pub fn interrupted(mut command: Command, signal: &str, metrics: &Path, at_least: usize) -> Done {
     let signal = if signal == "-INT" && ignores_interrupts() { "-TERM" } else { signal };
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("a step", || n_lines(metrics) >= at_least);
+    wait_until("a step", || n_steps(metrics) >= at_least);
     let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     Done::new(child.wait_with_output().unwrap())
@@ -57,14 +53,14 @@ fn an_interrupted_run_goes_on_exactly() {
     let metrics = sandbox.path("run").join("metrics.jsonl");
     let mut step = 0;
     for signal in ["-INT", "-TERM"] {
-        // More lines than the run before left: this one is on its way, and minds signals.
+        // More steps than the run before left: this one is on its way, and minds signals.
         let done = interrupted(command, signal, &metrics, step + 3).interrupted();
         assert!(
             done.stderr.contains("stopping after this step; press Ctrl-C again to stop at once\n"),
             "{}",
             done.stderr
         );
-        step = n_lines(&metrics);
+        step = n_steps(&metrics);
         assert!(step < 24, "the run was over before {signal}");
         assert!(done.stderr.ends_with(&format!("saved step {step} of 24 in run; go on with:\n")), "{}", done.stderr);
         // It prints the command to type.
@@ -93,7 +89,7 @@ fn pending_momentum_survives_an_interrupt() {
         for signal in ["-INT", "-TERM"] {
             let metrics = sandbox.path("run/metrics.jsonl");
             interrupted(command, signal, &metrics, step + 3).interrupted();
-            step = n_lines(&metrics);
+            step = n_steps(&metrics);
             assert!(step < 300, "the run was over before {signal}");
             let moments = sandbox.bytes("run/last/optimizer.safetensors");
             let updates =
@@ -132,7 +128,7 @@ fn options_with_something_to_remember_go_on_exactly() {
         let [undisturbed, sandbox] = &sandboxes;
         undisturbed.hbt(&args).ok();
         interrupted(sandbox.command(&args), "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
-        assert!(n_lines(&sandbox.path("run/metrics.jsonl")) < 24, "{sets:?}: the run was over");
+        assert!(n_steps(&sandbox.path("run/metrics.jsonl")) < 24, "{sets:?}: the run was over");
         sandbox.hbt(&["train", "--out", "run", "--resume"]).ok();
         assert_same_run(&run_contents(undisturbed, "run"), &run_contents(sandbox, "run"), &format!("{sets:?}"));
     }
@@ -159,7 +155,7 @@ fn a_run_goes_on_with_another_number_of_kept_chunks() {
         let sandbox = Sandbox::with_groups(8);
         let command = sandbox.command(&train(&bert, &[&sets[..], &["kept_chunks=3"]].concat()));
         interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
-        assert!(n_lines(&sandbox.path("run/metrics.jsonl")) < 24, "the run was over before it was interrupted");
+        assert!(n_steps(&sandbox.path("run/metrics.jsonl")) < 24, "the run was over before it was interrupted");
         sandbox.hbt(&["train", "--out", "run", "--resume", "--set", "kept_chunks=2"]).ok();
         assert_same_run(&run(&undisturbed), &run(&sandbox), precision);
     }
@@ -193,7 +189,7 @@ fn a_run_that_goes_on_with_other_instructions_says_so() {
         let resume = || {
             let mut command = sandbox.command(&["train", "--out", "run", "--resume"]);
             command.env("HBT_CPU", after.to_string());
-            let before = n_lines(&sandbox.path("run/metrics.jsonl"));
+            let before = n_steps(&sandbox.path("run/metrics.jsonl"));
             interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), before + 2).interrupted().stderr
         };
         let said = resume();

@@ -1,6 +1,6 @@
 //! Contents of a run directory after training, and that the run has learnt something.
 
-use crate::common::{Sandbox, figure, files, fixture, train};
+use crate::common::{EVENTS, Sandbox, all_metrics, figure, files, fixture, run_contents, train};
 use serde_json::Value;
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -18,7 +18,10 @@ fn holds_all_that_was_promised() {
     let done = sandbox.hbt(&train(&bert, &["steps=10", "eval_steps=5", "log_steps=5"])).ok();
     let names = files(&sandbox.path("run")).into_keys().collect::<Vec<_>>();
     let tops: std::collections::BTreeSet<&str> = names.iter().map(|name| name.split('/').next().unwrap()).collect();
-    assert_eq!(tops.into_iter().collect::<Vec<_>>(), ["best", "config.toml", "eval.json", "last", "metrics.jsonl"]);
+    assert_eq!(
+        tops.into_iter().collect::<Vec<_>>(),
+        ["best", "config.toml", "eval.json", "last", "metrics.jsonl", "tensorboard"]
+    );
     for model in ["best", "last"] {
         for file in ["README.md", "config.json", "model.safetensors", "modules.json", "1_Pooling/config.json"] {
             assert!(names.contains(&format!("{model}/{file}")), "{model}/{file} in {names:?}");
@@ -40,6 +43,45 @@ fn holds_all_that_was_promised() {
     // The saved configuration is one that gives itself, below the line that says whose it is.
     let config = sandbox.hbt(&["config", "run/config.toml"]).ok();
     assert_eq!(config.stdout, sandbox.read("run/config.toml").split_once('\n').unwrap().1);
+}
+
+#[test]
+fn metrics_have_a_line_an_evaluation() {
+    let sandbox = Sandbox::with_groups(12);
+    sandbox.hbt(&train(&fixture("bert"), &["steps=5", "eval_steps=2"])).ok();
+    let lines = all_metrics(&sandbox, "run");
+    let is_evaluation = |line: &&Value| line.get("task").is_some();
+    let order: Vec<String> =
+        lines.iter().map(|line| format!("{}{}", line["step"], if is_evaluation(&line) { "+" } else { "" })).collect();
+    // Before the first step, every two, and after the last.
+    assert_eq!(order, ["0+", "1", "2", "2+", "3", "4", "4+", "5", "5+"]);
+    let names = ["monolingual_map", "cross_lingual_map", "multilingual_map", "rank_distance"];
+    let evaluations: Vec<&Value> = lines.iter().filter(is_evaluation).collect();
+    for line in &evaluations {
+        assert_eq!(keys(line)[..3], ["step", "task", "split"]);
+        assert_eq!(keys(line)[3..], names);
+        assert_eq!((&line["task"], &line["split"]), (&"parallel".into(), &"all".into()));
+    }
+    let reports = sandbox.json("run/eval.json");
+    for (line, report) in [(evaluations[0], &reports["before"]), (evaluations[3], &reports["after"])] {
+        for name in names {
+            assert_eq!(number(&line[name]), figure(report, name), "{name}");
+        }
+    }
+    // TensorBoard's file has the same points, in this order.
+    let events = String::from_utf8(run_contents(&sandbox, "run").remove(EVENTS).unwrap()).unwrap();
+    let mut expected = String::new();
+    for line in &lines {
+        let (step, group) = (&line["step"], line.get("task").map_or("train", |task| task.as_str().unwrap()));
+        let numbers = line.as_object().unwrap().iter().filter(|(name, _)| *name != "step");
+        for (name, value) in numbers.filter_map(|(name, value)| Some((name, value.as_f64()?))) {
+            expected += &format!("{step} {group}/{name} {}\n", value as f32);
+        }
+        if group == "train" {
+            expected += &format!("{step} train/tokens_per_second \n");
+        }
+    }
+    assert_eq!(events, expected);
 }
 
 #[test]
@@ -179,9 +221,8 @@ fn training_changes_no_length_unless_asked() {
         let (command, metrics) = (sandbox.command(&train("short", &parts)), sandbox.path("parts/metrics.jsonl"));
         interrupted(command, "-INT", &metrics, 3).interrupted();
         sandbox.hbt(&train("short", &[&parts[..], &["--resume"]].concat())).ok();
-        let figures = |run: &str| {
-            [crate::common::metrics(&sandbox, run), vec![sandbox.json(&format!("{run}/eval.json"))]].concat()
-        };
+        let figures =
+            |run: &str| [all_metrics(&sandbox, run), vec![sandbox.json(&format!("{run}/eval.json"))]].concat();
         assert_eq!(figures("parts"), figures("whole"));
         assert_eq!(sandbox.bytes("parts/last/model.safetensors"), sandbox.bytes("whole/last/model.safetensors"));
     }

@@ -1,7 +1,7 @@
 //! What the system sends: signals that were ignored at the start, limits on files and threads.
 
 use super::resume::interrupted;
-use crate::common::{Done, Sandbox, files, fixture, program, train};
+use crate::common::{Done, EVENTS, Sandbox, files, fixture, n_steps, program, train};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,7 @@ fn ignored_signals_stay_ignored() {
         let args = train(&bert, &LONG);
         let mut command = after(&sandbox, &format!("trap '' {signal}"), &args);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines =
-            || std::fs::read_to_string(sandbox.path("run/metrics.jsonl")).map_or(0, |text| text.lines().count());
+        let lines = || n_steps(&sandbox.path("run/metrics.jsonl"));
         let wait_for = |at_least: usize| {
             let start = Instant::now();
             while lines() < at_least {
@@ -66,7 +65,7 @@ fn a_limit_on_files_is_an_error() {
     assert!(error.starts_with("error: cannot write run/.last.hbt-tmp/model.safetensors: File too large"), "{error}");
     assert!(error.ends_with("raise the limit on the size of files (ulimit -f), and run the command again"), "{error}");
     let left = files(&sandbox.path("run")).into_keys().collect::<Vec<_>>();
-    assert_eq!(left, ["config.toml", "eval.json", "metrics.jsonl"]);
+    assert_eq!(left, ["config.toml", "eval.json", "metrics.jsonl", EVENTS]);
     sandbox.hbt(&["train", "--out", "run", "--resume"]).ok();
 
     let texts: String = (0..2000).map(|i| format!("text {i}\n")).collect();
