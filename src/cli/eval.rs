@@ -18,8 +18,8 @@ pub struct EvalArgs {
     pub model: Option<String>,
 
     /// Tasks and benchmarks, of hbt or by mteb's names; --list prints them [default: auto, by the layout of the data]
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub task: Vec<String>,
+    #[arg(long, value_name = "NAME,...")]
+    pub task: Option<String>,
 
     /// Print the tasks with their type, languages, size and main metric
     #[arg(long)]
@@ -35,8 +35,8 @@ pub struct EvalArgs {
     pub split: Option<String>,
 
     /// Only subsets of these languages, as in de,en
-    #[arg(long, value_name = "LANG,...", value_delimiter = ',')]
-    pub languages: Vec<String>,
+    #[arg(long, value_name = "LANG,...")]
+    pub languages: Option<String>,
 
     /// Also write the result into this file, as JSON
     #[arg(long, value_name = "FILE")]
@@ -91,11 +91,8 @@ impl EvalArgs {
     /// The configuration that the options give. `--data` is `eval_data` here, `--task` `eval_task` where it is one that
     /// training can evaluate on, too.
     pub fn draft(&self) -> Result<Draft> {
-        let own = |name: &String| name == "auto" || tasks::named(name).is_some();
-        let task = match &self.task[..] {
-            [task] if own(task) => Some(task.clone()),
-            _ => None,
-        };
+        let is_own = |name: &String| name == "auto" || tasks::named(name).is_some();
+        let task = self.task.clone().filter(is_own);
         self.compute.apply(self.config.draft(&[
             ("--model", "model", &self.model),
             ("--task", "eval_task", &task),

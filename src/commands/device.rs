@@ -93,6 +93,12 @@ fn prepared<E: CudaElement>(kernels: Kernels) -> Result<Cuda<E>> {
     Ok(cuda)
 }
 
+/// The least instructions that give the same bytes, if the processor computes.
+pub fn instructions_of(config: &Config, precision: Precision) -> Option<String> {
+    let on_cpu = resolve(config.device) == Device::Cpu;
+    on_cpu.then(|| Instructions::chosen().least_alike(precision == Precision::F32).to_string())
+}
+
 /// Number of the GPU that CUDA_VISIBLE_DEVICES puts first.
 pub const FIRST_GPU: usize = 0;
 

@@ -128,7 +128,7 @@ impl TrainJob {
         if kept_by_default {
             saved_config.kept_chunks = None;
         }
-        let instructions = instructions_of(&config, precision);
+        let instructions = device::instructions_of(&config, precision);
         if let Some(state) = &state {
             retriever.from_scratch = None;
             let path = run_dir.path().display();
@@ -257,12 +257,6 @@ fn show_complete(config: &Config, state: &TrainingState, run_dir: &RunDir) -> Re
     say(&format!("more steps than its {} extend it: --set steps=N", state.step));
     print_outcome(config, &Outcome { state: state.clone(), interrupted: false })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The least instructions that give the run the same bytes, if the processor computes.
-fn instructions_of(config: &Config, precision: Precision) -> Option<String> {
-    let on_cpu = device::resolve(config.device) == Device::Cpu;
-    on_cpu.then(|| Instructions::chosen().least_alike(precision == Precision::F32).to_string())
 }
 
 /// The warning if other instructions than the `chosen` ones, which may have given other bytes, have computed the run so far.

@@ -11,12 +11,13 @@ pub mod figures;
 pub mod metrics;
 pub mod mteb;
 pub mod report;
-//pub mod retrieval;
+pub mod retrieval;
 pub mod search;
 pub mod settings;
 mod table;
 pub mod tasks;
 pub mod top;
+pub mod vectors;
 
 pub use figures::{Figure, FigureKey};
 pub use report::EvalReport;

@@ -4,10 +4,11 @@ use super::mteb::numbers::Outcome;
 use super::top::{Found, TopSearch};
 use crate::backend::Backend;
 use crate::data::collection::{Collection, Document, JudgedQuery};
+use crate::data::formats::Notes;
 use crate::retriever::Embeddings;
 use crate::{Error, Result};
 use rayon::prelude::*;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// Documents that are read, embedded and searched together.
 const WINDOW: usize = 8192;
@@ -16,55 +17,59 @@ pub const KEEP: usize = 1000;
 
 /// Where embeddings come from.
 pub trait Vectors {
-    /// One embedding for each query of a collection, in its order.
+    /// One embedding for each query of a collection, in its order. Its documents are asked for next.
     ///
     /// # Errors
     /// If they cannot be made or read.
     fn queries(&mut self, collection: &Collection) -> Result<Embeddings>;
 
-    /// One embedding for each of some documents, given with their places in the corpus, ascending from call to call.
+    /// One embedding for each of some documents, given with their rows in the corpus, ascending from call to call.
     ///
     /// # Errors
     /// If they cannot be made or read.
     fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings>;
+
+    /// Called when all documents of a corpus of `n_rows` rows have been asked for.
+    ///
+    /// # Errors
+    /// If there were others, or what was made of them cannot be written.
+    fn finish(&mut self, n_rows: u64) -> Result<()>;
 }
 
 /// Ranks the corpus of a collection for each of its queries by the cosines of embeddings, in f32. `progress` is called with
-/// the number of documents done.
+/// the share of the corpus that is done. Returns what was found, and what there is to say of the documents.
 ///
 /// # Errors
 /// Texts that cannot be read, embeddings that are not finite, a device without memory.
 pub fn search<B: Backend<E = f32>>(
-    backend: B,
+    backend: &B,
     collection: &Collection,
     vectors: &mut dyn Vectors,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Found> {
+    progress: &mut dyn FnMut(f64),
+) -> Result<(Found, Notes)> {
     let queries = unit(vectors.queries(collection)?, |query| &collection.queries[query].id, "query")?;
     let lists = collection.queries.iter().map(|query| query.candidates.as_deref());
     let lists: Option<Vec<&[String]>> = lists.collect();
     let mut search = TopSearch::new(backend, queries, KEEP, lists.as_deref())?;
+    let n_bytes = collection.n_bytes()?.max(1) as f64;
+    let mut documents = collection.documents();
     let mut window: Vec<(u64, Document)> = Vec::new();
-    let mut n_read = 0;
-    let mut documents = collection.documents()?;
     loop {
         let next = documents.next().transpose()?;
         let is_last = next.is_none();
-        if let Some(document) = next {
-            if search.wants(&document.id) {
-                window.push((n_read, document));
-            }
-            n_read += 1;
+        if let Some(document) = next.filter(|document| search.wants(&document.id)) {
+            window.push((documents.n_rows() - 1, document));
         }
         if window.len() == WINDOW || (is_last && !window.is_empty()) {
             let embeddings = vectors.documents(&window)?;
             let embeddings = unit(embeddings, |document| &window[document].1.id, "document")?;
             search.add(window.iter().map(|(_, document)| document.id.as_str()), &embeddings)?;
-            progress(n_read);
+            progress(documents.n_bytes_done() as f64 / n_bytes);
             window.clear();
         }
         if is_last {
-            return Ok(search.finish());
+            vectors.finish(documents.n_rows())?;
+            return Ok((search.finish(), documents.notes().clone()));
         }
     }
 }
@@ -87,31 +92,21 @@ fn unit<'a>(embeddings: Embeddings, id: impl Fn(usize) -> &'a String, what: &str
     }
 }
 
-/// What a query found, for metrics, and the documents in the order of their ranks.
-///
-/// # Errors
-/// An id that several documents have.
-pub fn outcomes(collection: &Collection, found: &Found, ignores_identical_ids: bool) -> Result<Vec<Outcome>> {
+/// What each query of a collection found, for metrics.
+pub fn outcomes(collection: &Collection, found: &Found, ignores_identical_ids: bool) -> Vec<Outcome> {
     let of = |(number, query): (usize, &JudgedQuery)| {
         let ranking: Vec<(&str, f32)> = ranking(query, found, number, ignores_identical_ids).collect();
-        let mut seen = HashSet::with_capacity(ranking.len());
-        if let Some((id, _)) = ranking.iter().find(|(id, _)| !seen.insert(*id)) {
-            return Err(Error::other(format!(
-                "{}: several documents have the id {id:?}; give each its own",
-                collection.subset
-            )));
-        }
         let grades: HashMap<&str, u32> = query
             .judgements
             .iter()
             .filter_map(|(id, grade)| Some((id.as_str(), u32::try_from(*grade).ok().filter(|grade| *grade > 0)?)))
             .collect();
         let ranked = ranking.iter().zip(1..);
-        Ok(Outcome {
+        Outcome {
             scores: ranking.iter().map(|(_, score)| *score).collect(),
             found: ranked.filter_map(|((id, _), rank)| Some((rank, *grades.get(id)?))).collect(),
             relevant: grades.into_values().collect(),
-        })
+        }
     };
     collection.queries.par_iter().enumerate().map(|(number, query)| of((number, query))).collect()
 }

@@ -28,8 +28,8 @@ const MOST_IDS: usize = 64 << 20;
 type Scored = (f32, u32);
 
 /// Queries that search a corpus as it comes.
-pub struct TopSearch<B: Backend<E = f32>> {
-    backend: B,
+pub struct TopSearch<'a, B: Backend<E = f32>> {
+    backend: &'a B,
     queries: Vec<Tensor<B, f32>>,
     /// For each document, the queries that it is a candidate of; without it every document is one of every query.
     candidates: Option<HashMap<String, Vec<u32>>>,
@@ -59,16 +59,16 @@ impl Found {
     }
 }
 
-impl<B: Backend<E = f32>> TopSearch<B> {
+impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
     /// Begins a search for the best `keep` documents of each of `queries`, which are to be finite. With `candidates`, the
     /// ids of documents by query, each query ranks its own candidates alone.
     ///
     /// # Errors
     /// A device without memory.
-    pub fn new(backend: B, queries: Embeddings, keep: usize, candidates: Option<&[&[String]]>) -> Result<Self> {
+    pub fn new(backend: &'a B, queries: Embeddings, keep: usize, candidates: Option<&[&[String]]>) -> Result<Self> {
         let dim = queries.dim();
         let blocks = queries.values().chunks(BLOCK_QUERIES * dim);
-        let blocks = blocks.map(|block| Tensor::from_slice(&backend, block, &[block.len() / dim, dim]));
+        let blocks = blocks.map(|block| Tensor::from_slice(backend, block, &[block.len() / dim, dim]));
         let of_documents = candidates.map(|candidates| {
             let mut of_documents: HashMap<String, Vec<u32>> = HashMap::new();
             for (ids, query) in candidates.iter().zip(0..) {
@@ -79,8 +79,8 @@ impl<B: Backend<E = f32>> TopSearch<B> {
         Ok(TopSearch {
             queries: blocks.collect::<Result<_>>()?,
             candidates: of_documents,
-            documents: Tensor::zeros(&backend, &[BLOCK_DOCUMENTS, dim])?,
-            scores: Tensor::zeros(&backend, &[0, BLOCK_DOCUMENTS])?,
+            documents: Tensor::zeros(backend, &[BLOCK_DOCUMENTS, dim])?,
+            scores: Tensor::zeros(backend, &[0, BLOCK_DOCUMENTS])?,
             on_host: Vec::new(),
             best: (0..queries.n_rows())
                 .map(|_| Best { keep, threshold: f32::NEG_INFINITY, found: Vec::new() })
@@ -105,7 +105,7 @@ impl<B: Backend<E = f32>> TopSearch<B> {
     ///
     /// # Panics
     /// Above 4,294,967,295 documents.
-    pub fn add<'a>(&mut self, ids: impl Iterator<Item = &'a str>, embeddings: &Embeddings) -> Result<()> {
+    pub fn add<'b>(&mut self, ids: impl Iterator<Item = &'b str>, embeddings: &Embeddings) -> Result<()> {
         let _range = trace::phase("search");
         assert_eq!(embeddings.dim(), self.values.dim(), "queries and documents share a space");
         let n = u32::try_from(embeddings.n_rows()).ok().and_then(|n| self.n_documents.checked_add(n));
@@ -133,10 +133,10 @@ impl<B: Backend<E = f32>> TopSearch<B> {
 
     /// Searches some documents, of which the first is number `first`.
     fn add_block(&mut self, documents: &[f32], first: u32) -> Result<()> {
-        self.documents.assign(&self.backend, documents)?;
+        self.documents.assign(self.backend, documents)?;
         let n = self.documents.rows();
         for (queries, best) in self.queries.iter().zip(self.best.chunks_mut(BLOCK_QUERIES)) {
-            self.scores.resize_matrix(&self.backend, queries.rows(), n)?;
+            self.scores.resize_matrix(self.backend, queries.rows(), n)?;
             self.backend.gemm_f32(Gemm {
                 a: queries,
                 trans_a: false,
@@ -146,7 +146,7 @@ impl<B: Backend<E = f32>> TopSearch<B> {
                 out: &mut self.scores,
                 accumulate: false,
             })?;
-            self.scores.read_into(&self.backend, &mut self.on_host)?;
+            self.scores.read_into(self.backend, &mut self.on_host)?;
             let rows = self.on_host.par_chunks_exact(n).zip(best);
             rows.for_each(|(scores, best)| best.look(scores, first, &self.ids));
         }
@@ -291,7 +291,8 @@ mod tests {
             let expected = naive(&queries, &documents, &ids, keep);
             for (window, most_ids) in [(n, MOST_IDS), (700, MOST_IDS), (97, 200)] {
                 let all = Embeddings::new(DIM, queries.clone());
-                let mut search = TopSearch::new(Cpu::<f32>::new(), all, keep, None).unwrap();
+                let backend = Cpu::<f32>::new();
+                let mut search = TopSearch::new(&backend, all, keep, None).unwrap();
                 search.most_ids = most_ids;
                 for (ids, documents) in ids.chunks(window).zip(documents.chunks(window * DIM)) {
                     let window = Embeddings::new(DIM, documents.to_vec());
@@ -313,7 +314,8 @@ mod tests {
         let candidates = [of(&[3, 17, 39, 99]), of(&[]), of(&[3, 4])];
         let lists: Vec<&[String]> = candidates.iter().map(Vec::as_slice).collect();
         let all = Embeddings::new(DIM, queries.clone());
-        let mut search = TopSearch::new(Cpu::<f32>::new(), all, 2, Some(&lists)).unwrap();
+        let backend = Cpu::<f32>::new();
+        let mut search = TopSearch::new(&backend, all, 2, Some(&lists)).unwrap();
         assert!(search.wants("17") && !search.wants("5"));
         search.add(ids.iter().map(String::as_str), &Embeddings::new(DIM, documents.clone())).unwrap();
         let found = rankings(&search.finish(), 3);
@@ -326,7 +328,8 @@ mod tests {
 
     #[test]
     fn zeros_of_both_signs_tie() {
-        let mut search = TopSearch::new(Cpu::<f32>::new(), Embeddings::new(1, vec![1.0]), 3, None).unwrap();
+        let backend = Cpu::<f32>::new();
+        let mut search = TopSearch::new(&backend, Embeddings::new(1, vec![1.0]), 3, None).unwrap();
         search.add(["b", "a", "c"].into_iter(), &Embeddings::new(1, vec![-0.0, 0.0, -0.0])).unwrap();
         let found = search.finish();
         assert_eq!(found.of(0).map(|(id, _)| id).collect::<Vec<_>>(), ["c", "b", "a"]);

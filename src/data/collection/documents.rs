@@ -34,6 +34,7 @@ pub struct Documents {
     table: Option<Table>,
     next: usize,
     n_bytes_before: u64,
+    n_rows: u64,
     ids: HashSet<u64>,
     /// Rows whose id was there already, by its hash.
     repeated: HashMap<u64, Vec<Repeated>>,
@@ -60,6 +61,7 @@ impl Documents {
             table: None,
             next: 0,
             n_bytes_before: 0,
+            n_rows: 0,
             ids: HashSet::new(),
             repeated: HashMap::new(),
             awaited,
@@ -71,6 +73,11 @@ impl Documents {
     /// Bytes of the corpus' files that have been read; those of [`n_bytes`](super::Collection::n_bytes) are all.
     pub fn n_bytes_done(&self) -> u64 {
         self.n_bytes_before + self.table.as_ref().map_or(0, Table::n_bytes_done)
+    }
+
+    /// Rows of the files that have been read: the last document's place is one less.
+    pub fn n_rows(&self) -> u64 {
+        self.n_rows
     }
 
     /// What was left out, and which judgements name documents that are not there; complete behind the last document.
@@ -103,6 +110,7 @@ impl Documents {
             if let Some(table) = &mut self.table {
                 if let Some(row) = table.next_row()? {
                     let number = row.number;
+                    self.n_rows += 1;
                     return document(row).map(|document| Some((number, document))).map_err(|e| table.error(number, e));
                 }
                 let file = &self.files[self.next - 1];

@@ -1,0 +1,241 @@
+//! Where the embeddings of an evaluation come from: a model, with those that were kept of it, or files.
+
+use super::retrieval::Vectors;
+use crate::backend::Backend;
+use crate::data::collection::{Collection, Document};
+use crate::npy::{NpyReader, NpyWriter};
+use crate::progress::say;
+use crate::retriever::kept::{KeptEmbeddings, key};
+use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The embeddings of a model. A text that occurs again is embedded once, as long as embeddings are kept.
+pub struct ModelVectors<'a, B: Backend> {
+    retriever: &'a Retriever<B>,
+    kept: Option<KeptEmbeddings>,
+    /// Where they are saved, if they are.
+    directory: Option<PathBuf>,
+    /// The file of the corpus that is being written.
+    saving: Option<Rows>,
+    /// Numbers of texts that were asked for, that were embedded for it, and that were cut of these.
+    counts: Counts,
+    progress: &'a mut (dyn FnMut(u64) + Send),
+}
+
+/// Numbers of texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that were asked for.
+    pub n_texts: u64,
+    /// Those that were embedded: the others were kept, or the same as another one.
+    pub n_embedded: u64,
+    /// Those among the embedded that were longer than the model reads.
+    pub n_cut: u64,
+}
+
+impl<'a, B: Backend> ModelVectors<'a, B> {
+    /// Of `retriever`; `directory` is where they are also saved; `progress` is called with the number of texts embedded.
+    pub fn new(
+        retriever: &'a Retriever<B>,
+        kept: Option<KeptEmbeddings>,
+        directory: Option<PathBuf>,
+        progress: &'a mut (dyn FnMut(u64) + Send),
+    ) -> Self {
+        ModelVectors { retriever, kept, directory, saving: None, counts: Counts::default(), progress }
+    }
+
+    /// What was asked for so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn embed(&mut self, kind: &TextKind, texts: &[&str]) -> Result<Embeddings> {
+        let dim = self.retriever.embedding_size();
+        let keys: Vec<u128> = texts.iter().map(|text| key(kind, text)).collect();
+        let mut values = vec![0.0; texts.len() * dim];
+        let missing = match &mut self.kept {
+            Some(kept) => kept.get(&keys, &mut values)?,
+            None => (0..texts.len()).collect(),
+        };
+        // The place at which each text comes first.
+        let mut firsts: HashMap<u128, usize> = HashMap::with_capacity(missing.len());
+        let (mut new, mut again) = (Vec::new(), Vec::new());
+        for place in missing {
+            match *firsts.entry(keys[place]).or_insert(place) {
+                first if first == place => new.push(place),
+                first => again.push((place, first)),
+            }
+        }
+        self.embed_new(kind, texts, &keys, &new, &mut values)?;
+        for (place, first) in again {
+            values.copy_within(first * dim..(first + 1) * dim, place * dim);
+        }
+        self.counts.n_texts += texts.len() as u64;
+        Ok(Embeddings::new(dim, values))
+    }
+
+    /// Embeds the texts at the places `new` into their rows of `values`, and keeps them window by window.
+    fn embed_new(
+        &mut self,
+        kind: &TextKind,
+        texts: &[&str],
+        keys: &[u128],
+        new: &[usize],
+        values: &mut [f32],
+    ) -> Result<()> {
+        let dim = self.retriever.embedding_size();
+        let to_embed: Vec<&str> = new.iter().map(|&place| texts[place]).collect();
+        let (mut n_done, before) = (0, self.counts.n_embedded);
+        let (kept, progress) = (&mut self.kept, &mut self.progress);
+        let summary = self.retriever.encode_windows(kind, &to_embed, &mut |_| {}, &mut |window| {
+            let places = &new[n_done..n_done + window.n_rows()];
+            for (&place, row) in places.iter().zip(window.values().chunks_exact(dim)) {
+                values[place * dim..(place + 1) * dim].copy_from_slice(row);
+            }
+            let keys: Vec<u128> = places.iter().map(|&place| keys[place]).collect();
+            if let Some(why) = kept.as_mut().and_then(|kept| kept.add(&keys, window.values())) {
+                say(&format!("warning: {why}"));
+            }
+            n_done += window.n_rows();
+            progress(before + n_done as u64);
+            Ok(())
+        })?;
+        if summary.is_collapsed {
+            say(&format!("warning: {COLLAPSED}"));
+        }
+        self.counts.n_embedded += summary.n_texts;
+        self.counts.n_cut += summary.n_cut;
+        Ok(())
+    }
+}
+
+impl<B: Backend> Vectors for ModelVectors<'_, B> {
+    fn queries(&mut self, collection: &Collection) -> Result<Embeddings> {
+        let texts: Vec<&str> = collection.queries.iter().map(|query| query.text.as_str()).collect();
+        let kind = self.retriever.settings.query.clone();
+        let embeddings = self.embed(&kind, &texts)?;
+        if let Some(directory) = &self.directory {
+            std::fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
+            let [of_queries, of_corpus] = file_names(directory, collection);
+            let mut queries = Rows::create(&of_queries, embeddings.dim())?;
+            queries.write(collection.queries.iter().map(|query| query.row as u64), &embeddings)?;
+            queries.finish(collection.n_query_rows as u64)?;
+            self.saving = Some(Rows::create(&of_corpus, embeddings.dim())?);
+        }
+        Ok(embeddings)
+    }
+
+    fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings> {
+        let texts: Vec<&str> = documents.iter().map(|(_, document)| document.text.as_str()).collect();
+        let kind = self.retriever.settings.passage.clone();
+        let embeddings = self.embed(&kind, &texts)?;
+        if let Some(saving) = &mut self.saving {
+            saving.write(documents.iter().map(|(row, _)| *row), &embeddings)?;
+        }
+        Ok(embeddings)
+    }
+
+    fn finish(&mut self, n_rows: u64) -> Result<()> {
+        self.saving.take().map_or(Ok(()), |saving| saving.finish(n_rows))
+    }
+}
+
+/// Names of a subset's files below a directory of embeddings: queries, corpus.
+fn file_names(directory: &Path, collection: &Collection) -> [PathBuf; 2] {
+    ["queries", "corpus"].map(|side| directory.join(format!("{}.{side}.npy", collection.subset)))
+}
+
+/// A file with a row for each row of the data; those that nobody asked for are NaN.
+struct Rows {
+    file: NpyWriter,
+    dim: usize,
+    n_rows: u64,
+}
+
+impl Rows {
+    fn create(path: &Path, dim: usize) -> Result<Self> {
+        Ok(Rows { file: NpyWriter::create(path, dim)?, dim, n_rows: 0 })
+    }
+
+    fn write(&mut self, rows: impl Iterator<Item = u64>, embeddings: &Embeddings) -> Result<()> {
+        for (row, values) in rows.zip(embeddings.values().chunks_exact(self.dim)) {
+            self.skip_to(row)?;
+            self.file.write_rows(values)?;
+            self.n_rows += 1;
+        }
+        Ok(())
+    }
+
+    fn skip_to(&mut self, row: u64) -> Result<()> {
+        while self.n_rows < row {
+            self.file.write_rows(&vec![f32::NAN; self.dim])?;
+            self.n_rows += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, n_rows: u64) -> Result<()> {
+        self.skip_to(n_rows)?;
+        self.file.finish()
+    }
+}
+
+/// Embeddings in files, made by whomever.
+pub struct FileVectors {
+    directory: PathBuf,
+    corpus: Option<(PathBuf, NpyReader)>,
+}
+
+impl FileVectors {
+    /// Of `directory`, which has `SUBSET.queries.npy` and `SUBSET.corpus.npy`, a row for each row of the data.
+    pub fn new(directory: &Path) -> Self {
+        FileVectors { directory: directory.to_owned(), corpus: None }
+    }
+}
+
+impl Vectors for FileVectors {
+    fn queries(&mut self, collection: &Collection) -> Result<Embeddings> {
+        let [of_queries, of_corpus] = file_names(&self.directory, collection);
+        let mut queries = NpyReader::open(&of_queries)?;
+        require_rows(&of_queries, &queries, collection.n_query_rows as u64, "query")?;
+        let corpus = NpyReader::open(&of_corpus)?;
+        if corpus.dim() != queries.dim() {
+            let message = format!("has rows of {}, and those of the queries have {}", corpus.dim(), queries.dim());
+            return Err(Error::file(of_corpus, message));
+        }
+        let rows = collection.queries.iter().map(|query| query.row as u64);
+        let embeddings = read(&mut queries, rows)?;
+        self.corpus = Some((of_corpus, corpus));
+        Ok(embeddings)
+    }
+
+    fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings> {
+        let (_, corpus) = self.corpus.as_mut().expect("the queries of a collection come first");
+        read(corpus, documents.iter().map(|(row, _)| *row))
+    }
+
+    fn finish(&mut self, n_rows: u64) -> Result<()> {
+        let Some((path, corpus)) = self.corpus.take() else { return Ok(()) };
+        require_rows(&path, &corpus, n_rows, "document")
+    }
+}
+
+fn require_rows(path: &Path, file: &NpyReader, n_rows: u64, what: &str) -> Result<()> {
+    if file.n_rows() == n_rows {
+        return Ok(());
+    }
+    let message = format!("has {} rows; the data has {n_rows}, and each {what} has its row", file.n_rows());
+    Err(Error::file(path, message))
+}
+
+/// Rows of a file, ascending; those that follow one another are read at once.
+fn read(file: &mut NpyReader, rows: impl Iterator<Item = u64>) -> Result<Embeddings> {
+    let rows: Vec<u64> = rows.collect();
+    let mut values = Vec::with_capacity(rows.len() * file.dim());
+    for run in rows.chunk_by(|a, b| *b == *a + 1) {
+        file.read_rows(run[0], run.len(), &mut values)?;
+    }
+    Ok(Embeddings::new(file.dim(), values))
+}
