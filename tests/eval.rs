@@ -3,6 +3,7 @@
 mod compare;
 mod encode;
 mod metrics;
+mod mteb;
 mod report;
 mod search;
 mod tasks;
