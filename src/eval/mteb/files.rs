@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::entries::{Entry, Phase};
 use super::folder::ModelName;
 use super::table::mteb_version;
 use crate::{Error, Result};
@@ -17,91 +18,12 @@ use crate::{Error, Result};
 const OWN: &str = "hbt";
 /// Key of the hash in it: of the file with an empty string here.
 const HASH: &str = "xxh3_128";
-/// Keys of an entry that are no numbers.
-const NO_NUMBERS: [&str; 4] = ["main_score", "hf_subset", "languages", "mteb_version"];
-
 /// What the numbers depend on besides model, task and data: precision, lengths, prefixes, each as text.
 pub type Settings = BTreeMap<String, String>;
 
 /// The version that hbt's results carry: mteb's, whose definitions they follow, with hbt's behind it.
 pub fn version() -> String {
     format!("{}+hbt.{}", mteb_version(), env!("CARGO_PKG_VERSION"))
-}
-
-/// `x` with 6 decimals, as mteb's files have it: Python's `round`, of the decimal value of the binary number, half to even.
-fn rounded(x: f64) -> f64 {
-    format!("{x:.6}").parse().unwrap_or(x)
-}
-
-/// The numbers of a subset.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Name and value, in the order in which they are written.
-    pub numbers: Vec<(String, f64)>,
-    /// The one that stands for the subset.
-    pub main_score: f64,
-    /// Name of the subset.
-    pub hf_subset: String,
-    /// Its languages, such as `deu-Latn`.
-    pub languages: Vec<String>,
-}
-
-impl Entry {
-    fn to_json(&self) -> Value {
-        let mut entry: Map<_, _> = self.numbers.iter().map(|(name, x)| (name.clone(), (*x).into())).collect();
-        entry.insert("main_score".into(), self.main_score.into());
-        entry.insert("hf_subset".into(), self.hf_subset.clone().into());
-        entry.insert("languages".into(), self.languages.clone().into());
-        entry.insert("mteb_version".into(), version().into());
-        entry.into()
-    }
-
-    fn from_json(entry: &Value) -> Option<Self> {
-        let entry = entry.as_object()?;
-        let number = |value: &Value| if value.is_null() { Some(f64::NAN) } else { value.as_f64() };
-        let numbers = entry.iter().filter(|(name, _)| !NO_NUMBERS.contains(&name.as_str()));
-        let languages = entry.get("languages")?.as_array()?.iter();
-        Some(Entry {
-            numbers: numbers.map(|(name, value)| Some((name.clone(), number(value)?))).collect::<Option<_>>()?,
-            main_score: number(entry.get("main_score")?)?,
-            hf_subset: entry.get("hf_subset")?.as_str()?.to_owned(),
-            languages: languages.map(|code| code.as_str().map(str::to_owned)).collect::<Option<_>>()?,
-        })
-    }
-}
-
-/// A span of the evaluation, in seconds from any moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Phase {
-    /// mteb calls them `Encoding queries`, `Searching corpus`, `Scoring` and so on.
-    pub name: String,
-    /// When it began.
-    pub start: f64,
-    /// When it ended.
-    pub end: f64,
-    /// The split.
-    pub split: String,
-    /// The subset.
-    pub subset: String,
-}
-
-impl Phase {
-    fn to_json(&self) -> Value {
-        let Phase { name, start, end, split, subset } = self;
-        json!({ "name": name, "start": start, "end": end, "split": split, "subset": subset })
-    }
-
-    fn from_json(phase: &Value) -> Option<Self> {
-        let text = |key: &str| phase.get(key)?.as_str().map(str::to_owned);
-        let seconds = |key: &str| phase.get(key)?.as_f64();
-        Some(Phase {
-            name: text("name")?,
-            start: seconds("start")?,
-            end: seconds("end")?,
-            split: text("split")?,
-            subset: text("subset")?,
-        })
-    }
 }
 
 /// The result of a task, so far.
@@ -149,9 +71,8 @@ impl TaskResult {
     }
 
     /// Adds the numbers of a subset behind the others of its split, with the 6 decimals that the file has of them.
-    pub fn record(&mut self, split: &str, mut entry: Entry) {
-        let numbers = entry.numbers.iter_mut().map(|(_, x)| x);
-        numbers.chain([&mut entry.main_score]).for_each(|x| *x = rounded(*x));
+    pub fn record(&mut self, split: &str, entry: Entry) {
+        let entry = entry.rounded();
         match self.scores.iter_mut().find(|(name, _)| name == split) {
             Some((_, entries)) => entries.push(entry),
             None => self.scores.push((split.to_owned(), vec![entry])),
@@ -278,6 +199,9 @@ mod tests {
     "test": [
       {
         "ndcg_at_1": 0.666667,
+        "og": {
+          "map_at_1": 0.333333
+        },
         "main_score": 0.5289,
         "hf_subset": "ara-deu",
         "languages": [
@@ -305,6 +229,7 @@ mod tests {
     fn entry(numbers: &[(&str, f64)], main_score: f64) -> Entry {
         Entry {
             numbers: numbers.iter().map(|&(name, x)| (name.to_owned(), x)).collect(),
+            groups: Vec::new(),
             main_score,
             hf_subset: "ara-deu".to_owned(),
             languages: vec!["ara-Arab".to_owned(), "deu-Latn".to_owned()],
@@ -325,7 +250,9 @@ mod tests {
             ("hit_rate_at_1", 0.0),
         ];
         result.record("validation", entry(&numbers, 0.4711));
-        result.record("test", entry(&[("ndcg_at_1", 2.0 / 3.0)], 0.5289));
+        let mut instructed = entry(&[("ndcg_at_1", 2.0 / 3.0)], 0.5289);
+        instructed.groups.push(("og".to_owned(), vec![("map_at_1".to_owned(), 1.0 / 3.0)]));
+        result.record("test", instructed);
         let [name, split, subset] = ["Scoring", "test", "ara-deu"].map(str::to_owned);
         result.evaluation_phases.push(Phase { name, start: 0.5, end: 1.25, split, subset });
         (result.evaluation_time, result.date) = (12.5, 1_764_523_305.25);

@@ -190,13 +190,14 @@ impl ModelFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::mteb::files::Entry;
+    use crate::eval::mteb::entries::Entry;
 
     fn result(precision: &str) -> TaskResult {
         let settings = Settings::from([("precision".to_owned(), precision.to_owned())]);
         let mut result = TaskResult::new("XQuADRetrieval", "194842d6", settings);
         let languages = vec!["deu-Latn".to_owned()];
-        result.record("validation", Entry { numbers: Vec::new(), main_score: 0.5, hf_subset: "de".into(), languages });
+        let (numbers, groups) = (Vec::new(), Vec::new());
+        result.record("validation", Entry { numbers, groups, main_score: 0.5, hf_subset: "de".into(), languages });
         result
     }
 

@@ -6,6 +6,7 @@
 //! task says which of them it is. The definitions are those of mteb 2.26.
 
 pub mod bitext;
+pub mod entries;
 pub mod files;
 pub mod folder;
 pub mod languages;
