@@ -6,9 +6,9 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::{ComputeArgs, ConfigArgs, TraceArgs};
-use crate::Result;
 use crate::config::Draft;
 use crate::eval::tasks;
+use crate::{Error, Result};
 
 /// Options of `hbt eval`.
 #[derive(Debug, Default, Args)]
@@ -88,6 +88,28 @@ pub struct EvalArgs {
 }
 
 impl EvalArgs {
+    /// Fails on options that only retrieval over a corpus has.
+    ///
+    /// # Errors
+    /// The first of them that was given.
+    pub fn refuse_for_retrieval(&self) -> Result<()> {
+        let given = [
+            ("--languages", self.languages.is_some()),
+            ("--results", self.results.is_some()),
+            ("--runs", self.runs.is_some()),
+            ("--predictions", self.predictions.is_some()),
+            ("--embeddings", self.embeddings.is_some()),
+            ("--save-embeddings", self.save_embeddings.is_some()),
+            ("--no-cache", self.no_cache),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => Err(Error::usage(format!(
+                "{option} is for retrieval over a corpus (--task retrieval, or a task of mteb's); take it away"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The configuration that the options give. `--data` is `eval_data` here, `--task` `eval_task` where it is one that
     /// training can evaluate on, too.
     pub fn draft(&self) -> Result<Draft> {

@@ -5,12 +5,14 @@ use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::output::{Kind, refuse_foreign};
+use super::retrieval::{self, Wanted};
 use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
-use hbt::config::{Auto, Config};
+use hbt::config::{Auto, Config, Draft};
+use hbt::data::collection;
 use hbt::data::formats::{DataFormat, Purpose, Split};
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, evaluate_retriever};
@@ -19,13 +21,19 @@ use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result, embedded};
+use serde_json::json;
+use std::path::PathBuf;
 
-/// Evaluates, prints the table, and writes the JSON if asked to.
+/// Evaluates, prints the tables, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
+    if args.list {
+        return crate::print(&retrieval::list());
+    }
     let draft = args.draft()?;
     if draft.is_typed("split") && !draft.is_typed("eval_split") {
         say("warning: split has no effect here: it is of training; set eval_split, or --split");
     }
+    let wanted = wanted(&args, &draft)?;
     let config = finish(draft)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
@@ -37,14 +45,42 @@ pub fn run(args: EvalArgs) -> Result<()> {
             refuse_foreign("--json", path, Kind::Report)?;
         }
     }
-    let set = eval_set(&config, Purpose::Test)?;
-    let report = evaluate(&config, &set)?;
-    crate::print(&format!("{report}\n"))?;
+    let own: Vec<_> = wanted.iter().filter_map(Wanted::own).collect();
+    let others: Vec<&Wanted> = wanted.iter().filter(|wanted| wanted.own().is_none()).collect();
+    if others.is_empty() {
+        args.refuse_for_retrieval()?;
+    }
+    let mut results = Vec::new();
+    for task in own {
+        let config = Config { eval_task: task, ..config.clone() };
+        let set = eval_set(&config, Purpose::Test)?;
+        let report = evaluate(&config, &set)?;
+        crate::print(&format!("{report}\n"))?;
+        results.push(serde_json::to_value(&report).map_err(|e| Error::other(e.to_string()))?);
+    }
+    if !others.is_empty() {
+        results.extend(retrieval::run(&args, &config, &others)?);
+    }
     if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|e| Error::other(e.to_string()))?;
-        write_file_atomic(path, format!("{text}\n").as_bytes())?;
+        let result = if results.len() == 1 { results.swap_remove(0) } else { json!({ "results": results }) };
+        write_file_atomic(path, format!("{result:#}\n").as_bytes())?;
     }
     Ok(())
+}
+
+/// The tasks that `--task` names; without it, what the data looks like.
+fn wanted(args: &EvalArgs, draft: &Draft) -> Result<Vec<Wanted>> {
+    let so_far = draft.so_far();
+    let is_named = args.task.as_ref().is_some_and(|names| names != "auto");
+    if let Some(names) = args.task.as_deref().filter(|_| is_named) {
+        return Wanted::parse(names);
+    }
+    let is_auto = so_far.eval_task == Some(Auto::Auto);
+    let is_collection = |path: &PathBuf| path.is_dir() && collection::open(path).is_ok();
+    match so_far.eval_data.as_ref().filter(|path| is_auto && is_collection(path)) {
+        Some(_) => Ok(vec![Wanted::Directory]),
+        None => Ok(vec![Wanted::Own(so_far.eval_task)]),
+    }
 }
 
 /// The configured model on `set`.

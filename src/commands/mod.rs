@@ -16,6 +16,7 @@ mod output;
 pub mod plan;
 pub mod prepare;
 mod resume;
+mod retrieval;
 mod setup;
 mod texts;
 pub mod trace;

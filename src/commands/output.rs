@@ -2,8 +2,10 @@
 
 use hbt::data::formats::names_negatives;
 use hbt::eval::EvalReport;
+use hbt::eval::mteb::files::is_result;
 use hbt::files::NewFile;
 use hbt::{Error, Result};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -67,7 +69,7 @@ impl Kind {
         }
         match self {
             Kind::Embeddings if begin.starts_with(b"\x93NUMPY") => Ok(true),
-            Kind::Report => Ok(serde_json::from_reader::<_, EvalReport>(reader).is_ok()),
+            Kind::Report => Ok(serde_json::from_reader(reader).is_ok_and(is_report)),
             Kind::Embeddings | Kind::Rows => {
                 let mut line = Vec::new();
                 reader.take(MOST_OF_A_LINE).read_until(b'\n', &mut line)?;
@@ -79,6 +81,14 @@ impl Kind {
                 })
             }
         }
+    }
+}
+
+/// Whether this is a report, a result file of mteb's form by hbt, or several.
+fn is_report(value: Value) -> bool {
+    match value.get("results").and_then(Value::as_array) {
+        Some(results) => results.iter().cloned().all(is_report),
+        None => is_result(&value) || EvalReport::deserialize(value).is_ok(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::retriever::Embeddings;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::path::Path;
 
 /// Documents that are read, embedded and searched together.
 const WINDOW: usize = 8192;
@@ -17,11 +18,12 @@ pub const KEEP: usize = 1000;
 
 /// Where embeddings come from.
 pub trait Vectors {
-    /// One embedding for each query of a collection, in its order. Its documents are asked for next.
+    /// One embedding for each query of a collection, in its order. Its documents are asked for next. In files, embeddings are
+    /// in `folder`, a path below the directory of all.
     ///
     /// # Errors
     /// If they cannot be made or read.
-    fn queries(&mut self, collection: &Collection) -> Result<Embeddings>;
+    fn queries(&mut self, collection: &Collection, folder: &Path) -> Result<Embeddings>;
 
     /// One embedding for each of some documents, given with their rows in the corpus, ascending from call to call.
     ///
@@ -36,7 +38,8 @@ pub trait Vectors {
     fn finish(&mut self, n_rows: u64) -> Result<()>;
 }
 
-/// Ranks the corpus of a collection for each of its queries by the cosines of embeddings, in f32. `progress` is called with
+/// Ranks the corpus of a collection for each of its queries by the cosines of embeddings, in f32; `folder` is that of
+/// [`Vectors::queries`]. `progress` is called with
 /// the share of the corpus that is done. Returns what was found, and what there is to say of the documents.
 ///
 /// # Errors
@@ -44,10 +47,11 @@ pub trait Vectors {
 pub fn search<B: Backend<E = f32>>(
     backend: &B,
     collection: &Collection,
+    folder: &Path,
     vectors: &mut dyn Vectors,
     progress: &mut dyn FnMut(f64),
 ) -> Result<(Found, Notes)> {
-    let queries = unit(vectors.queries(collection)?, |query| &collection.queries[query].id, "query")?;
+    let queries = unit(vectors.queries(collection, folder)?, |query| &collection.queries[query].id, "query")?;
     let lists = collection.queries.iter().map(|query| query.candidates.as_deref());
     let lists: Option<Vec<&[String]>> = lists.collect();
     let mut search = TopSearch::new(backend, queries, KEEP, lists.as_deref())?;

@@ -19,9 +19,7 @@ pub struct ModelVectors<'a, B: Backend> {
     directory: Option<PathBuf>,
     /// The file of the corpus that is being written.
     saving: Option<Rows>,
-    /// Numbers of texts that were asked for, that were embedded for it, and that were cut of these.
     counts: Counts,
-    progress: &'a mut (dyn FnMut(u64) + Send),
 }
 
 /// Numbers of texts.
@@ -36,14 +34,9 @@ pub struct Counts {
 }
 
 impl<'a, B: Backend> ModelVectors<'a, B> {
-    /// Of `retriever`; `directory` is where they are also saved; `progress` is called with the number of texts embedded.
-    pub fn new(
-        retriever: &'a Retriever<B>,
-        kept: Option<KeptEmbeddings>,
-        directory: Option<PathBuf>,
-        progress: &'a mut (dyn FnMut(u64) + Send),
-    ) -> Self {
-        ModelVectors { retriever, kept, directory, saving: None, counts: Counts::default(), progress }
+    /// Of `retriever`; `directory` is where they are also saved.
+    pub fn new(retriever: &'a Retriever<B>, kept: Option<KeptEmbeddings>, directory: Option<PathBuf>) -> Self {
+        ModelVectors { retriever, kept, directory, saving: None, counts: Counts::default() }
     }
 
     /// What was asked for so far.
@@ -87,8 +80,7 @@ impl<'a, B: Backend> ModelVectors<'a, B> {
     ) -> Result<()> {
         let dim = self.retriever.embedding_size();
         let to_embed: Vec<&str> = new.iter().map(|&place| texts[place]).collect();
-        let (mut n_done, before) = (0, self.counts.n_embedded);
-        let (kept, progress) = (&mut self.kept, &mut self.progress);
+        let (mut n_done, kept) = (0, &mut self.kept);
         let summary = self.retriever.encode_windows(kind, &to_embed, &mut |_| {}, &mut |window| {
             let places = &new[n_done..n_done + window.n_rows()];
             for (&place, row) in places.iter().zip(window.values().chunks_exact(dim)) {
@@ -99,7 +91,6 @@ impl<'a, B: Backend> ModelVectors<'a, B> {
                 say(&format!("warning: {why}"));
             }
             n_done += window.n_rows();
-            progress(before + n_done as u64);
             Ok(())
         })?;
         if summary.is_collapsed {
@@ -112,13 +103,14 @@ impl<'a, B: Backend> ModelVectors<'a, B> {
 }
 
 impl<B: Backend> Vectors for ModelVectors<'_, B> {
-    fn queries(&mut self, collection: &Collection) -> Result<Embeddings> {
+    fn queries(&mut self, collection: &Collection, folder: &Path) -> Result<Embeddings> {
         let texts: Vec<&str> = collection.queries.iter().map(|query| query.text.as_str()).collect();
         let kind = self.retriever.settings.query.clone();
         let embeddings = self.embed(&kind, &texts)?;
         if let Some(directory) = &self.directory {
-            std::fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
-            let [of_queries, of_corpus] = file_names(directory, collection);
+            let directory = directory.join(folder);
+            std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+            let [of_queries, of_corpus] = file_names(&directory, collection);
             let mut queries = Rows::create(&of_queries, embeddings.dim())?;
             queries.write(collection.queries.iter().map(|query| query.row as u64), &embeddings)?;
             queries.finish(collection.n_query_rows as u64)?;
@@ -196,8 +188,8 @@ impl FileVectors {
 }
 
 impl Vectors for FileVectors {
-    fn queries(&mut self, collection: &Collection) -> Result<Embeddings> {
-        let [of_queries, of_corpus] = file_names(&self.directory, collection);
+    fn queries(&mut self, collection: &Collection, folder: &Path) -> Result<Embeddings> {
+        let [of_queries, of_corpus] = file_names(&self.directory.join(folder), collection);
         let mut queries = NpyReader::open(&of_queries)?;
         require_rows(&of_queries, &queries, collection.n_query_rows as u64, "query")?;
         let corpus = NpyReader::open(&of_corpus)?;

@@ -16,6 +16,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+/// Names of a directory's files.
+const KEYS: &str = "keys";
+const VECTORS: &str = "vectors";
+const FILES: [&str; 2] = [KEYS, VECTORS];
 /// Bytes of a row of `keys`: a text's key, a hash of its vector, a hash of the two.
 const KEY_ROW: usize = 32;
 /// Vectors that are read at once where they lie one behind the other.
@@ -29,6 +33,42 @@ pub fn key(kind: &TextKind, text: &str) -> u128 {
     hash.update(kind.prefix.as_bytes());
     hash.update(text.as_bytes());
     hash.digest128()
+}
+
+/// Makes room in `folder`, which has a directory for each model: those that were not used for longest go until `limit` bytes hold
+/// what the others take, `own` beside them however large it is. Returns the bytes that `own` may take.
+///
+/// # Errors
+/// If the folder can be neither read nor made.
+pub fn make_room(folder: &Path, own: &Path, limit: u64) -> Result<u64> {
+    let failed = |e| Error::io("read", folder, e);
+    fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    let mut others = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let files = FILES.map(|name| fs::metadata(path.join(name)));
+        let n_bytes: u64 = files.iter().flatten().map(fs::Metadata::len).sum();
+        let used = files.iter().flatten().filter_map(|file| file.modified().ok()).max();
+        if path != own {
+            others.push((used, n_bytes, path));
+        }
+    }
+    others.sort();
+    let n_bytes =
+        |path: &Path| FILES.iter().filter_map(|name| Some(fs::metadata(path.join(name)).ok()?.len())).sum::<u64>();
+    let (of_own, mut of_others) = (n_bytes(own), others.iter().map(|(_, n_bytes, _)| n_bytes).sum::<u64>());
+    for (_, n_bytes, path) in others {
+        if of_own + of_others <= limit {
+            break;
+        }
+        // One that another process uses stays.
+        let in_use = File::open(path.join(KEYS)).is_ok_and(|keys| keys.try_lock().is_err());
+        if !in_use && FILES.iter().all(|name| fs::remove_file(path.join(name)).is_ok()) {
+            let _ = fs::remove_dir(&path);
+            of_others -= n_bytes;
+        }
+    }
+    Ok(limit.saturating_sub(of_others))
 }
 
 /// Embeddings of one model.
@@ -59,8 +99,8 @@ impl KeptEmbeddings {
     /// If it can be neither read nor made.
     pub fn open(directory: &Path, dim: usize, limit: u64) -> Result<Self> {
         fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
-        let mut vectors = Growing::open(directory.join("vectors"), 4 * dim)?;
-        let mut keys = Growing::open(directory.join("keys"), KEY_ROW)?;
+        let mut vectors = Growing::open(directory.join(VECTORS), 4 * dim)?;
+        let mut keys = Growing::open(directory.join(KEYS), KEY_ROW)?;
         let writes = keys.file.try_lock().is_ok();
         let n_rows = keys.n_rows.min(vectors.n_rows);
         if writes {
@@ -286,6 +326,26 @@ mod tests {
                 check(flipped, 2);
             }
         }
+    }
+
+    #[test]
+    fn the_oldest_of_others_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // 40 bytes each.
+        for name in ["b", "a", "own", "c"] {
+            KeptEmbeddings::open(&path(name), 2, 1 << 20).unwrap().add(&keys(&["x"]), &[1.0, 2.0]);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let there = || ["a", "b", "c", "own"].map(|name| path(name).exists());
+        assert_eq!(make_room(folder.path(), &path("own"), 200).unwrap(), 80);
+        assert_eq!(there(), [true; 4]);
+        assert_eq!(make_room(folder.path(), &path("own"), 130).unwrap(), 50);
+        assert_eq!(there(), [true, false, true, true]);
+        let in_use = KeptEmbeddings::open(&path("a"), 2, 1 << 20).unwrap();
+        assert_eq!(make_room(folder.path(), &path("own"), 90).unwrap(), 50);
+        assert_eq!(there(), [true, false, false, true]);
+        drop(in_use);
     }
 
     #[test]

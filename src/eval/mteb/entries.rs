@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::files::version;
+use super::{DECIMALS, rounded};
 
 /// Keys of an entry that are no numbers.
 const NO_NUMBERS: [&str; 4] = ["main_score", "hf_subset", "languages", "mteb_version"];
@@ -28,7 +29,7 @@ impl Entry {
     pub(super) fn rounded(mut self) -> Self {
         let in_groups = self.groups.iter_mut().flat_map(|(_, of)| of);
         let numbers = self.numbers.iter_mut().chain(in_groups).map(|(_, x)| x);
-        numbers.chain([&mut self.main_score]).for_each(|x| *x = rounded(*x));
+        numbers.chain([&mut self.main_score]).for_each(|x| *x = rounded(*x, DECIMALS));
         self
     }
 
@@ -96,9 +97,4 @@ impl Phase {
             subset: text("subset")?,
         })
     }
-}
-
-/// `x` with 6 decimals, as mteb's files have it: Python's `round`, of the decimal value of the binary number, half to even.
-fn rounded(x: f64) -> f64 {
-    format!("{x:.6}").parse().unwrap_or(x)
 }

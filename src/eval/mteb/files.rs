@@ -26,6 +26,11 @@ pub fn version() -> String {
     format!("{}+hbt.{}", mteb_version(), env!("CARGO_PKG_VERSION"))
 }
 
+/// Whether this is a result file that hbt wrote.
+pub fn is_result(file: &Value) -> bool {
+    file.get(OWN).is_some_and(|own| own.get(HASH).is_some()) && file.get("scores").is_some()
+}
+
 /// The result of a task, so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskResult {
@@ -87,6 +92,11 @@ impl TaskResult {
 
     /// The text of the file.
     pub(super) fn text(&self, model: &ModelName) -> String {
+        format!("{:#}", self.to_json(model))
+    }
+
+    /// The file of this result of a model.
+    pub fn to_json(&self, model: &ModelName) -> Value {
         let entries = |of: &[Entry]| of.iter().map(Entry::to_json).collect::<Value>();
         let scores: Map<_, _> = self.scores.iter().map(|(split, of)| (split.clone(), entries(of))).collect();
         let mut file = json!({
@@ -102,7 +112,7 @@ impl TaskResult {
         });
         let hash = xxh3_128(format!("{file:#}").as_bytes());
         file[OWN][HASH] = format!("{hash:032x}").into();
-        format!("{file:#}")
+        file
     }
 
     fn from_json(file: &Map<String, Value>, settings: Settings) -> Option<Self> {

@@ -47,6 +47,14 @@ impl LanguageFilter {
     pub fn selects(&self, languages: &[String]) -> bool {
         languages.iter().all(|code| self.codes.contains(code) || self.codes.contains(language_of(code)))
     }
+
+    /// Whether a subset that is called after its languages, `de`, `deu_Latn` or `de-en`, is of those that were asked for.
+    pub fn selects_named(&self, subset: &str) -> bool {
+        let is_asked = |code: &str| {
+            meant(code).iter().any(|code| self.codes.contains(code) || self.codes.contains(language_of(code)))
+        };
+        is_asked(subset) || subset.split('-').all(is_asked)
+    }
 }
 
 /// The languages of all subsets, with and without script.

@@ -1,0 +1,185 @@
+//! Evaluates tasks, subset by subset, and writes what is asked for as it goes.
+
+use super::super::device::{FIRST_GPU, resolve};
+use super::model::content_of_data;
+use super::shown;
+use super::tasks::{Part, Planned};
+use hbt::backend::{Cpu, Cuda};
+use hbt::cli::EvalArgs;
+use hbt::config::{Config, Device};
+use hbt::data::collection::Collection;
+use hbt::data::formats::Notes;
+use hbt::eval::mteb::entries::{Entry, Phase};
+use hbt::eval::mteb::files::{Settings, TaskResult};
+use hbt::eval::mteb::folder::{Earlier, ModelFolder, ModelMeta, ModelName};
+use hbt::eval::mteb::numbers::retrieval_numbers;
+use hbt::eval::mteb::rankings::{Predictions, TrecRun};
+use hbt::eval::retrieval::{Vectors, outcomes, ranking, search};
+use hbt::eval::top::Found;
+use hbt::progress::{Counter, say};
+use hbt::{Error, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Where the search runs, in f32.
+pub enum Searcher {
+    Cpu(Cpu<f32>),
+    Cuda(Cuda<f32>),
+}
+
+impl Searcher {
+    /// On the configured device.
+    pub fn new(config: &Config) -> Result<Self> {
+        Ok(match resolve(config.device) {
+            Device::Cuda => Searcher::Cuda(Cuda::new(FIRST_GPU)?),
+            Device::Cpu => Searcher::Cpu(Cpu::new()),
+        })
+    }
+
+    fn search(
+        &self,
+        collection: &Collection,
+        folder: &Path,
+        vectors: &mut dyn Vectors,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<(Found, Notes)> {
+        match self {
+            Searcher::Cpu(cpu) => search(cpu, collection, folder, vectors, progress),
+            Searcher::Cuda(cuda) => search(cuda, collection, folder, vectors, progress),
+        }
+    }
+}
+
+/// An evaluation of one model.
+pub struct Evaluation<'a> {
+    pub args: &'a EvalArgs,
+    pub searcher: Searcher,
+    pub name: ModelName,
+    pub meta: ModelMeta,
+    pub settings: Settings,
+}
+
+impl Evaluation<'_> {
+    /// Evaluates all tasks, one after the other.
+    pub fn run_all(&self, tasks: &[Planned], vectors: &mut dyn Vectors) -> Result<Vec<Value>> {
+        let is_one = tasks.iter().flat_map(|task| &task.parts).all(|part| part.split == tasks[0].parts[0].split)
+            && tasks.len() == 1;
+        let mut results = Vec::new();
+        for task in tasks {
+            let result = self.run(task, is_one, vectors)?;
+            crate::print(&shown::table(task, &result))?;
+            results.push(result.to_json(&self.name));
+        }
+        Ok(results)
+    }
+
+    /// Evaluates a task, and goes on from an earlier result of the same.
+    fn run(&self, task: &Planned, is_one: bool, vectors: &mut dyn Vectors) -> Result<TaskResult> {
+        let folder = self.args.results.as_deref().map(|results| ModelFolder::new(results, self.name.clone()));
+        let revision = match (&task.revision, &folder) {
+            (Some(revision), _) => revision.clone(),
+            // A result may be gone on from only on the same data.
+            (None, Some(_)) => content_of_data(&task.root)?,
+            (None, None) => "local".to_owned(),
+        };
+        let mut result = TaskResult::new(&task.name, &revision, self.settings.clone());
+        if let Some(folder) = &folder {
+            folder.write_meta(&self.meta)?;
+            match folder.read(&task.name, &revision, &self.settings)? {
+                Earlier::Nothing => {}
+                Earlier::Same(earlier) => result = earlier,
+                Earlier::Other(why) => say(&format!("{}: all is computed again: {why}", task.name)),
+            }
+        }
+        let mut predictions = self.predictions(task)?;
+        let needs_rankings = self.args.runs.is_some() || predictions.is_some() || self.args.save_embeddings.is_some();
+        for part in &task.parts {
+            if result.entry(&part.split, &part.subset.name).is_some() && !needs_rankings {
+                say(&format!("{}: {} is there already", task.name, shown::part(part)));
+                continue;
+            }
+            let start = Instant::now();
+            let place = if is_one { PathBuf::new() } else { Path::new(&task.name).join(&part.split) };
+            let entry = self.evaluate(task, part, &place, vectors, &mut predictions, &mut result)?;
+            if result.entry(&part.split, &part.subset.name).is_none() {
+                result.record(&part.split, entry);
+            }
+            result.evaluation_time += start.elapsed().as_secs_f64();
+            result.date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
+            if let Some(folder) = &folder {
+                folder.write(&result)?;
+            }
+        }
+        predictions.map_or(Ok(()), Predictions::finish)?;
+        Ok(result)
+    }
+
+    fn predictions(&self, task: &Planned) -> Result<Option<Predictions>> {
+        let Some(directory) = &self.args.predictions else { return Ok(None) };
+        std::fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
+        Predictions::create(&directory.join(Predictions::file_name(&task.name)), &self.name).map(Some)
+    }
+
+    /// The numbers of a subset.
+    fn evaluate(
+        &self,
+        task: &Planned,
+        part: &Part,
+        place: &Path,
+        vectors: &mut dyn Vectors,
+        predictions: &mut Option<Predictions>,
+        result: &mut TaskResult,
+    ) -> Result<Entry> {
+        let collection = task.load(part)?;
+        let counter = Counter::new("evaluated", 100);
+        let start = Instant::now();
+        let progress = &mut |share: f64| counter.set((100.0 * share) as u64, 100);
+        let (found, notes) = self.searcher.search(&collection, place, vectors, progress)?;
+        let (n_queries, n_documents) = (collection.queries.len(), found.n_documents);
+        counter.finish(&format!("{}, {n_queries} queries on {n_documents} documents,", shown::part(part)));
+        for notes in [&collection.notes, &notes] {
+            super::super::data::say_notes(notes);
+        }
+        let rules = task.ignores_identical_ids;
+        if let Some(directory) = &self.args.runs {
+            write_run(&directory.join(&task.name), part, &collection, &found, rules, self.name.name())?;
+        }
+        if let Some(predictions) = predictions {
+            predictions.begin(&part.subset.name, &part.split)?;
+            for (number, query) in collection.queries.iter().enumerate() {
+                predictions.write(&query.id, ranking(query, &found, number, rules))?;
+            }
+        }
+        let numbers = retrieval_numbers(&outcomes(&collection, &found, rules));
+        let main = numbers.iter().find(|(name, _)| *name == task.main_score);
+        let main_score = main.ok_or_else(|| Error::other(format!("{} is not among the numbers", task.main_score)))?.1;
+        result.evaluation_phases.push(Phase {
+            name: "Encoding and searching".to_owned(),
+            start: 0.0,
+            end: start.elapsed().as_secs_f64(),
+            split: part.split.clone(),
+            subset: part.subset.name.clone(),
+        });
+        let (hf_subset, languages) = (part.subset.name.clone(), part.subset.languages.clone());
+        Ok(Entry { numbers, groups: Vec::new(), main_score, hf_subset, languages })
+    }
+}
+
+/// Writes the rankings of a subset as a TREC run.
+fn write_run(
+    folder: &Path,
+    part: &Part,
+    collection: &Collection,
+    found: &Found,
+    ignores_identical_ids: bool,
+    tag: &str,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    let path = folder.join(format!("{}.{}.trec", part.subset.name, part.split));
+    let mut run = TrecRun::create(&path, tag)?;
+    for (number, query) in collection.queries.iter().enumerate() {
+        run.write(&query.id, ranking(query, found, number, ignores_identical_ids))?;
+    }
+    run.finish()
+}

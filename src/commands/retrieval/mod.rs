@@ -1,0 +1,104 @@
+//! Retrieval tasks of `hbt eval`: directories with corpus, queries and judgements, and mteb's tasks.
+
+mod evaluation;
+mod model;
+mod shown;
+mod tasks;
+
+pub use shown::list;
+pub use tasks::Wanted;
+
+use super::device::{self, Job};
+use super::model::{kernels_of, model_dir};
+use evaluation::{Evaluation, Searcher};
+use hbt::Result;
+use hbt::backend::cuda::Kernels;
+use hbt::backend::{Backend, Element};
+use hbt::cache::cache_dir;
+use hbt::cli::EvalArgs;
+use hbt::config::{Config, Precision};
+use hbt::eval::mteb::files::Settings;
+use hbt::eval::mteb::folder::ModelMeta;
+use hbt::eval::vectors::{Counts, FileVectors, ModelVectors};
+use hbt::model_dir::ModelDir;
+use hbt::progress::say;
+use hbt::retriever::kept::{KeptEmbeddings, make_room};
+use hbt::retriever::{Retriever, RetrieverSettings};
+use serde_json::Value;
+use tasks::Planned;
+
+/// Evaluates on such tasks, prints what comes out, and returns it.
+pub fn run(args: &EvalArgs, config: &Config, wanted: &[&Wanted]) -> Result<Vec<Value>> {
+    // Found out now, not after hours.
+    let planned = wanted.iter().map(|wanted| Planned::new(wanted, args, config)).collect::<Result<Vec<_>>>()?;
+    if let Some(directory) = &args.embeddings {
+        let evaluation = Evaluation {
+            args,
+            searcher: Searcher::new(config)?,
+            name: model::of_embeddings(directory)?,
+            meta: ModelMeta::default(),
+            settings: Settings::from([("embeddings".to_owned(), "given".to_owned())]),
+        };
+        return evaluation.run_all(&planned, &mut FileVectors::new(directory));
+    }
+    let dir = model_dir(config)?;
+    let settings = config.retriever(&dir)?;
+    device::on_device(config, RetrievalJob { args, config, dir, settings, planned })
+}
+
+struct RetrievalJob<'a> {
+    args: &'a EvalArgs,
+    config: &'a Config,
+    dir: ModelDir,
+    settings: RetrieverSettings,
+    planned: Vec<Planned>,
+}
+
+impl Job for RetrievalJob<'_> {
+    type Output = Vec<Value>;
+
+    fn kernels(&self) -> Result<Kernels> {
+        Ok(kernels_of(&self.dir, false))
+    }
+
+    fn run<B: Backend>(self, backend: B) -> Result<Vec<Value>> {
+        let RetrievalJob { args, config, dir, settings, planned } = self;
+        let name = model::of_model(config, &dir)?;
+        let retriever = Retriever::load(backend, dir, settings)?;
+        let n_parameters = retriever.encoder.weights.iter().map(|weight| weight.len() as u64).sum();
+        let evaluation = Evaluation {
+            args,
+            searcher: Searcher::new(config)?,
+            name,
+            meta: model::meta(config, &retriever.dir, &retriever.settings, n_parameters),
+            settings: model::settings(B::E::NAME, &retriever.settings, retriever.tokenizer()?),
+        };
+        let kept = if args.no_cache { None } else { kept(args, config, &retriever) };
+        let mut vectors = ModelVectors::new(&retriever, kept, args.save_embeddings.clone());
+        let results = evaluation.run_all(&planned, &mut vectors)?;
+        let Counts { n_texts, n_embedded, n_cut } = vectors.counts();
+        let cut = if n_cut > 0 { format!(", {n_cut} of them cut") } else { String::new() };
+        say(&format!("{n_texts} texts, of which {n_embedded} were embedded now{cut}"));
+        Ok(results)
+    }
+}
+
+/// The embeddings that are kept of a model. A cache that cannot be used is no reason to stop.
+fn kept<B: Backend>(args: &EvalArgs, config: &Config, retriever: &Retriever<B>) -> Option<KeptEmbeddings> {
+    let open = || {
+        let precision = if B::E::NAME == Precision::F32.to_string() { Precision::F32 } else { Precision::Bf16 };
+        let instructions = device::instructions_of(config, precision);
+        let folder = cache_dir()?.join("embeddings");
+        let directory = folder.join(retriever.content_key(instructions.as_deref())?);
+        let limit = (args.cache_limit * 1e9) as u64;
+        let left = make_room(&folder, &directory, limit)?;
+        KeptEmbeddings::open(&directory, retriever.embedding_size(), left)
+    };
+    match open() {
+        Ok(kept) => Some(kept),
+        Err(error) => {
+            say(&format!("warning: no embeddings are kept: {error}"));
+            None
+        }
+    }
+}

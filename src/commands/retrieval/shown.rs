@@ -1,0 +1,85 @@
+//! Tasks and their results as text.
+
+use super::tasks::{Part, Planned, RETRIEVAL, is_able};
+use hbt::eval::mteb::files::TaskResult;
+use hbt::eval::mteb::table::{self, TaskRow};
+use hbt::eval::tasks::TASKS;
+use std::fmt::Write;
+
+/// What is shown of a subset beside its main score.
+const SHOWN: [&str; 4] = ["ndcg_at_10", "recall_at_100", "mrr_at_10", "map_at_1000"];
+/// Subsets beyond which a table shows the mean alone; the files have all.
+const MOST_ROWS: usize = 60;
+
+/// How messages call a subset in a split.
+pub fn part(part: &Part) -> String {
+    format!("{} ({})", part.subset.name, part.split)
+}
+
+/// The result of a task: a row a subset, and the mean.
+pub fn table(task: &Planned, result: &TaskResult) -> String {
+    let mut columns = vec![task.main_score.as_str()];
+    columns.extend(SHOWN.iter().filter(|name| **name != task.main_score));
+    let rows: Vec<(String, Vec<f64>)> = (result.scores().iter())
+        .flat_map(|(split, entries)| entries.iter().map(move |entry| (split, entry)))
+        .map(|(split, entry)| {
+            let value =
+                |name: &&str| entry.numbers.iter().find(|(known, _)| known == name).map_or(f64::NAN, |(_, x)| *x);
+            (format!("{} ({split})", entry.hf_subset), columns.iter().map(value).collect())
+        })
+        .collect();
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max("mean".len());
+    let mut out = format!("{}\n{:width$}", task.name, "");
+    columns.iter().for_each(|name| _ = write!(out, "  {name:>13}"));
+    let mut line = |name: &str, values: &[f64]| {
+        let _ = write!(out, "\n{name:<width$}");
+        values.iter().for_each(|x| _ = write!(out, "  {x:>13.5}"));
+    };
+    let shown = if rows.len() > MOST_ROWS { &[] } else { &rows[..] };
+    shown.iter().for_each(|(name, values)| line(name, values));
+    if rows.len() > 1 {
+        let mean = |column: usize| rows.iter().map(|(_, values)| values[column]).sum::<f64>() / rows.len() as f64;
+        line("mean", &(0..columns.len()).map(mean).collect::<Vec<_>>());
+    }
+    out + "\n"
+}
+
+/// `--list`: a line a task.
+pub fn list() -> String {
+    let mut out = String::from("tasks of hbt, on a directory of yours (--data)\n");
+    for task in TASKS {
+        let _ = writeln!(out, "  {:<44}the paper's three settings; main figure {}", task.name, task.main);
+    }
+    let _ = writeln!(out, "  {RETRIEVAL:<44}BEIR's, MIRACL's and the hub's layouts; main figure ndcg_at_10");
+    let _ = writeln!(out, "tasks of mteb {}", table::mteb_version());
+    let _ = writeln!(out, "  {:<44}{:<22}{:>9}  {:<16}queries x documents", "", "type", "languages", "main figure");
+    for row in table::tasks().iter().filter(|row| is_able(row)) {
+        let _ = writeln!(
+            out,
+            "  {:<44}{:<22}{:>9}  {:<16}{}",
+            row.name,
+            row.kind.to_string(),
+            n_languages(row),
+            row.main_score,
+            sizes(row)
+        );
+    }
+    out += "benchmarks\n";
+    for row in table::benchmarks() {
+        let able = row.runnable().filter(|(_, row)| is_able(row)).count();
+        let _ = writeln!(out, "  {:<44}{able} of its {} tasks", row.name, row.members.len());
+    }
+    out
+}
+
+fn n_languages(row: &TaskRow) -> usize {
+    let mut languages: Vec<&str> =
+        row.subsets.iter().flat_map(|subset| &subset.languages).map(String::as_str).collect();
+    languages.sort_unstable();
+    languages.dedup();
+    languages.len()
+}
+
+fn sizes(row: &TaskRow) -> String {
+    row.splits.iter().filter_map(|split| row.sizes.get(split)).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
