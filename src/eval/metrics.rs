@@ -238,4 +238,10 @@ mod tests {
     fn two_passages_at_one_rank_are_a_bug() {
         Ranking::new(found(&[3, 2, 3]));
     }
+
+    #[test]
+    #[should_panic(expected = "among what is relevant")]
+    fn what_was_found_without_being_relevant_is_a_bug() {
+        Ranking::of_relevant(vec![(1, 1), (2, 1)], vec![1]);
+    }
 }

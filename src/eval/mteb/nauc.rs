@@ -19,41 +19,48 @@ impl Abstention {
         Abstention(Runs::of(confidences))
     }
 
-    /// Normalized area under the abstention curve of a metric, of which `values` has one for each query. At most 1, negative
-    /// where the confidence misleads; NaN for a metric that is the same for all queries, as no order is any better there. (mteb
-    /// divides two rounding errors then, and writes NaN or whatever comes out.)
-    pub fn nauc(&self, values: &[f64]) -> f64 {
-        let Some((first, others)) = values.split_first().filter(|(first, others)| others.iter().any(|x| x != *first))
-        else {
-            return f64::NAN;
-        };
-        let mean = (first + others.iter().sum::<f64>()) / values.len() as f64;
-        let flat = mean * f64::from(N_RATES - 1);
-        (self.area(values) - flat) / (Abstention::by(values).area(values) - flat)
-    }
-
-    /// Area under the curve by the trapezoid rule, with the distance of two rates for the unit.
-    fn area(&self, values: &[f64]) -> f64 {
-        let curve = self.curve(values);
-        curve.windows(2).map(|ends| (ends[0] + ends[1]) / 2.0).sum()
-    }
-
-    /// Mean of the metric over those who are left at each rate. Queries of equal confidence count as their mean, so that it
-    /// does not depend on their order which of them are refused.
-    fn curve(&self, values: &[f64]) -> Vec<f64> {
-        let n = values.len();
-        let mut in_order = Vec::with_capacity(n);
+    /// Values of the queries in this order. Those of equal confidence have their mean, so that it does not depend on the order
+    /// of the data which of them are refused.
+    fn in_order(&self, values: &[f64]) -> Vec<f64> {
+        let mut in_order = Vec::with_capacity(values.len());
         for run in self.0.iter() {
             let mean = run.iter().map(|&query| values[query]).sum::<f64>() / run.len() as f64;
             in_order.resize(in_order.len() + run.len(), mean);
         }
-        let left = (0..N_RATES).map(|tenths| {
-            // NumPy's rates, whose products with n Python rounds: 0.30000000000000004 * 15 is above 4.5.
-            let n_refused = (f64::from(tenths) * 0.1 * n as f64).round_ties_even() as usize;
-            &in_order[n_refused.min(n - 1)..]
-        });
-        left.map(|left| left.iter().sum::<f64>() / left.len() as f64).collect()
+        in_order
     }
+}
+
+/// Normalized area under the abstention curve of a metric for each order, at most 1, and negative where a confidence misleads.
+/// `values` has the metric of each query. NaN for a metric that is the same for all, as no order is any better there. (mteb
+/// divides two rounding errors then, and writes NaN or whatever comes out.)
+pub fn naucs<const N: usize>(orders: [&Abstention; N], values: &[f64]) -> [f64; N] {
+    let mut oracle = values.to_vec();
+    oracle.sort_unstable_by(f64::total_cmp);
+    if oracle.first() == oracle.last() {
+        return [f64::NAN; N];
+    }
+    let mean = oracle.iter().sum::<f64>() / oracle.len() as f64;
+    let flat = mean * f64::from(N_RATES - 1);
+    let best = area(&oracle) - flat;
+    orders.map(|order| (area(&order.in_order(values)) - flat) / best)
+}
+
+/// Area by the trapezoid rule, with the distance of two rates for the unit, under the curve of those who are left at each rate:
+/// the mean of their values, which are in the order of refusal.
+fn area(in_order: &[f64]) -> f64 {
+    let n = in_order.len();
+    let mut curve = Vec::new();
+    let (mut sum, mut end) = (0.0, n);
+    for tenths in (0..N_RATES).rev() {
+        // NumPy's rates, whose products with n Python rounds: 0.30000000000000004 * 15 is above 4.5.
+        let n_refused = (f64::from(tenths) * 0.1 * n as f64).round_ties_even() as usize;
+        let start = n_refused.min(n - 1);
+        sum += in_order[start..end].iter().sum::<f64>();
+        curve.push(sum / (n - start) as f64);
+        end = start;
+    }
+    curve.windows(2).map(|ends| (ends[0] + ends[1]) / 2.0).sum()
 }
 
 #[cfg(test)]
@@ -65,14 +72,15 @@ mod tests {
     }
 
     fn nauc(confidences: &[f64], values: &[f64]) -> f64 {
-        Abstention::by(confidences).nauc(values)
+        let [nauc] = naucs([&Abstention::by(confidences)], values);
+        nauc
     }
 
     /// Two queries: rates up to 0.2 leave both, of 0.3 and more (0.6 is nearly 1) only the more confident one. So the oracle
     /// has three times 1/2 and seven times 1 on its curve.
     #[test]
     fn confidence_that_knows_all_or_the_opposite() {
-        close(Abstention::by(&[0.0, 1.0]).area(&[0.0, 1.0]), 0.5 + 0.5 + 0.75 + 6.0);
+        close(area(&[0.0, 1.0]), 0.5 + 0.5 + 0.75 + 6.0);
         close(nauc(&[-3.0, 8.0], &[0.0, 1.0]), 1.0);
         close(nauc(&[8.0, -3.0], &[0.0, 1.0]), -1.0);
         close(nauc(&[2.0, 2.0], &[0.0, 1.0]), 0.0);

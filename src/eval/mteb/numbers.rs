@@ -1,6 +1,6 @@
 //! The numbers of retrieval and reranking.
 
-use super::nauc::Abstention;
+use super::nauc::{Abstention, naucs};
 use super::{DECIMALS, Numbers, rounded};
 use crate::eval::metrics::{HIT_RATE, MAP, MRR, Metric, NDCG, PRECISION, RECALL, Ranking};
 
@@ -28,23 +28,23 @@ impl Outcome {
 }
 
 /// All numbers of one subset: nDCG, MAP, recall, precision, MRR and hit rate at each of [`CUTOFFS`], accuracy, which is recall
-/// at 1, and [nAUC](Abstention::nauc) of all but the hit rate, by each confidence.
+/// at 1, and [nAUC](naucs) of all but the hit rate, by each confidence.
 ///
 /// Means are over all `outcomes`: a query for which nothing is relevant or nothing was found counts with 0. NaN of no outcomes.
 pub fn retrieval_numbers(outcomes: &[Outcome]) -> Numbers {
     let rankings: Vec<Ranking> = outcomes.iter().map(Outcome::ranking).collect();
-    let orders = CONFIDENCES.map(|(name, confidence)| {
+    let orders = CONFIDENCES.map(|(_, confidence)| {
         let confidences: Vec<f64> = outcomes.iter().map(|outcome| confidence(&outcome.scores)).collect();
-        (name, Abstention::by(&confidences))
+        Abstention::by(&confidences)
     });
-    let (mut numbers, mut naucs, mut hit_rates) = (Numbers::new(), Numbers::new(), Numbers::new());
+    let (mut numbers, mut of_confidences, mut hit_rates) = (Numbers::new(), Numbers::new(), Numbers::new());
     for metric in [&NDCG, &MAP, &RECALL, &PRECISION, &MRR] {
         for k in CUTOFFS {
             let values = of_each(metric, k, &rankings);
             numbers.push(mean(metric, k, &values));
-            for (confidence, order) in &orders {
+            for ((confidence, _), nauc) in CONFIDENCES.iter().zip(naucs(orders.each_ref(), &values)) {
                 let name = format!("nauc_{}_at_{k}_{confidence}", metric.name);
-                naucs.push((name, rounded(order.nauc(&values), DECIMALS)));
+                of_confidences.push((name, rounded(nauc, DECIMALS)));
             }
         }
         if metric.name == RECALL.name {
@@ -55,7 +55,7 @@ pub fn retrieval_numbers(outcomes: &[Outcome]) -> Numbers {
     for k in CUTOFFS {
         hit_rates.push(mean(&HIT_RATE, k, &of_each(&HIT_RATE, k, &rankings)));
     }
-    numbers.into_iter().chain(naucs).chain(hit_rates).collect()
+    numbers.into_iter().chain(of_confidences).chain(hit_rates).collect()
 }
 
 /// Values of a metric for each query.

@@ -139,6 +139,14 @@ mod tests {
         close(of(&swapped, &values, Nearer::Larger), expected);
     }
 
+    /// One of two right pairs is first, the other fourth: 2/3 with precision 1 and recall 1/2, and the other way round.
+    #[test]
+    fn the_first_of_equal_f1_counts() {
+        let [_, f1, precision, recall, _] =
+            of(&[true, false, false, true, false], &[0.9, 0.8, 0.7, 0.6, 0.5], Nearer::Larger);
+        assert_eq!([f1, precision, recall], [2.0 / 3.0, 1.0, 0.5]);
+    }
+
     /// A threshold that takes all is mteb's for average precision alone.
     #[test]
     fn all_equal_all_right_and_none() {

@@ -94,6 +94,13 @@ mod tests {
     }
 
     #[test]
+    fn zero_of_either_sign_is_a_tie() {
+        assert_eq!(best_first(("z", -0.0), ("a", 0.0)), Ordering::Less);
+        assert_eq!(best_first(("a", 0.0), ("z", -0.0)), Ordering::Greater);
+        assert_eq!(best_first(("a", 0.5), ("z", 0.25)), Ordering::Less);
+    }
+
+    #[test]
     fn numbers_have_their_own_names() {
         let outcome = Outcome { scores: vec![0.5, 0.25], found: vec![(2, 1)], relevant: vec![1] };
         let numbers = numbers_over_subqueries(&[outcome]);

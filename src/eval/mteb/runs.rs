@@ -1,6 +1,6 @@
 //! Order by a value, where equal values are taken together.
 
-/// Items in ascending order of a value that each has, in runs of equal ones.
+/// Items in ascending order of a value that each has, in runs of equal ones, in which they are in no order.
 pub(super) struct Runs {
     /// Indices of the items.
     order: Vec<usize>,
@@ -12,7 +12,7 @@ impl Runs {
     /// One item for each of `values`. They are equal as numbers are: 0 and -0.
     pub(super) fn of(values: &[f64]) -> Self {
         let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+        order.sort_unstable_by(|&a, &b| values[a].total_cmp(&values[b]));
         let mut ends = Vec::new();
         for run in order.chunk_by(|&a, &b| values[a] == values[b]) {
             ends.push(ends.last().unwrap_or(&0) + run.len());

@@ -25,13 +25,13 @@ pub fn sts_numbers(gold: &[f64], similarities: &PairSimilarities) -> Numbers {
     numbers
 }
 
-/// Pearson's correlation, in [-1, 1]; Spearman's of ranks.
+/// Pearson's correlation; Spearman's of ranks.
 fn correlation(x: &[f64], y: &[f64]) -> f64 {
     assert_eq!(x.len(), y.len(), "pairs of values");
     let (Some(x), Some(y)) = (standardized(x), standardized(y)) else {
         return f64::NAN;
     };
-    x.iter().zip(&y).map(|(x, y)| x * y).sum::<f64>().clamp(-1.0, 1.0)
+    x.iter().zip(&y).map(|(x, y)| x * y).sum()
 }
 
 /// Less their mean, with norm 1; `None` where all are equal.
