@@ -4,5 +4,6 @@ pub mod entries;
 pub mod files;
 pub mod folder;
 pub mod languages;
+pub mod prompts;
 pub mod rankings;
 pub mod table;
