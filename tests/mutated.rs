@@ -174,6 +174,11 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "cache" => vec![fs::read(bodies::cache_of(TempDir::new().unwrap().path()).path()).unwrap()],
         "state" => vec![state().into()],
         "metrics" => vec!["{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":0.25}\n{\"step\":3}\n{\"step\":4}\n".into()],
+        "mteb_result" => {
+            let dir = TempDir::new().unwrap();
+            let (folder, result) = bodies::mteb_result_of(dir.path());
+            vec![fs::read(folder.result_path(&result.task_name)).unwrap()]
+        }
         other => panic!("no seed for {other}"),
     }
 }
