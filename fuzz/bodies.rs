@@ -14,19 +14,22 @@ use hbt::data::sampler::{SampledBatch, WeightedDataset};
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::SideBySide;
+use hbt::eval::mteb::entries::{Entry, Phase};
+use hbt::eval::mteb::files::{Settings, TaskResult};
+use hbt::eval::mteb::folder::{Earlier, ModelFolder, ModelName};
 use hbt::files::owned::Manifest;
 use hbt::loss::LearnedTemperature;
 use hbt::model_dir::ModelDir;
 use hbt::tensor_file::TensorFile;
 use hbt::train::checkpoint::RunDir;
 use hbt::train::schedule::Schedule;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// A reader of the file or directory that is made of these bytes.
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 15] = [
+pub const BODIES: [(&str, Body); 16] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
@@ -42,6 +45,7 @@ pub const BODIES: [(&str, Body); 15] = [
     ("cache", rehashed_cache),
     ("state", resume_state),
     ("metrics", metrics),
+    ("mteb_result", mteb_result),
 ];
 
 /// Fails if an error is not one line that says something; returns what was read.
@@ -300,6 +304,52 @@ pub fn metrics(dir: &Path, bytes: &[u8]) {
             false => assert_eq!(kept, bytes),
         }
     }
+}
+
+/// A result that an evaluation goes on from, as it is and with a hash that fits: what is read is written again.
+pub fn mteb_result(dir: &Path, bytes: &[u8]) {
+    let (folder, made) = mteb_result_of(dir);
+    let path = folder.result_path(&made.task_name);
+    let read = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        match checked(folder.read(&made.task_name, &made.dataset_revision, &made.settings)) {
+            Some(Earlier::Same(result)) => Some(result),
+            _ => None,
+        }
+    };
+    read(bytes);
+    let Some(result) = read(hashed_anew(&String::from_utf8_lossy(bytes)).as_bytes()) else { return };
+    result.score();
+    let written = |result: &TaskResult| {
+        folder.write(result).unwrap();
+        fs::read(&path).unwrap()
+    };
+    let first = written(&result);
+    let again = read(&first).expect("a result that hbt has written");
+    assert_eq!(written(&again), first);
+}
+
+/// A good result, written.
+pub fn mteb_result_of(dir: &Path) -> (ModelFolder, TaskResult) {
+    let folder = ModelFolder::new(dir, ModelName::new("org/model", "1").unwrap());
+    let mut result = TaskResult::new("T", "r", Settings::from([("precision".to_owned(), "f32".to_owned())]));
+    let languages = vec!["deu-Latn".to_owned()];
+    let numbers = vec![("a".to_owned(), 0.5), ("b".to_owned(), f64::NAN)];
+    let groups = vec![("og".to_owned(), numbers.clone())];
+    result.record("test", Entry { numbers, groups, main_score: 0.5, hf_subset: "de".to_owned(), languages });
+    let [name, split, subset] = ["Scoring", "test", "de"].map(str::to_owned);
+    result.evaluation_phases.push(Phase { name, start: 0.5, end: 1.5, split, subset });
+    folder.write(&result).unwrap();
+    (folder, result)
+}
+
+/// The text of a result with the hash that it should have.
+fn hashed_anew(text: &str) -> String {
+    const FIELD: &str = "\"xxh3_128\": \"";
+    let Some((before, rest)) = text.split_once(FIELD) else { return text.to_owned() };
+    let Some((_, after)) = rest.split_once('"') else { return text.to_owned() };
+    let hash = xxh3_128(format!("{before}{FIELD}\"{after}").as_bytes());
+    format!("{before}{FIELD}{hash:032x}\"{after}")
 }
 
 const CONFIG: &[u8] = include_bytes!("../tests/fixtures/bert/config.json");

@@ -177,6 +177,11 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             "{\"step\":0,\"task\":\"parallel\",\"map\":null}\n{\"step\":1}\n{\"step\":1,\"task\":\"parallel\"}\n{\"step\":2}\n".into(),
             "{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":0.25}\n{\"step\":3}\n{\"step\":4}\n".into(),
         ],
+        "mteb_result" => {
+            let dir = TempDir::new().unwrap();
+            let (folder, result) = bodies::mteb_result_of(dir.path());
+            vec![fs::read(folder.result_path(&result.task_name)).unwrap()]
+        }
         other => panic!("no seed for {other}"),
     }
 }

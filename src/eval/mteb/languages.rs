@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::table::{language_groups, tasks};
+use super::table::{TaskRow, language_groups, tasks};
 use crate::error::listed;
 use crate::{Error, Result};
 
@@ -22,10 +22,10 @@ impl LanguageFilter {
     /// # Errors
     /// If there is none, or no task has texts in a language.
     pub fn parse(list: &str) -> Result<Self> {
-        let known: BTreeSet<&str> = known_codes().collect();
+        let known: BTreeSet<String> = known_codes().collect();
         let (mut codes, mut unknown) = (BTreeSet::new(), Vec::new());
         for code in list.split(',').map(str::trim).filter(|code| !code.is_empty()) {
-            let of_it: Vec<String> = meant(code).into_iter().filter(|code| known.contains(code.as_str())).collect();
+            let of_it: Vec<String> = meant(code).into_iter().filter(|code| known.contains(code)).collect();
             if of_it.is_empty() {
                 unknown.push(format!("{code:?}"));
             }
@@ -58,9 +58,8 @@ impl LanguageFilter {
 }
 
 /// The languages of all subsets, with and without script.
-fn known_codes() -> impl Iterator<Item = &'static str> {
-    let subsets = tasks().iter().flat_map(|task| &task.subsets);
-    subsets.flat_map(|subset| &subset.languages).flat_map(|code| [code.as_str(), language_of(code)])
+fn known_codes() -> impl Iterator<Item = String> {
+    tasks().iter().flat_map(TaskRow::languages).flat_map(|code| [language_of(&code).to_owned(), code])
 }
 
 /// `deu` of `deu-Latn`.

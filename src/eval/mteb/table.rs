@@ -3,13 +3,17 @@
 //! The table is `tasks.json`, which `make_tasks.py` writes from mteb's own definitions; its head describes the format.
 
 mod packed;
+mod subsets;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 
+pub use self::subsets::Subset;
+
 use self::packed::table;
+use self::subsets::Subsets;
 use super::languages::LanguageFilter;
 use crate::choices::{choices, nearest as nearest_word};
 
@@ -87,15 +91,6 @@ impl fmt::Display for Size {
     }
 }
 
-/// A part of a task's data that has a score of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subset {
-    /// mteb's name; `default` where a task has no parts.
-    pub name: String,
-    /// ISO 639-3 codes with their scripts, `deu-Latn`, in mteb's order.
-    pub languages: Vec<String>,
-}
-
 /// One of mteb's tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskRow {
@@ -109,8 +104,6 @@ pub struct TaskRow {
     pub revision: String,
     /// The splits that are evaluated.
     pub splits: Vec<String>,
-    /// The subsets, in the order in which mteb lists their scores.
-    pub subsets: Vec<Subset>,
     /// Name of the number that is the score of a subset, such as `ndcg_at_10`.
     pub main_score: String,
     /// The `k` of measures such as nDCG@k, ascending.
@@ -127,17 +120,28 @@ pub struct TaskRow {
     pub score_range: [f64; 2],
     /// How much the splits hold, where mteb says it.
     pub sizes: BTreeMap<String, Size>,
+    subsets: Subsets,
 }
 
 impl TaskRow {
+    /// The subsets, in the order in which mteb lists their scores.
+    pub fn subsets(&self) -> &[Subset] {
+        self.subsets.all()
+    }
+
+    /// The different languages of the subsets, such as `deu-Latn`.
+    pub fn languages(&self) -> Vec<String> {
+        self.subsets.languages()
+    }
+
     /// The subset of this name.
     pub fn subset(&self, name: &str) -> Option<&Subset> {
-        self.subsets.iter().find(|subset| subset.name == name)
+        self.subsets().iter().find(|subset| subset.name == name)
     }
 
     /// The subsets whose languages are all among those asked for.
     pub fn in_languages(&self, filter: &LanguageFilter) -> impl Iterator<Item = &Subset> {
-        self.subsets.iter().filter(|subset| filter.selects(&subset.languages))
+        self.subsets().iter().filter(|subset| filter.selects(&subset.languages))
     }
 }
 
@@ -237,7 +241,7 @@ mod tests {
     fn subsets_and_their_languages_are_those_of_mteb() {
         let (mut crc, mut n_subsets) = (flate2::Crc::new(), 0);
         for task in tasks() {
-            for Subset { name, languages } in &task.subsets {
+            for Subset { name, languages } in task.subsets() {
                 crc.update(format!("{} {name} {}\n", task.name, languages.join(" ")).as_bytes());
                 n_subsets += 1;
             }
@@ -257,12 +261,12 @@ mod tests {
         assert_eq!(arguana.cutoffs, [1, 3, 5, 10, 20, 100, 1000]);
         assert_eq!(arguana.sizes["test"].to_string(), "1406 x 8674");
         assert_eq!(
-            (arguana.subsets.len(), arguana.subset("default").unwrap().languages.join(" ")),
+            (arguana.subsets().len(), arguana.subset("default").unwrap().languages.join(" ")),
             (1, "eng-Latn".into())
         );
 
         let mlqa = task("MLQARetrieval").unwrap();
-        assert_eq!((mlqa.splits.join(" "), mlqa.subsets.len()), ("validation test".to_owned(), 49));
+        assert_eq!((mlqa.splits.join(" "), mlqa.subsets().len()), ("validation test".to_owned(), 49));
         assert_eq!(mlqa.subset("ara-deu").unwrap().languages, ["ara-Arab", "deu-Latn"]);
         assert!(!mlqa.ignores_identical_ids && mlqa.prompt.is_none() && mlqa.loading == Loading::Ordinary);
 
@@ -274,7 +278,10 @@ mod tests {
         assert_eq!(loading("BelebeleRetrieval"), Loading::Own);
         assert_eq!(loading("Tatoeba"), Loading::LangColumn);
         let flores = task("FloresBitextMining").unwrap();
-        assert_eq!((flores.loading, flores.subsets.len()), (Loading::Parallel, 204 * 203));
+        assert_eq!((flores.loading, flores.subsets().len()), (Loading::Parallel, 204 * 203));
+        assert_eq!(flores.languages().len(), 204);
+        let of_mlqa = ["ara-Arab", "deu-Latn", "eng-Latn", "spa-Latn", "hin-Deva", "vie-Latn", "zho-Hans"];
+        assert_eq!(mlqa.languages(), of_mlqa);
         assert_eq!(flores.subset("deu_Latn-zho_Hans").unwrap().languages, ["deu-Latn", "zho-Hans"]);
     }
 

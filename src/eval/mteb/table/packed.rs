@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{BenchmarkRow, Loading, Member, Prompt, Size, Subset, TaskRow};
+use super::subsets::{Names, Subsets};
+use super::{BenchmarkRow, Loading, Member, Prompt, Size, TaskRow};
 
 /// All that the file says.
 pub(super) struct Table {
@@ -85,14 +86,13 @@ fn rows<W: DeserializeOwned, R>(written: Map<String, Value>, row: fn(W, String) 
 
 impl WrittenTask {
     fn row(self, name: String) -> TaskRow {
-        let names = match (&self.subsets, &self.pairs) {
-            (Some(names), None) => words(names),
-            (None, Some(sides)) => ordered_pairs(&words(sides)),
+        let names = match (self.subsets, self.pairs) {
+            (Some(names), None) => Names::All(names),
+            (None, Some(sides)) => Names::Sides(sides),
             _ => panic!("{name}: either subsets or pairs"),
         };
-        let subset = |name: String| Subset { languages: self.languages_of(&name), name };
         TaskRow {
-            subsets: names.into_iter().map(subset).collect(),
+            subsets: Subsets::new(names, self.codes),
             kind: self.kind.parse().unwrap_or_else(|e| panic!("{name}: {e}")),
             name,
             path: self.path,
@@ -107,15 +107,6 @@ impl WrittenTask {
             score_range: self.score_range.unwrap_or([0.0, 5.0]),
             sizes: self.counts,
         }
-    }
-
-    /// Languages of a subset: the table's for its name, or for the parts of it.
-    fn languages_of(&self, subset: &str) -> Vec<String> {
-        if let Some(languages) = self.codes.get(subset) {
-            return words(languages);
-        }
-        let of_part = |part: &str| self.codes.get(part).cloned().unwrap_or_else(|| part.replace('_', "-"));
-        subset.split('-').map(of_part).collect()
     }
 }
 
@@ -132,10 +123,4 @@ impl WrittenBenchmark {
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
-}
-
-/// `A-B` for all different A and B, those of the first A first.
-fn ordered_pairs(sides: &[String]) -> Vec<String> {
-    let of = |a| sides.iter().filter(move |&b| a != b).map(move |b| format!("{a}-{b}"));
-    sides.iter().flat_map(of).collect()
 }
