@@ -8,6 +8,7 @@ use std::path::Path;
 
 use hbt::config::{Config, Draft};
 use hbt::data::catalog::{Catalog, Class, Role, TextSource};
+use hbt::data::collection;
 use hbt::data::formats::{DataSource, Group, Notes, PassageUnit, parallel_row, squad};
 use hbt::data::prepare::DataReport;
 use hbt::data::sampler::{SampledBatch, WeightedDataset};
@@ -29,7 +30,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 16] = [
+pub const BODIES: [(&str, Body); 18] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
@@ -37,6 +38,8 @@ pub const BODIES: [(&str, Body); 16] = [
     ("squad", squad_file),
     ("split", split_file),
     ("judgements", judgements),
+    ("task_rows", task_rows),
+    ("task_parquet", task_parquet),
     ("toml", toml),
     ("model_config", model_config),
     ("tokenizer", tokenizer),
@@ -114,6 +117,43 @@ pub fn judgements(dir: &Path, bytes: &[u8]) {
     fs::write(dir.join("queries.jsonl"), "{\"_id\": \"q\", \"text\": \"a?\"}\n").unwrap();
     fs::write(dir.join("qrels/train.tsv"), bytes).unwrap();
     checked(DataSource::new(dir).read_groups());
+    retrieval_task(dir);
+}
+
+/// Every part of a retrieval task as JSON rows.
+pub fn task_rows(dir: &Path, bytes: &[u8]) {
+    task_of(dir, ".jsonl", bytes);
+}
+
+/// Every part of a retrieval task as Parquet.
+pub fn task_parquet(dir: &Path, bytes: &[u8]) {
+    task_of(dir, "-00000-of-00001.parquet", bytes);
+}
+
+/// A task whose configs all are these bytes, with those that a task may lack and without.
+fn task_of(dir: &Path, ending: &str, bytes: &[u8]) {
+    for config in ["corpus", "queries", "qrels", "top_ranked", "instruction"] {
+        fs::create_dir_all(dir.join(config)).unwrap();
+        fs::write(dir.join(config).join(format!("train{ending}")), bytes).unwrap();
+    }
+    retrieval_task(dir);
+    for config in ["top_ranked", "instruction"] {
+        fs::remove_dir_all(dir.join(config)).unwrap();
+    }
+    retrieval_task(dir);
+}
+
+/// Reads a task to the end, twice.
+fn retrieval_task(dir: &Path) {
+    let read = || {
+        let task = checked(collection::open(dir).and_then(|all| all.load("default", "train")))?;
+        checked(task.n_documents_hint());
+        let mut documents = task.documents();
+        let found: Vec<_> = documents.by_ref().map(|document| checked(document)).collect();
+        assert!(documents.next().is_none(), "behind the end");
+        Some((task.queries, task.notes.lines(), found, documents.notes().lines()))
+    };
+    assert_eq!(read(), read(), "the same bytes read twice");
 }
 
 /// A configuration, and back.

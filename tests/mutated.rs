@@ -109,22 +109,52 @@ fn gzip(text: &str) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-fn parquet() -> Vec<u8> {
+/// Columns of texts with their levels.
+type Columns<'a> = &'a [(&'a [&'a str], &'a [i16], Option<&'a [i16]>)];
+
+fn parquet(schema: &str, columns: Columns) -> Vec<u8> {
     use parquet::data_type::{ByteArray, ByteArrayType};
-    let schema = "message m { optional binary query (UTF8); optional binary positive (UTF8); }";
     let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
     let mut bytes = Vec::new();
     let mut writer =
         parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema.into(), Default::default()).unwrap();
     let mut rows = writer.next_row_group().unwrap();
-    while let Some(mut column) = rows.next_column().unwrap() {
-        let values = ["a", "b", "c"].map(ByteArray::from);
-        column.typed::<ByteArrayType>().write_batch(&values, Some(&[1, 1, 0, 1]), None).unwrap();
+    for (values, definition, repetition) in columns {
+        let mut column = rows.next_column().unwrap().unwrap();
+        let values: Vec<ByteArray> = values.iter().map(|text| ByteArray::from(*text)).collect();
+        column.typed::<ByteArrayType>().write_batch(&values, Some(definition), *repetition).unwrap();
         column.close().unwrap();
     }
     rows.close().unwrap();
     writer.close().unwrap();
     bytes
+}
+
+fn parquet_of_pairs() -> Vec<u8> {
+    let schema = "message m { optional binary query (UTF8); optional binary positive (UTF8); }";
+    let column: (&[&str], &[i16], Option<&[i16]>) = (&["a", "b", "c"], &[1, 1, 0, 1], None);
+    parquet(schema, &[column, column])
+}
+
+/// One file with the columns of every part of a retrieval task.
+fn parquet_of_task() -> Vec<u8> {
+    let schema = "message m { optional binary id (UTF8); optional binary text (UTF8); optional binary title (UTF8);
+        optional binary query-id (UTF8); optional binary corpus-id (UTF8); optional binary score (UTF8);
+        optional group corpus-ids (LIST) { repeated group list { optional binary element (UTF8); } }
+        optional binary instruction (UTF8); }";
+    let (ids, texts): (&[&str], &[&str]) = (&["a", "b", "c"], &["one", "two", "three"]);
+    let all: &[i16] = &[1, 1, 1];
+    let columns: Columns = &[
+        (ids, all, None),
+        (texts, all, None),
+        (&["T"], &[1, 0, 0], None),
+        (ids, all, None),
+        (&["c", "d", "a"], all, None),
+        (&["1", "0", "-2"], all, None),
+        (&["a", "b", "c", "d"], &[3, 3, 3, 1, 3], Some(&[0, 1, 1, 0, 0])),
+        (&["Find"], &[0, 1, 0], None),
+    ];
+    parquet(schema, columns)
 }
 
 /// The state of a run with two evaluations and a temperature that is learned.
@@ -158,10 +188,17 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "rows" => vec![parallel.into(), flat.into(), labels.into(), "[{\"query\": \"q\", \"pos\": \"p\"}]".into()],
         "columns" => vec!["query,positive,negatives\n\"a\nb\",p,\"[\"\"n\"\"]\"\n".into(), "q\tp\tn\nr\ts\tt\n".into()],
         "packed" => vec![gzip(flat), zstd::encode_all(flat.as_bytes(), 1).unwrap()],
-        "parquet" => vec![parquet()],
+        "parquet" => vec![parquet_of_pairs()],
         "squad" => vec![SQUAD.into()],
         "split" => vec![r#"{"train": ["T"], "test": ["U"], "validation": []}"#.into()],
         "judgements" => vec!["query-id\tcorpus-id\tscore\nq\td\t1\nq\te\t0\n".into(), "q 0 d 1\n".into()],
+        "task_rows" => vec![
+            "{\"_id\": \"a\", \"text\": \"one\", \"title\": \"T\", \"query-id\": \"b\", \"corpus-id\": \"c\", \"score\": 1, \
+             \"corpus-ids\": [\"a\"], \"instruction\": \"Find\"}\n{\"_id\": \"b\", \"text\": \" two\", \"query-id\": \"a\", \
+             \"corpus-id\": \"b\", \"score\": \"2\", \"corpus-ids\": [], \"instruction\": null}\n"
+                .into(),
+        ],
+        "task_parquet" => vec![parquet_of_task()],
         "toml" | "sampler" => {
             vec![hbt::config::Config::default().to_toml().into(), "[[datasets]]\ndata = 'a'\nweight = 2\n".into()]
         }

@@ -74,7 +74,7 @@ pub fn list() -> String {
 
 fn n_languages(row: &TaskRow) -> usize {
     let mut languages: Vec<&str> =
-        row.subsets.iter().flat_map(|subset| &subset.languages).map(String::as_str).collect();
+        row.subsets().iter().flat_map(|subset| &subset.languages).map(String::as_str).collect();
     languages.sort_unstable();
     languages.dedup();
     languages.len()

@@ -170,7 +170,7 @@ impl Planned {
             let part = |split: &String| Part { split: split.clone(), subset: subset.clone() };
             row.splits.iter().map(part).collect::<Vec<_>>()
         };
-        let parts = row.subsets.iter().filter(is_wanted).flat_map(of_subset).collect();
+        let parts = row.subsets().iter().filter(is_wanted).flat_map(of_subset).collect();
         let (root, revision) = match &config.eval_data {
             Some(root) => (root.clone(), None),
             None => (snapshot(row)?, Some(row.revision.clone())),

@@ -111,25 +111,25 @@ impl Cell {
     }
 }
 
-/// Reads the wanted columns of a JSON object.
+/// Reads the wanted columns of a JSON object, and whether those that are needed are there.
 pub(super) struct Wanted(pub(super) &'static [Column]);
 
 impl<'de> DeserializeSeed<'de> for Wanted {
-    type Value = Vec<Cell>;
+    type Value = (Vec<Cell>, bool);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Cell>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Wanted {
-    type Value = Vec<Cell>;
+    type Value = (Vec<Cell>, bool);
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("one JSON object a line")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Vec<Cell>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut cells = vec![Cell::Null; self.0.len()];
         // The place of the name that each cell was found under, among those of its column.
         let mut ranks = vec![usize::MAX; self.0.len()];
@@ -147,14 +147,8 @@ impl<'de> Visitor<'de> for Wanted {
                 (cells[column], ranks[column]) = (cell, rank);
             }
         }
-        let has = |name: &str| {
-            let found = self.0.iter().zip(&ranks).filter(|(_, rank)| **rank < usize::MAX);
-            found.into_iter().any(|(column, _)| column.names.contains(&name))
-        };
-        let there: Vec<&str> =
-            self.0.iter().zip(&ranks).filter_map(|(column, rank)| column.names.get(*rank).copied()).collect();
-        check_columns(self.0, has, &there).map_err(A::Error::custom)?;
-        Ok(cells)
+        let is_there = |(column, rank): (&Column, &usize)| !column.is_needed || *rank < usize::MAX;
+        Ok((cells, self.0.iter().zip(&ranks).all(is_there)))
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Documents {
     ids: HashSet<u64>,
     /// Rows whose id was there already, by its hash.
     repeated: HashMap<u64, Vec<Repeated>>,
-    /// How many judgements and candidates name each document that has not come yet, by the hash of its id.
-    awaited: HashMap<u64, u64>,
+    /// Documents of judgements and candidates that have not come yet, by the hashes of their ids.
+    awaited: HashSet<u64>,
     notes: Notes,
     has_ended: bool,
 }
@@ -54,8 +54,6 @@ struct Repeated {
 impl Documents {
     /// `named` has the ids of judgements and candidates.
     pub(super) fn new<'a>(files: Vec<Arc<DataFile>>, named: impl Iterator<Item = &'a str>) -> Documents {
-        let mut awaited = HashMap::new();
-        named.for_each(|id| *awaited.entry(hash(id)).or_default() += 1);
         Documents {
             files,
             table: None,
@@ -64,7 +62,7 @@ impl Documents {
             n_rows: 0,
             ids: HashSet::new(),
             repeated: HashMap::new(),
-            awaited,
+            awaited: named.map(hash).collect(),
             notes: Notes::default(),
             has_ended: false,
         }
@@ -100,7 +98,7 @@ impl Documents {
             self.repeated.entry(hash).or_default().push(repeated);
         }
         self.check_repeated()?;
-        self.notes.add(Note::UnknownDocuments, self.awaited.values().sum());
+        self.notes.add(Note::UnknownDocuments, self.awaited.len() as u64);
         Ok(None)
     }
 

@@ -45,6 +45,8 @@ const CONFIGS: [(&str, Part); 7] = [
 
 /// Where the hub keeps a config that is called `default`.
 const DEFAULT_FOLDER: &str = "data";
+/// What the folders of MIRACL's own data sets begin with.
+pub(super) const MIRACL: &str = "miracl";
 /// Split of a file that names none.
 pub(super) const ANY_SPLIT: &str = "";
 
@@ -62,8 +64,14 @@ pub(super) struct Place {
 /// The splits of a config, each with its files in the order of reading.
 pub(super) type Splits = BTreeMap<String, Vec<DataFile>>;
 
-/// The parts of the subsets in some files, in the order of the subsets' names.
-pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> BTreeMap<String, BTreeMap<Part, Splits>> {
+/// The configs of a subset.
+pub(super) type Parts = BTreeMap<Part, Splits>;
+
+/// Subsets in the order of their names; that without a name is "".
+pub(super) type Subsets = BTreeMap<String, Parts>;
+
+/// The subsets in some files. `root_name` is the name of the directory.
+pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> Subsets {
     let mut found: BTreeMap<String, BTreeMap<Part, (usize, Splits)>> = BTreeMap::new();
     for file in files {
         let Some(Place { subset, part, rank, split }) = place(root_name, &file) else { continue };

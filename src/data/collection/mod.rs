@@ -19,7 +19,6 @@ mod parquet;
 mod queries;
 mod table;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +26,7 @@ use super::formats::files::{self, DataFile, kind_of};
 use super::formats::{Note, Notes};
 use crate::error::listed;
 use crate::{Error, Result};
-use layout::{ANY_SPLIT, Part, Splits};
+use layout::{ANY_SPLIT, MIRACL, Part, Parts, Subsets};
 
 pub use documents::{Document, Documents};
 pub use queries::JudgedQuery;
@@ -39,7 +38,7 @@ pub const DEFAULT_SUBSET: &str = "default";
 #[derive(Debug)]
 pub struct Collections {
     root: PathBuf,
-    subsets: BTreeMap<String, BTreeMap<Part, Splits>>,
+    subsets: Subsets,
     notes: Notes,
 }
 
@@ -64,8 +63,32 @@ pub struct Collection {
 /// # Errors
 /// No directory, or none with corpus, queries and judgements of any subset.
 pub fn open(path: &Path) -> Result<Collections> {
-    let found = files::walk(path)?;
-    Collections::new(path, found.files)
+    let found = files::walk(path)?.files;
+    // Its real name may tell the language, and "." does not.
+    let real = path.canonicalize().map_err(|e| Error::io("read", path, e))?;
+    let mut subsets = layout::subsets(&files::file_name(&real), found);
+    if subsets.values().all(|parts| missing(parts).is_some()) {
+        add_from_beside(&real, &mut subsets)?;
+    }
+    Collections::new(path, subsets)
+}
+
+/// MIRACL's corpus and its topics are two data sets, which lie beside one another once they are fetched: what the subsets
+/// of one lack is taken from the other.
+fn add_from_beside(root: &Path, subsets: &mut Subsets) -> Result<()> {
+    for folder in root.ancestors().skip(1).take(2) {
+        for beside in files::entries(folder)? {
+            let name = files::file_name(&beside);
+            if !name.starts_with(MIRACL) || root.starts_with(&beside) || !beside.is_dir() {
+                continue;
+            }
+            for (subset, parts) in layout::subsets(&name, files::walk(&beside)?.files) {
+                let Some(own) = subsets.get_mut(&subset) else { continue };
+                parts.into_iter().for_each(|(part, splits)| _ = own.entry(part).or_insert(splits));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Collections {
@@ -75,11 +98,11 @@ impl Collections {
     /// No subset has corpus, queries and judgements.
     pub fn of_names<'a>(root: &Path, names: impl IntoIterator<Item = &'a str>) -> Result<Collections> {
         let file = |name: &str| Some(DataFile { path: root.join(name), name: name.to_owned(), kind: kind_of(name)? });
-        Collections::new(root, names.into_iter().filter_map(file).collect())
+        let files = names.into_iter().filter_map(file).collect();
+        Collections::new(root, layout::subsets(&files::file_name(root), files))
     }
 
-    fn new(root: &Path, files: Vec<DataFile>) -> Result<Collections> {
-        let mut subsets = layout::subsets(&files::file_name(root), files);
+    fn new(root: &Path, mut subsets: Subsets) -> Result<Collections> {
         share_queries(&mut subsets);
         let mut notes = Notes::default();
         let mut first = None;
@@ -166,7 +189,7 @@ impl Collections {
         Ok(Collection { subset: subset.to_owned(), split: split.to_owned(), queries, n_query_rows, notes, corpus })
     }
 
-    fn parts(&self, subset: &str) -> Result<&BTreeMap<Part, Splits>> {
+    fn parts(&self, subset: &str) -> Result<&Parts> {
         let name = if subset == DEFAULT_SUBSET && self.subsets.contains_key("") { "" } else { subset };
         self.subsets.get(name).ok_or_else(|| {
             let there: Vec<String> = self.subsets().map(str::to_owned).collect();
@@ -227,8 +250,8 @@ impl Collection {
 }
 
 /// A config `query` holds the queries of all subsets.
-fn share_queries(subsets: &mut BTreeMap<String, BTreeMap<Part, Splits>>) {
-    let is_alone = |parts: &BTreeMap<Part, Splits>| parts.len() == 1;
+fn share_queries(subsets: &mut Subsets) {
+    let is_alone = |parts: &Parts| parts.len() == 1;
     let Some(shared) = subsets.get("").filter(|parts| is_alone(parts)).and_then(|parts| parts.get(&Part::Queries))
     else {
         return;
@@ -241,7 +264,7 @@ fn share_queries(subsets: &mut BTreeMap<String, BTreeMap<Part, Splits>>) {
 }
 
 /// The first part that a subset cannot do without and lacks.
-fn missing(parts: &BTreeMap<Part, Splits>) -> Option<Part> {
+fn missing(parts: &Parts) -> Option<Part> {
     [Part::Corpus, Part::Queries, Part::Judgements].into_iter().find(|part| !parts.contains_key(part))
 }
 

@@ -4,11 +4,11 @@ use std::fmt;
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::cell::{Cell, Column, Wanted, split};
+use super::cell::{Cell, Column, Parsed, Wanted, check_columns, split};
 use super::parquet::Parquet;
 use crate::data::formats::files::{DataFile, Kind};
 use crate::data::formats::lines::strip_bom;
-use crate::data::formats::object::parse_line;
+use crate::data::formats::object::{parse_line, parse_object};
 use crate::data::formats::open::Text;
 use crate::{Error, Result};
 
@@ -69,7 +69,7 @@ impl Table {
                 if !line.trim_ascii().is_empty() {
                     let cells = match self.file.kind {
                         Kind::Delimited(_) => split(line),
-                        _ => parse_line(line, Wanted(self.columns)).map(|(cells, _)| cells),
+                        _ => object(line, self.columns),
                     };
                     let cells = cells.map_err(|message| Error::line(&self.file.path, *number, message))?;
                     return Ok(Some(Row { number: *number, cells }));
@@ -90,4 +90,15 @@ impl Table {
             Source::Parquet(_) => Error::file(&self.file.path, format!("row {number}: {message}")),
         }
     }
+}
+
+/// The wanted columns of a line.
+fn object(line: &[u8], columns: &'static [Column]) -> Parsed<Vec<Cell>> {
+    let ((cells, is_complete), _) = parse_line(line, Wanted(columns))?;
+    if !is_complete {
+        let row = parse_object(line)?;
+        let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+        check_columns(columns, |name| row.contains_key(name), &keys)?;
+    }
+    Ok(cells)
 }

@@ -107,7 +107,7 @@ impl Found {
 }
 
 /// Files and folders in a directory, without hidden ones, in the order of their names.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(in crate::data) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))? {
         let entry = entry.map_err(|e| Error::io("read", dir, e))?;

@@ -97,10 +97,9 @@ impl Notes {
                 Note::UnknownQueries => {
                     format!("{} judged and not among the queries: left out", counted(*n, "query"))
                 }
-                Note::UnknownDocuments => format!(
-                    "{} of judgements or candidates that the corpus does not have: never found",
-                    counted(*n, "document")
-                ),
+                Note::UnknownDocuments => {
+                    format!("{} judged or to be ranked, and not in the corpus: never found", counted(*n, "document"))
+                }
                 Note::RepeatedJudgements => format!(
                     "{} left out: another one of the same document for the same query stands below",
                     counted(*n, "judgement")
