@@ -8,6 +8,7 @@ mod full_disk;
 mod pipes;
 mod precision;
 mod prepare;
+mod retrieval;
 
 use crate::common::program;
 use std::process::{Command, Output};
