@@ -51,6 +51,8 @@ MORE = """
 """.split()
 # Their own code only renames these columns.
 RENAMED = {name: ["sent1", "sent2"] for name in ["SprintDuplicateQuestions", "TwitterSemEval2015", "TwitterURLCorpus"]}
+# Its own code reads the ordinary layout, whose documents are in a split of another name.
+ORDINARY = ["MrTidyRetrieval"]
 
 
 def is_own(task, method):
@@ -62,7 +64,7 @@ def is_own(task, method):
 def loading(task):
     if getattr(task, "parallel_subsets", False):
         return "parallel"
-    if is_own(task, "load_data") or is_own(task, "dataset_transform") and task.metadata.name not in RENAMED:
+    if task.metadata.name not in [*RENAMED, *ORDINARY] and any(is_own(task, m) for m in ["load_data", "dataset_transform"]):
         return "own"
     return "lang_column" if task.fast_loading else None
 

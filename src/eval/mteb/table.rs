@@ -276,6 +276,7 @@ mod tests {
         assert_eq!(task("Core17InstructionRetrieval").unwrap().kind, TaskKind::InstructionReranking);
         let loading = |name| task(name).unwrap().loading;
         assert_eq!(loading("BelebeleRetrieval"), Loading::Own);
+        assert_eq!(loading("MrTidyRetrieval"), Loading::Ordinary);
         assert_eq!(loading("Tatoeba"), Loading::LangColumn);
         let flores = task("FloresBitextMining").unwrap();
         assert_eq!((flores.loading, flores.subsets().len()), (Loading::Parallel, 204 * 203));
