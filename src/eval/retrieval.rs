@@ -53,7 +53,9 @@ pub fn search<B: Backend<E = f32>>(
 ) -> Result<(Found, Notes)> {
     let queries = unit(vectors.queries(collection, folder)?, |query| &collection.queries[query].id, "query")?;
     let lists = collection.queries.iter().map(|query| query.candidates.as_deref());
-    let lists: Option<Vec<&[String]>> = lists.collect();
+    // A query without candidates, where others have some, finds nothing.
+    let has_candidates = lists.clone().any(|list| list.is_some());
+    let lists: Option<Vec<&[String]>> = has_candidates.then(|| lists.map(Option::unwrap_or_default).collect());
     let mut search = TopSearch::new(backend, queries, KEEP, lists.as_deref())?;
     let n_bytes = collection.n_bytes()?.max(1) as f64;
     let mut documents = collection.documents();
