@@ -22,19 +22,20 @@ pub(super) enum Cell {
 }
 
 /// A column that is wanted, by the names that it may have; the first of those that are there is taken.
-pub(super) struct Column {
-    pub(super) names: &'static [&'static str],
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column<'a> {
+    pub(super) names: &'a [&'a str],
     /// Whether a file without it cannot be read.
     pub(super) is_needed: bool,
 }
 
 /// A needed column.
-pub(super) const fn needed(names: &'static [&'static str]) -> Column {
+pub(super) const fn needed<'a>(names: &'a [&'a str]) -> Column<'a> {
     Column { names, is_needed: true }
 }
 
 /// A column that may be missing.
-pub(super) const fn optional(names: &'static [&'static str]) -> Column {
+pub(super) const fn optional<'a>(names: &'a [&'a str]) -> Column<'a> {
     Column { names, is_needed: false }
 }
 
@@ -112,9 +113,9 @@ impl Cell {
 }
 
 /// Reads the wanted columns of a JSON object, and whether those that are needed are there.
-pub(super) struct Wanted(pub(super) &'static [Column]);
+pub(super) struct Wanted<'a>(pub(super) &'a [Column<'a>]);
 
-impl<'de> DeserializeSeed<'de> for Wanted {
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
     type Value = (Vec<Cell>, bool);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -122,7 +123,7 @@ impl<'de> DeserializeSeed<'de> for Wanted {
     }
 }
 
-impl<'de> Visitor<'de> for Wanted {
+impl<'de> Visitor<'de> for Wanted<'_> {
     type Value = (Vec<Cell>, bool);
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -153,9 +154,9 @@ impl<'de> Visitor<'de> for Wanted {
 }
 
 /// Reads a key as the place of its column and of its name among those of the column.
-struct Key(&'static [Column]);
+struct Key<'a>(&'a [Column<'a>]);
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Option<(usize, usize)>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -163,7 +164,7 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-impl Visitor<'_> for Key {
+impl Visitor<'_> for Key<'_> {
     type Value = Option<(usize, usize)>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {

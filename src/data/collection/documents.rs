@@ -30,8 +30,11 @@ pub struct Document {
 /// Once it has ended, or failed, it gives nothing more.
 pub struct Documents {
     files: Vec<Arc<DataFile>>,
+    /// Those of a corpus that is no file of its own, and the place of the next.
+    held: Arc<Vec<Document>>,
+    n_held: usize,
     /// The file that is read, and the number of the next one.
-    table: Option<Table>,
+    table: Option<Table<'static>>,
     next: usize,
     n_bytes_before: u64,
     ids: HashSet<u64>,
@@ -43,6 +46,23 @@ pub struct Documents {
     has_ended: bool,
 }
 
+/// Where a collection's documents are.
+#[derive(Clone, Debug)]
+pub(super) enum Corpus {
+    Files(Vec<Arc<DataFile>>),
+    /// Few, and made of rows that are not documents; each id once.
+    Held(Arc<Vec<Document>>),
+}
+
+impl Corpus {
+    pub(super) fn files(&self) -> &[Arc<DataFile>] {
+        match self {
+            Corpus::Files(files) => files,
+            Corpus::Held(_) => &[],
+        }
+    }
+}
+
 struct Repeated {
     id: String,
     text: u64,
@@ -52,9 +72,15 @@ struct Repeated {
 
 impl Documents {
     /// `named` has the ids of judgements and candidates.
-    pub(super) fn new<'a>(files: Vec<Arc<DataFile>>, named: impl Iterator<Item = &'a str>) -> Documents {
+    pub(super) fn new<'a>(corpus: &Corpus, named: impl Iterator<Item = &'a str>) -> Documents {
+        let (files, held) = match corpus {
+            Corpus::Files(files) => (files.clone(), Arc::default()),
+            Corpus::Held(documents) => (Vec::new(), Arc::clone(documents)),
+        };
         Documents {
             files,
+            held,
+            n_held: 0,
             table: None,
             next: 0,
             n_bytes_before: 0,
@@ -77,6 +103,11 @@ impl Documents {
     }
 
     fn next_document(&mut self) -> Result<Option<Document>> {
+        if let Some(document) = self.held.get(self.n_held) {
+            self.n_held += 1;
+            self.awaited.remove(&hash(&document.id));
+            return Ok(Some(document.clone()));
+        }
         while let Some((number, document)) = self.next_row()? {
             let hash = hash(&document.id);
             self.awaited.remove(&hash);
@@ -188,7 +219,7 @@ fn with_title(title: &str, text: &str) -> String {
 }
 
 /// Without what Python takes for white space, at both ends: Unicode's, and the four separators of ASCII.
-fn strip(text: &str) -> &str {
+pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 

@@ -90,6 +90,24 @@ pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> Subsets {
     found.into_iter().map(|(subset, parts)| (subset, parts.into_iter().map(part).collect())).collect()
 }
 
+/// The configs in some files of which each is a table: a folder is a config, and what lies in none or in `data` is
+/// [`DEFAULT_SUBSET`](super::DEFAULT_SUBSET).
+pub(super) fn configs(files: Vec<DataFile>) -> BTreeMap<String, Splits> {
+    let mut found: BTreeMap<String, Splits> = BTreeMap::new();
+    for file in files {
+        let inner = stem(&file.name);
+        let (folder, last) = inner.rsplit_once('/').unwrap_or(("", inner));
+        let inside = folder.strip_prefix(DEFAULT_FOLDER).map_or(folder, |folder| folder.trim_start_matches('/'));
+        let config = if inside.is_empty() { super::DEFAULT_SUBSET } else { inside };
+        let split = split(last).to_owned();
+        found.entry(config.to_owned()).or_default().entry(split).or_default().push(file);
+    }
+    for files in found.values_mut().flat_map(BTreeMap::values_mut) {
+        *files = in_order(std::mem::take(files));
+    }
+    found
+}
+
 /// Files of one split in the order of their numbers. Where they are there in two forms, one is taken: Parquet before JSON
 /// before text, unpacked before packed.
 fn in_order(mut files: Vec<DataFile>) -> Vec<DataFile> {

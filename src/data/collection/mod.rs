@@ -11,10 +11,12 @@
 //! - Of documents with one id and the same text, one counts; with different texts they are an error.
 //! - Of each config of the hub, the split that is asked for is taken, or else its only one, whatever its name.
 
+mod belebele;
 mod cell;
 mod documents;
 mod judgements;
 mod layout;
+mod pairs;
 mod parquet;
 mod queries;
 mod table;
@@ -28,7 +30,11 @@ use crate::error::listed;
 use crate::{Error, Result};
 use layout::{ANY_SPLIT, MIRACL, Part, Parts, Subsets};
 
+use documents::Corpus;
+
+pub use belebele::{Belebele, Question};
 pub use documents::{Document, Documents};
+pub use pairs::{PairColumns, Pairs, Tables};
 pub use queries::JudgedQuery;
 
 /// Name of the subset of a task that has no others.
@@ -55,7 +61,7 @@ pub struct Collection {
     pub n_query_rows: usize,
     /// What was left out or mended; what there is to say of documents, [`Documents::notes`] says.
     pub notes: Notes,
-    corpus: Vec<Arc<DataFile>>,
+    corpus: Corpus,
 }
 
 /// Finds the subsets in a directory, and the splits of each.
@@ -185,7 +191,7 @@ impl Collections {
             );
             return Err(Error::file(path, message));
         }
-        let corpus = of(Part::Corpus)?;
+        let corpus = Corpus::Files(of(Part::Corpus)?);
         Ok(Collection { subset: subset.to_owned(), split: split.to_owned(), queries, n_query_rows, notes, corpus })
     }
 
@@ -222,7 +228,7 @@ impl Collection {
             let judged = query.judgements.iter().map(|(id, _)| id.as_str());
             judged.chain(query.candidates.iter().flatten().map(String::as_str))
         });
-        Documents::new(self.corpus.clone(), named)
+        Documents::new(&self.corpus, named)
     }
 
     /// The number of rows of the corpus, where the files say it: those of Parquet do.
@@ -230,8 +236,11 @@ impl Collection {
     /// # Errors
     /// A file that cannot be read.
     pub fn n_documents_hint(&self) -> Result<Option<u64>> {
+        if let Corpus::Held(documents) = &self.corpus {
+            return Ok(Some(documents.len() as u64));
+        }
         let mut n = 0;
-        for file in &self.corpus {
+        for file in self.corpus.files() {
             match file.kind {
                 files::Kind::Parquet => n += parquet::n_rows(&file.path)?,
                 _ => return Ok(None),
@@ -245,7 +254,7 @@ impl Collection {
     /// # Errors
     /// A file that cannot be read.
     pub fn n_bytes(&self) -> Result<u64> {
-        self.corpus.iter().map(|file| documents::size(file)).sum()
+        self.corpus.files().iter().map(|file| documents::size(file)).sum()
     }
 }
 

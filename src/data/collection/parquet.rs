@@ -58,7 +58,7 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>> {
 }
 
 impl Parquet {
-    pub(super) fn open(path: &Path, wanted: &'static [Column]) -> Result<Parquet> {
+    pub(super) fn open(path: &Path, wanted: &[Column]) -> Result<Parquet> {
         let reader = open(path)?;
         let n_bytes = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
         let n_rows = reader.metadata().file_metadata().num_rows().max(1);

@@ -20,9 +20,9 @@ pub(super) struct Row {
 }
 
 /// The rows of a file. Holds one line, or some rows of each column.
-pub(super) struct Table {
+pub(super) struct Table<'a> {
     file: Arc<DataFile>,
-    columns: &'static [Column],
+    columns: &'a [Column<'a>],
     source: Source,
     n_bytes: u64,
 }
@@ -32,12 +32,12 @@ enum Source {
     Parquet(Parquet),
 }
 
-impl Table {
+impl<'a> Table<'a> {
     /// Opens a file.
     ///
     /// # Errors
     /// A file that cannot be read, or Parquet without a needed column.
-    pub(super) fn open(file: &Arc<DataFile>, columns: &'static [Column]) -> Result<Table> {
+    pub(super) fn open(file: &Arc<DataFile>, columns: &'a [Column<'a>]) -> Result<Table<'a>> {
         let source = match file.kind {
             Kind::Parquet => Source::Parquet(Parquet::open(&file.path, columns)?),
             _ => Source::Lines { text: Text::open(&file.path)?, number: 0, line: Vec::new() },
@@ -93,7 +93,7 @@ impl Table {
 }
 
 /// The wanted columns of a line.
-fn object(line: &[u8], columns: &'static [Column]) -> Parsed<Vec<Cell>> {
+fn object(line: &[u8], columns: &[Column]) -> Parsed<Vec<Cell>> {
     let ((cells, is_complete), _) = parse_line(line, Wanted(columns))?;
     if !is_complete {
         let row = parse_object(line)?;
