@@ -601,3 +601,38 @@ fn directories_without_a_task() {
     let file = message(collection::open(&dir.path().join("fr/corpus.jsonl")));
     assert!(file.contains("corpus.jsonl: no retrieval task here"), "{file}");
 }
+
+/// Queries that are conversations: their turns in one text, behind the instruction where there is one.
+#[test]
+fn conversations() {
+    let dir = TempDir::new().unwrap();
+    write_beir(dir.path(), "");
+    let rows = r#"{"_id": "q1", "text": [{"role": "user", "content": "a?"}, {"content": "b", "role": "agent", "time": 1}]}
+{"_id": 3, "text": ["c?", "d"]}
+"#;
+    let expected = [query(0, "q1", "user: a?; agent: b", &[("d1", 2), ("2", -1)]), query(1, "3", "c?; d", &[("2", 0)])];
+    write(dir.path(), "queries.jsonl", rows);
+    assert_eq!(load(dir.path(), "default", "test").unwrap().queries, expected);
+    let row = r#"{"_id": "q1", "instruction": "Find", "text": [{"role": "user", "content": "a?"}]}"#;
+    write(dir.path(), "queries.jsonl", row);
+    assert_eq!(load(dir.path(), "default", "test").unwrap().queries[0].text, "Find user: a?");
+    for (text, said) in [("[{\"role\": \"user\"}]", "an object"), ("{}", "an object"), ("[null]", "null")] {
+        write(dir.path(), "queries.jsonl", format!("{{\"_id\": \"q1\", \"text\": {text}}}"));
+        let error = failure(dir.path());
+        assert!(error.contains(&format!("line 1: text has to be a text, not {said}")), "{error}");
+    }
+    // As Parquet has them.
+    let schema = "message m { optional binary id (UTF8); optional group text (LIST) { repeated group list { optional group element {
+        optional binary content (UTF8); optional binary role (UTF8); } } } }";
+    fs::remove_file(dir.path().join("queries.jsonl")).unwrap();
+    let path = dir.path().join("queries/test-00000-of-00001.parquet");
+    let columns: [(&[&str], &[i16], &[i16]); 3] = [
+        (&["q1", "3", "q2"], &[1, 1, 1], &[0, 0, 0]),
+        (&["a?", "b", "c?"], &[4, 4, 4, 1], &[0, 1, 0, 0]),
+        (&["user", "agent", "user"], &[4, 4, 4, 1], &[0, 1, 0, 0]),
+    ];
+    super::files::parquet_file(&path, schema, &columns);
+    let queries = load(dir.path(), "default", "test").unwrap().queries;
+    let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
+    assert_eq!(texts, ["user: a?; agent: b", "user: c?"]);
+}

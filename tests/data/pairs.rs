@@ -1,6 +1,6 @@
 //! Tables of pairs, and Belebele: what a task's subsets hold, and what is said of rows that lack something.
 
-use hbt::data::collection::{Belebele, Document, PairColumns, Pairs, Tables};
+use hbt::data::collection::{Belebele, Document, PairColumns, Pairs, Tables, clsd};
 use tempfile::TempDir;
 
 use super::{message, write};
@@ -137,4 +137,28 @@ fn belebele_is_that_of_mteb() {
         let lacking = message(all.load("eng_Latn", "deu_Latn"));
         assert!(lacking.ends_with("deu_Latn: no passage of eng_Latn has the link l3"), "{lacking}");
     }
+}
+
+#[test]
+fn clsd_is_that_of_mteb() {
+    let dir = TempDir::new().unwrap();
+    let row = |source: &str, targets: [&str; 5]| {
+        let [target, one, two, three, four] = targets;
+        format!(
+            "{{\"Source\": \"{source}\", \"Target\": \"{target}\", \"TargetAdv1\": \"{one}\", \"TargetAdv2\": \"{two}\", \
+             \"TargetAdv3\": \"{three}\", \"TargetAdv4\": \"{four}\"}}\n"
+        )
+    };
+    let rows = [row(" eins", ["un ", "uno", "un", "unes", "une"]), row("zwei", ["deux", "deus", "dix", "deux", "du"])];
+    write(dir.path(), "wmt21.de.fr/test.jsonl", rows.concat());
+    let task = clsd(&Tables::open(dir.path()).unwrap(), "wmt21.de.fr", "test", "deu-fra").unwrap();
+    let judged = |ids: &[&str]| ids.iter().map(|id| ((*id).to_owned(), 1)).collect::<Vec<_>>();
+    let queries: Vec<_> = task.queries.iter().map(|of| (&*of.id, &*of.text, of.judgements.clone())).collect();
+    assert_eq!(queries, [("Q1", " eins", judged(&["D1"])), ("Q2", "zwei", judged(&["D6", "D9"]))]);
+    let documents: Vec<String> =
+        task.documents().map(|of| of.map(|of| format!("{} {}", of.id, of.text)).unwrap()).collect();
+    let expected =
+        ["D1 un", "D2 uno", "D3 un", "D4 unes", "D5 une", "D6 deux", "D7 deus", "D8 dix", "D9 deux", "D10 du"];
+    assert_eq!(documents, expected);
+    assert_eq!((&*task.subset, &*task.split, task.n_query_rows), ("deu-fra", "test", 2));
 }

@@ -17,6 +17,8 @@ pub(super) enum Cell {
     Integer(i64),
     Float(f64),
     List(Vec<Cell>),
+    /// What one says in a conversation, by its `role` and `content`.
+    Turn(String, String),
     /// Something with parts of its own.
     Other,
 }
@@ -70,7 +72,7 @@ impl Cell {
             Cell::Text(_) => "a text",
             Cell::Integer(_) | Cell::Float(_) => "a number",
             Cell::List(_) => "a list",
-            Cell::Other => "an object",
+            Cell::Turn(..) | Cell::Other => "an object",
         }
     }
 
@@ -229,7 +231,26 @@ impl<'de> Visitor<'de> for CellVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Cell, A::Error> {
-        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Cell::Other)
+        let (mut role, mut content) = (Cell::Null, Cell::Null);
+        while let Some(key) = members.next_key::<String>()? {
+            match key.as_str() {
+                ROLE => role = members.next_value()?,
+                CONTENT => content = members.next_value()?,
+                _ => _ = members.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(turn(role, content))
+    }
+}
+
+/// What the parts of a turn are called.
+pub(super) const ROLE: &str = "role";
+pub(super) const CONTENT: &str = "content";
+
+/// A turn of its parts.
+pub(super) fn turn(role: Cell, content: Cell) -> Cell {
+    match (role, content) {
+        (Cell::Text(role), Cell::Text(content)) => Cell::Turn(role, content),
+        _ => Cell::Other,
     }
 }

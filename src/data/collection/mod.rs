@@ -13,6 +13,7 @@
 
 mod belebele;
 mod cell;
+mod clsd;
 mod documents;
 mod judgements;
 mod layout;
@@ -33,6 +34,7 @@ use layout::{ANY_SPLIT, MIRACL, Part, Parts, Subsets};
 use documents::Corpus;
 
 pub use belebele::{Belebele, Question};
+pub use clsd::clsd;
 pub use documents::{Document, Documents};
 pub use pairs::{PairColumns, Pairs, Tables};
 pub use queries::JudgedQuery;
