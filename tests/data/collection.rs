@@ -117,6 +117,9 @@ fn packed_beir_directories_one_a_language() {
     }
     let none = message(all.load("fr", "test"));
     assert!(none.ends_with("no subset fr here; there is de, zho_Hans"), "{none}");
+    // The only split there is, as in mteb.
+    let other = all.load("de", "dev").unwrap();
+    assert_eq!(other.notes.lines(), ["judgements of split test for dev: there are no others"]);
 }
 
 /// BEIR's sets as mteb has put them on the hub: judgements as JSON lines, with grades that are fractions by type.
@@ -449,8 +452,8 @@ fn documents_with_one_id_have_one_text() {
     assert_eq!(said, ["2 documents left out: it stands above with the same id"]);
     let other = [row("2", "", "two"), row("d1", "T", "one"), row("2", "", "two"), row("d1", "", "one")].concat();
     let error = failure(changed("corpus.jsonl", &other).path());
-    let expected = "corpus.jsonl, line 4: the id \"d1\" is that of another document, in row 2, with another text; give one of \
-                    them another id, or remove it";
+    let expected = "corpus.jsonl, line 4: the id \"d1\" is that of another document, in line 2 of corpus.jsonl, with another text; \
+                    give one of them another id, or remove it";
     assert!(error.ends_with(expected), "{error}");
     // In two files.
     let dir = TempDir::new().unwrap();
@@ -463,7 +466,7 @@ fn documents_with_one_id_have_one_text() {
         error.contains("corpus/test-00001-of-00002.jsonl, line 1: the id \"d1\" is that of another document"),
         "{error}"
     );
-    assert!(error.contains(", in row 1 of corpus/test-00000-of-00002.jsonl, with another text"), "{error}");
+    assert!(error.contains("in line 1 of corpus/test-00000-of-00002.jsonl, with another text"), "{error}");
 }
 
 #[test]
@@ -494,7 +497,11 @@ fn rows_without_what_they_need_are_errors() {
         ("corpus.jsonl", "{\"_id\": \"d1\", \"title\": \"a\"}", "no text; there is _id, title"),
         ("corpus.jsonl", "{\"_id\": \"d1\", \"title\": 1, \"text\": \"a\"}", "title has to be a text, not a number"),
         ("corpus.jsonl", "{\"text\": \"a\"}", "no _id or id or docid; there is text"),
-        ("corpus.jsonl", "{\"_id\": 0.5, \"text\": \"a\"}", "the id has to be a text or a whole number, not a number"),
+        (
+            "corpus.jsonl",
+            "{\"_id\": 0.5, \"text\": \"a\"}",
+            "the id is a number that is not whole, or too long; write it as a text",
+        ),
         ("corpus.jsonl", "{\"_id\": \"\", \"text\": \"a\"}", "the id is empty"),
         (
             "corpus.jsonl",

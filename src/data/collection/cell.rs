@@ -82,6 +82,7 @@ impl Cell {
             Cell::Text(id) if !id.is_empty() => Ok(id),
             Cell::Integer(id) => Ok(id.to_string()),
             Cell::Text(_) => Err(format!("{name} is empty; give it an id")),
+            Cell::Float(_) => Err(format!("{name} is a number that is not whole, or too long; write it as a text")),
             other => Err(format!("{name} has to be a text or a whole number, not {}", other.kind())),
         }
     }

@@ -1,14 +1,13 @@
 //! The corpus: documents one after the other, never all of them in memory.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::cell::{Cell, Column, Parsed, needed, optional};
-use super::table::{Row, Table};
-use crate::data::formats::files::DataFile;
+use super::table::{Row, Table, error_at};
+use crate::data::formats::files::{DataFile, Kind};
 use crate::data::formats::{Note, Notes};
 use crate::{Error, Result};
 
@@ -66,8 +65,8 @@ impl Corpus {
 struct Repeated {
     id: String,
     text: u64,
-    file: PathBuf,
-    error: Error,
+    file: Arc<DataFile>,
+    number: u64,
 }
 
 impl Documents {
@@ -114,11 +113,8 @@ impl Documents {
             if self.ids.insert(hash) {
                 return Ok(Some(document));
             }
-            let Some(table) = &self.table else { break };
-            let file = &self.files[self.next - 1];
-            let error = table.error(number, format!("the id {:?} is that of another document", document.id));
-            let repeated =
-                Repeated { text: xxh3_64(document.text.as_bytes()), id: document.id, file: file.path.clone(), error };
+            let file = Arc::clone(&self.files[self.next - 1]);
+            let repeated = Repeated { text: xxh3_64(document.text.as_bytes()), id: document.id, file, number };
             self.repeated.entry(hash).or_default().push(repeated);
         }
         self.check_repeated()?;
@@ -154,17 +150,17 @@ impl Documents {
             while let Some(row) = table.next_row()? {
                 let number = row.number;
                 let first = document(row).map_err(|e| table.error(number, e))?;
-                for Repeated { id, text, file: of, error } in repeated.remove(&hash(&first.id)).unwrap_or_default() {
-                    if id == first.id && text == xxh3_64(first.text.as_bytes()) {
-                        continue;
+                for other in repeated.remove(&hash(&first.id)).unwrap_or_default() {
+                    if other.id != first.id || other.text != xxh3_64(first.text.as_bytes()) {
+                        let Repeated { id, file: of, number: at, .. } = other;
+                        let place = if file.kind == Kind::Parquet { "row" } else { "line" };
+                        let message = format!(
+                            "the id {id:?} is that of another document, in {place} {number} of {}, with another text; give \
+                             one of them another id, or remove it",
+                            file.name
+                        );
+                        return Err(error_at(&of, at, message));
                     }
-                    let place = match *of == file.path {
-                        true => format!("row {number}"),
-                        false => format!("row {number} of {}", file.name),
-                    };
-                    let message =
-                        format!("{error}, in {place}, with another text; give one of them another id, or remove it");
-                    return Err(Error::other(message));
                 }
                 if repeated.is_empty() {
                     self.notes.add(Note::RepeatedDocuments, n as u64);

@@ -25,13 +25,12 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::formats::files::{self, DataFile, kind_of};
+use super::formats::files::{self, DataFile};
 use super::formats::{Note, Notes};
 use crate::error::listed;
 use crate::{Error, Result};
-use layout::{ANY_SPLIT, MIRACL, Part, Parts, Subsets};
-
 use documents::Corpus;
+use layout::{MIRACL, Part, Parts, Subsets, split_or_only};
 
 pub use belebele::{Belebele, Question};
 pub use clsd::clsd;
@@ -105,9 +104,7 @@ impl Collections {
     /// # Errors
     /// No subset has corpus, queries and judgements.
     pub fn of_names<'a>(root: &Path, names: impl IntoIterator<Item = &'a str>) -> Result<Collections> {
-        let file = |name: &str| Some(DataFile { path: root.join(name), name: name.to_owned(), kind: kind_of(name)? });
-        let files = names.into_iter().filter_map(file).collect();
-        Collections::new(root, layout::subsets(&files::file_name(root), files))
+        Collections::new(root, layout::subsets(&files::file_name(root), layout::of_names(root, names)))
     }
 
     fn new(root: &Path, mut subsets: Subsets) -> Result<Collections> {
@@ -141,7 +138,7 @@ impl Collections {
         self.subsets.keys().map(|name| shown(name))
     }
 
-    /// The splits that a subset has judgements for.
+    /// The splits that a subset has judgements for; `test` if its files do not name any.
     ///
     /// # Errors
     /// No such subset.
@@ -163,7 +160,7 @@ impl Collections {
         let parts = self.parts(subset)?;
         let mut names = Vec::new();
         for part in parts.keys() {
-            names.extend(self.of_split(subset, *part, split)?.iter().map(|file| file.name.as_str()));
+            names.extend(self.of_split(subset, *part, split)?.1.iter().map(|file| file.name.as_str()));
         }
         Ok(names)
     }
@@ -175,10 +172,14 @@ impl Collections {
     pub fn load(&self, subset: &str, split: &str) -> Result<Collection> {
         let parts = self.parts(subset)?;
         let of = |part: Part| -> Result<Vec<Arc<DataFile>>> {
-            Ok(self.of_split(subset, part, split)?.iter().cloned().map(Arc::new).collect())
+            Ok(self.of_split(subset, part, split)?.1.iter().cloned().map(Arc::new).collect())
         };
         let of_optional = |part: Part| parts.contains_key(&part).then(|| of(part)).transpose();
         let mut notes = Notes::default();
+        let (judged_split, _) = self.of_split(subset, Part::Judgements, split)?;
+        if judged_split != split {
+            notes.add(Note::Part(format!("judgements of split {judged_split} for {split}: there are no others")), 1);
+        }
         let mut judged = judgements::judgements(&of(Part::Judgements)?, &mut notes)?;
         let mut candidates = of_optional(Part::TopRanked)?.map(|files| judgements::candidates(&files)).transpose()?;
         let instructions = of_optional(Part::Instructions)?.map(|files| queries::instructions(&files)).transpose()?;
@@ -205,26 +206,22 @@ impl Collections {
         })
     }
 
-    /// The files of a part in a split: those of the split, or of the only one.
-    fn of_split(&self, subset: &str, part: Part, split: &str) -> Result<&[DataFile]> {
+    /// The files of a part in a split, and the split's own name.
+    fn of_split(&self, subset: &str, part: Part, split: &str) -> Result<(&str, &[DataFile])> {
         let splits = self.parts(subset)?.get(&part);
-        let all = || splits.into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        let only = || splits.filter(|splits| splits.len() == 1)?.values().next();
-        let found = splits.and_then(|splits| splits.get(split).or_else(|| splits.get(ANY_SPLIT)).or_else(only));
-        found.map(Vec::as_slice).ok_or_else(|| {
+        splits.and_then(|splits| split_or_only(splits, split)).ok_or_else(|| {
+            let there: Vec<String> = splits.into_iter().flat_map(|splits| splits.keys().cloned()).collect();
             let message =
-                format!("subset {subset} has no split {split} of its {}; there is {}", part.name(), listed(&all()));
+                format!("subset {subset} has no split {split} of its {}; there is {}", part.name(), listed(&there));
             Error::file(&self.root, message)
         })
     }
 }
 
 impl Collection {
-    /// The documents in the order of the files. It may be called again, and reads the corpus anew each time.
-    ///
-    /// # Errors
-    /// None yet: an iterator's items are errors where the corpus cannot be read, a row has no id or no text, or two documents
-    /// with one id have different texts.
+    /// The documents in the order of the files. It may be called again, and reads the corpus anew each time. The last item is
+    /// an error where the corpus cannot be read, a row has no id or no text, or two documents with one id have different
+    /// texts.
     pub fn documents(&self) -> Documents {
         let named = self.queries.iter().flat_map(|query| {
             let judged = query.judgements.iter().map(|(id, _)| id.as_str());

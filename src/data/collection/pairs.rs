@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cell::{Cell, Column, Parsed, needed};
-use super::layout::{self, Splits};
+use super::layout::{self, Splits, split_or_only};
 use super::table::{Row, Table};
-use crate::data::formats::files::{self, DataFile, kind_of};
+use crate::data::formats::files::{self, DataFile};
 use crate::error::listed;
 use crate::{Error, Result};
 
@@ -68,8 +68,7 @@ impl Tables {
     /// # Errors
     /// None of them is a table.
     pub fn of_names<'a>(root: &Path, names: impl IntoIterator<Item = &'a str>) -> Result<Tables> {
-        let file = |name: &str| Some(DataFile { path: root.join(name), name: name.to_owned(), kind: kind_of(name)? });
-        Tables::new(root, names.into_iter().filter_map(file).collect())
+        Tables::new(root, layout::of_names(root, names))
     }
 
     fn new(root: &Path, mut files: Vec<DataFile>) -> Result<Tables> {
@@ -148,8 +147,7 @@ impl Tables {
             let there = there(self.configs.keys().collect());
             Error::file(&self.root, format!("no config {config} here; there is {there}"))
         })?;
-        let only = || splits.values().next().filter(|_| splits.len() == 1);
-        splits.get(split).or_else(only).map(Vec::as_slice).ok_or_else(|| {
+        split_or_only(splits, split).map(|(_, files)| files).ok_or_else(|| {
             let there = there(splits.keys().collect());
             Error::file(&self.root, format!("config {config} has no split {split}; there is {there}"))
         })

@@ -85,10 +85,15 @@ impl<'a> Table<'a> {
 
     /// An error at a row.
     pub(super) fn error(&self, number: u64, message: impl fmt::Display) -> Error {
-        match self.source {
-            Source::Lines { .. } => Error::line(&self.file.path, number, message.to_string()),
-            Source::Parquet(_) => Error::file(&self.file.path, format!("row {number}: {message}")),
-        }
+        error_at(&self.file, number, message)
+    }
+}
+
+/// An error at a row of a file.
+pub(super) fn error_at(file: &DataFile, number: u64, message: impl fmt::Display) -> Error {
+    match file.kind {
+        Kind::Parquet => Error::file(&file.path, format!("row {number}: {message}")),
+        _ => Error::line(&file.path, number, message.to_string()),
     }
 }
 
