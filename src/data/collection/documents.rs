@@ -203,14 +203,16 @@ fn document(row: Row) -> Parsed<Document> {
         Cell::Null => String::new(),
         title => title.into_text("title")?,
     };
-    Ok(Document { id, text: with_title(&title, &text) })
+    Ok(Document { id, text: with_title(&title, text) })
 }
 
 /// A document's text as mteb gives it to the encoder.
-fn with_title(title: &str, text: &str) -> String {
-    match title {
-        "" => strip(text).to_owned(),
-        title => strip(&format!("{title} {text}")).to_owned(),
+fn with_title(title: &str, text: String) -> String {
+    let whole = if title.is_empty() { text } else { format!("{title} {text}") };
+    match strip(&whole) {
+        // The usual case needs no copy.
+        stripped if stripped.len() == whole.len() => whole,
+        stripped => stripped.to_owned(),
     }
 }
 
@@ -235,7 +237,7 @@ mod tests {
             // No white space to Python, nor to Unicode.
             ("", "\u{200b}a\u{feff}", "\u{200b}a\u{feff}"),
         ] {
-            assert_eq!(with_title(title, text), expected, "{title:?} {text:?}");
+            assert_eq!(with_title(title, text.to_owned()), expected, "{title:?} {text:?}");
         }
     }
 }

@@ -33,10 +33,12 @@ impl Part {
     }
 }
 
+/// The config of queries that goes before all others.
+const QUERY: &str = "query";
 /// Names of configs. Of those that name one part, mteb takes the first that is there.
 const CONFIGS: [(&str, Part); 7] = [
     ("corpus", Part::Corpus),
-    ("query", Part::Queries),
+    (QUERY, Part::Queries),
     ("queries", Part::Queries),
     ("default", Part::Judgements),
     ("qrels", Part::Judgements),
@@ -84,9 +86,12 @@ pub(super) type Parts = BTreeMap<Part, Splits>;
 /// Subsets in the order of their names; that without a name is "".
 pub(super) type Subsets = BTreeMap<String, Parts>;
 
+/// Subsets whose parts have the places of their configs' names in [`CONFIGS`].
+type Ranked = BTreeMap<String, BTreeMap<Part, (usize, Splits)>>;
+
 /// The subsets in some files. `root_name` is the name of the directory.
 pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> Subsets {
-    let mut found: BTreeMap<String, BTreeMap<Part, (usize, Splits)>> = BTreeMap::new();
+    let mut found = Ranked::new();
     for file in files {
         let Some(Place { subset, part, rank, split }) = place(root_name, &file) else { continue };
         let parts = found.entry(subset).or_default();
@@ -98,10 +103,21 @@ pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> Subsets {
             splits.entry(split).or_default().push(file);
         }
     }
+    share_queries(&mut found);
     let part = |(part, (_, splits)): (Part, (usize, Splits))| {
         (part, splits.into_iter().map(|(split, files)| (split, in_order(files))).collect())
     };
     found.into_iter().map(|(subset, parts)| (subset, parts.into_iter().map(part).collect())).collect()
+}
+
+/// The queries of a config that is called [`QUERY`] are those of all subsets, as in mteb, whatever these have themselves.
+fn share_queries(found: &mut Ranked) {
+    let own = found.get("").and_then(|parts| parts.get(&Part::Queries));
+    let Some(shared) = own.filter(|(rank, _)| CONFIGS[*rank].0 == QUERY).cloned() else { return };
+    found.values_mut().for_each(|parts| _ = parts.insert(Part::Queries, shared.clone()));
+    if found.len() > 1 && found[""].len() == 1 {
+        found.remove("");
+    }
 }
 
 /// The configs in some files of which each is a table: a folder is a config, and what lies in none or in `data` is
@@ -266,5 +282,9 @@ mod tests {
         assert_eq!(names(&["qrels/test.tsv", "qrels/test.jsonl"]), ["qrels/test.jsonl"]);
         let both = subsets("", ["query/test.jsonl", "queries/test.jsonl"].map(file).into());
         assert_eq!(both[""][&Part::Queries]["test"], [file("query/test.jsonl")]);
+        let names = ["de-corpus/test.jsonl", "de-queries/test.jsonl", "query/all.jsonl"];
+        let shared = subsets("", names.map(file).into());
+        assert_eq!(shared.keys().collect::<Vec<_>>(), ["de"]);
+        assert_eq!(shared["de"][&Part::Queries]["all"], [file("query/all.jsonl")]);
     }
 }

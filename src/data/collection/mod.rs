@@ -108,7 +108,6 @@ impl Collections {
     }
 
     fn new(root: &Path, mut subsets: Subsets) -> Result<Collections> {
-        share_queries(&mut subsets);
         let mut notes = Notes::default();
         let mut first = None;
         subsets.retain(|name, parts| match missing(parts) {
@@ -254,20 +253,6 @@ impl Collection {
     /// A file that cannot be read.
     pub fn n_bytes(&self) -> Result<u64> {
         self.corpus.files().iter().map(|file| documents::size(file)).sum()
-    }
-}
-
-/// A config `query` holds the queries of all subsets.
-fn share_queries(subsets: &mut Subsets) {
-    let is_alone = |parts: &Parts| parts.len() == 1;
-    let Some(shared) = subsets.get("").filter(|parts| is_alone(parts)).and_then(|parts| parts.get(&Part::Queries))
-    else {
-        return;
-    };
-    let shared = shared.clone();
-    if subsets.len() > 1 {
-        subsets.remove("");
-        subsets.values_mut().for_each(|parts| _ = parts.entry(Part::Queries).or_insert_with(|| shared.clone()));
     }
 }
 
