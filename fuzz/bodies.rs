@@ -149,7 +149,7 @@ fn retrieval_task(dir: &Path) {
         let task = checked(collection::open(dir).and_then(|all| all.load("default", "train")))?;
         checked(task.n_documents_hint());
         let mut documents = task.documents();
-        let found: Vec<_> = documents.by_ref().map(|document| checked(document)).collect();
+        let found: Vec<_> = documents.by_ref().map(checked).collect();
         assert!(documents.next().is_none(), "behind the end");
         Some((task.queries, task.notes.lines(), found, documents.notes().lines()))
     };

@@ -32,11 +32,12 @@
 //! | module | knows |
 //! |---|---|
 //! | [`cli`], [`config`] | what was typed, and the plain settings that it comes to |
-//! | [`data`] | formats, tokens, batches; neither model nor backend |
+//! | [`data`] | formats, tokens, batches, retrieval tasks; neither model nor backend |
 //! | [`backend`] | about thirty fused operations, and the devices that carry them out |
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
 //! | [`retriever`] | a model with its tokenizer on a device: texts into embeddings |
 //! | [`model_dir`] | directories of Hugging Face that hold a model: found on the hub, read and written |
+//! | [`hub`] | the hub of Hugging Face and its cache: models and data sets, fetched once |
 //! | [`eval`] | search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
@@ -74,7 +75,8 @@
 //! eval::mteb::rankings: eval::mteb, files
 //! retriever: backend, data, memory, model, model_dir
 //! loss: backend
-//! model_dir: backend::Pooling, files, json, model, progress, tensor_file
+//! model_dir: backend::Pooling, files, hub, json, model, tensor_file
+//! hub: files, progress
 //! model: backend, json
 //! backend: cache, files
 //! data: ahead, files, mapped
@@ -126,6 +128,7 @@ pub mod error;
 pub mod eval;
 #[doc(hidden)]
 pub mod files;
+pub mod hub;
 mod json;
 pub mod loss;
 mod mapped;

@@ -9,6 +9,8 @@ mod datasets;
 mod files;
 mod formats;
 mod held_out;
+mod hub;
+mod pairs;
 mod report;
 mod tables;
 pub mod xquad_r;

@@ -1,4 +1,4 @@
-//! Training data: reading it, tokenizing it once, and drawing hybrid batches from it.
+//! Training data: reading it, tokenizing it once, and drawing hybrid batches from it. And the data of retrieval tasks.
 //!
 //! Knows neither backend nor model.
 

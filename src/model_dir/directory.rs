@@ -7,11 +7,12 @@
 use super::lengths::Lengths;
 use crate::backend::Pooling;
 use crate::files::owned::Manifest;
+use crate::hub::stays_inside;
 use crate::json::{Fields, read_optional, read_optional_object};
 use crate::model::{DenseSpec, ModelConfig};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// What to do about a file that is not the one that hbt saved. Weights and tokenizer are checked; the configuration is for
 /// people to edit.
@@ -185,14 +186,6 @@ impl Modules {
         }
         Ok(modules)
     }
-}
-
-/// Whether a relative path with slashes leads to a place below where it begins, by its names: what is a link there was put
-/// there by whoever made the directory, such as the hub's cache, whose files are links.
-pub(super) fn stays_inside(path: &str) -> bool {
-    let is_plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
-    // A backslash is a separator on Windows, and in no name on the hub.
-    !path.contains('\\') && Path::new(path).components().all(is_plain)
 }
 
 /// Modules in the only order hbt computes.

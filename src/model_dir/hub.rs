@@ -1,70 +1,23 @@
-//! `--model`: a directory, or the id of a model on the Hugging Face hub.
-//!
-//! The cache is the one that the Python libraries use, and so are the variables: `HF_HUB_CACHE` (or
-//! `HUGGINGFACE_HUB_CACHE`), `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
-//! `HF_HUB_DOWNLOAD_TIMEOUT`. A model whose files are all in the cache is read from there without a request.
+//! `--model`: a directory, or the id of a model on the Hugging Face hub. A model whose files are all in the hub's cache is
+//! read from there without a request.
 
-mod cache;
-mod client;
-
-use super::directory::{Modules, stays_inside};
+use super::directory::Modules;
+use crate::hub::{Failure, Kind, Repo, list};
 use crate::json::read_optional_object;
 use crate::{Error, Result};
-use cache::Repo;
-use client::Client;
-use serde::Deserialize;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+pub use crate::hub::{Hub, is_hub_id};
 
 /// The directory of `model`: itself where it is one, else the hub's, fetched if need be.
 ///
 /// # Errors
 /// No such directory; no such model; no network and nothing in the cache.
 pub fn resolve(model: &str) -> Result<PathBuf> {
-    Hub::from_vars(|name| std::env::var(name).ok().filter(|value| !value.is_empty())).resolve(model)
+    Hub::from_env().resolve(model)
 }
-
-/// Where models come from that are no directory.
-#[derive(Clone, Debug)]
-pub struct Hub {
-    /// The folder that holds `models--ORG--NAME`; `None` where no variable and no home directory names one.
-    pub cache: Option<PathBuf>,
-    /// Never send a request.
-    pub offline: bool,
-    /// Instead of `https://huggingface.co`.
-    pub endpoint: Option<String>,
-    /// For models that are not public; by default the one that `hf auth login` stored.
-    pub token: Option<String>,
-    /// How long a connection, an answer's head or the next piece of its body may take.
-    pub timeout: Duration,
-}
-
-/// What `huggingface_hub` waits.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Hub {
-    /// As the variables say; `var` gives the value of one.
-    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Hub {
-        let home = || {
-            let caches = var("XDG_CACHE_HOME").map(PathBuf::from);
-            let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
-            Some(caches.join("huggingface"))
-        };
-        let cache = var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
-        let offline = var("HF_HUB_OFFLINE").map(|value| value.to_ascii_uppercase());
-        Hub {
-            cache: cache.or_else(|| Some(var("HF_HOME").map(PathBuf::from).or_else(home)?.join("hub"))),
-            offline: matches!(offline.as_deref(), Some("1" | "ON" | "YES" | "TRUE")),
-            endpoint: var("HF_ENDPOINT"),
-            token: var("HF_TOKEN"),
-            timeout: var("HF_HUB_DOWNLOAD_TIMEOUT")
-                .and_then(|seconds| seconds.parse().ok())
-                .filter(|&seconds| seconds > 0)
-                .map_or(TIMEOUT, Duration::from_secs),
-        }
-    }
-
     /// See [`resolve`].
     ///
     /// # Errors
@@ -83,10 +36,8 @@ impl Hub {
                 "no such directory; check the path, or give a hub id such as intfloat/multilingual-e5-small",
             ));
         }
-        let Some(cache) = &self.cache else {
-            return Err(Error::other("no home directory to keep the hub's cache in; set HF_HOME to a directory"));
-        };
-        let repo = Repo::new(cache, model);
+        let cache = self.cache_dir()?;
+        let repo = Repo::new(cache, Kind::Model, model);
         let cached = repo.main().and_then(cached_snapshot);
         match cached {
             Some(Cached { directory, complete }) if complete || self.offline => Ok(directory),
@@ -108,18 +59,9 @@ impl Hub {
 
     /// Fetches what is missing of the hub's newest version, file by file, and makes it the cache's `main`.
     fn fetch(&self, repo: &Repo, model: &str) -> std::result::Result<PathBuf, Failure> {
-        let client =
-            Client::new(self.endpoint.as_deref().unwrap_or("https://huggingface.co"), self.token(), self.timeout);
-        let info = client.text(&format!("/api/models/{model}/revision/main"))?;
-        let Info { sha, siblings } = serde_json::from_str(&info)
-            .map_err(|e| Failure::Refused(format!("what answers is no hub ({e}); check HF_ENDPOINT and proxies")))?;
-        if !sha.bytes().all(|b| b.is_ascii_alphanumeric()) || sha.is_empty() {
-            return Err(Failure::Refused(format!(
-                "what answers is no hub (commit {sha:?}); check HF_ENDPOINT and proxies"
-            )));
-        }
-        let files: Vec<&str> =
-            siblings.iter().map(|file| file.rfilename.as_str()).filter(|file| is_file(file)).collect();
+        let client = self.client(Kind::Model);
+        let (sha, files) = list(&client, Kind::Model, model, "main")?;
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let snapshot = repo.snapshot(&sha);
         // By its commit, so that a version published meanwhile cannot mix in.
         let get = |name: &str| if files.contains(&name) { repo.fetch(&client, &sha, name) } else { Ok(()) };
@@ -145,69 +87,6 @@ impl Hub {
         get("config_sentence_transformers.json")?;
         repo.set_main(&sha)?;
         Ok(snapshot)
-    }
-
-    /// The one that was given, else the one that `hf auth login` stored beside the cache.
-    fn token(&self) -> Option<String> {
-        let stored = || std::fs::read_to_string(self.cache.as_ref()?.parent()?.join("token")).ok();
-        self.token.clone().or_else(stored).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
-    }
-}
-
-/// What the hub says about a model.
-#[derive(Deserialize)]
-struct Info {
-    sha: String,
-    siblings: Vec<Sibling>,
-}
-
-#[derive(Deserialize)]
-struct Sibling {
-    rfilename: String,
-}
-
-/// Why a model could not be fetched, as far as it matters for falling back on the cache.
-enum Failure {
-    /// No answer, or none for now.
-    Unreachable(String),
-    /// An answer that says no.
-    Refused(String),
-    /// Something else, such as the disk.
-    Other(Error),
-}
-
-impl Failure {
-    fn unreachable(why: &str) -> Failure {
-        Failure::Unreachable(format!("the hub cannot be reached ({why}); check the network, or give a directory"))
-    }
-
-    /// A hub that has answered `status` so often that it is left alone.
-    fn busy(status: u16, tries: u32, asked: Option<String>) -> Failure {
-        let what = if status == 429 { "has had too many requests" } else { "is out of order" };
-        let later = asked.map_or_else(|| "later".to_owned(), |wait| format!("in {wait}, as it asks"));
-        let often = if tries == 1 { String::new() } else { format!(", {tries} times") };
-        Failure::Unreachable(format!("the hub {what} ({status}{often}); try again {later}, or give a directory"))
-    }
-
-    /// The hub's refusal. It answers 401 for what does not exist, too, as it does not tell strangers which names are taken.
-    fn of_status(status: u16) -> Failure {
-        Failure::Refused(match status {
-            401 | 404 => format!(
-                "the hub does not show such a model ({status}); check the spelling, or set HF_TOKEN if the model is not public"
-            ),
-            403 => "the hub does not let you read it (403); accept the model's conditions on its page, and set HF_TOKEN to a \
-                    token that may read it"
-                .to_owned(),
-            _ => format!("the hub refuses the request ({status}); check HF_ENDPOINT and proxies"),
-        })
-    }
-
-    fn disk(e: io::Error) -> Failure {
-        if e.kind() == io::ErrorKind::StorageFull {
-            let why = "the disk of the hub's cache is full; free some space or set HF_HOME to another disk";
-            return Failure::Refused(why.to_owned());
-        }
-        Failure::Refused(format!("the hub's cache cannot be written ({e}); set HF_HOME to a directory that can"))
     }
 }
 
@@ -254,20 +133,6 @@ fn is_wanted(name: &str, single: bool) -> bool {
         _ if name.ends_with(".safetensors") => !single && name.starts_with("model-") && name.contains("-of-"),
         _ => name.starts_with("sentence_") && name.ends_with("_config.json"),
     }
-}
-
-/// `ORG/NAME`, or a `NAME` without an organisation such as `xlm-roberta-base`, in the characters that the hub allows.
-/// Anything else is meant as a path.
-pub fn is_hub_id(model: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_name = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
-    let mut parts = model.split('/');
-    parts.by_ref().take(2).all(is_name) && parts.next().is_none()
-}
-
-/// Whether a file name of the hub is one, and cannot lead out of the snapshot's directory.
-fn is_file(name: &str) -> bool {
-    stays_inside(name) && name.split('/').all(|part| !matches!(part, "" | "."))
 }
 
 /// The folder part of a file name on the hub; `""` for the top.

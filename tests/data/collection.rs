@@ -117,6 +117,9 @@ fn packed_beir_directories_one_a_language() {
     }
     let none = message(all.load("fr", "test"));
     assert!(none.ends_with("no subset fr here; there is de, zho_Hans"), "{none}");
+    // The only split there is, as in mteb.
+    let other = all.load("de", "dev").unwrap();
+    assert_eq!(other.notes.lines(), ["judgements of split test for dev: there are no others"]);
 }
 
 /// BEIR's sets as mteb has put them on the hub: judgements as JSON lines, with grades that are fractions by type.
@@ -449,8 +452,8 @@ fn documents_with_one_id_have_one_text() {
     assert_eq!(said, ["2 documents left out: it stands above with the same id"]);
     let other = [row("2", "", "two"), row("d1", "T", "one"), row("2", "", "two"), row("d1", "", "one")].concat();
     let error = failure(changed("corpus.jsonl", &other).path());
-    let expected = "corpus.jsonl, line 4: the id \"d1\" is that of another document, in row 2, with another text; give one of \
-                    them another id, or remove it";
+    let expected = "corpus.jsonl, line 4: the id \"d1\" is that of another document, in line 2 of corpus.jsonl, with another text; \
+                    give one of them another id, or remove it";
     assert!(error.ends_with(expected), "{error}");
     // In two files.
     let dir = TempDir::new().unwrap();
@@ -463,7 +466,7 @@ fn documents_with_one_id_have_one_text() {
         error.contains("corpus/test-00001-of-00002.jsonl, line 1: the id \"d1\" is that of another document"),
         "{error}"
     );
-    assert!(error.contains(", in row 1 of corpus/test-00000-of-00002.jsonl, with another text"), "{error}");
+    assert!(error.contains("in line 1 of corpus/test-00000-of-00002.jsonl, with another text"), "{error}");
 }
 
 #[test]
@@ -494,7 +497,11 @@ fn rows_without_what_they_need_are_errors() {
         ("corpus.jsonl", "{\"_id\": \"d1\", \"title\": \"a\"}", "no text; there is _id, title"),
         ("corpus.jsonl", "{\"_id\": \"d1\", \"title\": 1, \"text\": \"a\"}", "title has to be a text, not a number"),
         ("corpus.jsonl", "{\"text\": \"a\"}", "no _id or id or docid; there is text"),
-        ("corpus.jsonl", "{\"_id\": 0.5, \"text\": \"a\"}", "the id has to be a text or a whole number, not a number"),
+        (
+            "corpus.jsonl",
+            "{\"_id\": 0.5, \"text\": \"a\"}",
+            "the id is a number that is not whole, or too long; write it as a text",
+        ),
         ("corpus.jsonl", "{\"_id\": \"\", \"text\": \"a\"}", "the id is empty"),
         (
             "corpus.jsonl",
@@ -600,4 +607,39 @@ fn directories_without_a_task() {
     assert!(gone.contains("cannot read") && gone.contains("gone"), "{gone}");
     let file = message(collection::open(&dir.path().join("fr/corpus.jsonl")));
     assert!(file.contains("corpus.jsonl: no retrieval task here"), "{file}");
+}
+
+/// Queries that are conversations: their turns in one text, behind the instruction where there is one.
+#[test]
+fn conversations() {
+    let dir = TempDir::new().unwrap();
+    write_beir(dir.path(), "");
+    let rows = r#"{"_id": "q1", "text": [{"role": "user", "content": "a?"}, {"content": "b", "role": "agent", "time": 1}]}
+{"_id": 3, "text": ["c?", "d"]}
+"#;
+    let expected = [query(0, "q1", "user: a?; agent: b", &[("d1", 2), ("2", -1)]), query(1, "3", "c?; d", &[("2", 0)])];
+    write(dir.path(), "queries.jsonl", rows);
+    assert_eq!(load(dir.path(), "default", "test").unwrap().queries, expected);
+    let row = r#"{"_id": "q1", "instruction": "Find", "text": [{"role": "user", "content": "a?"}]}"#;
+    write(dir.path(), "queries.jsonl", row);
+    assert_eq!(load(dir.path(), "default", "test").unwrap().queries[0].text, "Find user: a?");
+    for (text, said) in [("[{\"role\": \"user\"}]", "an object"), ("{}", "an object"), ("[null]", "null")] {
+        write(dir.path(), "queries.jsonl", format!("{{\"_id\": \"q1\", \"text\": {text}}}"));
+        let error = failure(dir.path());
+        assert!(error.contains(&format!("line 1: text has to be a text, not {said}")), "{error}");
+    }
+    // As Parquet has them.
+    let schema = "message m { optional binary id (UTF8); optional group text (LIST) { repeated group list { optional group element {
+        optional binary content (UTF8); optional binary role (UTF8); } } } }";
+    fs::remove_file(dir.path().join("queries.jsonl")).unwrap();
+    let path = dir.path().join("queries/test-00000-of-00001.parquet");
+    let columns: [(&[&str], &[i16], &[i16]); 3] = [
+        (&["q1", "3", "q2"], &[1, 1, 1], &[0, 0, 0]),
+        (&["a?", "b", "c?"], &[4, 4, 4, 1], &[0, 1, 0, 0]),
+        (&["user", "agent", "user"], &[4, 4, 4, 1], &[0, 1, 0, 0]),
+    ];
+    super::files::parquet_file(&path, schema, &columns);
+    let queries = load(dir.path(), "default", "test").unwrap().queries;
+    let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
+    assert_eq!(texts, ["user: a?; agent: b", "user: c?"]);
 }

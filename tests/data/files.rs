@@ -161,10 +161,11 @@ fn a_quote_without_an_end_is_an_error() {
 }
 
 /// Rows as `datasets` writes them: strings, a list of strings, and texts by language.
-fn parquet_file(path: &Path, schema: &str, columns: &[(&[&str], &[i16], &[i16])]) {
+pub fn parquet_file(path: &Path, schema: &str, columns: &[(&[&str], &[i16], &[i16])]) {
     use parquet::data_type::{ByteArray, ByteArrayType};
     use parquet::file::writer::SerializedFileWriter;
     let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let file = File::create(path).unwrap();
     let mut writer = SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
     let mut rows = writer.next_row_group().unwrap();

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const MODEL: &str = "org/tiny-model";
-const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
-fn hub(cache: &Path, offline: bool, endpoint: &str) -> Hub {
+pub fn hub(cache: &Path, offline: bool, endpoint: &str) -> Hub {
     Hub {
         cache: Some(cache.to_owned()),
         offline,
@@ -25,7 +25,7 @@ fn hub(cache: &Path, offline: bool, endpoint: &str) -> Hub {
 }
 
 /// A port that nobody listens at.
-const NOWHERE: &str = "http://127.0.0.1:9";
+pub const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Puts the files of `tiny` into a cache as the Python libraries lay it out.
 fn fill_cache(cache: &Path, tiny: &Tiny) -> PathBuf {
@@ -56,7 +56,7 @@ fn files(directory: &Path, prefix: &str) -> BTreeMap<String, Vec<u8>> {
 
 /// What a hub answers to a request before it answers well.
 #[derive(Clone, Copy)]
-enum Fault {
+pub enum Fault {
     /// A status, and a header.
     Status(u16, &'static str),
     /// Half of the body.
@@ -75,7 +75,7 @@ struct Asked {
     token: Option<String>,
 }
 
-/// A hub that serves one model until the test ends, and what it was asked for.
+/// A hub that serves one model, or a data set of the same name, until the test ends, and what it was asked for.
 pub struct LocalHub {
     pub endpoint: String,
     requests: Arc<Mutex<Vec<Asked>>>,
@@ -106,11 +106,11 @@ impl LocalHub {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
 
-    fn paths(&self) -> Vec<String> {
+    pub fn paths(&self) -> Vec<String> {
         self.requests().into_iter().map(|asked| asked.path).collect()
     }
 
-    fn fault(&self, path: &'static str, fault: Fault) {
+    pub fn fault(&self, path: &'static str, fault: Fault) {
         self.faults.lock().unwrap().push((path, fault));
     }
 }
@@ -163,10 +163,14 @@ fn answer(
     }
     let siblings: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
     let info = json!({ "siblings": siblings, "sha": SHA }).to_string().into_bytes();
-    let body = if path == format!("/api/models/{model}/revision/main") {
+    let lists = ["models", "datasets"].map(|kind| format!("/api/{kind}/{model}/revision/"));
+    let revision = lists.iter().find_map(|list| path.strip_prefix(list));
+    let body = if revision.is_some_and(|revision| ["main", SHA].contains(&revision)) {
         Some(&info)
     } else {
-        let name = path.strip_prefix(&format!("/{model}/resolve/{SHA}/")).or(path.strip_prefix("/moved/"));
+        let of_commit = format!("{model}/resolve/{SHA}/");
+        let file = path.strip_prefix("/datasets/").or(path.strip_prefix('/')).unwrap_or_default();
+        let name = file.strip_prefix(&of_commit).or(path.strip_prefix("/moved/"));
         name.and_then(|name| files.get(name))
     };
     let Some(body) = body else { return without_body("404 Not Found", "") };

@@ -17,24 +17,27 @@ pub(super) enum Cell {
     Integer(i64),
     Float(f64),
     List(Vec<Cell>),
+    /// What one says in a conversation, by its `role` and `content`.
+    Turn(String, String),
     /// Something with parts of its own.
     Other,
 }
 
 /// A column that is wanted, by the names that it may have; the first of those that are there is taken.
-pub(super) struct Column {
-    pub(super) names: &'static [&'static str],
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column<'a> {
+    pub(super) names: &'a [&'a str],
     /// Whether a file without it cannot be read.
     pub(super) is_needed: bool,
 }
 
 /// A needed column.
-pub(super) const fn needed(names: &'static [&'static str]) -> Column {
+pub(super) const fn needed<'a>(names: &'a [&'a str]) -> Column<'a> {
     Column { names, is_needed: true }
 }
 
 /// A column that may be missing.
-pub(super) const fn optional(names: &'static [&'static str]) -> Column {
+pub(super) const fn optional<'a>(names: &'a [&'a str]) -> Column<'a> {
     Column { names, is_needed: false }
 }
 
@@ -69,7 +72,7 @@ impl Cell {
             Cell::Text(_) => "a text",
             Cell::Integer(_) | Cell::Float(_) => "a number",
             Cell::List(_) => "a list",
-            Cell::Other => "an object",
+            Cell::Turn(..) | Cell::Other => "an object",
         }
     }
 
@@ -79,6 +82,7 @@ impl Cell {
             Cell::Text(id) if !id.is_empty() => Ok(id),
             Cell::Integer(id) => Ok(id.to_string()),
             Cell::Text(_) => Err(format!("{name} is empty; give it an id")),
+            Cell::Float(_) => Err(format!("{name} is a number that is not whole, or too long; write it as a text")),
             other => Err(format!("{name} has to be a text or a whole number, not {}", other.kind())),
         }
     }
@@ -112,9 +116,9 @@ impl Cell {
 }
 
 /// Reads the wanted columns of a JSON object, and whether those that are needed are there.
-pub(super) struct Wanted(pub(super) &'static [Column]);
+pub(super) struct Wanted<'a>(pub(super) &'a [Column<'a>]);
 
-impl<'de> DeserializeSeed<'de> for Wanted {
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
     type Value = (Vec<Cell>, bool);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -122,7 +126,7 @@ impl<'de> DeserializeSeed<'de> for Wanted {
     }
 }
 
-impl<'de> Visitor<'de> for Wanted {
+impl<'de> Visitor<'de> for Wanted<'_> {
     type Value = (Vec<Cell>, bool);
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -153,9 +157,9 @@ impl<'de> Visitor<'de> for Wanted {
 }
 
 /// Reads a key as the place of its column and of its name among those of the column.
-struct Key(&'static [Column]);
+struct Key<'a>(&'a [Column<'a>]);
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Option<(usize, usize)>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -163,7 +167,7 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-impl Visitor<'_> for Key {
+impl Visitor<'_> for Key<'_> {
     type Value = Option<(usize, usize)>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -228,7 +232,26 @@ impl<'de> Visitor<'de> for CellVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Cell, A::Error> {
-        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Cell::Other)
+        let (mut role, mut content) = (Cell::Null, Cell::Null);
+        while let Some(key) = members.next_key::<String>()? {
+            match key.as_str() {
+                ROLE => role = members.next_value()?,
+                CONTENT => content = members.next_value()?,
+                _ => _ = members.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(turn(role, content))
+    }
+}
+
+/// What the parts of a turn are called.
+pub(super) const ROLE: &str = "role";
+pub(super) const CONTENT: &str = "content";
+
+/// A turn of its parts.
+pub(super) fn turn(role: Cell, content: Cell) -> Cell {
+    match (role, content) {
+        (Cell::Text(role), Cell::Text(content)) => Cell::Turn(role, content),
+        _ => Cell::Other,
     }
 }

@@ -1,14 +1,13 @@
 //! The corpus: documents one after the other, never all of them in memory.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::cell::{Cell, Column, Parsed, needed, optional};
-use super::table::{Row, Table};
-use crate::data::formats::files::DataFile;
+use super::table::{Row, Table, error_at};
+use crate::data::formats::files::{DataFile, Kind};
 use crate::data::formats::{Note, Notes};
 use crate::{Error, Result};
 
@@ -30,8 +29,11 @@ pub struct Document {
 /// Once it has ended, or failed, it gives nothing more.
 pub struct Documents {
     files: Vec<Arc<DataFile>>,
+    /// Those of a corpus that is no file of its own, and the place of the next.
+    held: Arc<Vec<Document>>,
+    n_held: usize,
     /// The file that is read, and the number of the next one.
-    table: Option<Table>,
+    table: Option<Table<'static>>,
     next: usize,
     n_bytes_before: u64,
     n_rows: u64,
@@ -44,18 +46,41 @@ pub struct Documents {
     has_ended: bool,
 }
 
+/// Where a collection's documents are.
+#[derive(Clone, Debug)]
+pub(super) enum Corpus {
+    Files(Vec<Arc<DataFile>>),
+    /// Few, and made of rows that are not documents; each id once.
+    Held(Arc<Vec<Document>>),
+}
+
+impl Corpus {
+    pub(super) fn files(&self) -> &[Arc<DataFile>] {
+        match self {
+            Corpus::Files(files) => files,
+            Corpus::Held(_) => &[],
+        }
+    }
+}
+
 struct Repeated {
     id: String,
     text: u64,
-    file: PathBuf,
-    error: Error,
+    file: Arc<DataFile>,
+    number: u64,
 }
 
 impl Documents {
     /// `named` has the ids of judgements and candidates.
-    pub(super) fn new<'a>(files: Vec<Arc<DataFile>>, named: impl Iterator<Item = &'a str>) -> Documents {
+    pub(super) fn new<'a>(corpus: &Corpus, named: impl Iterator<Item = &'a str>) -> Documents {
+        let (files, held) = match corpus {
+            Corpus::Files(files) => (files.clone(), Arc::default()),
+            Corpus::Held(documents) => (Vec::new(), Arc::clone(documents)),
+        };
         Documents {
             files,
+            held,
+            n_held: 0,
             table: None,
             next: 0,
             n_bytes_before: 0,
@@ -84,17 +109,19 @@ impl Documents {
     }
 
     fn next_document(&mut self) -> Result<Option<Document>> {
+        if let Some(document) = self.held.get(self.n_held) {
+            self.n_held += 1;
+            self.awaited.remove(&hash(&document.id));
+            return Ok(Some(document.clone()));
+        }
         while let Some((number, document)) = self.next_row()? {
             let hash = hash(&document.id);
             self.awaited.remove(&hash);
             if self.ids.insert(hash) {
                 return Ok(Some(document));
             }
-            let Some(table) = &self.table else { break };
-            let file = &self.files[self.next - 1];
-            let error = table.error(number, format!("the id {:?} is that of another document", document.id));
-            let repeated =
-                Repeated { text: xxh3_64(document.text.as_bytes()), id: document.id, file: file.path.clone(), error };
+            let file = Arc::clone(&self.files[self.next - 1]);
+            let repeated = Repeated { text: xxh3_64(document.text.as_bytes()), id: document.id, file, number };
             self.repeated.entry(hash).or_default().push(repeated);
         }
         self.check_repeated()?;
@@ -131,17 +158,17 @@ impl Documents {
             while let Some(row) = table.next_row()? {
                 let number = row.number;
                 let first = document(row).map_err(|e| table.error(number, e))?;
-                for Repeated { id, text, file: of, error } in repeated.remove(&hash(&first.id)).unwrap_or_default() {
-                    if id == first.id && text == xxh3_64(first.text.as_bytes()) {
-                        continue;
+                for other in repeated.remove(&hash(&first.id)).unwrap_or_default() {
+                    if other.id != first.id || other.text != xxh3_64(first.text.as_bytes()) {
+                        let Repeated { id, file: of, number: at, .. } = other;
+                        let place = if file.kind == Kind::Parquet { "row" } else { "line" };
+                        let message = format!(
+                            "the id {id:?} is that of another document, in {place} {number} of {}, with another text; give \
+                             one of them another id, or remove it",
+                            file.name
+                        );
+                        return Err(error_at(&of, at, message));
                     }
-                    let place = match *of == file.path {
-                        true => format!("row {number}"),
-                        false => format!("row {number} of {}", file.name),
-                    };
-                    let message =
-                        format!("{error}, in {place}, with another text; give one of them another id, or remove it");
-                    return Err(Error::other(message));
                 }
                 if repeated.is_empty() {
                     self.notes.add(Note::RepeatedDocuments, n as u64);
@@ -184,19 +211,21 @@ fn document(row: Row) -> Parsed<Document> {
         Cell::Null => String::new(),
         title => title.into_text("title")?,
     };
-    Ok(Document { id, text: with_title(&title, &text) })
+    Ok(Document { id, text: with_title(&title, text) })
 }
 
 /// A document's text as mteb gives it to the encoder.
-fn with_title(title: &str, text: &str) -> String {
-    match title {
-        "" => strip(text).to_owned(),
-        title => strip(&format!("{title} {text}")).to_owned(),
+fn with_title(title: &str, text: String) -> String {
+    let whole = if title.is_empty() { text } else { format!("{title} {text}") };
+    match strip(&whole) {
+        // The usual case needs no copy.
+        stripped if stripped.len() == whole.len() => whole,
+        stripped => stripped.to_owned(),
     }
 }
 
 /// Without what Python takes for white space, at both ends: Unicode's, and the four separators of ASCII.
-fn strip(text: &str) -> &str {
+pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 
@@ -216,7 +245,7 @@ mod tests {
             // No white space to Python, nor to Unicode.
             ("", "\u{200b}a\u{feff}", "\u{200b}a\u{feff}"),
         ] {
-            assert_eq!(with_title(title, text), expected, "{title:?} {text:?}");
+            assert_eq!(with_title(title, text.to_owned()), expected, "{title:?} {text:?}");
         }
     }
 }

@@ -6,8 +6,9 @@
 //! what a task needs before anything is fetched.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::data::formats::files::{DataFile, Kind};
+use crate::data::formats::files::{DataFile, Kind, kind_of, without_endings};
 
 /// What a file is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +33,12 @@ impl Part {
     }
 }
 
+/// The config of queries that goes before all others.
+const QUERY: &str = "query";
 /// Names of configs. Of those that name one part, mteb takes the first that is there.
 const CONFIGS: [(&str, Part); 7] = [
     ("corpus", Part::Corpus),
-    ("query", Part::Queries),
+    (QUERY, Part::Queries),
     ("queries", Part::Queries),
     ("default", Part::Judgements),
     ("qrels", Part::Judgements),
@@ -47,8 +50,8 @@ const CONFIGS: [(&str, Part); 7] = [
 const DEFAULT_FOLDER: &str = "data";
 /// What the folders of MIRACL's own data sets begin with.
 pub(super) const MIRACL: &str = "miracl";
-/// Split of a file that names none.
-pub(super) const ANY_SPLIT: &str = "";
+/// Split of a file that names none; as it is the only one, it is taken for any.
+const NO_SPLIT: &str = "test";
 
 /// The place of a file in a task.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,15 +67,31 @@ pub(super) struct Place {
 /// The splits of a config, each with its files in the order of reading.
 pub(super) type Splits = BTreeMap<String, Vec<DataFile>>;
 
+/// The data files among files of these names below `root`, which need not be there.
+pub(super) fn of_names<'a>(root: &Path, names: impl IntoIterator<Item = &'a str>) -> Vec<DataFile> {
+    let file = |name: &str| Some(DataFile { path: root.join(name), name: name.to_owned(), kind: kind_of(name)? });
+    names.into_iter().filter_map(file).collect()
+}
+
+/// The split of this name and its files, or the only one.
+pub(super) fn split_or_only<'a>(splits: &'a Splits, split: &str) -> Option<(&'a str, &'a [DataFile])> {
+    let only = || splits.first_key_value().filter(|_| splits.len() == 1);
+    let (name, files) = splits.get_key_value(split).or_else(only)?;
+    Some((name, files))
+}
+
 /// The configs of a subset.
 pub(super) type Parts = BTreeMap<Part, Splits>;
 
 /// Subsets in the order of their names; that without a name is "".
 pub(super) type Subsets = BTreeMap<String, Parts>;
 
+/// Subsets whose parts have the places of their configs' names in [`CONFIGS`].
+type Ranked = BTreeMap<String, BTreeMap<Part, (usize, Splits)>>;
+
 /// The subsets in some files. `root_name` is the name of the directory.
 pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> Subsets {
-    let mut found: BTreeMap<String, BTreeMap<Part, (usize, Splits)>> = BTreeMap::new();
+    let mut found = Ranked::new();
     for file in files {
         let Some(Place { subset, part, rank, split }) = place(root_name, &file) else { continue };
         let parts = found.entry(subset).or_default();
@@ -84,10 +103,39 @@ pub(super) fn subsets(root_name: &str, files: Vec<DataFile>) -> Subsets {
             splits.entry(split).or_default().push(file);
         }
     }
+    share_queries(&mut found);
     let part = |(part, (_, splits)): (Part, (usize, Splits))| {
         (part, splits.into_iter().map(|(split, files)| (split, in_order(files))).collect())
     };
     found.into_iter().map(|(subset, parts)| (subset, parts.into_iter().map(part).collect())).collect()
+}
+
+/// The queries of a config that is called [`QUERY`] are those of all subsets, as in mteb, whatever these have themselves.
+fn share_queries(found: &mut Ranked) {
+    let own = found.get("").and_then(|parts| parts.get(&Part::Queries));
+    let Some(shared) = own.filter(|(rank, _)| CONFIGS[*rank].0 == QUERY).cloned() else { return };
+    found.values_mut().for_each(|parts| _ = parts.insert(Part::Queries, shared.clone()));
+    if found.len() > 1 && found[""].len() == 1 {
+        found.remove("");
+    }
+}
+
+/// The configs in some files of which each is a table: a folder is a config, and what lies in none or in `data` is
+/// [`DEFAULT_SUBSET`](super::DEFAULT_SUBSET).
+pub(super) fn configs(files: Vec<DataFile>) -> BTreeMap<String, Splits> {
+    let mut found: BTreeMap<String, Splits> = BTreeMap::new();
+    for file in files {
+        let inner = without_endings(&file.name);
+        let (folder, last) = inner.rsplit_once('/').unwrap_or(("", inner));
+        let inside = folder.strip_prefix(DEFAULT_FOLDER).map_or(folder, |folder| folder.trim_start_matches('/'));
+        let config = if inside.is_empty() { super::DEFAULT_SUBSET } else { inside };
+        let split = split(last).to_owned();
+        found.entry(config.to_owned()).or_default().entry(split).or_default().push(file);
+    }
+    for files in found.values_mut().flat_map(BTreeMap::values_mut) {
+        *files = in_order(std::mem::take(files));
+    }
+    found
 }
 
 /// Files of one split in the order of their numbers. Where they are there in two forms, one is taken: Parquet before JSON
@@ -100,8 +148,8 @@ fn in_order(mut files: Vec<DataFile>) -> Vec<DataFile> {
     };
     let best = files.iter().map(form).min();
     files.retain(|file| Some(form(file)) == best);
-    files.sort_by_cached_key(|file| (natural(stem(&file.name)), file.name.len()));
-    files.dedup_by(|a, b| stem(&a.name) == stem(&b.name));
+    files.sort_by_cached_key(|file| (natural(without_endings(&file.name)), file.name.len()));
+    files.dedup_by(|a, b| without_endings(&a.name) == without_endings(&b.name));
     files
 }
 
@@ -118,19 +166,9 @@ fn natural(name: &str) -> Vec<(String, u64)> {
     pieces
 }
 
-/// A name without its endings.
-fn stem(name: &str) -> &str {
-    let packed = [".gz", ".zst", ".zstd"].iter().find_map(|ending| {
-        let at = name.len().checked_sub(ending.len())?;
-        name.get(at..)?.eq_ignore_ascii_case(ending).then(|| &name[..at])
-    });
-    let inner = packed.unwrap_or(name);
-    inner.rsplit_once('.').map_or(inner, |(stem, _)| stem)
-}
-
 /// The place that a file's name says.
 fn place(root_name: &str, file: &DataFile) -> Option<Place> {
-    let inner = stem(&file.name);
+    let inner = without_endings(&file.name);
     let (folders, last) = inner.rsplit_once('/').unwrap_or(("", inner));
     if let Some(place) = miracl(root_name, folders, last) {
         return Some(place);
@@ -140,7 +178,7 @@ fn place(root_name: &str, file: &DataFile) -> Option<Place> {
         return Some(Place { subset: joined(above, subset), part, rank, split: split(last).to_owned() });
     }
     if let Some((subset, part, rank)) = config(split(last)) {
-        return Some(Place { subset: joined(folders, subset), part, rank, split: ANY_SPLIT.to_owned() });
+        return Some(Place { subset: joined(folders, subset), part, rank, split: NO_SPLIT.to_owned() });
     }
     let is_default = folders == DEFAULT_FOLDER;
     is_default.then(|| Place { subset: String::new(), part: Part::Judgements, rank: 3, split: split(last).to_owned() })
@@ -182,7 +220,7 @@ fn miracl(root_name: &str, folders: &str, last: &str) -> Option<Place> {
     let is_documents = last.strip_prefix("docs-").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
     let folder = folders.rsplit('/').next().filter(|folder| !folder.is_empty()).unwrap_or(root_name);
     let subset = is_documents.then(|| behind_version(folder).unwrap_or_default())?;
-    Some(Place { subset: subset.to_owned(), part: Part::Corpus, rank: 0, split: ANY_SPLIT.to_owned() })
+    Some(Place { subset: subset.to_owned(), part: Part::Corpus, rank: 0, split: NO_SPLIT.to_owned() })
 }
 
 /// `de` of `miracl-corpus-v1.0-de`.
@@ -195,7 +233,6 @@ fn behind_version(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::formats::files::kind_of;
     use std::path::PathBuf;
 
     fn file(name: &str) -> DataFile {
@@ -211,20 +248,20 @@ mod tests {
             ("zho_Hans-top_ranked/test.jsonl", "zho_Hans", TopRanked, "test"),
             ("instruction/test-00000-of-00001.parquet", "", Instructions, "test"),
             ("corpus/corpus-00000-of-00001.parquet", "", Corpus, "corpus"),
-            ("corpus.jsonl", "", Corpus, ""),
-            ("queries.jsonl.gz", "", Queries, ""),
-            ("de-queries.JSONL", "de", Queries, ""),
+            ("corpus.jsonl", "", Corpus, "test"),
+            ("queries.jsonl.gz", "", Queries, "test"),
+            ("de-queries.JSONL", "de", Queries, "test"),
             ("data/test-00000-of-00001.parquet", "", Judgements, "test"),
             ("default/test.jsonl", "", Judgements, "test"),
             ("qrels/dev.tsv", "", Judgements, "dev"),
-            ("de/corpus.jsonl", "de", Corpus, ""),
+            ("de/corpus.jsonl", "de", Corpus, "test"),
             ("de/qrels/test.tsv", "de", Judgements, "test"),
             ("sets/de/query/test.jsonl", "sets/de", Queries, "test"),
             ("miracl-v1.0-de/topics/topics.miracl-v1.0-de-dev.tsv", "de", Queries, "dev"),
             ("topics.miracl-v1.0-de-test-a.tsv", "de", Queries, "test-a"),
             ("miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-train.tsv", "sw", Judgements, "train"),
-            ("corpora/miracl-corpus-v1.0-sw/docs-10.jsonl.gz", "sw", Corpus, ""),
-            ("docs-0.jsonl.gz", "yo", Corpus, ""),
+            ("corpora/miracl-corpus-v1.0-sw/docs-10.jsonl.gz", "sw", Corpus, "test"),
+            ("docs-0.jsonl.gz", "yo", Corpus, "test"),
         ] {
             let place = place("miracl-corpus-v1.0-yo", &file(name)).unwrap_or_else(|| panic!("{name}"));
             assert_eq!((&*place.subset, place.part, &*place.split), (subset, part, split), "{name}");
@@ -245,5 +282,9 @@ mod tests {
         assert_eq!(names(&["qrels/test.tsv", "qrels/test.jsonl"]), ["qrels/test.jsonl"]);
         let both = subsets("", ["query/test.jsonl", "queries/test.jsonl"].map(file).into());
         assert_eq!(both[""][&Part::Queries]["test"], [file("query/test.jsonl")]);
+        let names = ["de-corpus/test.jsonl", "de-queries/test.jsonl", "query/all.jsonl"];
+        let shared = subsets("", names.map(file).into());
+        assert_eq!(shared.keys().collect::<Vec<_>>(), ["de"]);
+        assert_eq!(shared["de"][&Part::Queries]["all"], [file("query/all.jsonl")]);
     }
 }

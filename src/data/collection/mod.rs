@@ -11,10 +11,13 @@
 //! - Of documents with one id and the same text, one counts; with different texts they are an error.
 //! - Of each config of the hub, the split that is asked for is taken, or else its only one, whatever its name.
 
+mod belebele;
 mod cell;
+mod clsd;
 mod documents;
 mod judgements;
 mod layout;
+mod pairs;
 mod parquet;
 mod queries;
 mod table;
@@ -22,13 +25,17 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::formats::files::{self, DataFile, kind_of};
+use super::formats::files::{self, DataFile};
 use super::formats::{Note, Notes};
 use crate::error::listed;
 use crate::{Error, Result};
-use layout::{ANY_SPLIT, MIRACL, Part, Parts, Subsets};
+use documents::Corpus;
+use layout::{MIRACL, Part, Parts, Subsets, split_or_only};
 
+pub use belebele::{Belebele, Question};
+pub use clsd::clsd;
 pub use documents::{Document, Documents};
+pub use pairs::{PairColumns, Pairs, Tables};
 pub use queries::JudgedQuery;
 
 /// Name of the subset of a task that has no others.
@@ -55,7 +62,7 @@ pub struct Collection {
     pub n_query_rows: usize,
     /// What was left out or mended; what there is to say of documents, [`Documents::notes`] says.
     pub notes: Notes,
-    corpus: Vec<Arc<DataFile>>,
+    corpus: Corpus,
 }
 
 /// Finds the subsets in a directory, and the splits of each.
@@ -97,13 +104,10 @@ impl Collections {
     /// # Errors
     /// No subset has corpus, queries and judgements.
     pub fn of_names<'a>(root: &Path, names: impl IntoIterator<Item = &'a str>) -> Result<Collections> {
-        let file = |name: &str| Some(DataFile { path: root.join(name), name: name.to_owned(), kind: kind_of(name)? });
-        let files = names.into_iter().filter_map(file).collect();
-        Collections::new(root, layout::subsets(&files::file_name(root), files))
+        Collections::new(root, layout::subsets(&files::file_name(root), layout::of_names(root, names)))
     }
 
     fn new(root: &Path, mut subsets: Subsets) -> Result<Collections> {
-        share_queries(&mut subsets);
         let mut notes = Notes::default();
         let mut first = None;
         subsets.retain(|name, parts| match missing(parts) {
@@ -133,7 +137,7 @@ impl Collections {
         self.subsets.keys().map(|name| shown(name))
     }
 
-    /// The splits that a subset has judgements for.
+    /// The splits that a subset has judgements for; `test` if its files do not name any.
     ///
     /// # Errors
     /// No such subset.
@@ -155,7 +159,7 @@ impl Collections {
         let parts = self.parts(subset)?;
         let mut names = Vec::new();
         for part in parts.keys() {
-            names.extend(self.of_split(subset, *part, split)?.iter().map(|file| file.name.as_str()));
+            names.extend(self.of_split(subset, *part, split)?.1.iter().map(|file| file.name.as_str()));
         }
         Ok(names)
     }
@@ -167,10 +171,14 @@ impl Collections {
     pub fn load(&self, subset: &str, split: &str) -> Result<Collection> {
         let parts = self.parts(subset)?;
         let of = |part: Part| -> Result<Vec<Arc<DataFile>>> {
-            Ok(self.of_split(subset, part, split)?.iter().cloned().map(Arc::new).collect())
+            Ok(self.of_split(subset, part, split)?.1.iter().cloned().map(Arc::new).collect())
         };
         let of_optional = |part: Part| parts.contains_key(&part).then(|| of(part)).transpose();
         let mut notes = Notes::default();
+        let (judged_split, _) = self.of_split(subset, Part::Judgements, split)?;
+        if judged_split != split {
+            notes.add(Note::Part(format!("judgements of split {judged_split} for {split}: there are no others")), 1);
+        }
         let mut judged = judgements::judgements(&of(Part::Judgements)?, &mut notes)?;
         let mut candidates = of_optional(Part::TopRanked)?.map(|files| judgements::candidates(&files)).transpose()?;
         let instructions = of_optional(Part::Instructions)?.map(|files| queries::instructions(&files)).transpose()?;
@@ -185,7 +193,7 @@ impl Collections {
             );
             return Err(Error::file(path, message));
         }
-        let corpus = of(Part::Corpus)?;
+        let corpus = Corpus::Files(of(Part::Corpus)?);
         Ok(Collection { subset: subset.to_owned(), split: split.to_owned(), queries, n_query_rows, notes, corpus })
     }
 
@@ -197,32 +205,28 @@ impl Collections {
         })
     }
 
-    /// The files of a part in a split: those of the split, or of the only one.
-    fn of_split(&self, subset: &str, part: Part, split: &str) -> Result<&[DataFile]> {
+    /// The files of a part in a split, and the split's own name.
+    fn of_split(&self, subset: &str, part: Part, split: &str) -> Result<(&str, &[DataFile])> {
         let splits = self.parts(subset)?.get(&part);
-        let all = || splits.into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        let only = || splits.filter(|splits| splits.len() == 1)?.values().next();
-        let found = splits.and_then(|splits| splits.get(split).or_else(|| splits.get(ANY_SPLIT)).or_else(only));
-        found.map(Vec::as_slice).ok_or_else(|| {
+        splits.and_then(|splits| split_or_only(splits, split)).ok_or_else(|| {
+            let there: Vec<String> = splits.into_iter().flat_map(|splits| splits.keys().cloned()).collect();
             let message =
-                format!("subset {subset} has no split {split} of its {}; there is {}", part.name(), listed(&all()));
+                format!("subset {subset} has no split {split} of its {}; there is {}", part.name(), listed(&there));
             Error::file(&self.root, message)
         })
     }
 }
 
 impl Collection {
-    /// The documents in the order of the files. It may be called again, and reads the corpus anew each time.
-    ///
-    /// # Errors
-    /// None yet: an iterator's items are errors where the corpus cannot be read, a row has no id or no text, or two documents
-    /// with one id have different texts.
+    /// The documents in the order of the files. It may be called again, and reads the corpus anew each time. The last item is
+    /// an error where the corpus cannot be read, a row has no id or no text, or two documents with one id have different
+    /// texts.
     pub fn documents(&self) -> Documents {
         let named = self.queries.iter().flat_map(|query| {
             let judged = query.judgements.iter().map(|(id, _)| id.as_str());
             judged.chain(query.candidates.iter().flatten().map(String::as_str))
         });
-        Documents::new(self.corpus.clone(), named)
+        Documents::new(&self.corpus, named)
     }
 
     /// The number of rows of the corpus, where the files say it: those of Parquet do.
@@ -230,8 +234,11 @@ impl Collection {
     /// # Errors
     /// A file that cannot be read.
     pub fn n_documents_hint(&self) -> Result<Option<u64>> {
+        if let Corpus::Held(documents) = &self.corpus {
+            return Ok(Some(documents.len() as u64));
+        }
         let mut n = 0;
-        for file in &self.corpus {
+        for file in self.corpus.files() {
             match file.kind {
                 files::Kind::Parquet => n += parquet::n_rows(&file.path)?,
                 _ => return Ok(None),
@@ -245,21 +252,7 @@ impl Collection {
     /// # Errors
     /// A file that cannot be read.
     pub fn n_bytes(&self) -> Result<u64> {
-        self.corpus.iter().map(|file| documents::size(file)).sum()
-    }
-}
-
-/// A config `query` holds the queries of all subsets.
-fn share_queries(subsets: &mut Subsets) {
-    let is_alone = |parts: &Parts| parts.len() == 1;
-    let Some(shared) = subsets.get("").filter(|parts| is_alone(parts)).and_then(|parts| parts.get(&Part::Queries))
-    else {
-        return;
-    };
-    let shared = shared.clone();
-    if subsets.len() > 1 {
-        subsets.remove("");
-        subsets.values_mut().for_each(|parts| _ = parts.entry(Part::Queries).or_insert_with(|| shared.clone()));
+        self.corpus.files().iter().map(|file| documents::size(file)).sum()
     }
 }
 

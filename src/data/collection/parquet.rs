@@ -9,7 +9,7 @@ use ::parquet::data_type::{ByteArray, DataType};
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::{ColumnDescriptor, Type};
 
-use super::cell::{Cell, Column, Parsed, check_columns};
+use super::cell::{CONTENT, Cell, Column, Parsed, ROLE, check_columns, turn};
 use super::table::Row;
 use crate::data::guard::guarded;
 use crate::{Error, Result};
@@ -21,11 +21,11 @@ const BATCH: usize = 256;
 pub(super) struct Parquet {
     path: PathBuf,
     reader: SerializedFileReader<File>,
-    /// Of each wanted column, where the file has it.
-    leaves: Vec<Option<Leaf>>,
+    /// Of each wanted column, where the file has it: nowhere, in one column, or its roles and contents in two.
+    leaves: Vec<Vec<Leaf>>,
     /// Row group that is read next.
     group: usize,
-    columns: Vec<Option<ColumnReader>>,
+    columns: Vec<Vec<ColumnReader>>,
     cells: Vec<IntoIter<Cell>>,
     /// Rows of the group that are still to be read, and those that are in `cells`.
     n_in_group: usize,
@@ -58,7 +58,7 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>> {
 }
 
 impl Parquet {
-    pub(super) fn open(path: &Path, wanted: &'static [Column]) -> Result<Parquet> {
+    pub(super) fn open(path: &Path, wanted: &[Column]) -> Result<Parquet> {
         let reader = open(path)?;
         let n_bytes = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
         let n_rows = reader.metadata().file_metadata().num_rows().max(1);
@@ -66,7 +66,7 @@ impl Parquet {
         Ok(Parquet {
             path: path.to_owned(),
             reader,
-            columns: leaves.iter().map(|_| None).collect(),
+            columns: leaves.iter().map(|_| Vec::new()).collect(),
             cells: leaves.iter().map(|_| vec![].into_iter()).collect(),
             leaves,
             group: 0,
@@ -107,23 +107,27 @@ impl Parquet {
                 return Ok(false);
             }
             let group = self.reader.get_row_group(self.group).map_err(|e| e.to_string())?;
-            for (column, leaf) in self.columns.iter_mut().zip(&self.leaves) {
+            for (columns, leaves) in self.columns.iter_mut().zip(&self.leaves) {
                 let open = |leaf: &Leaf| group.get_column_reader(leaf.number).map_err(|e| e.to_string());
-                *column = leaf.as_ref().map(open).transpose()?;
+                *columns = leaves.iter().map(open).collect::<Parsed<_>>()?;
             }
             let n_rows = group.metadata().num_rows();
             self.n_in_group = usize::try_from(n_rows).map_err(|_| format!("a group of {n_rows} rows"))?;
             self.group += 1;
         }
         let n = self.n_in_group.min(BATCH);
-        for ((cells, column), leaf) in self.cells.iter_mut().zip(&mut self.columns).zip(&self.leaves) {
-            if let (Some(column), Some(leaf)) = (column, leaf) {
-                let read = read(column, *leaf, n)?;
-                if read.len() != n {
-                    return Err(format!("{} of {n} values", read.len()));
-                }
-                *cells = read.into_iter();
+        for ((cells, columns), leaves) in self.cells.iter_mut().zip(&mut self.columns).zip(&self.leaves) {
+            let read = columns.iter_mut().zip(leaves).map(|(column, leaf)| read(column, *leaf, n));
+            let mut read = read.collect::<Parsed<Vec<_>>>()?;
+            if let Some(short) = read.iter().find(|read| read.len() != n) {
+                return Err(format!("{} of {n} values", short.len()));
             }
+            let last = read.pop().unwrap_or_default();
+            *cells = match read.pop() {
+                Some(roles) => roles.into_iter().zip(last).map(|(roles, contents)| turns(roles, contents)).collect(),
+                None => last,
+            }
+            .into_iter();
         }
         (self.n_in_group, self.n_in_batch) = (self.n_in_group - n, n);
         Ok(true)
@@ -136,26 +140,47 @@ fn damaged(path: &Path, e: &str) -> Error {
 }
 
 /// The wanted columns of a file.
-fn leaves(reader: &SerializedFileReader<File>, wanted: &[Column]) -> Parsed<Vec<Option<Leaf>>> {
+fn leaves(reader: &SerializedFileReader<File>, wanted: &[Column]) -> Parsed<Vec<Vec<Leaf>>> {
     let schema = reader.metadata().file_metadata().schema_descr();
     let top = |column: &ColumnDescriptor| column.path().parts().first().cloned().unwrap_or_default();
     let names: Vec<String> = schema.columns().iter().map(|column| top(column)).collect();
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.dedup();
     check_columns(wanted, |name| names.iter().any(|of| of == name), &all)?;
-    let leaf = |name: &str| {
-        let number = names.iter().position(|of| of == name)?;
+    let leaf = |number: usize| {
         let column = schema.column(number);
-        let is_nested = names.iter().filter(|of| *of == name).count() > 1 || column.max_rep_level() > 1;
-        if is_nested {
-            return Some(Err(format!(
-                "the column {name} has parts of its own; expected texts, numbers or lists of them"
-            )));
-        }
         let of_item = (column.max_rep_level() == 1).then(|| item_level(schema.root_schema(), column.path().parts()));
-        Some(Ok(Leaf { number, max_definition: column.max_def_level(), of_item }))
+        Leaf { number, max_definition: column.max_def_level(), of_item }
     };
-    wanted.iter().map(|column| column.names.iter().find_map(|name| leaf(name)).transpose()).collect()
+    let part = |number: usize| schema.column(number).path().parts().last().cloned().unwrap_or_default();
+    let of_name = |name: &str| {
+        let mut numbers: Vec<usize> = (0..names.len()).filter(|number| names[*number] == name).collect();
+        let is_flat = numbers.iter().all(|number| schema.column(*number).max_rep_level() <= 1);
+        let parts: Vec<String> = numbers.iter().map(|number| part(*number)).collect();
+        match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [_] if is_flat => {}
+            [ROLE, CONTENT] if is_flat => {}
+            [CONTENT, ROLE] if is_flat => numbers.reverse(),
+            _ => {
+                let expected = "expected texts, numbers or lists of them";
+                return Err(format!("the column {name} has parts of its own; {expected}"));
+            }
+        }
+        Ok(numbers.into_iter().map(leaf).collect())
+    };
+    let names_of = wanted.iter().map(|column| column.names.iter().find(|name| names.iter().any(|of| of == *name)));
+    names_of.map(|name| name.map_or(Ok(Vec::new()), |name| of_name(name))).collect()
+}
+
+/// The turns of a conversation, whose roles and contents are lists.
+fn turns(roles: Cell, contents: Cell) -> Cell {
+    match (roles, contents) {
+        (Cell::List(roles), Cell::List(contents)) if roles.len() == contents.len() => {
+            Cell::List(roles.into_iter().zip(contents).map(|(role, content)| turn(role, content)).collect())
+        }
+        (Cell::Null, Cell::Null) => Cell::Null,
+        (role, content) => turn(role, content),
+    }
 }
 
 /// The definition level of the repeated part of a path.

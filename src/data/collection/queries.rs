@@ -130,8 +130,11 @@ fn query_text(text: Cell, instruction: Option<String>) -> Parsed<String> {
     let is_conversation = matches!(text, Cell::List(_));
     let text = match text {
         Cell::List(turns) => {
-            let turns: Vec<String> = turns.into_iter().map(|turn| turn.into_text("text")).collect::<Parsed<_>>()?;
-            turns.join("; ")
+            let turn = |turn| match turn {
+                Cell::Turn(role, content) => Ok(format!("{role}: {content}")),
+                turn => turn.into_text("text"),
+            };
+            turns.into_iter().map(turn).collect::<Parsed<Vec<_>>>()?.join("; ")
         }
         text => text.into_text("text")?,
     };

@@ -20,9 +20,9 @@ pub(super) struct Row {
 }
 
 /// The rows of a file. Holds one line, or some rows of each column.
-pub(super) struct Table {
+pub(super) struct Table<'a> {
     file: Arc<DataFile>,
-    columns: &'static [Column],
+    columns: &'a [Column<'a>],
     source: Source,
     n_bytes: u64,
 }
@@ -32,12 +32,12 @@ enum Source {
     Parquet(Parquet),
 }
 
-impl Table {
+impl<'a> Table<'a> {
     /// Opens a file.
     ///
     /// # Errors
     /// A file that cannot be read, or Parquet without a needed column.
-    pub(super) fn open(file: &Arc<DataFile>, columns: &'static [Column]) -> Result<Table> {
+    pub(super) fn open(file: &Arc<DataFile>, columns: &'a [Column<'a>]) -> Result<Table<'a>> {
         let source = match file.kind {
             Kind::Parquet => Source::Parquet(Parquet::open(&file.path, columns)?),
             _ => Source::Lines { text: Text::open(&file.path)?, number: 0, line: Vec::new() },
@@ -85,15 +85,20 @@ impl Table {
 
     /// An error at a row.
     pub(super) fn error(&self, number: u64, message: impl fmt::Display) -> Error {
-        match self.source {
-            Source::Lines { .. } => Error::line(&self.file.path, number, message.to_string()),
-            Source::Parquet(_) => Error::file(&self.file.path, format!("row {number}: {message}")),
-        }
+        error_at(&self.file, number, message)
+    }
+}
+
+/// An error at a row of a file.
+pub(super) fn error_at(file: &DataFile, number: u64, message: impl fmt::Display) -> Error {
+    match file.kind {
+        Kind::Parquet => Error::file(&file.path, format!("row {number}: {message}")),
+        _ => Error::line(&file.path, number, message.to_string()),
     }
 }
 
 /// The wanted columns of a line.
-fn object(line: &[u8], columns: &'static [Column]) -> Parsed<Vec<Cell>> {
+fn object(line: &[u8], columns: &[Column]) -> Parsed<Vec<Cell>> {
     let ((cells, is_complete), _) = parse_line(line, Wanted(columns))?;
     if !is_complete {
         let row = parse_object(line)?;

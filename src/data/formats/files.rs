@@ -38,7 +38,7 @@ pub(in crate::data) enum Kind {
 #[derive(Default)]
 pub(in crate::data) struct Found {
     pub(in crate::data) files: Vec<DataFile>,
-    pub(in crate::data) unused: Vec<String>,
+    pub(super) unused: Vec<String>,
 }
 
 /// Folders in folders: more are a loop of links.
@@ -142,22 +142,29 @@ pub(in crate::data) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A name without the ending of gzip or zstd, in lower case.
-fn unpacked(name: &str) -> String {
-    let name = name.to_lowercase();
-    let inner = [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending));
-    inner.map_or(name.clone(), str::to_owned)
+/// A name without the ending of gzip or zstd.
+fn unpacked(name: &str) -> &str {
+    let inner = |ending: &&str| {
+        let (inner, last) = name.split_at_checked(name.len().checked_sub(ending.len())?)?;
+        last.eq_ignore_ascii_case(ending).then_some(inner)
+    };
+    [".gz", ".zst", ".zstd"].iter().find_map(inner).unwrap_or(name)
+}
+
+/// A name without its endings.
+pub(in crate::data) fn without_endings(name: &str) -> &str {
+    let name = unpacked(name);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 /// A name without its endings, in lower case.
-pub(in crate::data) fn stem(name: &str) -> String {
-    let name = unpacked(name);
-    name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
+pub(super) fn stem(name: &str) -> String {
+    without_endings(name).to_lowercase()
 }
 
 /// What a file with this name holds, if it is data.
 pub(in crate::data) fn kind_of(name: &str) -> Option<Kind> {
-    let name = unpacked(name);
+    let name = unpacked(name).to_lowercase();
     match name.rsplit_once('.')?.1 {
         "jsonl" | "ndjson" | "jsonlines" | "jl" => Some(Kind::Lines),
         // What `datasets` writes beside its data.

@@ -1,8 +1,8 @@
-//! The hub's cache, as the Python libraries lay it out: `models--ORG--NAME` with `blobs/HASH`, `snapshots/COMMIT/FILE`, which
-//! are links to the blobs, and `refs/main`, the commit of the newest version that was fetched.
+//! The hub's cache, as the Python libraries lay it out: `models--ORG--NAME` or `datasets--ORG--NAME` with `blobs/HASH`,
+//! `snapshots/COMMIT/FILE`, which are links to the blobs, and `refs/main`, the commit of the newest version that was fetched.
 
 use super::client::Client;
-use super::{Failure, stays_inside};
+use super::{Failure, Kind, MAIN, is_commit, is_file};
 use crate::files::SharedFile;
 use crate::progress::{bar, say};
 use std::fs::{self, File};
@@ -10,44 +10,71 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// One model's part of the cache.
-pub(super) struct Repo {
+/// The folder of hbt's own, beside those of the Python libraries, for the names of files by commit.
+const LISTS: &str = "hbt-lists";
+
+/// One repository's part of the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Repo {
     folder: PathBuf,
-    model: String,
+    /// Its id, and the same in the paths of the hub's files.
+    id: String,
+    path: String,
 }
 
 impl Repo {
-    pub(super) fn new(cache: &Path, model: &str) -> Repo {
-        Repo { folder: cache.join(format!("models--{}", model.replace('/', "--"))), model: model.to_owned() }
+    pub(crate) fn new(cache: &Path, kind: Kind, id: &str) -> Repo {
+        let folder = cache.join(format!("{}--{}", kind.plural(), id.replace('/', "--")));
+        Repo { folder, id: id.to_owned(), path: format!("{}{id}", kind.path()) }
     }
 
     /// The newest version that was fetched.
-    pub(super) fn main(&self) -> Option<PathBuf> {
-        let commit = fs::read_to_string(self.folder.join("refs/main")).ok()?;
+    pub(crate) fn main(&self) -> Option<PathBuf> {
+        self.main_commit().map(|commit| self.snapshot(&commit))
+    }
+
+    /// The commit of the newest version that was fetched.
+    pub(super) fn main_commit(&self) -> Option<String> {
+        let commit = fs::read_to_string(self.folder.join("refs").join(MAIN)).ok()?;
         let commit = commit.trim();
-        (!commit.is_empty() && stays_inside(commit) && !commit.contains('/')).then(|| self.snapshot(commit))
+        is_commit(commit).then(|| commit.to_owned())
     }
 
     /// Where the files of a commit are.
-    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+    pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
 
     /// Makes a commit the newest version.
-    pub(super) fn set_main(&self, commit: &str) -> Result<(), Failure> {
-        let refs = self.folder.join("refs");
+    pub(crate) fn set_main(&self, commit: &str) -> Result<(), Failure> {
+        self.write("refs", MAIN, commit)
+    }
+
+    /// The files of a commit, if they were listed before.
+    pub(super) fn list_of(&self, commit: &str) -> Option<Vec<String>> {
+        let names = fs::read_to_string(self.folder.join(LISTS).join(commit)).ok()?;
+        Some(names.lines().filter(|name| is_file(name)).map(str::to_owned).collect())
+    }
+
+    /// Keeps the names of a commit's files; that of a commit never changes.
+    pub(super) fn keep_list(&self, commit: &str, names: &[String]) -> Result<(), Failure> {
+        self.write(LISTS, commit, &names.iter().map(|name| format!("{name}\n")).collect::<String>())
+    }
+
+    fn write(&self, folder: &str, name: &str, text: &str) -> Result<(), Failure> {
+        let folder = self.folder.join(folder);
         let write = || {
-            fs::create_dir_all(&refs)?;
-            let file = SharedFile::create(&refs, 0o666)?;
-            file.as_file().write_all(commit.as_bytes())?;
-            file.persist(&refs.join("main"))
+            fs::create_dir_all(&folder)?;
+            let file = SharedFile::create(&folder, 0o666)?;
+            file.as_file().write_all(text.as_bytes())?;
+            file.persist(&folder.join(name))
         };
         write().map_err(Failure::disk)
     }
 
     /// Fetches a file of a commit, unless it is there. Several processes may do so at once: one fetches, the others wait. What
     /// a killed one has got is gone on from.
-    pub(super) fn fetch(&self, client: &Client, commit: &str, name: &str) -> Result<(), Failure> {
+    pub(crate) fn fetch(&self, client: &Client, commit: &str, name: &str) -> Result<(), Failure> {
         let pointer = self.snapshot(commit).join(name);
         if pointer.exists() {
             return Ok(());
@@ -84,7 +111,7 @@ impl Repo {
         let bar = bar(0, "{prefix} {bar:24} {bytes}/{total_bytes}  {eta} left");
         let bar = bar.map(|bar| bar.with_prefix(name.to_owned()));
         let mut n_bytes = 0;
-        let path = format!("/{}/resolve/{commit}/{name}", self.model);
+        let path = format!("/{}/resolve/{commit}/{name}", self.path);
         let etag = client.download(&path, file, &mut |arrived, all| {
             n_bytes = arrived;
             if let Some(bar) = &bar {
@@ -99,7 +126,7 @@ impl Repo {
         // The small files need no lines of their own.
         if n_bytes > 1 << 20 {
             let seconds = start.elapsed().as_secs_f64();
-            say(&format!("fetched {name} of {}, {:.1} MB in {seconds:.1} s", self.model, n_bytes as f64 / 1e6));
+            say(&format!("fetched {name} of {}, {:.1} MB in {seconds:.1} s", self.id, n_bytes as f64 / 1e6));
         }
         Ok(etag)
     }

@@ -1,6 +1,6 @@
 //! Requests to the hub: with time-outs, and tried again where the hub is busy or the line breaks.
 
-use super::Failure;
+use super::{Failure, Kind};
 use crate::error::counted;
 use crate::progress::say;
 use std::fs::File;
@@ -18,11 +18,13 @@ const MOST_WAIT: Duration = Duration::from_secs(330);
 const MOST_REDIRECTS: usize = 8;
 
 /// A connection to one hub.
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     /// `https://huggingface.co`
     endpoint: String,
     token: Option<String>,
+    /// What is asked for.
+    kind: Kind,
 }
 
 /// A file's answer, and the headers of the hub itself, where another host has the file.
@@ -32,7 +34,7 @@ struct Answer {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &str, token: Option<String>, timeout: Duration) -> Client {
+    pub(crate) fn new(endpoint: &str, token: Option<String>, timeout: Duration, kind: Kind) -> Client {
         let config = Agent::config_builder()
             .user_agent(concat!("hbt/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
@@ -44,11 +46,11 @@ impl Client {
             .timeout_recv_response(Some(timeout))
             .timeout_per_read(Some(timeout))
             .build();
-        Client { agent: config.into(), endpoint: endpoint.trim_end_matches('/').to_owned(), token }
+        Client { agent: config.into(), endpoint: endpoint.trim_end_matches('/').to_owned(), token, kind }
     }
 
     /// The text at `path`.
-    pub(super) fn text(&self, path: &str) -> Result<String, Failure> {
+    pub(crate) fn text(&self, path: &str) -> Result<String, Failure> {
         let mut tries = Tries::new();
         loop {
             let Answer { response, .. } = self.get(path, 0, &mut tries)?;
@@ -62,7 +64,7 @@ impl Client {
 
     /// Appends to `file` what it lacks of the file at `path`, and returns the name that the hub gives its content. `progress`
     /// is given the bytes that have arrived, and all.
-    pub(super) fn download(
+    pub(crate) fn download(
         &self,
         path: &str,
         file: &mut File,
@@ -104,7 +106,7 @@ impl Client {
                     status if status == TOO_MANY || status >= 500 => {
                         tries.after_status(status, answer.response.headers())?;
                     }
-                    status => return Err(Failure::of_status(status)),
+                    status => return Err(Failure::of_status(status, self.kind)),
                 },
                 Err(e) if is_passing(&e) => tries.after(&e.to_string())?,
                 Err(e) => return Err(Failure::unreachable(&e.to_string())),
