@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 15] = [
+pub const BODIES: [(&str, Body); 16] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
@@ -42,6 +42,7 @@ pub const BODIES: [(&str, Body); 15] = [
     ("cache", rehashed_cache),
     ("state", resume_state),
     ("metrics", metrics),
+    ("report", report),
 ];
 
 /// Fails if an error is not one line that says something; returns what was read.
@@ -298,6 +299,26 @@ pub fn metrics(dir: &Path, bytes: &[u8]) {
                 assert!(kept.lines().filter(is_step).count() <= step as usize);
             }
             false => assert_eq!(kept, bytes),
+        }
+    }
+}
+
+/// A result, a run's metrics, reports and configuration: what is read is shown, on a page that says the same again.
+pub fn report(dir: &Path, bytes: &[u8]) {
+    let result = dir.join("result.json");
+    fs::write(&result, bytes).unwrap();
+    let mut paths = vec![result];
+    for name in ["metrics.jsonl", "eval.json", "config.toml"] {
+        let run = dir.join(name.split('.').next().unwrap());
+        fs::create_dir_all(&run).unwrap();
+        fs::write(run.join("metrics.jsonl"), "").unwrap();
+        fs::write(run.join(name), bytes).unwrap();
+        paths.push(run);
+    }
+    for path in paths {
+        let page = || hbt::report::page(&hbt::report::read(&[&path])?);
+        if let Some(shown) = checked(page()) {
+            assert!(hbt::report::is_page(shown.as_bytes()) && page().unwrap() == shown);
         }
     }
 }

@@ -39,6 +39,7 @@
 //! | [`model_dir`] | directories of Hugging Face that hold a model: found on the hub, read and written |
 //! | [`eval`] | search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
+//! | [`report`] | runs and results as one page for a browser |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
 //! | [`mod@reference`] | every operation in f64, the plainest way, which tests and benchmarks hold the others to |
@@ -58,7 +59,7 @@
 //! ```text
 //! *: choices, error, random, trace
 //! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
-//!     retriever, signals, train
+//!     report, retriever, signals, train
 //! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
 //! config: backend::Distillation, backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey,
 //!     eval::tasks, train::schedule
@@ -70,6 +71,7 @@
 //! mine: backend, data, eval, retriever
 //! eval: backend, data, retriever
 //! eval::metrics:
+//! report: eval, metrics_file
 //! retriever: backend, data, memory, model, model_dir
 //! loss: backend
 //! model_dir: backend::Pooling, files, json, model, progress, tensor_file
@@ -142,6 +144,7 @@ pub mod progress;
 mod random;
 #[doc(hidden)]
 pub mod reference;
+pub mod report;
 pub mod retriever;
 #[doc(hidden)]
 pub mod signals;

@@ -3,6 +3,7 @@
 use hbt::data::formats::names_negatives;
 use hbt::eval::EvalReport;
 use hbt::files::NewFile;
+use hbt::report::is_page;
 use hbt::{Error, Result};
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -55,6 +56,8 @@ pub enum Kind {
     Embeddings,
     /// Rows with negatives.
     Rows,
+    /// A page of `hbt report`.
+    Page,
 }
 
 impl Kind {
@@ -67,6 +70,7 @@ impl Kind {
         }
         match self {
             Kind::Embeddings if begin.starts_with(b"\x93NUMPY") => Ok(true),
+            Kind::Page => Ok(is_page(begin)),
             Kind::Report => Ok(serde_json::from_reader::<_, EvalReport>(reader).is_ok()),
             Kind::Embeddings | Kind::Rows => {
                 let mut line = Vec::new();

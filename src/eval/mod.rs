@@ -9,6 +9,7 @@ pub mod bias;
 pub mod compare;
 pub mod figures;
 pub mod metrics;
+mod per_query;
 pub mod report;
 pub mod search;
 pub mod settings;

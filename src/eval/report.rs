@@ -1,7 +1,7 @@
 //! The result of one evaluation: what `--json` writes, what `eval.json` holds, and what early stopping looks at.
 
 use super::figures::{Figure, FigureKey, Written};
-use super::tasks;
+use super::{per_query, tasks};
 use crate::data::catalog::LangId;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -33,8 +33,10 @@ pub struct EvalReport {
     pub by_direction: BTreeMap<String, BTreeMap<String, ByLanguage>>,
     /// By name of a figure that ranks one pool, then query language.
     pub by_query_language: BTreeMap<String, ByLanguage>,
-    /// What [`super::compare`] resamples; empty in a report that was read from a file.
-    #[serde(skip)]
+    /// Identity of the data: [`EvalSet::key`](tasks::EvalSet::key); empty in a report of an earlier hbt.
+    pub data: String,
+    /// What [`super::compare`] resamples; empty in a report of an earlier hbt.
+    #[serde(serialize_with = "per_query::write")]
     pub per_query: Vec<QueryOutcome>,
 }
 
@@ -72,6 +74,10 @@ struct WrittenReport {
     figures: Option<Vec<Written>>,
     by_direction: Value,
     by_query_language: Value,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    per_query: Vec<per_query::Stratum>,
 }
 
 impl<'de> Deserialize<'de> for EvalReport {
@@ -97,11 +103,12 @@ impl EvalReport {
             model: written.model,
             task: task.name,
             split: written.split,
-            languages: written.languages,
             by_direction: details(written.by_direction)?,
             by_query_language: details(written.by_query_language)?,
             figures,
-            per_query: Vec::new(),
+            data: written.data,
+            per_query: per_query::read(written.per_query, written.languages.len())?,
+            languages: written.languages,
         };
         report.check_details()?;
         Ok(report)

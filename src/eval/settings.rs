@@ -87,6 +87,7 @@ pub fn report(model: &str, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> EvalRe
         figures: Vec::new(),
         by_direction: BTreeMap::new(),
         by_query_language: BTreeMap::new(),
+        data: set.key(),
         per_query: Vec::new(),
     };
     for &key in set.task.figures {

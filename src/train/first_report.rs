@@ -49,7 +49,7 @@ impl FirstReport {
             }
         }
         let depends_on = format!(
-            "hbt {}, {} on {} with {instructions:?}, {}, {:?}, {:?}, {:?}, weights {:032x}, tokenizer {:032x}, data {}",
+            "hbt {}, values of queries, {} on {} with {instructions:?}, {}, {:?}, {:?}, {:?}, weights {:032x}, tokenizer {:032x}, data {}",
             env!("CARGO_PKG_VERSION"),
             B::E::NAME,
             retriever.backend.name(),
