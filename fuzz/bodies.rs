@@ -30,7 +30,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 18] = [
+pub const BODIES: [(&str, Body); 19] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
@@ -49,6 +49,7 @@ pub const BODIES: [(&str, Body); 18] = [
     ("state", resume_state),
     ("metrics", metrics),
     ("mteb_result", mteb_result),
+    ("report", report),
 ];
 
 /// Fails if an error is not one line that says something; returns what was read.
@@ -390,6 +391,26 @@ fn hashed_anew(text: &str) -> String {
     let Some((_, after)) = rest.split_once('"') else { return text.to_owned() };
     let hash = xxh3_128(format!("{before}{FIELD}\"{after}").as_bytes());
     format!("{before}{FIELD}{hash:032x}\"{after}")
+}
+
+/// A result, a run's metrics, reports and configuration: what is read is shown, on a page that says the same again.
+pub fn report(dir: &Path, bytes: &[u8]) {
+    let result = dir.join("result.json");
+    fs::write(&result, bytes).unwrap();
+    let mut paths = vec![result];
+    for name in ["metrics.jsonl", "eval.json", "config.toml"] {
+        let run = dir.join(name.split('.').next().unwrap());
+        fs::create_dir_all(&run).unwrap();
+        fs::write(run.join("metrics.jsonl"), "").unwrap();
+        fs::write(run.join(name), bytes).unwrap();
+        paths.push(run);
+    }
+    for path in paths {
+        let page = || hbt::report::page(&hbt::report::read(&[&path])?);
+        if let Some(shown) = checked(page()) {
+            assert!(hbt::report::is_page(shown.as_bytes()) && page().unwrap() == shown);
+        }
+    }
 }
 
 const CONFIG: &[u8] = include_bytes!("../tests/fixtures/bert/config.json");

@@ -4,12 +4,14 @@ mod bench;
 mod encode;
 mod eval;
 mod mine;
+mod report;
 mod train;
 
 pub use bench::BenchArgs;
 pub use encode::{EncodeArgs, EncodeAs, EncodeFormat, InputFormat};
 pub use eval::EvalArgs;
 pub use mine::{Limit, MineArgs};
+pub use report::{CompareArgs, ReportArgs};
 pub use train::TrainArgs;
 
 use std::path::{Path, PathBuf};
@@ -42,8 +44,10 @@ pub enum Command {
     Train(TrainArgs),
     /// Measure a model's retrieval in one language, across languages, and in a pool of all languages
     Eval(EvalArgs),
-    /// Train with monolingual, cross-lingual and hybrid batches on the same budget, and compare
-    Compare(RunArgs),
+    /// Train with monolingual, cross-lingual and hybrid batches on the same budget, and compare; or compare runs
+    Compare(CompareArgs),
+    /// Show runs and results as a page for a browser: curves, figures before and after, languages
+    Report(ReportArgs),
     /// Turn texts into embeddings
     Encode(EncodeArgs),
     /// Write the data with hard negatives: passages of its own that a model takes for the answer
@@ -73,6 +77,7 @@ impl Command {
             Command::Mine(args) => &args.trace,
             Command::Bench(args) => &args.trace,
             Command::Compare(_)
+            | Command::Report(_)
             | Command::Plan(_)
             | Command::Prepare(_)
             | Command::Config(_)
@@ -210,7 +215,7 @@ pub struct CompletionsArgs {
     pub man: Option<PathBuf>,
 }
 
-/// Options of `hbt compare`, and the first of `hbt train` and `hbt config`.
+/// The first options of `hbt train`, `hbt compare` and `hbt config`.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
     /// Model, data and configuration.
@@ -233,13 +238,6 @@ impl RunArgs {
         if let Some(out) = &self.out {
             draft.option("--out", "out", out.as_str())?;
         }
-        Ok(draft)
-    }
-
-    /// The configuration that the options of `hbt compare` give, which has its own default directory.
-    pub fn compare_draft(&self) -> Result<Draft> {
-        let mut draft = self.draft()?;
-        draft.preset("hbt compare", "out = 'runs/compare'")?;
         Ok(draft)
     }
 }

@@ -40,6 +40,7 @@
 //! | [`hub`] | the hub of Hugging Face and its cache: models and data sets, fetched once |
 //! | [`eval`] | search, metrics, reports |
 //! | [`mod@mine`] | hard negatives, found with a model and the exact search |
+//! | [`report`] | runs and results as one page for a browser |
 //! | [`train`] | the loop, GradCache, optimizer, schedule, checkpoints |
 //! | [`plan`] | what a run will take, before it begins |
 //! | [`mod@reference`] | every operation in f64, the plainest way, which tests and benchmarks hold the others to |
@@ -59,7 +60,7 @@
 //! ```text
 //! *: choices, error, random, trace
 //! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
-//!     retriever, signals, train
+//!     report, retriever, signals, train
 //! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
 //! config: backend::Distillation, backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey,
 //!     eval::tasks, train::schedule
@@ -73,6 +74,7 @@
 //! eval::metrics:
 //! eval::mteb::folder: eval::mteb, files, json
 //! eval::mteb::rankings: eval::mteb, files
+//! report: eval, metrics_file
 //! retriever: backend, data, memory, model, model_dir
 //! loss: backend
 //! model_dir: backend::Pooling, files, hub, json, model, tensor_file
@@ -147,6 +149,7 @@ pub mod progress;
 mod random;
 #[doc(hidden)]
 pub mod reference;
+pub mod report;
 pub mod retriever;
 #[doc(hidden)]
 pub mod signals;

@@ -56,6 +56,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Train(args) => return commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Compare(args) => commands::compare::run(args),
+        Command::Report(args) => commands::report::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Mine(args) => commands::mine::run(args),
         Command::Plan(args) => commands::plan::run(args),

@@ -8,6 +8,7 @@ mod full_disk;
 mod pipes;
 mod precision;
 mod prepare;
+mod report;
 mod retrieval;
 
 use crate::common::program;
@@ -21,7 +22,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-const COMMANDS: &[&str] = &["train", "eval", "compare", "encode", "mine", "plan", "prepare", "config", "bench", "info"];
+const COMMANDS: &[&str] =
+    &["train", "eval", "compare", "report", "encode", "mine", "plan", "prepare", "config", "bench", "info"];
 
 #[test]
 fn without_a_command_it_prints_help_and_fails() {
@@ -122,6 +124,7 @@ fn variables_of_hbt_are_checked_by_every_command() {
             let args: &[&str] = match command {
                 "info" => &[],
                 "mine" => &["no/such.toml", "--output", "gone/no.jsonl"],
+                "report" => &["gone"],
                 _ => &["no/such.toml"],
             };
             let output = Command::new(program()).arg(command).args(args).env(variable, value).output().unwrap();

@@ -394,7 +394,7 @@ fn eval_and_compare_have_defaults_of_their_own() {
 
     let out = |line: &[&str]| {
         let Command::Compare(args) = command(line) else { panic!("not compare") };
-        args.compare_draft().unwrap().finish().unwrap().out
+        args.draft().unwrap().finish().unwrap().out
     };
     assert_eq!(out(&["compare"]), Path::new("runs/compare"));
     assert_eq!(out(&["compare", "--set", "out=x"]), Path::new("x"));

@@ -219,6 +219,12 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             let (folder, result) = bodies::mteb_result_of(dir.path());
             vec![fs::read(folder.result_path(&result.task_name)).unwrap()]
         }
+        "report" => {
+            let state: serde_json::Value = serde_json::from_str(&state()).unwrap();
+            let pair = serde_json::json!({"before": state["before"], "after": state["latest"][1]});
+            let lines = "{\"step\":0,\"task\":\"parallel\",\"multilingual_map\":0.25}\n{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":1e3}\n";
+            vec![state["before"].to_string().into(), pair.to_string().into(), lines.into(), "a = 1\n[b]\nc = 'd'\n".into()]
+        }
         other => panic!("no seed for {other}"),
     }
 }

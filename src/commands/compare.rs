@@ -5,23 +5,51 @@ use super::eval::{evaluate, training_eval_set};
 use super::inputs::Inputs;
 use super::model::model_dir;
 use super::plan::{Planned, planned};
+use super::report::leave_page;
 use super::setup::{finish, warned};
 use super::train::{holds_run, next_free, train_one};
-use hbt::cli::RunArgs;
+use hbt::cli::CompareArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;
+use hbt::eval::EvalReport;
 use hbt::eval::compare::Comparison;
 use hbt::progress::say;
+use hbt::report::read;
 use hbt::train::checkpoint::RunDir;
 use hbt::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The paper's three kinds of batches; the one that the others are held against comes last.
 const MODES: [BatchMode; 3] = [BatchMode::Monolingual, BatchMode::CrossLingual, BatchMode::Hybrid];
 
+/// Compares runs that are there, or trains them.
+pub fn run(mut args: CompareArgs) -> Result<()> {
+    match args.runs()? {
+        Some(runs) => compare_runs(&runs),
+        None => train_and_compare(&args),
+    }
+}
+
+/// Prints the comparison of runs and results, the last of which is held against the others. A model that all of them began
+/// with comes first.
+fn compare_runs(paths: &[PathBuf]) -> Result<()> {
+    let runs = read(paths)?;
+    let before = runs[0].before.clone();
+    let is_common = |before: &EvalReport| runs.iter().all(|run| run.before.as_ref() == Some(before));
+    let mut rows: Vec<(String, EvalReport)> =
+        before.filter(is_common).map(|before| ("before".to_owned(), before)).into_iter().collect();
+    for (run, path) in runs.into_iter().zip(paths) {
+        let report = run.after.ok_or_else(|| {
+            Error::file(path, "has no report from after training: the run has not ended, or had no evaluation data")
+        })?;
+        rows.push((run.name, report));
+    }
+    crate::print(&Comparison::new(rows, Config::default().seed)?.to_string())
+}
+
 /// Trains once with each kind of batch, everything else being equal, and prints the paper's comparison.
-pub fn run(args: RunArgs) -> Result<()> {
-    let draft = args.compare_draft()?;
+fn train_and_compare(args: &CompareArgs) -> Result<()> {
+    let draft = args.draft()?;
     if draft.is_given("mode") {
         return Err(Error::config("mode", "has no effect here: all three are compared; take it away"));
     }
@@ -44,7 +72,7 @@ pub fn run(args: RunArgs) -> Result<()> {
         }
         config.out = next_free(&config.out, is_taken);
     }
-    let inputs = Inputs::of(&config, args.input.config.config.as_deref());
+    let inputs = Inputs::of(&config, args.run.input.config.config.as_deref());
     for mode in MODES {
         // Found out now, not when the first two have been trained.
         let run_dir = RunDir::new(&config.out.join(mode.to_string()));
@@ -68,5 +96,6 @@ pub fn run(args: RunArgs) -> Result<()> {
         let (_, report) = outcome.state.latest.expect("a run with an evaluation set ends with a report");
         rows.push((mode.to_string(), report));
     }
+    leave_page(&MODES.map(|mode| config.out.join(mode.to_string())), &config.out);
     crate::print(&format!("\n{}", Comparison::new(rows, config.seed)?))
 }

@@ -26,12 +26,13 @@ const MODEL_FILES: [&str; 12] = [
 ];
 
 /// Files that a command reads, each with what messages call it.
+#[derive(Default)]
 pub struct Inputs(Vec<(&'static str, PathBuf)>);
 
 impl Inputs {
     /// All that `config`, read from `file`, names. What cannot be found is left to whoever reads it to report.
     pub fn of(config: &Config, file: Option<&Path>) -> Self {
-        let mut inputs = Inputs(Vec::new());
+        let mut inputs = Inputs::default();
         inputs.add("the configuration", file);
         // What is built in lies in the cache, and is written again where it is gone.
         for dataset in config.training_data(|| Err(Error::other("built in"))).unwrap_or_default() {

@@ -15,6 +15,7 @@ mod model;
 mod output;
 pub mod plan;
 pub mod prepare;
+pub mod report;
 mod resume;
 mod retrieval;
 mod setup;

@@ -4,6 +4,7 @@ use hbt::data::formats::names_negatives;
 use hbt::eval::EvalReport;
 use hbt::eval::mteb::files::is_result;
 use hbt::files::NewFile;
+use hbt::report::is_page;
 use hbt::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -57,6 +58,8 @@ pub enum Kind {
     Embeddings,
     /// Rows with negatives.
     Rows,
+    /// A page of `hbt report`.
+    Page,
 }
 
 impl Kind {
@@ -69,6 +72,7 @@ impl Kind {
         }
         match self {
             Kind::Embeddings if begin.starts_with(b"\x93NUMPY") => Ok(true),
+            Kind::Page => Ok(is_page(begin)),
             Kind::Report => Ok(serde_json::from_reader(reader).is_ok_and(is_report)),
             Kind::Embeddings | Kind::Rows => {
                 let mut line = Vec::new();

@@ -5,6 +5,7 @@ use super::eval::training_eval_set;
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::plan::{Planned, planned};
+use super::report::leave_page;
 use super::resume::{check_same_run, find_run, identity_of};
 use super::setup::{finish, warned};
 use super::trace::INTERRUPTED;
@@ -76,6 +77,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let job = TrainJob::new(config, run_dir, state, eval_set, None)?;
     let config = job.config.clone();
     let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ..job })?;
+    leave_page(std::slice::from_ref(&config.out), &config.out);
     print_outcome(&config, &outcome)?;
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
@@ -255,6 +257,7 @@ fn show_complete(config: &Config, state: &TrainingState, run_dir: &RunDir) -> Re
     run_dir.write_final_reports(state)?;
     say(&format!("the run in {} is complete: nothing to resume", run_dir.path().display()));
     say(&format!("more steps than its {} extend it: --set steps=N", state.step));
+    leave_page(&[run_dir.path().to_owned()], run_dir.path());
     print_outcome(config, &Outcome { state: state.clone(), interrupted: false })?;
     Ok(ExitCode::SUCCESS)
 }

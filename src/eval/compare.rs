@@ -8,8 +8,8 @@
 
 use super::figures::FigureKey;
 use super::report::{EvalReport, QueryOutcome};
+use crate::Error;
 use crate::random::{GOLDEN, below, mix};
-use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
@@ -30,16 +30,20 @@ pub struct Difference {
 /// The main figure of `a` minus that of `b`, by a paired bootstrap over parallel groups.
 ///
 /// # Errors
-/// Reports that were not made from the same queries in this process: one read from a file lacks its queries.
-pub fn paired_bootstrap(a: &EvalReport, b: &EvalReport, seed: u64) -> Result<Difference> {
-    let key = |q: &QueryOutcome| (q.stratum, q.group);
-    let is_same = a.main == b.main && a.per_query.iter().map(key).eq(b.per_query.iter().map(key));
-    if a.per_query.is_empty() || !is_same {
+/// Reports that are not of the same queries, or do not have their values, as those that an earlier hbt wrote.
+pub fn paired_bootstrap(a: &EvalReport, b: &EvalReport, seed: u64) -> crate::Result<Difference> {
+    if a.per_query.is_empty() || b.per_query.is_empty() {
         return Err(Error::other(
-            "only reports on the same queries, made in the same run, can be compared by resampling",
+            "a report has no values of single queries, as an earlier hbt wrote it; evaluate again",
         ));
     }
-    let (n_strata, rows) = differences_by_group(a, b);
+    let [of_a, of_b] = [a, b].map(sorted);
+    let key = |q: &QueryOutcome| (q.stratum, q.group);
+    let is_same = (a.main, &a.data) == (b.main, &b.data) && of_a.iter().map(key).eq(of_b.iter().map(key));
+    if !is_same {
+        return Err(Error::other("only reports on the same queries can be compared by resampling"));
+    }
+    let (n_strata, rows) = differences_by_group(&of_a, &of_b);
     let value = macro_mean(n_strata, rows.iter());
     let mut state = seed;
     let mut draw = |n: usize| {
@@ -53,13 +57,20 @@ pub fn paired_bootstrap(a: &EvalReport, b: &EvalReport, seed: u64) -> Result<Dif
     Ok(Difference { value, low: resampled[tail - 1], high: resampled[N_RESAMPLES - tail] })
 }
 
+/// A report's outcomes in an order that does not depend on where they come from.
+fn sorted(report: &EvalReport) -> Vec<QueryOutcome> {
+    let mut outcomes = report.per_query.clone();
+    outcomes.sort_by_key(|outcome| (outcome.stratum, outcome.group));
+    outcomes
+}
+
 /// The number of strata (of query languages, say), and for each group those it was asked in with the difference there.
-fn differences_by_group(a: &EvalReport, b: &EvalReport) -> (usize, Vec<Vec<(usize, f64)>>) {
-    let mut strata: BTreeMap<_, usize> = a.per_query.iter().map(|outcome| (outcome.stratum, 0)).collect();
+fn differences_by_group(a: &[QueryOutcome], b: &[QueryOutcome]) -> (usize, Vec<Vec<(usize, f64)>>) {
+    let mut strata: BTreeMap<_, usize> = a.iter().map(|outcome| (outcome.stratum, 0)).collect();
     strata.values_mut().zip(0..).for_each(|(number, i)| *number = i);
     let mut row_of = HashMap::new();
     let mut rows: Vec<Vec<(usize, f64)>> = Vec::new();
-    for (a, b) in a.per_query.iter().zip(&b.per_query) {
+    for (a, b) in a.iter().zip(b) {
         let row = *row_of.entry(a.group).or_insert(rows.len());
         if row == rows.len() {
             rows.push(Vec::new());
@@ -84,19 +95,33 @@ fn macro_mean<'a>(n_strata: usize, rows: impl Iterator<Item = &'a Vec<(usize, f6
 #[derive(Clone, Debug)]
 pub struct Comparison {
     rows: Vec<(String, EvalReport)>,
-    /// Last row minus each other row, in row order.
-    differences: Vec<Difference>,
+    /// Last row minus each other row, in row order; else why there is none.
+    differences: Result<Vec<Difference>, String>,
 }
 
 impl Comparison {
-    /// Compares labelled reports on the same benchmark, such as `before`, `monolingual`, `cross_lingual`, `hybrid`.
+    /// Compares labelled reports on the same benchmark, such as `before`, `monolingual`, `cross_lingual`, `hybrid`. Where
+    /// there can be no intervals ([`paired_bootstrap`]), the table says why.
     ///
     /// # Errors
-    /// As [`paired_bootstrap`].
-    pub fn new(rows: Vec<(String, EvalReport)>, seed: u64) -> Result<Self> {
+    /// No report, and reports that have no figure in common or not the same main one.
+    pub fn new(rows: Vec<(String, EvalReport)>, seed: u64) -> crate::Result<Self> {
         let (last, others) = rows.split_last().ok_or_else(|| Error::other("there is no report to compare"))?;
-        let differences =
-            others.iter().map(|other| paired_bootstrap(&last.1, &other.1, seed)).collect::<Result<_>>()?;
+        let is_other = |(_, report): &&(String, EvalReport)| (report.task, report.main) != (last.1.task, last.1.main);
+        if let Some((name, other)) = others.iter().find(is_other) {
+            let of = |report: &EvalReport| format!("{} ({})", report.task, report.main);
+            let message = format!(
+                "{name} was measured on {}, and {} on {}; compare those of one benchmark",
+                of(other),
+                last.0,
+                of(&last.1)
+            );
+            return Err(Error::other(message));
+        }
+        let with_last = |(name, other): &(String, EvalReport)| {
+            paired_bootstrap(&last.1, other, seed).map_err(|e| format!("{name} and {}: {e}", last.0))
+        };
+        let differences = others.iter().map(with_last).collect();
         Ok(Self { rows, differences })
     }
 
@@ -105,9 +130,9 @@ impl Comparison {
         &self.rows
     }
 
-    /// Main figure of the last row minus that of each other row, in row order.
+    /// Main figure of the last row minus that of each other row, in row order; none where they cannot be resampled.
     pub fn differences(&self) -> &[Difference] {
-        &self.differences
+        self.differences.as_deref().unwrap_or_default()
     }
 
     /// The figures that all reports have.
@@ -171,12 +196,16 @@ impl fmt::Display for Comparison {
             return Ok(());
         };
         let main = last.1.main;
+        let differences = match &self.differences {
+            Ok(differences) => differences,
+            Err(why) => return writeln!(f, "\nno intervals: {why}"),
+        };
         writeln!(
             f,
             "\n{}, difference and 95 % interval ({N_RESAMPLES} paired resamples of the questions)",
             main.title()
         )?;
-        for ((name, _), difference) in others.iter().zip(&self.differences) {
+        for ((name, _), difference) in others.iter().zip(differences) {
             let [value, low, high] = [difference.value, difference.low, difference.high].map(|x| main.change(Some(x)));
             writeln!(f, "{} - {name:<label$}  {value}  [{low}, {high}]", last.0)?;
         }

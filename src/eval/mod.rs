@@ -10,6 +10,7 @@ pub mod compare;
 pub mod figures;
 pub mod metrics;
 pub mod mteb;
+mod per_query;
 pub mod report;
 pub mod retrieval;
 pub mod search;

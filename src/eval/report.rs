@@ -1,7 +1,7 @@
 //! The result of one evaluation: what `--json` writes, what `eval.json` holds, and what early stopping looks at.
 
 use super::figures::{Figure, FigureKey, Written};
-use super::tasks;
+use super::{per_query, tasks};
 use crate::data::catalog::LangId;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -35,8 +35,10 @@ pub struct EvalReport {
     pub by_query_language: BTreeMap<String, ByLanguage>,
     /// By query language, then passage language: the queries that have an answer there, over which means are taken.
     pub n_queries: BTreeMap<String, BTreeMap<String, u64>>,
-    /// What [`super::compare`] resamples; empty in a report that was read from a file.
-    #[serde(skip)]
+    /// Identity of the data: [`EvalSet::key`](tasks::EvalSet::key); empty in a report of an earlier hbt.
+    pub data: String,
+    /// What [`super::compare`] resamples; empty in a report of an earlier hbt.
+    #[serde(serialize_with = "per_query::write")]
     pub per_query: Vec<QueryOutcome>,
 }
 
@@ -77,6 +79,10 @@ struct WrittenReport {
     // Earlier versions did not count them.
     #[serde(default)]
     n_queries: Value,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    per_query: Vec<per_query::Stratum>,
 }
 
 impl<'de> Deserialize<'de> for EvalReport {
@@ -102,12 +108,13 @@ impl EvalReport {
             model: written.model,
             task: task.name,
             split: written.split,
-            languages: written.languages,
             by_direction: details(written.by_direction)?,
             by_query_language: details(written.by_query_language)?,
             n_queries: if written.n_queries.is_null() { BTreeMap::new() } else { details(written.n_queries)? },
             figures,
-            per_query: Vec::new(),
+            data: written.data,
+            per_query: per_query::read(written.per_query, written.languages.len())?,
+            languages: written.languages,
         };
         report.check_details()?;
         Ok(report)

@@ -99,6 +99,7 @@ pub fn report(model: &str, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> EvalRe
         by_direction: BTreeMap::new(),
         by_query_language: BTreeMap::new(),
         n_queries: BTreeMap::new(),
+        data: set.key(),
         per_query: Vec::new(),
     };
     for &key in set.task.figures {

@@ -16,6 +16,7 @@ use crate::model_dir::{ModelCard, ModelSave, save};
 use crate::progress::say;
 use crate::retriever::Retriever;
 use crate::{Error, Result};
+use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -81,9 +82,14 @@ impl RunDir {
         self.path.join("eval.json")
     }
 
+    /// Path of the page for a browser.
+    pub fn page(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
     /// All that a run writes, whatever of it is there.
-    pub fn outputs(&self) -> [PathBuf; 6] {
-        [self.config(), self.metrics(), self.events(), self.reports(), self.last(), self.best()]
+    pub fn outputs(&self) -> [PathBuf; 7] {
+        [self.config(), self.metrics(), self.events(), self.reports(), self.page(), self.last(), self.best()]
     }
 
     /// Locks the directory, if there is one, against other processes, and removes what a killed one had not completed.
@@ -205,8 +211,12 @@ impl RunDir {
     /// # Errors
     /// If it cannot be written.
     pub fn write_reports(&self, before: Option<&EvalReport>, after: Option<&EvalReport>) -> Result<()> {
-        let reports = serde_json::json!({ "before": before, "after": after });
-        let text = serde_json::to_string_pretty(&reports).map_err(|e| Error::other(e.to_string()))?;
+        #[derive(Serialize)]
+        struct Reports<'a> {
+            before: Option<&'a EvalReport>,
+            after: Option<&'a EvalReport>,
+        }
+        let text = serde_json::to_string_pretty(&Reports { before, after }).map_err(|e| Error::other(e.to_string()))?;
         let text = format!("{text}\n");
         if fs::read(self.reports()).is_ok_and(|found| found == text.as_bytes()) {
             return Ok(());

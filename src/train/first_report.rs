@@ -40,7 +40,7 @@ impl FirstReport {
         instructions: Option<&str>,
     ) -> Result<Self> {
         let depends_on = format!(
-            "{}, {:?}, {:?}, data {}",
+            "values of queries, {}, {:?}, {:?}, data {}",
             retriever.content_key(instructions)?,
             retriever.settings,
             retriever.settings.as_saved(),

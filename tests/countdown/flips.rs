@@ -51,19 +51,13 @@ fn in_what_a_run_reads_back() {
                 n_found += 1;
                 continue;
             }
-            let mut after = match &**name {
-                // A figure that is another one is so wherever it is shown.
-                "run/metrics.jsonl" => {
-                    let mut after = files(&sandbox.path(""));
-                    after.extend(
-                        [EVENTS].map(|name| (format!("run/{name}"), whole.after[&format!("run/{name}")].clone())),
-                    );
-                    after
-                }
-                _ => contents(&sandbox),
-            };
-            // What people may edit, and figures that nothing is computed from, stay as they are.
+            let mut after = contents(&sandbox);
+            // What people may edit, and figures that nothing is computed from, stay as they are, and are shown so.
             let may_stay = ["run/config.toml", "run/metrics.jsonl"].contains(&&**name);
+            if may_stay {
+                let shown = ["report.html", EVENTS].map(|shown| format!("run/{shown}"));
+                after.extend(shown.map(|shown| (shown.clone(), whole.after[&shown].clone())));
+            }
             if may_stay || (name.starts_with("run/best/") && after.get(name) == Some(&flipped)) {
                 assert!(may_stay || is_refused(&sandbox) || name.ends_with("README.md"), "{what}: nobody says so");
                 after.insert(name.clone(), whole.after[name].clone());

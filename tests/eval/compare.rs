@@ -24,6 +24,7 @@ fn report(n_groups: u32, n_languages: u16, ap: impl Fn(u32, u16) -> f64) -> Eval
         by_direction: Default::default(),
         by_query_language: Default::default(),
         n_queries: Default::default(),
+        data: String::new(),
         per_query,
     }
 }
@@ -93,12 +94,45 @@ fn languages_weigh_the_same_however_many_queries_they_have() {
 #[test]
 fn reports_on_other_queries_are_refused() {
     let a = noisy(10, 2, 0.5, 1);
-    let read_from_file = EvalReport { per_query: Vec::new(), ..a.clone() };
     let of_another_figure = EvalReport { main: FIGURES[0], ..a.clone() };
-    for other in [noisy(9, 2, 0.5, 1), read_from_file.clone(), of_another_figure] {
+    let on_other_data = EvalReport { data: "other".into(), ..a.clone() };
+    for other in [noisy(9, 2, 0.5, 1), of_another_figure.clone(), on_other_data] {
         assert!(paired_bootstrap(&a, &other, 1).unwrap_err().to_string().contains("same queries"));
     }
-    assert!(paired_bootstrap(&read_from_file, &read_from_file, 1).is_err());
+    let without = EvalReport { per_query: Vec::new(), ..a.clone() };
+    for (a, b) in [(&a, &without), (&without, &a), (&without, &without)] {
+        assert!(paired_bootstrap(a, b, 1).unwrap_err().to_string().contains("no values of single queries"));
+    }
+    // The table is there all the same, and says so; of two benchmarks there is none.
+    let rows = [("old", without), ("new", a.clone())].map(|(label, report)| (label.to_owned(), report));
+    let table = Comparison::new(rows.to_vec(), 1).unwrap();
+    assert!(table.differences().is_empty());
+    let last = table.to_string().lines().last().unwrap().to_owned();
+    assert_eq!(
+        last,
+        "no intervals: old and new: a report has no values of single queries, as an earlier hbt wrote it; evaluate again"
+    );
+    let rows = [("a", a), ("b", of_another_figure)].map(|(label, report)| (label.to_owned(), report));
+    let error = Comparison::new(rows.to_vec(), 1).unwrap_err().to_string();
+    let expected = "a was measured on parallel (multilingual_map), and b on parallel (monolingual_map); compare";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+/// A report that was written and read back, in whatever order its queries were, gives the same interval to the last bit.
+#[test]
+fn intervals_of_files_are_those_of_the_reports() {
+    let [a, b] = [1, 2].map(|seed| noisy(30, 3, 0.5, seed));
+    let [from_file, mut turned] = [(); 2].map(|()| {
+        let text = serde_json::to_string_pretty(&b).unwrap();
+        assert!(text.lines().count() < 80, "thousands of values are one line: {text}");
+        serde_json::from_str::<EvalReport>(&text).unwrap()
+    });
+    assert_eq!(from_file, b);
+    turned.per_query.reverse();
+    let expected = paired_bootstrap(&a, &b, 7).unwrap();
+    for read in [from_file, turned] {
+        assert_eq!(paired_bootstrap(&a, &read, 7).unwrap(), expected);
+    }
 }
 
 #[test]

@@ -90,7 +90,9 @@ fn json_has_the_documented_keys_in_order() {
         vec![RelevantRank { lang: 0, in_language: 2, pooled: 2 }, RelevantRank { lang: 1, in_language: 1, pooled: 1 }];
     ranks[2] =
         vec![RelevantRank { lang: 0, in_language: 4, pooled: 8 }, RelevantRank { lang: 1, in_language: 2, pooled: 2 }];
-    let report = settings::report("intfloat/multilingual-e5-small", &set, &ranks);
+    let mut report = settings::report("intfloat/multilingual-e5-small", &set, &ranks);
+    assert_eq!(report.data, set.key());
+    report.data = "0123".into();
     let json = serde_json::to_string(&report).unwrap();
     assert_eq!(
         json,
@@ -103,12 +105,17 @@ fn json_has_the_documented_keys_in_order() {
             r#"{"task":"parallel","setting":null,"metric":"rank_distance","cutoff":null,"value":3.5}],"#,
             r#""by_direction":{"map":{"de":{"de":0.75,"en":1.0},"en":{"de":0.25,"en":0.5}}},"#,
             r#""by_query_language":{"multilingual_map":{"de":1.0,"en":0.375},"#,
-            r#""rank_distance":{"de":1.0,"en":6.0}}}"#
+            r#""rank_distance":{"de":1.0,"en":6.0}},"data":"0123","per_query":["#,
+            r#"{"query_language":0,"passage_language":null,"groups":[0,1],"values":[1.0,1.0]},"#,
+            r#"{"query_language":1,"passage_language":null,"groups":[0],"values":[0.375]}]}"#
         )
     );
-    let read: EvalReport = serde_json::from_str(&json).unwrap();
-    assert!(read.per_query.is_empty());
-    assert_eq!(EvalReport { per_query: report.per_query.clone(), ..read }, report);
+    assert_eq!(serde_json::from_str::<EvalReport>(&json).unwrap(), report);
+    // As earlier versions wrote it.
+    let mut old = serde_json::to_value(&report).unwrap();
+    old.as_object_mut().unwrap().retain(|name, _| !["data", "per_query"].contains(&name.as_str()));
+    let read: EvalReport = serde_json::from_value(old).unwrap();
+    assert_eq!(read, EvalReport { data: String::new(), per_query: Vec::new(), ..report });
 }
 
 /// A report over `codes` in which every direction has another value.
@@ -285,6 +292,12 @@ fn a_report_that_is_read_back_is_checked() {
             report.pointer_mut(place).unwrap()[name] = value;
         };
         assert_eq!(error(&details), format!("its report has details of {name:?}, but does not list it"));
+    }
+    for (list, value, message) in [
+        ("groups", json!([0]), "per_query has 1 groups beside 2 values"),
+        ("query_language", json!(2), "per_query has language 2 of 2, counted from 0"),
+    ] {
+        assert_eq!(error(&|report| report["per_query"][0][list] = value.clone()), message);
     }
     let other = |report: &mut serde_json::Value| report["by_query_language"]["rank_distance"]["fr"] = json!(1.0);
     assert_eq!(error(&other), "its report has details of \"fr\", but does not list it");

@@ -20,7 +20,7 @@ fn holds_all_that_was_promised() {
     let tops: std::collections::BTreeSet<&str> = names.iter().map(|name| name.split('/').next().unwrap()).collect();
     assert_eq!(
         tops.into_iter().collect::<Vec<_>>(),
-        ["best", "config.toml", "eval.json", "last", "metrics.jsonl", "tensorboard"]
+        ["best", "config.toml", "eval.json", "last", "metrics.jsonl", "report.html", "tensorboard"]
     );
     for model in ["best", "last"] {
         for file in ["README.md", "config.json", "model.safetensors", "modules.json", "1_Pooling/config.json"] {
@@ -123,7 +123,18 @@ fn eval_json_has_both_reports_and_eval_agrees_with_them() {
     sandbox.hbt(&train(&bert, &["steps=10"])).ok();
     let reports = sandbox.json("run/eval.json");
     assert_eq!(keys(&reports), ["before", "after"]);
-    let schema = ["model", "task", "split", "languages", "main", "figures", "by_direction", "by_query_language"];
+    let schema = [
+        "model",
+        "task",
+        "split",
+        "languages",
+        "main",
+        "figures",
+        "by_direction",
+        "by_query_language",
+        "data",
+        "per_query",
+    ];
     for (report, model) in [("before", bert.as_str()), ("after", "run/last"), ("after", "run/best")] {
         // What was named on the command line, then what came of it.
         assert_eq!(reports[report]["model"], if report == "before" { bert.as_str() } else { "last" });

@@ -1,0 +1,45 @@
+//! `hbt report`, and the page that other commands leave beside their runs.
+
+use super::inputs::Inputs;
+use super::output::{Kind, refuse_foreign};
+use hbt::cli::ReportArgs;
+use hbt::files::{NewFile, write_file_atomic};
+use hbt::progress::say;
+use hbt::report::{page, read};
+use hbt::train::checkpoint::RunDir;
+use hbt::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Writes the page.
+pub fn run(args: ReportArgs) -> Result<()> {
+    NewFile::check(&args.output)?;
+    let mut inputs = Inputs::default();
+    for path in &args.runs {
+        let [in_run, alone] = [path.join("eval.json"), path.clone()];
+        inputs.add("a run", Some(if path.is_dir() { &in_run } else { &alone }));
+    }
+    inputs.refuse("--output", &args.output)?;
+    if !args.overwrite {
+        refuse_foreign("--output", &args.output, Kind::Page)?;
+    }
+    write_page(&args.runs, &args.output)?;
+    crate::print(&format!("{}\n", args.output.display()))
+}
+
+fn write_page(runs: &[PathBuf], output: &Path) -> Result<()> {
+    write_file_atomic(output, page(&read(runs)?)?.as_bytes())
+}
+
+/// Leaves the page on `runs` in `directory`. That of a run is for people to look at, and no reason to fail: what stands in the
+/// way is said.
+pub fn leave_page(runs: &[PathBuf], directory: &Path) {
+    let output = RunDir::new(directory).page();
+    let is_own = || match refuse_foreign("--output", &output, Kind::Page) {
+        Err(Error::Config { .. }) => Err(Error::file(&output, "is not hbt's, and stays as it is")),
+        other => other,
+    };
+    match is_own().and_then(|()| write_page(runs, &output)) {
+        Ok(()) => say(&format!("{}: curves and figures, for a browser", output.display())),
+        Err(error) => say(&format!("warning: no report was written: {error}")),
+    }
+}

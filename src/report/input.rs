@@ -1,0 +1,235 @@
+//! What a report is made of: run directories, and results of evaluations in files.
+
+use crate::eval::EvalReport;
+use crate::metrics_file::lines;
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::fs;
+use std::path::Path;
+
+/// Points of a curve: a step and a value, by step.
+pub type Points = Vec<(u64, f64)>;
+
+/// A run, or a result, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// What it is called.
+    pub name: String,
+    /// Values of steps, by their names in `metrics.jsonl`, in that order.
+    pub curves: Vec<(String, Points)>,
+    /// Figures on the way, by task and name.
+    pub figures: Vec<(String, String, Points)>,
+    /// The report on the model before training.
+    pub before: Option<EvalReport>,
+    /// The report on the model after it, or the only one that there is.
+    pub after: Option<EvalReport>,
+    /// Keys of the configuration, ascending, with their values as TOML has them.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Files of a run directory.
+const METRICS: &str = "metrics.jsonl";
+const REPORTS: &str = "eval.json";
+const CONFIG: &str = "config.toml";
+
+/// The runs in `paths`: run directories, their `eval.json`, and files that `hbt eval --json` wrote. Those of the same name
+/// go by their paths.
+///
+/// # Errors
+/// One that cannot be read, is none of these, or is damaged; by file and, in `metrics.jsonl`, line.
+pub fn read(paths: &[impl AsRef<Path>]) -> Result<Vec<Run>> {
+    let mut runs = paths.iter().map(|path| read_one(path.as_ref())).collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+    for ((run, path), name) in runs.iter_mut().zip(paths).zip(&names) {
+        if names.iter().filter(|other| *other == name).count() > 1 {
+            run.name = path.as_ref().display().to_string();
+        }
+    }
+    Ok(runs)
+}
+
+fn read_one(path: &Path) -> Result<Run> {
+    let mut run = Run { name: name_of(path), ..Run::default() };
+    if !path.is_dir() {
+        (run.before, run.after) = reports(path)?;
+        return Ok(run);
+    }
+    let [metrics, reports_file, config] = [METRICS, REPORTS, CONFIG].map(|name| path.join(name));
+    if !metrics.is_file() && !reports_file.is_file() {
+        let message = format!("is not a run directory: it has no {METRICS} and no {REPORTS}; name one of hbt train");
+        return Err(Error::file(path, message));
+    }
+    run.read_metrics(&metrics)?;
+    if reports_file.is_file() {
+        (run.before, run.after) = reports(&reports_file)?;
+    }
+    if config.is_file() {
+        run.settings = settings(&config)?;
+    }
+    Ok(run)
+}
+
+/// A directory's own name; a file's without its ending, and that of a run's reports is the run's.
+fn name_of(path: &Path) -> String {
+    // `.` and `..` have no name of their own.
+    let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let of_run = whole.parent().filter(|_| whole.file_name().is_some_and(|name| name == REPORTS));
+    let name = match of_run {
+        Some(run) => run.file_name(),
+        None if whole.is_dir() => whole.file_name(),
+        None => whole.file_stem(),
+    };
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+impl Run {
+    fn read_metrics(&mut self, path: &Path) -> Result<()> {
+        for line in lines(path) {
+            let damaged = |number| Error::line(path, number, "is damaged; copy the run again, or take the file away");
+            let line = line.map_err(damaged)?;
+            let values = line.values();
+            match values.get("task").and_then(Value::as_str) {
+                Some(task) => self.add_evaluation(line.step, task, &values),
+                None => self.add_step(line.step, &values),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_step(&mut self, step: u64, values: &Map<String, Value>) {
+        for (name, value) in numbers(values) {
+            let at = self.curves.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+                self.curves.push((name.to_owned(), Vec::new()));
+                self.curves.len() - 1
+            });
+            self.curves[at].1.push((step, value));
+        }
+    }
+
+    fn add_evaluation(&mut self, step: u64, task: &str, values: &Map<String, Value>) {
+        for (name, value) in numbers(values) {
+            let is_it = |known: &(String, String, Points)| known.0 == task && known.1 == name;
+            let at = self.figures.iter().position(is_it).unwrap_or_else(|| {
+                self.figures.push((task.to_owned(), name.to_owned(), Vec::new()));
+                self.figures.len() - 1
+            });
+            self.figures[at].2.push((step, value));
+        }
+    }
+
+    /// The points of a value of steps, by its name.
+    pub fn curve(&self, name: &str) -> &[(u64, f64)] {
+        self.curves.iter().find(|(known, _)| known == name).map_or(&[], |(_, points)| points)
+    }
+
+    /// The points of a figure.
+    pub fn figure(&self, task: &str, name: &str) -> &[(u64, f64)] {
+        self.figures.iter().find(|known| known.0 == task && known.1 == name).map_or(&[], |(_, _, points)| points)
+    }
+}
+
+/// The numbers of a line but for that of the step.
+fn numbers(values: &Map<String, Value>) -> impl Iterator<Item = (&str, f64)> {
+    values.iter().filter(|(name, _)| *name != "step").filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)))
+}
+
+/// Reports before and after training, or the only one that a file holds.
+fn reports(path: &Path) -> Result<(Option<EvalReport>, Option<EvalReport>)> {
+    #[derive(Deserialize)]
+    struct Pair {
+        before: Option<EvalReport>,
+        after: Option<EvalReport>,
+    }
+    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let not_one = |e: serde_json::Error| {
+        let message =
+            format!("is not a result of hbt eval --json, nor a run's {REPORTS} ({e}); name one, or a run directory");
+        Error::file(path, message)
+    };
+    let value: Value = serde_json::from_str(&text).map_err(not_one)?;
+    if value.get("before").is_some() && value.get("after").is_some() {
+        let Pair { before, after } = serde_json::from_value(value).map_err(not_one)?;
+        return Ok((before, after));
+    }
+    Ok((None, Some(serde_json::from_value(value).map_err(not_one)?)))
+}
+
+/// The keys of a configuration; those of a table after its name.
+fn settings(path: &Path) -> Result<Vec<(String, String)>> {
+    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        Error::file(path, format!("is not TOML ({}); put it right, or copy the run again", e.message()))
+    })?;
+    Ok(table.into_iter().map(|(key, value)| (key, value.to_string())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = r#"{"model":"m","task":"parallel","split":"all","languages":["de"],"main":"multilingual_map",
+        "figures":[{"task":"parallel","setting":"multilingual","metric":"map","cutoff":null,"value":0.5}],
+        "by_direction":{},"by_query_language":{}}"#;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_run_is_read_whole() {
+        let lines = "{\"step\":0,\"task\":\"parallel\",\"split\":\"all\",\"map\":0.25,\"gap\":null}\n\
+                     {\"step\":1,\"loss\":2.5,\"mode\":\"mixed\"}\n{\"step\":2,\"loss\":1.5}\n\
+                     {\"step\":2,\"task\":\"parallel\",\"split\":\"all\",\"map\":0.5}\n{\"step\":3,\"lo";
+        let reports = format!("{{\"before\":null,\"after\":{REPORT}}}");
+        let dir = folder(&[
+            ("a/metrics.jsonl", lines),
+            ("a/eval.json", &reports),
+            ("a/config.toml", "steps = 2\nmode = 'hybrid'\n"),
+            ("b/metrics.jsonl", ""),
+            ("c/b.json", REPORT),
+        ]);
+        let names = ["a", "a/eval.json", "b", "c/b.json"].map(|name| dir.path().join(name));
+        let runs = read(&names).unwrap();
+        let called: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+        let typed: Vec<String> = names.iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(called, typed, "two of each name");
+        assert_eq!(read(&names[..1]).unwrap()[0].name, "a");
+        assert_eq!(runs[0].curve("loss"), [(1, 2.5), (2, 1.5)]);
+        assert_eq!(runs[0].figure("parallel", "map"), [(0, 0.25), (2, 0.5)]);
+        assert!(runs[0].figure("parallel", "gap").is_empty() && runs[0].figure("other", "map").is_empty());
+        assert_eq!(runs[0].settings, [("mode".into(), "\"hybrid\"".into()), ("steps".into(), "2".into())]);
+        for run in [&runs[0], &runs[1], &runs[3]] {
+            assert!(run.before.is_none() && run.after.as_ref().unwrap().model == "m");
+        }
+        assert!(runs[2].curves.is_empty() && runs[2].after.is_none());
+    }
+
+    #[test]
+    fn damage_is_one_error_that_names_the_place() {
+        for (name, text, expected) in [
+            ("run/metrics.jsonl", "{\"step\":1}\n{\"step\":3}\n", "metrics.jsonl, line 2: is damaged; "),
+            ("run/metrics.jsonl", "none\n{\"step\":3}\n", "metrics.jsonl, line 1: is damaged; "),
+            ("run/eval.json", "{\"before\": 1, \"after\": null}", "eval.json: is not a result of hbt eval --json, nor"),
+            ("run/eval.json", "{", "eval.json: is not a result of hbt eval --json, nor"),
+            ("run/notes.txt", "", "run: is not a run directory: it has no metrics.jsonl and no eval.json; "),
+        ] {
+            let dir = folder(&[(name, text)]);
+            let error = read(&[dir.path().join("run")]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let dir = folder(&[("run/metrics.jsonl", ""), ("run/config.toml", "steps = \n"), ("x.json", "[]")]);
+        let error = read(&[dir.path().join("run")]).unwrap_err().to_string();
+        assert!(error.contains("config.toml: is not TOML"), "{error}");
+        let error = read(&[dir.path().join("x.json")]).unwrap_err().to_string();
+        assert!(error.contains("x.json: is not a result"), "{error}");
+        let error = read(&[dir.path().join("gone.json")]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read ") && error.ends_with("; check the path"), "{error}");
+    }
+}
