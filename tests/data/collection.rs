@@ -284,8 +284,14 @@ fn candidates_and_instructions() {
         of(query(0, "q1", " first? Find ", &[("d1", 2), ("2", -1)]), &["d3", "d1"]),
         of(query(2, "3", "third?", &[("2", 0)]), &[]),
     ];
-    assert_eq!(all.load("en", "test").unwrap().queries, expected);
+    let one = all.load("en", "test").unwrap();
+    assert_eq!((one.queries, one.changes), (expected.into(), None));
     check(&all.load("de", "test").unwrap());
+    // What an instruction that was changed turns.
+    let rows = "{\"query-id\": \"q1\", \"corpus-ids\": [\"d1\", 2]}\n";
+    write(dir.path(), "de-qrel_diff/qrel_diff.jsonl", rows);
+    let changes = load(dir.path(), "de", "test").unwrap().changes.unwrap();
+    assert_eq!(changes.into_iter().collect::<Vec<_>>(), [("q1".to_owned(), vec!["d1".to_owned(), "2".to_owned()])]);
     // Each query needs its own.
     write(dir.path(), "en-instruction/test.jsonl", "{\"query-id\": \"q1\", \"instruction\": \"Find\"}\n");
     let none = message(all.load("en", "test"));

@@ -128,6 +128,7 @@ impl Belebele {
             split: SPLIT.to_owned(),
             queries: found,
             n_query_rows,
+            changes: None,
             notes: Notes::default(),
             corpus: Corpus::Held(Arc::new(documents)),
         })

@@ -39,6 +39,7 @@ pub fn clsd(tables: &Tables, config: &str, split: &str, subset: &str) -> Result<
         split: split.to_owned(),
         n_query_rows: queries.len(),
         queries,
+        changes: None,
         notes: Notes::default(),
         corpus: Corpus::Held(Arc::new(documents)),
     })

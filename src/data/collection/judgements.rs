@@ -18,6 +18,9 @@ const CANDIDATES: [Column; 2] = [needed(&["query-id"]), needed(&["corpus-ids"])]
 /// last holds, as in mteb.
 pub(super) type Judgements = HashMap<String, Vec<(String, i32)>>;
 
+/// Documents of each query.
+pub(super) type Candidates = HashMap<String, Vec<String>>;
+
 /// Reads files of judgements: named columns, or text with a header or, as in TREC's files, none.
 ///
 /// # Errors
@@ -96,11 +99,12 @@ fn in_text(mut cells: Vec<Cell>, number: u64, order: &mut Option<[usize; 3]>) ->
     taken.map(Some).ok_or_else(|| format!("{n} columns, fewer than the header has"))
 }
 
-/// Reads files of candidates: the documents to rank for each query. Of several rows of one query the last holds.
+/// Reads files of candidates: the documents to rank for each query, or others of its own. Of several rows of one query the
+/// last holds.
 ///
 /// # Errors
 /// What cannot be read.
-pub(super) fn candidates(files: &[Arc<DataFile>]) -> Result<HashMap<String, Vec<String>>> {
+pub(super) fn candidates(files: &[Arc<DataFile>]) -> Result<Candidates> {
     let mut found = HashMap::new();
     for file in files {
         let mut table = Table::open(file, &CANDIDATES)?;

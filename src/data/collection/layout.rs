@@ -18,6 +18,7 @@ pub(super) enum Part {
     Judgements,
     TopRanked,
     Instructions,
+    Changes,
 }
 
 impl Part {
@@ -29,6 +30,7 @@ impl Part {
             Part::Judgements => "judgements (qrels)",
             Part::TopRanked => "top_ranked",
             Part::Instructions => "instructions",
+            Part::Changes => "changes (qrel_diff)",
         }
     }
 }
@@ -36,7 +38,7 @@ impl Part {
 /// The config of queries that goes before all others.
 const QUERY: &str = "query";
 /// Names of configs. Of those that name one part, mteb takes the first that is there.
-const CONFIGS: [(&str, Part); 7] = [
+const CONFIGS: [(&str, Part); 8] = [
     ("corpus", Part::Corpus),
     (QUERY, Part::Queries),
     ("queries", Part::Queries),
@@ -44,6 +46,7 @@ const CONFIGS: [(&str, Part); 7] = [
     ("qrels", Part::Judgements),
     ("top_ranked", Part::TopRanked),
     ("instruction", Part::Instructions),
+    ("qrel_diff", Part::Changes),
 ];
 
 /// Where the hub keeps a config that is called `default`.
@@ -247,6 +250,7 @@ mod tests {
             ("ara-deu-qrels/validation-00000-of-00001.parquet", "ara-deu", Judgements, "validation"),
             ("zho_Hans-top_ranked/test.jsonl", "zho_Hans", TopRanked, "test"),
             ("instruction/test-00000-of-00001.parquet", "", Instructions, "test"),
+            ("qrel_diff/qrel_diff-00000-of-00001.parquet", "", Changes, "qrel_diff"),
             ("corpus/corpus-00000-of-00001.parquet", "", Corpus, "corpus"),
             ("corpus.jsonl", "", Corpus, "test"),
             ("queries.jsonl.gz", "", Queries, "test"),

@@ -22,6 +22,7 @@ mod parquet;
 mod queries;
 mod table;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,6 +61,8 @@ pub struct Collection {
     pub queries: Vec<JudgedQuery>,
     /// Rows of the file of queries, judged or not.
     pub n_query_rows: usize,
+    /// Of tasks with changed instructions, the documents by query whose judgement the change turns; the config `qrel_diff`.
+    pub changes: Option<HashMap<String, Vec<String>>>,
     /// What was left out or mended; what there is to say of documents, [`Documents::notes`] says.
     pub notes: Notes,
     corpus: Corpus,
@@ -193,8 +196,15 @@ impl Collections {
             );
             return Err(Error::file(path, message));
         }
-        let corpus = Corpus::Files(of(Part::Corpus)?);
-        Ok(Collection { subset: subset.to_owned(), split: split.to_owned(), queries, n_query_rows, notes, corpus })
+        Ok(Collection {
+            subset: subset.to_owned(),
+            split: split.to_owned(),
+            queries,
+            n_query_rows,
+            changes: of_optional(Part::Changes)?.map(|files| judgements::candidates(&files)).transpose()?,
+            notes,
+            corpus: Corpus::Files(of(Part::Corpus)?),
+        })
     }
 
     fn parts(&self, subset: &str) -> Result<&Parts> {

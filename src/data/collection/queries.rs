@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::cell::{Cell, Column, Parsed, needed, optional};
-use super::judgements::Judgements;
+use super::judgements::{Candidates, Judgements};
 use super::table::{Row, Table};
 use crate::Result;
 use crate::data::formats::files::{DataFile, Kind};
@@ -64,7 +64,7 @@ fn optional_text(cell: Cell) -> Parsed<Option<String>> {
 pub(super) fn queries(
     files: &[Arc<DataFile>],
     judged: &mut Judgements,
-    candidates: &mut Option<HashMap<String, Vec<String>>>,
+    candidates: &mut Option<Candidates>,
     instructions: Option<&HashMap<String, Option<String>>>,
     notes: &mut Notes,
 ) -> Result<(Vec<JudgedQuery>, usize)> {
