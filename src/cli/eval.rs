@@ -42,7 +42,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Also write result files as mteb keeps them: DIR/MODEL/REVISION/TASK.json
+    /// Also write result files into a cache of mteb's: DIR/results/ORG__MODEL/REVISION/TASK.json; what is there already is not
+    /// computed again
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
 

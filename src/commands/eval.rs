@@ -5,8 +5,8 @@ use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::output::{Kind, refuse_foreign};
-use super::retrieval::{self, Wanted};
 use super::setup::finish;
+use super::tasks::{self as named_tasks, Wanted};
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cache::cache_dir;
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 /// Evaluates, prints the tables, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
     if args.list {
-        return crate::print(&retrieval::list());
+        return crate::print(&named_tasks::list());
     }
     let draft = args.draft()?;
     if draft.is_typed("split") && !draft.is_typed("eval_split") {
@@ -59,7 +59,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         results.push(serde_json::to_value(&report).map_err(|e| Error::other(e.to_string()))?);
     }
     if !others.is_empty() {
-        results.extend(retrieval::run(&args, &config, &others)?);
+        results.extend(named_tasks::run(&args, &config, &others)?);
     }
     if let Some(path) = &args.json {
         let result = if results.len() == 1 { results.swap_remove(0) } else { json!({ "results": results }) };

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod mteb;
 mod per_query;
 pub mod report;
+pub mod rerank;
 pub mod retrieval;
 pub mod search;
 pub mod settings;

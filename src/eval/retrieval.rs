@@ -31,6 +31,12 @@ pub trait Vectors {
     /// If they cannot be made or read.
     fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings>;
 
+    /// One embedding for each of some texts that are on no side of a search: without the prefix of either, as mteb embeds pairs.
+    ///
+    /// # Errors
+    /// If they cannot be made or read.
+    fn texts(&mut self, texts: &[&str]) -> Result<Embeddings>;
+
     /// Called when all documents of a corpus of `n_rows` rows have been asked for.
     ///
     /// # Errors
@@ -81,7 +87,10 @@ pub fn search<B: Backend<E = f32>>(
 }
 
 /// Embeddings at unit length, computed in f32; the smallest length that is divided by is mteb's.
-fn unit<'a>(embeddings: Embeddings, id: impl Fn(usize) -> &'a String, what: &str) -> Result<Embeddings> {
+///
+/// # Errors
+/// One that is not finite, named by what it is of.
+pub fn unit<'a>(embeddings: Embeddings, id: impl Fn(usize) -> &'a String, what: &str) -> Result<Embeddings> {
     let dim = embeddings.dim();
     let mut values = embeddings.into_values();
     values.par_chunks_exact_mut(dim).for_each(|row| {

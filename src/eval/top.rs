@@ -161,6 +161,19 @@ impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
     }
 }
 
+/// For each of `queries` the number of the document with the largest dot product; of several the last.
+///
+/// # Errors
+/// A device without memory.
+pub fn nearest<B: Backend<E = f32>>(backend: &B, queries: Embeddings, documents: &Embeddings) -> Result<Vec<u32>> {
+    let n_queries = queries.n_rows();
+    let mut search = TopSearch::new(backend, queries, 1, None)?;
+    // Without ids, equal scores go by the number.
+    search.add((0..documents.n_rows()).map(|_| ""), documents)?;
+    let found = search.finish();
+    Ok((0..n_queries).map(|query| found.best[query].found.first().map_or(0, |(_, number)| *number)).collect())
+}
+
 /// The best documents of one query so far, and some that are not among them any more.
 struct Best {
     keep: usize,

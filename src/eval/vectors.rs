@@ -129,6 +129,11 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
         Ok(embeddings)
     }
 
+    fn texts(&mut self, texts: &[&str]) -> Result<Embeddings> {
+        let kind = TextKind { prefix: String::new(), ..self.retriever.settings.passage.clone() };
+        self.embed(&kind, texts)
+    }
+
     fn finish(&mut self, n_rows: u64) -> Result<()> {
         self.saving.take().map_or(Ok(()), |saving| saving.finish(n_rows))
     }
@@ -206,6 +211,12 @@ impl Vectors for FileVectors {
     fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings> {
         let (_, corpus) = self.corpus.as_mut().expect("the queries of a collection come first");
         read(corpus, documents.iter().map(|(row, _)| *row))
+    }
+
+    fn texts(&mut self, _: &[&str]) -> Result<Embeddings> {
+        let message =
+            "has embeddings of queries and documents, and this task is of pairs of texts; take it from --task";
+        Err(Error::file(&self.directory, message))
     }
 
     fn finish(&mut self, n_rows: u64) -> Result<()> {

@@ -174,7 +174,7 @@ fn given_embeddings_have_mtebs_numbers() {
                 let got = entry[name].as_f64().unwrap_or(f64::NAN);
                 assert_eq!(got.to_bits(), expected.to_bits(), "{layout} {} {name}: {got}, {expected}", subset.name);
             }
-            assert!(n_specified > 120, "{n_specified}");
+            assert!(n_specified > 90, "{n_specified}");
             assert_eq!(entry["main_score"], entry["ndcg_at_10"]);
         }
     }
@@ -230,7 +230,7 @@ fn a_text_is_embedded_once() {
     let results = ["first", "again", "anew"].map(|name| without_times(sandbox.json(&format!("{name}.json"))));
     assert!(results[0] == results[1] && results[0] == results[2]);
     // Another prefix makes other texts.
-    let prefix = ["--set", "passage_prefix=passage: "];
+    let prefix = ["--set", "passage_prefix=text: "];
     assert_eq!(n_embedded(&sandbox.hbt(&eval(&model, &prefix)).ok().stderr), (110, 50));
     let selected = sandbox.hbt(&eval(&model, &["--languages", "de"])).ok();
     assert_eq!(n_embedded(&selected.stderr), (55, 0));
@@ -245,7 +245,7 @@ fn saved_embeddings_are_judged_as_the_model() {
     let args = ["eval", "--task", "retrieval", "--data", "data", "--embeddings", "emb", "--json", "given.json"];
     sandbox.hbt(&args).ok();
     let results = ["model", "given"].map(|name| without_times(sandbox.json(&format!("{name}.json"))));
-    assert_eq!(results[0], results[1]);
+    assert!(results[0] == results[1]);
     // Rankings as TREC has them and as mteb does are the same.
     let run = sandbox.read("runs/data/de.test.trec");
     let predictions = sandbox.json("predictions/data_predictions.json");
@@ -262,7 +262,7 @@ fn saved_embeddings_are_judged_as_the_model() {
     write_texts(&sandbox, 51, &["de", "en"]);
     let error = sandbox.hbt(&args).error();
     assert!(
-        error.ends_with("emb/de.corpus.npy: has 50 rows, and row 50 is wanted; it belongs to other texts"),
+        error.ends_with("emb/de.corpus.npy: has 50 rows, and row 51 is wanted; it belongs to other texts"),
         "{error}"
     );
     write_texts(&sandbox, 49, &["de", "en"]);
@@ -302,7 +302,7 @@ fn a_killed_evaluation_goes_on() {
     write_texts(&sandbox, 12_000, &["de", "en"]);
     let model = fixture("bert");
     let start = Instant::now();
-    let undisturbed = sandbox.hbt(&eval(&model, &["--json", "whole.json", "--no-cache"])).ok();
+    let undisturbed = sandbox.hbt(&eval(&model, &["--json", "whole.json", "--results", "whole", "--no-cache"])).ok();
     let whole = start.elapsed();
     assert_eq!(n_embedded(&undisturbed.stderr).0, 24_010);
     let rows = || {
@@ -327,7 +327,7 @@ fn a_killed_evaluation_goes_on() {
     let (before, after) = (kept[kept.len() - 1], rows());
     assert_eq!(after, 12_010, "each text once");
     assert_eq!(n_embedded(&done.stderr).1, after - before);
-    assert_eq!(without_times(sandbox.json("killed.json")), without_times(sandbox.json("whole.json")));
+    assert!(without_times(sandbox.json("killed.json")) == without_times(sandbox.json("whole.json")));
 }
 
 #[test]
@@ -350,9 +350,65 @@ fn what_cannot_be_evaluated_is_refused() {
     let offline = sandbox.hbt(&["eval", "--task", "ArguAna"]).error();
     assert!(offline.contains("hf download --repo-type dataset mteb/arguana --revision c22ab2a5"), "{offline}");
     let split = sandbox.hbt(&["eval", "--data", "data", "--split", "train"]).error();
-    assert!(split.contains("has no split train") && split.contains("there is test"), "{split}");
+    assert!(split.ends_with("data: subset de has no split train; there is test"), "{split}");
     sandbox.write("other.json", "{\"scores\": 1}");
     let foreign = sandbox.hbt(&["eval", "--data", "data", "--json", "other.json"]).error();
     assert!(foreign.contains("does not look like an output of this command"), "{foreign}");
     assert!(!sandbox.path("out").exists());
+}
+
+/// Tasks of mteb's whose numbers follow from the texts alone: equal texts have equal embeddings.
+#[test]
+fn tasks_of_pairs_and_of_instructions() {
+    let sandbox = Sandbox::new();
+    let model = fixture("bert");
+    let texts: Vec<String> = (0..12).map(|i| format!("{} {} {i}", TOPICS[i % 8], TOPICS[(i * 3 + 1) % 8])).collect();
+    let number = |task: &str, data: &str, subset: &str, name: &str| {
+        let args = ["eval", "--task", task, "--data", data, "--languages", "da,en", "--model", &model];
+        sandbox.hbt(&[&args[..], &["--precision", "f32", "--json", "out.json", "--overwrite"]].concat()).ok();
+        let result = sandbox.json("out.json");
+        let entries = result["scores"]["test"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry["hf_subset"] == subset).unwrap_or_else(|| panic!("{subset}"));
+        entry[name].as_f64().unwrap()
+    };
+    // Translations that are the very texts, and for every third one the text of the next.
+    let translation = |i: usize| if i % 3 == 0 { texts[i + 1].clone() } else { texts[i].clone() };
+    let row = |i: usize| json!({"sentence1": texts[i], "sentence2": translation(i)});
+    sandbox.write("bitext/test.jsonl", jsonl(&(0..12).map(row).collect::<Vec<_>>()));
+    let accuracy = number("BornholmBitextMining", "bitext", "default", "accuracy");
+    // Of eight texts each is there; half of them twice, where the last of the two is taken.
+    assert!((0.333..=0.667).contains(&accuracy), "{accuracy}");
+
+    // Similar where people say so; rows of another language say the opposite.
+    let row = |lang: &'static str, i: usize| {
+        let (same, other) = (texts[i].clone(), texts[(i + 5) % 12].clone());
+        let is_same = (i % 2 == 0) == (lang == "en-en");
+        json!({"lang": lang, "sentence1": texts[i], "sentence2": if is_same { same } else { other }, "score": 5 * ((i + 1) % 2)})
+    };
+    let rows = ["en-en", "en-de"].iter().flat_map(|lang| (0..12).map(move |i| row(lang, i)));
+    sandbox.write("sts/test.jsonl", jsonl(&rows.collect::<Vec<_>>()));
+    // Six ties on each side: ranks of equal cosines are shared, those of the others are not.
+    assert!(number("STS17", "sts", "en-en", "cosine_spearman") > 0.8);
+
+    let label = |i: usize| json!({"sent1": texts[i], "sent2": texts[(i + 5 * (i % 2)) % 12], "labels": (i + 1) % 2});
+    sandbox.write("classes/test.jsonl", jsonl(&(0..12).map(label).collect::<Vec<_>>()));
+    assert_eq!(number("SprintDuplicateQuestions", "classes", "default", "max_ap"), 1.0);
+
+    // A change of the instruction that changes nothing.
+    let write = |part: &str, rows: &[Value]| sandbox.write(&format!("turned/{part}/test.jsonl"), jsonl(rows));
+    write("corpus", &(0..12).map(|i| json!({"_id": format!("d{i}"), "text": texts[i]})).collect::<Vec<_>>());
+    let ids = ["q1-og", "q1-changed"];
+    write("queries", &ids.map(|id| json!({"_id": id, "text": texts[0]})));
+    write("instruction", &ids.map(|id| json!({"query-id": id, "instruction": "be brief"})));
+    write("default", &ids.map(|id| json!({"query-id": id, "corpus-id": "d0", "score": 1})));
+    let all: Vec<String> = (0..12).map(|i| format!("d{i}")).collect();
+    write("top_ranked", &ids.map(|id| json!({"query-id": id, "corpus-ids": all})));
+    write("qrel_diff", &[json!({"query-id": "q1", "corpus-ids": ["d3", "d7"]})]);
+    assert_eq!(number("Core17InstructionRetrieval", "turned", "default", "p-MRR"), 0.0);
+    let result = sandbox.json("out.json");
+    let entry = &result["scores"]["test"][0];
+    assert_eq!(entry["og"]["ndcg_at_10"], entry["changed"]["ndcg_at_10"]);
+    let unpaired =
+        sandbox.hbt(&["eval", "--task", "STS17", "--data", "sts", "--languages", "en", "--embeddings", "emb"]);
+    assert!(unpaired.error().contains("this task is of pairs of texts"));
 }

@@ -1,17 +1,15 @@
 //! What `--task` and `--data` ask for.
 
+use super::data::TaskData;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
-use hbt::data::collection::{self, Collection, Collections};
 use hbt::data::formats::Split;
 use hbt::eval::mteb::languages::LanguageFilter;
-use hbt::eval::mteb::table::{self, Loading, Subset, TaskKind, TaskRow};
+use hbt::eval::mteb::table::{self, Loading, Subset, TaskRow};
 use hbt::eval::tasks::{self, Task};
-use hbt::model_dir::hub::Hub;
 use hbt::progress::say;
 use hbt::{Error, Result};
-use std::env;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Name of the task that any directory with corpus, queries and judgements is data of.
 pub const RETRIEVAL: &str = "retrieval";
@@ -78,16 +76,23 @@ fn unknown(name: &str) -> Error {
 
 /// Whether hbt reads and measures a task of mteb's.
 pub fn is_able(row: &TaskRow) -> bool {
-    matches!(row.kind, TaskKind::Retrieval | TaskKind::Reranking) && row.loading == Loading::Ordinary
+    match row.loading {
+        Loading::Ordinary | Loading::LangColumn | Loading::Parallel => true,
+        Loading::Own => [BELEBELE, CLSD_WMT21].contains(&row.name.as_str()),
+    }
 }
+
+/// Tasks that mteb reads by code of their own, and so does hbt.
+const BELEBELE: &str = "BelebeleRetrieval";
+const CLSD_WMT21: &str = "CrossLingualSemanticDiscriminationWMT21";
 
 fn refuse_unable(row: &TaskRow) -> Result<()> {
     if is_able(row) {
         return Ok(());
     }
     Err(Error::usage(format!(
-        "hbt does not run {} yet ({}); mteb does: mteb run -m MODEL -t {}",
-        row.name, row.kind, row.name
+        "hbt cannot read {}, which mteb reads by code of its own; mteb does: mteb run -m MODEL -t {}",
+        row.name, row.name
     )))
 }
 
@@ -101,14 +106,14 @@ pub struct Part {
 pub struct Planned {
     /// mteb's name, or the directory's.
     pub name: String,
-    /// The commit of the data set; `None`: a directory of the user's.
+    /// The row of the table; `None`: a directory of the user's.
+    pub row: Option<&'static TaskRow>,
+    /// The commit of the data set; `None`: a copy of the user's.
     pub revision: Option<String>,
     pub main_score: String,
-    pub ignores_identical_ids: bool,
     /// Splits of a subset follow one another.
     pub parts: Vec<Part>,
-    pub root: PathBuf,
-    collections: Collections,
+    pub data: TaskData,
 }
 
 impl Planned {
@@ -131,38 +136,35 @@ impl Planned {
     }
 
     fn of_directory(config: &Config, filter: Option<&LanguageFilter>) -> Result<Planned> {
-        let Some(root) = config.eval_data.clone() else {
+        let Some(root) = &config.eval_data else {
             return Err(Error::config("eval_data", "is missing; name the directory to evaluate on with --data"));
         };
-        let collections = collection::open(&root)?;
+        let data = TaskData::of_directory(root)?;
         let mut parts = Vec::new();
-        for name in collections.subsets() {
-            let languages = vec![name.to_owned()];
-            if filter.is_some_and(|filter| !filter.selects_named(name)) {
-                continue;
+        for (name, splits) in data.subsets()? {
+            if filter.is_none_or(|filter| filter.selects_named(&name)) {
+                let split = split_of(root, &name, &splits, config.eval_split)?;
+                parts.push(Part { split, subset: Subset { languages: vec![name.clone()], name } });
             }
-            let split = split_of(&collections.splits(name)?, config.eval_split);
-            parts.push(Part { split, subset: Subset { name: name.to_owned(), languages } });
         }
         let name = root.canonicalize().ok().and_then(|root| Some(root.file_name()?.to_string_lossy().into_owned()));
         Ok(Planned {
             name: name.unwrap_or_else(|| RETRIEVAL.to_owned()),
+            row: None,
             revision: None,
             main_score: "ndcg_at_10".to_owned(),
-            ignores_identical_ids: false,
             parts,
-            root,
-            collections,
+            data,
         })
     }
 
     fn of_row(
-        row: &TaskRow,
+        row: &'static TaskRow,
         subsets: Option<&[String]>,
         config: &Config,
         filter: Option<&LanguageFilter>,
     ) -> Result<Planned> {
-        let is_wanted = |subset: &&Subset| {
+        let is_wanted = |subset: &Subset| {
             subsets.is_none_or(|subsets| subsets.contains(&subset.name))
                 && filter.is_none_or(|filter| filter.selects(&subset.languages))
         };
@@ -170,60 +172,33 @@ impl Planned {
             let part = |split: &String| Part { split: split.clone(), subset: subset.clone() };
             row.splits.iter().map(part).collect::<Vec<_>>()
         };
-        let parts = row.subsets().iter().filter(is_wanted).flat_map(of_subset).collect();
-        let (root, revision) = match &config.eval_data {
-            Some(root) => (root.clone(), None),
-            None => (snapshot(row)?, Some(row.revision.clone())),
-        };
         Ok(Planned {
             name: row.name.clone(),
-            revision,
+            row: Some(row),
+            revision: config.eval_data.is_none().then(|| row.revision.clone()),
             main_score: row.main_score.clone(),
-            ignores_identical_ids: row.ignores_identical_ids,
-            parts,
-            collections: collection::open(&root)?,
-            root,
+            parts: row.subsets().iter().filter(|subset| is_wanted(subset)).flat_map(of_subset).collect(),
+            data: TaskData::of_row(row, config.eval_data.as_deref())?,
         })
     }
 
-    /// The queries and judgements of a part.
-    ///
-    /// # Errors
-    /// Those of [`Collections::load`].
-    pub fn load(&self, part: &Part) -> Result<Collection> {
-        self.collections.load(&part.subset.name, &part.split)
+    /// Whether a document whose id is the query's is taken out of its ranking.
+    pub fn ignores_identical_ids(&self) -> bool {
+        self.row.is_some_and(|row| row.ignores_identical_ids)
     }
 }
 
-/// The split that `--split` means among those that a directory has.
-fn split_of(splits: &[&str], asked: Auto<Split>) -> String {
-    let first = |names: &[&str]| names.iter().find(|name| splits.contains(name)).map(|name| (*name).to_owned());
-    let found = match asked {
-        Auto::Of(Split::Train) => first(&["train"]),
-        Auto::Of(Split::Validation) => first(&["validation", "dev", "val"]),
-        Auto::Of(Split::Test) => first(&["test"]),
-        Auto::Of(Split::All) | Auto::Auto => first(&["test", "dev", "validation", "val"]),
+/// The split that `--split` means among those that a subset of a directory has.
+fn split_of(root: &Path, subset: &str, splits: &[String], asked: Auto<Split>) -> Result<String> {
+    let names: &[&str] = match asked {
+        Auto::Of(Split::Train) => &["train"],
+        Auto::Of(Split::Validation) => &["validation", "dev", "val"],
+        Auto::Of(Split::Test) => &["test"],
+        Auto::Of(Split::All) | Auto::Auto => &["test", "dev", "validation", "val"],
     };
-    // What is not there is an error that names those that are.
-    found
-        .or_else(|| splits.first().filter(|_| asked == Auto::Auto).map(|name| (*name).to_owned()))
-        .unwrap_or_else(|| asked.to_string())
-}
-
-/// The data set of a task in the hub's cache.
-fn snapshot(row: &TaskRow) -> Result<PathBuf> {
-    let TaskRow { name, path, revision, .. } = row;
-    let hub = Hub::from_vars(|name| env::var(name).ok().filter(|value| !value.is_empty()));
-    let folder = format!("datasets--{}", path.replace('/', "--"));
-    let snapshot = hub.cache.map(|cache| cache.join(folder).join("snapshots").join(revision));
-    match snapshot {
-        Some(snapshot) if snapshot.is_dir() => Ok(snapshot),
-        snapshot => {
-            let place = snapshot.map_or_else(String::new, |snapshot| format!(" at {}", snapshot.display()));
-            Err(Error::other(format!(
-                "the data of {name} is not in the hub's cache{place}; fetch it with hf download --repo-type dataset {path} \
-                 --revision {revision}, or name a copy of it with --data"
-            )))
-        }
-    }
+    let found = names.iter().find(|name| splits.iter().any(|split| split == *name));
+    let only = || splits.first().filter(|_| asked == Auto::Auto).cloned();
+    found.map(|name| (*name).to_owned()).or_else(only).ok_or_else(|| {
+        Error::file(root, format!("subset {subset} has no split {asked}; there is {}", splits.join(", ")))
+    })
 }

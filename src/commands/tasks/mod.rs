@@ -1,12 +1,14 @@
 //! Retrieval tasks of `hbt eval`: directories with corpus, queries and judgements, and mteb's tasks.
 
+mod data;
 mod evaluation;
 mod model;
+mod pairs;
 mod shown;
-mod tasks;
+mod wanted;
 
 pub use shown::list;
-pub use tasks::Wanted;
+pub use wanted::Wanted;
 
 use super::device::{self, Job};
 use super::model::{kernels_of, model_dir};
@@ -25,7 +27,7 @@ use hbt::progress::say;
 use hbt::retriever::kept::{KeptEmbeddings, make_room};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use serde_json::Value;
-use tasks::Planned;
+use wanted::Planned;
 
 /// Evaluates on such tasks, prints what comes out, and returns it.
 pub fn run(args: &EvalArgs, config: &Config, wanted: &[&Wanted]) -> Result<Vec<Value>> {

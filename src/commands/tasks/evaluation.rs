@@ -2,21 +2,26 @@
 
 use super::super::device::{FIRST_GPU, resolve};
 use super::model::content_of_data;
+use super::pairs;
 use super::shown;
-use super::tasks::{Part, Planned};
+use super::wanted::{Part, Planned};
 use hbt::backend::{Cpu, Cuda};
 use hbt::cli::EvalArgs;
 use hbt::config::{Config, Device};
 use hbt::data::collection::Collection;
 use hbt::data::formats::Notes;
+use hbt::eval::mteb::Numbers;
 use hbt::eval::mteb::entries::{Entry, Phase};
 use hbt::eval::mteb::files::{Settings, TaskResult};
 use hbt::eval::mteb::folder::{Earlier, ModelFolder, ModelMeta, ModelName};
 use hbt::eval::mteb::numbers::retrieval_numbers;
 use hbt::eval::mteb::rankings::{Predictions, TrecRun};
+use hbt::eval::mteb::table::TaskKind;
+use hbt::eval::rerank::{instruction_numbers, subquery_numbers};
 use hbt::eval::retrieval::{Vectors, outcomes, ranking, search};
-use hbt::eval::top::Found;
+use hbt::eval::top::{Found, nearest};
 use hbt::progress::{Counter, say};
+use hbt::retriever::Embeddings;
 use hbt::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -51,6 +56,16 @@ impl Searcher {
     }
 }
 
+impl Searcher {
+    /// See [`nearest`].
+    pub fn nearest(&self, queries: Embeddings, documents: &Embeddings) -> Result<Vec<u32>> {
+        match self {
+            Searcher::Cpu(cpu) => nearest(cpu, queries, documents),
+            Searcher::Cuda(cuda) => nearest(cuda, queries, documents),
+        }
+    }
+}
+
 /// An evaluation of one model.
 pub struct Evaluation<'a> {
     pub args: &'a EvalArgs,
@@ -80,7 +95,7 @@ impl Evaluation<'_> {
         let revision = match (&task.revision, &folder) {
             (Some(revision), _) => revision.clone(),
             // A result may be gone on from only on the same data.
-            (None, Some(_)) => content_of_data(&task.root)?,
+            (None, Some(_)) => content_of_data(&task.data.root)?,
             (None, None) => "local".to_owned(),
         };
         let mut result = TaskResult::new(&task.name, &revision, self.settings.clone());
@@ -101,7 +116,14 @@ impl Evaluation<'_> {
             }
             let start = Instant::now();
             let place = if is_one { PathBuf::new() } else { Path::new(&task.name).join(&part.split) };
-            let entry = self.evaluate(task, part, &place, vectors, &mut predictions, &mut result)?;
+            let entry = self.evaluate(task, part, &place, vectors, &mut predictions)?;
+            result.evaluation_phases.push(Phase {
+                name: "Encoding and searching".to_owned(),
+                start: 0.0,
+                end: start.elapsed().as_secs_f64(),
+                split: part.split.clone(),
+                subset: part.subset.name.clone(),
+            });
             if result.entry(&part.split, &part.subset.name).is_none() {
                 result.record(&part.split, entry);
             }
@@ -129,11 +151,33 @@ impl Evaluation<'_> {
         place: &Path,
         vectors: &mut dyn Vectors,
         predictions: &mut Option<Predictions>,
-        result: &mut TaskResult,
     ) -> Result<Entry> {
-        let collection = task.load(part)?;
+        let (numbers, groups) = match task.row.filter(|row| !row.kind.has_queries()) {
+            Some(row) => {
+                let counter = Counter::new("evaluated", 1);
+                let (numbers, n_pairs) = pairs::evaluate(&self.searcher, task, row, part, vectors)?;
+                counter.finish(&format!("{}, {n_pairs} pairs,", shown::part(part)));
+                (numbers, Vec::new())
+            }
+            None => self.rank(task, part, place, vectors, predictions)?,
+        };
+        let main = numbers.iter().find(|(name, _)| *name == task.main_score);
+        let main_score = main.ok_or_else(|| Error::other(format!("{} is not among the numbers", task.main_score)))?.1;
+        let (hf_subset, languages) = (part.subset.name.clone(), part.subset.languages.clone());
+        Ok(Entry { numbers, groups, main_score, hf_subset, languages })
+    }
+
+    /// The numbers of a search, and those of groups of queries.
+    fn rank(
+        &self,
+        task: &Planned,
+        part: &Part,
+        place: &Path,
+        vectors: &mut dyn Vectors,
+        predictions: &mut Option<Predictions>,
+    ) -> Result<(Numbers, Vec<(String, Numbers)>)> {
+        let collection = task.data.collection(part)?;
         let counter = Counter::new("evaluated", 100);
-        let start = Instant::now();
         let progress = &mut |share: f64| counter.set((100.0 * share) as u64, 100);
         let (found, notes) = self.searcher.search(&collection, place, vectors, progress)?;
         let (n_queries, n_documents) = (collection.queries.len(), found.n_documents);
@@ -141,7 +185,7 @@ impl Evaluation<'_> {
         for notes in [&collection.notes, &notes] {
             super::super::data::say_notes(notes);
         }
-        let rules = task.ignores_identical_ids;
+        let rules = task.ignores_identical_ids();
         if let Some(directory) = &self.args.runs {
             write_run(&directory.join(&task.name), part, &collection, &found, rules, self.name.name())?;
         }
@@ -151,18 +195,13 @@ impl Evaluation<'_> {
                 predictions.write(&query.id, ranking(query, &found, number, rules))?;
             }
         }
-        let numbers = retrieval_numbers(&outcomes(&collection, &found, rules));
-        let main = numbers.iter().find(|(name, _)| *name == task.main_score);
-        let main_score = main.ok_or_else(|| Error::other(format!("{} is not among the numbers", task.main_score)))?.1;
-        result.evaluation_phases.push(Phase {
-            name: "Encoding and searching".to_owned(),
-            start: 0.0,
-            end: start.elapsed().as_secs_f64(),
-            split: part.split.clone(),
-            subset: part.subset.name.clone(),
-        });
-        let (hf_subset, languages) = (part.subset.name.clone(), part.subset.languages.clone());
-        Ok(Entry { numbers, groups: Vec::new(), main_score, hf_subset, languages })
+        Ok(match task.row.map(|row| row.kind) {
+            Some(TaskKind::InstructionReranking) => instruction_numbers(&collection, &found),
+            _ if task.main_score.starts_with("max_over_subqueries") => {
+                (subquery_numbers(&collection, &found), Vec::new())
+            }
+            _ => (retrieval_numbers(&outcomes(&collection, &found, rules)), Vec::new()),
+        })
     }
 }
 

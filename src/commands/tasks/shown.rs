@@ -1,6 +1,6 @@
 //! Tasks and their results as text.
 
-use super::tasks::{Part, Planned, RETRIEVAL, is_able};
+use super::wanted::{Part, Planned, RETRIEVAL, is_able};
 use hbt::eval::mteb::files::TaskResult;
 use hbt::eval::mteb::table::{self, TaskRow};
 use hbt::eval::tasks::TASKS;
@@ -19,7 +19,10 @@ pub fn part(part: &Part) -> String {
 /// The result of a task: a row a subset, and the mean.
 pub fn table(task: &Planned, result: &TaskResult) -> String {
     let mut columns = vec![task.main_score.as_str()];
-    columns.extend(SHOWN.iter().filter(|name| **name != task.main_score));
+    let first = result.scores().iter().flat_map(|(_, entries)| entries).next();
+    let has = |name: &str| first.is_some_and(|entry| entry.numbers.iter().any(|(known, _)| known == name));
+    columns.extend(SHOWN.iter().filter(|name| **name != task.main_score && has(name)));
+    let column = columns.iter().map(|name| name.len()).fold(13, usize::max);
     let rows: Vec<(String, Vec<f64>)> = (result.scores().iter())
         .flat_map(|(split, entries)| entries.iter().map(move |entry| (split, entry)))
         .map(|(split, entry)| {
@@ -30,10 +33,10 @@ pub fn table(task: &Planned, result: &TaskResult) -> String {
         .collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max("mean".len());
     let mut out = format!("{}\n{:width$}", task.name, "");
-    columns.iter().for_each(|name| _ = write!(out, "  {name:>13}"));
+    columns.iter().for_each(|name| _ = write!(out, "  {name:>column$}"));
     let mut line = |name: &str, values: &[f64]| {
         let _ = write!(out, "\n{name:<width$}");
-        values.iter().for_each(|x| _ = write!(out, "  {x:>13.5}"));
+        values.iter().for_each(|x| _ = write!(out, "  {x:>column$.5}"));
     };
     let shown = if rows.len() > MOST_ROWS { &[] } else { &rows[..] };
     shown.iter().for_each(|(name, values)| line(name, values));
@@ -52,11 +55,15 @@ pub fn list() -> String {
     }
     let _ = writeln!(out, "  {RETRIEVAL:<44}BEIR's, MIRACL's and the hub's layouts; main figure ndcg_at_10");
     let _ = writeln!(out, "tasks of mteb {}", table::mteb_version());
-    let _ = writeln!(out, "  {:<44}{:<22}{:>9}  {:<16}queries x documents", "", "type", "languages", "main figure");
+    let _ = writeln!(
+        out,
+        "  {:<44}{:<22}{:>9}  {:<36}queries x documents, or pairs",
+        "", "type", "languages", "main figure"
+    );
     for row in table::tasks().iter().filter(|row| is_able(row)) {
         let _ = writeln!(
             out,
-            "  {:<44}{:<22}{:>9}  {:<16}{}",
+            "  {:<44}{:<22}{:>9}  {:<36}{}",
             row.name,
             row.kind.to_string(),
             n_languages(row),
@@ -80,6 +87,13 @@ fn n_languages(row: &TaskRow) -> usize {
     languages.len()
 }
 
+/// Of all splits, if they are of one size; else how many there are beside the first.
 fn sizes(row: &TaskRow) -> String {
-    row.splits.iter().filter_map(|split| row.sizes.get(split)).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let sizes: Vec<String> =
+        row.splits.iter().filter_map(|split| row.sizes.get(split)).map(ToString::to_string).collect();
+    match &sizes[..] {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, others @ ..] => format!("{first} and {} more splits", others.len()),
+    }
 }
