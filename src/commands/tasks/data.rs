@@ -1,10 +1,13 @@
 //! The data of a task: a directory of the user's, or a data set of the hub, of which the files are fetched as they are needed.
 
 use super::wanted::Part;
-use hbt::data::collection::{self, Belebele, Collection, Collections, PairColumns, Pairs, Tables, clsd};
+use hbt::data::collection::{
+    self, Belebele, Collection, Collections, DEFAULT_SUBSET, PairColumns, Pairs, Tables, clsd,
+};
 use hbt::eval::mteb::table::{Loading, TaskKind, TaskRow};
 use hbt::hub::{Dataset, Hub};
 use hbt::{Error, Result};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where texts are, and how they are laid out.
@@ -63,31 +66,57 @@ impl TaskData {
         collections.subsets().map(|name| Ok((name.to_owned(), splits(name)?))).collect()
     }
 
-    /// Whether a part is queries that search documents.
-    pub fn collection(&self, Part { split, subset }: &Part) -> Result<Collection> {
+    /// The names of the files below the root that a part is in.
+    fn files(&self, Part { split, subset }: &Part) -> Result<Vec<&str>> {
+        match &self.layout {
+            Layout::Collections(collections) => collections.files(&subset.name, split),
+            Layout::Belebele(belebele) => {
+                let (corpus, queries) = self.languages(&subset.name)?;
+                Ok([belebele.files(corpus)?, belebele.files(queries)?].concat())
+            }
+            Layout::Tables(tables) => tables.files(&self.config(tables, &subset.name), split),
+        }
+    }
+
+    /// The names of all files below the root that any part of the task is in.
+    pub fn all_files(&self, row: Option<&TaskRow>) -> Result<BTreeSet<&str>> {
+        let mut names = BTreeSet::new();
         match &self.layout {
             Layout::Collections(collections) => {
-                self.fetch(&collections.files(&subset.name, split)?)?;
-                collections.load(&subset.name, split)
+                for subset in collections.subsets() {
+                    for split in collections.splits(subset)? {
+                        names.extend(collections.files(subset, split)?);
+                    }
+                }
             }
+            Layout::Belebele(belebele) => {
+                for language in belebele.languages() {
+                    names.extend(belebele.files(language)?);
+                }
+            }
+            Layout::Tables(tables) => {
+                let row = row.into_iter().flat_map(|row| row.subsets().iter().map(move |subset| (row, subset)));
+                for (row, subset) in row {
+                    let config = self.config(tables, &subset.name);
+                    names.extend(row.splits.iter().filter_map(|split| tables.files(&config, split).ok()).flatten());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// A part whose queries search documents.
+    pub fn collection(&self, part: &Part) -> Result<Collection> {
+        self.fetch(part)?;
+        let Part { split, subset } = part;
+        match &self.layout {
+            Layout::Collections(collections) => collections.load(&subset.name, split),
             Layout::Belebele(belebele) => {
                 // The corpus' language comes first.
                 let (corpus, queries) = self.languages(&subset.name)?;
-                self.fetch(&belebele.files(corpus)?)?;
-                self.fetch(&belebele.files(queries)?)?;
                 belebele.load(corpus, queries)
             }
-            Layout::Tables(tables) => {
-                let short = |code| match code {
-                    "deu" => "de",
-                    "fra" => "fr",
-                    other => other,
-                };
-                let (from, to) = self.languages(&subset.name)?;
-                let config = format!("wmt21.{}.{}", short(from), short(to));
-                self.fetch(&tables.files(&config, split)?)?;
-                clsd(tables, &config, split, &subset.name)
-            }
+            Layout::Tables(tables) => clsd(tables, &self.config(tables, &subset.name), split, &subset.name),
         }
     }
 
@@ -96,56 +125,52 @@ impl TaskData {
         subset.split_once('-').ok_or_else(message)
     }
 
-    /// Pairs of texts, with a number each unless they are translations.
-    pub fn pairs(&self, row: &TaskRow, Part { split, subset }: &Part) -> Result<Pairs> {
+    /// A part that is pairs of texts, with a number each unless they are translations.
+    pub fn pairs(&self, row: &TaskRow, part: &Part) -> Result<Pairs> {
         let Layout::Tables(tables) = &self.layout else {
             return Err(Error::file(&self.root, format!("has no pairs of texts, of which {} is", row.name)));
         };
-        let [first, second] = &row.columns;
-        let gold: &[&str] = match row.kind {
-            TaskKind::Sts => &["score"],
-            _ => &["labels", "label"],
+        self.fetch(part)?;
+        let Part { split, subset } = part;
+        let config = self.config(tables, &subset.name);
+        let [first, second] = row.columns.each_ref().map(|name| [name.as_str()]);
+        let gold: Option<&[&str]> = match row.kind {
+            TaskKind::BitextMining => None,
+            TaskKind::Sts => Some(&["score"]),
+            _ => Some(&["labels", "label"]),
         };
-        let (first, second) = ([first.as_str()], [second.as_str()]);
-        let has_gold = row.kind != TaskKind::BitextMining;
+        let columns = PairColumns { first: &first, second: &second, gold };
         match row.loading {
             Loading::Parallel => {
-                let config = self.config(tables, "default");
-                self.fetch(&tables.files(&config, split)?)?;
                 let (from, to) = self.languages(&subset.name)?;
                 let mut texts = tables.texts(&config, split, &[from, to])?;
                 let second = texts.pop().unwrap_or_default();
                 Ok(Pairs { first: texts.pop().unwrap_or_default(), second, gold: Vec::new() })
             }
             Loading::LangColumn => {
-                let config = self.config(tables, "default");
-                self.fetch(&tables.files(&config, split)?)?;
-                let columns = PairColumns { first: &first, second: &second, gold: has_gold.then_some(gold) };
                 let of_rows = tables.texts(&config, split, &["lang"])?.pop().unwrap_or_default();
-                let all = tables.pairs(&config, split, columns)?;
-                Ok(of_language(all, &of_rows, &subset.name))
+                Ok(of_language(tables.pairs(&config, split, columns)?, &of_rows, &subset.name))
             }
-            Loading::Ordinary | Loading::Own => {
-                let config = self.config(tables, &subset.name);
-                self.fetch(&tables.files(&config, split)?)?;
-                tables.pairs(
-                    &config,
-                    split,
-                    PairColumns { first: &first, second: &second, gold: has_gold.then_some(gold) },
-                )
-            }
+            Loading::Ordinary | Loading::Own => tables.pairs(&config, split, columns),
         }
     }
 
-    /// The config of a name, or the only one.
-    fn config(&self, tables: &Tables, name: &str) -> String {
-        let mut configs = tables.configs();
-        let only = configs.next().filter(|_| configs.next().is_none());
-        if tables.configs().any(|config| config == name) { name.to_owned() } else { only.unwrap_or(name).to_owned() }
+    /// The config of a subset: of its name, one that several share, or that of CLSD's two languages.
+    fn config(&self, tables: &Tables, subset: &str) -> String {
+        let short = |code| match code {
+            "deu" => "de",
+            "fra" => "fr",
+            other => other,
+        };
+        let of_two = subset.split_once('-').map(|(from, to)| format!("wmt21.{}.{}", short(from), short(to)));
+        let names = [Some(subset.to_owned()), of_two, Some(DEFAULT_SUBSET.to_owned())];
+        let is_there = |name: &String| tables.configs().any(|config| config == name);
+        let only = || tables.configs().next().map(str::to_owned).filter(|_| tables.configs().count() == 1);
+        names.into_iter().flatten().find(is_there).or_else(only).unwrap_or_else(|| subset.to_owned())
     }
 
-    fn fetch(&self, names: &[&str]) -> Result<()> {
-        self.dataset.as_ref().map_or(Ok(()), |dataset| dataset.fetch(names.iter().copied()))
+    fn fetch(&self, part: &Part) -> Result<()> {
+        self.dataset.as_ref().map_or(Ok(()), |dataset| dataset.fetch(self.files(part)?))
     }
 }
 

@@ -95,7 +95,7 @@ impl Evaluation<'_> {
         let revision = match (&task.revision, &folder) {
             (Some(revision), _) => revision.clone(),
             // A result may be gone on from only on the same data.
-            (None, Some(_)) => content_of_data(&task.data.root)?,
+            (None, Some(_)) => content_of_data(task)?,
             (None, None) => "local".to_owned(),
         };
         let mut result = TaskResult::new(&task.name, &revision, self.settings.clone());

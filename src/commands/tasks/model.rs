@@ -1,5 +1,6 @@
 //! What result files call a model.
 
+use super::wanted::Planned;
 use hbt::config::Config;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::mteb::files::Settings;
@@ -47,18 +48,30 @@ fn is_of_model(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors" || extension == "json")
 }
 
-/// A hash of the files below a directory that are `wanted`, with their names.
+/// A hash of the files below a directory that are `wanted`.
 fn content(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<String> {
     let mut files = Vec::new();
     list(directory, &mut files)?;
     files.retain(|path| wanted(path));
     files.sort();
+    hash_of(directory, &files)
+}
+
+/// A hash of the files of a task's data.
+pub fn content_of_data(task: &Planned) -> Result<String> {
+    let root = &task.data.root;
+    let files: Vec<PathBuf> = task.data.all_files(task.row)?.into_iter().map(|name| root.join(name)).collect();
+    hash_of(root, &files)
+}
+
+/// A hash of files below a directory, with their names.
+fn hash_of(directory: &Path, files: &[PathBuf]) -> Result<String> {
     let mut hash = Xxh3::new();
     let mut buffer = vec![0; 1 << 20];
     for path in files {
-        let failed = |e| Error::io("read", &path, e);
-        let mut file = File::open(&path).map_err(failed)?;
-        let name = path.strip_prefix(directory).unwrap_or(&path).as_os_str().as_encoded_bytes();
+        let failed = |e| Error::io("read", path, e);
+        let mut file = File::open(path).map_err(failed)?;
+        let name = path.strip_prefix(directory).unwrap_or(path).as_os_str().as_encoded_bytes();
         hash.update(&(name.len() as u64).to_le_bytes());
         hash.update(name);
         hash.update(&file.metadata().map_err(failed)?.len().to_le_bytes());
@@ -73,15 +86,11 @@ fn content(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<String> {
     Ok(format!("{:032x}", hash.digest128()))
 }
 
-/// A hash of all files below a directory.
-pub fn content_of_data(directory: &Path) -> Result<String> {
-    content(directory, |_| true)
-}
-
 fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(directory).map_err(|e| Error::io("read", directory, e))? {
         let path = entry.map_err(|e| Error::io("read", directory, e))?.path();
-        if path.is_dir() {
+        // A link to a directory may lead back.
+        if path.is_dir() && !path.is_symlink() {
             list(&path, files)?;
         } else {
             files.push(path);
