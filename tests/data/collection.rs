@@ -395,7 +395,7 @@ fn judgements_of_what_is_not_there_are_noted() {
     assert_eq!(one.queries, expected);
     let said = [
         "1 query judged and not among the queries: left out",
-        "1 judgement left out: another one of the same document for the same query stands below",
+        "1 judgement left out: one below is of the same query and document",
         "2 documents judged or to be ranked, and not in the corpus: never found",
     ];
     assert_eq!(notes(&one), said);
@@ -455,7 +455,7 @@ fn documents_with_one_id_have_one_text() {
     let one = load(changed("corpus.jsonl", &same).path(), "default", "test").map(|one| (documents(&one), notes(&one)));
     let (found, said) = one.unwrap();
     assert_eq!(found.unwrap(), pairs(&[("d1", "T one"), ("2", "two")]));
-    assert_eq!(said, ["2 documents left out: it stands above with the same id"]);
+    assert_eq!(said, ["2 documents left out: id and text are those of one above"]);
     let other = [row("2", "", "two"), row("d1", "T", "one"), row("2", "", "two"), row("d1", "", "one")].concat();
     let error = failure(changed("corpus.jsonl", &other).path());
     let expected = "corpus.jsonl, line 4: the id \"d1\" is that of another document, in line 2 of corpus.jsonl, with another text; \
@@ -482,7 +482,7 @@ fn queries_with_one_id_have_one_text() {
     let one = load(dir.path(), "default", "test").unwrap();
     assert_eq!((one.queries.len(), one.n_query_rows), (1, 2));
     let said =
-        ["1 query judged and not among the queries: left out", "1 query left out: it stands above with the same id"];
+        ["1 query judged and not among the queries: left out", "1 query left out: id and text are those of one above"];
     assert_eq!(one.notes.lines(), said);
     let error = failure(changed("queries.jsonl", [row("a?"), row("b?")].concat()).path());
     assert!(

@@ -100,13 +100,14 @@ impl Notes {
                 Note::UnknownDocuments => {
                     format!("{} judged or to be ranked, and not in the corpus: never found", counted(*n, "document"))
                 }
-                Note::RepeatedJudgements => format!(
-                    "{} left out: another one of the same document for the same query stands below",
-                    counted(*n, "judgement")
-                ),
-                Note::RepeatedQueries => format!("{} left out: it stands above with the same id", counted(*n, "query")),
+                Note::RepeatedJudgements => {
+                    format!("{} left out: one below is of the same query and document", counted(*n, "judgement"))
+                }
+                Note::RepeatedQueries => {
+                    format!("{} left out: id and text are those of one above", counted(*n, "query"))
+                }
                 Note::RepeatedDocuments => {
-                    format!("{} left out: it stands above with the same id", counted(*n, "document"))
+                    format!("{} left out: id and text are those of one above", counted(*n, "document"))
                 }
             });
         }
