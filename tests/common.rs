@@ -248,6 +248,15 @@ pub fn run_contents(sandbox: &Sandbox, run: &str) -> BTreeMap<String, Vec<u8>> {
     all
 }
 
+/// The same without the configuration and the page, which shows it: of runs that differ there, and should not elsewhere.
+pub fn run_results(sandbox: &Sandbox, run: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut all = run_contents(sandbox, run);
+    for name in ["config.toml", "report.html"] {
+        all.remove(name).unwrap_or_else(|| panic!("no {name}"));
+    }
+    all
+}
+
 /// Fails the test unless two run directories are equal, and names the files that differ.
 #[track_caller]
 pub fn assert_same_run(left: &BTreeMap<String, Vec<u8>>, right: &BTreeMap<String, Vec<u8>>, what: &str) {

@@ -8,6 +8,7 @@ use hbt::progress::say;
 use hbt::report::{page, read};
 use hbt::train::checkpoint::RunDir;
 use hbt::{Error, Result};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Writes the page.
@@ -26,8 +27,13 @@ pub fn run(args: ReportArgs) -> Result<()> {
     crate::print(&format!("{}\n", args.output.display()))
 }
 
+/// Writes the page, unless the file has it.
 fn write_page(runs: &[PathBuf], output: &Path) -> Result<()> {
-    write_file_atomic(output, page(&read(runs)?)?.as_bytes())
+    let page = page(&read(runs)?)?;
+    if fs::read(output).is_ok_and(|found| found == page.as_bytes()) {
+        return Ok(());
+    }
+    write_file_atomic(output, page.as_bytes())
 }
 
 /// Leaves the page on `runs` in `directory`. That of a run is for people to look at, and no reason to fail: what stands in the

@@ -13,6 +13,9 @@ const SIZE: (u32, u32) = (350, 190);
 /// More points than these are not told apart on a page.
 const MOST_POINTS: usize = 300;
 
+/// More dots than these hide their line.
+const MOST_DOTS: usize = 40;
+
 /// Bounds of what is drawn: a chart's axes are counted in steps that have to add something.
 const LARGEST_STEP: f64 = 1e12;
 const LARGEST: f64 = 1e30;
@@ -44,7 +47,7 @@ pub(super) enum Style {
     Line,
     /// With its running mean, before which it steps back.
     Smoothed,
-    /// With a dot at each of its few points.
+    /// With a dot at each of its points, where they are few.
     Dots,
 }
 
@@ -91,7 +94,7 @@ fn draw(series: &[&Series], style: Style) -> Drawn<String> {
                 chart.draw_series(line(points.clone(), THIN, 1)).map_err(said)?;
             }
             chart.draw_series(line(full, FULL, 2)).map_err(said)?;
-            if style == Style::Dots || points.len() == 1 {
+            if (style == Style::Dots && points.len() <= MOST_DOTS) || points.len() == 1 {
                 let dots = points.iter().map(|&at| Circle::new(at, 3, colour(DOTS).filled()));
                 chart.draw_series(dots).map_err(said)?;
             }
@@ -234,7 +237,7 @@ mod tests {
     /// Colours of plotters' are none of the page's; and there is something to see.
     #[test]
     fn all_colours_become_classes() {
-        let points: Vec<(u64, f64)> = (1..=50).map(|step| (step, 1.0 / step as f64)).collect();
+        let points: Vec<(u64, f64)> = (1..=40).map(|step| (step, 1.0 / step as f64)).collect();
         for style in [Style::Line, Style::Smoothed, Style::Dots] {
             let series = [0, 9].map(|run| Series { run, points: &points });
             let html = chart("<loss>", "& more", &series, style).unwrap();
@@ -242,7 +245,7 @@ mod tests {
             assert!(!html.contains("=\"#"), "{html}");
             assert!(html.contains("class=\"line r0\"") && html.contains("class=\"line r1\""), "{html}");
             assert_eq!(html.contains("class=\"thin r0\""), style == Style::Smoothed);
-            assert_eq!(html.matches("<circle").count(), if style == Style::Dots { 100 } else { 0 });
+            assert_eq!(html.matches("<circle").count(), if style == Style::Dots { 80 } else { 0 });
         }
         assert_eq!(chart("loss", "", &[Series { run: 0, points: &[] }], Style::Line).unwrap(), "");
         for points in [&[(7, 0.0)][..], &[(7, 0.5)], &[(1, -1.0), (2, -1.0)]] {

@@ -158,7 +158,7 @@ fn training(runs: &[Run]) -> Result<String> {
             format!("<p class=legend>{}</p>\n", names.collect::<String>())
         }
     };
-    let note = "<small>thin lines are single steps, thick ones running means</small>";
+    let note = "<small>thin: steps, of long runs the means of a few; thick: running means</small>";
     Ok(format!("<h2>Training, by step {note}</h2>\n{legend}<div class=charts>\n{charts}</div>\n"))
 }
 

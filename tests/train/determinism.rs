@@ -1,6 +1,6 @@
 //! The same command gives the same bytes, whatever the number of threads.
 
-use crate::common::{Done, Sandbox, assert_same_run, fixture, run_contents, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, run_results, train};
 use std::collections::BTreeMap;
 
 /// The run directory of a run with dropout, clipping, chunks and an evaluation on the way.
@@ -20,9 +20,7 @@ fn run_with(model: &str, more: &[&str], instructions: Option<&str>) -> BTreeMap<
     let mut command = sandbox.command(&args);
     instructions.map(|set| command.env("HBT_CPU", set));
     Done::new(command.output().unwrap()).ok();
-    let mut contents = run_contents(&sandbox, "run");
-    contents.remove("config.toml");
-    contents
+    run_results(&sandbox, "run")
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Learning from a teacher's scores: that the student follows the teacher, what is told, and what is refused.
 
-use crate::common::{Sandbox, assert_same_run, fixture, metrics, run_contents, train};
+use crate::common::{Sandbox, assert_same_run, fixture, metrics, run_results, train};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -130,15 +130,11 @@ fn runs_with_a_teacher_repeat_themselves() {
     sandbox.write("data.jsonl", jsonl(&graded(24, true)));
     let sets = ["distillation=kl", "temperature_learning_rate=0.01", "steps=12", "eval_task=none", "save_steps=5"];
     sandbox.hbt(&train(&bert, &[&sets[..], &["threads=1"]].concat())).ok();
-    let mut first = run_contents(&sandbox, "run");
+    let first = run_results(&sandbox, "run");
     std::fs::remove_dir_all(sandbox.path("run")).unwrap();
     sandbox.hbt(&train(&bert, &[&sets[..], &["threads=3"]].concat())).ok();
-    let mut second = run_contents(&sandbox, "run");
-    // The number of threads itself.
-    for run in [&mut first, &mut second] {
-        run.remove("config.toml");
-    }
-    assert_same_run(&first, &second, "threads");
+    // The configuration has the number of threads itself.
+    assert_same_run(&first, &run_results(&sandbox, "run"), "threads");
 }
 
 #[test]

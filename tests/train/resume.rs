@@ -1,6 +1,8 @@
 //! Stopping on purpose, going on, and what a run directory that is taken says.
 
-use crate::common::{Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, n_steps, run_contents, train};
+use crate::common::{
+    Done, Sandbox, assert_same_run, fixture, groups, jsonl, metrics, n_steps, run_contents, run_results, train,
+};
 use hbt::backend::cpu::Instructions;
 use hbt::files::owned::Manifest;
 use safetensors::SafeTensors;
@@ -142,11 +144,7 @@ fn a_run_goes_on_with_another_number_of_kept_chunks() {
     let small = ["chunk_tokens=16", "query_max_len=16", "passage_max_len=16", "save_steps=100"];
     for precision in ["precision=f32", "precision=bf16"] {
         let sets = [&SETS[..], &small, &[precision]].concat();
-        let run = |sandbox: &Sandbox| {
-            let mut contents = run_contents(sandbox, "run");
-            contents.remove("config.toml");
-            contents
-        };
+        let run = |sandbox: &Sandbox| run_results(sandbox, "run");
         let undisturbed = Sandbox::with_groups(8);
         undisturbed.hbt(&train(&bert, &sets)).ok();
         let n_tokens = |line: &Value| line["tokens"].as_u64().unwrap();
@@ -220,9 +218,7 @@ fn saves_on_the_way_leave_no_trace() {
     let run = |save_steps: &str, precision: &str| {
         let sandbox = Sandbox::with_groups(18);
         sandbox.hbt(&train(&bert, &["steps=12", "eval_task=none", "batch_size=2", save_steps, precision])).ok();
-        let mut contents = run_contents(&sandbox, "run");
-        contents.remove("config.toml");
-        contents
+        run_results(&sandbox, "run")
     };
     for precision in ["precision=f32", "precision=bf16"] {
         assert_same_run(&run("save_steps=1", precision), &run("save_steps=100", precision), precision);
@@ -267,17 +263,15 @@ fn a_run_directory_can_be_moved() {
     let bert = fixture("bert");
     let sandbox = Sandbox::with_groups(8);
     sandbox.hbt(&train(&bert, &SETS)).ok();
-    let mut undisturbed = run_contents(&sandbox, "run");
+    let undisturbed = run_results(&sandbox, "run");
     std::fs::rename(sandbox.path("run"), sandbox.path("first")).unwrap();
     let command = sandbox.command(&train(&bert, &SETS));
     interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 2).interrupted();
     std::fs::rename(sandbox.path("run"), sandbox.path("moved")).unwrap();
     sandbox.hbt(&["train", "--out", "moved", "--resume"]).ok();
-    let mut moved = run_contents(&sandbox, "moved");
-    let config = String::from_utf8(moved.remove("config.toml").unwrap()).unwrap();
+    let config = sandbox.read("moved/config.toml");
     assert!(config.contains("\nout = \"moved\"\n"), "{config}");
-    undisturbed.remove("config.toml");
-    assert_same_run(&undisturbed, &moved, "moved");
+    assert_same_run(&undisturbed, &run_results(&sandbox, "moved"), "moved");
 }
 
 #[test]
