@@ -59,8 +59,8 @@
 //!
 //! ```text
 //! *: choices, error, random, trace
-//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, memory, mine, model_dir, npy, plan, progress,
-//!     report, retriever, signals, train
+//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, hub, memory, mine, model_dir, npy, plan,
+//!     progress, report, retriever, signals, train
 //! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
 //! config: backend::Distillation, backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey,
 //!     eval::tasks, train::schedule
@@ -71,6 +71,7 @@
 //! train::schedule:
 //! mine: backend, data, eval, retriever
 //! eval: backend, data, retriever
+//! eval::vectors: backend, data, eval, npy, progress, retriever
 //! eval::metrics:
 //! eval::mteb::folder: eval::mteb, files, json
 //! eval::mteb::rankings: eval::mteb, files

@@ -1,5 +1,5 @@
-//! The numbers of tasks whose queries belong together: subqueries of one query, and a query with an instruction and with a changed
-//! one.
+//! The numbers of tasks whose queries belong together: subqueries of one query, and a query with an instruction and with a
+//! changed one.
 
 use super::mteb::Numbers;
 use super::mteb::numbers::{Outcome, retrieval_numbers};

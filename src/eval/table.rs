@@ -53,7 +53,7 @@ impl EvalReport {
         self.n_queries.values().any(differs).then_some(())?;
         let (few, many) = (cells.clone().min()?, cells.max()?);
         let shown = |(n, query, to): (u64, &String, &String)| format!("{n} ({query}-{to})");
-        Some(format!("a direction has the queries with an answer there: {} to {}", shown(few), shown(many)))
+        Some(format!("queries with an answer in the passages' language: {} to {}", shown(few), shown(many)))
     }
 
     fn title_width(&self) -> usize {

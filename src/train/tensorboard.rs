@@ -138,7 +138,10 @@ mod tests {
     fn records_are_those_of_tensorboards_own_writer() {
         let lines = [
             r#"{"step":0,"task":"parallel","split":"all","multilingual_map":0.25,"cross_lingual_map":null,"ndcg@10":0.1}"#,
-            r#"{"step":1,"loss":7.185666718403809,"mode":"monolingual","lang":"de","learning_rate":0.0,"tokens":2375,"seconds":0.25}"#,
+            concat!(
+                r#"{"step":1,"loss":7.185666718403809,"mode":"monolingual","lang":"de","#,
+                r#""learning_rate":0.0,"tokens":2375,"seconds":0.25}"#
+            ),
             r#"{"step":300,"loss":0.5,"mode":"cross_lingual","learning_rate":3e-05,"tokens":100,"seconds":0.5}"#,
         ];
         let mut seconds = 0.0;

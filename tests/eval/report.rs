@@ -105,7 +105,8 @@ fn json_has_the_documented_keys_in_order() {
             r#"{"task":"parallel","setting":null,"metric":"rank_distance","cutoff":null,"value":3.5}],"#,
             r#""by_direction":{"map":{"de":{"de":0.75,"en":1.0},"en":{"de":0.25,"en":0.5}}},"#,
             r#""by_query_language":{"multilingual_map":{"de":1.0,"en":0.375},"#,
-            r#""rank_distance":{"de":1.0,"en":6.0}},"data":"0123","per_query":["#,
+            r#""rank_distance":{"de":1.0,"en":6.0}},"n_queries":{"de":{"de":2,"en":1},"en":{"de":1,"en":1}},"#,
+            r#""data":"0123","per_query":["#,
             r#"{"query_language":0,"passage_language":null,"groups":[0,1],"values":[1.0,1.0]},"#,
             r#"{"query_language":1,"passage_language":null,"groups":[0],"values":[0.375]}]}"#
         )
@@ -113,9 +114,9 @@ fn json_has_the_documented_keys_in_order() {
     assert_eq!(serde_json::from_str::<EvalReport>(&json).unwrap(), report);
     // As earlier versions wrote it.
     let mut old = serde_json::to_value(&report).unwrap();
-    old.as_object_mut().unwrap().retain(|name, _| !["data", "per_query"].contains(&name.as_str()));
+    old.as_object_mut().unwrap().retain(|name, _| !["n_queries", "data", "per_query"].contains(&name.as_str()));
     let read: EvalReport = serde_json::from_value(old).unwrap();
-    assert_eq!(read, EvalReport { data: String::new(), per_query: Vec::new(), ..report });
+    assert_eq!(read, EvalReport { n_queries: BTreeMap::new(), data: String::new(), per_query: Vec::new(), ..report });
 }
 
 /// A report over `codes` in which every direction has another value.
@@ -144,6 +145,7 @@ monolingual mAP     0.6250
 cross-lingual mAP   0.6667
 multilingual mAP    0.4958
 rank distance          1.5  (lower is better)
+queries with an answer in the passages' language: 1 (de-en) to 2 (de-de)
 
 mAP x 100 by query language (rows) and passage language (columns); pool = all languages
      de   en   pool  rank dist
@@ -244,6 +246,7 @@ m: graded, split all, 2 languages
 nDCG@2               0.2266
 monolingual nDCG@2   0.4077
 cross-lingual mAP    0.6667
+queries with an answer in the passages' language: 1 (de-en) to 2 (de-de)
 
 nDCG@2 x 100 by query language (rows) and passage language (columns); pool = all languages
      de   en   pool
