@@ -70,7 +70,7 @@ impl Config {
                 section = key.section;
                 let _ = write!(text, "\n# ---- {section} ----\n");
             }
-            let _ = write!(text, "\n# {}.\n# {}\n{}\n", key.help, key.expects(), line(key));
+            let _ = write!(text, "\n# {}.\n{}{}\n", key.help, comment(&key.expects()), line(key));
         }
         text
     }
@@ -251,3 +251,19 @@ impl Config {
         is_evaluated && self.trained_on().any(|(data, split)| is_evaluated_on(data, split))
     }
 }
+
+/// Lines of a comment, broken at words.
+fn comment(text: &str) -> String {
+    let mut lines = vec![String::from("#")];
+    for word in text.split(' ') {
+        if lines[lines.len() - 1].len() + 1 + word.len() > WIDTH {
+            lines.push(String::from("#"));
+        }
+        let last = lines.len() - 1;
+        lines[last] += &format!(" {word}");
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Columns of a saved configuration.
+const WIDTH: usize = 120;

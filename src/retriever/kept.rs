@@ -128,11 +128,6 @@ impl KeptEmbeddings {
         Ok(())
     }
 
-    /// Number of texts.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// Puts the vectors of `keys` that are there into their rows of `out (keys, dim)`, and returns the places of the others.
     ///
     /// # Errors
@@ -357,13 +352,13 @@ mod tests {
         let mut out = [0.0; 2];
         assert_eq!(second.get(&keys(&["a"]), &mut out).unwrap(), [] as [usize; 0]);
         assert_eq!(second.add(&keys(&["b"]), &[3.0, 4.0]), None);
-        assert_eq!((second.len(), open(folder.path()).len()), (1, 1));
+        assert_eq!((second.rows.len(), open(folder.path()).rows.len()), (1, 1));
         drop(first);
         let mut small = KeptEmbeddings::open(folder.path(), 2, 80).unwrap();
         assert_eq!(small.add(&keys(&["b"]), &[3.0, 4.0]), None);
         let full = small.add(&keys(&["c"]), &[5.0, 6.0]);
         assert_eq!(full.as_deref(), Some("the limit on kept embeddings is reached"));
         assert_eq!(small.add(&keys(&["c"]), &[5.0, 6.0]), None);
-        assert_eq!(small.len(), 2);
+        assert_eq!(small.rows.len(), 2);
     }
 }

@@ -274,7 +274,7 @@ fn places_that_cannot_be_written() {
 #[test]
 fn wrong_usage_is_told_from_errors() {
     let sandbox = Sandbox::new();
-    for args in [vec!["train", "--steps", "3"], vec!["eval", "--task", "squad"], vec!["encode", "--as", "document"]] {
+    for args in [vec!["train", "--steps", "3"], vec!["eval", "--device", "tpu"], vec!["encode", "--as", "document"]] {
         let Done { code, stderr, .. } = sandbox.hbt(&args);
         assert_eq!(code, Some(2), "{stderr}");
         assert!(stderr.starts_with("error: ") && stderr.contains("--help"), "{stderr}");
