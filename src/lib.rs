@@ -71,6 +71,7 @@
 //! train::schedule:
 //! mine: backend, data, eval, retriever
 //! eval: backend, data, retriever
+//! eval::retrieval: ahead, backend, data, eval, retriever
 //! eval::vectors: backend, data, eval, npy, progress, retriever
 //! eval::metrics:
 //! eval::mteb::folder: eval::mteb, files, json

@@ -138,10 +138,17 @@ impl NpyReader {
             return Err(Error::file(&self.path, message));
         }
         let row = self.dim * self.size;
+        let mut read = |bytes: &mut [u8]| {
+            let found = self.file.seek(SeekFrom::Start(self.start + first * row as u64));
+            found.and_then(|_| self.file.read_exact(bytes)).map_err(|e| Error::io("read", &self.path, e))
+        };
+        if self.size == size_of::<f32>() && cfg!(target_endian = "little") {
+            let before = out.len();
+            out.resize(before + n * self.dim, 0.0);
+            return read(bytemuck::cast_slice_mut(&mut out[before..]));
+        }
         let mut bytes = vec![0; n * row];
-        let read = self.file.seek(SeekFrom::Start(self.start + first * row as u64));
-        let read = read.and_then(|_| self.file.read_exact(&mut bytes));
-        read.map_err(|e| Error::io("read", &self.path, e))?;
+        read(&mut bytes)?;
         let values = bytes.chunks_exact(self.size);
         match self.size {
             2 => out.extend(values.map(|v| f16::from_le_bytes([v[0], v[1]]).to_f32())),

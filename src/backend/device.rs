@@ -27,6 +27,11 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// Copies `to.len()` elements from `start` on to the host.
     fn download<T: Value>(&self, from: &Self::Buffer<T>, start: usize, to: &mut [T]) -> Result<()>;
 
+    /// The values where they lie, if that is where the host can read them: a copy less. All work on them is done by then.
+    fn in_place<'a, T: Value>(&self, _of: &'a Self::Buffer<T>) -> Option<&'a [T]> {
+        None
+    }
+
     /// Memory for `len` integers that are to be fed.
     fn host_block(&self, len: usize) -> Result<Self::HostBlock>;
     /// Begins to copy the first `len` integers of `from` to `to`, beside the work that the device has, and waits for

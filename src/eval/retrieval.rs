@@ -2,8 +2,9 @@
 
 use super::mteb::numbers::Outcome;
 use super::top::{Found, TopSearch};
+use crate::ahead::Ahead;
 use crate::backend::Backend;
-use crate::data::collection::{Collection, Document, JudgedQuery};
+use crate::data::collection::{Collection, Document, Documents, JudgedQuery};
 use crate::data::formats::Notes;
 use crate::retriever::Embeddings;
 use crate::{Error, Result};
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Documents that are read, embedded and searched together.
+/// Documents that are read, embedded and searched together, while the next ones are read.
 const WINDOW: usize = 8192;
 /// Documents that a ranking holds, as mteb's.
 pub const KEEP: usize = 1000;
@@ -64,25 +65,62 @@ pub fn search<B: Backend<E = f32>>(
     let lists: Option<Vec<&[String]>> = has_candidates.then(|| lists.map(Option::unwrap_or_default).collect());
     let mut search = TopSearch::new(backend, queries, KEEP, lists.as_deref())?;
     let n_bytes = collection.n_bytes()?.max(1) as f64;
-    let mut documents = collection.documents();
-    let mut window: Vec<(u64, Document)> = Vec::new();
-    loop {
-        let next = documents.next().transpose()?;
-        let is_last = next.is_none();
-        if let Some(document) = next.filter(|document| search.wants(&document.id)) {
-            window.push((documents.n_rows() - 1, document));
+    let windows = Windows { documents: collection.documents(), has_ended: false };
+    let (mut n_rows, mut notes) = (0, Notes::default());
+    for window in Ahead::start("documents", 1, windows)? {
+        let mut window = window?;
+        window.documents.retain(|(_, document)| search.wants(&document.id));
+        if !window.documents.is_empty() {
+            let embeddings = vectors.documents(&window.documents)?;
+            let embeddings = unit(embeddings, |document| &window.documents[document].1.id, "document")?;
+            search.add(window.documents.iter().map(|(_, document)| document.id.as_str()), &embeddings)?;
         }
-        if window.len() == WINDOW || (is_last && !window.is_empty()) {
-            let embeddings = vectors.documents(&window)?;
-            let embeddings = unit(embeddings, |document| &window[document].1.id, "document")?;
-            search.add(window.iter().map(|(_, document)| document.id.as_str()), &embeddings)?;
-            progress(documents.n_bytes_done() as f64 / n_bytes);
-            window.clear();
+        progress(window.n_bytes_done as f64 / n_bytes);
+        (n_rows, notes) = (window.n_rows, window.notes);
+    }
+    vectors.finish(n_rows)?;
+    Ok((search.finish(), notes))
+}
+
+/// Documents that are embedded and searched together.
+struct Window {
+    /// With their rows in the corpus.
+    documents: Vec<(u64, Document)>,
+    /// What has been read of the corpus, these included.
+    n_rows: u64,
+    n_bytes_done: u64,
+    /// Complete in the last window.
+    notes: Notes,
+}
+
+/// A corpus, window by window.
+struct Windows {
+    documents: Documents,
+    has_ended: bool,
+}
+
+impl Windows {
+    fn read(&mut self) -> Result<Window> {
+        let mut documents = Vec::with_capacity(WINDOW);
+        while documents.len() < WINDOW {
+            match self.documents.next().transpose()? {
+                Some(document) => documents.push((self.documents.n_rows() - 1, document)),
+                None => {
+                    self.has_ended = true;
+                    break;
+                }
+            }
         }
-        if is_last {
-            vectors.finish(documents.n_rows())?;
-            return Ok((search.finish(), documents.notes().clone()));
-        }
+        let (n_rows, n_bytes_done) = (self.documents.n_rows(), self.documents.n_bytes_done());
+        Ok(Window { documents, n_rows, n_bytes_done, notes: self.documents.notes().clone() })
+    }
+}
+
+impl Iterator for Windows {
+    type Item = Result<Window>;
+
+    fn next(&mut self) -> Option<Result<Window>> {
+        (!self.has_ended).then(|| self.read().inspect_err(|_| self.has_ended = true))
     }
 }
 

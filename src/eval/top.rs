@@ -17,8 +17,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Queries in one product: enough rows for what it costs to prepare the documents.
 const BLOCK_QUERIES: usize = 512;
-/// Documents in one product, so that a block of scores (4 MB) is still near when it is looked through.
-const BLOCK_DOCUMENTS: usize = 2048;
+/// Documents in one product, so that a block of scores (2 MB) is still near when it is looked through.
+const BLOCK_DOCUMENTS: usize = 1024;
 /// Scores of which one comparison says that none is good enough.
 const STRIDE: usize = 64;
 /// Bytes of ids, above which those of documents that are out of the running are forgotten.
@@ -146,8 +146,14 @@ impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
                 out: &mut self.scores,
                 accumulate: false,
             })?;
-            self.scores.read_into(self.backend, &mut self.on_host)?;
-            let rows = self.on_host.par_chunks_exact(n).zip(best);
+            let scores = match self.backend.in_place(self.scores.buffer()) {
+                Some(scores) => &scores[..self.scores.len()],
+                None => {
+                    self.scores.read_into(self.backend, &mut self.on_host)?;
+                    &self.on_host
+                }
+            };
+            let rows = scores.par_chunks_exact(n).zip(best);
             rows.for_each(|(scores, best)| best.look(scores, first, &self.ids));
         }
         Ok(())

@@ -149,9 +149,11 @@ fn a_beir_directory_trains_without_an_evaluation() {
     let done = sandbox.hbt(&args).ok();
     assert!(done.stderr.contains("no evaluation: set eval_data"), "{}", done.stderr);
     assert_eq!(metrics(&sandbox, "run").len(), 2);
-    let message =
-        sandbox.hbt(&["eval", "--model", &fixture("bert"), "--data", "data", "--split", "validation"]).error();
-    assert!(message.contains("no validation part here"), "{message}");
+    // Retrieval over its corpus.
+    let eval = |split| sandbox.hbt(&["eval", "--model", &fixture("bert"), "--data", "data", "--split", split]);
+    assert!(eval("auto").ok().stderr.contains("evaluated default (test), 2 queries on 8 documents"));
+    let message = eval("validation").error();
+    assert!(message.ends_with("data: subset default has no split validation; there is test, train"), "{message}");
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn eval_json_has_both_reports_and_eval_agrees_with_them() {
         "figures",
         "by_direction",
         "by_query_language",
+        "n_queries",
         "data",
         "per_query",
     ];

@@ -89,6 +89,10 @@ impl<E: CpuElement> Device for Cpu<E> {
         Ok(())
     }
 
+    fn in_place<'a, T: Value>(&self, of: &'a Vec<T>) -> Option<&'a [T]> {
+        Some(of)
+    }
+
     #[inline(never)]
     fn host_block(&self, len: usize) -> Result<Vec<i32>> {
         // Written otherwise than `alloc`: of two alike the compiler makes one function.
