@@ -9,7 +9,7 @@ use hbt::data::shard::TokenCache;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::error::counted;
 use hbt::eval::tasks::{EvalSet, parallel};
-use hbt::model_dir::ModelDir;
+use hbt::model_dir::{DataName, ModelDir};
 use hbt::progress::{Counter, say};
 use hbt::retriever::TextKind;
 use hbt::{Result, embedded};
@@ -24,6 +24,13 @@ pub fn datasets(config: &Config) -> Result<Vec<Dataset>> {
 pub fn dataset_sources(config: &Config, dir: &ModelDir) -> Result<Vec<DatasetSource>> {
     let kinds = config.text_kinds(dir)?;
     Ok(datasets(config)?.iter().map(|dataset| config.dataset_source(dataset, &kinds)).collect())
+}
+
+/// The datasets of the configuration, as a model card names them.
+pub fn data_names(config: &Config) -> Vec<DataName> {
+    let paths = config.data.iter().chain(config.datasets.iter().map(|dataset| &dataset.data));
+    let names: Vec<DataName> = paths.map(|path| DataName::of(path)).collect();
+    if names.is_empty() { vec![DataName::BuiltIn] } else { names }
 }
 
 /// Says what reading data left out, joined or mended.

@@ -1,5 +1,6 @@
 //! `hbt train`
 
+use super::data::data_names;
 use super::device::{self, Job, on_device, precision, require_device, settle_precision};
 use super::eval::training_eval_set;
 use super::inputs::Inputs;
@@ -19,7 +20,7 @@ use hbt::data::datasets::Datasets;
 use hbt::error::counted;
 use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
-use hbt::model_dir::ModelDir;
+use hbt::model_dir::{ModelDir, Origin};
 use hbt::progress::{be_quiet, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::train::checkpoint::{RunDir, TrainingState};
@@ -178,7 +179,11 @@ impl Job for TrainJob {
             settings: self.settings,
             config_toml: self.saved_config.to_toml(),
             identity: identity_of(&self.saved_config),
-            base_model: config.base_model(),
+            origin: Origin {
+                base_model: config.base_model(),
+                from_scratch: config.from_scratch,
+                data: data_names(config),
+            },
             run_dir: self.run_dir,
             state: self.state,
             instructions: self.instructions,

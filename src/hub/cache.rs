@@ -2,7 +2,7 @@
 //! `snapshots/COMMIT/FILE`, which are links to the blobs, and `refs/main`, the commit of the newest version that was fetched.
 
 use super::client::Client;
-use super::{Failure, Kind, MAIN, is_commit, is_file};
+use super::{Failure, Kind, MAIN, is_commit, is_file, is_hub_id};
 use crate::files::SharedFile;
 use crate::progress::{bar, say};
 use std::fs::{self, File};
@@ -12,6 +12,16 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// The folder of hbt's own, beside those of the Python libraries, for the names of files by commit.
 const LISTS: &str = "hbt-lists";
+
+/// The id of the data set that `path` is in, or is a version of, where some cache holds it: its place says so.
+pub fn dataset_of(path: &Path) -> Option<String> {
+    let names: Vec<&str> = path.iter().map(|name| name.to_str().unwrap_or_default()).collect();
+    names.windows(3).find_map(|names| {
+        let [folder, "snapshots", commit] = names else { return None };
+        let id = folder.strip_prefix(Kind::Dataset.plural())?.strip_prefix("--")?.replacen("--", "/", 1);
+        (is_hub_id(&id) && is_commit(commit)).then_some(id)
+    })
+}
 
 /// One repository's part of the cache.
 #[derive(Clone, Debug)]
@@ -147,5 +157,27 @@ fn link(relative: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
     {
         let _ = relative;
         fs::rename(blob, pointer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dataset_of;
+    use std::path::Path;
+
+    #[test]
+    fn a_path_in_a_cache_tells_its_data_set() {
+        for (path, id) in [
+            ("/c/hub/datasets--org--set/snapshots/0123abc/de/train.parquet", Some("org/set")),
+            ("c/datasets--squad/snapshots/0123abc", Some("squad")),
+            ("/c/datasets--org--set/snapshots", None),
+            ("/c/datasets--org--set/blobs/0123abc", None),
+            ("/c/models--org--set/snapshots/0123abc/a.jsonl", None),
+            ("/c/datasets--/snapshots/0123abc", None),
+            ("/c/datasets--a b--set/snapshots/0123abc", None),
+            ("/c/org/set/train.jsonl", None),
+        ] {
+            assert_eq!(dataset_of(Path::new(path)).as_deref(), id, "{path}");
+        }
     }
 }

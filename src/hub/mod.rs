@@ -14,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use cache::Repo;
+pub use cache::dataset_of;
 pub(crate) use client::Client;
 pub use dataset::Dataset;
 

@@ -1,49 +1,111 @@
 //! `README.md` of a saved model: what the hub's page shows.
 
-use super::ModelSave;
+use super::front_matter::quoted;
+use super::{ModelSave, front_matter};
 use crate::backend::Pooling;
-use crate::error::printable;
+use crate::hub;
+use std::path::Path;
 
 /// What only the caller knows about a model.
 #[derive(Clone, Debug, Default)]
 pub struct ModelCard {
-    /// Hub id of the model that was fine-tuned; `None` where it has none.
-    pub base_model: Option<String>,
-    /// ISO 639-1 codes of the languages it was trained on.
+    /// What it was made of.
+    pub origin: Origin,
+    /// ISO 639-1 codes of the languages it was trained on; `und` where the data names none.
     pub languages: Vec<String>,
+    /// What was measured of it.
+    pub results: Vec<Evaluated>,
     /// Markdown: how it was trained, and what was measured.
     pub training: String,
 }
 
-/// YAML front matter and Markdown.
-pub(super) fn render(model: &ModelSave) -> String {
-    format!("---\n{}---\n\n{}", front_matter(model.card), body(model))
+/// What a model was made of.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Hub id of the model that was fine-tuned; `None` where it has none.
+    pub base_model: Option<String>,
+    /// Whether it has no more of that model than its configuration and its tokenizer.
+    pub from_scratch: bool,
+    /// The training data.
+    pub data: Vec<DataName>,
 }
 
-fn front_matter(card: &ModelCard) -> String {
-    let mut yaml = String::from("library_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n");
-    for tag in ["sentence-transformers", "sentence-similarity", "feature-extraction", "hbt"] {
-        yaml += &format!("- {tag}\n");
-    }
-    if !card.languages.is_empty() {
-        yaml += "language:\n";
-        for language in &card.languages {
-            // In quotes: a bare `no` is false in YAML, not Norwegian.
-            yaml += &format!("- {}\n", quoted(language));
+/// Data as a card names it: never by a path, which would mean nothing to its readers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataName {
+    /// The id of a data set of the hub.
+    Hub(String),
+    /// The name of a file or a directory.
+    Local(String),
+    /// What is part of hbt.
+    BuiltIn,
+}
+
+impl DataName {
+    /// Of the data at `path`. What is in a cache of the hub is the hub's.
+    pub fn of(path: &Path) -> DataName {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        match (hub::dataset_of(&path), path.file_name()) {
+            (Some(id), _) => DataName::Hub(id),
+            (None, Some(name)) => DataName::Local(name.to_string_lossy().into_owned()),
+            // Of `..`, and of the root.
+            (None, None) => DataName::Local("a directory".to_owned()),
         }
     }
-    if let Some(base_model) = &card.base_model {
-        yaml += &format!("base_model: {}\n", quoted(base_model));
+
+    /// In a line of Markdown.
+    pub fn in_words(&self) -> String {
+        match self {
+            DataName::Hub(id) => format!("[{}](https://huggingface.co/datasets/{id})", plain(id)),
+            DataName::Local(name) => plain(name),
+            DataName::BuiltIn => "hbt's built-in questions".to_owned(),
+        }
     }
-    yaml
+}
+
+/// The figures of an evaluation.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluated {
+    /// What was evaluated on.
+    pub dataset: String,
+    /// The part of it.
+    pub split: String,
+    /// Each figure's name as in files, its name as in tables, and its value.
+    pub metrics: Vec<(String, String, f64)>,
+}
+
+impl ModelCard {
+    /// Hub id of the model that was fine-tuned.
+    pub(super) fn base_model(&self) -> Option<&str> {
+        self.origin.base_model.as_deref().filter(|_| !self.origin.from_scratch)
+    }
+
+    pub(super) fn known_languages(&self) -> impl Iterator<Item = &str> {
+        self.languages.iter().map(String::as_str).filter(|language| *language != "und")
+    }
+
+    pub(super) fn is_multilingual(&self) -> bool {
+        self.known_languages().nth(1).is_some()
+    }
+
+    /// What the model is, as it stands.
+    pub(super) fn title(&self) -> String {
+        match self.base_model() {
+            Some(base_model) => format!("{base_model}, fine-tuned for retrieval with hbt"),
+            None if self.is_multilingual() => "A multilingual retriever trained with hbt".to_owned(),
+            None => "A retriever trained with hbt".to_owned(),
+        }
+    }
+}
+
+/// YAML front matter and Markdown.
+pub(super) fn render(model: &ModelSave) -> String {
+    format!("---\n{}---\n\n{}", front_matter::render(model.card, &model.carried.license), body(model))
 }
 
 fn body(model: &ModelSave) -> String {
     let card = model.card;
-    let title = match &card.base_model {
-        Some(base_model) => format!("# {}, fine-tuned for retrieval with hbt", plain(base_model)),
-        None => "# A multilingual retriever trained with hbt".to_owned(),
-    };
+    let title = plain(&card.title());
     let config = &model.source.config;
     let dimensions = model.source.dense.map_or(config.hidden_size, |dense| dense.out_features);
     let pooling = match model.pooling {
@@ -55,7 +117,7 @@ fn body(model: &ModelSave) -> String {
         training => format!("## Training\n\n{training}\n\n"),
     };
     format!(
-        "{title}\n\n\
+        "# {title}\n\n\
          It maps queries and passages to vectors of {dimensions} dimensions; compare them by cosine similarity.\n\n\
          | | |\n|---|---|\n\
          | Layers, hidden size | {}, {} |\n\
@@ -82,7 +144,7 @@ fn body(model: &ModelSave) -> String {
 }
 
 fn prefix(text: &str) -> String {
-    if text.is_empty() { "nothing".to_owned() } else { code(&printable(&quoted(text))) }
+    if text.is_empty() { "nothing".to_owned() } else { code(&quoted(text)) }
 }
 
 /// A cell of a table that shows one line as it is, whatever Markdown or HTML it holds: between more backticks than it has
@@ -96,7 +158,7 @@ fn code(line: &str) -> String {
 
 /// A line's text with all that Markdown or HTML could read into it escaped.
 fn plain(line: &str) -> String {
-    let is_safe = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '/' | '-' | '.' | '_');
+    let is_safe = |c: char| c.is_alphanumeric() || matches!(c, ' ' | ',' | '/' | '-' | '.' | '_');
     let escape = |c: char| match c {
         c if is_safe(c) => c.to_string(),
         c if c.is_control() => " ".to_owned(),
@@ -106,7 +168,20 @@ fn plain(line: &str) -> String {
     line.chars().map(escape).collect()
 }
 
-/// In double quotes with escapes that JSON and YAML share.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+#[cfg(test)]
+mod tests {
+    use super::DataName;
+    use std::path::Path;
+
+    #[test]
+    fn data_is_named_without_its_path() {
+        let local = |name: &str| DataName::Local(name.to_owned());
+        assert_eq!(DataName::of(Path::new("/home/me/a|b.jsonl")), local("a|b.jsonl"));
+        assert_eq!(local("a|b.jsonl").in_words(), "a\\|b.jsonl");
+        assert_eq!(DataName::of(Path::new("data/")), local("data"));
+        assert_eq!(DataName::of(Path::new("/")), local("a directory"));
+        let cached = DataName::of(Path::new("/c/datasets--org--my_set/snapshots/0123/de/train.jsonl"));
+        assert_eq!(cached, DataName::Hub("org/my_set".into()));
+        assert_eq!(cached.in_words(), "[org/my_set](https://huggingface.co/datasets/org/my_set)");
+    }
 }

@@ -85,6 +85,8 @@ impl Hub {
             ))));
         }
         get("config_sentence_transformers.json")?;
+        // For the license.
+        get("README.md")?;
         repo.set_main(&sha)?;
         Ok(snapshot)
     }

@@ -3,13 +3,14 @@
 mod card;
 mod carried;
 pub mod directory;
+mod front_matter;
 pub mod hub;
 mod lengths;
 pub mod save;
 mod tokenizer_files;
 pub mod weights;
 
-pub use card::ModelCard;
+pub use card::{DataName, Evaluated, ModelCard, Origin};
 pub use carried::Carried;
 pub use directory::ModelDir;
 pub use save::{ModelSave, save};

@@ -4,22 +4,34 @@ use super::Trainer;
 use crate::backend::Backend;
 use crate::data::catalog::TextSource;
 use crate::data::sampler::BatchMode;
-use crate::eval::EvalReport;
-use crate::model_dir::ModelCard;
+use crate::eval::{EvalReport, FigureKey};
+use crate::model_dir::{DataName, Evaluated, ModelCard};
 
 impl<B: Backend> Trainer<'_, B> {
     /// The model card, with the figures of the model being saved.
     pub(super) fn card(&self, report: &EvalReport) -> ModelCard {
+        let (measured, result) = self.measured(self.state.before.as_ref(), report);
+        ModelCard { results: vec![result], ..self.card_text(measured) }
+    }
+
+    /// What an evaluation has found, as a table beside what it had found before, and for the card's head.
+    fn measured(&self, before: Option<&EvalReport>, now: &EvalReport) -> (String, Evaluated) {
+        let figures = figures(now);
         let mut rows = String::from("| | before | now |\n|---|---|---|\n");
-        for figure in &report.figures {
-            let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.4}"));
-            let before = self.state.before.as_ref().and_then(|before| before.value(figure.key));
-            rows += &format!("| {} | {} | {} |\n", figure.key, cell(before), cell(figure.value));
+        for (shown, key, value) in &figures {
+            let before = before.and_then(|before| before.value(*key));
+            rows += &format!("| {shown} | {} | {} |\n", key.shown(before), key.shown(Some(*value)));
         }
-        let (task, split) = (&report.task, &report.split);
+        let languages = match now.languages.len() {
+            0 | 1 => String::new(),
+            n => format!(", {n} languages"),
+        };
+        let (task, split) = (&now.task, &now.split);
         let leak = self.leaks.as_ref().and_then(|leaks| leaks.in_words());
         let leak = leak.map_or(String::new(), |leak| format!("\nOf this data, {leak}.\n"));
-        self.card_text(format!("\nMeasured on {task} ({split}), {} languages:\n\n{rows}{leak}", report.languages.len()))
+        let metrics = figures.iter().map(|(shown, _, value)| (shown.to_string(), shown.title(), *value)).collect();
+        let result = Evaluated { dataset: task.to_string(), split: split.clone(), metrics };
+        (format!("\nMeasured on {task} ({split}){languages}:\n\n{rows}{leak}"), result)
     }
 
     /// The card of a model with these figures, in words.
@@ -37,9 +49,12 @@ impl<B: Backend> Trainer<'_, B> {
             let weights = format!("weight {} to {contrastive}", of.weight);
             format!("{and} with a teacher's scores ({}, {weights})", of.kind)
         });
+        let origin = self.setup.origin.clone();
+        let data: Vec<String> = origin.data.iter().map(DataName::in_words).collect();
+        let data = if data.is_empty() { String::new() } else { format!(" Training data: {}.", data.join(", ")) };
         let training = format!(
             "Trained for {} of {} steps of {} queries{by_contrast}{by_teacher}, AdamW at a \
-             learning rate of {}, {} batches{}, seed {}.\n{measured}",
+             learning rate of {}, {} batches{}, seed {}.{data}\n{measured}",
             self.state.step,
             self.state.total_steps,
             sampler.batch_size,
@@ -48,6 +63,21 @@ impl<B: Backend> Trainer<'_, B> {
             if sampler.mode == BatchMode::Hybrid { format!(" (alpha {})", sampler.alpha) } else { String::new() },
             sampler.seed,
         );
-        ModelCard { base_model: self.setup.base_model.clone(), languages, training }
+        ModelCard { origin, languages, results: Vec::new(), training }
     }
+}
+
+/// The figures that have a value: what a card calls each, its key in reports, and the value. In data of one language a query
+/// searches the same passages in all settings, so there the settings are not named, and what they share is shown once.
+fn figures(report: &EvalReport) -> Vec<(FigureKey, FigureKey, f64)> {
+    let mut found: Vec<(FigureKey, FigureKey, f64)> = Vec::new();
+    for figure in &report.figures {
+        let setting = figure.key.setting.filter(|_| report.languages.len() > 1);
+        let shown = FigureKey { setting, ..figure.key };
+        let Some(value) = figure.value else { continue };
+        if !found.iter().any(|(known, ..)| *known == shown) {
+            found.push((shown, figure.key, value));
+        }
+    }
+    found
 }

@@ -43,6 +43,7 @@ use crate::eval::tasks::EvalSet;
 use crate::eval::{EvalReport, FigureKey};
 use crate::loss::LearnedTemperature;
 use crate::model::{Keep, Packer, specs};
+use crate::model_dir::Origin;
 use crate::progress::say;
 use crate::retriever::Retriever;
 use crate::{Result, trace};
@@ -68,8 +69,8 @@ pub struct Setup<'a> {
     pub config_toml: String,
     /// What the run's result depends on, by name, as the checkpoint is to keep it.
     pub identity: BTreeMap<String, String>,
-    /// The hub id of the base model, if it has one.
-    pub base_model: Option<String>,
+    /// What the model is made of, for its card.
+    pub origin: Origin,
     /// The run directory, which need not exist.
     pub run_dir: RunDir,
     /// The state to resume from, if any. The model must then be the saved one.
@@ -101,7 +102,7 @@ impl Setup<'_> {
             settings,
             config_toml,
             identity: BTreeMap::new(),
-            base_model: None,
+            origin: Origin::default(),
             run_dir,
             state: None,
             instructions: None,

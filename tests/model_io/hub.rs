@@ -255,11 +255,14 @@ fn a_model_is_fetched_once_and_then_read_from_the_cache() {
     for name in ["model.fp16.safetensors", "pytorch_model.bin", "onnx/config.json"] {
         tiny.json(name, &json!("not for hbt"));
     }
+    // Which says under which license it is.
+    tiny.json("README.md", &json!("---"));
     let cache = tempfile::tempdir().unwrap();
     let served = LocalHub::start(files(tiny.dir(), ""));
     let hub = hub(cache.path(), false, &served.endpoint);
     let snapshot = hub.resolve(MODEL).unwrap();
     assert_eq!(load_all(&snapshot), load_all(tiny.dir()));
+    assert!(snapshot.join("README.md").exists());
     let requests = served.paths();
     assert!(!requests.iter().any(|path| path.contains("fp16") || path.contains(".bin") || path.contains("onnx")));
     assert_eq!(hub.resolve(MODEL).unwrap(), snapshot);

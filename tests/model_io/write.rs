@@ -3,7 +3,7 @@
 use super::tiny::{Tiny, load_all, tensors};
 use hbt::backend::Pooling;
 use hbt::model_dir::weights::load;
-use hbt::model_dir::{Carried, ModelCard, ModelDir, ModelSave, save};
+use hbt::model_dir::{Carried, ModelCard, ModelDir, ModelSave, Origin, save};
 use hbt::tensor_file::{self, Block, TensorHeader};
 use hbt::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-fn card() -> ModelCard {
+pub fn card() -> ModelCard {
     ModelCard {
-        base_model: Some("intfloat/multilingual-e5-small".into()),
+        origin: Origin { base_model: Some("intfloat/multilingual-e5-small".into()), ..Origin::default() },
         languages: vec!["de".into(), "no".into()],
+        results: Vec::new(),
         training: "60 steps of hybrid batches.".into(),
     }
 }
 
 /// A save of `source` without prefixes.
-fn model<'a>(source: &'a ModelDir, carried: &'a Carried, card: &'a ModelCard) -> ModelSave<'a> {
+pub fn model<'a>(source: &'a ModelDir, carried: &'a Carried, card: &'a ModelCard) -> ModelSave<'a> {
     ModelSave {
         source,
         carried,
@@ -36,7 +37,7 @@ fn model<'a>(source: &'a ModelDir, carried: &'a Carried, card: &'a ModelCard) ->
 }
 
 /// Saves what `source` loads as, with the prefixes of E5.
-fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let dir = ModelDir::open(source)?;
     let params = load(&dir, |_, values| Ok(values))?;
     let (card, carried) = (card(), Carried::read(&dir)?);
@@ -50,7 +51,7 @@ fn save_copy(source: &Path, target: &Path, extra: impl FnOnce(&Path) -> Result<(
     save(target, &model, |_, part| Ok(values.next().unwrap()[part].to_vec()), extra)
 }
 
-fn no_extra(_: &Path) -> Result<()> {
+pub fn no_extra(_: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -249,28 +250,6 @@ fn tokenizer_files_are_kept_or_made_and_readable_by_old_releases() {
 }
 
 #[test]
-fn the_model_card_says_what_the_hub_asks_for() {
-    let tiny = Tiny::plain();
-    let root = tempfile::tempdir().unwrap();
-    save_copy(tiny.dir(), &root.path().join("model"), no_extra).unwrap();
-    let card = fs::read_to_string(root.path().join("model/README.md")).unwrap();
-    let (yaml, body) = card.strip_prefix("---\n").unwrap().split_once("---\n").unwrap();
-    for line in [
-        "library_name: sentence-transformers",
-        "pipeline_tag: sentence-similarity",
-        "language:\n- \"de\"\n- \"no\"",
-        "base_model: \"intfloat/multilingual-e5-small\"",
-    ] {
-        assert!(yaml.contains(line), "{line:?} is not in {yaml}");
-    }
-    for text in
-        ["60 steps of hybrid batches.", "SentenceTransformer(", "`\"query: \"`", "`\"passage: \"`", "| 4 tokens |"]
-    {
-        assert!(body.contains(text), "{text:?} is not in {body}");
-    }
-}
-
-#[test]
 fn a_model_can_replace_the_one_it_came_from_with_files_beside_it() {
     let tiny = Tiny::sentence_transformers();
     let before = load_all(tiny.dir());
@@ -337,29 +316,6 @@ fn a_model_that_diverged_is_not_saved() {
         }
     }
     assert_eq!((load_all(target), names(root.path())), (before, files));
-}
-
-/// A prefix is shown as it is: it neither ends its cell or its code span nor becomes HTML.
-#[test]
-fn a_card_shows_prefixes_literally() {
-    let tiny = Tiny::plain();
-    let dir = ModelDir::open(tiny.dir()).unwrap();
-    let root = tempfile::tempdir().unwrap();
-    let card = ModelCard { base_model: Some("org/<b>*x*".into()), ..card() };
-    let carried = Carried::read(&dir).unwrap();
-    let model = |query_prefix| ModelSave { query_prefix, ..model(&dir, &carried, &card) };
-    for (prefix, cell) in [
-        ("query: ", "`\"query: \"`"),
-        ("a\nb\u{1b}[2J\u{9b}", "`\"a\\nb\\u001b[2J\\u009b\"`"),
-        ("` | <img src=x>`", "`` \"` \\| <img src=x>`\" ``"),
-        ("``` x ` y", "```` \"``` x ` y\" ````"),
-    ] {
-        let target = root.path().join("model");
-        save(&target, &model(prefix), |_, part| Ok(vec![0.0; part.len()]), no_extra).unwrap();
-        let readme = fs::read_to_string(target.join("README.md")).unwrap();
-        assert!(readme.contains(&format!("\n| Before a query | {cell} |\n")), "{readme}");
-        assert!(readme.contains("\n# org/\\<b\\>\\*x\\*, fine-tuned"), "{readme}");
-    }
 }
 
 /// A base model may go away during training: what a save takes from it was read before.

@@ -1,7 +1,7 @@
 //! Contents of a run directory after training, and that the run has learnt something.
 
-use crate::common::{EVENTS, Sandbox, all_metrics, figure, files, fixture, run_contents, train};
-use serde_json::Value;
+use crate::common::{EVENTS, Sandbox, all_metrics, figure, files, fixture, jsonl, run_contents, train};
+use serde_json::{Value, json};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -40,6 +40,12 @@ fn holds_all_that_was_promised() {
         card.contains("Trained for 10 of 10 steps of 4 queries") && card.contains("| multilingual_map | 0."),
         "{card}"
     );
+    assert!(card.contains("# A multilingual retriever trained with hbt\n"), "{card}");
+    assert!(card.contains("Training data: data.jsonl.\n"), "{card}");
+    for name in ["monolingual_map", "cross_lingual_map", "multilingual_map", "rank_distance"] {
+        let value = figure(&sandbox.json("run/eval.json")["after"], name);
+        assert!(card.contains(&format!("    - type: \"{name}\"\n      value: {value}\n")), "{name} {value}: {card}");
+    }
     // The saved configuration is one that gives itself, below the line that says whose it is.
     let config = sandbox.hbt(&["config", "run/config.toml"]).ok();
     assert_eq!(config.stdout, sandbox.read("run/config.toml").split_once('\n').unwrap().1);
@@ -82,6 +88,34 @@ fn metrics_have_a_line_an_evaluation() {
         }
     }
     assert_eq!(events, expected);
+}
+
+/// In one language there is nothing across languages to speak of, and all settings are one.
+#[test]
+fn a_card_fits_a_model_of_one_language() {
+    let sandbox = Sandbox::new();
+    let row = |i: usize| json!({ "query": format!("river {i}"), "positive": format!("bank {i}"), "lang": "en" });
+    let rows: Vec<Value> = (0..24).map(row).collect();
+    sandbox.write("train.jsonl", jsonl(&rows[..16]));
+    sandbox.write("test.jsonl", jsonl(&rows[16..]));
+    let (bert, data) = (fixture("bert"), sandbox.path("train.jsonl").display().to_string());
+    let mut args = train(&bert, &["steps=2", "eval_data=test.jsonl"]);
+    *args.iter_mut().find(|arg| **arg == "data.jsonl").unwrap() = &data;
+    sandbox.hbt(&args).ok();
+    let card = sandbox.read("run/last/README.md");
+    let after = &sandbox.json("run/eval.json")["after"];
+    let value = figure(after, "monolingual_map");
+    assert_eq!(value, figure(after, "multilingual_map"));
+    let metrics = format!("    metrics:\n    - type: \"map\"\n      value: {value}\n      name: \"mAP\"\n---\n");
+    assert!(card.contains(&metrics), "{card}");
+    for text in ["language:\n- \"en\"\n", "\n# A retriever trained with hbt\n", "Training data: train.jsonl.\n"] {
+        assert!(card.contains(text), "{text:?} is not in {card}");
+    }
+    let row = card.lines().find(|line| line.starts_with("| map | ")).unwrap();
+    assert!(row.ends_with(&format!(" | {value:.4} |")), "{row}");
+    for text in ["lingual", "rank_distance", "license", "base_model", data.as_str()] {
+        assert!(!card.contains(text), "{text:?} is in {card}");
+    }
 }
 
 #[test]
