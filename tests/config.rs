@@ -95,6 +95,10 @@ const CHANGED: &[(&str, &str)] = &[
     ("eval_data", r#""held out""#),
     ("eval_split", r#""test""#),
     ("eval_fraction", "0.1"),
+    (
+        "evaluations",
+        r#"[{ name = "a", task = "mlqa-r", data = "b\"", split = "test", languages = ["de", "sw"] }, { data = "c" }]"#,
+    ),
     ("eval_on_start", "false"),
     ("exclude_languages", r#"["sw", "th"]"#),
     ("query_column", r#""frage""#),

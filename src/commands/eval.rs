@@ -1,6 +1,6 @@
 //! `hbt eval`
 
-use super::data::{datasets, say_notes};
+use super::data::say_notes;
 use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
@@ -13,7 +13,7 @@ use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config, Draft};
 use hbt::data::collection;
-use hbt::data::formats::{DataFormat, Purpose, Split};
+use hbt::data::formats::Purpose;
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
@@ -119,52 +119,11 @@ impl Job for EvalJob<'_> {
     }
 }
 
-/// The benchmark to evaluate on while training, if there is one: `eval_data`, or the part of divided data for it. What
-/// `eval_fraction` holds out is known when the data is tokenized.
-pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
-    config.check_eval_fraction()?;
-    if config.eval_task.is_none() || config.eval_fraction.is_some() {
-        return Ok(None);
-    }
-    let is_one = config.datasets.is_empty();
-    let is_wanted = matches!(config.eval_task, Some(Auto::Of(_))) || config.eval_data.is_some();
-    if !is_wanted && !has_held_out(config)? {
-        let divided = ", or split = \"train\" and eval_split = \"test\" for data that is divided";
-        let remedy = format!("set eval_data or eval_fraction{}", if is_one { divided } else { "" });
-        if config.patience.is_some() {
-            return Err(Error::config(
-                "patience",
-                format!("stopping early needs an evaluation, and there is none: {remedy}"),
-            ));
-        }
-        say(&format!("no evaluation: {remedy}"));
-        let idle = config.given_for_evaluation();
-        idle.for_each(|key| say(&format!("warning: {key} has no effect, since there is no evaluation")));
-        return Ok(None);
-    }
-    eval_set(config, Purpose::Validation).map(Some)
-}
-
-/// Whether training takes a part of the data, and leaves another one for evaluation.
-fn has_held_out(config: &Config) -> Result<bool> {
-    let [dataset] = &datasets(config)?[..] else { return Ok(false) };
-    if config.split == Auto::Of(Split::All) || config.eval_split == Auto::Of(Split::All) {
-        return Ok(false);
-    }
-    let evaluated = config.eval_source(dataset.data.clone(), Purpose::Validation);
-    let trained = config.data_source(dataset).resolve()?;
-    // Of BEIR's layout, hbt has no evaluation.
-    if trained.split() != Split::Train || trained.format() == DataFormat::Beir {
-        return Ok(false);
-    }
-    Ok(matches!(evaluated.resolve()?.split(), Split::Validation | Split::Test))
-}
-
 /// The configured benchmark.
 ///
 /// # Errors
 /// When none is configured, and data that is not what it reads.
-fn eval_set(config: &Config, purpose: Purpose) -> Result<EvalSet> {
+pub fn eval_set(config: &Config, purpose: Purpose) -> Result<EvalSet> {
     if config.eval_data.is_none() && config.eval_fraction.is_some() {
         let message =
             "is for training, which holds questions out by it; name eval_data here, or set eval_fraction to none";

@@ -2,6 +2,7 @@
 //!
 //! A task is a file here and a line in [`TASKS`], from which options, configuration keys and messages follow.
 
+mod languages;
 pub mod mlqa_r;
 pub mod parallel;
 pub mod xquad_r;
