@@ -15,7 +15,7 @@ use hbt::config::{Auto, Config, Draft};
 use hbt::data::collection;
 use hbt::data::formats::Purpose;
 use hbt::eval::tasks::{self, EvalSet};
-use hbt::eval::{EvalReport, Evaluated, evaluate_retriever};
+use hbt::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
@@ -54,7 +54,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     for task in own {
         let config = Config { eval_task: task, ..config.clone() };
         let set = eval_set(&config, Purpose::Test)?;
-        let report = evaluate(&config, &set)?;
+        let report = evaluate(&config, &set, None)?;
         crate::print(&format!("{report}\n"))?;
         results.push(serde_json::to_value(&report).map_err(|e| Error::other(e.to_string()))?);
     }
@@ -83,11 +83,11 @@ fn wanted(args: &EvalArgs, draft: &Draft) -> Result<Vec<Wanted>> {
     }
 }
 
-/// The configured model on `set`.
-pub fn evaluate(config: &Config, set: &EvalSet) -> Result<EvalReport> {
+/// The configured model on `set`, by its task's figures and one `more`.
+pub fn evaluate(config: &Config, set: &EvalSet, more: Option<FigureKey>) -> Result<EvalReport> {
     let dir = model_dir(config)?;
     let settings = config.retriever(&dir)?;
-    on_device(config, EvalJob { dir, settings, name: model_name(config), set })
+    on_device(config, EvalJob { dir, settings, name: model_name(config), set, more })
 }
 
 struct EvalJob<'a> {
@@ -95,6 +95,7 @@ struct EvalJob<'a> {
     settings: RetrieverSettings,
     name: String,
     set: &'a EvalSet,
+    more: Option<FigureKey>,
 }
 
 impl Job for EvalJob<'_> {
@@ -111,7 +112,8 @@ impl Job for EvalJob<'_> {
         let counter = Counter::new("evaluated", total);
         let kinds = [&retriever.settings.query, &retriever.settings.passage];
         let progress = &mut |n| counter.set(n as u64, total);
-        let Evaluated { report, cut, warning } = evaluate_retriever(&retriever, kinds, &self.name, self.set, progress)?;
+        let Evaluated { report, cut, warning } =
+            evaluate_retriever(&retriever, kinds, &self.name, self.set, self.more, progress)?;
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));

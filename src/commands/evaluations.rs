@@ -2,7 +2,7 @@
 
 use super::data::{datasets, say_notes};
 use super::eval::eval_set;
-use hbt::config::{Auto, Config, Evaluation};
+use hbt::config::{Auto, BestMetric, Config, Evaluation};
 use hbt::data::collection;
 use hbt::data::formats::{DataFormat, Purpose, Split};
 use hbt::eval::tasks::{self, EvalSet};
@@ -38,11 +38,11 @@ fn deciding_first(config: &Config, mut sets: Vec<NamedSet>) -> Result<Vec<NamedS
         let message = format!("what eval_data or eval_fraction gives is called {first:?}; give the table another name");
         return Err(Error::config("evaluations", message));
     }
-    let Some(wanted) = config.best_metric.clone().given().and_then(|best| best.evaluation) else { return Ok(sets) };
+    let Auto::Of(BestMetric { evaluation: Some(wanted), .. }) = &config.best_metric else { return Ok(sets) };
     if sets.is_empty() {
         return Ok(sets);
     }
-    let Some(at) = names.iter().position(|name| *name == wanted) else {
+    let Some(at) = names.iter().position(|name| name == wanted) else {
         let message = format!("there is no evaluation {wanted:?}; there are {}", names.join(", "));
         return Err(Error::config("best_metric", message));
     };
@@ -71,7 +71,7 @@ fn load(config: &Config, evaluation: &Evaluation) -> Result<NamedSet> {
     let set = match &evaluation.languages {
         Some(languages) => set
             .only(languages)
-            .map_err(|message| Error::config("evaluations", format!("languages of {name:?} {message}")))?,
+            .map_err(|message| Error::config("evaluations", format!("languages of {name:?}: {message}")))?,
         None => set,
     };
     Ok(NamedSet { name, set })

@@ -309,7 +309,7 @@ fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {
     }
     if let (Some((step, value)), Some((_, report))) = (state.best, &state.latest) {
         let of = state.evaluation.as_ref().map_or(String::new(), |name| format!("{name} "));
-        let figure = config.best_metric.clone().given().map_or(report.main, |best| best.figure);
+        let figure = config.best_figure().unwrap_or(report.main);
         say(&format!("{out}/best: step {step}, {of}{figure} {value:.4}"));
     }
     say(&format!("{out}/last: step {}", state.step));

@@ -106,6 +106,14 @@ impl Config {
         self.eval_task.is_some_and(|task| task != Auto::Auto || is_given)
     }
 
+    /// The figure that picks the best model, where one is named.
+    pub fn best_figure(&self) -> Option<FigureKey> {
+        match &self.best_metric {
+            Auto::Of(best) => Some(best.figure),
+            Auto::Auto => None,
+        }
+    }
+
     /// Keys that were set and have no effect, since `eval_task` is none.
     pub(super) fn given_without_evaluation(&self) -> impl Iterator<Item = &'static str> {
         let of_tables = |key: &&str| !["eval_data", "eval_fraction"].contains(key);

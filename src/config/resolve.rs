@@ -132,7 +132,7 @@ impl Config {
             warmup_ratio: self.warmup_ratio,
             eval_on_start: self.eval_on_start,
             eval_steps: self.eval_steps.map(|steps| steps as u64),
-            best_metric: self.best_metric.clone().given().map(|best| best.figure),
+            best_metric: self.best_figure(),
             patience: self.patience,
             log_steps: self.log_steps as u64,
             save_steps: self.save_steps as u64,

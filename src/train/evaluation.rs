@@ -21,10 +21,17 @@ impl<B: Backend> Trainer<'_, B> {
         let [query, passage] = &self.retriever.settings.as_saved();
         let name = if self.state.step == 0 { &self.setup.model_name } else { "last" };
         let progress = &mut |n| counter.set(n as u64, total);
-        let evaluated = evaluate_retriever(self.retriever, [query, passage], name, set, progress)?;
+        let more = self.figure_on_demand(number);
+        let evaluated = evaluate_retriever(self.retriever, [query, passage], name, set, more, progress)?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
         self.retriever.release_tokenizer();
         Ok(evaluated)
+    }
+
+    /// The figure that decides, of the evaluation that does, where its task does not list it.
+    fn figure_on_demand(&self, number: usize) -> Option<FigureKey> {
+        let listed = self.setup.eval_sets[number].set.task.figures;
+        self.best_metric.filter(|key| number == 0 && !listed.contains(key))
     }
 
     /// The report of an evaluation, when what there is to say about it has been said.
@@ -43,7 +50,8 @@ impl<B: Backend> Trainer<'_, B> {
             let evaluated = self.evaluated(number)?;
             return Ok(self.reported(evaluated));
         };
-        let kept = FirstReport::of(cache, self.retriever, &eval_sets[number].set, instructions.as_deref())?;
+        let (set, more) = (&eval_sets[number].set, self.figure_on_demand(number));
+        let kept = FirstReport::of(cache, self.retriever, set, more, instructions.as_deref())?;
         let evaluated = match kept.read(model_name) {
             Some(evaluated) => {
                 say("evaluated before training by an earlier run: the same figures");

@@ -7,10 +7,10 @@ impl EvalSet {
     /// The queries and passages in these languages. A query that has its answers in other ones alone goes with them.
     ///
     /// # Errors
-    /// What is wrong, in words that continue "languages": one that the set does not have, or no query that is left.
+    /// What is wrong: a language that the set does not have, or no query that is left.
     pub fn only(self, languages: &[String]) -> Result<Self, String> {
         if let Some(unknown) = languages.iter().find(|code| !self.languages.contains(code)) {
-            return Err(format!("has {unknown:?}, but the data has {}", self.languages.join(", ")));
+            return Err(format!("there is no {unknown:?}; the data has {}", self.languages.join(", ")));
         }
         let kept: Vec<String> = self.languages.iter().filter(|code| languages.contains(code)).cloned().collect();
         let new_lang = |lang: LangId| {
@@ -33,7 +33,7 @@ impl EvalSet {
         });
         let queries: Vec<Query> = queries.collect();
         if queries.is_empty() {
-            return Err(format!("leaves no question with an answer: {}", kept.join(", ")));
+            return Err(format!("no question is left that has an answer in {}", kept.join(", ")));
         }
         let EvalSet { task, split, notes, .. } = self;
         Ok(EvalSet { task, split, notes, languages: kept, passages, queries })
@@ -83,10 +83,10 @@ mod tests {
 
     #[test]
     fn languages_that_leave_nothing_are_refused() {
-        assert_eq!(set().only(&["sw".to_owned()]).unwrap_err(), "has \"sw\", but the data has de, en, fr");
+        assert_eq!(set().only(&["sw".to_owned()]).unwrap_err(), "there is no \"sw\"; the data has de, en, fr");
         let mut without = set();
         without.queries.retain(|query| query.lang != 1);
         let error = without.only(&["en".to_owned()]).unwrap_err();
-        assert_eq!(error, "leaves no question with an answer: en");
+        assert_eq!(error, "no question is left that has an answer in en");
     }
 }
