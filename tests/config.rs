@@ -95,6 +95,10 @@ const CHANGED: &[(&str, &str)] = &[
     ("eval_data", r#""held out""#),
     ("eval_split", r#""test""#),
     ("eval_fraction", "0.1"),
+    (
+        "evaluations",
+        r#"[{ name = "a", task = "mlqa-r", data = "b\"", split = "test", languages = ["de", "sw"] }, { data = "c" }]"#,
+    ),
     ("eval_on_start", "false"),
     ("exclude_languages", r#"["sw", "th"]"#),
     ("query_column", r#""frage""#),
@@ -459,6 +463,69 @@ fn datasets_are_tables() {
     for (text, message) in cases {
         let error = file_error(text);
         assert!(error.starts_with("run.toml, line ") && error.contains(message), "{text:?} gives: {error}");
+    }
+}
+
+#[test]
+fn evaluations_are_tables() {
+    let config = load(
+        "best_metric = 'x.y.multilingual_ndcg@10'\n[[evaluations]]\nname = 'x.y'\ndata = 'a'\nsplit = 'test'\n\
+         languages = ['de', 'sw']\n[[evaluations]]\ndata = 'dir/b.jsonl'\ntask = 'auto'\n[[evaluations]]\ntask = 'mlqa-r'\n\
+         data = 'c'\nname = 'none'\nlanguages = 'none'",
+    )
+    .unwrap();
+    let labels: Vec<String> = config.evaluations.iter().map(Evaluation::label).collect();
+    assert_eq!(labels, ["x.y", "b.jsonl", "mlqa-r"]);
+    let expected = Evaluation {
+        name: Some("x.y".into()),
+        task: Auto::Auto,
+        data: "a".into(),
+        split: Split::Test.into(),
+        languages: Some(vec!["de".into(), "sw".into()]),
+    };
+    assert_eq!(config.evaluations[0], expected);
+    let Auto::Of(best) = &config.best_metric else { panic!("a figure is named") };
+    assert_eq!((best.evaluation.as_deref(), best.figure.to_string().as_str()), (Some("x.y"), "multilingual_ndcg@10"));
+    assert_eq!(load(&config.to_toml()).unwrap(), config);
+
+    let table = |fields: &str| format!("[[evaluations]]\n{fields}");
+    let cases = [
+        (table("name = 'x'"), "evaluations: table 1 has no data; name a file or a directory; it must be an [[eval"),
+        (table("data = 'a'\nlanguage = ['de']"), "table 1 has an unknown key \"language\"; did you mean languages?"),
+        (table("data = 'a'\nweight = 2"), "table 1 has an unknown key \"weight\"; there are name, task, data, "),
+        (
+            table("data = 'a'\ntask = 'BEIR'"),
+            "table 1 has task = \"BEIR\", which must be one of xquad-r, mlqa-r, parallel",
+        ),
+        (table("data = 'a'\nlanguages = 'de'"), "table 1 has languages = \"de\", which must be a list in brackets"),
+        (table("data = 'a'\nlanguages = []"), "table 1 has no language in languages"),
+        (table("data = 'a'\nname = ''"), "table 1 has an empty name"),
+        ("[evaluations]\ndata = 'a'".to_owned(), "write [[evaluations]] with two brackets"),
+        (table("data = 'a'\n[[evaluations]]\ndata = 'b/a'"), "evaluations: two are called \"a\"; give each a name"),
+        ("best_metric = '.multilingual_map'".to_owned(), "did you mean multilingual_map? It must be one of "),
+        ("best_metric = 'x.gap'".to_owned(), "it must be one of monolingual_map, "),
+    ];
+    for (text, message) in cases {
+        let error = file_error(&text);
+        assert!(error.starts_with("run.toml, line ") && error.contains(message), "{text:?} gives: {error}");
+    }
+
+    // Without the single keys' evaluation there is that of the tables.
+    let alone = table("data = 'a'");
+    load(&format!("eval_task = 'none'\npatience = 2\neval_steps = 5\n{alone}")).unwrap();
+    let warnings =
+        |text: &str| load(&format!("eval_task = 'none'\neval_steps = 5\n{text}")).unwrap().warnings().join("\n");
+    assert_eq!(warnings(&alone), "");
+    assert_eq!(warnings(&format!("eval_data = 'd'\n{alone}")), "eval_data has no effect, since eval_task is none");
+    for (keys, is_named) in [
+        ("", false),
+        ("eval_data = 'd'", true),
+        ("eval_split = 'test'", true),
+        ("eval_fraction = 0.1", true),
+        ("eval_task = 'parallel'", true),
+        ("eval_task = 'none'\neval_data = 'd'", false),
+    ] {
+        assert_eq!(load(&format!("{keys}\n{alone}")).unwrap().names_single_evaluation(), is_named, "{keys}");
     }
 }
 

@@ -4,6 +4,7 @@ mod checkpoint;
 mod determinism;
 mod distillation;
 mod embedded;
+mod evaluations;
 mod kill;
 mod negatives;
 mod optimizer;

@@ -1,7 +1,8 @@
 //! `hbt compare`
 
 use super::device::{require_device, settle_precision};
-use super::eval::{evaluate, training_eval_set};
+use super::eval::evaluate;
+use super::evaluations::training_eval_sets;
 use super::inputs::Inputs;
 use super::model::model_dir;
 use super::plan::{Planned, planned};
@@ -57,8 +58,8 @@ fn train_and_compare(args: &CompareArgs) -> Result<()> {
     let config = finish(draft)?;
     require_device(&config)?;
     let mut config = warned(config);
-    let set = training_eval_set(&config)?;
-    if set.is_none() && config.held_out_share().is_none() {
+    let sets = training_eval_sets(&config)?;
+    if sets.is_empty() && config.held_out_share().is_none() {
         return Err(Error::config(
             "eval_data",
             "is missing: a comparison needs an evaluation; name data to evaluate on, or set eval_fraction",
@@ -82,17 +83,17 @@ fn train_and_compare(args: &CompareArgs) -> Result<()> {
     let config = settle_precision(config);
     // What the plan decides is the same for all three.
     let dir = model_dir(&config)?;
-    let Planned { config, eval_set, .. } = planned(config, &dir, set)?;
-    let set = eval_set.expect("there is one, or it is held out");
+    let Planned { config, eval_sets, .. } = planned(config, &dir, sets.clone())?;
+    let deciding = &eval_sets.first().expect("there is one, or it is held out").set;
     // As training evaluates: with the length that the saved models have.
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
     let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };
-    let before = evaluate(&as_saved, &set)?;
+    let before = evaluate(&as_saved, deciding, config.best_figure())?;
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {
         say(&format!("\n{mode}"));
         let config = Config { mode, out: config.out.join(mode.to_string()), ..config.clone() };
-        let outcome = train_one(&config, RunDir::new(&config.out), Some(set.clone()), Some(before.clone()))?;
+        let outcome = train_one(&config, RunDir::new(&config.out), sets.clone(), Some(before.clone()))?;
         let (_, report) = outcome.state.latest.expect("a run with an evaluation set ends with a report");
         rows.push((mode.to_string(), report));
     }

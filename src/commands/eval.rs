@@ -1,6 +1,6 @@
 //! `hbt eval`
 
-use super::data::{datasets, say_notes};
+use super::data::say_notes;
 use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
@@ -13,9 +13,9 @@ use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config, Draft};
 use hbt::data::collection;
-use hbt::data::formats::{DataFormat, Purpose, Split};
+use hbt::data::formats::Purpose;
 use hbt::eval::tasks::{self, EvalSet};
-use hbt::eval::{EvalReport, Evaluated, evaluate_retriever};
+use hbt::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
@@ -54,7 +54,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     for task in own {
         let config = Config { eval_task: task, ..config.clone() };
         let set = eval_set(&config, Purpose::Test)?;
-        let report = evaluate(&config, &set)?;
+        let report = evaluate(&config, &set, None)?;
         crate::print(&format!("{report}\n"))?;
         results.push(serde_json::to_value(&report).map_err(|e| Error::other(e.to_string()))?);
     }
@@ -83,11 +83,11 @@ fn wanted(args: &EvalArgs, draft: &Draft) -> Result<Vec<Wanted>> {
     }
 }
 
-/// The configured model on `set`.
-pub fn evaluate(config: &Config, set: &EvalSet) -> Result<EvalReport> {
+/// The configured model on `set`, by its task's figures and one `more`.
+pub fn evaluate(config: &Config, set: &EvalSet, more: Option<FigureKey>) -> Result<EvalReport> {
     let dir = model_dir(config)?;
     let settings = config.retriever(&dir)?;
-    on_device(config, EvalJob { dir, settings, name: model_name(config), set })
+    on_device(config, EvalJob { dir, settings, name: model_name(config), set, more })
 }
 
 struct EvalJob<'a> {
@@ -95,6 +95,7 @@ struct EvalJob<'a> {
     settings: RetrieverSettings,
     name: String,
     set: &'a EvalSet,
+    more: Option<FigureKey>,
 }
 
 impl Job for EvalJob<'_> {
@@ -111,7 +112,8 @@ impl Job for EvalJob<'_> {
         let counter = Counter::new("evaluated", total);
         let kinds = [&retriever.settings.query, &retriever.settings.passage];
         let progress = &mut |n| counter.set(n as u64, total);
-        let Evaluated { report, cut, warning } = evaluate_retriever(&retriever, kinds, &self.name, self.set, progress)?;
+        let Evaluated { report, cut, warning } =
+            evaluate_retriever(&retriever, kinds, &self.name, self.set, self.more, progress)?;
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
@@ -119,52 +121,11 @@ impl Job for EvalJob<'_> {
     }
 }
 
-/// The benchmark to evaluate on while training, if there is one: `eval_data`, or the part of divided data for it. What
-/// `eval_fraction` holds out is known when the data is tokenized.
-pub fn training_eval_set(config: &Config) -> Result<Option<EvalSet>> {
-    config.check_eval_fraction()?;
-    if config.eval_task.is_none() || config.eval_fraction.is_some() {
-        return Ok(None);
-    }
-    let is_one = config.datasets.is_empty();
-    let is_wanted = matches!(config.eval_task, Some(Auto::Of(_))) || config.eval_data.is_some();
-    if !is_wanted && !has_held_out(config)? {
-        let divided = ", or split = \"train\" and eval_split = \"test\" for data that is divided";
-        let remedy = format!("set eval_data or eval_fraction{}", if is_one { divided } else { "" });
-        if config.patience.is_some() {
-            return Err(Error::config(
-                "patience",
-                format!("stopping early needs an evaluation, and there is none: {remedy}"),
-            ));
-        }
-        say(&format!("no evaluation: {remedy}"));
-        let idle = config.given_for_evaluation();
-        idle.for_each(|key| say(&format!("warning: {key} has no effect, since there is no evaluation")));
-        return Ok(None);
-    }
-    eval_set(config, Purpose::Validation).map(Some)
-}
-
-/// Whether training takes a part of the data, and leaves another one for evaluation.
-fn has_held_out(config: &Config) -> Result<bool> {
-    let [dataset] = &datasets(config)?[..] else { return Ok(false) };
-    if config.split == Auto::Of(Split::All) || config.eval_split == Auto::Of(Split::All) {
-        return Ok(false);
-    }
-    let evaluated = config.eval_source(dataset.data.clone(), Purpose::Validation);
-    let trained = config.data_source(dataset).resolve()?;
-    // Of BEIR's layout, hbt has no evaluation.
-    if trained.split() != Split::Train || trained.format() == DataFormat::Beir {
-        return Ok(false);
-    }
-    Ok(matches!(evaluated.resolve()?.split(), Split::Validation | Split::Test))
-}
-
 /// The configured benchmark.
 ///
 /// # Errors
 /// When none is configured, and data that is not what it reads.
-fn eval_set(config: &Config, purpose: Purpose) -> Result<EvalSet> {
+pub fn eval_set(config: &Config, purpose: Purpose) -> Result<EvalSet> {
     if config.eval_data.is_none() && config.eval_fraction.is_some() {
         let message =
             "is for training, which holds questions out by it; name eval_data here, or set eval_fraction to none";

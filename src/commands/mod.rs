@@ -8,6 +8,7 @@ mod data;
 mod device;
 pub mod encode;
 pub mod eval;
+mod evaluations;
 pub mod info;
 mod inputs;
 pub mod mine;

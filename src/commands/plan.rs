@@ -2,7 +2,7 @@
 
 use super::data::{dataset_sources, held_out_set, say_cut, say_notes, taken, tokenized, tokenized_before};
 use super::device::{self, FIRST_GPU, Job, first_gpu, on_device};
-use super::eval::training_eval_set;
+use super::evaluations::{training_eval_sets, with_held_out};
 use super::info;
 use super::model::{model_dir, model_name};
 use super::setup::finish;
@@ -13,12 +13,11 @@ use hbt::config::{Config, Device};
 use hbt::data::datasets::{Datasets, HeldOut};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::error::counted;
-use hbt::eval::tasks::EvalSet;
 use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
 use hbt::plan::{Data, Machine, Part, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES};
 use hbt::progress::say;
-use hbt::train::TrainSettings;
+use hbt::train::{NamedSet, TrainSettings};
 use hbt::{Result, memory};
 
 /// Prints the plan of a run.
@@ -30,7 +29,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
     let model = model_dir(&config)?;
     // Fails where the run would fail.
     config.retriever(&model)?;
-    let eval_set = training_eval_set(&config)?;
+    let eval_sets = training_eval_sets(&config)?;
     let machine = match args.target.machine(precision == Precision::F32) {
         Some(machine) => machine,
         None => this_machine(&config, precision, true)?,
@@ -57,7 +56,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         from_scratch: config.from_scratch,
         model: &model,
         data,
-        eval_texts: eval_texts(eval_set.as_ref()).or(held_out),
+        eval_texts: eval_texts(&eval_sets, held_out),
         machine: &machine,
     };
     let plan = Plan::new(&question)?;
@@ -76,13 +75,13 @@ pub struct Planned {
     pub settings: TrainSettings,
     /// The data, tokenized.
     pub data: Datasets,
-    /// What to evaluate on, if anything.
-    pub eval_set: Option<EvalSet>,
+    /// What to evaluate on, if anything, the deciding one first.
+    pub eval_sets: Vec<NamedSet>,
 }
 
-/// Plans a run from the model in `dir`; tokenizes its data if necessary. `eval_set` is what it evaluates on, unless it holds
-/// that out of the data. Refuses a run that cannot fit.
-pub fn planned(config: Config, dir: &ModelDir, mut eval_set: Option<EvalSet>) -> Result<Planned> {
+/// Plans a run from the model in `dir`; tokenizes its data if necessary. `eval_sets` are what it evaluates on,
+/// besides what it holds out of the data. Refuses a run that cannot fit.
+pub fn planned(config: Config, dir: &ModelDir, mut eval_sets: Vec<NamedSet>) -> Result<Planned> {
     let precision = device::precision(&config);
     let settings = config.training(dir)?;
     config.retriever(dir)?;
@@ -95,7 +94,7 @@ pub fn planned(config: Config, dir: &ModelDir, mut eval_set: Option<EvalSet>) ->
     say_cut(&data, &config.text_kinds(dir)?);
     let (data, held_out) = taken(&config, data)?;
     if let Some(held_out) = held_out {
-        eval_set = Some(held_out_set(&sources, &held_out)?);
+        eval_sets = with_held_out(&config, held_out_set(&sources, &held_out)?, eval_sets)?;
     }
     memory::trim();
     let machine = this_machine(&config, precision, false)?;
@@ -107,7 +106,7 @@ pub fn planned(config: Config, dir: &ModelDir, mut eval_set: Option<EvalSet>) ->
         from_scratch: config.from_scratch,
         model: dir,
         data: Data::Tokens(&data),
-        eval_texts: eval_texts(eval_set.as_ref()),
+        eval_texts: eval_texts(&eval_sets, None),
         machine: &machine,
     };
     let plan = Plan::new(&question)?;
@@ -120,11 +119,13 @@ pub fn planned(config: Config, dir: &ModelDir, mut eval_set: Option<EvalSet>) ->
         let TrainSettings { chunk_tokens, kept_chunks, .. } = settings;
         say(&format!("chunk_tokens = {chunk_tokens}, kept_chunks = {kept_chunks} by plan"));
     }
-    Ok(Planned { config: config.planned(&settings), settings, data, eval_set })
+    Ok(Planned { config: config.planned(&settings), settings, data, eval_sets })
 }
 
-fn eval_texts(set: Option<&EvalSet>) -> Option<[usize; 2]> {
-    set.map(|set| [set.queries.len(), set.passages.len()])
+/// The most queries and passages of an evaluation, `more` being those of one whose texts have not been read.
+fn eval_texts(sets: &[NamedSet], more: Option<[usize; 2]>) -> Option<[usize; 2]> {
+    let of_sets = sets.iter().map(|of| [of.set.queries.len(), of.set.passages.len()]);
+    of_sets.chain(more).reduce(|[a, b], [c, d]| [a.max(c), b.max(d)])
 }
 
 /// This machine, as the configured device of a plan.

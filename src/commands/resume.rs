@@ -113,7 +113,7 @@ pub fn check_same_run(config: &mut Config, state: &TrainingState, run_dir: &RunD
         config.precision = saved.precision;
     }
     if config.best_metric == Auto::Auto {
-        config.best_metric = saved.best_metric;
+        config.best_metric = saved.best_metric.clone();
     }
     if config.chunk_tokens == Auto::Auto {
         config.chunk_tokens = saved.chunk_tokens;

@@ -37,7 +37,8 @@ pub fn with_presets(mut draft: Draft) -> Result<Draft> {
     let so_far = draft.so_far();
     let own_model = so_far.model.is_some();
     let own_data = so_far.data.is_some() || !so_far.datasets.is_empty();
-    let own_eval_data = own_data || so_far.eval_data.is_some() || so_far.eval_fraction.is_some();
+    let is_evaluated = so_far.eval_data.is_some() || so_far.eval_fraction.is_some() || !so_far.evaluations.is_empty();
+    let own_eval_data = own_data || is_evaluated;
     if !own_data {
         draft.preset("built-in data", "split = 'train'")?;
     }

@@ -2,7 +2,7 @@
 
 use super::data::data_names;
 use super::device::{self, Job, on_device, precision, require_device, settle_precision};
-use super::eval::training_eval_set;
+use super::evaluations::training_eval_sets;
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::plan::{Planned, planned};
@@ -18,13 +18,12 @@ use hbt::cli::TrainArgs;
 use hbt::config::Config;
 use hbt::data::datasets::Datasets;
 use hbt::error::counted;
-use hbt::eval::tasks::EvalSet;
 use hbt::eval::{EvalReport, SideBySide};
 use hbt::model_dir::{ModelDir, Origin};
 use hbt::progress::{be_quiet, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
-use hbt::train::checkpoint::{RunDir, TrainingState};
-use hbt::train::{Outcome, Setup, TrainSettings};
+use hbt::train::checkpoint::{OtherEvaluation, RunDir, TrainingState};
+use hbt::train::{NamedSet, Outcome, Setup, TrainSettings};
 use hbt::{Error, Result, signals};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -74,8 +73,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     require_device(&config)?;
     let config = settle_precision(warned(config));
     handle_interrupts()?;
-    let eval_set = training_eval_set(&config)?;
-    let job = TrainJob::new(config, run_dir, state, eval_set, None)?;
+    let eval_sets = training_eval_sets(&config)?;
+    let job = TrainJob::new(config, run_dir, state, eval_sets, None)?;
     let config = job.config.clone();
     let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ..job })?;
     leave_page(std::slice::from_ref(&config.out), &config.out);
@@ -87,10 +86,10 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
 pub fn train_one(
     config: &Config,
     run_dir: RunDir,
-    eval_set: Option<EvalSet>,
+    eval_sets: Vec<NamedSet>,
     before: Option<EvalReport>,
 ) -> Result<Outcome> {
-    let job = TrainJob::new(config.clone(), run_dir, None, eval_set, before)?;
+    let job = TrainJob::new(config.clone(), run_dir, None, eval_sets, before)?;
     on_device(config, job)
 }
 
@@ -107,7 +106,7 @@ struct TrainJob {
     retriever: RetrieverSettings,
     state: Option<TrainingState>,
     instructions: Option<String>,
-    eval_set: Option<EvalSet>,
+    eval_sets: Vec<NamedSet>,
     before: Option<EvalReport>,
     profile_steps: Option<Range<u64>>,
 }
@@ -118,14 +117,14 @@ impl TrainJob {
         config: Config,
         run_dir: RunDir,
         state: Option<TrainingState>,
-        eval_set: Option<EvalSet>,
+        eval_sets: Vec<NamedSet>,
         before: Option<EvalReport>,
     ) -> Result<Self> {
         run_dir.refuse_foreign(state.is_some())?;
         let dir = if state.is_some() { ModelDir::open_checkpoint(run_dir.last())? } else { model_dir(&config)? };
         let kept_by_default = config.kept_chunks.is_none();
         let precision = precision(&config);
-        let Planned { config, settings, data, eval_set } = planned(config, &dir, eval_set)?;
+        let Planned { config, settings, data, eval_sets } = planned(config, &dir, eval_sets)?;
         let mut retriever = config.retriever(&dir)?;
         let mut saved_config = config.clone();
         if kept_by_default {
@@ -155,7 +154,7 @@ impl TrainJob {
             retriever,
             state,
             instructions,
-            eval_set,
+            eval_sets,
             before,
             profile_steps,
         })
@@ -190,7 +189,7 @@ impl Job for TrainJob {
             before: self.before,
             report_cache: cache_dir().ok(),
             data: self.data,
-            eval_set: self.eval_set,
+            eval_sets: self.eval_sets,
             model_name: model_name(config),
             profile_steps: self.profile_steps,
             interrupt: &INTERRUPT,
@@ -259,7 +258,7 @@ pub fn holds_run(out: &Path) -> bool {
 /// Shows the result of a run that has come to its end.
 fn show_complete(config: &Config, state: &TrainingState, run_dir: &RunDir) -> Result<ExitCode> {
     run_dir.refuse_foreign(true)?;
-    run_dir.write_final_reports(state)?;
+    run_dir.write_reports(state)?;
     say(&format!("the run in {} is complete: nothing to resume", run_dir.path().display()));
     say(&format!("more steps than its {} extend it: --set steps=N", state.step));
     leave_page(&[run_dir.path().to_owned()], run_dir.path());
@@ -305,14 +304,28 @@ fn print_outcome(config: &Config, outcome: &Outcome) -> Result<()> {
         say(&format!("saved step {} of {} in {out}; go on with:", state.step, state.total_steps));
         return crate::print(&format!("hbt train --out {out} --resume\n"));
     }
-    match (&state.before, &state.latest) {
-        (Some(before), Some((_, after))) => crate::print(&format!("\n{}\n", SideBySide { before, after }))?,
-        (None, Some((_, after))) => crate::print(&format!("\n{after}\n"))?,
-        (_, None) => {}
+    if let Some((_, after)) = &state.latest {
+        print_figures(state.evaluation.as_deref(), state.before.as_ref(), after)?;
+    }
+    for OtherEvaluation { name, before, latest, .. } in &state.others {
+        if let Some(after) = latest {
+            print_figures(Some(name), before.as_ref(), after)?;
+        }
     }
     if let (Some((step, value)), Some((_, report))) = (state.best, &state.latest) {
-        say(&format!("{out}/best: step {step}, {} {value:.4}", config.best_metric.or(report.main)));
+        let of = state.evaluation.as_ref().map_or(String::new(), |name| format!("{name} "));
+        let figure = config.best_figure().unwrap_or(report.main);
+        say(&format!("{out}/best: step {step}, {of}{figure} {value:.4}"));
     }
     say(&format!("{out}/last: step {}", state.step));
     Ok(())
+}
+
+/// Prints what an evaluation has found, under its name where there are several.
+fn print_figures(name: Option<&str>, before: Option<&EvalReport>, after: &EvalReport) -> Result<()> {
+    let name = name.map_or(String::new(), |name| format!("{name}\n"));
+    match before {
+        Some(before) => crate::print(&format!("\n{name}{}\n", SideBySide { before, after })),
+        None => crate::print(&format!("\n{name}{after}\n")),
+    }
 }

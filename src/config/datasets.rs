@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use toml::{Table, Value as Toml};
+use toml::Value as Toml;
 
 use super::choices::*;
-use super::suggest::nearest_key;
+use super::tables::{field, optional, read_all, table, written};
 use super::value::{ANY, Bounds, KeyType, above};
 
 /// One table of `datasets`. For fields that it leaves out, the keys of the same names hold.
@@ -79,12 +79,7 @@ impl Dataset {
 
     /// Reads a table; the error says what is wrong with it.
     fn read(value: &Toml) -> Result<Self, String> {
-        let Some(table) = value.as_table() else { return Err("is no table".to_owned()) };
-        if let Some(unknown) = table.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-            let near = nearest_key(unknown, FIELDS).filter(|near| FIELDS.contains(near));
-            let near = near.map_or(format!("there are {}", FIELDS.join(", ")), |near| format!("did you mean {near}?"));
-            return Err(format!("has an unknown key {unknown:?}; {near}"));
-        }
+        let table = table(value, &FIELDS)?;
         let data = field::<PathBuf>(table, "data", &ANY)?;
         Ok(Dataset {
             name: optional(table, "name")?,
@@ -103,7 +98,7 @@ impl Dataset {
     }
 
     fn write(&self) -> String {
-        let fields = [
+        written([
             self.name.as_ref().map(|name| ("name", name.write())),
             Some(("data", self.data.write())),
             self.data_format.map(|format| ("data_format", format.write())),
@@ -116,27 +111,8 @@ impl Dataset {
             self.query_prefix.as_ref().map(|prefix| ("query_prefix", prefix.write())),
             self.passage_prefix.as_ref().map(|prefix| ("passage_prefix", prefix.write())),
             Some(("weight", self.weight.write())),
-        ];
-        let fields: Vec<String> = fields.into_iter().flatten().map(|(key, value)| format!("{key} = {value}")).collect();
-        format!("{{ {} }}", fields.join(", "))
+        ])
     }
-}
-
-/// A field that may say "none", as the keys of the same names may.
-fn optional<T: KeyType>(table: &Table, key: &str) -> Result<Option<T>, String> {
-    field::<Option<T>>(table, key, &ANY).map(Option::flatten)
-}
-
-fn field<T: KeyType>(table: &Table, key: &str, bounds: &Bounds) -> Result<Option<T>, String> {
-    let Some(value) = table.get(key) else { return Ok(None) };
-    let wrong = || format!("has {key} = {value}, which must be {}", T::expects(bounds));
-    T::read(value, bounds).map(Some).ok_or_else(wrong)
-}
-
-fn read_all(value: &Toml) -> Result<Vec<Dataset>, String> {
-    let tables = value.as_array().ok_or("is no list of tables")?;
-    let read = |(i, table)| Dataset::read(table).map_err(|message| format!("table {} {message}", i + 1));
-    tables.iter().enumerate().map(read).collect()
 }
 
 impl KeyType for Vec<Dataset> {
@@ -144,10 +120,10 @@ impl KeyType for Vec<Dataset> {
         "a [[datasets]] table for each, with data and what differs from the other keys".to_owned()
     }
     fn complaint(value: &Toml) -> Option<String> {
-        read_all(value).err()
+        read_all(value, Dataset::read).err()
     }
     fn read(value: &Toml, _: &Bounds) -> Option<Self> {
-        read_all(value).ok()
+        read_all(value, Dataset::read).ok()
     }
     fn write(&self) -> String {
         let tables: Vec<String> = self.iter().map(Dataset::write).collect();

@@ -169,7 +169,7 @@ impl Draft {
             if value.get_ref().is_table() {
                 let name = key.get_ref();
                 return Err(place.error(match name.as_str() {
-                    "datasets" => format!("write [[{name}]] with two brackets, once for each of them"),
+                    "datasets" | "evaluations" => format!("write [[{name}]] with two brackets, once for each of them"),
                     _ => format!("keys stand by themselves, without tables; take away [{name}]"),
                 }));
             }

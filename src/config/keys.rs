@@ -4,8 +4,10 @@
 
 use std::path::PathBuf;
 
+use super::best_metric::BestMetric;
 use super::choices::*;
 use super::datasets::Dataset;
+use super::evaluations::Evaluation;
 use super::value::{ANY, Bounds, KeyType, above, at_least, below, between, within};
 
 /// One configuration key.
@@ -235,6 +237,8 @@ keys! {
         eval_split: Auto<Split> = Auto::Auto, ANY;
         /// Share of the training questions that is held out to evaluate on, where no eval_data is given; none: none is
         eval_fraction: Option<f64> = None, within(0.0, 1.0);
+        /// More evaluations while training, each a table; the first of all decides which model is best
+        evaluations: Vec<Evaluation> = Vec::new(), ANY;
         /// Whether to evaluate before the first step
         eval_on_start: bool = true, ANY;
         /// Leading dimensions to evaluate and encode with, of a model that was trained with matryoshka_dims; none: all
@@ -244,7 +248,7 @@ keys! {
         /// Figure that picks the best model and stops early; auto: the benchmark's main one
         ///
         /// Ours: the paper stops on a loss over English data, which cannot see what it aims at.
-        best_metric: Auto<FigureKey> = Auto::Auto, ANY;
+        best_metric: Auto<BestMetric> = Auto::Auto, ANY;
         /// Evaluations without improvement after which training stops; none: it never stops early
         patience: Option<usize> = None, at_least(1.0);
     }

@@ -4,25 +4,29 @@
 //! such as `--model`, and `--set key=value`. The table in `keys.rs` describes every key once; all code that reads,
 //! writes, explains or corrects keys uses it.
 
+mod best_metric;
 mod choices;
 mod datasets;
 mod draft;
+mod evaluations;
 mod keys;
 mod loss;
 mod resolve;
 mod suggest;
+mod tables;
 mod value;
 
 use std::fmt::Write;
 use std::path::Path;
 
+pub use best_metric::BestMetric;
 pub use choices::*;
 pub use datasets::Dataset;
 pub use draft::{Assignment, Draft};
+pub use evaluations::Evaluation;
 pub use keys::{Config, KEYS, Key};
 pub use suggest::instead_of_option;
 
-use crate::eval::tasks;
 use crate::{Error, Result};
 
 impl Config {
@@ -92,10 +96,11 @@ impl Config {
         }
         self.check_loss()?;
         self.check_datasets()?;
+        self.check_evaluations()?;
         if self.model.as_deref() == Some("") {
             return Err(Error::config("model", "is empty; give a directory or a hub id, or none for the built-in one"));
         }
-        if self.patience.is_some() && self.eval_task.is_none() {
+        if self.patience.is_some() && self.eval_task.is_none() && self.evaluations.is_empty() {
             let message =
                 "stopping early needs evaluations, but eval_task is none; set eval_task or take patience away";
             return Err(Error::config("patience", message));
@@ -135,49 +140,6 @@ impl Config {
     fn trained_on(&self) -> impl Iterator<Item = (&Path, Auto<Split>)> {
         let several = self.datasets.iter().map(|of| (of.data.as_path(), of.split.unwrap_or(self.split)));
         self.data.iter().map(|data| (data.as_path(), self.split)).chain(several)
-    }
-
-    /// Keys that were set for evaluations on the way.
-    pub fn given_for_evaluation(&self) -> impl Iterator<Item = &'static str> {
-        let given = [
-            ("eval_data", self.eval_data.is_some()),
-            ("eval_fraction", self.eval_fraction.is_some()),
-            ("eval_on_start", !self.eval_on_start),
-            ("eval_steps", self.eval_steps.is_some()),
-            ("best_metric", self.best_metric != Auto::Auto),
-        ];
-        given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
-    }
-
-    /// The share of the questions that training holds out to evaluate on, if it does.
-    pub fn held_out_share(&self) -> Option<f64> {
-        self.eval_fraction.filter(|_| self.eval_task.is_some())
-    }
-
-    /// Checks `eval_fraction` against the keys that name evaluation data. Commands that do not train ignore it.
-    ///
-    /// # Errors
-    /// One of those that is given as well, or a task whose data is not groups.
-    pub fn check_eval_fraction(&self) -> Result<()> {
-        let others = [
-            ("eval_data", self.eval_data.is_some(), "none"),
-            ("eval_split", self.eval_split != Auto::Auto, "auto"),
-            ("eval_task", !matches!(self.eval_task, None | Some(Auto::Auto)) && !self.evaluates_groups(), "auto"),
-        ];
-        match others.into_iter().find(|(_, is_given, _)| *is_given && self.eval_fraction.is_some()) {
-            Some((key, _, without)) => {
-                let message = format!(
-                    "holds questions of the training data out to evaluate on, and {key} says otherwise; keep one of the two \
-                     (--set {key}={without}, or --set eval_fraction=none)"
-                );
-                Err(Error::config("eval_fraction", message))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn evaluates_groups(&self) -> bool {
-        self.eval_task.and_then(Auto::given).is_some_and(|task| *task == tasks::parallel::TASK)
     }
 
     /// Settings for training that work but are seldom meant, one line each.
@@ -220,7 +182,7 @@ impl Config {
             ));
         }
         if self.eval_task.is_none() {
-            let idle = self.given_for_evaluation();
+            let idle = self.given_without_evaluation();
             warnings.extend(idle.map(|key| format!("{key} has no effect, since eval_task is none")));
         }
         if self.evaluates_what_it_trains_on() {

@@ -4,7 +4,7 @@
 //! [`Config::open`] lists what `auto` leaves to the plan of a run, and [`Config::planned`] fills in the plan's numbers.
 
 use super::choices::*;
-use super::{Config, Dataset};
+use super::{Config, Dataset, Evaluation};
 use crate::backend::Pooling;
 use crate::data::batch::NegativeRules;
 use crate::data::datasets::DatasetSource;
@@ -132,7 +132,7 @@ impl Config {
             warmup_ratio: self.warmup_ratio,
             eval_on_start: self.eval_on_start,
             eval_steps: self.eval_steps.map(|steps| steps as u64),
-            best_metric: self.best_metric.given(),
+            best_metric: self.best_figure(),
             patience: self.patience,
             log_steps: self.log_steps as u64,
             save_steps: self.save_steps as u64,
@@ -234,16 +234,25 @@ impl Config {
     /// The evaluation data at `path`. What keys say of the layout of the training data holds for it where it is the same
     /// data, or there is none to train on.
     pub fn eval_source(&self, path: PathBuf, purpose: Purpose) -> DataSource {
-        let of_training = self.data_source(&Dataset::new(&path));
         let is_own_data = self.eval_data.is_some()
             && self.eval_data != self.data
             && (self.data.is_some() || !self.datasets.is_empty());
-        let source = if is_own_data {
-            DataSource { passage_unit: self.passage_unit, ..DataSource::new(path) }
-        } else {
-            of_training
-        };
-        DataSource { split: self.eval_split, purpose, ..source }
+        DataSource { split: self.eval_split, purpose, ..self.layout_of(path, is_own_data) }
+    }
+
+    /// The data of one of the `evaluations`, as [`Config::eval_source`].
+    pub fn evaluation_source(&self, evaluation: &Evaluation) -> DataSource {
+        let path = evaluation.data.clone();
+        let is_own_data = self.data.as_ref() != Some(&path);
+        DataSource { split: evaluation.split, purpose: Purpose::Validation, ..self.layout_of(path, is_own_data) }
+    }
+
+    /// Evaluation data that `is_own_data`, or is laid out as the training data is.
+    fn layout_of(&self, path: PathBuf, is_own_data: bool) -> DataSource {
+        match is_own_data {
+            true => DataSource { passage_unit: self.passage_unit, ..DataSource::new(path) },
+            false => self.data_source(&Dataset::new(path)),
+        }
     }
 
     /// The hub id of the model, if it has one: a local path would mean nothing to readers of a model card.

@@ -2,7 +2,7 @@
 //! along what it is called, how it is shown and when it is better.
 
 use super::metrics::Metric;
-use super::settings::Setting;
+use super::settings::{ON_DEMAND, Setting};
 use super::tasks::{TASKS, Task};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -19,10 +19,10 @@ pub struct FigureKey {
 }
 
 impl FigureKey {
-    /// Every figure that some task gives, in the order of the tasks.
+    /// Every figure that some task gives, in the order of the tasks, and those that all give on demand.
     pub fn known() -> Vec<FigureKey> {
         let mut known: Vec<FigureKey> = Vec::new();
-        for key in TASKS.iter().flat_map(|task| task.figures) {
+        for key in TASKS.iter().flat_map(|task| task.figures).chain(&ON_DEMAND) {
             if !known.contains(key) {
                 known.push(*key);
             }
@@ -131,7 +131,7 @@ impl Written {
             let setting = key.setting.map(|setting| setting.name);
             (setting, key.metric.name, key.cutoff) == (self.setting.as_deref(), &self.metric, self.cutoff)
         };
-        match task.figures.iter().find(same).filter(|_| self.task == task.name) {
+        match task.figures.iter().chain(&ON_DEMAND).find(same).filter(|_| self.task == task.name) {
             Some(key) => Ok(Figure { task: task.name, key: *key, value: self.value }),
             None => Err(format!("{} gives no {name}", self.task)),
         }

@@ -31,7 +31,7 @@ use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
 
 /// Searches `set` with normalized embeddings of its queries and passages, and reports the figures of its task.
 ///
-/// `model` is the name the report gives to what made the embeddings.
+/// `model` is the name the report gives to what made the embeddings, `more` a figure besides the task's.
 ///
 /// # Errors
 /// As [`search::relevant_ranks`].
@@ -39,11 +39,12 @@ pub fn evaluate<B: Backend>(
     backend: &B,
     model: &str,
     set: &tasks::EvalSet,
+    more: Option<FigureKey>,
     queries: &Embeddings,
     passages: &Embeddings,
 ) -> Result<EvalReport> {
     let ranks = search::relevant_ranks(backend, set, queries, passages)?;
-    Ok(settings::report(model, set, &ranks))
+    Ok(settings::report_with(more, model, set, &ranks))
 }
 
 /// What an evaluation found.
@@ -58,7 +59,7 @@ pub struct Evaluated {
 }
 
 /// Embeds and searches a benchmark with queries and passages of these `kinds`; `name` is what the report calls the model,
-/// `progress` is called with the number of texts embedded so far.
+/// `more` a figure besides the task's, `progress` is called with the number of texts embedded so far.
 ///
 /// # Errors
 /// As [`Retriever::encode`] and [`search::relevant_ranks`].
@@ -67,6 +68,7 @@ pub fn evaluate_retriever<B: Backend>(
     kinds: [&TextKind; 2],
     name: &str,
     set: &tasks::EvalSet,
+    more: Option<FigureKey>,
     progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Evaluated> {
     let queries: Vec<&str> = set.queries.iter().map(|q| q.text.as_str()).collect();
@@ -74,7 +76,7 @@ pub fn evaluate_retriever<B: Backend>(
     let (queries, of_queries) = retriever.encode_all(kinds[0], &queries, progress)?;
     let n_queries = queries.n_rows();
     let (passages, of_passages) = retriever.encode_all(kinds[1], &passages, &mut |n| progress(n_queries + n))?;
-    let report = evaluate(&retriever.backend, name, set, &queries, &passages)?;
+    let report = evaluate(&retriever.backend, name, set, more, &queries, &passages)?;
     let summaries = [(of_queries, "queries"), (of_passages, "passages")];
     let cut = kinds.iter().zip(summaries).filter_map(|(kind, (of, what))| kind.cut_note(of.n_cut, of.n_texts, what));
     let warning = of_passages.is_collapsed.then(|| COLLAPSED.to_owned());

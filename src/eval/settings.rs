@@ -12,7 +12,7 @@
 
 use super::bias::RANK_DISTANCE;
 use super::figures::{Figure, FigureKey};
-use super::metrics::{MAP, RECALL, Ranking};
+use super::metrics::{MAP, MRR, NDCG, RECALL, Ranking};
 use super::report::{EvalReport, QueryOutcome};
 use super::search::RelevantRank;
 use super::tasks::{EvalSet, Query, Relevant};
@@ -71,6 +71,24 @@ pub static FIGURES_WITH_RECALL: [FigureKey; 7] = [
     FigureKey { metric: &RECALL, cutoff: Some(10), ..FIGURES[2] },
 ];
 
+/// Figures that any benchmark can give, for whoever asks for one.
+pub static ON_DEMAND: [FigureKey; 9] = {
+    const NDCG_AT_10: FigureKey = FigureKey { metric: &NDCG, cutoff: Some(10), ..MULTILINGUAL_MAP };
+    const MRR_AT_10: FigureKey = FigureKey { metric: &MRR, ..NDCG_AT_10 };
+    const RECALL_AT_100: FigureKey = FigureKey { metric: &RECALL, cutoff: Some(100), ..NDCG_AT_10 };
+    [
+        FigureKey { setting: Some(&MONOLINGUAL), ..NDCG_AT_10 },
+        FigureKey { setting: Some(&CROSS_LINGUAL), ..NDCG_AT_10 },
+        NDCG_AT_10,
+        FigureKey { setting: Some(&MONOLINGUAL), ..MRR_AT_10 },
+        FigureKey { setting: Some(&CROSS_LINGUAL), ..MRR_AT_10 },
+        MRR_AT_10,
+        FigureKey { setting: Some(&MONOLINGUAL), ..RECALL_AT_100 },
+        FigureKey { setting: Some(&CROSS_LINGUAL), ..RECALL_AT_100 },
+        RECALL_AT_100,
+    ]
+};
+
 /// A ranking for each language of relevant passages that is `wanted`.
 fn by_language(query: &Query, ranks: &[RelevantRank], wanted: impl Fn(LangId) -> bool) -> Vec<Ranked> {
     let judged: Vec<(&RelevantRank, &Relevant)> = ranks.iter().zip(&query.relevant).collect();
@@ -88,6 +106,11 @@ fn pooled(query: &Query, ranks: &[RelevantRank]) -> Vec<Ranked> {
 /// Averages the ranks of `set`'s queries ([`super::search::relevant_ranks`]) into a report on `model`: every figure that the
 /// task lists.
 pub fn report(model: &str, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> EvalReport {
+    report_with(None, model, set, ranks)
+}
+
+/// [`report`], with one figure `more`, unless the task lists it.
+pub fn report_with(more: Option<FigureKey>, model: &str, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> EvalReport {
     assert_eq!(ranks.len(), set.queries.len(), "ranks for every query");
     let mut report = EvalReport {
         model: model.to_owned(),
@@ -102,7 +125,8 @@ pub fn report(model: &str, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> EvalRe
         data: set.key(),
         per_query: Vec::new(),
     };
-    for &key in set.task.figures {
+    let more = more.filter(|key| !set.task.figures.contains(key));
+    for key in set.task.figures.iter().copied().chain(more) {
         let strata = Strata::new(key, set, ranks);
         report.figures.push(Figure { task: set.task.name, key, value: strata.mean() });
         strata.add_details(key, &mut report);

@@ -18,14 +18,30 @@ pub struct Run {
     pub name: String,
     /// Values of steps, by their names in `metrics.jsonl`, in that order.
     pub curves: Vec<(String, Points)>,
-    /// Figures on the way, by task and name.
+    /// Figures on the way, by the evaluation's name, or its task where it is the only one, and the figure's.
     pub figures: Vec<(String, String, Points)>,
     /// The report on the model before training.
     pub before: Option<EvalReport>,
     /// The report on the model after it, or the only one that there is.
     pub after: Option<EvalReport>,
+    /// The name of the evaluation that these two are of, where there are others.
+    pub evaluation: Option<String>,
+    /// The other evaluations.
+    pub others: Vec<OtherReports>,
     /// Keys of the configuration, ascending, with their values as TOML has them.
     pub settings: Vec<(String, String)>,
+}
+
+/// Reports on a run by an evaluation that did not decide which model is best.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OtherReports {
+    /// The evaluation's name.
+    #[serde(rename = "evaluation")]
+    pub name: String,
+    /// The report on the model before training.
+    pub before: Option<EvalReport>,
+    /// The report on the model after it.
+    pub after: Option<EvalReport>,
 }
 
 /// Files of a run directory.
@@ -52,7 +68,7 @@ pub fn read(paths: &[impl AsRef<Path>]) -> Result<Vec<Run>> {
 fn read_one(path: &Path) -> Result<Run> {
     let mut run = Run { name: name_of(path), ..Run::default() };
     if !path.is_dir() {
-        (run.before, run.after) = reports(path)?;
+        run.read_reports(path)?;
         return Ok(run);
     }
     let [metrics, reports_file, config] = [METRICS, REPORTS, CONFIG].map(|name| path.join(name));
@@ -62,7 +78,7 @@ fn read_one(path: &Path) -> Result<Run> {
     }
     run.read_metrics(&metrics)?;
     if reports_file.is_file() {
-        (run.before, run.after) = reports(&reports_file)?;
+        run.read_reports(&reports_file)?;
     }
     if config.is_file() {
         run.settings = settings(&config)?;
@@ -89,10 +105,38 @@ impl Run {
             let damaged = |number| Error::line(path, number, "is damaged; copy the run again, or take the file away");
             let line = line.map_err(damaged)?;
             let values = line.values();
-            match values.get("task").and_then(Value::as_str) {
-                Some(task) => self.add_evaluation(line.step, task, &values),
+            // Of several evaluations, each has a name.
+            match values.get("evaluation").or_else(|| values.get("task")).and_then(Value::as_str) {
+                Some(name) => self.add_evaluation(line.step, name, &values),
                 None => self.add_step(line.step, &values),
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the reports before and after training, or the only one that a file holds.
+    fn read_reports(&mut self, path: &Path) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Reports {
+            evaluation: Option<String>,
+            before: Option<EvalReport>,
+            after: Option<EvalReport>,
+            #[serde(default)]
+            others: Vec<OtherReports>,
+        }
+        let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let not_one = |e: serde_json::Error| {
+            let message = format!(
+                "is not a result of hbt eval --json, nor a run's {REPORTS} ({e}); name one, or a run directory"
+            );
+            Error::file(path, message)
+        };
+        let value: Value = serde_json::from_str(&text).map_err(not_one)?;
+        if value.get("before").is_some() && value.get("after").is_some() {
+            let Reports { evaluation, before, after, others } = serde_json::from_value(value).map_err(not_one)?;
+            (self.evaluation, self.before, self.after, self.others) = (evaluation, before, after, others);
+        } else {
+            self.after = Some(serde_json::from_value(value).map_err(not_one)?);
         }
         Ok(())
     }
@@ -123,36 +167,15 @@ impl Run {
         self.curves.iter().find(|(known, _)| known == name).map_or(&[], |(_, points)| points)
     }
 
-    /// The points of a figure.
-    pub fn figure(&self, task: &str, name: &str) -> &[(u64, f64)] {
-        self.figures.iter().find(|known| known.0 == task && known.1 == name).map_or(&[], |(_, _, points)| points)
+    /// The points of a figure of an evaluation.
+    pub fn figure(&self, evaluation: &str, name: &str) -> &[(u64, f64)] {
+        self.figures.iter().find(|known| known.0 == evaluation && known.1 == name).map_or(&[], |(_, _, points)| points)
     }
 }
 
 /// The numbers of a line but for that of the step.
 fn numbers(values: &Map<String, Value>) -> impl Iterator<Item = (&str, f64)> {
     values.iter().filter(|(name, _)| *name != "step").filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)))
-}
-
-/// Reports before and after training, or the only one that a file holds.
-fn reports(path: &Path) -> Result<(Option<EvalReport>, Option<EvalReport>)> {
-    #[derive(Deserialize)]
-    struct Pair {
-        before: Option<EvalReport>,
-        after: Option<EvalReport>,
-    }
-    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-    let not_one = |e: serde_json::Error| {
-        let message =
-            format!("is not a result of hbt eval --json, nor a run's {REPORTS} ({e}); name one, or a run directory");
-        Error::file(path, message)
-    };
-    let value: Value = serde_json::from_str(&text).map_err(not_one)?;
-    if value.get("before").is_some() && value.get("after").is_some() {
-        let Pair { before, after } = serde_json::from_value(value).map_err(not_one)?;
-        return Ok((before, after));
-    }
-    Ok((None, Some(serde_json::from_value(value).map_err(not_one)?)))
 }
 
 /// The keys of a configuration; those of a table after its name.

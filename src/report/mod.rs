@@ -39,7 +39,8 @@ const CURVES: [(&str, &str, Style); 8] = [
 
 /// A benchmark that some of the runs were measured on, with their reports.
 struct Benchmark<'a> {
-    task: &'static str,
+    /// The evaluation's name, or its task's where a run has no other
+    name: &'a str,
     split: &'a str,
     /// Number of the run, and its reports.
     reports: Vec<(usize, Pair<'a>)>,
@@ -55,14 +56,18 @@ impl<'a> Benchmark<'a> {
     fn of(runs: &'a [Run]) -> Vec<Self> {
         let mut benchmarks: Vec<Benchmark> = Vec::new();
         for (i, run) in runs.iter().enumerate() {
-            // A run that was stopped has none from after it.
-            let Some(after) = run.after.as_ref().or(run.before.as_ref()) else { continue };
-            let before = run.after.as_ref().and(run.before.as_ref());
-            let before = before.filter(|before| (before.task, &before.split) == (after.task, &after.split));
-            let reports = (i, Pair { before, after });
-            match benchmarks.iter_mut().find(|known| (known.task, known.split) == (after.task, &after.split)) {
-                Some(known) => known.reports.push(reports),
-                None => benchmarks.push(Benchmark { task: after.task, split: &after.split, reports: vec![reports] }),
+            let deciding = (run.evaluation.as_deref(), &run.before, &run.after);
+            let others = run.others.iter().map(|of| (Some(of.name.as_str()), &of.before, &of.after));
+            for (name, before, after) in std::iter::once(deciding).chain(others) {
+                // A run that was stopped has none from after it.
+                let Some(now) = after.as_ref().or(before.as_ref()) else { continue };
+                let before = after.as_ref().and(before.as_ref());
+                let before = before.filter(|before| (before.task, &before.split) == (now.task, &now.split));
+                let (name, reports) = (name.unwrap_or(now.task), (i, Pair { before, after: now }));
+                match benchmarks.iter_mut().find(|known| (known.name, known.split) == (name, &now.split)) {
+                    Some(known) => known.reports.push(reports),
+                    None => benchmarks.push(Benchmark { name, split: &now.split, reports: vec![reports] }),
+                }
             }
         }
         benchmarks
@@ -111,7 +116,7 @@ pub fn page(runs: &[Run]) -> Result<String> {
     for benchmark in Benchmark::of(runs) {
         let n = benchmark.reports.iter().map(|(_, pair)| pair.after.languages.len()).max().unwrap_or(0);
         let languages = if n == 1 { "1 language".to_owned() } else { format!("{n} languages") };
-        page += &format!("<h2>{}, split {}, {languages}</h2>\n", escaped(benchmark.task), escaped(benchmark.split));
+        page += &format!("<h2>{}, split {}, {languages}</h2>\n", escaped(benchmark.name), escaped(benchmark.split));
         page += &tables::figures(&benchmark, runs);
         page += &languages::heat_maps(&benchmark, runs);
         page += &languages::bars(&benchmark, runs);
@@ -205,6 +210,8 @@ mod tests {
             before: before.map(report),
             after: after.map(report),
             settings: vec![("model".to_owned(), HOSTILE.to_owned()), (HOSTILE.to_owned(), name.to_owned())],
+            evaluation: None,
+            others: Vec::new(),
         }
     }
 

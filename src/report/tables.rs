@@ -50,10 +50,14 @@ fn model_of(run: &Run) -> String {
 }
 
 fn evaluated_on(run: &Run) -> String {
-    match run.after.as_ref().or(run.before.as_ref()) {
-        Some(EvalReport { task, split, .. }) => format!("{task}, {split}"),
-        None => "-".to_owned(),
-    }
+    let deciding = (run.evaluation.as_deref(), &run.before, &run.after);
+    let others = run.others.iter().map(|of| (Some(of.name.as_str()), &of.before, &of.after));
+    let shown = std::iter::once(deciding).chain(others).filter_map(|(name, before, after)| {
+        let EvalReport { task, split, .. } = after.as_ref().or(before.as_ref())?;
+        Some(format!("{}, {split}", name.unwrap_or(task)))
+    });
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() { "-".to_owned() } else { shown.join("; ") }
 }
 
 fn steps_of(run: &Run) -> String {

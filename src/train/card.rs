@@ -1,6 +1,8 @@
 //! What a run says about the models that it saves.
 
 use super::Trainer;
+use super::leaks::Leaks;
+use super::state::TrainingState;
 use crate::backend::Backend;
 use crate::data::catalog::TextSource;
 use crate::data::sampler::BatchMode;
@@ -8,14 +10,18 @@ use crate::eval::{EvalReport, FigureKey};
 use crate::model_dir::{DataName, Evaluated, ModelCard};
 
 impl<B: Backend> Trainer<'_, B> {
-    /// The model card, with the figures of the model being saved.
-    pub(super) fn card(&self, report: &EvalReport) -> ModelCard {
-        let (measured, result) = self.measured(self.state.before.as_ref(), report);
-        ModelCard { results: vec![result], ..self.card_text(measured) }
+    /// The model card, with the figures of the latest evaluations, if there are any.
+    pub(super) fn card(&self) -> ModelCard {
+        let TrainingState { before, latest, others, .. } = &self.state;
+        let deciding = latest.as_ref().map(|(_, report)| (before.as_ref(), report));
+        let others = others.iter().filter_map(|of| Some((of.before.as_ref(), of.latest.as_ref()?)));
+        let all = deciding.into_iter().chain(others).enumerate();
+        let (measured, results) = all.map(|(number, (before, now))| self.measured(number, before, now)).unzip();
+        ModelCard { results, ..self.card_text(measured) }
     }
 
     /// What an evaluation has found, as a table beside what it had found before, and for the card's head.
-    fn measured(&self, before: Option<&EvalReport>, now: &EvalReport) -> (String, Evaluated) {
+    fn measured(&self, number: usize, before: Option<&EvalReport>, now: &EvalReport) -> (String, Evaluated) {
         let figures = figures(now);
         let mut rows = String::from("| | before | now |\n|---|---|---|\n");
         for (shown, key, value) in &figures {
@@ -27,15 +33,18 @@ impl<B: Backend> Trainer<'_, B> {
             n => format!(", {n} languages"),
         };
         let (task, split) = (&now.task, &now.split);
-        let leak = self.leaks.as_ref().and_then(|leaks| leaks.in_words());
+        let leak = self.leaks.get(number).and_then(Leaks::in_words);
         let leak = leak.map_or(String::new(), |leak| format!("\nOf this data, {leak}.\n"));
+        let name = self.setup.name_among_several(number);
         let metrics = figures.iter().map(|(shown, _, value)| (shown.to_string(), shown.title(), *value)).collect();
-        let result = Evaluated { dataset: task.to_string(), split: split.clone(), metrics };
-        (format!("\nMeasured on {task} ({split}){languages}:\n\n{rows}{leak}"), result)
+        // Results of the same data and part are one to the hub, so each goes by the name that it alone has.
+        let result = Evaluated { dataset: name.unwrap_or(task).to_owned(), split: split.clone(), metrics };
+        let name = name.map_or(String::new(), |name| format!("{name}: "));
+        (format!("\nMeasured on {name}{task} ({split}){languages}:\n\n{rows}{leak}"), result)
     }
 
     /// The card of a model with these figures, in words.
-    pub(super) fn card_text(&self, measured: String) -> ModelCard {
+    fn card_text(&self, measured: String) -> ModelCard {
         let settings = &self.setup.settings;
         let sampler = &settings.sampler;
         let languages = self.setup.data.catalog().languages_in_use().into_iter().map(str::to_owned).collect();

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 const STATE: &str = "training_state.json";
 const MOMENTS: &str = "optimizer.safetensors";
 
-pub use super::state::TrainingState;
+pub use super::state::{OtherEvaluation, TrainingState};
 
 /// A run directory. One process may use it at a time.
 pub struct RunDir {
@@ -206,17 +206,33 @@ impl RunDir {
         }
     }
 
-    /// Writes `eval.json`, the reports before and after training, unless it has them.
+    /// Writes `eval.json`, the reports before training and after it, as far as the run has come, unless it has them.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write_reports(&self, before: Option<&EvalReport>, after: Option<&EvalReport>) -> Result<()> {
+    pub fn write_reports(&self, state: &TrainingState) -> Result<()> {
         #[derive(Serialize)]
         struct Reports<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            evaluation: Option<&'a str>,
             before: Option<&'a EvalReport>,
             after: Option<&'a EvalReport>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            others: Vec<Reports<'a>>,
         }
-        let text = serde_json::to_string_pretty(&Reports { before, after }).map_err(|e| Error::other(e.to_string()))?;
+        let others = state.others.iter().map(|of| Reports {
+            evaluation: Some(&of.name),
+            before: of.before.as_ref(),
+            after: of.latest.as_ref(),
+            others: Vec::new(),
+        });
+        let reports = Reports {
+            evaluation: state.evaluation.as_deref(),
+            before: state.before.as_ref(),
+            after: state.latest.as_ref().map(|(_, report)| report),
+            others: others.collect(),
+        };
+        let text = serde_json::to_string_pretty(&reports).map_err(|e| Error::other(e.to_string()))?;
         let text = format!("{text}\n");
         if fs::read(self.reports()).is_ok_and(|found| found == text.as_bytes()) {
             return Ok(());
@@ -228,14 +244,6 @@ impl RunDir {
     pub fn reports_end(&self) -> bool {
         let reports = fs::read(self.reports()).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
         reports.is_some_and(|reports| reports.get("after").is_some_and(Value::is_object))
-    }
-
-    /// Writes the reports of a complete run, as far as a kill after its last save has left that undone.
-    ///
-    /// # Errors
-    /// If they cannot be written.
-    pub fn write_final_reports(&self, state: &TrainingState) -> Result<()> {
-        self.write_reports(state.before.as_ref(), state.latest.as_ref().map(|(_, report)| report))
     }
 
     /// Saves the model as `last/`, with the state of the run and, unless it is complete, the optimizer's moments. The
@@ -305,11 +313,13 @@ impl RunDir {
     }
 }
 
-/// Whether a file holds two reports, as [`RunDir::write_reports`] writes them.
+/// Whether a file holds reports, as [`RunDir::write_reports`] writes them.
 fn holds_reports(path: &Path) -> bool {
+    const OF_ONE: [&str; 2] = ["before", "after"];
+    const OF_SEVERAL: [&str; 4] = ["evaluation", "before", "after", "others"];
     let is_pair = |value: &Value| {
         let keys = value.as_object().map(|object| object.keys().map(String::as_str).collect::<Vec<_>>());
-        keys.is_some_and(|keys| keys == ["before", "after"])
+        keys.is_some_and(|keys| keys == OF_ONE || keys == OF_SEVERAL)
     };
     fs::read(path).is_ok_and(|bytes| serde_json::from_slice(&bytes).is_ok_and(|value| is_pair(&value)))
 }

@@ -2,16 +2,18 @@
 
 use super::first_report::FirstReport;
 use super::report::{Log, evaluation_line};
+use super::state::TrainingState;
 use super::{Setup, Trainer};
 use crate::backend::Backend;
-use crate::eval::{EvalReport, Evaluated, evaluate_retriever};
+use crate::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
 use crate::progress::{Counter, say};
 use crate::{Result, trace};
 
 impl<B: Backend> Trainer<'_, B> {
-    fn evaluated(&mut self) -> Result<Option<Evaluated>> {
+    /// Evaluates on the data of this number.
+    fn evaluated(&mut self, number: usize) -> Result<Evaluated> {
         self.catch_up()?;
-        let Some(set) = &self.setup.eval_set else { return Ok(None) };
+        let set = &self.setup.eval_sets[number].set;
         let _range = trace::phase("evaluate");
         let total = (set.queries.len() + set.passages.len()) as u64;
         let counter = Counter::new("evaluated", total);
@@ -19,10 +21,17 @@ impl<B: Backend> Trainer<'_, B> {
         let [query, passage] = &self.retriever.settings.as_saved();
         let name = if self.state.step == 0 { &self.setup.model_name } else { "last" };
         let progress = &mut |n| counter.set(n as u64, total);
-        let evaluated = evaluate_retriever(self.retriever, [query, passage], name, set, progress)?;
+        let more = self.figure_on_demand(number);
+        let evaluated = evaluate_retriever(self.retriever, [query, passage], name, set, more, progress)?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
         self.retriever.release_tokenizer();
-        Ok(Some(evaluated))
+        Ok(evaluated)
+    }
+
+    /// The figure that decides, of the evaluation that does, where its task does not list it.
+    fn figure_on_demand(&self, number: usize) -> Option<FigureKey> {
+        let listed = self.setup.eval_sets[number].set.task.figures;
+        self.best_metric.filter(|key| number == 0 && !listed.contains(key))
     }
 
     /// The report of an evaluation, when what there is to say about it has been said.
@@ -35,39 +44,54 @@ impl<B: Backend> Trainer<'_, B> {
     }
 
     /// The report on the model before the first step: that of an earlier run, if there is one.
-    fn first_report(&mut self) -> Result<Option<EvalReport>> {
-        let Setup { eval_set, report_cache, instructions, model_name, .. } = &self.setup;
-        let (Some(set), Some(cache)) = (eval_set, report_cache) else {
-            return Ok(self.evaluated()?.map(|evaluated| self.reported(evaluated)));
+    fn first_report(&mut self, number: usize) -> Result<EvalReport> {
+        let Setup { eval_sets, report_cache, instructions, model_name, .. } = &self.setup;
+        let Some(cache) = report_cache else {
+            let evaluated = self.evaluated(number)?;
+            return Ok(self.reported(evaluated));
         };
-        let kept = FirstReport::of(cache, self.retriever, set, instructions.as_deref())?;
+        let (set, more) = (&eval_sets[number].set, self.figure_on_demand(number));
+        let kept = FirstReport::of(cache, self.retriever, set, more, instructions.as_deref())?;
         let evaluated = match kept.read(model_name) {
             Some(evaluated) => {
                 say("evaluated before training by an earlier run: the same figures");
-                Some(evaluated)
+                evaluated
             }
-            None => self.evaluated()?.inspect(|evaluated| kept.write(evaluated)),
+            None => self.evaluated(number).inspect(|evaluated| kept.write(evaluated))?,
         };
-        Ok(evaluated.map(|evaluated| self.reported(evaluated)))
+        Ok(self.reported(evaluated))
     }
 
     /// Evaluates before the first step, unless a resumed run has that report or it is not wanted.
     pub(super) fn evaluate_before(&mut self) -> Result<()> {
-        if self.state.step == 0 {
-            if self.state.before.is_none() && self.setup.settings.eval_on_start {
-                self.state.before = self.first_report()?;
-            }
-            self.setup.run_dir.write_reports(self.state.before.as_ref(), None)?;
+        if self.state.step > 0 {
+            return Ok(());
         }
-        Ok(())
+        if self.setup.settings.eval_on_start {
+            if self.state.before.is_none() && !self.setup.eval_sets.is_empty() {
+                self.state.before = Some(self.first_report(0)?);
+            }
+            for other in 0..self.state.others.len() {
+                if self.state.others[other].before.is_none() {
+                    self.state.others[other].before = Some(self.first_report(other + 1)?);
+                }
+            }
+        }
+        self.setup.run_dir.write_reports(&self.state)
     }
 
-    /// Gives the evaluation before the first step its line.
+    /// Gives the evaluations before the first step their lines.
     pub(super) fn log_before(&self, log: &mut Log) -> Result<()> {
-        match &self.state.before {
-            Some(before) if self.state.step == 0 => log.metrics.write(&evaluation_line(0, before)),
-            _ => Ok(()),
+        if self.state.step > 0 {
+            return Ok(());
         }
+        let others = self.state.others.iter().map(|of| of.before.as_ref());
+        for (number, before) in std::iter::once(self.state.before.as_ref()).chain(others).enumerate() {
+            if let Some(before) = before {
+                log.metrics.write(&evaluation_line(0, self.setup.name_among_several(number), before))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether an evaluation is due after the present step and not done yet: an interrupted run leaves it to the one
@@ -95,27 +119,51 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// Evaluates, and saves the model as `best/` if it is the best so far.
     pub(super) fn evaluate(&mut self, log: &mut Log) -> Result<()> {
-        let (Some(evaluated), Some(key)) = (self.evaluated()?, self.best_metric) else { return Ok(()) };
+        self.catch_up()?;
+        let Some(key) = self.best_metric else { return Ok(()) };
+        let step = self.state.step;
+        let evaluated = self.evaluated(0)?;
         let report = self.reported(evaluated);
         let value = report.value(key).expect("checked before the run began");
-        let step = self.state.step;
+        self.state.latest = Some((step, report));
+        for other in 0..self.state.others.len() {
+            let evaluated = self.evaluated(other + 1)?;
+            self.state.others[other].latest = Some(self.reported(evaluated));
+        }
         let gained = self.state.best.is_none_or(|(_, best)| key.metric.is_better(value, best));
         if gained {
             self.state.best = Some((step, value));
             self.state.without_gain = 0;
-            self.setup.run_dir.save_best(self.retriever, &self.stepper.optimizer, &self.card(&report))?;
+            self.setup.run_dir.save_best(self.retriever, &self.stepper.optimizer, &self.card())?;
         } else {
             self.state.without_gain += 1;
         }
-        let before = self.state.before.as_ref().and_then(|report| report.value(key));
-        let note = match before.filter(|&before| key.metric.is_better(before, value)) {
-            Some(before) => format!(" (worse than {before:.4} before training)"),
-            None if gained => " (best)".to_owned(),
-            None => String::new(),
-        };
-        log.progress.line(&format!("step {step}: {key} {value:.4}{note}"));
-        log.metrics.write(&evaluation_line(step, &report))?;
-        self.state.latest = Some((step, report));
+        self.log_latest(key, gained, log)
+    }
+
+    /// Gives the latest evaluations their lines; the first is by the figure `key`, which has `gained` or not.
+    fn log_latest(&self, key: FigureKey, gained: bool, log: &mut Log) -> Result<()> {
+        let TrainingState { before, latest: Some((step, latest)), others, .. } = &self.state else { return Ok(()) };
+        let deciding = (before.as_ref(), latest, key, gained);
+        let others = others.iter().filter_map(|of| {
+            let latest = of.latest.as_ref()?;
+            Some((of.before.as_ref(), latest, latest.main, false))
+        });
+        for (number, (before, latest, key, gained)) in std::iter::once(deciding).chain(others).enumerate() {
+            let name = self.setup.name_among_several(number);
+            let value = latest.value(key);
+            let before = before.and_then(|report| report.value(key));
+            let worse_than = before.filter(|&before| value.is_some_and(|value| key.metric.is_better(before, value)));
+            let note = match worse_than {
+                Some(before) => format!(" (worse than {before:.4} before training)"),
+                None if gained => " (best)".to_owned(),
+                None => String::new(),
+            };
+            let of = name.map_or(String::new(), |name| format!("{name} "));
+            let value = value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+            log.progress.line(&format!("step {step}: {of}{key} {value}{note}"));
+            log.metrics.write(&evaluation_line(*step, name, latest))?;
+        }
         Ok(())
     }
 }

@@ -1,13 +1,13 @@
 //! The evaluation before training, kept for the next run that begins with the same model on the same data.
 //!
 //! A report's file is named by a hash of all that it depends on: the weights as they were loaded, number type, lengths,
-//! prefixes, pooling, tokenizer, the texts to evaluate on, the device or its instructions, and the version of hbt. The file
-//! begins with a hash of the rest, without which it is as good as not there.
+//! prefixes, pooling, tokenizer, the texts to evaluate on, a figure on demand, the device or its instructions, and the
+//! version of hbt. The file begins with a hash of the rest, without which it is as good as not there.
 
 use crate::Result;
 use crate::backend::Backend;
 use crate::eval::tasks::EvalSet;
-use crate::eval::{EvalReport, Evaluated};
+use crate::eval::{EvalReport, Evaluated, FigureKey};
 use crate::files::write_file_atomic;
 use crate::retriever::Retriever;
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,8 @@ struct Kept {
 }
 
 impl FirstReport {
-    /// The place in `cache_dir` of the report on `retriever` as whoever saves it will measure it, by what it depends on.
+    /// The place in `cache_dir` of the report on `retriever` as whoever saves it will measure it, by what it depends on;
+    /// `more` is a figure besides the task's.
     ///
     /// # Errors
     /// If a copy from the device fails.
@@ -37,10 +38,12 @@ impl FirstReport {
         cache_dir: &Path,
         retriever: &Retriever<B>,
         set: &EvalSet,
+        more: Option<FigureKey>,
         instructions: Option<&str>,
     ) -> Result<Self> {
+        let more = more.map_or(String::new(), |key| format!(", {key}"));
         let depends_on = format!(
-            "values of queries, {}, {:?}, {:?}, data {}",
+            "values of queries, {}, {:?}, {:?}, data {}{more}",
             retriever.content_key(instructions)?,
             retriever.settings,
             retriever.settings.as_saved(),

@@ -61,6 +61,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+/// A benchmark that a run evaluates on.
+#[derive(Clone, Debug)]
+pub struct NamedSet {
+    /// Name in reports, where there are several.
+    pub name: String,
+    /// The benchmark.
+    pub set: EvalSet,
+}
+
 /// All inputs of a run besides its model.
 pub struct Setup<'a> {
     /// Settings of the run.
@@ -78,14 +87,14 @@ pub struct Setup<'a> {
     /// The processor's instructions, as far as they affect bytes
     /// ([`least_alike`](crate::backend::cpu::Instructions::least_alike)); `None` on a GPU.
     pub instructions: Option<String>,
-    /// The report on the model before the first step, if it is known already.
+    /// The report on the model before the first step, by the first evaluation, if it is known already.
     pub before: Option<EvalReport>,
-    /// Directory in which the report on the model before the first step is kept for other runs, if it is to be.
+    /// Directory in which reports on the model before the first step are kept for other runs, if they are to be.
     pub report_cache: Option<PathBuf>,
     /// Tokenized training data.
     pub data: Arc<Datasets>,
-    /// Evaluation data, if any.
-    pub eval_set: Option<EvalSet>,
+    /// Evaluation data, if any, by different names. The first decides which model is best.
+    pub eval_sets: Vec<NamedSet>,
     /// The base model's name in reports; what comes of it is called `last` there, as its directory is.
     pub model_name: String,
     /// Steps to profile, the first being 1; `None` leaves profilers alone.
@@ -109,11 +118,16 @@ impl Setup<'_> {
             before: None,
             report_cache: None,
             data,
-            eval_set: None,
+            eval_sets: Vec::new(),
             model_name: "model".to_owned(),
             profile_steps: None,
             interrupt: &NEVER,
         }
+    }
+
+    /// What an evaluation is called, if there are others that it could be taken for.
+    fn name_among_several(&self, number: usize) -> Option<&str> {
+        (self.eval_sets.len() > 1).then(|| self.eval_sets[number].name.as_str())
     }
 }
 
@@ -184,7 +198,8 @@ struct Trainer<'a, B: Backend> {
     /// Results on the host
     results: Vec<f32>,
     left_out: LeftOut,
-    leaks: Option<Leaks>,
+    /// For each evaluation what its data has in common with that of training
+    leaks: Vec<Leaks>,
     /// Time when results last arrived
     last_results: Instant,
 }
@@ -192,7 +207,7 @@ struct Trainer<'a, B: Backend> {
 impl<'a, B: Backend> Trainer<'a, B> {
     fn new(retriever: &'a mut Retriever<B>, setup: Setup<'a>) -> Result<Self> {
         let settings = &setup.settings;
-        let best_metric = setup.eval_set.as_ref().map(|set| set.deciding(settings.best_metric)).transpose()?;
+        let best_metric = setup.eval_sets.first().map(|of| of.set.deciding(settings.best_metric)).transpose()?;
         let sampler = settings.mixture_of(&setup.data.weighted())?;
         sampler.notes().iter().for_each(|note| say(note));
         let state = TrainingState::first(&setup, settings.total_steps(sampler.steps_per_pass()))?;
@@ -221,9 +236,11 @@ impl<'a, B: Backend> Trainer<'a, B> {
                  set warmup_ratio = 0, or more steps",
             );
         }
-        let leaks = setup.eval_set.as_ref().map(|set| Leaks::find(set, &*setup.data));
-        let leak = leaks.as_ref().and_then(Leaks::in_words);
-        leak.iter().for_each(|leak| say(&format!("warning: {leak}")));
+        let leaks: Vec<Leaks> = setup.eval_sets.iter().map(|of| Leaks::find(&of.set, &*setup.data)).collect();
+        for (number, leak) in leaks.iter().enumerate() {
+            let which = setup.name_among_several(number).map_or(String::new(), |name| format!("{name}: "));
+            leak.in_words().iter().for_each(|leak| say(&format!("warning: {which}{leak}")));
+        }
         let steps = state.step..state.total_steps;
         let source: Arc<dyn TextSource> = setup.data.clone();
         let batches = load(move |step| sampler.batch(step), source, steps, rules)?;
@@ -294,10 +311,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     fn save(&mut self) -> Result<()> {
         let _range = trace::phase("save");
         self.catch_up()?;
-        let card = match &self.state.latest {
-            Some((_, report)) => self.card(report),
-            None => self.card_text(String::new()),
-        };
+        let card = self.card();
         self.setup.run_dir.save_last(
             self.retriever,
             &self.stepper.optimizer,
@@ -315,7 +329,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         self.state.complete = true;
         self.save()?;
-        self.setup.run_dir.write_final_reports(&self.state)?;
+        self.setup.run_dir.write_reports(&self.state)?;
         Ok(Outcome { state: self.state, interrupted: false })
     }
 }

@@ -59,12 +59,15 @@ pub struct StepMetrics {
 }
 
 /// The line in `metrics.jsonl` of an evaluation after `step` updates, 0 for the one before training: each figure by its name,
-/// beside the values of steps, so that a table of all lines has a column for it.
-pub(super) fn evaluation_line(step: u64, report: &EvalReport) -> Map<String, Value> {
-    let head = [("step", json!(step)), ("task", json!(report.task)), ("split", json!(report.split))];
+/// beside the values of steps, so that a table of all lines has a column for it. Of several evaluations each line has the
+/// `name` of its own.
+pub(super) fn evaluation_line(step: u64, name: Option<&str>, report: &EvalReport) -> Map<String, Value> {
+    let name = name.map(|name| ("evaluation", json!(name)));
+    let of_report = [("task", json!(report.task)), ("split", json!(report.split))];
+    let head = std::iter::once(("step", json!(step))).chain(name).chain(of_report);
     let head = head.map(|(name, value)| (name.to_owned(), value));
     let figures = report.figures.iter().map(|figure| (figure.key.to_string(), json!(figure.value)));
-    head.into_iter().chain(figures).collect()
+    head.chain(figures).collect()
 }
 
 /// Steps over which the shown speed is averaged.

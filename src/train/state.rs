@@ -1,8 +1,7 @@
 //! What a run has come to, as its checkpoint keeps it.
 
-use super::Setup;
+use super::{NamedSet, Setup};
 use crate::eval::EvalReport;
-use crate::eval::tasks::EvalSet;
 use crate::loss::LearnedTemperature;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -34,12 +33,42 @@ pub struct TrainingState {
     pub before: Option<EvalReport>,
     /// The latest report, and the number of its step.
     pub latest: Option<(u64, EvalReport)>,
+    /// The name of the evaluation that these two are of, which decides, where there are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<String>,
+    /// The other evaluations, in the order of the run's configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherEvaluation>,
     /// The best value of `best_metric` so far, and its step.
     pub best: Option<(u64, f64)>,
     /// Number of evaluations since then.
     pub without_gain: usize,
     /// The [`LearnedTemperature`](crate::loss::LearnedTemperature), if it is learned.
     pub temperature: Option<[u64; 4]>,
+}
+
+/// What a state keeps of an evaluation that does not decide which model is best.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OtherEvaluation {
+    /// Its name.
+    pub name: String,
+    /// Identity of its data, as [`TrainingState::eval_data`].
+    pub data: String,
+    /// Report on the model before the first step.
+    pub before: Option<EvalReport>,
+    /// The latest report, of the step of [`TrainingState::latest`].
+    pub latest: Option<EvalReport>,
+}
+
+impl OtherEvaluation {
+    fn new(NamedSet { name, set }: &NamedSet) -> Self {
+        OtherEvaluation { name: name.clone(), data: set.key(), before: None, latest: None }
+    }
+
+    /// Whether it is of the same data by the same name.
+    fn is_of(&self, of: &NamedSet) -> bool {
+        self.name == of.name && self.data == of.set.key()
+    }
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -62,6 +91,11 @@ impl TrainingState {
             return Some("a learned temperature that no run has".to_owned());
         }
         (latest.max(best) > step).then(|| format!("an evaluation of step {} at step {step}", latest.max(best)))
+    }
+
+    /// Whether the evaluations that do not decide are these.
+    fn has_others(&self, others: &[NamedSet]) -> bool {
+        self.others.len() == others.len() && self.others.iter().zip(others).all(|(of, other)| of.is_of(other))
     }
 
     /// Number of updates since the learning rate and the moments began.
@@ -87,7 +121,8 @@ impl TrainingState {
     /// If the state is that of a run on other data, or of another length.
     pub(super) fn first(setup: &Setup, total_steps: u64) -> Result<TrainingState> {
         let settings = &setup.settings;
-        let eval_data = setup.eval_set.as_ref().map(EvalSet::key);
+        let eval_data = setup.eval_sets.first().map(|of| of.set.key());
+        let others = setup.eval_sets.get(1..).unwrap_or_default();
         let resumed =
             |state: &TrainingState| TrainingState { instructions: setup.instructions.clone(), ..state.clone() };
         match &setup.state {
@@ -100,6 +135,11 @@ impl TrainingState {
                 let message = "has changed since the run began, so its figures would not compare; take that back, or start \
                                a new run";
                 Err(Error::config("eval_data", message))
+            }
+            Some(state) if !state.has_others(others) => {
+                let message = "have changed since the run began, or their data has, so figures would not compare; take that \
+                               back, or start a new run";
+                Err(Error::config("evaluations", message))
             }
             Some(state) if state.complete => resumed(state).extended(setup, total_steps),
             Some(state) if state.total_steps != total_steps => {
@@ -120,6 +160,8 @@ impl TrainingState {
                 instructions: setup.instructions.clone(),
                 before: setup.before.clone(),
                 latest: None,
+                evaluation: setup.name_among_several(0).map(str::to_owned),
+                others: others.iter().map(OtherEvaluation::new).collect(),
                 best: None,
                 without_gain: 0,
                 temperature: settings

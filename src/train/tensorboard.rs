@@ -20,10 +20,10 @@ pub(super) fn header() -> Vec<u8> {
     record(&event)
 }
 
-/// The record of a line of metrics, `seconds` after the run began: every number in it, under the name of the task for an
-/// evaluation, else under `train`.
+/// The record of a line of metrics, `seconds` after the run began: every number in it, under the name of the evaluation or,
+/// where there is but one, of its task, else under `train`.
 pub(super) fn event(line: &Map<String, Value>, seconds: f64) -> Vec<u8> {
-    let group = line.get("task").and_then(Value::as_str).unwrap_or("train");
+    let group = line.get("evaluation").or_else(|| line.get("task")).and_then(Value::as_str).unwrap_or("train");
     let mut summary = Vec::new();
     for (name, value) in scalars(line) {
         let mut scalar = Vec::new();

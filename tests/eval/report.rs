@@ -218,6 +218,37 @@ fn names_titles_and_what_is_better() {
     assert!(distance.is_better(400.0, 500.0) && !distance.is_better(500.0, 400.0));
 }
 
+/// Figures that a task does not list are given on demand, and read back.
+#[test]
+fn one_figure_more_by_hand() {
+    let (set, ranks) = two_languages();
+    let named = |name: &str| settings::ON_DEMAND.into_iter().find(|key| key.to_string() == name).unwrap();
+    let gain = |rank: f64| 1.0 / (1.0 + rank).log2();
+    let both = gain(1.0) + gain(2.0);
+    // Ranks 3 and 1, and 2, in German; 5 and 4 in English. In a language: 2, 1 (de-de); 1 (de-en); 3 (en-de); 2 (en-en).
+    for (name, expected) in [
+        (
+            "multilingual_ndcg@10",
+            (((gain(3.0) + gain(1.0)) / both + gain(2.0)) / 2.0 + (gain(5.0) + gain(4.0)) / both) / 2.0,
+        ),
+        ("monolingual_ndcg@10", ((gain(2.0) + gain(1.0)) / 2.0 + gain(2.0)) / 2.0),
+        ("multilingual_mrr@10", ((1.0 + 1.0 / 2.0) / 2.0 + 1.0 / 4.0) / 2.0),
+        ("cross_lingual_mrr@10", (1.0 + 1.0 / 3.0) / 2.0),
+        ("multilingual_recall@100", 1.0),
+    ] {
+        let key = named(name);
+        assert!(set.gives(key) && set.deciding(Some(key)).unwrap() == key, "{name}");
+        let report = settings::report_with(Some(key), "m", &set, &ranks);
+        close(report.value(key), expected);
+        assert_eq!(report.figures[..4], settings::report("m", &set, &ranks).figures, "{name}");
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<EvalReport>(&json).unwrap(), report, "{name}");
+    }
+    // One that is listed is not listed twice.
+    let same = settings::report_with(Some(MULTILINGUAL_MAP), "m", &set, &ranks);
+    assert_eq!(same, settings::report("m", &set, &ranks));
+}
+
 /// A task with other figures than the paper's, whose judgements have grades.
 #[test]
 fn figures_are_those_that_the_task_lists() {

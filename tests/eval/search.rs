@@ -132,7 +132,7 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
     }
 
     let (queries, passages) = (Embeddings::new(dim, queries), Embeddings::new(dim, passages));
-    let report = evaluate(&Cpu::<f32>::new(), "noise", &set, &queries, &passages).unwrap();
+    let report = evaluate(&Cpu::<f32>::new(), "noise", &set, None, &queries, &passages).unwrap();
     for (key, expected) in FIGURES.iter().zip([mono, cross, multi, distance]) {
         let (got, expected) = (report.value(*key).unwrap(), mean(&expected));
         assert!((got - expected).abs() < 1e-9, "{key}: {got} is not {expected}");
@@ -143,6 +143,6 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
 fn a_diverged_model_is_an_error_not_a_perfect_score() {
     let set = one_language(2, vec![vec![Relevant::binary(0)]]);
     let (queries, passages) = (Embeddings::new(1, vec![f32::NAN]), Embeddings::new(1, vec![1.0, 0.5]));
-    let message = evaluate(&Cpu::<f32>::new(), "m", &set, &queries, &passages).unwrap_err().to_string();
+    let message = evaluate(&Cpu::<f32>::new(), "m", &set, None, &queries, &passages).unwrap_err().to_string();
     assert!(message.contains("query 0") && message.contains("learning_rate"), "{message}");
 }

@@ -2,6 +2,7 @@
 //!
 //! A task is a file here and a line in [`TASKS`], from which options, configuration keys and messages follow.
 
+mod languages;
 pub mod mlqa_r;
 pub mod parallel;
 pub mod xquad_r;
@@ -153,7 +154,7 @@ impl EvalSet {
         };
         let ranks = |query: &Query| (1..).zip(&query.relevant).map(rank).collect();
         let ranks: Vec<Vec<RelevantRank>> = self.queries.iter().map(ranks).collect();
-        settings::report("", self, &ranks).value(key).is_some()
+        settings::report_with(Some(key), "", self, &ranks).value(key).is_some()
     }
 
     /// Identifies the content: the same texts in the same order, with the same answers.

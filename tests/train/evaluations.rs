@@ -1,0 +1,192 @@
+//! Runs with several evaluations.
+
+#[cfg(unix)]
+use super::resume::interrupted;
+#[cfg(unix)]
+use crate::common::{Done, assert_same_run, run_contents};
+use crate::common::{Sandbox, all_metrics, fixture, groups, jsonl, metrics, run_results, train};
+use serde_json::Value;
+
+/// Two more evaluations: on other questions, and on those in German.
+const TABLES: &str = "evaluations=[{ name = 'other', data = 'other.jsonl' }, \
+                      { name = 'german', data = 'other.jsonl', languages = ['de'] }]";
+
+/// Questions to train on, and other ones.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::with_groups(8);
+    sandbox.write("other.jsonl", jsonl(&groups(16, &["de", "en", "sw"])[8..]));
+    sandbox
+}
+
+/// The lines of evaluations.
+fn evaluations(sandbox: &Sandbox, run: &str) -> Vec<Value> {
+    all_metrics(sandbox, run).into_iter().filter(|line| line.get("task").is_some()).collect()
+}
+
+/// A figure of a report by setting, metric and cut-off.
+fn value(report: &Value, setting: &str, metric: &str, cutoff: Option<u64>) -> f64 {
+    let is_it = |figure: &&Value| {
+        (&figure["setting"], &figure["metric"], figure["cutoff"].as_u64()) == (&setting.into(), &metric.into(), cutoff)
+    };
+    let figure = report["figures"].as_array().unwrap().iter().find(is_it);
+    figure.unwrap_or_else(|| panic!("no {setting} {metric}: {report}"))["value"].as_f64().unwrap()
+}
+
+#[test]
+fn every_evaluation_is_in_lines_reports_and_the_card() {
+    let sandbox = sandbox();
+    let done = sandbox.hbt(&train(&fixture("bert"), &["steps=4", "eval_steps=2", TABLES])).ok();
+    let lines = evaluations(&sandbox, "run");
+    let heads: Vec<(u64, &str)> =
+        lines.iter().map(|line| (line["step"].as_u64().unwrap(), line["evaluation"].as_str().unwrap())).collect();
+    let of_step = |step: u64| ["parallel", "other", "german"].map(|name| (step, name));
+    assert_eq!(heads, [of_step(0), of_step(2), of_step(4)].concat());
+
+    // Each is what the saved model gets by itself.
+    let reports = sandbox.json("run/eval.json");
+    assert_eq!(reports["evaluation"], "parallel");
+    let [other, german] = reports["others"].as_array().unwrap().as_slice() else { panic!("{reports}") };
+    assert_eq!((&other["evaluation"], &german["evaluation"]), (&"other".into(), &"german".into()));
+    sandbox.hbt(&["eval", "--model", "run/last", "--data", "other.jsonl", "--json", "other.json"]).ok();
+    let alone = sandbox.json("other.json");
+    for figure in ["figures", "data", "languages", "by_direction"] {
+        assert_eq!(other["after"][figure], alone[figure], "{figure}");
+    }
+    assert_eq!(lines[7]["multilingual_map"], value(&alone, "multilingual", "map", None));
+    assert_ne!(reports["after"]["data"], other["after"]["data"]);
+
+    // A pool of one language is that language's.
+    assert_eq!(german["after"]["languages"], serde_json::json!(["de"]));
+    let of_german = value(&german["after"], "monolingual", "map", None);
+    assert_eq!(of_german, alone["by_direction"]["map"]["de"]["de"].as_f64().unwrap());
+    assert_eq!(of_german, value(&german["after"], "multilingual", "map", None));
+
+    let card = sandbox.read("run/last/README.md");
+    for (name, report) in [("parallel", &reports["after"]), ("other", &other["after"]), ("german", &german["after"])] {
+        let n = report["languages"].as_array().unwrap().len();
+        let table = card.split(&format!("Measured on {name}: parallel (all), {n} languages:")).nth(1);
+        let row = format!(" {:.4} |\n", value(report, "monolingual", "map", None));
+        let first = table.unwrap_or_else(|| panic!("{name}: {card}")).lines().nth(4).unwrap().to_owned() + "\n";
+        assert!(first.starts_with("| monolingual_map |") && first.ends_with(&row), "{name}: {first}");
+    }
+    // The terminal and the page name them, too.
+    assert!(done.stderr.contains("step 2: parallel multilingual_map "), "{}", done.stderr);
+    assert!(done.stderr.contains("step 4: german multilingual_map "), "{}", done.stderr);
+    assert!(done.stdout.contains("\nother\n") && done.stdout.contains("\ngerman\n"), "{}", done.stdout);
+    let page = sandbox.read("run/report.html");
+    assert!(page.contains("<h2>other, split all, 3 languages</h2>"));
+    assert!(page.contains("<h2>german, split all, 1 language</h2>"));
+}
+
+#[test]
+fn the_named_evaluation_decides() {
+    let sandbox = sandbox();
+    // Strides of this size make the metrics go up and down.
+    let sets = ["steps=15", "eval_steps=3", "learning_rate=2e-2", "best_metric=other.cross_lingual_map", TABLES];
+    let done = sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
+    let lines = evaluations(&sandbox, "run");
+    let of_other = lines.iter().filter(|line| line["evaluation"] == "other" && line["step"] != 0);
+    let values: Vec<f64> = of_other.map(|line| line["cross_lingual_map"].as_f64().unwrap()).collect();
+    assert_eq!(values.len(), 5, "after steps 3, 6, 9, 12 and 15");
+    let best = values.iter().copied().fold(0.0, f64::max);
+    assert!(done.stderr.contains(&format!(", other cross_lingual_map {best:.4}\n")), "{}", done.stderr);
+    assert_eq!(sandbox.json("run/eval.json")["evaluation"], "other");
+    sandbox.hbt(&["eval", "--model", "run/best", "--data", "other.jsonl", "--json", "best.json"]).ok();
+    assert_eq!(value(&sandbox.json("best.json"), "cross_lingual", "map", None), best);
+}
+
+#[test]
+fn one_table_is_as_the_single_keys() {
+    let sandbox = sandbox();
+    let bert = fixture("bert");
+    let sets = ["steps=4", "eval_steps=2"];
+    sandbox.hbt(&train(&bert, &[&sets[..], &["eval_data=other.jsonl", "out=keys"]].concat())).ok();
+    let table = ["eval_task=none", "evaluations=[{ data = 'other.jsonl' }]", "out=table"];
+    sandbox.hbt(&train(&bert, &[&sets[..], &table].concat())).ok();
+    let [mut keys, mut of_table] = ["keys", "table"].map(|run| run_results(&sandbox, run));
+    // The state and the manifest of its directory know the settings.
+    for results in [&mut keys, &mut of_table] {
+        results.retain(|name, _| !name.starts_with("last/") || name.ends_with(".safetensors") || name.ends_with(".md"));
+    }
+    assert_eq!(keys.keys().collect::<Vec<_>>(), of_table.keys().collect::<Vec<_>>());
+    assert!(keys.iter().all(|(name, bytes)| of_table[name] == *bytes));
+    assert!(evaluations(&sandbox, "table").iter().all(|line| line.get("evaluation").is_none()));
+    let state = sandbox.json("table/last/training_state.json");
+    assert!(state.get("others").is_none() && state.get("evaluation").is_none());
+}
+
+#[test]
+fn a_figure_that_the_task_does_not_list_is_computed_on_demand() {
+    let sandbox = sandbox();
+    let sets = ["steps=4", "eval_steps=2", "best_metric=multilingual_ndcg@10", TABLES];
+    let done = sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
+    let lines = evaluations(&sandbox, "run");
+    for line in &lines {
+        assert_eq!(line.get("multilingual_ndcg@10").is_some(), line["evaluation"] == "parallel", "{line}");
+    }
+    let values = lines.iter().filter(|line| line["step"] != 0).filter_map(|line| line["multilingual_ndcg@10"].as_f64());
+    let best = values.fold(0.0, f64::max);
+    assert!(done.stderr.contains(&format!(", parallel multilingual_ndcg@10 {best:.4}\n")), "{}", done.stderr);
+    // What was written is read back: by the page, and by a run that goes on.
+    let after = &sandbox.json("run/eval.json")["after"];
+    assert_eq!(value(after, "multilingual", "ndcg", Some(10)), lines[6]["multilingual_ndcg@10"]);
+    let again = sandbox.hbt(&["train", "--out", "run", "--resume", "--set", "steps=6"]).ok();
+    assert!(again.stderr.contains("extending run at step 4"), "{}", again.stderr);
+    assert_eq!(metrics(&sandbox, "run").len(), 6);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_with_several_goes_on_exactly() {
+    let bert = fixture("bert");
+    let sets = ["steps=24", "eval_steps=1", "dropout=0.1", "save_steps=100", "patience=24", TABLES];
+    let undisturbed = sandbox();
+    undisturbed.hbt(&train(&bert, &sets)).ok();
+    let sandbox = sandbox();
+    let command = sandbox.command(&train(&bert, &sets));
+    interrupted(command, "-INT", &sandbox.path("run/metrics.jsonl"), 3).interrupted();
+
+    let resume = ["train", "--out", "run", "--resume"];
+    let other = sandbox.read("other.jsonl");
+    sandbox.write("other.jsonl", other.replace("book", "books"));
+    let error = sandbox.hbt(&resume).error();
+    assert!(error.starts_with("error: evaluations: have changed since the run began"), "{error}");
+    sandbox.write("other.jsonl", other);
+    let error = sandbox.hbt(&[&resume[..], &["--set", "evaluations=[]"]].concat()).error();
+    assert!(error.starts_with("error: evaluations: was [{ name = \"other\", "), "{error}");
+    Done::new(sandbox.command(&resume).output().unwrap()).ok();
+    assert_same_run(&run_contents(&undisturbed, "run"), &run_contents(&sandbox, "run"), "interrupted");
+}
+
+#[test]
+fn mistakes_in_evaluations_are_named() {
+    let sandbox = sandbox();
+    std::fs::create_dir_all(sandbox.path("corpus/qrels")).unwrap();
+    sandbox.write("corpus/corpus.jsonl", "{\"_id\": \"d\", \"text\": \"a\"}\n");
+    sandbox.write("corpus/queries.jsonl", "{\"_id\": \"q\", \"text\": \"b\"}\n");
+    sandbox.write("corpus/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\td\t1\n");
+    let bert = fixture("bert");
+    for (sets, message) in [
+        (
+            &["best_metric=none.multilingual_map", TABLES][..],
+            "best_metric: there is no evaluation \"none\"; there are ",
+        ),
+        (
+            &["evaluations=[{ data = 'other.jsonl', task = 'parallel' }]"],
+            "evaluations: what eval_data or eval_fraction gives is called \"parallel\"; give the table another name",
+        ),
+        (
+            &["evaluations=[{ data = 'other.jsonl', languages = ['fr'] }]"],
+            "evaluations: languages of \"other.jsonl\": there is no \"fr\"; the data has de, en, sw",
+        ),
+        (
+            &["evaluations=[{ data = 'corpus' }]"],
+            "corpus: is a retrieval directory, which training does not evaluate on",
+        ),
+        (&["evaluations=[{ data = 'absent.jsonl' }]"], "absent.jsonl"),
+    ] {
+        let error = sandbox.hbt(&train(&bert, &[&["steps=1"], sets].concat())).error();
+        assert!(error.contains(message), "{sets:?} gives: {error}");
+        assert!(!sandbox.path("run").exists());
+    }
+}
