@@ -263,9 +263,18 @@ fn wrong_values_say_what_is_there_and_what_must_be() {
         ("symmetric=1", "symmetric is 1; it must be true or false"),
         ("data=", "data is empty; it must be a path, or none"),
         ("pooling=max", "pooling is \"max\"; it must be one of cls, mean, or none"),
-        ("eval_task=xquad_r", "did you mean xquad-r? It must be one of xquad-r, mlqa-r, parallel, or auto, or none"),
-        ("eval_task=paralel", "did you mean parallel? It must be one of xquad-r, mlqa-r, parallel, or auto, or none"),
-        ("eval_task=miracl", "eval_task is \"miracl\"; it must be one of xquad-r, mlqa-r, parallel, or auto, or none"),
+        (
+            "eval_task=xquad_r",
+            "did you mean xquad-r? It must be one of xquad-r, mlqa-r, belebele, parallel, or auto, or none",
+        ),
+        (
+            "eval_task=paralel",
+            "did you mean parallel? It must be one of xquad-r, mlqa-r, belebele, parallel, or auto, or none",
+        ),
+        (
+            "eval_task=miracl",
+            "eval_task is \"miracl\"; it must be one of xquad-r, mlqa-r, belebele, parallel, or auto, or none",
+        ),
         ("mode=hybird", "did you mean hybrid? It must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
         ("mode=7", "mode is 7; it must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
         ("best_metric=multilingual", "did you mean multilingual_map? It must be one of"),

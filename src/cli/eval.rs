@@ -34,7 +34,7 @@ pub struct EvalArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "all", "train", "validation", "test"]))]
     pub split: Option<String>,
 
-    /// Only subsets of these languages, as in de,en
+    /// Only these languages, as in de,en; of mteb's tasks the subsets that are in these alone
     #[arg(long, value_name = "LANG,...")]
     pub languages: Option<String>,
 
@@ -95,7 +95,6 @@ impl EvalArgs {
     /// The first of them that was given.
     pub fn refuse_for_retrieval(&self) -> Result<()> {
         let given = [
-            ("--languages", self.languages.is_some()),
             ("--results", self.results.is_some()),
             ("--runs", self.runs.is_some()),
             ("--predictions", self.predictions.is_some()),

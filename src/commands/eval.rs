@@ -53,7 +53,11 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let mut results = Vec::new();
     for task in own {
         let config = Config { eval_task: task, ..config.clone() };
-        let set = eval_set(&config, Purpose::Test)?;
+        let mut set = eval_set(&config, Purpose::Test)?;
+        if let Some(languages) = &args.languages {
+            let languages: Vec<String> = languages.split(',').map(|code| code.trim().to_owned()).collect();
+            set = set.only(&languages).map_err(|message| Error::config("--languages", message))?;
+        }
         let report = evaluate(&config, &set, None)?;
         crate::print(&format!("{report}\n"))?;
         results.push(serde_json::to_value(&report).map_err(|e| Error::other(e.to_string()))?);

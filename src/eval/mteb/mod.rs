@@ -2,8 +2,8 @@
 //! that it writes, from ranks, scores and embeddings, so that they agree with its own to the digit.
 //!
 //! Each of the numbers' functions returns the numbers of one subset by the names they have in mteb's result files, in the order
-//! in which mteb writes them and rounded as they are there; where mteb has NaN, so have they. `main_score` is the caller's to add: the
-//! task says which of them it is. The definitions are those of mteb 2.26.
+//! in which mteb writes them and rounded as they are there; where mteb has NaN, so have they. `main_score` is the caller's to
+//! add: the task says which of them it is. The definitions are those of mteb 2.26.
 
 pub mod bitext;
 pub mod entries;

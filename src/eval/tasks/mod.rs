@@ -2,6 +2,7 @@
 //!
 //! A task is a file here and a line in [`TASKS`], from which options, configuration keys and messages follow.
 
+pub mod belebele;
 mod languages;
 pub mod mlqa_r;
 pub mod parallel;
@@ -18,7 +19,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Every task; where none is named, the first that recognises the data is meant.
-pub static TASKS: &[&Task] = &[&xquad_r::TASK, &mlqa_r::TASK, &parallel::TASK];
+pub static TASKS: &[&Task] = &[&xquad_r::TASK, &mlqa_r::TASK, &belebele::TASK, &parallel::TASK];
 
 /// A benchmark: how its data is recognised and read, and what is measured on it.
 pub struct Task {
