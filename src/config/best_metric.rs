@@ -16,13 +16,6 @@ pub struct BestMetric {
     pub figure: FigureKey,
 }
 
-impl From<FigureKey> for BestMetric {
-    /// The figure of the first evaluation.
-    fn from(figure: FigureKey) -> Self {
-        BestMetric { evaluation: None, figure }
-    }
-}
-
 /// As it is set: `multilingual_map`, `mlqa-r.multilingual_map`.
 impl fmt::Display for BestMetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

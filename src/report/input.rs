@@ -205,6 +205,26 @@ mod tests {
         dir
     }
 
+    /// Two evaluations of one task, which the name tells apart.
+    #[test]
+    fn evaluations_go_by_their_names() {
+        let line = |name: &str, map: f64| {
+            format!("{{\"step\":0,\"evaluation\":\"{name}\",\"task\":\"parallel\",\"split\":\"all\",\"map\":{map}}}\n")
+        };
+        let reports = format!(
+            "{{\"evaluation\":\"a\",\"before\":null,\"after\":{REPORT},\
+             \"others\":[{{\"evaluation\":\"b\",\"before\":{REPORT},\"after\":null}}]}}"
+        );
+        let dir = folder(&[("metrics.jsonl", &(line("a", 0.25) + &line("b", 0.5))), ("eval.json", &reports)]);
+        let runs = read(&[dir.path()]).unwrap();
+        let [run] = runs.as_slice() else { panic!("one") };
+        assert_eq!((run.figure("a", "map"), run.figure("b", "map")), (&[(0, 0.25)][..], &[(0, 0.5)][..]));
+        assert_eq!((run.evaluation.as_deref(), run.before.is_some(), run.after.is_some()), (Some("a"), false, true));
+        let others: Vec<_> =
+            run.others.iter().map(|of| (of.name.as_str(), of.before.is_some(), of.after.is_some())).collect();
+        assert_eq!(others, [("b", true, false)]);
+    }
+
     #[test]
     fn a_run_is_read_whole() {
         let lines = "{\"step\":0,\"task\":\"parallel\",\"split\":\"all\",\"map\":0.25,\"gap\":null}\n\

@@ -62,12 +62,16 @@ fn every_evaluation_is_in_lines_reports_and_the_card() {
     assert_eq!(of_german, value(&german["after"], "multilingual", "map", None));
 
     let card = sandbox.read("run/last/README.md");
-    for (name, report) in [("parallel", &reports["after"]), ("other", &other["after"]), ("german", &german["after"])] {
-        let n = report["languages"].as_array().unwrap().len();
-        let table = card.split(&format!("Measured on {name}: parallel (all), {n} languages:")).nth(1);
-        let row = format!(" {:.4} |\n", value(report, "monolingual", "map", None));
-        let first = table.unwrap_or_else(|| panic!("{name}: {card}")).lines().nth(4).unwrap().to_owned() + "\n";
-        assert!(first.starts_with("| monolingual_map |") && first.ends_with(&row), "{name}: {first}");
+    for (name, report, languages, figure) in [
+        ("parallel", &reports["after"], ", 3 languages", "monolingual_map"),
+        ("other", &other["after"], ", 3 languages", "monolingual_map"),
+        // In one language, all settings are the same.
+        ("german", &german["after"], "", "map"),
+    ] {
+        let table = card.split(&format!("Measured on {name}: parallel (all){languages}:")).nth(1);
+        let first = table.unwrap_or_else(|| panic!("{name}: {card}")).lines().nth(4).unwrap();
+        let end = format!(" | {:.4} |", value(report, "monolingual", "map", None));
+        assert!(first.starts_with(&format!("| {figure} | ")) && first.ends_with(&end), "{name}: {first}");
     }
     // The terminal and the page name them, too.
     assert!(done.stderr.contains("step 2: parallel multilingual_map "), "{}", done.stderr);
@@ -133,6 +137,29 @@ fn a_figure_that_the_task_does_not_list_is_computed_on_demand() {
     let again = sandbox.hbt(&["train", "--out", "run", "--resume", "--set", "steps=6"]).ok();
     assert!(again.stderr.contains("extending run at step 4"), "{}", again.stderr);
     assert_eq!(metrics(&sandbox, "run").len(), 6);
+}
+
+/// What is held out is known when the data is tokenized, and comes before the tables for each of the runs.
+#[test]
+fn compared_runs_evaluate_on_tables_beside_what_they_hold_out() {
+    let sandbox = sandbox();
+    let bert = fixture("bert");
+    let mut args = vec!["compare", "--model", &bert, "--data", "data.jsonl", "--out", "runs"];
+    for set in ["batch_size=4", "steps=2", "eval_fraction=0.25", "best_metric=parallel.multilingual_map", TABLES] {
+        args.extend(["--set", set]);
+    }
+    sandbox.hbt(&args).ok();
+    for mode in ["monolingual", "cross_lingual", "hybrid"] {
+        let reports = sandbox.json(&format!("runs/{mode}/eval.json"));
+        assert_eq!((&reports["evaluation"], &reports["after"]["split"]), (&"parallel".into(), &"held_out".into()));
+        let others: Vec<&Value> = reports["others"].as_array().unwrap().iter().map(|of| &of["evaluation"]).collect();
+        assert_eq!(others, ["other", "german"], "{mode}");
+        assert!(reports["others"][1]["before"].is_object(), "{mode}");
+    }
+    // `hbt eval` leaves tables to training.
+    sandbox.write("run.toml", TABLES.replace("evaluations=", "evaluations = "));
+    sandbox.hbt(&["eval", "run.toml", "--model", &bert, "--data", "data.jsonl", "--json", "one.json"]).ok();
+    assert_eq!(sandbox.json("one.json")["task"], "parallel");
 }
 
 #[cfg(unix)]
