@@ -21,6 +21,7 @@ use hbt::eval::mteb::folder::{Earlier, ModelFolder, ModelName};
 use hbt::files::owned::Manifest;
 use hbt::loss::LearnedTemperature;
 use hbt::model_dir::ModelDir;
+use hbt::npy::NpyReader;
 use hbt::tensor_file::TensorFile;
 use hbt::train::checkpoint::RunDir;
 use hbt::train::schedule::Schedule;
@@ -30,7 +31,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 19] = [
+pub const BODIES: [(&str, Body); 20] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
@@ -50,6 +51,7 @@ pub const BODIES: [(&str, Body); 19] = [
     ("metrics", metrics),
     ("mteb_result", mteb_result),
     ("report", report),
+    ("npy", npy),
 ];
 
 /// Fails if an error is not one line that says something; returns what was read.
@@ -428,3 +430,15 @@ pub const SQUAD: &str = r#"{"data": [{"title": "T", "paragraphs": [{"context": "
     "sentence_breaks": [[0, 4], [5, 10]], "qas": [
         {"id": "1", "question": "first?", "answers": [{"answer_start": 2, "text": "é"}]},
         {"id": 2, "question": "second?", "answers": {"answer_start": [5], "text": ["Zwei"]}, "is_impossible": false}]}]}]}"#;
+
+/// An array of embeddings: what it says that it has can be read, and no more.
+pub fn npy(dir: &Path, bytes: &[u8]) {
+    let path = dir.join("rows.npy");
+    fs::write(&path, bytes).unwrap();
+    let Some(mut reader) = checked(NpyReader::open(&path)) else { return };
+    let mut values = Vec::new();
+    let n = reader.n_rows().min(16) as usize;
+    reader.read_rows(reader.n_rows() - n as u64, n, &mut values).unwrap();
+    assert_eq!(values.len(), n * reader.dim());
+    assert!(reader.read_rows(reader.n_rows(), 1, &mut values).is_err());
+}

@@ -504,7 +504,7 @@ fn evaluations_are_tables() {
         (table("data = 'a'\nweight = 2"), "table 1 has an unknown key \"weight\"; there are name, task, data, "),
         (
             table("data = 'a'\ntask = 'BEIR'"),
-            "table 1 has task = \"BEIR\", which must be one of xquad-r, mlqa-r, parallel",
+            "table 1 has task = \"BEIR\", which must be one of xquad-r, mlqa-r, belebele, parallel",
         ),
         (table("data = 'a'\nlanguages = 'de'"), "table 1 has languages = \"de\", which must be a list in brackets"),
         (table("data = 'a'\nlanguages = []"), "table 1 has no language in languages"),

@@ -225,6 +225,11 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             let lines = "{\"step\":0,\"task\":\"parallel\",\"multilingual_map\":0.25}\n{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":1e3}\n";
             vec![state["before"].to_string().into(), pair.to_string().into(), lines.into(), "a = 1\n[b]\nc = 'd'\n".into()]
         }
+        "npy" => {
+            let dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n";
+            let head = [b"\x93NUMPY\x01\x00".as_slice(), &(dict.len() as u16).to_le_bytes()].concat();
+            vec![[&head, dict.as_bytes(), &[0; 24]].concat()]
+        }
         other => panic!("no seed for {other}"),
     }
 }

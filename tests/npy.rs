@@ -1,6 +1,6 @@
-//! The `.npy` writer against the format's description.
+//! The `.npy` writer and reader against the format's description.
 
-use hbt::npy::NpyWriter;
+use hbt::npy::{NpyReader, NpyWriter};
 use std::fs;
 
 #[test]
@@ -66,4 +66,68 @@ fn the_file_is_as_readable_as_any_new_file() {
     fs::write(&other, "").unwrap();
     let mode = |path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&path), mode(&other));
+}
+
+/// A file as numpy writes it: magic, version, length of the header, header, values.
+fn npy(version: u8, dict: &str, values: &[u8]) -> Vec<u8> {
+    let mut header = dict.to_owned() + " \n";
+    while !(header.len() + if version == 1 { 10 } else { 12 }).is_multiple_of(64) {
+        header.insert(dict.len(), ' ');
+    }
+    let mut bytes = [b"\x93NUMPY".as_slice(), &[version, 0]].concat();
+    match version {
+        1 => bytes.extend((header.len() as u16).to_le_bytes()),
+        _ => bytes.extend((header.len() as u32).to_le_bytes()),
+    }
+    [bytes, header.into_bytes(), values.to_vec()].concat()
+}
+
+#[test]
+fn rows_of_every_width_are_read_from_any_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.npy");
+    let values = [1.0f32, -2.5, 0.0, 7.0, 8.5, -0.125];
+    let wide: Vec<u8> = values.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect();
+    let usual: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    // 1, -2.5, 0, 7, 8.5, -0.125 in binary16.
+    let narrow: Vec<u8> =
+        [0x3c00u16, 0xc100, 0x0000, 0x4700, 0x4840, 0xb000].iter().flat_map(|x| x.to_le_bytes()).collect();
+    for (version, kind, bytes) in [(1, "<f8", wide), (2, "<f4", usual), (3, "<f2", narrow)] {
+        let dict = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': (3, 2), }}");
+        fs::write(&path, npy(version, &dict, &bytes)).unwrap();
+        let mut reader = NpyReader::open(&path).unwrap();
+        assert_eq!((reader.n_rows(), reader.dim()), (3, 2));
+        let mut out = vec![9.0];
+        reader.read_rows(1, 2, &mut out).unwrap();
+        reader.read_rows(0, 1, &mut out).unwrap();
+        assert_eq!(out, [9.0, 0.0, 7.0, 8.5, -0.125, 1.0, -2.5], "{kind}");
+        let message = reader.read_rows(2, 2, &mut out).unwrap_err().to_string();
+        assert!(message.ends_with("rows.npy: has 3 rows, and row 4 is wanted; it belongs to other texts"), "{message}");
+    }
+}
+
+#[test]
+fn files_that_are_no_matrix_of_floats_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.npy");
+    let dict = |kind: &str, order: &str, shape: &str| {
+        format!("{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}").into_bytes()
+    };
+    let of = |dict: Vec<u8>| npy(1, std::str::from_utf8(&dict).unwrap(), &[0; 24]);
+    let cases = [
+        (b"text".to_vec(), "is not an .npy file; write it with numpy.save"),
+        (b"\x93NUMPY\x01\x00\xff\xff{".to_vec(), "is not an .npy file; write it with numpy.save"),
+        (of(dict("<i8", "False", "(3, 1)")), "holds '<i8'; save it as numpy.float32"),
+        (of(dict(">f4", "False", "(3, 2)")), "holds '>f4'; save it as numpy.float32"),
+        (of(dict("<f4", "True", "(3, 2)")), "is not one matrix with a row a text; save numpy.ascontiguousarray of it"),
+        (of(dict("<f4", "False", "(6,)")), "is not one matrix with a row a text; save numpy.ascontiguousarray of it"),
+        (of(dict("<f4", "False", "(4, 2)")), "has 152 bytes, too few for (4, 2); save it again"),
+        (of(dict("<f4", "False", "(4611686018427387904, 4)")), "too few for (4611686018427387904, 4); save it again"),
+        (of(dict("<f4", "False", "(3, 0)")), "too few for (3, 0); save it again"),
+    ];
+    for (bytes, expected) in cases {
+        fs::write(&path, bytes).unwrap();
+        let message = NpyReader::open(&path).err().unwrap().to_string();
+        assert!(message.contains("rows.npy: ") && message.ends_with(expected), "{message}");
+    }
 }
