@@ -2,9 +2,9 @@
 //! changed one.
 
 use super::mteb::Numbers;
-use super::mteb::numbers::{Outcome, retrieval_numbers};
+use super::mteb::numbers::retrieval_numbers;
 use super::mteb::reranking::{RankChange, best_of_subqueries, numbers_over_subqueries, p_mrr, query_of_subquery};
-use super::retrieval::outcomes;
+use super::retrieval::{outcome, outcomes};
 use super::top::Found;
 use crate::data::collection::{Collection, JudgedQuery};
 use std::collections::{BTreeMap, HashMap};
@@ -24,22 +24,10 @@ pub fn subquery_numbers(collection: &Collection, found: &Found) -> Numbers {
     let merged = queries.into_values().map(|of| {
         let ranking = best_of_subqueries(of.iter().flat_map(|&number| found.of(number)));
         // The judgements are those of any subquery.
-        outcome(&ranking, of.first().map(|&number| &collection.queries[number]))
+        outcome(&collection.queries[of[0]], ranking.into_iter())
     });
     numbers.extend(numbers_over_subqueries(&merged.collect::<Vec<_>>()));
     numbers
-}
-
-fn outcome(ranking: &[(&str, f32)], judged: Option<&JudgedQuery>) -> Outcome {
-    let judgements = judged.iter().flat_map(|query| &query.judgements);
-    let grades: HashMap<&str, u32> = judgements
-        .filter_map(|(id, grade)| Some((id.as_str(), u32::try_from(*grade).ok().filter(|grade| *grade > 0)?)))
-        .collect();
-    Outcome {
-        scores: ranking.iter().map(|(_, score)| *score).collect(),
-        found: ranking.iter().zip(1..).filter_map(|((id, _), rank)| Some((rank, *grades.get(id)?))).collect(),
-        relevant: grades.into_values().collect(),
-    }
 }
 
 /// Numbers of all queries and p-MRR, then those of the queries with the original and with the changed instruction.

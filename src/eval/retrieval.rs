@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::data::collection::{Collection, Document, Documents, JudgedQuery};
 use crate::data::formats::Notes;
 use crate::retriever::Embeddings;
+use crate::retriever::encode::normalize;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -46,8 +47,8 @@ pub trait Vectors {
 }
 
 /// Ranks the corpus of a collection for each of its queries by the cosines of embeddings, in f32; `folder` is that of
-/// [`Vectors::queries`]. `progress` is called with
-/// the share of the corpus that is done. Returns what was found, and what there is to say of the documents.
+/// [`Vectors::queries`]. `progress` is called with the share of the corpus that is done. Returns what was found, and what there
+/// is to say of the documents.
 ///
 /// # Errors
 /// Texts that cannot be read, embeddings that are not finite, a device without memory.
@@ -131,10 +132,7 @@ impl Iterator for Windows {
 pub fn unit<'a>(embeddings: Embeddings, id: impl Fn(usize) -> &'a String, what: &str) -> Result<Embeddings> {
     let dim = embeddings.dim();
     let mut values = embeddings.into_values();
-    values.par_chunks_exact_mut(dim).for_each(|row| {
-        let length = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-        row.iter_mut().for_each(|x| *x /= length);
-    });
+    values.par_chunks_exact_mut(dim).for_each(normalize);
     match values.par_chunks_exact(dim).position_first(|row| !row.iter().all(|x| x.is_finite())) {
         None => Ok(Embeddings::new(dim, values)),
         Some(row) => Err(Error::other(format!(
@@ -147,21 +145,18 @@ pub fn unit<'a>(embeddings: Embeddings, id: impl Fn(usize) -> &'a String, what: 
 
 /// What each query of a collection found, for metrics.
 pub fn outcomes(collection: &Collection, found: &Found, ignores_identical_ids: bool) -> Vec<Outcome> {
-    let of = |(number, query): (usize, &JudgedQuery)| {
-        let ranking: Vec<(&str, f32)> = ranking(query, found, number, ignores_identical_ids).collect();
-        let grades: HashMap<&str, u32> = query
-            .judgements
-            .iter()
-            .filter_map(|(id, grade)| Some((id.as_str(), u32::try_from(*grade).ok().filter(|grade| *grade > 0)?)))
-            .collect();
-        let ranked = ranking.iter().zip(1..);
-        Outcome {
-            scores: ranking.iter().map(|(_, score)| *score).collect(),
-            found: ranked.filter_map(|((id, _), rank)| Some((rank, *grades.get(id)?))).collect(),
-            relevant: grades.into_values().collect(),
-        }
-    };
-    collection.queries.par_iter().enumerate().map(|(number, query)| of((number, query))).collect()
+    let of = |(number, query)| outcome(query, ranking(query, found, number, ignores_identical_ids));
+    collection.queries.par_iter().enumerate().map(of).collect()
+}
+
+/// What a ranking found of the documents that were judged for a query.
+pub(super) fn outcome<'a>(query: &JudgedQuery, ranking: impl Iterator<Item = (&'a str, f32)>) -> Outcome {
+    let positive = |grade: i32| u32::try_from(grade).ok().filter(|grade| *grade > 0);
+    let grades = query.judgements.iter().filter_map(|(id, grade)| Some((id.as_str(), positive(*grade)?)));
+    let grades: HashMap<&str, u32> = grades.collect();
+    let (ids, scores): (Vec<&str>, Vec<f32>) = ranking.unzip();
+    let found = ids.iter().zip(1..).filter_map(|(id, rank)| Some((rank, *grades.get(id)?))).collect();
+    Outcome { scores, found, relevant: grades.into_values().collect() }
 }
 
 /// Ids and scores of the documents that query `number` of a collection ranks, best first. A document with the query's own id

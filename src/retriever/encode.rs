@@ -254,8 +254,8 @@ fn named(index: usize, text: &str) -> String {
     format!("text {} ({beginning:?})", index + 1)
 }
 
-/// Scales a row to unit length; a row of zeros stays zero.
-fn normalize(row: &mut [f32]) {
+/// Scales a row to unit length; a row of zeros stays zero. The smallest length that is divided by is PyTorch's.
+pub(crate) fn normalize(row: &mut [f32]) {
     let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
     row.iter_mut().for_each(|v| *v /= norm);
 }

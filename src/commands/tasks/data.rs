@@ -10,6 +10,10 @@ use hbt::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// Tasks that mteb reads by code of their own, and so does hbt.
+pub const BELEBELE: &str = "BelebeleRetrieval";
+pub const CLSD_WMT21: &str = "CrossLingualSemanticDiscriminationWMT21";
+
 /// Where texts are, and how they are laid out.
 pub struct TaskData {
     pub root: PathBuf,
@@ -37,7 +41,7 @@ impl TaskData {
             Some(_) => None,
             None => Some(Hub::from_env().dataset(&row.path, Some(&row.revision))?),
         };
-        let is_belebele = row.loading == Loading::Own && row.kind.has_queries() && !row.name.contains("WMT");
+        let is_belebele = row.name == BELEBELE;
         let is_collections = row.kind.has_queries() && row.loading != Loading::Own;
         let layout = match (directory, &dataset) {
             (Some(root), _) if is_belebele => Layout::Belebele(Belebele::open(root)?),

@@ -54,9 +54,7 @@ impl Searcher {
             Searcher::Cuda(cuda) => search(cuda, collection, folder, vectors, progress),
         }
     }
-}
 
-impl Searcher {
     /// See [`nearest`].
     pub fn nearest(&self, queries: Embeddings, documents: &Embeddings) -> Result<Vec<u32>> {
         match self {

@@ -1,6 +1,6 @@
 //! What `--task` and `--data` ask for.
 
-use super::data::TaskData;
+use super::data::{BELEBELE, CLSD_WMT21, TaskData};
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
 use hbt::data::formats::Split;
@@ -81,10 +81,6 @@ pub fn is_able(row: &TaskRow) -> bool {
         Loading::Own => [BELEBELE, CLSD_WMT21].contains(&row.name.as_str()),
     }
 }
-
-/// Tasks that mteb reads by code of their own, and so does hbt.
-const BELEBELE: &str = "BelebeleRetrieval";
-const CLSD_WMT21: &str = "CrossLingualSemanticDiscriminationWMT21";
 
 fn refuse_unable(row: &TaskRow) -> Result<()> {
     if is_able(row) {

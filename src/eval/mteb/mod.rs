@@ -13,7 +13,6 @@ pub mod languages;
 pub mod nauc;
 pub mod numbers;
 pub mod pairs;
-pub mod prompts;
 pub mod rankings;
 pub mod reranking;
 mod runs;
