@@ -87,7 +87,7 @@ pub(crate) fn noun_of(n: u64, noun: &str) -> String {
 }
 
 /// Names in a list, for messages: the first ten, and how many there are besides.
-pub(crate) fn listed(names: &[String]) -> String {
+pub fn listed(names: &[String]) -> String {
     const MOST: usize = 10;
     match names.len().checked_sub(MOST) {
         None | Some(0) => names.join(", "),

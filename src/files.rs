@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Replaces the file `path` by one that holds `bytes`: at every instant it is either the old or the new file.
 ///
@@ -54,7 +55,7 @@ impl NewFile {
         if is_in_use(&file) {
             return in_use();
         }
-        Ok(NewFile { file: io::BufWriter::with_capacity(1 << 20, file), temp: RemoveOnDrop(temp), target })
+        Ok(NewFile { file: io::BufWriter::with_capacity(1 << 20, file), temp: RemoveOnDrop::new(temp), target })
     }
 
     /// Fails if [`create`](Self::create) would, so that hours of work are not lost.
@@ -75,14 +76,14 @@ impl NewFile {
     /// # Errors
     /// If the file cannot be completed, synced or renamed; the old file is then unchanged.
     pub fn persist(self) -> Result<()> {
-        let NewFile { file, mut temp, target } = self;
+        let NewFile { file, temp, target } = self;
         let failed = |e| Error::io("write", &target, e);
         let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
         file.sync_all().map_err(failed)?;
         // The file is still locked.
         fs::rename(&temp.0, &target).map_err(failed)?;
         // From here on the temporary name is the next writer's.
-        temp.0.clear();
+        temp.forget();
         sync_directory(parent(&target))
     }
 }
@@ -153,7 +154,7 @@ pub fn replace_directory(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
     let temp = sibling(target, "hbt-tmp")?;
     // Removes the temporary directory after a failure.
-    let _guard = RemoveOnDrop(temp.clone());
+    let _guard = RemoveOnDrop::new(temp.clone());
     remove(&temp)?;
     fs::create_dir(&temp).map_err(|e| Error::io("create", &temp, e))?;
     fill(&temp)?;
@@ -299,13 +300,50 @@ fn sync_directory(directory: &Path) -> Result<()> {
     if cfg!(unix) { sync(directory) } else { Ok(()) }
 }
 
+/// Temporary files and directories of this process.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what is being written, for a process that is about to end without completing it.
+pub fn remove_unfinished() {
+    // The next save removes what another thread still adds to.
+    unfinished().iter().for_each(|path| _ = remove(path));
+}
+
 /// Removes a temporary file or directory when a save ends, with or without success.
 struct RemoveOnDrop(PathBuf);
 
+impl RemoveOnDrop {
+    fn new(path: PathBuf) -> Self {
+        unfinished().push(path.clone());
+        RemoveOnDrop(path)
+    }
+
+    /// Leaves alone what has its own name now.
+    fn forget(mut self) {
+        self.done();
+        self.0.clear();
+    }
+
+    fn done(&self) {
+        let mut all = unfinished();
+        if let Some(at) = all.iter().position(|path| *path == self.0) {
+            all.swap_remove(at);
+        }
+    }
+}
+
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
+        if self.0.as_os_str().is_empty() {
+            return;
+        }
         // Leftovers are removed by the next save, which reports a failure.
         let _ = remove(&self.0);
+        self.done();
     }
 }
 

@@ -63,7 +63,7 @@
 //!     progress, report, retriever, signals, train
 //! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
 //! config: backend::Distillation, backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey,
-//!     eval::tasks, train::schedule
+//!     eval::mteb::table, eval::tasks, train::schedule
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
 //! plan: backend, data, eval, memory, model, model_dir, retriever, train
 //! bench: backend, loss, model, reference, train

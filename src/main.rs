@@ -1,6 +1,6 @@
 //! The `hbt` command: parse, dispatch, report.
 //!
-//! Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
+//! Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, a hangup or a request to terminate.
 
 mod commands;
 

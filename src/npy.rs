@@ -106,10 +106,13 @@ impl NpyReader {
         let (Some([n_rows, dim]), Some("False")) = (shape, entry(&header, "fortran_order")) else {
             return Err(Error::file(path, "is not one matrix with a row a text; save numpy.ascontiguousarray of it"));
         };
+        if dim == 0 {
+            return Err(Error::file(path, format!("has rows of no values, ({n_rows}, 0); save embeddings in it")));
+        }
         let n_bytes = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
         let needed = n_rows.checked_mul(dim).and_then(|n| n.checked_mul(size)).and_then(|n| n.checked_add(start));
         match needed {
-            Some(needed) if dim > 0 && needed <= n_bytes => {
+            Some(needed) if needed <= n_bytes => {
                 let path = path.to_owned();
                 Ok(NpyReader { path, file, size: size as usize, start, n_rows, dim: dim as usize })
             }

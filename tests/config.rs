@@ -480,15 +480,15 @@ fn evaluations_are_tables() {
     let config = load(
         "best_metric = 'x.y.multilingual_ndcg@10'\n[[evaluations]]\nname = 'x.y'\ndata = 'a'\nsplit = 'test'\n\
          languages = ['de', 'sw']\n[[evaluations]]\ndata = 'dir/b.jsonl'\ntask = 'auto'\n[[evaluations]]\ntask = 'mlqa-r'\n\
-         data = 'c'\nname = 'none'\nlanguages = 'none'",
+         data = 'c'\nname = 'none'\nlanguages = 'none'\n[[evaluations]]\ntask = 'MIRACLRetrieval'",
     )
     .unwrap();
     let labels: Vec<String> = config.evaluations.iter().map(Evaluation::label).collect();
-    assert_eq!(labels, ["x.y", "b.jsonl", "mlqa-r"]);
+    assert_eq!(labels, ["x.y", "b.jsonl", "mlqa-r", "MIRACLRetrieval"]);
     let expected = Evaluation {
         name: Some("x.y".into()),
         task: Auto::Auto,
-        data: "a".into(),
+        data: Some("a".into()),
         split: Split::Test.into(),
         languages: Some(vec!["de".into(), "sw".into()]),
     };
@@ -499,6 +499,7 @@ fn evaluations_are_tables() {
 
     let table = |fields: &str| format!("[[evaluations]]\n{fields}");
     let cases = [
+        (table("task = 'STS17'"), "or one of mteb's retrieval tasks"),
         (table("name = 'x'"), "evaluations: table 1 has no data; name a file or a directory; it must be an [[eval"),
         (table("data = 'a'\nlanguage = ['de']"), "table 1 has an unknown key \"language\"; did you mean languages?"),
         (table("data = 'a'\nweight = 2"), "table 1 has an unknown key \"weight\"; there are name, task, data, "),

@@ -22,7 +22,7 @@ pub struct EvalArgs {
     pub task: Option<String>,
 
     /// Print the tasks with their type, languages, size and main metric
-    #[arg(long)]
+    #[arg(long, exclusive = true)]
     pub list: bool,
 
     /// Evaluation data: SQuAD layout such as XQuAD-R's, rows, BEIR's layout or the hub's [default: of mteb's tasks, the hub's
@@ -68,10 +68,11 @@ pub struct EvalArgs {
     pub no_cache: bool,
 
     /// Gigabytes that kept embeddings may take up, of all models together
-    #[arg(long, value_name = "GB", default_value_t = 20.0)]
+    #[arg(long, value_name = "GB", default_value_t = 20.0, value_parser = gigabytes)]
     pub cache_limit: f64,
 
-    /// Replace the file of --json even if it is none that this command wrote
+    /// Replace what is there: files of --runs, --predictions and --save-embeddings, and one of --json that this command
+    /// did not write
     #[arg(long)]
     pub overwrite: bool,
 
@@ -86,6 +87,12 @@ pub struct EvalArgs {
     /// Configuration file and `--set`.
     #[command(flatten)]
     pub config: ConfigArgs,
+}
+
+/// A size that a cache can have.
+fn gigabytes(text: &str) -> std::result::Result<f64, String> {
+    let size: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if size.is_finite() && size >= 0.0 { Ok(size) } else { Err("expected a number of gigabytes, 0 or more".to_owned()) }
 }
 
 impl EvalArgs {

@@ -12,7 +12,6 @@ use hbt::backend::cuda::Kernels;
 use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config, Draft};
-use hbt::data::collection;
 use hbt::data::formats::Purpose;
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
@@ -22,7 +21,6 @@ use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result, embedded};
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Evaluates, prints the tables, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
@@ -80,10 +78,9 @@ fn wanted(args: &EvalArgs, draft: &Draft) -> Result<Vec<Wanted>> {
         return Wanted::parse(names);
     }
     let is_auto = so_far.eval_task == Some(Auto::Auto);
-    let is_collection = |path: &PathBuf| path.is_dir() && collection::open(path).is_ok();
-    match so_far.eval_data.as_ref().filter(|path| is_auto && is_collection(path)) {
+    match so_far.eval_data.as_ref().filter(|path| is_auto && named_tasks::is_collection(path)) {
         Some(_) => Ok(vec![Wanted::Directory]),
-        None => Ok(vec![Wanted::Own(so_far.eval_task)]),
+        None => Ok(vec![Wanted::of(so_far.eval_task)]),
     }
 }
 
@@ -139,7 +136,7 @@ pub fn eval_set(config: &Config, purpose: Purpose) -> Result<EvalSet> {
         return Err(Error::config("eval_data", "is missing: with several datasets, name what to evaluate on"));
     }
     let path = match config.eval_data.as_ref().or(config.data.as_ref()) {
-        Some(path) => path.clone(),
+        Some(path) => named_tasks::fetched(path)?,
         None => embedded::data(&cache_dir()?)?,
     };
     let source = config.eval_source(path, purpose);

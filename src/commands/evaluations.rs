@@ -2,10 +2,10 @@
 
 use super::data::{datasets, say_notes};
 use super::eval::eval_set;
-use hbt::config::{Auto, BestMetric, Config, Evaluation};
-use hbt::data::collection;
+use super::tasks;
+use hbt::config::{Auto, BestMetric, Config, Evaluation, EvaluationTask};
 use hbt::data::formats::{DataFormat, Purpose, Split};
-use hbt::eval::tasks::{self, EvalSet};
+use hbt::eval::tasks::EvalSet;
 use hbt::progress::say;
 use hbt::train::NamedSet;
 use hbt::{Error, Result};
@@ -52,26 +52,28 @@ fn deciding_first(config: &Config, mut sets: Vec<NamedSet>) -> Result<Vec<NamedS
 
 /// The benchmark of one of the tables.
 fn load(config: &Config, evaluation: &Evaluation) -> Result<NamedSet> {
-    let source = config.evaluation_source(evaluation);
-    let task = match evaluation.task {
-        Auto::Of(task) => task,
-        Auto::Auto if source.path.is_dir() && collection::open(&source.path).is_ok() => {
-            let message = format!(
-                "is a retrieval directory, which training does not evaluate on; measure the saved model on it with hbt eval, or \
-                 name data of one of {}",
-                tasks::names()
-            );
-            return Err(Error::file(&source.path, message));
-        }
-        Auto::Auto => tasks::recognised(&source)?,
-    };
-    let set = (task.load)(&source)?;
-    say_notes(&set.notes);
     let name = evaluation.label();
-    let set = match &evaluation.languages {
-        Some(languages) => set
-            .only(languages)
-            .map_err(|message| Error::config("evaluations", format!("languages of {name:?}: {message}")))?,
+    let of_table = |message: String| Error::config("evaluations", message);
+    let (set, languages) = match (evaluation.task, config.evaluation_source(evaluation)) {
+        (Auto::Of(EvaluationTask::Mteb(row)), _) => {
+            // The subsets in these languages are all that is read.
+            let languages = evaluation.languages.as_ref().map(|languages| languages.join(","));
+            (tasks::eval_set(row, evaluation.data.as_deref(), evaluation.split, languages.as_deref())?, None)
+        }
+        (task, Some(source)) => {
+            let task = match task {
+                Auto::Of(EvaluationTask::Own(task)) => task,
+                _ => hbt::eval::tasks::recognised(&source)?,
+            };
+            ((task.load)(&source)?, evaluation.languages.as_ref())
+        }
+        (_, None) => return Err(of_table(format!("{name:?} names no data"))),
+    };
+    say_notes(&set.notes);
+    let set = match languages {
+        Some(languages) => {
+            set.only(languages).map_err(|message| of_table(format!("languages of {name:?}: {message}")))?
+        }
         None => set,
     };
     Ok(NamedSet { name, set })
@@ -114,7 +116,7 @@ fn has_held_out(config: &Config) -> Result<bool> {
     }
     let evaluated = config.eval_source(dataset.data.clone(), Purpose::Validation);
     let trained = config.data_source(dataset).resolve()?;
-    // Of BEIR's layout, hbt has no evaluation.
+    // A whole corpus is searched only where someone asked for it.
     if trained.split() != Split::Train || trained.format() == DataFormat::Beir {
         return Ok(false);
     }

@@ -41,8 +41,8 @@ impl Inputs {
         if let Some(path) = &config.eval_data {
             inputs.add_data("the evaluation data", &DataSource::new(path));
         }
-        for evaluation in &config.evaluations {
-            inputs.add_data("the evaluation data", &config.evaluation_source(evaluation));
+        for source in config.evaluations.iter().filter_map(|evaluation| config.evaluation_source(evaluation)) {
+            inputs.add_data("the evaluation data", &source);
         }
         if let Some(model) = config.model.as_deref().map(Path::new).filter(|model| model.is_dir()) {
             inputs.0.push(("the model", model.to_owned()));

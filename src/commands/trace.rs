@@ -1,6 +1,6 @@
 //! `--trace` and external profilers: who records the ranges of a command, and the file of the trace.
 
-use hbt::files::NewFile;
+use hbt::files::{NewFile, remove_unfinished};
 use hbt::progress::say;
 use hbt::{Error, Result, signals, trace};
 use std::path::{Path, PathBuf};
@@ -16,16 +16,20 @@ static TRACE: Mutex<Option<NewFile>> = Mutex::new(None);
 /// Whether the command knows its inputs, and that the trace's file is none of them.
 static IS_CONFIRMED: AtomicBool = AtomicBool::new(false);
 
-/// Runs a command, and writes its ranges to `file` when it ends: with a result, an error, a panic or by Ctrl-C. With
-/// `ends_at_once`, Ctrl-C ends the process here; otherwise the command handles it.
+/// Runs a command, and writes its ranges to `file`, if one is named, when it ends: with a result, an error, a panic or by
+/// Ctrl-C. With `ends_at_once`, Ctrl-C ends the process here; otherwise the command handles it.
 pub fn traced<T>(file: Option<PathBuf>, ends_at_once: bool, command: impl FnOnce() -> Result<T>) -> Result<T> {
     if let Err(error) = trace::connect_profiler() {
         say(&format!("warning: {error}"));
     }
-    let Some(file) = file else { return command() };
-    open(&file)?;
+    if let Some(file) = &file {
+        open(file)?;
+    }
     if ends_at_once {
         signals::on_interrupt(|| interrupted())?;
+    }
+    if file.is_none() {
+        return command();
     }
     let on_panic = WriteOnDrop;
     let result = command();
@@ -39,9 +43,10 @@ pub fn traced<T>(file: Option<PathBuf>, ends_at_once: bool, command: impl FnOnce
     }
 }
 
-/// Ends the process as Ctrl-C does, after writing the trace of its work so far.
+/// Ends the process as Ctrl-C does, after writing the trace of its work so far and removing what is not complete.
 pub fn interrupted() -> ! {
     say_error(write());
+    remove_unfinished();
     std::process::exit(INTERRUPTED.into());
 }
 

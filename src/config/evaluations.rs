@@ -1,14 +1,16 @@
 //! The key `evaluations`: a table for each evaluation besides that of the single keys (`eval_data` and so on), and what
 //! these keys together say of the evaluations of a run.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use toml::Value as Toml;
 
 use super::Config;
 use super::choices::*;
-use super::tables::{field, optional, read_all, table, written};
+use super::tables::{self, field, optional, read_all, written};
 use super::value::{ANY, Bounds, KeyType};
+use crate::eval::mteb::table::{self, TaskKind, TaskRow};
 use crate::eval::tasks;
 use crate::{Error, Result};
 
@@ -18,13 +20,44 @@ pub struct Evaluation {
     /// Name in `best_metric`, messages and results; none: the task's, or the file's
     pub name: Option<String>,
     /// Benchmark; auto: the one that the data is laid out for
-    pub task: Auto<&'static Task>,
-    /// A file or a directory
-    pub data: PathBuf,
+    pub task: Auto<EvaluationTask>,
+    /// A file or a directory; none: of one of mteb's tasks the data set of the hub
+    pub data: Option<PathBuf>,
     /// Part of the data; auto: of divided data the one for validation
     pub split: Auto<Split>,
     /// Languages of the queries and passages that count; none: all
     pub languages: Option<Vec<String>>,
+}
+
+/// What a table measures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EvaluationTask {
+    /// A task of hbt.
+    Own(&'static Task),
+    /// One of mteb's, whose queries search documents.
+    Mteb(&'static TaskRow),
+}
+
+impl fmt::Display for EvaluationTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EvaluationTask::Own(task) => task.fmt(f),
+            EvaluationTask::Mteb(row) => f.pad(&row.name),
+        }
+    }
+}
+
+impl KeyType for EvaluationTask {
+    fn expects(bounds: &Bounds) -> String {
+        format!("{}, or one of mteb's retrieval tasks (hbt eval --list)", <&'static Task>::expects(bounds))
+    }
+    fn read(value: &Toml, bounds: &Bounds) -> Option<Self> {
+        let of_mteb = || table::task(value.as_str()?).filter(|row| row.kind == TaskKind::Retrieval);
+        <&'static Task>::read(value, bounds).map(Self::Own).or_else(|| of_mteb().map(Self::Mteb))
+    }
+    fn write(&self) -> String {
+        Toml::from(self.to_string()).to_string()
+    }
 }
 
 /// The fields of a table.
@@ -33,14 +66,14 @@ const FIELDS: [&str; 5] = ["name", "task", "data", "split", "languages"];
 impl Evaluation {
     /// The name, or the task's if one is given, or the file's.
     pub fn label(&self) -> String {
-        let of_file = || self.data.file_name().unwrap_or(self.data.as_os_str()).to_string_lossy().into_owned();
-        let of_task = || self.task.given().map(|task| task.name.to_owned());
-        self.name.clone().or_else(of_task).unwrap_or_else(of_file)
+        let of_file = |data: &PathBuf| data.file_name().unwrap_or(data.as_os_str()).to_string_lossy().into_owned();
+        let of_task = || self.task.given().map(|task| task.to_string());
+        self.name.clone().or_else(of_task).or_else(|| self.data.as_ref().map(of_file)).unwrap_or_default()
     }
 
     /// Reads a table; the error says what is wrong with it.
     fn read(value: &Toml) -> std::result::Result<Self, String> {
-        let table = table(value, &FIELDS)?;
+        let table = tables::table(value, &FIELDS)?;
         let data = field::<PathBuf>(table, "data", &ANY)?;
         let name = optional::<String>(table, "name")?;
         if name.as_deref() == Some("") {
@@ -50,20 +83,18 @@ impl Evaluation {
         if languages.as_ref().is_some_and(Vec::is_empty) {
             return Err("has no language in languages; name some, or take it away for all".to_owned());
         }
-        Ok(Evaluation {
-            name,
-            task: field(table, "task", &ANY)?.unwrap_or_default(),
-            data: data.ok_or("has no data; name a file or a directory")?,
-            split: field(table, "split", &ANY)?.unwrap_or_default(),
-            languages,
-        })
+        let task: Auto<EvaluationTask> = field(table, "task", &ANY)?.unwrap_or_default();
+        if data.is_none() && !matches!(task, Auto::Of(EvaluationTask::Mteb(_))) {
+            return Err("has no data; name a file or a directory".to_owned());
+        }
+        Ok(Evaluation { name, task, data, split: field(table, "split", &ANY)?.unwrap_or_default(), languages })
     }
 
     fn write(&self) -> String {
         written([
             self.name.as_ref().map(|name| ("name", name.write())),
             self.task.given().map(|task| ("task", task.write())),
-            Some(("data", self.data.write())),
+            self.data.as_ref().map(|data| ("data", data.write())),
             self.split.given().map(|split| ("split", split.write())),
             self.languages.as_ref().map(|languages| ("languages", languages.write())),
         ])

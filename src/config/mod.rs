@@ -23,7 +23,7 @@ pub use best_metric::BestMetric;
 pub use choices::*;
 pub use datasets::Dataset;
 pub use draft::{Assignment, Draft};
-pub use evaluations::Evaluation;
+pub use evaluations::{Evaluation, EvaluationTask};
 pub use keys::{Config, KEYS, Key};
 pub use suggest::instead_of_option;
 

@@ -240,11 +240,11 @@ impl Config {
         DataSource { split: self.eval_split, purpose, ..self.layout_of(path, is_own_data) }
     }
 
-    /// The data of one of the `evaluations`, as [`Config::eval_source`].
-    pub fn evaluation_source(&self, evaluation: &Evaluation) -> DataSource {
-        let path = evaluation.data.clone();
+    /// The data of one of the `evaluations`, as [`Config::eval_source`]; `None` where it is the hub's.
+    pub fn evaluation_source(&self, evaluation: &Evaluation) -> Option<DataSource> {
+        let path = evaluation.data.clone()?;
         let is_own_data = self.data.as_ref() != Some(&path);
-        DataSource { split: evaluation.split, purpose: Purpose::Validation, ..self.layout_of(path, is_own_data) }
+        Some(DataSource { split: evaluation.split, purpose: Purpose::Validation, ..self.layout_of(path, is_own_data) })
     }
 
     /// Evaluation data that `is_own_data`, or is laid out as the training data is.

@@ -10,7 +10,7 @@ use std::fmt;
 /// What a figure measures. [`TASKS`] list those of each task.
 #[derive(Clone, Copy)]
 pub struct FigureKey {
-    /// Which passages a query searches; `None`: all that there are.
+    /// Which passages a query searches; `None`: those that the task says, all that there are or those of its subset.
     pub setting: Option<&'static Setting>,
     /// What is measured of a query.
     pub metric: &'static Metric,

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::data::collection::{Collection, Document, Documents, JudgedQuery};
 use crate::data::formats::Notes;
 use crate::retriever::Embeddings;
-use crate::retriever::encode::normalize;
+use crate::retriever::encode::{Collapse, normalize};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -46,9 +46,18 @@ pub trait Vectors {
     fn finish(&mut self, n_rows: u64) -> Result<()>;
 }
 
+/// What a search came to.
+pub struct Searched {
+    /// The best documents of each query.
+    pub found: Found,
+    /// What there is to say of the documents.
+    pub notes: Notes,
+    /// Whether documents that differ all have the same embedding, see [`COLLAPSED`](crate::retriever::COLLAPSED).
+    pub is_collapsed: bool,
+}
+
 /// Ranks the corpus of a collection for each of its queries by the cosines of embeddings, in f32; `folder` is that of
-/// [`Vectors::queries`]. `progress` is called with the share of the corpus that is done. Returns what was found, and what there
-/// is to say of the documents.
+/// [`Vectors::queries`]. `progress` is called with the share of the corpus that is done.
 ///
 /// # Errors
 /// Texts that cannot be read, embeddings that are not finite, a device without memory.
@@ -58,7 +67,7 @@ pub fn search<B: Backend<E = f32>>(
     folder: &Path,
     vectors: &mut dyn Vectors,
     progress: &mut dyn FnMut(f64),
-) -> Result<(Found, Notes)> {
+) -> Result<Searched> {
     let queries = unit(vectors.queries(collection, folder)?, |query| &collection.queries[query].id, "query")?;
     let lists = collection.queries.iter().map(|query| query.candidates.as_deref());
     // A query without candidates, where others have some, finds nothing.
@@ -67,20 +76,21 @@ pub fn search<B: Backend<E = f32>>(
     let mut search = TopSearch::new(backend, queries, KEEP, lists.as_deref())?;
     let n_bytes = collection.n_bytes()?.max(1) as f64;
     let windows = Windows { documents: collection.documents(), has_ended: false };
-    let (mut n_rows, mut notes) = (0, Notes::default());
+    let (mut n_rows, mut notes, mut collapse) = (0, Notes::default(), Collapse::default());
     for window in Ahead::start("documents", 1, windows)? {
         let mut window = window?;
         window.documents.retain(|(_, document)| search.wants(&document.id));
         if !window.documents.is_empty() {
             let embeddings = vectors.documents(&window.documents)?;
             let embeddings = unit(embeddings, |document| &window.documents[document].1.id, "document")?;
+            collapse.look(window.documents.iter().map(|(_, document)| document.text.as_str()), &embeddings);
             search.add(window.documents.iter().map(|(_, document)| document.id.as_str()), &embeddings)?;
         }
         progress(window.n_bytes_done as f64 / n_bytes);
         (n_rows, notes) = (window.n_rows, window.notes);
     }
     vectors.finish(n_rows)?;
-    Ok((search.finish(), notes))
+    Ok(Searched { found: search.finish(), notes, is_collapsed: collapse.is_found() })
 }
 
 /// Documents that are embedded and searched together.

@@ -97,8 +97,8 @@ fn by_language(query: &Query, ranks: &[RelevantRank], wanted: impl Fn(LangId) ->
     languages.map(|judged| (Some(judged[0].0.lang), Ranking::new(judged.iter().map(in_language)))).collect()
 }
 
-/// The ranking of all passages.
-fn pooled(query: &Query, ranks: &[RelevantRank]) -> Vec<Ranked> {
+/// The ranking of all passages, which is what a query of the paper's benchmarks searches.
+pub fn pooled(query: &Query, ranks: &[RelevantRank]) -> Vec<Ranked> {
     let judged = ranks.iter().zip(&query.relevant);
     vec![(None, Ranking::new(judged.map(|(rank, of)| (Some(rank.pooled), of.grade))))]
 }
@@ -147,7 +147,7 @@ struct Strata {
 impl Strata {
     fn new(key: FigureKey, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> Self {
         let (mut means, mut outcomes) = (BTreeMap::new(), Vec::new());
-        let rankings = key.setting.map_or(pooled as fn(&Query, &[RelevantRank]) -> _, |setting| setting.rankings);
+        let rankings = key.setting.map_or(set.task.searched, |setting| setting.rankings);
         for (query, ranks) in set.queries.iter().zip(ranks).filter(|(_, ranks)| !ranks.is_empty()) {
             for (passages, ranking) in rankings(query, ranks) {
                 let Some(value) = (key.metric.of)(&ranking, key.cutoff) else { continue };

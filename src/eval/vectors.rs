@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::data::collection::{Collection, Document};
 use crate::npy::{NpyReader, NpyWriter};
 use crate::progress::say;
+use crate::retriever::encode::Collapse;
 use crate::retriever::kept::{KeptEmbeddings, key};
 use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
 use crate::{Error, Result};
@@ -93,9 +94,6 @@ impl<'a, B: Backend> ModelVectors<'a, B> {
             n_done += window.n_rows();
             Ok(())
         })?;
-        if summary.is_collapsed {
-            say(&format!("warning: {COLLAPSED}"));
-        }
         self.counts.n_embedded += summary.n_texts;
         self.counts.n_cut += summary.n_cut;
         Ok(())
@@ -110,7 +108,7 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
         if let Some(directory) = &self.directory {
             let directory = directory.join(folder);
             std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
-            let [of_queries, of_corpus] = file_names(&directory, collection);
+            let [of_queries, of_corpus] = file_names(&directory, &collection.subset);
             let mut queries = Rows::create(&of_queries, embeddings.dim())?;
             queries.write(collection.queries.iter().map(|query| query.row as u64), &embeddings)?;
             queries.finish(collection.n_query_rows as u64)?;
@@ -131,7 +129,13 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
 
     fn texts(&mut self, texts: &[&str]) -> Result<Embeddings> {
         let kind = TextKind { prefix: String::new(), ..self.retriever.settings.passage.clone() };
-        self.embed(&kind, texts)
+        let embeddings = self.embed(&kind, texts)?;
+        let mut collapse = Collapse::default();
+        collapse.look(texts.iter().copied(), &embeddings);
+        if collapse.is_found() {
+            say(&format!("warning: {COLLAPSED}"));
+        }
+        Ok(embeddings)
     }
 
     fn finish(&mut self, n_rows: u64) -> Result<()> {
@@ -140,8 +144,8 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
 }
 
 /// Names of a subset's files below a directory of embeddings: queries, corpus.
-fn file_names(directory: &Path, collection: &Collection) -> [PathBuf; 2] {
-    ["queries", "corpus"].map(|side| directory.join(format!("{}.{side}.npy", collection.subset)))
+pub fn file_names(directory: &Path, subset: &str) -> [PathBuf; 2] {
+    ["queries", "corpus"].map(|side| directory.join(format!("{subset}.{side}.npy")))
 }
 
 /// A file with a row for each row of the data; those that nobody asked for are NaN.
@@ -194,7 +198,7 @@ impl FileVectors {
 
 impl Vectors for FileVectors {
     fn queries(&mut self, collection: &Collection, folder: &Path) -> Result<Embeddings> {
-        let [of_queries, of_corpus] = file_names(&self.directory.join(folder), collection);
+        let [of_queries, of_corpus] = file_names(&self.directory.join(folder), &collection.subset);
         let mut queries = NpyReader::open(&of_queries)?;
         require_rows(&of_queries, &queries, collection.n_query_rows as u64, "query")?;
         let corpus = NpyReader::open(&of_corpus)?;

@@ -61,7 +61,8 @@ impl Hub {
         cached().ok_or_else(|| {
             let directory = repo.snapshot(commit.unwrap_or("COMMIT"));
             Error::other(format!(
-                "{id}: {why}, and the hub's cache has nothing of it; fetch it with {}, which puts it into {}",
+                "{id}: {why}, and the hub's cache has nothing of it; fetch it with {}, which puts it into {}, or \
+                 name a copy of it with --data",
                 fetch_command(id, commit),
                 directory.display()
             ))
@@ -124,7 +125,8 @@ impl Dataset {
             n => format!(" and {n} more"),
         };
         Err(Error::other(format!(
-            "{}: {why}, and the hub's cache lacks {first}{more}; fetch it with {}, which puts it into {}",
+            "{}: {why}, and the hub's cache lacks {first}{more}; fetch it with {}, which puts it into {}, or name a copy \
+             of it with --data",
             self.id,
             fetch_command(&self.id, Some(&self.commit)),
             self.directory.display()

@@ -164,7 +164,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     fn unreachable(why: &str) -> Failure {
-        Failure::Unreachable(format!("the hub cannot be reached ({why}); check the network, or give a directory"))
+        Failure::Unreachable(format!("the hub cannot be reached ({why})"))
     }
 
     /// A hub that has answered `status` so often that it is left alone.
@@ -172,7 +172,7 @@ impl Failure {
         let what = if status == 429 { "has had too many requests" } else { "is out of order" };
         let later = asked.map_or_else(|| "later".to_owned(), |wait| format!("in {wait}, as it asks"));
         let often = if tries == 1 { String::new() } else { format!(", {tries} times") };
-        Failure::Unreachable(format!("the hub {what} ({status}{often}); try again {later}, or give a directory"))
+        Failure::Unreachable(format!("the hub {what} ({status}{often}; try again {later})"))
     }
 
     /// The hub's refusal. It answers 401 for what does not exist, too, as it does not tell strangers which names are taken.

@@ -49,9 +49,11 @@ impl Hub {
             cached => self.fetch(&repo, model).or_else(|failure| match (failure, cached) {
                 // Without a network the cache has to do: this model may just have no modules.json to be sure about.
                 (Failure::Unreachable(_), Some(cached)) => Ok(cached.directory),
-                (Failure::Unreachable(why) | Failure::Refused(why), _) => {
-                    Err(Error::other(format!("{model}: no such directory, and {why}")))
+                (Failure::Unreachable(why), None) => {
+                    let remedy = "check the network, or give a directory";
+                    Err(Error::other(format!("{model}: no such directory, and {why}; {remedy}")))
                 }
+                (Failure::Refused(why), _) => Err(Error::other(format!("{model}: no such directory, and {why}"))),
                 (Failure::Other(error), _) => Err(error),
             }),
         }

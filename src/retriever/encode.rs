@@ -36,27 +36,29 @@ pub const COLLAPSED: &str = "all texts have the same embedding, so they cannot b
 const ALIKE: f32 = 2e-4;
 
 /// Looks for a text whose embedding is not that of the first one.
-struct Collapse<'a> {
+#[derive(Default)]
+pub(crate) struct Collapse {
     /// The first text and its embedding.
-    first: Option<(&'a str, Vec<f32>)>,
+    first: Option<(String, Vec<f32>)>,
     texts_differ: bool,
     embeddings_differ: bool,
 }
 
-impl<'a> Collapse<'a> {
-    fn look<S: AsRef<str>>(&mut self, texts: &'a [S], embeddings: &Embeddings) {
-        for (text, embedding) in texts.iter().zip(embeddings.values().chunks_exact(embeddings.dim())) {
+impl Collapse {
+    /// Looks at texts and their embeddings, of unit length.
+    pub(crate) fn look<'a>(&mut self, texts: impl Iterator<Item = &'a str>, embeddings: &Embeddings) {
+        for (text, embedding) in texts.zip(embeddings.values().chunks_exact(embeddings.dim())) {
             if self.embeddings_differ {
                 return;
             }
-            let (first, of_first) = self.first.get_or_insert_with(|| (text.as_ref(), embedding.to_vec()));
-            self.texts_differ |= !words(text.as_ref()).eq(words(first));
+            let (first, of_first) = self.first.get_or_insert_with(|| (text.to_owned(), embedding.to_vec()));
+            self.texts_differ |= !words(text).eq(words(first));
             let distance: f32 = of_first.iter().zip(embedding).map(|(a, b)| (a - b) * (a - b)).sum();
             self.embeddings_differ = distance > ALIKE;
         }
     }
 
-    fn is_found(&self) -> bool {
+    pub(crate) fn is_found(&self) -> bool {
         self.texts_differ && !self.embeddings_differ
     }
 }
@@ -140,12 +142,12 @@ impl<B: Backend> Retriever<B> {
         progress: &mut (dyn FnMut(usize) + Send),
         sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
     ) -> Result<Summary> {
-        let mut collapse = Collapse { first: None, texts_differ: false, embeddings_differ: false };
+        let mut collapse = Collapse::default();
         let (mut n_cut, mut n_done) = (0, 0);
         let sink = &mut |window: Embeddings| {
             let of_window = &texts[n_done..n_done + window.n_rows()];
             require_finite(of_window, &window, n_done)?;
-            collapse.look(of_window, &window);
+            collapse.look(of_window.iter().map(AsRef::as_ref), &window);
             n_done += window.n_rows();
             sink(window)
         };

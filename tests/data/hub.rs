@@ -121,7 +121,7 @@ fn offline_without_the_snapshot() {
     let nothing = message(offline.dataset(ID, Some(SHA)));
     let expected = format!(
         "{ID}: HF_HUB_OFFLINE is set, and the hub's cache has nothing of it; fetch it with hf download --repo-type dataset \
-         {ID} --revision {SHA}, which puts it into {}",
+         {ID} --revision {SHA}, which puts it into {}, or name a copy of it with --data",
         place.display()
     );
     assert_eq!(nothing, expected);
@@ -142,7 +142,7 @@ fn offline_without_the_snapshot() {
     let lacking = message(load(&set, "de", "test"));
     let expected = format!(
         "{ID}: HF_HUB_OFFLINE is set, and the hub's cache lacks de-queries/test.jsonl and 1 more; fetch it with hf download \
-         --repo-type dataset {ID} --revision {SHA}, which puts it into {}",
+         --repo-type dataset {ID} --revision {SHA}, which puts it into {}, or name a copy of it with --data",
         place.display()
     );
     assert_eq!(lacking, expected);

@@ -334,10 +334,10 @@ fn a_busy_hub_is_asked_again() {
     let cache = tempfile::tempdir().unwrap();
     let hub = self::hub(cache.path(), false, &served.endpoint);
     for (status, header, part) in [
-        (429, "Retry-After: 0", "the hub has had too many requests (429, 4 times); try again in 0 seconds, as it asks"),
-        (503, "Retry-After: 0", "the hub is out of order (503, 4 times); try again in 0 seconds, as it asks"),
+        (429, "Retry-After: 0", "the hub has had too many requests (429, 4 times; try again in 0 seconds, as it asks)"),
+        (503, "Retry-After: 0", "the hub is out of order (503, 4 times; try again in 0 seconds, as it asks)"),
         // Nobody waits for an hour before a terminal.
-        (429, "Retry-After: 3600", "the hub has had too many requests (429); try again in 3600 seconds, as it asks"),
+        (429, "Retry-After: 3600", "the hub has had too many requests (429; try again in 3600 seconds, as it asks)"),
     ] {
         (0..4).for_each(|_| served.fault("/api/", Fault::Status(status, header)));
         let message = hub.resolve(MODEL).unwrap_err().to_string();

@@ -217,3 +217,60 @@ fn mistakes_in_evaluations_are_named() {
         assert!(!sandbox.path("run").exists());
     }
 }
+
+/// Documents in two subsets and questions about them, in BEIR's layout.
+fn write_corpus(sandbox: &Sandbox) {
+    let text = |i: usize| format!("{} {}", ["rivers", "bridges", "poems", "winters", "birds"][i % 5], i * 7 % 11);
+    for (subset, shift) in [("ar", 0), ("bn", 3)] {
+        let row = |id: &str, i: usize| serde_json::json!({"_id": format!("{id}{i}"), "text": text(i + shift)});
+        let rows = |id: &str, n: usize| jsonl(&(0..n).map(|i| row(id, i)).collect::<Vec<_>>());
+        sandbox.write(&format!("corpus/{subset}/corpus.jsonl"), rows("d", 40));
+        sandbox.write(&format!("corpus/{subset}/queries.jsonl"), rows("q", 12));
+        let judgements: String = (0..12).map(|i| format!("q{i}\td{}\t{}\n", (i * 3) % 40, 1 + i % 3)).collect();
+        let head = "query-id\tcorpus-id\tscore\n".to_owned();
+        sandbox.write(&format!("corpus/{subset}/qrels/dev.tsv"), head + &judgements);
+    }
+}
+
+/// A corpus that is searched while training, as a directory and as one of mteb's tasks: what `hbt eval` gets of the saved model.
+#[test]
+fn a_corpus_is_searched_while_training() {
+    let sandbox = sandbox();
+    write_corpus(&sandbox);
+    let tables = "evaluations=[{ name = 'dir', data = 'corpus' }, { task = 'MIRACLRetrieval', data = 'corpus', \
+                  languages = ['bn'] }]";
+    let sets = ["steps=4", "eval_steps=2", "eval_task=none", "best_metric=dir.ndcg@10", tables];
+    let done = sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
+    assert!(done.stderr.contains("step 2: dir ndcg@10 "), "{}", done.stderr);
+    let reports = sandbox.json("run/eval.json");
+    let figure = |report: &Value, metric: &str, cutoff: u64| {
+        let is_it = |figure: &&Value| figure["metric"] == metric && figure["cutoff"].as_u64() == Some(cutoff);
+        report["figures"].as_array().unwrap().iter().find(is_it).unwrap()["value"].as_f64().unwrap()
+    };
+    let args = ["eval", "--model", "run/last", "--data", "corpus", "--precision", "f32", "--json", "out.json"];
+    sandbox.hbt(&args).ok();
+    let result = sandbox.json("out.json");
+    let numbers = |name: &str| -> Vec<f64> {
+        result["scores"]["dev"].as_array().unwrap().iter().map(|entry| entry[name].as_f64().unwrap()).collect()
+    };
+    let [other] = reports["others"].as_array().unwrap().as_slice() else { panic!("{reports}") };
+    assert_eq!(other["evaluation"], "MIRACLRetrieval");
+    for (metric, cutoff, name) in
+        [("ndcg", 10, "ndcg_at_10"), ("recall", 100, "recall_at_100"), ("mrr", 10, "mrr_at_10")]
+    {
+        let [arabic, bengali] = numbers(name)[..] else { panic!("{result}") };
+        // mteb's numbers have five digits.
+        let mean = figure(&reports["after"], metric, cutoff);
+        assert!((mean - (arabic + bengali) / 2.0).abs() < 1e-5, "{name}: {mean}, {arabic}, {bengali}");
+        let of_bengali = figure(&other["after"], metric, cutoff);
+        assert!((of_bengali - bengali).abs() < 1e-5, "{name}: {of_bengali}, {bengali}");
+    }
+    assert!(sandbox.read("run/last/README.md").contains("ndcg@10"));
+    let set = |tables: &str| {
+        sandbox.hbt(&train(&fixture("bert"), &["steps=1", "out=other", "eval_task=none", tables])).error()
+    };
+    let pairs = set("evaluations=[{ task = 'STS17' }]");
+    assert!(pairs.contains("or one of mteb's retrieval tasks (hbt eval --list)"), "{pairs}");
+    let own = set("evaluations=[{ task = 'ArguAna', data = 'corpus' }]");
+    assert!(own.contains("takes a query's own document out of its ranking"), "{own}");
+}

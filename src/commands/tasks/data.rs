@@ -1,11 +1,11 @@
 //! The data of a task: a directory of the user's, or a data set of the hub, of which the files are fetched as they are needed.
 
-use super::wanted::Part;
+use super::planned::Part;
 use hbt::data::collection::{
     self, Belebele, Collection, Collections, DEFAULT_SUBSET, PairColumns, Pairs, Tables, clsd,
 };
 use hbt::eval::mteb::table::{Loading, TaskKind, TaskRow};
-use hbt::hub::{Dataset, Hub};
+use hbt::hub::{Dataset, Hub, is_hub_id};
 use hbt::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ pub const CLSD_WMT21: &str = "CrossLingualSemanticDiscriminationWMT21";
 /// Where texts are, and how they are laid out.
 pub struct TaskData {
     pub root: PathBuf,
+    /// What the directory is called, or the data set without its owner.
+    pub name: String,
     /// The data set, if its files may have to be fetched.
     dataset: Option<Dataset>,
     layout: Layout,
@@ -28,39 +30,106 @@ enum Layout {
     Tables(Tables),
 }
 
-impl TaskData {
-    /// A directory with corpus, queries and judgements.
-    pub fn of_directory(root: &Path) -> Result<TaskData> {
-        let layout = Layout::Collections(collection::open(root)?);
-        Ok(TaskData { root: root.to_owned(), dataset: None, layout })
+/// Where a task's files are, before it is known how they are laid out.
+struct Source {
+    root: PathBuf,
+    name: String,
+    dataset: Option<Dataset>,
+}
+
+impl Source {
+    /// A directory; what is none, and may be the name of a data set, is looked for on the hub.
+    fn of(path: &Path) -> Result<Source> {
+        match hub_id(path) {
+            Some(id) => Source::of_dataset(Hub::from_env().dataset(id, None)?, id),
+            None => {
+                let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+                let name =
+                    whole.file_name().map_or_else(|| "retrieval".into(), |name| name.to_string_lossy().into_owned());
+                Ok(Source { root: path.to_owned(), name, dataset: None })
+            }
+        }
     }
 
-    /// The data of a task of mteb's: the data set that it pins, or a copy in `directory`.
-    pub fn of_row(row: &TaskRow, directory: Option<&Path>) -> Result<TaskData> {
-        let dataset = match directory {
-            Some(_) => None,
-            None => Some(Hub::from_env().dataset(&row.path, Some(&row.revision))?),
+    fn pinned(row: &TaskRow) -> Result<Source> {
+        Source::of_dataset(Hub::from_env().dataset(&row.path, Some(&row.revision))?, &row.path)
+    }
+
+    fn of_dataset(dataset: Dataset, id: &str) -> Result<Source> {
+        let name = id.rsplit('/').next().unwrap_or(id).to_owned();
+        Ok(Source { root: dataset.directory().to_owned(), name, dataset: Some(dataset) })
+    }
+
+    fn with(self, layout: Layout) -> TaskData {
+        let Source { root, name, dataset } = self;
+        TaskData { root, name, dataset, layout }
+    }
+
+    fn collections(&self) -> Result<Collections> {
+        match &self.dataset {
+            Some(dataset) => Collections::of_names(&self.root, dataset.files()),
+            None => collection::open(&self.root),
+        }
+    }
+
+    fn belebele(&self) -> Result<Belebele> {
+        match &self.dataset {
+            Some(dataset) => Belebele::of_names(&self.root, dataset.files()),
+            None => Belebele::open(&self.root),
+        }
+    }
+
+    fn tables(&self) -> Result<Tables> {
+        match &self.dataset {
+            Some(dataset) => Tables::of_names(&self.root, dataset.files()),
+            None => Tables::open(&self.root),
+        }
+    }
+}
+
+/// The data set of the hub that a path may mean: nothing is there, nor a folder that it begins with, which would be misspelled.
+fn hub_id(path: &Path) -> Option<&str> {
+    let id = path.to_str().filter(|id| is_hub_id(id) && id.contains('/'))?;
+    (!path.exists() && !path.parent().is_some_and(Path::exists)).then_some(id)
+}
+
+/// Whether a path is a directory with corpus, queries and judgements, or a data set of the hub that is laid out so.
+pub fn is_collection(path: &Path) -> bool {
+    (path.is_dir() || hub_id(path).is_some()) && TaskData::of_directory(path).is_ok()
+}
+
+/// The directory that evaluation data is in; of a data set of the hub, with all its tables fetched.
+pub fn fetched(path: &Path) -> Result<PathBuf> {
+    let Some(id) = hub_id(path) else { return Ok(path.to_owned()) };
+    let dataset = Hub::from_env().dataset(id, None)?;
+    dataset.fetch(dataset.files().filter(|name| collection::is_table(name)))?;
+    Ok(dataset.directory().to_owned())
+}
+
+impl TaskData {
+    /// A directory with corpus, queries and judgements, or the name of a data set of the hub that is laid out so.
+    pub fn of_directory(path: &Path) -> Result<TaskData> {
+        let source = Source::of(path)?;
+        let layout = Layout::Collections(source.collections()?);
+        Ok(source.with(layout))
+    }
+
+    /// The data of a task of mteb's: the data set that it pins, or another copy.
+    pub fn of_row(row: &TaskRow, copy: Option<&Path>) -> Result<TaskData> {
+        let source = copy.map_or_else(|| Source::pinned(row), Source::of)?;
+        let layout = if row.name == BELEBELE {
+            Layout::Belebele(source.belebele()?)
+        } else if row.kind.has_queries() && row.loading != Loading::Own {
+            Layout::Collections(source.collections()?)
+        } else {
+            Layout::Tables(source.tables()?)
         };
-        let is_belebele = row.name == BELEBELE;
-        let is_collections = row.kind.has_queries() && row.loading != Loading::Own;
-        let layout = match (directory, &dataset) {
-            (Some(root), _) if is_belebele => Layout::Belebele(Belebele::open(root)?),
-            (Some(root), _) if is_collections => Layout::Collections(collection::open(root)?),
-            (Some(root), _) => Layout::Tables(Tables::open(root)?),
-            (None, Some(dataset)) => {
-                let (root, names) = (dataset.directory(), dataset.files());
-                if is_belebele {
-                    Layout::Belebele(Belebele::of_names(root, names)?)
-                } else if is_collections {
-                    Layout::Collections(Collections::of_names(root, names)?)
-                } else {
-                    Layout::Tables(Tables::of_names(root, names)?)
-                }
-            }
-            (None, None) => unreachable!("one of the two is there"),
-        };
-        let root = directory.or(dataset.as_ref().map(Dataset::directory)).unwrap_or(Path::new("")).to_owned();
-        Ok(TaskData { root, dataset, layout })
+        Ok(source.with(layout))
+    }
+
+    /// The commit of the data set, if it is one of the hub's.
+    pub fn commit(&self) -> Option<&str> {
+        self.dataset.as_ref().map(Dataset::commit)
     }
 
     /// Subsets of a directory with their splits.

@@ -2,14 +2,14 @@
 
 use super::super::device::{FIRST_GPU, resolve};
 use super::model::content_of_data;
+use super::outputs;
 use super::pairs;
+use super::planned::{Part, Planned};
 use super::shown;
-use super::wanted::{Part, Planned};
 use hbt::backend::{Cpu, Cuda};
 use hbt::cli::EvalArgs;
 use hbt::config::{Config, Device};
 use hbt::data::collection::Collection;
-use hbt::data::formats::Notes;
 use hbt::eval::mteb::Numbers;
 use hbt::eval::mteb::entries::{Entry, Phase};
 use hbt::eval::mteb::files::{Settings, TaskResult};
@@ -18,13 +18,13 @@ use hbt::eval::mteb::numbers::retrieval_numbers;
 use hbt::eval::mteb::rankings::{Predictions, TrecRun};
 use hbt::eval::mteb::table::TaskKind;
 use hbt::eval::rerank::{instruction_numbers, subquery_numbers};
-use hbt::eval::retrieval::{Vectors, outcomes, ranking, search};
+use hbt::eval::retrieval::{Searched, Vectors, outcomes, ranking, search};
 use hbt::eval::top::{Found, nearest};
 use hbt::progress::{Counter, say};
-use hbt::retriever::Embeddings;
+use hbt::retriever::{COLLAPSED, Embeddings};
 use hbt::{Error, Result};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the search runs, in f32.
@@ -48,7 +48,7 @@ impl Searcher {
         folder: &Path,
         vectors: &mut dyn Vectors,
         progress: &mut dyn FnMut(f64),
-    ) -> Result<(Found, Notes)> {
+    ) -> Result<Searched> {
         match self {
             Searcher::Cpu(cpu) => search(cpu, collection, folder, vectors, progress),
             Searcher::Cuda(cuda) => search(cuda, collection, folder, vectors, progress),
@@ -76,11 +76,9 @@ pub struct Evaluation<'a> {
 impl Evaluation<'_> {
     /// Evaluates all tasks, one after the other.
     pub fn run_all(&self, tasks: &[Planned], vectors: &mut dyn Vectors) -> Result<Vec<Value>> {
-        let is_one = tasks.iter().flat_map(|task| &task.parts).all(|part| part.split == tasks[0].parts[0].split)
-            && tasks.len() == 1;
         let mut results = Vec::new();
         for task in tasks {
-            let result = self.run(task, is_one, vectors)?;
+            let result = self.run(tasks, task, vectors)?;
             crate::print(&shown::table(task, &result))?;
             results.push(result.to_json(&self.name));
         }
@@ -88,7 +86,7 @@ impl Evaluation<'_> {
     }
 
     /// Evaluates a task, and goes on from an earlier result of the same.
-    fn run(&self, task: &Planned, is_one: bool, vectors: &mut dyn Vectors) -> Result<TaskResult> {
+    fn run(&self, tasks: &[Planned], task: &Planned, vectors: &mut dyn Vectors) -> Result<TaskResult> {
         let folder = self.args.results.as_deref().map(|results| ModelFolder::new(results, self.name.clone()));
         let revision = match (&task.revision, &folder) {
             (Some(revision), _) => revision.clone(),
@@ -98,7 +96,7 @@ impl Evaluation<'_> {
         };
         let mut result = TaskResult::new(&task.name, &revision, self.settings.clone());
         if let Some(folder) = &folder {
-            folder.write_meta(&self.meta)?;
+            folder.has_meta()?;
             match folder.read(&task.name, &revision, &self.settings)? {
                 Earlier::Nothing => {}
                 Earlier::Same(earlier) => result = earlier,
@@ -113,7 +111,7 @@ impl Evaluation<'_> {
                 continue;
             }
             let start = Instant::now();
-            let place = if is_one { PathBuf::new() } else { Path::new(&task.name).join(&part.split) };
+            let place = outputs::place(tasks, task, part);
             let entry = self.evaluate(task, part, &place, vectors, &mut predictions)?;
             result.evaluation_phases.push(Phase {
                 name: "Encoding and searching".to_owned(),
@@ -128,6 +126,7 @@ impl Evaluation<'_> {
             result.evaluation_time += start.elapsed().as_secs_f64();
             result.date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
             if let Some(folder) = &folder {
+                folder.write_meta(&self.meta)?;
                 folder.write(&result)?;
             }
         }
@@ -138,7 +137,7 @@ impl Evaluation<'_> {
     fn predictions(&self, task: &Planned) -> Result<Option<Predictions>> {
         let Some(directory) = &self.args.predictions else { return Ok(None) };
         std::fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
-        Predictions::create(&directory.join(Predictions::file_name(&task.name)), &self.name).map(Some)
+        Predictions::create(&outputs::predictions(directory, task), &self.name).map(Some)
     }
 
     /// The numbers of a subset.
@@ -177,15 +176,22 @@ impl Evaluation<'_> {
         let collection = task.data.collection(part)?;
         let counter = Counter::new("evaluated", 100);
         let progress = &mut |share: f64| counter.set((100.0 * share) as u64, 100);
-        let (found, notes) = self.searcher.search(&collection, place, vectors, progress)?;
+        let Searched { found, notes, is_collapsed } = self.searcher.search(&collection, place, vectors, progress)?;
         let (n_queries, n_documents) = (collection.queries.len(), found.n_documents);
+        if n_documents == 0 {
+            let message = format!("has no document to rank for subset {}", shown::part(part));
+            return Err(Error::file(&task.data.root, message));
+        }
         counter.finish(&format!("{}, {n_queries} queries on {n_documents} documents,", shown::part(part)));
+        if is_collapsed {
+            say(&format!("warning: {COLLAPSED}"));
+        }
         for notes in [&collection.notes, &notes] {
             super::super::data::say_notes(notes);
         }
         let rules = task.ignores_identical_ids();
         if let Some(directory) = &self.args.runs {
-            write_run(&directory.join(&task.name), part, &collection, &found, rules, self.name.name())?;
+            write_run(&outputs::run(directory, task, part), &collection, &found, rules, self.name.name())?;
         }
         if let Some(predictions) = predictions {
             predictions.begin(&part.subset.name, &part.split)?;
@@ -205,16 +211,15 @@ impl Evaluation<'_> {
 
 /// Writes the rankings of a subset as a TREC run.
 fn write_run(
-    folder: &Path,
-    part: &Part,
+    path: &Path,
     collection: &Collection,
     found: &Found,
     ignores_identical_ids: bool,
     tag: &str,
 ) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
-    let path = folder.join(format!("{}.{}.trec", part.subset.name, part.split));
-    let mut run = TrecRun::create(&path, tag)?;
+    let mut run = TrecRun::create(path, tag)?;
     for (number, query) in collection.queries.iter().enumerate() {
         run.write(&query.id, ranking(query, found, number, ignores_identical_ids))?;
     }

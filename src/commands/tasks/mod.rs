@@ -3,11 +3,16 @@
 mod data;
 mod evaluation;
 mod model;
+mod outputs;
 mod pairs;
+mod planned;
 mod shown;
+mod training;
 mod wanted;
 
+pub use data::{fetched, is_collection};
 pub use shown::list;
+pub use training::eval_set;
 pub use wanted::Wanted;
 
 use super::device::{self, Job};
@@ -26,13 +31,14 @@ use hbt::model_dir::ModelDir;
 use hbt::progress::say;
 use hbt::retriever::kept::{KeptEmbeddings, make_room};
 use hbt::retriever::{Retriever, RetrieverSettings};
+use planned::Planned;
 use serde_json::Value;
-use wanted::Planned;
 
 /// Evaluates on such tasks, prints what comes out, and returns it.
 pub fn run(args: &EvalArgs, config: &Config, wanted: &[&Wanted]) -> Result<Vec<Value>> {
     // Found out now, not after hours.
-    let planned = wanted.iter().map(|wanted| Planned::new(wanted, args, config)).collect::<Result<Vec<_>>>()?;
+    let planned = Planned::all(wanted, args, config)?;
+    outputs::check(args, &planned)?;
     if let Some(directory) = &args.embeddings {
         let evaluation = Evaluation {
             args,

@@ -1,6 +1,6 @@
 //! What result files call a model.
 
-use super::wanted::Planned;
+use super::planned::Planned;
 use hbt::config::Config;
 use hbt::data::tokenize::TextTokenizer;
 use hbt::eval::mteb::files::Settings;

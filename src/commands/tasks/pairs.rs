@@ -1,7 +1,7 @@
 //! Tasks of pairs of texts: translations that are to be found, and similarities that are compared with people's judgements.
 
 use super::evaluation::Searcher;
-use super::wanted::{Part, Planned};
+use super::planned::{Part, Planned};
 use hbt::data::collection::Pairs;
 use hbt::eval::mteb::Numbers;
 use hbt::eval::mteb::bitext::bitext_numbers;

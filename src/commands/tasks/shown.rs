@@ -1,9 +1,10 @@
 //! Tasks and their results as text.
 
-use super::wanted::{Part, Planned, RETRIEVAL, is_able};
+use super::planned::{Part, Planned};
+use super::wanted::is_able;
 use hbt::eval::mteb::files::TaskResult;
-use hbt::eval::mteb::table::{self, TaskRow};
-use hbt::eval::tasks::TASKS;
+use hbt::eval::mteb::table::{self, Size, TaskRow};
+use hbt::eval::tasks::{TASKS, retrieval};
 use std::fmt::Write;
 
 /// What is shown of a subset beside its main score.
@@ -51,9 +52,12 @@ pub fn table(task: &Planned, result: &TaskResult) -> String {
 pub fn list() -> String {
     let mut out = String::from("tasks of hbt, on a directory of yours (--data)\n");
     for task in TASKS {
-        let _ = writeln!(out, "  {:<44}the paper's three settings; main figure {}", task.name, task.main);
+        let what = match *task == &retrieval::TASK {
+            true => "BEIR's, MIRACL's and the hub's layouts",
+            false => "the paper's three settings",
+        };
+        let _ = writeln!(out, "  {:<44}{what}; main figure {}", task.name, task.main);
     }
-    let _ = writeln!(out, "  {RETRIEVAL:<44}BEIR's, MIRACL's and the hub's layouts; main figure ndcg_at_10");
     let _ = writeln!(out, "tasks of mteb {}", table::mteb_version());
     let _ = writeln!(
         out,
@@ -89,8 +93,11 @@ fn n_languages(row: &TaskRow) -> usize {
 
 /// Of all splits, if they are of one size; else how many there are beside the first.
 fn sizes(row: &TaskRow) -> String {
-    let sizes: Vec<String> =
-        row.splits.iter().filter_map(|split| row.sizes.get(split)).map(ToString::to_string).collect();
+    let shown = |size: &Size| match size {
+        Size::Total(_) if row.kind.has_queries() => format!("{size} in all"),
+        _ => size.to_string(),
+    };
+    let sizes: Vec<String> = row.splits.iter().filter_map(|split| row.sizes.get(split)).map(shown).collect();
     match &sizes[..] {
         [] => String::new(),
         [one] => one.clone(),

@@ -20,6 +20,7 @@ mod layout;
 mod pairs;
 mod parquet;
 mod queries;
+mod splits;
 mod table;
 
 use std::collections::HashMap;
@@ -38,6 +39,7 @@ pub use clsd::clsd;
 pub use documents::{Document, Documents};
 pub use pairs::{PairColumns, Pairs, Tables};
 pub use queries::JudgedQuery;
+pub use splits::splits_meant;
 
 /// Name of the subset of a task that has no others.
 pub const DEFAULT_SUBSET: &str = "default";
@@ -264,6 +266,11 @@ impl Collection {
     pub fn n_bytes(&self) -> Result<u64> {
         self.corpus.files().iter().map(|file| documents::size(file)).sum()
     }
+}
+
+/// Whether a file of this name holds rows.
+pub fn is_table(name: &str) -> bool {
+    files::kind_of(name).is_some()
 }
 
 /// The first part that a subset cannot do without and lacks.

@@ -122,23 +122,32 @@ impl ModelFolder {
         self.path.join(format!("{task_name}.json"))
     }
 
+    /// Whether there is a description of the model.
+    ///
+    /// # Errors
+    /// One that cannot be read, or describes another model.
+    pub fn has_meta(&self) -> Result<bool> {
+        let path = self.path.join(MODEL_META);
+        let Some(there) = read_optional_object(&path)? else { return Ok(false) };
+        let fields = Fields::new(&path, &there);
+        let is_ours = (fields.string("name")?, fields.string("revision")?)
+            == (Some(&self.model.name), Some(&self.model.revision));
+        match is_ours {
+            true => Ok(true),
+            false => Err(fields.error("describes another model than its folder is named after; move it away")),
+        }
+    }
+
     /// Writes what is known of the model, unless there is a file already, which a person may have completed.
     ///
     /// # Errors
-    /// If the file cannot be written, or the one that is there describes another model.
+    /// As [`has_meta`](Self::has_meta), and if the file cannot be written.
     pub fn write_meta(&self, meta: &ModelMeta) -> Result<()> {
-        let path = self.path.join(MODEL_META);
-        if let Some(there) = read_optional_object(&path)? {
-            let fields = Fields::new(&path, &there);
-            let is_ours = (fields.string("name")?, fields.string("revision")?)
-                == (Some(&self.model.name), Some(&self.model.revision));
-            return match is_ours {
-                true => Ok(()),
-                false => Err(fields.error("describes another model than its folder is named after; move it away")),
-            };
+        if self.has_meta()? {
+            return Ok(());
         }
         fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
-        write_file_atomic(&path, format!("{:#}", meta.to_json(&self.model)).as_bytes())
+        write_file_atomic(&self.path.join(MODEL_META), format!("{:#}", meta.to_json(&self.model)).as_bytes())
     }
 
     /// Writes a result, replacing an earlier one of the task.

@@ -7,13 +7,19 @@ use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
 use crate::data::collection::Belebele;
 use crate::data::formats::{DataSource, Notes};
-use crate::eval::settings::{FIGURES_WITH_RECALL, MULTILINGUAL_MAP};
+use crate::eval::settings::{FIGURES_WITH_RECALL, MULTILINGUAL_MAP, pooled};
 use crate::{Error, Result};
 use std::collections::HashMap;
 
 /// The task. Its data is a directory of tables, a language each, and has to be named.
-pub static TASK: Task =
-    Task { name: "belebele", recognises: |_| Ok(false), load, figures: &FIGURES_WITH_RECALL, main: MULTILINGUAL_MAP };
+pub static TASK: Task = Task {
+    name: "belebele",
+    recognises: |_| Ok(false),
+    load,
+    searched: pooled,
+    figures: &FIGURES_WITH_RECALL,
+    main: MULTILINGUAL_MAP,
+};
 
 /// Reads the tables of all languages. Passages with one link are one, and its versions in all languages answer the questions
 /// about it.

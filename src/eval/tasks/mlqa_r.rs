@@ -6,11 +6,17 @@
 use super::{EvalSet, Task, xquad_r};
 use crate::Result;
 use crate::data::formats::DataSource;
-use crate::eval::settings::{FIGURES_WITH_RECALL, MULTILINGUAL_MAP};
+use crate::eval::settings::{FIGURES_WITH_RECALL, MULTILINGUAL_MAP, pooled};
 
 /// The task. Nothing in its data says that it is not XQuAD-R's, so it has to be named.
-pub static TASK: Task =
-    Task { name: "mlqa-r", recognises: |_| Ok(false), load, figures: &FIGURES_WITH_RECALL, main: MULTILINGUAL_MAP };
+pub static TASK: Task = Task {
+    name: "mlqa-r",
+    recognises: |_| Ok(false),
+    load,
+    searched: pooled,
+    figures: &FIGURES_WITH_RECALL,
+    main: MULTILINGUAL_MAP,
+};
 
 /// As [`xquad_r::load`].
 ///

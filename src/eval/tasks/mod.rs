@@ -6,11 +6,12 @@ pub mod belebele;
 mod languages;
 pub mod mlqa_r;
 pub mod parallel;
+pub mod retrieval;
 pub mod xquad_r;
 
 use super::figures::FigureKey;
 use super::search::RelevantRank;
-use super::settings;
+use super::settings::{self, Ranked};
 use crate::data::catalog::LangId;
 use crate::data::formats::{DataSource, Notes};
 use crate::{Error, Result};
@@ -19,7 +20,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Every task; where none is named, the first that recognises the data is meant.
-pub static TASKS: &[&Task] = &[&xquad_r::TASK, &mlqa_r::TASK, &belebele::TASK, &parallel::TASK];
+pub static TASKS: &[&Task] = &[&xquad_r::TASK, &mlqa_r::TASK, &belebele::TASK, &retrieval::TASK, &parallel::TASK];
 
 /// A benchmark: how its data is recognised and read, and what is measured on it.
 pub struct Task {
@@ -29,6 +30,8 @@ pub struct Task {
     pub recognises: fn(&DataSource) -> Result<bool>,
     /// Reads its data; an error names the file.
     pub load: fn(&DataSource) -> Result<EvalSet>,
+    /// The rankings that a query takes part in where a figure has no [setting](FigureKey::setting).
+    pub searched: fn(&Query, &[RelevantRank]) -> Vec<Ranked>,
     /// What is measured, in the order in which it is shown.
     pub figures: &'static [FigureKey],
     /// The one of them that decides which model is best, unless `best_metric` names another.

@@ -7,12 +7,13 @@ use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
 use crate::data::datasets::HeldOut;
 use crate::data::formats::{DataFormat, DataSource, Group, Notes, Split, Text};
-use crate::eval::settings::{FIGURES, MULTILINGUAL_MAP};
+use crate::eval::settings::{FIGURES, MULTILINGUAL_MAP, pooled};
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 
 /// The task: its data is all that hbt trains on but SQuAD layout.
-pub static TASK: Task = Task { name: "parallel", recognises, load, figures: &FIGURES, main: MULTILINGUAL_MAP };
+pub static TASK: Task =
+    Task { name: "parallel", recognises, load, searched: pooled, figures: &FIGURES, main: MULTILINGUAL_MAP };
 
 fn recognises(data: &DataSource) -> Result<bool> {
     Ok(data.resolve()?.format() != DataFormat::Squad)
@@ -52,8 +53,8 @@ fn refuse_beir(data: &DataSource, format: DataFormat) -> Result<()> {
     if format != DataFormat::Beir {
         return Ok(());
     }
-    let message = "is in BEIR's layout, which hbt reads for training; measured on judged documents alone, a search would look \
-                   better than it is";
+    let message = "is in BEIR's layout, and measured on judged documents alone, a search would look better than it is; the task \
+                   retrieval searches the whole corpus";
     Err(Error::file(&data.path, message))
 }
 

@@ -8,13 +8,13 @@ use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
 use crate::data::formats::squad::{self, Answer, Paragraph};
 use crate::data::formats::{DataFormat, DataSource, Notes, PassageUnit, Resolved, Split};
-use crate::eval::settings::{FIGURES_WITH_RECALL, MULTILINGUAL_MAP};
+use crate::eval::settings::{FIGURES_WITH_RECALL, MULTILINGUAL_MAP, pooled};
 use crate::{Error, Result};
 use std::collections::HashMap;
 
 /// The task: its data is a directory in SQuAD layout.
 pub static TASK: Task =
-    Task { name: "xquad-r", recognises, load, figures: &FIGURES_WITH_RECALL, main: MULTILINGUAL_MAP };
+    Task { name: "xquad-r", recognises, load, searched: pooled, figures: &FIGURES_WITH_RECALL, main: MULTILINGUAL_MAP };
 
 fn recognises(data: &DataSource) -> Result<bool> {
     Ok(data.resolve()?.format() == DataFormat::Squad)
