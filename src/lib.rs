@@ -34,6 +34,7 @@
 //! | [`cli`], [`config`] | what was typed, and the plain settings that it comes to |
 //! | [`data`] | formats, tokens, batches, retrieval tasks; neither model nor backend |
 //! | [`backend`] | about thirty fused operations, and the devices that carry them out |
+//! | [`dist`] | several processes that train as one: who is who, and what they exchange |
 //! | [`model`], [`loss`] | the network and the loss, in terms of a [`backend::Backend`] |
 //! | [`retriever`] | a model with its tokenizer on a device: texts into embeddings |
 //! | [`model_dir`] | directories of Hugging Face that hold a model: found on the hub, read and written |
@@ -84,6 +85,7 @@
 //! model: backend, json
 //! backend: cache, files
 //! data: ahead, files, mapped
+//! dist:
 //! embedded: files
 //! ahead:
 //! cache:
@@ -111,8 +113,8 @@
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
 //!
-//! Unsafe code is allowed in `backend`, where `mapped` maps files into memory, where `memory` and `signals` ask the C
-//! library, and where `trace` meets a profiler.
+//! Unsafe code is allowed in `backend`, where `dist::mpi` calls MPI, where `mapped` maps files into memory, where `memory` and
+//! `signals` ask the C library, and where `trace` meets a profiler.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -127,6 +129,8 @@ mod choices;
 pub mod cli;
 pub mod config;
 pub mod data;
+#[doc(hidden)]
+pub mod dist;
 pub mod embedded;
 pub mod error;
 pub mod eval;
