@@ -2,7 +2,8 @@
 
 use super::wanted::Part;
 use hbt::data::collection::{
-    self, Belebele, Collection, Collections, DEFAULT_SUBSET, PairColumns, Pairs, Tables, clsd,
+    self, Belebele, Collection, Collections, DEFAULT_SUBSET, PairColumns, Pairs, Tables, bible_nlp, bible_nlp_config,
+    clsd, clsd_config, public_health, xnli,
 };
 use hbt::eval::mteb::table::{Loading, TaskKind, TaskRow};
 use hbt::hub::{Dataset, Hub};
@@ -10,15 +11,79 @@ use hbt::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// What reads the data of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loader {
+    /// Corpus, queries and judgements.
+    Collections,
+    /// Pairs: a table of each subset.
+    Pairs,
+    /// Pairs: one table, whose column `lang` names the subset.
+    LangColumn,
+    /// Pairs: one table with a column for each language.
+    Parallel,
+    Belebele,
+    BibleNlp,
+    Clsd,
+    Cure,
+    PublicHealth,
+    Xnli,
+}
+
 /// Tasks that mteb reads by code of their own, and so does hbt.
-pub const BELEBELE: &str = "BelebeleRetrieval";
-pub const CLSD_WMT21: &str = "CrossLingualSemanticDiscriminationWMT21";
+const OWN: [(&str, Loader); 6] = [
+    ("BelebeleRetrieval", Loader::Belebele),
+    ("BibleNLPBitextMining", Loader::BibleNlp),
+    ("CrossLingualSemanticDiscriminationWMT21", Loader::Clsd),
+    ("CUREv1", Loader::Cure),
+    ("PublicHealthQA", Loader::PublicHealth),
+    ("XNLI", Loader::Xnli),
+];
+
+/// The revision of a data set that mteb pins to no commit.
+const NEWEST: &str = "main";
+
+/// Whether hbt reads the data of a task.
+pub fn reads(row: &TaskRow) -> bool {
+    Loader::of(row).is_some()
+}
+
+impl Loader {
+    fn of(row: &TaskRow) -> Option<Loader> {
+        match row.loading {
+            Loading::Ordinary if row.kind.has_queries() => Some(Loader::Collections),
+            Loading::Ordinary => Some(Loader::Pairs),
+            Loading::LangColumn => Some(Loader::LangColumn),
+            Loading::Parallel => Some(Loader::Parallel),
+            Loading::Own => OWN.iter().find(|(name, _)| *name == row.name).map(|(_, loader)| *loader),
+        }
+    }
+
+    fn open(self, root: &Path) -> Result<Layout> {
+        Ok(match self {
+            Loader::Collections => Layout::Collections(collection::open(root)?),
+            Loader::Cure => Layout::Collections(Collections::open_cure(root)?),
+            Loader::Belebele => Layout::Belebele(Belebele::open(root)?),
+            _ => Layout::Tables(Tables::open(root)?),
+        })
+    }
+
+    fn of_names<'a>(self, root: &Path, names: impl Iterator<Item = &'a str>) -> Result<Layout> {
+        Ok(match self {
+            Loader::Collections => Layout::Collections(Collections::of_names(root, names)?),
+            Loader::Cure => Layout::Collections(Collections::of_cure_names(root, names)?),
+            Loader::Belebele => Layout::Belebele(Belebele::of_names(root, names)?),
+            _ => Layout::Tables(Tables::of_names(root, names)?),
+        })
+    }
+}
 
 /// Where texts are, and how they are laid out.
 pub struct TaskData {
     pub root: PathBuf,
     /// The data set, if its files may have to be fetched.
     dataset: Option<Dataset>,
+    loader: Loader,
     layout: Layout,
 }
 
@@ -31,36 +96,20 @@ enum Layout {
 impl TaskData {
     /// A directory with corpus, queries and judgements.
     pub fn of_directory(root: &Path) -> Result<TaskData> {
-        let layout = Layout::Collections(collection::open(root)?);
-        Ok(TaskData { root: root.to_owned(), dataset: None, layout })
+        let loader = Loader::Collections;
+        Ok(TaskData { root: root.to_owned(), dataset: None, loader, layout: loader.open(root)? })
     }
 
     /// The data of a task of mteb's: the data set that it pins, or a copy in `directory`.
     pub fn of_row(row: &TaskRow, directory: Option<&Path>) -> Result<TaskData> {
-        let dataset = match directory {
-            Some(_) => None,
-            None => Some(Hub::from_env().dataset(&row.path, Some(&row.revision))?),
-        };
-        let is_belebele = row.name == BELEBELE;
-        let is_collections = row.kind.has_queries() && row.loading != Loading::Own;
-        let layout = match (directory, &dataset) {
-            (Some(root), _) if is_belebele => Layout::Belebele(Belebele::open(root)?),
-            (Some(root), _) if is_collections => Layout::Collections(collection::open(root)?),
-            (Some(root), _) => Layout::Tables(Tables::open(root)?),
-            (None, Some(dataset)) => {
-                let (root, names) = (dataset.directory(), dataset.files());
-                if is_belebele {
-                    Layout::Belebele(Belebele::of_names(root, names)?)
-                } else if is_collections {
-                    Layout::Collections(Collections::of_names(root, names)?)
-                } else {
-                    Layout::Tables(Tables::of_names(root, names)?)
-                }
-            }
-            (None, None) => unreachable!("one of the two is there"),
-        };
-        let root = directory.or(dataset.as_ref().map(Dataset::directory)).unwrap_or(Path::new("")).to_owned();
-        Ok(TaskData { root, dataset, layout })
+        let loader = Loader::of(row).ok_or_else(|| Error::usage(format!("hbt cannot read {}", row.name)))?;
+        if let Some(root) = directory {
+            return Ok(TaskData { root: root.to_owned(), dataset: None, loader, layout: loader.open(root)? });
+        }
+        let commit = Some(row.revision.as_str()).filter(|revision| *revision != NEWEST);
+        let dataset = Hub::from_env().dataset(&row.path, commit)?;
+        let layout = loader.of_names(dataset.directory(), dataset.files())?;
+        Ok(TaskData { root: dataset.directory().to_owned(), dataset: Some(dataset), loader, layout })
     }
 
     /// Subsets of a directory with their splits.
@@ -78,7 +127,10 @@ impl TaskData {
                 let (corpus, queries) = self.languages(&subset.name)?;
                 Ok([belebele.files(corpus)?, belebele.files(queries)?].concat())
             }
-            Layout::Tables(tables) => tables.files(&self.config(tables, &subset.name), split),
+            Layout::Tables(tables) => {
+                let [folder, file] = self.place(tables, &subset.name, split);
+                tables.files(&folder, &file)
+            }
         }
     }
 
@@ -101,8 +153,8 @@ impl TaskData {
             Layout::Tables(tables) => {
                 let row = row.into_iter().flat_map(|row| row.subsets().iter().map(move |subset| (row, subset)));
                 for (row, subset) in row {
-                    let config = self.config(tables, &subset.name);
-                    names.extend(row.splits.iter().filter_map(|split| tables.files(&config, split).ok()).flatten());
+                    let places = row.splits.iter().map(|split| self.place(tables, &subset.name, split));
+                    names.extend(places.filter_map(|[folder, file]| tables.files(&folder, &file).ok()).flatten());
                 }
             }
         }
@@ -120,7 +172,13 @@ impl TaskData {
                 let (corpus, queries) = self.languages(&subset.name)?;
                 belebele.load(corpus, queries)
             }
-            Layout::Tables(tables) => clsd(tables, &self.config(tables, &subset.name), split, &subset.name),
+            Layout::Tables(tables) => {
+                let [folder, file] = self.place(tables, &subset.name, split);
+                match self.loader {
+                    Loader::PublicHealth => public_health(tables, [&folder, &file], &subset.name, split),
+                    _ => clsd(tables, [&folder, &file], &subset.name, split),
+                }
+            }
         }
     }
 
@@ -136,7 +194,7 @@ impl TaskData {
         };
         self.fetch(part)?;
         let Part { split, subset } = part;
-        let config = self.config(tables, &subset.name);
+        let [folder, file] = self.place(tables, &subset.name, split);
         let [first, second] = row.columns.each_ref().map(|name| [name.as_str()]);
         let gold: Option<&[&str]> = match row.kind {
             TaskKind::BitextMining => None,
@@ -144,33 +202,36 @@ impl TaskData {
             _ => Some(&["labels", "label"]),
         };
         let columns = PairColumns { first: &first, second: &second, gold };
-        match row.loading {
-            Loading::Parallel => {
+        match self.loader {
+            Loader::Parallel => {
                 let (from, to) = self.languages(&subset.name)?;
-                let mut texts = tables.texts(&config, split, &[from, to])?;
+                let mut texts = tables.texts(&folder, &file, &[from, to])?;
                 let second = texts.pop().unwrap_or_default();
                 Ok(Pairs { first: texts.pop().unwrap_or_default(), second, gold: Vec::new() })
             }
-            Loading::LangColumn => {
-                let of_rows = tables.texts(&config, split, &["lang"])?.pop().unwrap_or_default();
-                Ok(of_language(tables.pairs(&config, split, columns)?, &of_rows, &subset.name))
+            Loader::BibleNlp => bible_nlp(tables, [&folder, &file], self.languages(&subset.name)?),
+            Loader::Xnli => xnli(tables, [&folder, &file]),
+            Loader::LangColumn => {
+                let of_rows = tables.texts(&folder, &file, &["lang"])?.pop().unwrap_or_default();
+                Ok(of_language(tables.pairs(&folder, &file, columns)?, &of_rows, &subset.name))
             }
-            Loading::Ordinary | Loading::Own => tables.pairs(&config, split, columns),
+            _ => tables.pairs(&folder, &file, columns),
         }
     }
 
-    /// The config of a subset: of its name, one that several share, or that of CLSD's two languages.
-    fn config(&self, tables: &Tables, subset: &str) -> String {
-        let short = |code| match code {
-            "deu" => "de",
-            "fra" => "fr",
-            other => other,
+    /// The folder and the file that a part is in: those of a config of its name or of a name that the task makes of it, of one
+    /// that several subsets share, or of the only one.
+    fn place(&self, tables: &Tables, subset: &str, split: &str) -> [String; 2] {
+        let of_task = match (self.loader, subset.split_once('-')) {
+            (Loader::BibleNlp, Some((from, to))) => Some(bible_nlp_config(from, to)),
+            (Loader::Clsd, Some((from, to))) => Some(clsd_config(from, to)),
+            _ => None,
         };
-        let of_two = subset.split_once('-').map(|(from, to)| format!("wmt21.{}.{}", short(from), short(to)));
-        let names = [Some(subset.to_owned()), of_two, Some(DEFAULT_SUBSET.to_owned())];
-        let is_there = |name: &String| tables.configs().any(|config| config == name);
-        let only = || tables.configs().next().map(str::to_owned).filter(|_| tables.configs().count() == 1);
-        names.into_iter().flatten().find(is_there).or_else(only).unwrap_or_else(|| subset.to_owned())
+        let names = [of_task, Some(subset.to_owned()), Some(DEFAULT_SUBSET.to_owned())];
+        let owned = |(folder, file): (&str, &str)| [folder.to_owned(), file.to_owned()];
+        let found = names.iter().flatten().find_map(|name| tables.place(name, split).map(owned));
+        let only = || tables.configs().next().filter(|_| tables.configs().count() == 1);
+        found.unwrap_or_else(|| owned((only().unwrap_or(subset), split)))
     }
 
     fn fetch(&self, part: &Part) -> Result<()> {
@@ -185,4 +246,19 @@ fn of_language(all: Pairs, languages: &[String], name: &str) -> Pairs {
     let texts = |of: &[String]| rows.iter().map(|&row| of[row].clone()).collect();
     let gold = rows.iter().filter_map(|&row| all.gold.get(row).copied()).collect();
     Pairs { first: texts(&all.first), second: texts(&all.second), gold }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hbt::eval::mteb::table;
+
+    #[test]
+    fn every_task_of_the_table_is_read() {
+        let unread: Vec<&str> = table::tasks().iter().filter(|row| !reads(row)).map(|row| row.name.as_str()).collect();
+        assert_eq!(unread, [""; 0]);
+        for (name, _) in OWN {
+            assert_eq!(table::task(name).map(|row| row.loading), Some(Loading::Own), "{name}");
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! What `--task` and `--data` ask for.
 
-use super::data::{BELEBELE, CLSD_WMT21, TaskData};
+use super::data::{self, TaskData};
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config};
 use hbt::data::formats::Split;
 use hbt::eval::mteb::languages::LanguageFilter;
-use hbt::eval::mteb::table::{self, Loading, Subset, TaskRow};
+use hbt::eval::mteb::table::{self, Subset, TaskRow};
 use hbt::eval::tasks::{self, Task};
 use hbt::progress::say;
 use hbt::{Error, Result};
@@ -76,10 +76,7 @@ fn unknown(name: &str) -> Error {
 
 /// Whether hbt reads and measures a task of mteb's.
 pub fn is_able(row: &TaskRow) -> bool {
-    match row.loading {
-        Loading::Ordinary | Loading::LangColumn | Loading::Parallel => true,
-        Loading::Own => [BELEBELE, CLSD_WMT21].contains(&row.name.as_str()),
-    }
+    data::reads(row)
 }
 
 fn refuse_unable(row: &TaskRow) -> Result<()> {
