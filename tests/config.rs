@@ -265,15 +265,15 @@ fn wrong_values_say_what_is_there_and_what_must_be() {
         ("pooling=max", "pooling is \"max\"; it must be one of cls, mean, or none"),
         (
             "eval_task=xquad_r",
-            "did you mean xquad-r? It must be one of xquad-r, mlqa-r, belebele, parallel, or auto, or none",
+            "did you mean xquad-r? It must be one of xquad-r, mlqa-r, belebele, retrieval, parallel, or auto, or none",
         ),
         (
             "eval_task=paralel",
-            "did you mean parallel? It must be one of xquad-r, mlqa-r, belebele, parallel, or auto, or none",
+            "did you mean parallel? It must be one of xquad-r, mlqa-r, belebele, retrieval, parallel, or auto, or none",
         ),
         (
             "eval_task=miracl",
-            "eval_task is \"miracl\"; it must be one of xquad-r, mlqa-r, belebele, parallel, or auto, or none",
+            "eval_task is \"miracl\"; it must be one of xquad-r, mlqa-r, belebele, retrieval, parallel, or auto, or none",
         ),
         ("mode=hybird", "did you mean hybrid? It must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
         ("mode=7", "mode is 7; it must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
@@ -505,7 +505,7 @@ fn evaluations_are_tables() {
         (table("data = 'a'\nweight = 2"), "table 1 has an unknown key \"weight\"; there are name, task, data, "),
         (
             table("data = 'a'\ntask = 'BEIR'"),
-            "table 1 has task = \"BEIR\", which must be one of xquad-r, mlqa-r, belebele, parallel",
+            "table 1 has task = \"BEIR\", which must be one of xquad-r, mlqa-r, belebele, retrieval, parallel",
         ),
         (table("data = 'a'\nlanguages = 'de'"), "table 1 has languages = \"de\", which must be a list in brackets"),
         (table("data = 'a'\nlanguages = []"), "table 1 has no language in languages"),

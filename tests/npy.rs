@@ -123,7 +123,7 @@ fn files_that_are_no_matrix_of_floats_are_refused() {
         (of(dict("<f4", "False", "(6,)")), "is not one matrix with a row a text; save numpy.ascontiguousarray of it"),
         (of(dict("<f4", "False", "(4, 2)")), "has 152 bytes, too few for (4, 2); save it again"),
         (of(dict("<f4", "False", "(4611686018427387904, 4)")), "too few for (4611686018427387904, 4); save it again"),
-        (of(dict("<f4", "False", "(3, 0)")), "too few for (3, 0); save it again"),
+        (of(dict("<f4", "False", "(3, 0)")), "has rows of no values, (3, 0); save embeddings in it"),
     ];
     for (bytes, expected) in cases {
         fs::write(&path, bytes).unwrap();

@@ -102,6 +102,21 @@ fn beir_directories() {
 }
 
 #[test]
+fn tables_of_commas() {
+    let dir = TempDir::new().unwrap();
+    write(dir.path(), "corpus.csv", "text,_id,title\n\"one, two\n\",d1,T\n two ,2,\n");
+    write(dir.path(), "queries.csv", "\u{feff}_id,text\nq1,\" \"\"first\"\"?\"\nq2,not judged?\n");
+    write(dir.path(), "qrels/test.csv", "query-id,corpus-id,score\nq1,d1,2\nq1,2,0\n");
+    let task = load(dir.path(), "default", "test").unwrap();
+    assert_eq!(task.queries, [query(0, "q1", " \"first\"?", &[("d1", 2), ("2", 0)])]);
+    assert_eq!(documents(&task).unwrap(), pairs(&[("d1", "T one, two"), ("2", "two")]));
+    // What stands for nothing is nothing.
+    write(dir.path(), "corpus.csv", "_id,text\nd1,NaN\n");
+    let null = message(documents(&load(dir.path(), "default", "test").unwrap()));
+    assert!(null.contains("corpus.csv, line 2: text has to be a text, not null"), "{null}");
+}
+
+#[test]
 fn packed_beir_directories_one_a_language() {
     let dir = TempDir::new().unwrap();
     write_beir(dir.path(), "zho_Hans/");

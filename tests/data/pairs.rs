@@ -1,6 +1,6 @@
 //! Tables of pairs, and Belebele: what a task's subsets hold, and what is said of rows that lack something.
 
-use hbt::data::collection::{Belebele, Document, PairColumns, Pairs, Tables, clsd};
+use hbt::data::collection::{Belebele, Document, PairColumns, Pairs, Tables, clsd, clsd_config};
 use tempfile::TempDir;
 
 use super::{message, write};
@@ -151,7 +151,8 @@ fn clsd_is_that_of_mteb() {
     };
     let rows = [row(" eins", ["un ", "uno", "un", "unes", "une"]), row("zwei", ["deux", "deus", "dix", "deux", "du"])];
     write(dir.path(), "wmt21.de.fr/test.jsonl", rows.concat());
-    let task = clsd(&Tables::open(dir.path()).unwrap(), "wmt21.de.fr", "test", "deu-fra").unwrap();
+    let task =
+        clsd(&Tables::open(dir.path()).unwrap(), [&clsd_config("deu", "fra"), "test"], "deu-fra", "test").unwrap();
     let judged = |ids: &[&str]| ids.iter().map(|id| ((*id).to_owned(), 1)).collect::<Vec<_>>();
     let queries: Vec<_> = task.queries.iter().map(|of| (&*of.id, &*of.text, of.judgements.clone())).collect();
     assert_eq!(queries, [("Q1", " eins", judged(&["D1"])), ("Q2", "zwei", judged(&["D6", "D9"]))]);

@@ -188,10 +188,6 @@ fn a_run_with_several_goes_on_exactly() {
 #[test]
 fn mistakes_in_evaluations_are_named() {
     let sandbox = sandbox();
-    std::fs::create_dir_all(sandbox.path("corpus/qrels")).unwrap();
-    sandbox.write("corpus/corpus.jsonl", "{\"_id\": \"d\", \"text\": \"a\"}\n");
-    sandbox.write("corpus/queries.jsonl", "{\"_id\": \"q\", \"text\": \"b\"}\n");
-    sandbox.write("corpus/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\td\t1\n");
     let bert = fixture("bert");
     for (sets, message) in [
         (
@@ -205,10 +201,6 @@ fn mistakes_in_evaluations_are_named() {
         (
             &["evaluations=[{ data = 'other.jsonl', languages = ['fr'] }]"],
             "evaluations: languages of \"other.jsonl\": there is no \"fr\"; the data has de, en, sw",
-        ),
-        (
-            &["evaluations=[{ data = 'corpus' }]"],
-            "corpus: is a retrieval directory, which training does not evaluate on",
         ),
         (&["evaluations=[{ data = 'absent.jsonl' }]"], "absent.jsonl"),
     ] {

@@ -2,7 +2,8 @@
 
 use super::planned::Part;
 use hbt::data::collection::{
-    self, Belebele, Collection, Collections, DEFAULT_SUBSET, PairColumns, Pairs, Tables, clsd,
+    self, Belebele, Collection, Collections, DEFAULT_SUBSET, PairColumns, Pairs, Tables, bible_nlp, bible_nlp_config,
+    clsd, clsd_config, public_health, xnli,
 };
 use hbt::eval::mteb::table::{Loading, TaskKind, TaskRow};
 use hbt::hub::{Dataset, Hub, is_hub_id};
@@ -10,9 +11,72 @@ use hbt::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// What reads the data of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loader {
+    /// Corpus, queries and judgements.
+    Collections,
+    /// Pairs: a table of each subset.
+    Pairs,
+    /// Pairs: one table, whose column `lang` names the subset.
+    LangColumn,
+    /// Pairs: one table with a column for each language.
+    Parallel,
+    Belebele,
+    BibleNlp,
+    Clsd,
+    Cure,
+    PublicHealth,
+    Xnli,
+}
+
 /// Tasks that mteb reads by code of their own, and so does hbt.
-pub const BELEBELE: &str = "BelebeleRetrieval";
-pub const CLSD_WMT21: &str = "CrossLingualSemanticDiscriminationWMT21";
+const OWN: [(&str, Loader); 6] = [
+    ("BelebeleRetrieval", Loader::Belebele),
+    ("BibleNLPBitextMining", Loader::BibleNlp),
+    ("CrossLingualSemanticDiscriminationWMT21", Loader::Clsd),
+    ("CUREv1", Loader::Cure),
+    ("PublicHealthQA", Loader::PublicHealth),
+    ("XNLI", Loader::Xnli),
+];
+
+/// The revision of a data set that mteb pins to no commit.
+const NEWEST: &str = "main";
+
+/// Whether hbt reads the data of a task.
+pub fn reads(row: &TaskRow) -> bool {
+    Loader::of(row).is_some()
+}
+
+impl Loader {
+    fn of(row: &TaskRow) -> Option<Loader> {
+        match row.loading {
+            Loading::Ordinary if row.kind.has_queries() => Some(Loader::Collections),
+            Loading::Ordinary => Some(Loader::Pairs),
+            Loading::LangColumn => Some(Loader::LangColumn),
+            Loading::Parallel => Some(Loader::Parallel),
+            Loading::Own => OWN.iter().find(|(name, _)| *name == row.name).map(|(_, loader)| *loader),
+        }
+    }
+
+    fn open(self, root: &Path) -> Result<Layout> {
+        Ok(match self {
+            Loader::Collections => Layout::Collections(collection::open(root)?),
+            Loader::Cure => Layout::Collections(Collections::open_cure(root)?),
+            Loader::Belebele => Layout::Belebele(Belebele::open(root)?),
+            _ => Layout::Tables(Tables::open(root)?),
+        })
+    }
+
+    fn of_names<'a>(self, root: &Path, names: impl Iterator<Item = &'a str>) -> Result<Layout> {
+        Ok(match self {
+            Loader::Collections => Layout::Collections(Collections::of_names(root, names)?),
+            Loader::Cure => Layout::Collections(Collections::of_cure_names(root, names)?),
+            Loader::Belebele => Layout::Belebele(Belebele::of_names(root, names)?),
+            _ => Layout::Tables(Tables::of_names(root, names)?),
+        })
+    }
+}
 
 /// Where texts are, and how they are laid out.
 pub struct TaskData {
@@ -21,6 +85,7 @@ pub struct TaskData {
     pub name: String,
     /// The data set, if its files may have to be fetched.
     dataset: Option<Dataset>,
+    loader: Loader,
     layout: Layout,
 }
 
@@ -52,7 +117,8 @@ impl Source {
     }
 
     fn pinned(row: &TaskRow) -> Result<Source> {
-        Source::of_dataset(Hub::from_env().dataset(&row.path, Some(&row.revision))?, &row.path)
+        let commit = Some(row.revision.as_str()).filter(|revision| *revision != NEWEST);
+        Source::of_dataset(Hub::from_env().dataset(&row.path, commit)?, &row.path)
     }
 
     fn of_dataset(dataset: Dataset, id: &str) -> Result<Source> {
@@ -60,30 +126,13 @@ impl Source {
         Ok(Source { root: dataset.directory().to_owned(), name, dataset: Some(dataset) })
     }
 
-    fn with(self, layout: Layout) -> TaskData {
+    fn read_by(self, loader: Loader) -> Result<TaskData> {
         let Source { root, name, dataset } = self;
-        TaskData { root, name, dataset, layout }
-    }
-
-    fn collections(&self) -> Result<Collections> {
-        match &self.dataset {
-            Some(dataset) => Collections::of_names(&self.root, dataset.files()),
-            None => collection::open(&self.root),
-        }
-    }
-
-    fn belebele(&self) -> Result<Belebele> {
-        match &self.dataset {
-            Some(dataset) => Belebele::of_names(&self.root, dataset.files()),
-            None => Belebele::open(&self.root),
-        }
-    }
-
-    fn tables(&self) -> Result<Tables> {
-        match &self.dataset {
-            Some(dataset) => Tables::of_names(&self.root, dataset.files()),
-            None => Tables::open(&self.root),
-        }
+        let layout = match &dataset {
+            Some(dataset) => loader.of_names(&root, dataset.files())?,
+            None => loader.open(&root)?,
+        };
+        Ok(TaskData { root, name, dataset, loader, layout })
     }
 }
 
@@ -109,22 +158,13 @@ pub fn fetched(path: &Path) -> Result<PathBuf> {
 impl TaskData {
     /// A directory with corpus, queries and judgements, or the name of a data set of the hub that is laid out so.
     pub fn of_directory(path: &Path) -> Result<TaskData> {
-        let source = Source::of(path)?;
-        let layout = Layout::Collections(source.collections()?);
-        Ok(source.with(layout))
+        Source::of(path)?.read_by(Loader::Collections)
     }
 
     /// The data of a task of mteb's: the data set that it pins, or another copy.
     pub fn of_row(row: &TaskRow, copy: Option<&Path>) -> Result<TaskData> {
-        let source = copy.map_or_else(|| Source::pinned(row), Source::of)?;
-        let layout = if row.name == BELEBELE {
-            Layout::Belebele(source.belebele()?)
-        } else if row.kind.has_queries() && row.loading != Loading::Own {
-            Layout::Collections(source.collections()?)
-        } else {
-            Layout::Tables(source.tables()?)
-        };
-        Ok(source.with(layout))
+        let loader = Loader::of(row).ok_or_else(|| Error::usage(format!("hbt cannot read {}", row.name)))?;
+        copy.map_or_else(|| Source::pinned(row), Source::of)?.read_by(loader)
     }
 
     /// The commit of the data set, if it is one of the hub's.
@@ -147,7 +187,10 @@ impl TaskData {
                 let (corpus, queries) = self.languages(&subset.name)?;
                 Ok([belebele.files(corpus)?, belebele.files(queries)?].concat())
             }
-            Layout::Tables(tables) => tables.files(&self.config(tables, &subset.name), split),
+            Layout::Tables(tables) => {
+                let [folder, file] = self.place(tables, &subset.name, split);
+                tables.files(&folder, &file)
+            }
         }
     }
 
@@ -170,8 +213,8 @@ impl TaskData {
             Layout::Tables(tables) => {
                 let row = row.into_iter().flat_map(|row| row.subsets().iter().map(move |subset| (row, subset)));
                 for (row, subset) in row {
-                    let config = self.config(tables, &subset.name);
-                    names.extend(row.splits.iter().filter_map(|split| tables.files(&config, split).ok()).flatten());
+                    let places = row.splits.iter().map(|split| self.place(tables, &subset.name, split));
+                    names.extend(places.filter_map(|[folder, file]| tables.files(&folder, &file).ok()).flatten());
                 }
             }
         }
@@ -189,7 +232,13 @@ impl TaskData {
                 let (corpus, queries) = self.languages(&subset.name)?;
                 belebele.load(corpus, queries)
             }
-            Layout::Tables(tables) => clsd(tables, &self.config(tables, &subset.name), split, &subset.name),
+            Layout::Tables(tables) => {
+                let [folder, file] = self.place(tables, &subset.name, split);
+                match self.loader {
+                    Loader::PublicHealth => public_health(tables, [&folder, &file], &subset.name, split),
+                    _ => clsd(tables, [&folder, &file], &subset.name, split),
+                }
+            }
         }
     }
 
@@ -205,7 +254,7 @@ impl TaskData {
         };
         self.fetch(part)?;
         let Part { split, subset } = part;
-        let config = self.config(tables, &subset.name);
+        let [folder, file] = self.place(tables, &subset.name, split);
         let [first, second] = row.columns.each_ref().map(|name| [name.as_str()]);
         let gold: Option<&[&str]> = match row.kind {
             TaskKind::BitextMining => None,
@@ -213,33 +262,36 @@ impl TaskData {
             _ => Some(&["labels", "label"]),
         };
         let columns = PairColumns { first: &first, second: &second, gold };
-        match row.loading {
-            Loading::Parallel => {
+        match self.loader {
+            Loader::Parallel => {
                 let (from, to) = self.languages(&subset.name)?;
-                let mut texts = tables.texts(&config, split, &[from, to])?;
+                let mut texts = tables.texts(&folder, &file, &[from, to])?;
                 let second = texts.pop().unwrap_or_default();
                 Ok(Pairs { first: texts.pop().unwrap_or_default(), second, gold: Vec::new() })
             }
-            Loading::LangColumn => {
-                let of_rows = tables.texts(&config, split, &["lang"])?.pop().unwrap_or_default();
-                Ok(of_language(tables.pairs(&config, split, columns)?, &of_rows, &subset.name))
+            Loader::BibleNlp => bible_nlp(tables, [&folder, &file], self.languages(&subset.name)?),
+            Loader::Xnli => xnli(tables, [&folder, &file]),
+            Loader::LangColumn => {
+                let of_rows = tables.texts(&folder, &file, &["lang"])?.pop().unwrap_or_default();
+                Ok(of_language(tables.pairs(&folder, &file, columns)?, &of_rows, &subset.name))
             }
-            Loading::Ordinary | Loading::Own => tables.pairs(&config, split, columns),
+            _ => tables.pairs(&folder, &file, columns),
         }
     }
 
-    /// The config of a subset: of its name, one that several share, or that of CLSD's two languages.
-    fn config(&self, tables: &Tables, subset: &str) -> String {
-        let short = |code| match code {
-            "deu" => "de",
-            "fra" => "fr",
-            other => other,
+    /// The folder and the file that a part is in: those of a config of its name or of a name that the task makes of it, of one
+    /// that several subsets share, or of the only one.
+    fn place(&self, tables: &Tables, subset: &str, split: &str) -> [String; 2] {
+        let of_task = match (self.loader, subset.split_once('-')) {
+            (Loader::BibleNlp, Some((from, to))) => Some(bible_nlp_config(from, to)),
+            (Loader::Clsd, Some((from, to))) => Some(clsd_config(from, to)),
+            _ => None,
         };
-        let of_two = subset.split_once('-').map(|(from, to)| format!("wmt21.{}.{}", short(from), short(to)));
-        let names = [Some(subset.to_owned()), of_two, Some(DEFAULT_SUBSET.to_owned())];
-        let is_there = |name: &String| tables.configs().any(|config| config == name);
-        let only = || tables.configs().next().map(str::to_owned).filter(|_| tables.configs().count() == 1);
-        names.into_iter().flatten().find(is_there).or_else(only).unwrap_or_else(|| subset.to_owned())
+        let names = [of_task, Some(subset.to_owned()), Some(DEFAULT_SUBSET.to_owned())];
+        let owned = |(folder, file): (&str, &str)| [folder.to_owned(), file.to_owned()];
+        let found = names.iter().flatten().find_map(|name| tables.place(name, split).map(owned));
+        let only = || tables.configs().next().filter(|_| tables.configs().count() == 1);
+        found.unwrap_or_else(|| owned((only().unwrap_or(subset), split)))
     }
 
     fn fetch(&self, part: &Part) -> Result<()> {
@@ -254,4 +306,19 @@ fn of_language(all: Pairs, languages: &[String], name: &str) -> Pairs {
     let texts = |of: &[String]| rows.iter().map(|&row| of[row].clone()).collect();
     let gold = rows.iter().filter_map(|&row| all.gold.get(row).copied()).collect();
     Pairs { first: texts(&all.first), second: texts(&all.second), gold }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hbt::eval::mteb::table;
+
+    #[test]
+    fn every_task_of_the_table_is_read() {
+        let unread: Vec<&str> = table::tasks().iter().filter(|row| !reads(row)).map(|row| row.name.as_str()).collect();
+        assert_eq!(unread, [""; 0]);
+        for (name, _) in OWN {
+            assert_eq!(table::task(name).map(|row| row.loading), Some(Loading::Own), "{name}");
+        }
+    }
 }

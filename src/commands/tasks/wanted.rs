@@ -1,8 +1,8 @@
 //! What `--task` asks for.
 
-use super::data::{BELEBELE, CLSD_WMT21};
+use super::data;
 use hbt::config::Auto;
-use hbt::eval::mteb::table::{self, Loading, TaskRow};
+use hbt::eval::mteb::table::{self, TaskRow};
 use hbt::eval::tasks::{self, Task, retrieval};
 use hbt::progress::say;
 use hbt::{Error, Result};
@@ -98,10 +98,7 @@ fn unknown(name: &str) -> Error {
 
 /// Whether hbt reads and measures a task of mteb's.
 pub fn is_able(row: &TaskRow) -> bool {
-    match row.loading {
-        Loading::Ordinary | Loading::LangColumn | Loading::Parallel => true,
-        Loading::Own => [BELEBELE, CLSD_WMT21].contains(&row.name.as_str()),
-    }
+    data::reads(row)
 }
 
 fn refuse_unable(row: &TaskRow) -> Result<()> {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use super::cell::{Cell, Column, Parsed, needed, optional};
 use super::documents::{Corpus, strip};
 use super::pairs::Tables;
-use super::table::{Row, Table};
 use super::{Collection, DEFAULT_SUBSET, Document, JudgedQuery};
 use crate::data::formats::Notes;
 use crate::{Error, Result};
@@ -82,12 +81,10 @@ impl Belebele {
     pub fn questions(&self, language: &str) -> Result<Vec<Question>> {
         let mut questions = Vec::new();
         let (config, split) = self.place(language)?;
-        for file in self.tables.of_split(config, split)? {
-            let mut table = Table::open(&Arc::new(file.clone()), &COLUMNS)?;
-            while let Some(Row { number, cells }) = table.next_row()? {
-                questions.push(question(cells).map_err(|e| table.error(number, e))?);
-            }
-        }
+        self.tables.each_row(config, split, &COLUMNS, usize::MAX, |cells| {
+            questions.push(question(cells)?);
+            Ok(())
+        })?;
         Ok(questions)
     }
 

@@ -64,6 +64,18 @@ pub(super) fn split(line: &[u8]) -> Parsed<Vec<Cell>> {
     })
 }
 
+/// What stands for nothing in a table of commas: the words that pandas, and so `datasets`, takes for it
+/// (pandas.read_csv, `na_values`).
+const MISSING: [&str; 19] = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+];
+
+/// A cell of a table of commas.
+pub(super) fn missing_or_text(cell: Option<&str>) -> Cell {
+    cell.filter(|text| !MISSING.contains(text)).map_or(Cell::Null, |text| Cell::Text(text.to_owned()))
+}
+
 impl Cell {
     /// What it is, for messages.
     pub(super) fn kind(&self) -> &'static str {

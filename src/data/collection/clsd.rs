@@ -12,13 +12,23 @@ use std::sync::Arc;
 const SOURCE: &str = "Source";
 const TARGETS: [&str; 5] = ["Target", "TargetAdv1", "TargetAdv2", "TargetAdv3", "TargetAdv4"];
 
-/// The task in a config of a data set, `wmt21.de.fr`, as the subset that is to be called `subset`.
+/// The config of two languages, `wmt21.de.fr` of `deu` and `fra`.
+pub fn clsd_config(from: &str, to: &str) -> String {
+    let short = |code| match code {
+        "deu" => "de",
+        "fra" => "fr",
+        other => other,
+    };
+    format!("wmt21.{}.{}", short(from), short(to))
+}
+
+/// The task in a table, of which the [place](Tables::place) is given, as the subset and the split that are to be called so.
 ///
 /// # Errors
-/// No such config or split; a file that cannot be read or lacks a column; a text that is null.
-pub fn clsd(tables: &Tables, config: &str, split: &str, subset: &str) -> Result<Collection> {
+/// No such table; a file that cannot be read or lacks a column; a text that is null.
+pub fn clsd(tables: &Tables, [folder, file]: [&str; 2], subset: &str, split: &str) -> Result<Collection> {
     let columns = [&[SOURCE], &TARGETS[..]].concat();
-    let mut texts = tables.texts(config, split, &columns)?.into_iter();
+    let mut texts = tables.texts(folder, file, &columns)?.into_iter();
     let sources = texts.next().unwrap_or_default();
     let targets: Vec<Vec<String>> = texts.collect();
     let (mut queries, mut documents) = (Vec::new(), Vec::new());

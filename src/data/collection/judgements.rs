@@ -32,7 +32,7 @@ pub(super) fn judgements(files: &[Arc<DataFile>], notes: &mut Notes) -> Result<J
         let mut order = None;
         while let Some(Row { number, cells }) = table.next_row()? {
             let cells = match file.kind {
-                Kind::Delimited(_) => in_text(cells, number, &mut order).map_err(|e| table.error(number, e))?,
+                Kind::Delimited(b'\t') => in_text(cells, number, &mut order).map_err(|e| table.error(number, e))?,
                 _ => Some(cells),
             };
             let Some(cells) = cells else { continue };

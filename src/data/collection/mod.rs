@@ -12,16 +12,22 @@
 //! - Of each config of the hub, the split that is asked for is taken, or else its only one, whatever its name.
 
 mod belebele;
+mod bible_nlp;
 mod cell;
 mod clsd;
+mod cure;
 mod documents;
 mod judgements;
 mod layout;
+mod numpy;
 mod pairs;
 mod parquet;
+mod public_health;
 mod queries;
 mod splits;
+mod stratified;
 mod table;
+mod xnli;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -35,11 +41,14 @@ use documents::Corpus;
 use layout::{MIRACL, Part, Parts, Subsets, split_or_only};
 
 pub use belebele::{Belebele, Question};
-pub use clsd::clsd;
+pub use bible_nlp::{bible_nlp, bible_nlp_config};
+pub use clsd::{clsd, clsd_config};
 pub use documents::{Document, Documents};
 pub use pairs::{PairColumns, Pairs, Tables};
+pub use public_health::public_health;
 pub use queries::JudgedQuery;
 pub use splits::splits_meant;
+pub use xnli::xnli;
 
 /// Name of the subset of a task that has no others.
 pub const DEFAULT_SUBSET: &str = "default";

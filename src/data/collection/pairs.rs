@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::DEFAULT_SUBSET;
 use super::cell::{Cell, Column, Parsed, needed};
 use super::layout::{self, Splits, split_or_only};
 use super::table::{Row, Table};
-use crate::data::formats::files::{self, DataFile};
+use crate::data::formats::files::{self, DataFile, Kind};
 use crate::error::listed;
 use crate::{Error, Result};
 
-/// The tables of a data set: a config is a folder, or none; its files are splits.
+/// The tables of a data set. A config is a folder, or none, and its files are splits; [`place`](Tables::place) knows of the
+/// other way round.
 #[derive(Debug)]
 pub struct Tables {
     root: PathBuf,
@@ -72,10 +74,17 @@ impl Tables {
     }
 
     fn new(root: &Path, mut files: Vec<DataFile>) -> Result<Tables> {
-        // The readers of text without names know nothing of pairs.
-        files.retain(|file| !matches!(file.kind, files::Kind::Delimited(_)));
+        // The readers of text without names know nothing of pairs. Commas are for data sets that have nothing else: beside
+        // other tables they hold figures or a list of files.
+        files.retain(|file| file.kind != Kind::Delimited(b'\t'));
+        if files.iter().any(|file| file.kind != Kind::Delimited(b',')) {
+            files.retain(|file| file.kind != Kind::Delimited(b','));
+        }
         match files.is_empty() {
-            true => Err(Error::file(root, "no table here; expected Parquet or JSON lines, a folder for each config")),
+            true => {
+                let expected = "expected Parquet, JSON lines or CSV, a folder for each config";
+                Err(Error::file(root, format!("no table here; {expected}")))
+            }
             false => Ok(Tables { root: root.to_owned(), configs: layout::configs(files) }),
         }
     }
@@ -83,6 +92,18 @@ impl Tables {
     /// The names of the configs, in alphabetical order.
     pub fn configs(&self) -> impl Iterator<Item = &str> {
         self.configs.keys().map(String::as_str)
+    }
+
+    /// The folder and the file, as configs and splits are named here, that a config's split is in: its own folder may hold its
+    /// splits, the split's folder a file of each config (`test/de.parquet`), and one folder for all of them files that are
+    /// their configs' only splits (`data/arabic.csv`). `None` without such a config.
+    pub fn place<'a>(&self, config: &'a str, split: &'a str) -> Option<(&'a str, &'a str)> {
+        let has = |folder: &str, file: &str| self.configs.get(folder).is_some_and(|files| files.contains_key(file));
+        let places = [(split, config), (DEFAULT_SUBSET, config)];
+        match self.configs.contains_key(config) {
+            true => Some((config, split)),
+            false => places.into_iter().find(|(folder, file)| has(folder, file)),
+        }
     }
 
     /// The names of the files of a split, or of a config's only one.
@@ -101,12 +122,7 @@ impl Tables {
         let wanted = [Some(columns.first), Some(columns.second), columns.gold];
         let wanted: Vec<Column> = wanted.into_iter().flatten().map(needed).collect();
         let mut pairs = Pairs::default();
-        for file in self.of_split(config, split)? {
-            let mut table = Table::open(&Arc::new(file.clone()), &wanted)?;
-            while let Some(Row { number, cells }) = table.next_row()? {
-                add(cells, &columns, &mut pairs).map_err(|e| table.error(number, e))?;
-            }
-        }
+        self.each_row(config, split, &wanted, usize::MAX, |cells| add(cells, &columns, &mut pairs))?;
         match pairs.first.is_empty() {
             true => Err(Error::file(&self.root, format!("config {config} has no pair in split {split}"))),
             false => Ok(pairs),
@@ -118,18 +134,45 @@ impl Tables {
     /// # Errors
     /// No such config or split; a file that cannot be read or lacks a column; a text that is null.
     pub fn texts(&self, config: &str, split: &str, columns: &[&str]) -> Result<Vec<Vec<String>>> {
+        self.first_texts(config, split, columns, usize::MAX)
+    }
+
+    /// As [`texts`](Tables::texts), of the first `n_most` rows.
+    ///
+    /// # Errors
+    /// As [`texts`](Tables::texts); of rows behind these, none.
+    pub fn first_texts(&self, config: &str, split: &str, columns: &[&str], n_most: usize) -> Result<Vec<Vec<String>>> {
         let names: Vec<[&str; 1]> = columns.iter().map(|name| [*name]).collect();
         let wanted: Vec<Column> = names.iter().map(|name| needed(name)).collect();
         let mut texts = vec![Vec::new(); columns.len()];
+        self.each_row(config, split, &wanted, n_most, |cells| {
+            for ((cell, name), texts) in cells.into_iter().zip(columns).zip(&mut texts) {
+                texts.push(cell.into_text(name)?);
+            }
+            Ok(())
+        })?;
+        Ok(texts)
+    }
+
+    /// Goes through the first `n_most` rows of a split; an error of `of_row` is one at that row.
+    pub(super) fn each_row(
+        &self,
+        config: &str,
+        split: &str,
+        columns: &[Column],
+        n_most: usize,
+        mut of_row: impl FnMut(Vec<Cell>) -> Parsed<()>,
+    ) -> Result<()> {
+        let mut n_left = n_most;
         for file in self.of_split(config, split)? {
-            let mut table = Table::open(&Arc::new(file.clone()), &wanted)?;
-            while let Some(Row { number, cells }) = table.next_row()? {
-                for ((cell, name), texts) in cells.into_iter().zip(columns).zip(&mut texts) {
-                    texts.push(cell.into_text(name).map_err(|e| table.error(number, e))?);
-                }
+            let mut table = Table::open(&Arc::new(file.clone()), columns)?;
+            while n_left > 0 {
+                let Some(Row { number, cells }) = table.next_row()? else { break };
+                of_row(cells).map_err(|e| table.error(number, e))?;
+                n_left -= 1;
             }
         }
-        Ok(texts)
+        Ok(())
     }
 
     /// The names of a config's splits.
@@ -141,7 +184,7 @@ impl Tables {
         &self.root
     }
 
-    pub(super) fn of_split(&self, config: &str, split: &str) -> Result<&[DataFile]> {
+    fn of_split(&self, config: &str, split: &str) -> Result<&[DataFile]> {
         let there = |names: Vec<&String>| listed(&names.into_iter().cloned().collect::<Vec<_>>());
         let splits = self.configs.get(config).ok_or_else(|| {
             let there = there(self.configs.keys().collect());
@@ -195,4 +238,28 @@ fn number(cell: &Cell) -> Option<f64> {
         _ => return None,
     };
     number.is_finite().then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configs_are_folders_or_files() {
+        let of = |names: &[&str]| Tables::of_names(Path::new("x"), names.iter().copied()).unwrap();
+        let splits = of(&["en-de/test.jsonl", "en-de/train.jsonl", "data/fr.csv"]);
+        assert_eq!(splits.place("en-de", "test"), Some(("en-de", "test")));
+        // Not there, and an error when it is read.
+        assert_eq!(splits.place("en-de", "dev"), Some(("en-de", "dev")));
+        assert_eq!(splits.place("en-fr", "test"), None);
+        // Commas count where there is nothing else.
+        assert_eq!(splits.configs().collect::<Vec<_>>(), ["en-de"]);
+        let files = of(&["test/en-de.jsonl.gz", "validation/en-de.jsonl.gz", "test/en-fr.parquet"]);
+        assert_eq!(files.place("en-de", "validation"), Some(("validation", "en-de")));
+        assert_eq!(files.files("validation", "en-de").unwrap(), ["validation/en-de.jsonl.gz"]);
+        assert_eq!(files.place("en-fr", "validation"), None);
+        let languages = of(&["data/french.csv", "data/korean.csv", "README.md", "qrels.tsv"]);
+        assert_eq!(languages.place("korean", "test"), Some((DEFAULT_SUBSET, "korean")));
+        assert_eq!(languages.place("arabic", "test"), None);
+    }
 }

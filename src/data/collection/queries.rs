@@ -77,7 +77,7 @@ pub(super) fn queries(
             let row = n_rows;
             n_rows += 1;
             let fail = |message: String| table.error(number, message);
-            let is_text = matches!(file.kind, Kind::Delimited(_));
+            let is_text = matches!(file.kind, Kind::Delimited(b'\t'));
             let [id, text, instruction] = if is_text { topic(cells) } else { named(cells) }.map_err(fail)?;
             let id = id.into_id("the id").map_err(fail)?;
             if !judged.contains_key(&id) && !places.contains_key(&id) {

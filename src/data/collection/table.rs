@@ -4,12 +4,13 @@ use std::fmt;
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::cell::{Cell, Column, Parsed, Wanted, check_columns, split};
+use super::cell::{Cell, Column, Parsed, Wanted, check_columns, missing_or_text, split};
 use super::parquet::Parquet;
 use crate::data::formats::files::{DataFile, Kind};
 use crate::data::formats::lines::strip_bom;
 use crate::data::formats::object::{parse_line, parse_object};
 use crate::data::formats::open::Text;
+use crate::data::formats::records::Records;
 use crate::{Error, Result};
 
 /// A row: its line or, of Parquet, its number in the file, both from 1; and a cell for each wanted column. Of text without
@@ -28,7 +29,16 @@ pub(super) struct Table<'a> {
 }
 
 enum Source {
-    Lines { text: Text, number: u64, line: Vec<u8> },
+    Lines {
+        text: Text,
+        number: u64,
+        line: Vec<u8>,
+    },
+    /// Commas, and a header: the place of each wanted column, if it is there.
+    Commas {
+        records: Records,
+        places: Vec<Option<usize>>,
+    },
     Parquet(Parquet),
 }
 
@@ -36,10 +46,11 @@ impl<'a> Table<'a> {
     /// Opens a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or Parquet without a needed column.
+    /// A file that cannot be read, or Parquet or a table of commas without a needed column.
     pub(super) fn open(file: &Arc<DataFile>, columns: &'a [Column<'a>]) -> Result<Table<'a>> {
         let source = match file.kind {
             Kind::Parquet => Source::Parquet(Parquet::open(&file.path, columns)?),
+            Kind::Delimited(b',') => commas(file, columns)?,
             _ => Source::Lines { text: Text::open(&file.path)?, number: 0, line: Vec::new() },
         };
         Ok(Table { file: Arc::clone(file), columns, source, n_bytes: 0 })
@@ -55,6 +66,12 @@ impl<'a> Table<'a> {
                 let row = parquet.next_row();
                 self.n_bytes = parquet.n_bytes_done();
                 row
+            }
+            Source::Commas { records, places } => {
+                let Some(record) = records.next_record()? else { return Ok(None) };
+                self.n_bytes = records.n_bytes();
+                let cell = |place: &Option<usize>| missing_or_text(place.and_then(|place| record.get(place)));
+                Ok(Some(Row { number: records.line(&record), cells: places.iter().map(cell).collect() }))
             }
             Source::Lines { text, number, line } => loop {
                 line.clear();
@@ -87,6 +104,16 @@ impl<'a> Table<'a> {
     pub(super) fn error(&self, number: u64, message: impl fmt::Display) -> Error {
         error_at(&self.file, number, message)
     }
+}
+
+/// Opens a table of commas.
+fn commas(file: &Arc<DataFile>, columns: &[Column]) -> Result<Source> {
+    let (records, header) = Records::open(file, b',')?;
+    let header: Vec<&str> = header.iter().flatten().map(|name| name.trim_start_matches('\u{feff}')).collect();
+    let place = |name: &str| header.iter().position(|of| *of == name);
+    check_columns(columns, |name| place(name).is_some(), &header).map_err(|e| Error::line(&file.path, 1, e))?;
+    let places = columns.iter().map(|column| column.names.iter().find_map(|name| place(name))).collect();
+    Ok(Source::Commas { records, places })
 }
 
 /// An error at a row of a file.

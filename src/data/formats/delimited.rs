@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use csv::{ReaderBuilder, StringRecord};
+use csv::StringRecord;
 use serde_json::{Map, Value};
 
 use super::columns::{LABELS, NEGATIVE_SCORES, POSITIVE_SCORES, SCORES};
 use super::files::DataFile;
 use super::notes::Note;
-use super::open::Text;
+use super::records::Records;
 use super::row::{Body, Layout, Place, Row};
 use super::tables;
 use crate::{Error, Result};
@@ -17,31 +17,11 @@ use crate::{Error, Result};
 pub(super) struct Delimited {
     file: Arc<DataFile>,
     layout: Arc<Layout>,
-    reader: csv::Reader<Counted>,
+    records: Records,
     header: Vec<String>,
     /// The first line, if it is no header.
     first: Option<StringRecord>,
-    /// Lines that the library does not count: it begins the second row at the end of the first one's `\r\n`.
-    uncounted: u64,
-    /// Line of the last row, if its last cell has several lines.
-    long_row: Option<u64>,
     n_reported: u64,
-}
-
-/// A text with the bytes of the file that it has taken.
-struct Counted {
-    text: Text,
-    n_bytes: u64,
-    n_quotes: u64,
-}
-
-impl std::io::Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.text.reader.read(buffer)?;
-        self.n_bytes += self.text.n_bytes(n);
-        self.n_quotes += buffer[..n].iter().filter(|byte| **byte == b'"').count() as u64;
-        Ok(n)
-    }
 }
 
 /// Columns of files without a header: those of MS MARCO's `triples.train.small.tsv`, or pairs.
@@ -49,28 +29,19 @@ const TRIPLE: [&str; 3] = ["query", "positive", "negative"];
 
 impl Delimited {
     pub(super) fn open(file: &Arc<DataFile>, layout: &Arc<Layout>, delimiter: u8) -> Result<Self> {
-        let text = Text::open(&file.path)?;
         let is_tab = delimiter == b'\t';
-        let mut builder = ReaderBuilder::new();
-        // A tab never stands in a text, so that quotes are part of it.
-        builder.has_headers(false).delimiter(delimiter).quoting(!is_tab).flexible(false);
-        let mut reader = builder.from_reader(Counted { text, n_bytes: 0, n_quotes: 0 });
-        let mut first = StringRecord::new();
-        let is_any = reader.read_record(&mut first).map_err(|e| fail(file, &e))?;
-        let mut header: Vec<String> = first.iter().map(|cell| cell.trim_start_matches('\u{feff}').to_owned()).collect();
-        let n_breaks: usize = first.iter().map(|cell| cell.matches('\n').count()).sum();
-        let uncounted = (2 + n_breaks as u64).saturating_sub(reader.position().line());
+        let (records, first) = Records::open(file, delimiter)?;
+        let cells = first.iter().flatten();
+        let mut header: Vec<String> = cells.map(|cell| cell.trim_start_matches('\u{feff}').to_owned()).collect();
         let mut rows = Delimited {
             file: Arc::clone(file),
             layout: Arc::clone(layout),
-            reader,
+            records,
             header: Vec::new(),
             first: None,
-            uncounted,
-            long_row: None,
             n_reported: 0,
         };
-        if is_any && !layout.columns.is_header(&header) {
+        if first.is_some() && !layout.columns.is_header(&header) {
             if !is_tab || !(2..=3).contains(&header.len()) {
                 header.iter_mut().for_each(|cell| *cell = cell.chars().take(40).collect());
                 let message = format!(
@@ -83,7 +54,7 @@ impl Delimited {
             let names = if layout.tables.is_some() { tables::TRIPLE } else { TRIPLE };
             header = names[..n_columns].iter().map(|name| (*name).to_owned()).collect();
             layout.note(Note::NoHeader(header.join(", ")), 1);
-            rows.first = Some(first);
+            rows.first = first;
         } else if let Some(twice) = header.iter().enumerate().find(|(i, name)| header[..*i].contains(name)) {
             return Err(Error::line(&file.path, 1, format!("the column {:?} stands twice in the header", twice.1)));
         }
@@ -91,35 +62,13 @@ impl Delimited {
         Ok(rows)
     }
 
-    /// A quote that is not closed makes one cell of all lines to the end, and the library takes that for what was meant.
-    fn check_end(&mut self) -> Result<()> {
-        let is_odd = self.reader.get_ref().n_quotes % 2 == 1;
-        match self.long_row.take().filter(|_| is_odd) {
-            Some(line) => Err(Error::line(
-                &self.file.path,
-                line,
-                "a quote that opens in this row is not closed before the end of the file; close it, or double it",
-            )),
-            None => Ok(()),
-        }
-    }
-
     fn next_row(&mut self) -> Result<Option<Row>> {
-        let record = match self.first.take() {
-            Some(first) => first,
-            None => {
-                let mut record = StringRecord::new();
-                if !self.reader.read_record(&mut record).map_err(|e| fail(&self.file, &e))? {
-                    return self.check_end().map(|()| None);
-                }
-                record
-            }
-        };
-        let line = record.position().map_or(1, |at| if at.byte() == 0 { 1 } else { at.line() + self.uncounted });
-        self.long_row = record.iter().next_back().is_some_and(|cell| cell.contains('\n')).then_some(line);
+        let next = self.first.take().map_or_else(|| self.records.next_record(), |first| Ok(Some(first)));
+        let Some(record) = next? else { return Ok(None) };
+        let line = self.records.line(&record);
         let cells = self.header.iter().zip(&record).map(|(name, cell)| (name.clone(), value(name, cell)));
         let record: Map<String, Value> = cells.collect();
-        let n_bytes = self.reader.get_ref().n_bytes;
+        let n_bytes = self.records.n_bytes();
         let new = n_bytes - std::mem::replace(&mut self.n_reported, n_bytes);
         Ok(Some(Row::new(&self.file, &self.layout, Place::Line(line), new, Body::Record(record))))
     }
@@ -146,19 +95,4 @@ fn value(column: &str, cell: &str) -> Value {
         other => other.is_number() || other.is_boolean(),
     };
     json.filter(is_meant).unwrap_or_else(|| Value::String(cell.to_owned()))
-}
-
-fn fail(file: &DataFile, e: &csv::Error) -> Error {
-    match e.kind() {
-        csv::ErrorKind::Io(_) => Error::file(&file.path, format!("cannot be read: {e}")),
-        csv::ErrorKind::Utf8 { pos: Some(pos), .. } => {
-            Error::line(&file.path, pos.line(), "invalid UTF-8; save the file as UTF-8")
-        }
-        csv::ErrorKind::UnequalLengths { pos: Some(pos), expected_len, len } => {
-            let message =
-                format!("{len} columns, where the first line has {expected_len}; quote cells with delimiters");
-            Error::line(&file.path, pos.line(), message)
-        }
-        _ => Error::file(&file.path, format!("cannot be read: {e}")),
-    }
 }

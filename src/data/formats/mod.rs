@@ -20,6 +20,7 @@ pub(in crate::data) mod open;
 mod parallel;
 mod parquet;
 mod part;
+pub(in crate::data) mod records;
 mod row;
 mod scores;
 mod settle;

@@ -68,8 +68,8 @@ fn what_is_asked_for_is_plain() {
     refused(&["--data", "data/de", "--languages", "de"], 1, "is one set, which does not say its language");
     refused(&["--task", "parallel", "--data", "data"], 1, "the task retrieval searches the whole corpus");
     // All that is lacking is said at once.
-    refused(&["--task", "ArguAna,STS17,NFCorpus"], 1, "error: 3 of 3 tasks have no data, as said above");
-    refused(&["--task", "ArguAna,STS17,NFCorpus"], 1, "hf download --repo-type dataset mteb/nfcorpus");
+    refused(&["--task", "ArguAna,STS17,SCIDOCS"], 1, "error: 3 of 3 tasks have no data, as said above");
+    refused(&["--task", "ArguAna,STS17,SCIDOCS"], 1, "hf download --repo-type dataset mteb/scidocs");
 }
 
 #[test]
