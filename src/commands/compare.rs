@@ -89,6 +89,8 @@ fn train_and_compare(args: &CompareArgs) -> Result<()> {
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
     let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };
     let before = evaluate(&as_saved, deciding, config.best_figure())?;
+    // As a run makes it, of which the state says the rest.
+    let before = EvalReport { hbt: None, ..before };
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {
         say(&format!("\n{mode}"));

@@ -14,6 +14,7 @@ use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config, Draft};
 use hbt::data::collection;
 use hbt::data::formats::Purpose;
+use hbt::eval::report::Origin;
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
@@ -121,7 +122,7 @@ impl Job for EvalJob<'_> {
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
-        Ok(report)
+        Ok(EvalReport { hbt: Some(Origin::new(retriever.in_words()?)), ..report })
     }
 }
 

@@ -182,7 +182,8 @@ no intervals: results in mteb's form have no values of single queries
 ";
         assert_eq!(text(&[("longer name", &a), ("b", &b)]), expected);
         let other = [result("ArguAna", "ndcg_at_10", &[("test", "default", 0.5, 0.0)])];
-        let message = "a was measured on STS17, b was measured on ArguAna: that is no task, or no subset of one, that all have";
+        let message =
+            "a was measured on STS17, b was measured on ArguAna: that is no task, or no subset of one, that all have";
         assert_eq!(text(&[("a", &a), ("b", &other)]), message);
     }
 }

@@ -36,8 +36,8 @@ impl Entry {
     }
 
     /// Names of the numbers that people are shown beside the one called `main_score`.
-    pub fn shown_beside(&self, main_score: &str) -> impl Iterator<Item = &'static str> {
-        SHOWN.into_iter().filter(move |name| *name != main_score && self.number(name).is_some())
+    pub fn shown_beside(&self, main_score: &str) -> Vec<&'static str> {
+        SHOWN.into_iter().filter(|name| *name != main_score && self.number(name).is_some()).collect()
     }
 
     /// With the 6 decimals of each number that a file has.

@@ -108,7 +108,8 @@ impl<'a> TaskScores<'a> {
 
     /// The main score, and the numbers that people are shown beside it.
     pub fn shown(&self) -> Vec<&'a str> {
-        let entries = self.results.iter().flatten().filter_map(|of| of.of.scores().iter().flat_map(|(_, of)| of).next());
+        let entries =
+            self.results.iter().flatten().filter_map(|of| of.of.scores().iter().flat_map(|(_, of)| of).next());
         let mut shown = vec![self.main_score];
         for name in entries.flat_map(|entry| entry.shown_beside(self.main_score)) {
             if !shown.contains(&name) {
@@ -163,7 +164,8 @@ pub fn means(tasks: &[TaskScores]) -> Vec<MeanRow> {
     let common: Vec<&TaskScores> = tasks.iter().filter(|task| task.is_common()).collect();
     let [first, _, ..] = common[..] else { return Vec::new() };
     let row = |title: String, of: &[&TaskScores]| {
-        let value = |model| mean(&of.iter().filter_map(|task| task.score(model)).collect::<Vec<_>>()).unwrap_or(f64::NAN);
+        let value =
+            |model| mean(&of.iter().filter_map(|task| task.score(model)).collect::<Vec<_>>()).unwrap_or(f64::NAN);
         MeanRow { title, values: (0..first.n_models()).map(value).collect() }
     };
     let mut rows = vec![row(format!("mean of {} tasks", common.len()), &common)];
