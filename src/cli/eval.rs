@@ -42,8 +42,12 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Also write a page for a browser into this file, as hbt report does
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+
     /// Also write result files into a cache of mteb's: DIR/results/ORG__MODEL/REVISION/TASK.json; what is there already is not
-    /// computed again
+    /// computed again; with a page on all models in it, DIR/report.html
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
 
@@ -71,7 +75,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "GB", default_value_t = 20.0)]
     pub cache_limit: f64,
 
-    /// Replace the file of --json even if it is none that this command wrote
+    /// Replace the files of --json and --report even if they are none that this command wrote
     #[arg(long)]
     pub overwrite: bool,
 

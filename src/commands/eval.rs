@@ -5,6 +5,7 @@ use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::output::{Kind, refuse_foreign};
+use super::report::{leave_page, write_page_on};
 use super::setup::finish;
 use super::tasks::{self as named_tasks, Wanted};
 use hbt::backend::Backend;
@@ -24,6 +25,7 @@ use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result, embedded};
 use serde_json::json;
 use std::path::PathBuf;
+use std::slice;
 
 /// Evaluates, prints the tables, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
@@ -38,12 +40,13 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let config = finish(draft)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
-    if let Some(path) = &args.json {
+    for (option, path, kind) in [("--json", &args.json, Kind::Report), ("--report", &args.report, Kind::Page)] {
+        let Some(path) = path else { continue };
         // Found out now, not after an hour.
         NewFile::check(path)?;
-        inputs.refuse("--json", path)?;
+        inputs.refuse(option, path)?;
         if !args.overwrite {
-            refuse_foreign("--json", path, Kind::Report)?;
+            refuse_foreign(option, path, kind)?;
         }
     }
     let own: Vec<_> = wanted.iter().filter_map(Wanted::own).collect();
@@ -65,6 +68,12 @@ pub fn run(args: EvalArgs) -> Result<()> {
     }
     if !others.is_empty() {
         results.extend(named_tasks::run(&args, &config, &others)?);
+    }
+    if let Some(directory) = &args.results {
+        leave_page(slice::from_ref(directory), directory);
+    }
+    if let Some(path) = &args.report {
+        write_page_on(results.clone(), path)?;
     }
     if let Some(path) = &args.json {
         let result = if results.len() == 1 { results.swap_remove(0) } else { json!({ "results": results }) };

@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// The cells of a table's rows, without markup.
-    fn cells(html: &str) -> Vec<Vec<String>> {
+    pub(super) fn cells(html: &str) -> Vec<Vec<String>> {
         let text = |cell: &str| {
             let parts = cell.split('<').skip(1).filter_map(|part| Some(part.split_once('>')?.1.trim()));
             parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")

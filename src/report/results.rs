@@ -207,3 +207,133 @@ fn read_folder(folder: &Path, files: &[PathBuf]) -> Result<Run> {
     run.name = run.model.clone().unwrap_or(run.name);
     Ok(run)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+    use serde_json::json;
+
+    /// A file of mteb's form with one subset, as hbt writes it.
+    fn of_task(task: &str, model: &str, score: f64) -> Value {
+        json!({
+            "dataset_revision": "abc", "task_name": task, "mteb_version": "2.26.24+hbt.0.1.0",
+            "scores": {"test": [{"ndcg_at_10": score, "main_score": score, "hf_subset": "default", "languages": ["eng-Latn"]}]},
+            "evaluation_time": 1.5, "kg_co2_emissions": null, "date": 2.5, "evaluation_phases": [],
+            "hbt": {"model": model, "revision": "1", "settings": {"precision": "f32"}, "xxh3_128": "0"},
+        })
+    }
+
+    fn report(task: &str) -> Value {
+        let figure = json!({"task": task, "setting": "multilingual", "metric": "map", "cutoff": null, "value": 0.5});
+        json!({
+            "model": "m", "task": task, "split": "all", "languages": ["de"], "main": "multilingual_map",
+            "figures": [figure], "by_direction": {}, "by_query_language": {},
+            "hbt": {"version": "0.1.0", "settings": {"precision": "bf16"}},
+        })
+    }
+
+    fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn meta(name: &str) -> String {
+        json!({ "name": name }).to_string()
+    }
+
+    fn tasks(run: &Run) -> Vec<&str> {
+        run.results.iter().map(|result| result.task_name.as_str()).collect()
+    }
+
+    /// What `hbt eval --json` writes: one result of either form, or several of both.
+    #[test]
+    fn a_file_holds_one_result_or_several() {
+        let several = json!({"results": [report("parallel"), of_task("ArguAna", "a/b", 0.5), report("xquad-r")]});
+        let dir = folder(&[
+            ("one.json", of_task("ArguAna", "a/b", 0.5).to_string()),
+            ("own.json", report("parallel").to_string()),
+            ("several.json", several.to_string()),
+        ]);
+        let runs = read(&["one.json", "own.json", "several.json"].map(|name| dir.path().join(name))).unwrap();
+        let [one, own, all] = &runs[..] else { panic!("three") };
+        assert_eq!((one.name.as_str(), one.model.as_deref(), tasks(one)), ("one", Some("a/b"), vec!["ArguAna"]));
+        assert_eq!(one.results[0].score(), 0.5);
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(one.settings, [pair("precision", "f32"), pair("version", "2.26.24+hbt.0.1.0")]);
+        assert!(one.after.is_none() && own.results.is_empty());
+        assert_eq!(own.settings, [pair("precision", "bf16"), pair("version", "0.1.0")]);
+        assert_eq!((all.after.as_ref().unwrap().task, tasks(all)), ("parallel", vec!["ArguAna"]));
+        let others: Vec<_> = all.others.iter().map(|of| (of.name.as_str(), of.before.is_some())).collect();
+        assert_eq!(others, [("xquad-r", false)]);
+        let in_memory = of_results(several["results"].as_array().unwrap().clone()).unwrap();
+        assert_eq!((in_memory.name.as_str(), tasks(&in_memory)), ("a/b", vec!["ArguAna"]));
+        assert_eq!(of_results(vec![report("parallel")]).unwrap().name, "m");
+    }
+
+    /// mteb's folders: by the cache, the folder of results, a model's, a revision's or a file; and files of mteb's own, which say
+    /// nothing of the model and have NaN.
+    #[test]
+    fn each_model_of_a_directory_is_a_run() {
+        let by_mteb = r#"{"dataset_revision": "abc", "task_name": "Banking77Classification", "mteb_version": "2.26.24", "scores":
+            {"test": [{"accuracy": 0.5, "f1": NaN, "scores_per_experiment": [{"accuracy": 0.5}], "main_score": 0.5,
+            "hf_subset": "default", "languages": ["eng-Latn"]}]}, "evaluation_time": 1, "kg_co2_emissions": null}"#;
+        let dir = folder(&[
+            ("results/a__b/0123456789/model_meta.json", meta("a/b")),
+            ("results/a__b/0123456789/ArguAna.json", of_task("ArguAna", "a/b", 0.5).to_string()),
+            ("results/a__b/0123456789/STS17.json", of_task("STS17", "a/b", 0.5).to_string()),
+            ("results/a__b/abcdefghij/model_meta.json", meta("a/b")),
+            ("results/a__b/abcdefghij/ArguAna.json", of_task("ArguAna", "a/b", 0.25).to_string()),
+            ("results/c__d/1/model_meta.json", meta("c/d")),
+            ("results/c__d/1/Banking77Classification.json", by_mteb.to_owned()),
+            ("results/e__f/1/model_meta.json", meta("e/f")),
+            ("report.html", String::new()),
+        ]);
+        let at = |path: &str| read(&[dir.path().join(path)]).unwrap();
+        let named = |runs: &[Run]| runs.iter().map(|run| run.name.clone()).collect::<Vec<_>>();
+        for path in ["", "results"] {
+            let runs = at(path);
+            assert_eq!(named(&runs), ["a/b 01234567", "a/b abcdefgh", "c/d"]);
+            assert_eq!((tasks(&runs[0]), tasks(&runs[1])), (vec!["ArguAna", "STS17"], vec!["ArguAna"]));
+            let (split, entries) = &runs[2].results[0].scores()[0];
+            assert_eq!((split.as_str(), entries[0].main_score, entries[0].numbers.len()), ("test", 0.5, 2));
+            assert!(entries[0].numbers[1].1.is_nan());
+        }
+        assert_eq!(named(&at("results/a__b")), ["a/b 01234567", "a/b abcdefgh"]);
+        assert_eq!(named(&at("results/a__b/abcdefghij")), ["a/b"]);
+        // Files of one folder are one run, and none is there twice.
+        let files = ["STS17.json", "ArguAna.json", "STS17.json"]
+            .map(|name| dir.path().join("results/a__b/0123456789").join(name));
+        let runs = read(&files).unwrap();
+        assert_eq!((named(&runs), tasks(&runs[0])), (vec!["a/b".to_owned()], vec!["STS17", "ArguAna"]));
+        let error = read(&[dir.path().join("results/c__d/1/model_meta.json")]).unwrap_err().to_string();
+        assert!(error.contains("model_meta.json: describes a model, and has no result"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_result_is_one_error() {
+        let mut damaged = of_task("ArguAna", "a/b", 0.5);
+        damaged["scores"]["test"][0]["main_score"] = "high".into();
+        let dir = folder(&[
+            ("scores.json", damaged.to_string()),
+            ("none.json", json!({ "results": [] }).to_string()),
+            ("two.json", json!({"results": [of_task("ArguAna", "a/b", 0.5), {"results": []}]}).to_string()),
+            ("cache/results/a__b/1/model_meta.json", meta("a/b")),
+            ("cache/results/a__b/1/ArguAna.json", "{\"task_name\": \"Ar".to_owned()),
+        ]);
+        for (name, expected) in [
+            ("scores.json", "nor a run's eval.json (scores of mteb's form that cannot be read); "),
+            ("none.json", "nor a run's eval.json (it has no result); "),
+            ("two.json", "nor a run's eval.json (missing field `model`); "),
+            ("cache", "cache/results/a__b/1/ArguAna.json: is not a result of hbt eval --json, nor"),
+        ] {
+            let error = read(&[dir.path().join(name)]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -98,7 +98,7 @@ fn mean_title(title: &str) -> Cell {
 /// A row's numbers, the best of several marked.
 fn numbers(values: &[Option<f64>]) -> Vec<Cell> {
     let text = |value: Option<f64>| value.map_or("-".to_owned(), |x| format!("{x:.4}"));
-    let best = values.iter().flatten().copied().reduce(f64::max).filter(|_| values.len() > 1);
+    let best = values.iter().flatten().copied().reduce(f64::max).filter(|_| values.iter().flatten().count() > 1);
     let cell = |value: &Option<f64>| match text(*value) {
         shown if value.is_some() && shown == text(best) => Cell::Html(format!("<td class=n><b>{shown}</b>")),
         shown => Cell::Number(shown),
@@ -240,4 +240,128 @@ fn maps(task: &TaskScores, models: &Models, measured: &[usize], split: &str, sha
         html += &folded(true, &format!("{} more subsets", parts.len()), &list);
     }
     folded(shape.rows.len() > MOST_LANGUAGES, &format!("{} languages", shape.rows.len()), &html)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::cells;
+    use super::*;
+    use crate::eval::mteb::entries::Entry;
+    use crate::eval::mteb::files::{Settings, TaskResult};
+
+    const HOSTILE: &str = "<script>alert('1')</script>\"&";
+
+    /// A run with results of tasks, each with subsets and their nDCG@10; recall is as much more as is missing to 1.
+    fn run(name: &str, tasks: &[(&str, &[(&str, f64)])]) -> Run {
+        let result = |(task, rows): &(&str, &[(&str, f64)])| {
+            let mut result = TaskResult::new(task, "abc", Settings::new());
+            for &(subset, score) in *rows {
+                let numbers = [("ndcg_at_10", score), ("recall_at_100", 1.0 - score)];
+                let numbers = numbers.map(|(name, x)| (name.to_owned(), x)).into();
+                let (groups, languages, hf_subset) = (Vec::new(), Vec::new(), subset.to_owned());
+                result.record("test", Entry { numbers, groups, main_score: score, hf_subset, languages });
+            }
+            result
+        };
+        Run { name: name.to_owned(), results: tasks.iter().map(result).collect(), ..Run::default() }
+    }
+
+    #[test]
+    fn one_model_has_a_row_a_subset() {
+        let html = sections(&[run("a", &[("XQuADRetrieval", &[("de", 0.5), ("en", 0.25)])])]);
+        assert!(
+            html.contains("<h2 id=t0>XQuADRetrieval <small>Retrieval, ndcg_at_10, 2 subsets</small></h2>"),
+            "{html}"
+        );
+        let expected = [
+            ["subset", "ndcg_at_10", "recall_at_100"],
+            ["de", "0.5000", "0.5000"],
+            ["en", "0.2500", "0.7500"],
+            ["mean", "0.3750", "0.6250"],
+        ];
+        assert_eq!(cells(&html), expected);
+        assert_eq!(sections(&[Run::default()]), "");
+        // A long list is folded, its mean is not.
+        let names: Vec<String> = (0..20).map(|i| format!("l{i}")).collect();
+        let rows: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 0.5)).collect();
+        let html = sections(&[run("a", &[("XQuADRetrieval", &rows)])]);
+        let (before, folded) = html.split_once("<details class=more><summary>20 subsets</summary>").unwrap();
+        assert_eq!((cells(before).len(), cells(folded).len()), (2, 21));
+    }
+
+    #[test]
+    fn models_stand_side_by_side_and_the_best_is_marked() {
+        let runs = [
+            run(
+                "a",
+                &[("XQuADRetrieval", &[("de", 0.5), ("en", 0.25), ("ar", 1.0)]), ("ArguAna", &[("default", 0.5)])],
+            ),
+            run("b", &[("XQuADRetrieval", &[("de", 0.75), ("en", 0.25)]), ("STS17", &[("de-en", 0.5)])]),
+            Run::default(),
+        ];
+        let html = sections(&runs);
+        assert!(html.contains("<p class=note>Means are over the 2 of 3 subsets that all models have.</p>"), "{html}");
+        let rows = cells(&html);
+        let expected = [
+            vec!["task", "a", "b"],
+            vec!["XQuADRetrieval Retrieval, ndcg_at_10", "0.3750", "0.5000"],
+            vec!["ArguAna Retrieval, ndcg_at_10", "0.5000", "-"],
+            vec!["STS17 STS, cosine_spearman", "-", "0.5000"],
+        ];
+        assert_eq!(
+            rows[..4].iter().map(|row| row.iter().map(|cell| cell.trim_end()).collect()).collect::<Vec<Vec<_>>>(),
+            expected
+        );
+        let of_task = [
+            ["mean of 2", "a", "b"],
+            ["ndcg_at_10", "0.3750", "0.5000"],
+            ["recall_at_100", "0.6250", "0.5000"],
+            ["ndcg_at_10", "a", "b"],
+            ["de", "0.5000", "0.7500"],
+            ["en", "0.2500", "0.2500"],
+            ["ar", "1.0000", "-"],
+            ["mean", "0.3750", "0.5000"],
+        ];
+        assert_eq!(rows[4..12], of_task);
+        let list = html.split_once("<td>de<").unwrap().1;
+        assert!(list.starts_with("td class=n>0.5000<td class=n><b>0.7500</b>\n"), "{list}");
+        assert!(list.contains("<td class=n><b>0.2500</b><td class=n><b>0.2500</b>\n"), "two of a kind: {list}");
+        assert!(list.contains("<tr><td>ar<td class=n>1.0000<td class=n>-\n"), "none to be better than: {list}");
+        assert!(html.contains("<summary>recall_at_100 of 3 subsets</summary>"));
+    }
+
+    #[test]
+    fn pairs_of_languages_are_a_map() {
+        let subsets = ["ara-ara", "ara-deu", "deu-ara", "deu-deu", "ara-eng", "deu-eng"];
+        let rows: Vec<(&str, f64)> = subsets.iter().zip(1..).map(|(name, i)| (*name, f64::from(i) / 8.0)).collect();
+        let html = sections(&[run("a", &[("MLQARetrieval", &rows)]), run("b", &[("MLQARetrieval", &rows[..5])])]);
+        let maps: Vec<&str> = html.split("<table class=heat>").skip(1).collect();
+        assert_eq!(maps.len(), 2);
+        assert_eq!(cells(maps[0])[0], ["", "ara", "deu", "eng"]);
+        // 1/8, 2/8 and 5/8 of 6/8 in the first row.
+        for (heat, shown) in [(17, "12.5"), (33, "25.0"), (83, "62.5"), (100, "75.0")] {
+            assert!(maps[0].contains(&format!("style=--h:{heat}>{shown}")), "{}", maps[0]);
+        }
+        assert_eq!(maps[1].matches("--h:").count(), 5);
+        assert!(!html.contains("<details"), "{html}");
+    }
+
+    #[test]
+    fn whatever_names_say_is_text() {
+        let names: Vec<String> = (0..8).map(|i| format!("{HOSTILE}{i}-{HOSTILE}{}", i + 1)).collect();
+        let pairs: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 0.5)).collect();
+        let of = |name| run(name, &[(HOSTILE, &pairs), ("ArguAna", &[(HOSTILE, 0.5), ("default", 0.25)])]);
+        for runs in [vec![of(HOSTILE)], vec![of(HOSTILE), of("b")]] {
+            let html = sections(&runs);
+            assert!(
+                !html.contains("<script") && !html.contains("alert('") && html.contains("&lt;script&gt;"),
+                "{html}"
+            );
+            for element in ["table", "div", "small", "span", "details", "h2", "h3", "p", "b", "strong", "a"] {
+                let opened =
+                    html.matches(&format!("<{element}>")).count() + html.matches(&format!("<{element} ")).count();
+                assert_eq!(opened, html.matches(&format!("</{element}>")).count(), "{element}: {html}");
+            }
+        }
+    }
 }
