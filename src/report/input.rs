@@ -175,8 +175,9 @@ impl Run {
     /// Takes what was given of a model.
     pub(super) fn take(&mut self, given: Value) -> std::result::Result<(), String> {
         match Given::read(given)? {
-            Given::Run { evaluation, before, after, others } => {
-                (self.evaluation, self.before, self.after, self.others) = (evaluation, before, after, others);
+            Given::Run(of) => {
+                (self.evaluation, self.before, self.after, self.others) =
+                    (of.evaluation, of.before, of.after, of.others);
             }
             Given::Results(results) => results.into_iter().for_each(|of| self.add_result(of)),
         }

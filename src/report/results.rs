@@ -2,7 +2,7 @@
 
 use super::input::{OtherReports, REPORTS, Run};
 use crate::eval::EvalReport;
-use crate::eval::mteb::files::Written;
+use crate::eval::mteb::files::{Settings, Written};
 use crate::eval::mteb::folder::MODEL_META;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -25,10 +25,20 @@ pub(super) enum OneResult {
     Task(Box<Written>),
 }
 
+/// The reports of a run.
+#[derive(Deserialize)]
+pub(super) struct Reports {
+    pub evaluation: Option<String>,
+    pub before: Option<EvalReport>,
+    pub after: Option<EvalReport>,
+    #[serde(default)]
+    pub others: Vec<OtherReports>,
+}
+
 /// What a file holds.
 pub(super) enum Given {
     /// The reports of a run.
-    Run { evaluation: Option<String>, before: Option<EvalReport>, after: Option<EvalReport>, others: Vec<OtherReports> },
+    Run(Box<Reports>),
     /// Results of one model, one or more.
     Results(Vec<OneResult>),
 }
@@ -39,17 +49,8 @@ impl Given {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn read(value: Value) -> std::result::Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Reports {
-            evaluation: Option<String>,
-            before: Option<EvalReport>,
-            after: Option<EvalReport>,
-            #[serde(default)]
-            others: Vec<OtherReports>,
-        }
         if value.get("before").is_some() && value.get("after").is_some() {
-            let Reports { evaluation, before, after, others } = read_as(value)?;
-            return Ok(Given::Run { evaluation, before, after, others });
+            return read_as(value).map(Box::new).map(Given::Run);
         }
         let all = match value.get("results").and_then(Value::as_array) {
             Some(results) => results.clone(),
@@ -95,7 +96,7 @@ impl Run {
     pub(super) fn add_result(&mut self, result: OneResult) {
         match result {
             OneResult::Report(report) if self.after.is_none() => {
-                self.settings_of(report.hbt.as_ref().map(|origin| (&origin.version, &origin.settings)));
+                self.settings_of(report.hbt.as_ref().map(|origin| (origin.version.as_str(), &origin.settings)));
                 self.after = Some(*report);
             }
             OneResult::Report(report) => {
@@ -104,7 +105,7 @@ impl Run {
             }
             OneResult::Task(of) => {
                 let Written { result, model, version } = *of;
-                self.settings_of(version.as_ref().map(|version| (version, &result.settings)));
+                self.settings_of(version.as_deref().map(|version| (version, &result.settings)));
                 if self.model.is_none() {
                     self.model = model.map(|(name, _)| name);
                 }
@@ -114,9 +115,9 @@ impl Run {
     }
 
     /// What a result was made with, unless another one has said it.
-    fn settings_of(&mut self, made: Option<(&String, &crate::eval::mteb::files::Settings)>) {
+    fn settings_of(&mut self, made: Option<(&str, &Settings)>) {
         if let Some((version, settings)) = made.filter(|_| self.settings.is_empty()) {
-            let version = ("version".to_owned(), version.clone());
+            let version = ("version".to_owned(), version.to_owned());
             self.settings = settings.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
             self.settings.push(version);
         }

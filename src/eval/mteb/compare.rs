@@ -74,7 +74,8 @@ impl TaskComparison {
             [task] => format!("{}, {}", task.name, task.main_score),
             _ => "main scores, each the mean over its task's subsets".to_owned(),
         };
-        notes += "; * best of its row\n";
+        let last = self.labels.last().map_or("", String::as_str);
+        notes += &format!("; * best of its row; columns with -: {last} minus the other\n");
         if !others.is_empty() {
             let names: Vec<&str> = others.iter().map(|task| task.name).collect();
             notes += &format!("not all have: {}\n", names.join(", "));
@@ -96,8 +97,8 @@ impl fmt::Display for TaskComparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tasks = self.tasks();
         let rows = self.rows(&tasks);
-        let Some((last, others)) = self.labels.split_last() else { return Ok(()) };
-        let differences: Vec<String> = others.iter().map(|other| format!("{last} - {other}")).collect();
+        let Some((_, others)) = self.labels.split_last() else { return Ok(()) };
+        let differences: Vec<String> = others.iter().map(|other| format!("- {other}")).collect();
         let label = rows.iter().map(|row| row.title.chars().count()).max().unwrap_or(0);
         let width = |heading: &String| WIDTH.max(heading.chars().count() + 2);
         let mut heading = " ".repeat(label);
@@ -150,14 +151,14 @@ mod tests {
         let (a, b, mut c) = (of([0.5, 0.25, 0.5]), of([0.25, 0.5, 0.5]), of([0.75, 0.5, 0.5]).to_vec());
         c.push(result("SCIDOCS", "ndcg_at_10", &[("test", "default", 0.5, 0.0)]));
         let expected = "
-                              a         b         c     c - a     c - b
+                              a         b         c       - a       - b
 ArguAna ndcg_at_10      0.5000    0.2500    0.7500*   +0.2500   +0.5000
 STS17 cosine_spearman   0.3750    0.5000*   0.5000*   +0.1250   +0.0000
 mean of 2 tasks         0.4375    0.3750    0.6250*   +0.1875   +0.2500
 mean of Retrieval (1)   0.5000    0.2500    0.7500*   +0.2500   +0.5000
 mean of STS (1)         0.3750    0.5000*   0.5000*   +0.1250   +0.0000
 mean of 2 types         0.4375    0.3750    0.6250*   +0.1875   +0.2500
-main scores, each the mean over its task's subsets; * best of its row
+main scores, each the mean over its task's subsets; * best of its row; columns with -: c minus the other
 not all have: SCIDOCS
 no intervals: results in mteb's form have no values of single queries
 ";
@@ -171,11 +172,11 @@ no intervals: results in mteb's form have no values of single queries
         let mut b = [result("STS17", "cosine_spearman", &rows)];
         b[0].dataset_revision = "abd".to_owned();
         let expected = "
-              longer name         b  b - longer name
-de-en (test)      0.2500    0.5000*          +0.2500
-en-en (test)      0.5000    0.7500*          +0.2500
-mean of 2         0.3750    0.6250*          +0.2500
-STS17, cosine_spearman; * best of its row
+              longer name         b  - longer name
+de-en (test)      0.2500    0.5000*        +0.2500
+en-en (test)      0.5000    0.7500*        +0.2500
+mean of 2         0.3750    0.6250*        +0.2500
+STS17, cosine_spearman; * best of its row; columns with -: b minus the other
 STS17: over the 2 of 3 subsets that all have
 STS17: measured on different revisions of the data
 no intervals: results in mteb's form have no values of single queries
