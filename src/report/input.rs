@@ -36,8 +36,10 @@ pub struct Run {
     pub others: Vec<OtherReports>,
     /// Results in mteb's form, by task.
     pub results: Vec<TaskResult>,
-    /// Keys of the configuration, ascending, with their values as TOML has them; of a result, what it was made with.
+    /// Keys of the configuration, ascending, with their values as TOML has them.
     pub settings: Vec<(String, String)>,
+    /// What results in files were made with.
+    pub made_with: Vec<(String, String)>,
 }
 
 /// Reports on a run by an evaluation that did not decide which model is best.

@@ -96,7 +96,7 @@ impl Run {
     pub(super) fn add_result(&mut self, result: OneResult) {
         match result {
             OneResult::Report(report) if self.after.is_none() => {
-                self.settings_of(report.hbt.as_ref().map(|origin| (origin.version.as_str(), &origin.settings)));
+                self.take_origin(report.hbt.as_ref().map(|origin| (origin.version.as_str(), &origin.settings)));
                 self.after = Some(*report);
             }
             OneResult::Report(report) => {
@@ -105,7 +105,7 @@ impl Run {
             }
             OneResult::Task(of) => {
                 let Written { result, model, version } = *of;
-                self.settings_of(version.as_deref().map(|version| (version, &result.settings)));
+                self.take_origin(version.as_deref().map(|version| (version, &result.settings)));
                 if self.model.is_none() {
                     self.model = model.map(|(name, _)| name);
                 }
@@ -115,11 +115,11 @@ impl Run {
     }
 
     /// What a result was made with, unless another one has said it.
-    fn settings_of(&mut self, made: Option<(&str, &Settings)>) {
-        if let Some((version, settings)) = made.filter(|_| self.settings.is_empty()) {
+    fn take_origin(&mut self, made: Option<(&str, &Settings)>) {
+        if let Some((version, settings)) = made.filter(|_| self.made_with.is_empty()) {
             let version = ("version".to_owned(), version.to_owned());
-            self.settings = settings.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-            self.settings.push(version);
+            self.made_with = settings.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+            self.made_with.push(version);
         }
     }
 }
@@ -266,9 +266,9 @@ mod tests {
         assert_eq!((one.name.as_str(), one.model.as_deref(), tasks(one)), ("one", Some("a/b"), vec!["ArguAna"]));
         assert_eq!(one.results[0].score(), 0.5);
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(one.settings, [pair("precision", "f32"), pair("version", "2.26.24+hbt.0.1.0")]);
+        assert_eq!(one.made_with, [pair("precision", "f32"), pair("version", "2.26.24+hbt.0.1.0")]);
         assert!(one.after.is_none() && own.results.is_empty());
-        assert_eq!(own.settings, [pair("precision", "bf16"), pair("version", "0.1.0")]);
+        assert_eq!(own.made_with, [pair("precision", "bf16"), pair("version", "0.1.0")]);
         assert_eq!((all.after.as_ref().unwrap().task, tasks(all)), ("parallel", vec!["ArguAna"]));
         let others: Vec<_> = all.others.iter().map(|of| (of.name.as_str(), of.before.is_some())).collect();
         assert_eq!(others, [("xquad-r", false)]);

@@ -148,17 +148,25 @@ pub(super) fn figures(benchmark: &Benchmark, runs: &[Run]) -> String {
     table(&headings, &benchmark.keys().iter().map(row).collect::<Vec<_>>())
 }
 
-/// Keys of the configurations: all of one run, of several those in which they differ.
+/// Keys of the configurations: all of one run, of several those in which they differ; and the same of what results were made
+/// with.
 pub(super) fn settings(runs: &[Run]) -> String {
-    let runs: Vec<&Run> = runs.iter().filter(|run| !run.settings.is_empty()).collect();
+    let of_runs =
+        settings_of(runs, |run| &run.settings, "All settings of the run", "Settings in which the runs differ");
+    let differ = "Settings in which the evaluations differ";
+    of_runs + &settings_of(runs, |run| &run.made_with, "Settings of the evaluation", differ)
+}
+
+fn settings_of(runs: &[Run], of: fn(&Run) -> &Vec<(String, String)>, of_one: &str, of_several: &str) -> String {
+    let runs: Vec<&Run> = runs.iter().filter(|run| !of(run).is_empty()).collect();
     let mut keys: Vec<&str> = Vec::new();
-    for (key, _) in runs.iter().flat_map(|run| &run.settings) {
+    for (key, _) in runs.iter().flat_map(|run| of(run)) {
         if !keys.contains(&key.as_str()) {
             keys.push(key);
         }
     }
     let value = |run: &Run, key: &str| {
-        run.settings.iter().find(|(known, _)| known == key).map_or("-".to_owned(), |(_, value)| value.clone())
+        of(run).iter().find(|(known, _)| known == key).map_or("-".to_owned(), |(_, value)| value.clone())
     };
     let differs = |key: &&str| runs.iter().any(|run| value(run, key) != value(runs[0], key));
     if runs.len() > 1 {
@@ -174,7 +182,7 @@ pub(super) fn settings(runs: &[Run]) -> String {
     };
     let rows: Vec<Vec<Cell>> = keys.iter().map(row).collect();
     match runs.len() {
-        1 => format!("<details><summary>All settings of the run</summary>\n{}</details>\n", table(&headings, &rows)),
-        _ => format!("<h2>Settings in which the runs differ</h2>\n{}", table(&headings, &rows)),
+        1 => format!("<details><summary>{of_one}</summary>\n{}</details>\n", table(&headings, &rows)),
+        _ => format!("<h2>{of_several}</h2>\n{}", table(&headings, &rows)),
     }
 }
