@@ -223,7 +223,16 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             let state: serde_json::Value = serde_json::from_str(&state()).unwrap();
             let pair = serde_json::json!({"before": state["before"], "after": state["latest"][1]});
             let lines = "{\"step\":0,\"task\":\"parallel\",\"multilingual_map\":0.25}\n{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":1e3}\n";
-            vec![state["before"].to_string().into(), pair.to_string().into(), lines.into(), "a = 1\n[b]\nc = 'd'\n".into()]
+            let entry = |subset: &str| {
+                serde_json::json!({"ndcg_at_10": 0.5, "og": {"map_at_1": 1}, "main_score": 0.5, "hf_subset": subset, "languages": ["deu-Latn"]})
+            };
+            let pairs = ["a-a", "a-b", "b-a", "b-b", "a-c", "b-c"].map(entry);
+            let task = serde_json::json!({"dataset_revision": "1", "task_name": "STS17", "mteb_version": "2", "scores": {"test": pairs},
+                "hbt": {"model": "a/b", "revision": "1", "settings": {"precision": "f32"}, "xxh3_128": ""}});
+            let several = serde_json::json!({"results": [task, state["before"]]});
+            let own: [String; 4] = [&state["before"], &pair, &task, &several].map(ToString::to_string);
+            let others = [lines.to_owned(), "a = 1\n[b]\nc = 'd'\n".to_owned()];
+            own.into_iter().chain(others).map(String::into_bytes).collect()
         }
         "npy" => {
             let dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n";

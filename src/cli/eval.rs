@@ -42,8 +42,12 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Also write a page for a browser into this file, as hbt report does
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+
     /// Also write result files into a cache of mteb's: DIR/results/ORG__MODEL/REVISION/TASK.json; what is there already is not
-    /// computed again
+    /// computed again; with a page on all models in it, DIR/report.html
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
 
@@ -71,8 +75,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "GB", default_value_t = 20.0, value_parser = gigabytes)]
     pub cache_limit: f64,
 
-    /// Replace what is there: files of --runs, --predictions and --save-embeddings, and one of --json that this command
-    /// did not write
+    /// Replace what is there: files of --runs, --predictions and --save-embeddings, and those of --json and --report that
+    /// this command did not write
     #[arg(long)]
     pub overwrite: bool,
 

@@ -1,5 +1,6 @@
 //! `hbt compare`
 
+use super::compare_runs::compare_runs;
 use super::device::{require_device, settle_precision};
 use super::eval::evaluate;
 use super::evaluations::training_eval_sets;
@@ -15,10 +16,9 @@ use hbt::data::sampler::BatchMode;
 use hbt::eval::EvalReport;
 use hbt::eval::compare::Comparison;
 use hbt::progress::say;
-use hbt::report::read;
 use hbt::train::checkpoint::RunDir;
 use hbt::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The paper's three kinds of batches; the one that the others are held against comes last.
 const MODES: [BatchMode; 3] = [BatchMode::Monolingual, BatchMode::CrossLingual, BatchMode::Hybrid];
@@ -29,23 +29,6 @@ pub fn run(mut args: CompareArgs) -> Result<()> {
         Some(runs) => compare_runs(&runs),
         None => train_and_compare(&args),
     }
-}
-
-/// Prints the comparison of runs and results, the last of which is held against the others. A model that all of them began
-/// with comes first.
-fn compare_runs(paths: &[PathBuf]) -> Result<()> {
-    let runs = read(paths)?;
-    let before = runs[0].before.clone();
-    let is_common = |before: &EvalReport| runs.iter().all(|run| run.before.as_ref() == Some(before));
-    let mut rows: Vec<(String, EvalReport)> =
-        before.filter(is_common).map(|before| ("before".to_owned(), before)).into_iter().collect();
-    for (run, path) in runs.into_iter().zip(paths) {
-        let report = run.after.ok_or_else(|| {
-            Error::file(path, "has no report from after training: the run has not ended, or had no evaluation data")
-        })?;
-        rows.push((run.name, report));
-    }
-    crate::print(&Comparison::new(rows, Config::default().seed)?.to_string())
 }
 
 /// Trains once with each kind of batch, everything else being equal, and prints the paper's comparison.
@@ -89,6 +72,8 @@ fn train_and_compare(args: &CompareArgs) -> Result<()> {
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
     let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };
     let before = evaluate(&as_saved, deciding, config.best_figure())?;
+    // As a run makes it, of which the state says the rest.
+    let before = EvalReport { hbt: None, ..before };
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {
         say(&format!("\n{mode}"));

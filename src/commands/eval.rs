@@ -5,6 +5,7 @@ use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::output::{Kind, refuse_foreign};
+use super::report::{leave_page, write_page_on};
 use super::setup::finish;
 use super::tasks::{self as named_tasks, Wanted};
 use hbt::backend::Backend;
@@ -13,6 +14,7 @@ use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config, Draft};
 use hbt::data::formats::Purpose;
+use hbt::eval::report::Origin;
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
 use hbt::files::{NewFile, write_file_atomic};
@@ -21,6 +23,7 @@ use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::{Error, Result, embedded};
 use serde_json::json;
+use std::slice;
 
 /// Evaluates, prints the tables, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
@@ -35,12 +38,13 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let config = finish(draft)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
-    if let Some(path) = &args.json {
+    for (option, path, kind) in [("--json", &args.json, Kind::Report), ("--report", &args.report, Kind::Page)] {
+        let Some(path) = path else { continue };
         // Found out now, not after an hour.
         NewFile::check(path)?;
-        inputs.refuse("--json", path)?;
+        inputs.refuse(option, path)?;
         if !args.overwrite {
-            refuse_foreign("--json", path, Kind::Report)?;
+            refuse_foreign(option, path, kind)?;
         }
     }
     let own: Vec<_> = wanted.iter().filter_map(Wanted::own).collect();
@@ -64,10 +68,14 @@ pub fn run(args: EvalArgs) -> Result<()> {
         results.extend(named_tasks::run(&args, &config, &others)?);
     }
     if let Some(path) = &args.json {
-        let result = if results.len() == 1 { results.swap_remove(0) } else { json!({ "results": results }) };
+        let all = || json!({ "results": results });
+        let result = if let [only] = &results[..] { only.clone() } else { all() };
         write_file_atomic(path, format!("{result:#}\n").as_bytes())?;
     }
-    Ok(())
+    if let Some(directory) = &args.results {
+        leave_page(slice::from_ref(directory), directory);
+    }
+    args.report.as_ref().map_or(Ok(()), |path| write_page_on(results, path))
 }
 
 /// The tasks that `--task` names; without it, what the data looks like.
@@ -118,7 +126,7 @@ impl Job for EvalJob<'_> {
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
-        Ok(report)
+        Ok(EvalReport { hbt: Some(Origin::new(retriever.in_words()?)), ..report })
     }
 }
 

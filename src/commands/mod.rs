@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod compare;
+mod compare_runs;
 pub mod completions;
 pub mod config;
 mod data;

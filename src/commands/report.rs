@@ -5,9 +5,10 @@ use super::output::{Kind, refuse_foreign};
 use hbt::cli::ReportArgs;
 use hbt::files::{NewFile, write_file_atomic};
 use hbt::progress::say;
-use hbt::report::{page, read};
+use hbt::report::{Run, of_results, page, read};
 use hbt::train::checkpoint::RunDir;
 use hbt::{Error, Result};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,9 +28,19 @@ pub fn run(args: ReportArgs) -> Result<()> {
     crate::print(&format!("{}\n", args.output.display()))
 }
 
-/// Writes the page, unless the file has it.
-fn write_page(runs: &[PathBuf], output: &Path) -> Result<()> {
-    let page = page(&read(runs)?)?;
+/// Writes the page on the `results` of one model.
+pub fn write_page_on(results: Vec<Value>, output: &Path) -> Result<()> {
+    write(&[of_results(results)?], output)
+}
+
+/// Writes the page on what is in `paths`.
+fn write_page(paths: &[PathBuf], output: &Path) -> Result<()> {
+    write(&read(paths)?, output)
+}
+
+/// Writes a page, unless the file has it.
+fn write(runs: &[Run], output: &Path) -> Result<()> {
+    let page = page(runs)?;
     if fs::read(output).is_ok_and(|found| found == page.as_bytes()) {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! The result of one evaluation: what `--json` writes, what `eval.json` holds, and what early stopping looks at.
 
 use super::figures::{Figure, FigureKey, Written};
+use super::mteb::files::Settings;
 use super::{per_query, tasks};
 use crate::data::catalog::LangId;
 use serde::de::{DeserializeOwned, Error};
@@ -37,9 +38,28 @@ pub struct EvalReport {
     pub n_queries: BTreeMap<String, BTreeMap<String, u64>>,
     /// Identity of the data: [`EvalSet::key`](tasks::EvalSet::key); empty in a report of an earlier hbt.
     pub data: String,
+    /// What made the numbers, in a file of its own; the report of a run has it beside it, or in what it keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hbt: Option<Origin>,
     /// What [`super::compare`] resamples; empty in a report of an earlier hbt.
     #[serde(serialize_with = "per_query::write")]
     pub per_query: Vec<QueryOutcome>,
+}
+
+/// What numbers depend on besides model, task and data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// That of hbt.
+    pub version: String,
+    /// Precision, lengths, prefixes and the like, each as text.
+    pub settings: Settings,
+}
+
+impl Origin {
+    /// By this version of hbt.
+    pub fn new(settings: Settings) -> Self {
+        Origin { version: env!("CARGO_PKG_VERSION").to_owned(), settings }
+    }
 }
 
 /// The main figure's value for one query.
@@ -82,6 +102,8 @@ struct WrittenReport {
     #[serde(default)]
     data: String,
     #[serde(default)]
+    hbt: Option<Origin>,
+    #[serde(default)]
     per_query: Vec<per_query::Stratum>,
 }
 
@@ -113,6 +135,7 @@ impl EvalReport {
             n_queries: if written.n_queries.is_null() { BTreeMap::new() } else { details(written.n_queries)? },
             figures,
             data: written.data,
+            hbt: written.hbt,
             per_query: per_query::read(written.per_query, written.languages.len())?,
             languages: written.languages,
         };
@@ -140,4 +163,33 @@ impl EvalReport {
 
 fn details<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What made a report is in its file if it is known, and earlier files have nothing of it.
+    #[test]
+    fn a_report_says_what_made_it() {
+        let figure =
+            json!({"task": "parallel", "setting": "multilingual", "metric": "map", "cutoff": null, "value": 0.5});
+        let old = json!({
+            "model": "m", "task": "parallel", "split": "all", "languages": ["de"], "main": "multilingual_map",
+            "figures": [figure], "by_direction": {}, "by_query_language": {}, "n_queries": {}, "data": "", "per_query": [],
+        });
+        let report: EvalReport = serde_json::from_value(old.clone()).unwrap();
+        assert_eq!(report.hbt, None);
+        assert_eq!(serde_json::to_value(&report).unwrap(), old);
+        let origin = Origin::new(Settings::from([("precision".to_owned(), "f32".to_owned())]));
+        let report = EvalReport { hbt: Some(origin), ..report };
+        let written = serde_json::to_value(&report).unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(written["hbt"], json!({"version": version, "settings": {"precision": "f32"}}));
+        assert_eq!(serde_json::from_value::<EvalReport>(written).unwrap(), report);
+        let mut odd = old;
+        odd["hbt"] = 1.into();
+        assert!(serde_json::from_value::<EvalReport>(odd).is_err());
+    }
 }

@@ -123,6 +123,7 @@ pub fn report_with(more: Option<FigureKey>, model: &str, set: &EvalSet, ranks: &
         by_query_language: BTreeMap::new(),
         n_queries: BTreeMap::new(),
         data: set.key(),
+        hbt: None,
         per_query: Vec::new(),
     };
     let more = more.filter(|key| !set.task.figures.contains(key));

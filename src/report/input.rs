@@ -1,12 +1,14 @@
-//! What a report is made of: run directories, and results of evaluations in files.
+//! What a report is made of: run directories, and results of evaluations in files and folders.
 
+use super::results::{self, Given};
 use crate::eval::EvalReport;
+use crate::eval::mteb::files::TaskResult;
 use crate::metrics_file::lines;
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Points of a curve: a step and a value, by step.
 pub type Points = Vec<(u64, f64)>;
@@ -16,6 +18,10 @@ pub type Points = Vec<(u64, f64)>;
 pub struct Run {
     /// What it is called.
     pub name: String,
+    /// Where it was read; of results of one model, the folder.
+    pub path: PathBuf,
+    /// The model that results in mteb's form are of.
+    pub model: Option<String>,
     /// Values of steps, by their names in `metrics.jsonl`, in that order.
     pub curves: Vec<(String, Points)>,
     /// Figures on the way, by the evaluation's name, or its task where it is the only one, and the figure's.
@@ -28,8 +34,12 @@ pub struct Run {
     pub evaluation: Option<String>,
     /// The other evaluations.
     pub others: Vec<OtherReports>,
+    /// Results in mteb's form, by task.
+    pub results: Vec<TaskResult>,
     /// Keys of the configuration, ascending, with their values as TOML has them.
     pub settings: Vec<(String, String)>,
+    /// What results in files were made with.
+    pub made_with: Vec<(String, String)>,
 }
 
 /// Reports on a run by an evaluation that did not decide which model is best.
@@ -46,42 +56,61 @@ pub struct OtherReports {
 
 /// Files of a run directory.
 const METRICS: &str = "metrics.jsonl";
-const REPORTS: &str = "eval.json";
+pub(super) const REPORTS: &str = "eval.json";
 const CONFIG: &str = "config.toml";
 
-/// The runs in `paths`: run directories, their `eval.json`, and files that `hbt eval --json` wrote. Those of the same name
-/// go by their paths.
+/// The runs in `paths`: run directories, their `eval.json`, files that `hbt eval --json` wrote, and results in mteb's folders: a
+/// file, a model's folder, or one of several models, each of which is a run. Those of the same name go by their paths.
 ///
 /// # Errors
 /// One that cannot be read, is none of these, or is damaged; by file and, in `metrics.jsonl`, line.
 pub fn read(paths: &[impl AsRef<Path>]) -> Result<Vec<Run>> {
-    let mut runs = paths.iter().map(|path| read_one(path.as_ref())).collect::<Result<Vec<_>>>()?;
+    let mut runs: Vec<Run> = Vec::new();
+    for path in paths {
+        for run in read_all(path.as_ref())? {
+            // Files of one model's folder are one run, as the folder is.
+            match runs.iter_mut().find(|known| run.is_of_folder() && known.path == run.path) {
+                Some(known) => known.join(run),
+                None => runs.push(run),
+            }
+        }
+    }
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
-    for ((run, path), name) in runs.iter_mut().zip(paths).zip(&names) {
+    for (run, name) in runs.iter_mut().zip(&names) {
         if names.iter().filter(|other| *other == name).count() > 1 {
-            run.name = path.as_ref().display().to_string();
+            run.name = run.path.display().to_string();
         }
     }
     Ok(runs)
 }
 
-fn read_one(path: &Path) -> Result<Run> {
-    let mut run = Run { name: name_of(path), ..Run::default() };
+fn read_all(path: &Path) -> Result<Vec<Run>> {
     if !path.is_dir() {
-        run.read_reports(path)?;
-        return Ok(run);
+        return Ok(vec![results::read_file(path)?]);
     }
     let [metrics, reports_file, config] = [METRICS, REPORTS, CONFIG].map(|name| path.join(name));
-    if !metrics.is_file() && !reports_file.is_file() {
-        let message = format!("is not a run directory: it has no {METRICS} and no {REPORTS}; name one of hbt train");
+    if metrics.is_file() || reports_file.is_file() {
+        return Ok(vec![read_run(path, &metrics, &reports_file, &config)?]);
+    }
+    let runs = results::read_folders(path)?;
+    if runs.is_empty() {
+        let message = format!(
+            "is not a run directory: it has no {METRICS} and no {REPORTS}, and there are no results of hbt eval --results in it; \
+             name one of hbt train, or of those"
+        );
         return Err(Error::file(path, message));
     }
-    run.read_metrics(&metrics)?;
+    Ok(runs)
+}
+
+fn read_run(path: &Path, metrics: &Path, reports_file: &Path, config: &Path) -> Result<Run> {
+    let mut run = Run::new(path);
+    run.read_metrics(metrics)?;
     if reports_file.is_file() {
-        run.read_reports(&reports_file)?;
+        run.read_reports(reports_file)?;
     }
     if config.is_file() {
-        run.settings = settings(&config)?;
+        run.settings = settings(config)?;
     }
     Ok(run)
 }
@@ -100,6 +129,25 @@ fn name_of(path: &Path) -> String {
 }
 
 impl Run {
+    /// One that nothing is known of but where it is.
+    pub(super) fn new(path: &Path) -> Self {
+        Run { name: name_of(path), path: path.to_owned(), ..Run::default() }
+    }
+
+    /// Whether it is what is in a model's folder of results.
+    fn is_of_folder(&self) -> bool {
+        self.model.is_some() && self.path.is_dir()
+    }
+
+    /// Takes the results of another one that it does not have.
+    fn join(&mut self, other: Run) {
+        for result in other.results {
+            if !self.results.iter().any(|known| known.task_name == result.task_name) {
+                self.results.push(result);
+            }
+        }
+    }
+
     fn read_metrics(&mut self, path: &Path) -> Result<()> {
         for line in lines(path) {
             let damaged = |number| Error::line(path, number, "is damaged; copy the run again, or take the file away");
@@ -114,29 +162,26 @@ impl Run {
         Ok(())
     }
 
-    /// Takes the reports before and after training, or the only one that a file holds.
-    fn read_reports(&mut self, path: &Path) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Reports {
-            evaluation: Option<String>,
-            before: Option<EvalReport>,
-            after: Option<EvalReport>,
-            #[serde(default)]
-            others: Vec<OtherReports>,
-        }
-        let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let not_one = |e: serde_json::Error| {
+    /// Takes the reports before and after training, or what else such a file holds.
+    pub(super) fn read_reports(&mut self, path: &Path) -> Result<()> {
+        let given = results::read_json(path)?;
+        let not_one = |why: String| {
             let message = format!(
-                "is not a result of hbt eval --json, nor a run's {REPORTS} ({e}); name one, or a run directory"
+                "is not a result of hbt eval --json, nor a run's {REPORTS} ({why}); name one, or a run directory"
             );
             Error::file(path, message)
         };
-        let value: Value = serde_json::from_str(&text).map_err(not_one)?;
-        if value.get("before").is_some() && value.get("after").is_some() {
-            let Reports { evaluation, before, after, others } = serde_json::from_value(value).map_err(not_one)?;
-            (self.evaluation, self.before, self.after, self.others) = (evaluation, before, after, others);
-        } else {
-            self.after = Some(serde_json::from_value(value).map_err(not_one)?);
+        given.and_then(|given| self.take(given)).map_err(not_one)
+    }
+
+    /// Takes what was given of a model.
+    pub(super) fn take(&mut self, given: Value) -> std::result::Result<(), String> {
+        match Given::read(given)? {
+            Given::Run(of) => {
+                (self.evaluation, self.before, self.after, self.others) =
+                    (of.evaluation, of.before, of.after, of.others);
+            }
+            Given::Results(results) => results.into_iter().for_each(|of| self.add_result(of)),
         }
         Ok(())
     }
@@ -261,7 +306,11 @@ mod tests {
             ("run/metrics.jsonl", "none\n{\"step\":3}\n", "metrics.jsonl, line 1: is damaged; "),
             ("run/eval.json", "{\"before\": 1, \"after\": null}", "eval.json: is not a result of hbt eval --json, nor"),
             ("run/eval.json", "{", "eval.json: is not a result of hbt eval --json, nor"),
-            ("run/notes.txt", "", "run: is not a run directory: it has no metrics.jsonl and no eval.json; "),
+            (
+                "run/notes.txt",
+                "",
+                "run: is not a run directory: it has no metrics.jsonl and no eval.json, and there are no results of",
+            ),
         ] {
             let dir = folder(&[(name, text)]);
             let error = read(&[dir.path().join("run")]).unwrap_err().to_string();

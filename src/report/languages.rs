@@ -30,9 +30,14 @@ pub(super) fn heat_maps(benchmark: &Benchmark, runs: &[Run]) -> String {
             "<h3>{}{unit} by query language (rows) and passage language</h3>\n",
             escaped(&key.measure_title())
         );
-        let (low, high) = range(maps.iter().flat_map(|(_, _, map)| map.values().flat_map(ByLanguage::values)));
+        let range = range(maps.iter().flat_map(|(_, _, map)| map.values().flat_map(ByLanguage::values)).copied());
         html += "<div class=maps>\n";
-        html.extend(maps.iter().map(|(title, report, map)| heat_map(title, &report.languages, map, key, (low, high))));
+        for (title, report, map) in maps {
+            let columns = &report.languages;
+            let rows: Vec<&str> = columns.iter().filter(|code| map.contains_key(*code)).map(String::as_str).collect();
+            let cell = |query: &str, passage: usize| map.get(query)?.get(&columns[passage]).copied();
+            html += &heat_map(&HeatMap { title: &title, rows: &rows, columns, range }, cell, |x| shown(key, x));
+        }
         html += "</div>\n";
     }
     html
@@ -54,21 +59,37 @@ fn matrix(report: &EvalReport, key: FigureKey) -> Option<&Matrix> {
 }
 
 /// From 0, or below it, to the largest.
-fn range<'a>(values: impl Iterator<Item = &'a f64>) -> (f64, f64) {
-    values.fold((0.0, f64::MIN_POSITIVE), |(low, high): (f64, f64), &x| (low.min(x), high.max(x)))
+pub(super) fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((0.0, f64::MIN_POSITIVE), |(low, high): (f64, f64), x| (low.min(x), high.max(x)))
 }
 
-fn heat_map(title: &str, languages: &[String], map: &Matrix, key: FigureKey, (low, high): (f64, f64)) -> String {
+/// A map of values by two languages.
+pub(super) struct HeatMap<'a> {
+    /// HTML that stands above it.
+    pub title: &'a str,
+    pub rows: &'a [&'a str],
+    pub columns: &'a [String],
+    /// The values that have no heat, and all of it.
+    pub range: (f64, f64),
+}
+
+/// The map as a table, with the values of row and number of column, as they are `shown`.
+pub(super) fn heat_map(
+    map: &HeatMap,
+    cell: impl Fn(&str, usize) -> Option<f64>,
+    shown: impl Fn(f64) -> String,
+) -> String {
+    let HeatMap { title, rows, columns, range: (low, high) } = map;
     let mut html = format!("<div class=scroll><table class=heat><caption>{title}</caption>\n<tr><td>");
-    html.extend(languages.iter().map(|code| format!("<th>{}", escaped(code))));
-    for query in languages.iter().filter(|query| map.contains_key(*query)) {
-        html += &format!("\n<tr><th>{}", escaped(query));
-        for passage in languages {
-            html += &match map[query].get(passage) {
-                Some(&value) => {
+    html.extend(columns.iter().map(|code| format!("<th>{}", escaped(code))));
+    for row in *rows {
+        html += &format!("\n<tr><th>{}", escaped(row));
+        for (number, column) in columns.iter().enumerate() {
+            html += &match cell(row, number) {
+                Some(value) => {
                     let heat = (100.0 * ((value - low) / (high - low))).round();
-                    let diagonal = if query == passage { " class=d" } else { "" };
-                    format!("<td{diagonal} style=--h:{heat}>{}", shown(key, value))
+                    let diagonal = if row == column { " class=d" } else { "" };
+                    format!("<td{diagonal} style=--h:{heat}>{}", shown(value))
                 }
                 None => "<td>".to_owned(),
             };
@@ -106,7 +127,7 @@ fn bars_of(benchmark: &Benchmark, key: FigureKey) -> String {
     let all: Vec<(String, &ByLanguage)> = (before.into_iter().chain(after))
         .filter_map(|(class, report)| Some((class, report.by_query_language.get(&name)?)))
         .collect();
-    let (_, high) = range(all.iter().flat_map(|(_, values)| values.values()));
+    let (_, high) = range(all.iter().flat_map(|(_, values)| values.values()).copied());
     let mut languages: Vec<&String> = Vec::new();
     for code in all.iter().flat_map(|(_, values)| values.keys()) {
         if !languages.contains(&code) {

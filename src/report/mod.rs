@@ -8,9 +8,13 @@ mod charts;
 mod html;
 mod input;
 mod languages;
+mod pairs;
+mod results;
 mod tables;
+mod tasks;
 
 pub use input::{Points, Run, read};
+pub use results::of_results;
 
 use crate::Result;
 use crate::eval::{EvalReport, FigureKey};
@@ -121,6 +125,7 @@ pub fn page(runs: &[Run]) -> Result<String> {
         page += &languages::heat_maps(&benchmark, runs);
         page += &languages::bars(&benchmark, runs);
     }
+    page += &tasks::sections(runs);
     page += &tables::settings(runs);
     Ok(page + &format!("<footer>hbt {}</footer>\n</main>\n", env!("CARGO_PKG_VERSION")))
 }
@@ -210,8 +215,7 @@ mod tests {
             before: before.map(report),
             after: after.map(report),
             settings: vec![("model".to_owned(), HOSTILE.to_owned()), (HOSTILE.to_owned(), name.to_owned())],
-            evaluation: None,
-            others: Vec::new(),
+            ..Run::default()
         }
     }
 
@@ -238,7 +242,7 @@ mod tests {
     }
 
     /// The cells of a table's rows, without markup.
-    fn cells(html: &str) -> Vec<Vec<String>> {
+    pub(super) fn cells(html: &str) -> Vec<Vec<String>> {
         let text = |cell: &str| {
             let parts = cell.split('<').skip(1).filter_map(|part| Some(part.split_once('>')?.1.trim()));
             parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")

@@ -3,10 +3,14 @@
 use super::html::{Cell, escaped, table};
 use super::input::Run;
 use super::{Benchmark, Pair, swatch};
+use crate::eval::mteb::scores::{TaskScores, means};
 use crate::eval::{EvalReport, FigureKey};
 
 /// Steps behind the loss that a run is said to have ended with.
 const LAST: usize = 20;
+
+/// Tasks beyond which they are only counted.
+const MOST_NAMES: usize = 3;
 
 /// A row a run: what it is, how far it came, and its main figure.
 pub(super) fn overview(runs: &[Run]) -> String {
@@ -46,7 +50,8 @@ fn number(text: &str) -> Cell {
 
 /// The model that a run began with, or that was evaluated.
 fn model_of(run: &Run) -> String {
-    run.before.as_ref().or(run.after.as_ref()).map_or("-".to_owned(), |report| report.model.clone())
+    let of_report = run.before.as_ref().or(run.after.as_ref()).map(|report| report.model.clone());
+    of_report.or_else(|| run.model.clone()).unwrap_or_else(|| "-".to_owned())
 }
 
 fn evaluated_on(run: &Run) -> String {
@@ -56,7 +61,11 @@ fn evaluated_on(run: &Run) -> String {
         let EvalReport { task, split, .. } = after.as_ref().or(before.as_ref())?;
         Some(format!("{}, {split}", name.unwrap_or(task)))
     });
-    let shown: Vec<String> = shown.collect();
+    let mut shown: Vec<String> = shown.collect();
+    match run.results.len() {
+        n @ 0..=MOST_NAMES => shown.extend(run.results[..n].iter().map(|result| result.task_name.clone())),
+        n => shown.push(format!("{n} tasks")),
+    }
     if shown.is_empty() { "-".to_owned() } else { shown.join("; ") }
 }
 
@@ -73,6 +82,9 @@ fn last_loss(run: &Run) -> String {
 }
 
 fn main_figure(run: &Run, has_before: bool) -> Vec<Cell> {
+    if run.after.is_none() && run.before.is_none() && !run.results.is_empty() {
+        return score(run, has_before);
+    }
     let main = run.after.as_ref().or(run.before.as_ref()).map(|report| report.main);
     let title = text(&main.map_or("-".to_owned(), |key| key.title()));
     let value = |report: &Option<EvalReport>| main.and_then(|key| report.as_ref()?.value(key));
@@ -82,6 +94,21 @@ fn main_figure(run: &Run, has_before: bool) -> Vec<Cell> {
     match has_before {
         true => vec![title, shown(before), shown(after), change],
         false => vec![title, shown(after)],
+    }
+}
+
+/// The main score of a run's only task, or the mean over its tasks.
+fn score(run: &Run, has_before: bool) -> Vec<Cell> {
+    let tasks = TaskScores::of(&[&run.results]);
+    let (title, value) = match (&tasks[..], &means(&tasks)[..]) {
+        ([task], _) => (task.main_score.to_owned(), task.score(0)),
+        (_, [mean, ..]) => (mean.title.clone(), mean.values.first().copied()),
+        _ => ("-".to_owned(), None),
+    };
+    let shown = number(&value.map_or("-".to_owned(), |x| format!("{x:.4}")));
+    match has_before {
+        true => vec![text(&title), number("-"), shown, number("-")],
+        false => vec![text(&title), shown],
     }
 }
 
@@ -121,17 +148,25 @@ pub(super) fn figures(benchmark: &Benchmark, runs: &[Run]) -> String {
     table(&headings, &benchmark.keys().iter().map(row).collect::<Vec<_>>())
 }
 
-/// Keys of the configurations: all of one run, of several those in which they differ.
+/// Keys of the configurations: all of one run, of several those in which they differ; and the same of what results were made
+/// with.
 pub(super) fn settings(runs: &[Run]) -> String {
-    let runs: Vec<&Run> = runs.iter().filter(|run| !run.settings.is_empty()).collect();
+    let of_runs =
+        settings_of(runs, |run| &run.settings, "All settings of the run", "Settings in which the runs differ");
+    let differ = "Settings in which the evaluations differ";
+    of_runs + &settings_of(runs, |run| &run.made_with, "Settings of the evaluation", differ)
+}
+
+fn settings_of(runs: &[Run], of: fn(&Run) -> &Vec<(String, String)>, of_one: &str, of_several: &str) -> String {
+    let runs: Vec<&Run> = runs.iter().filter(|run| !of(run).is_empty()).collect();
     let mut keys: Vec<&str> = Vec::new();
-    for (key, _) in runs.iter().flat_map(|run| &run.settings) {
+    for (key, _) in runs.iter().flat_map(|run| of(run)) {
         if !keys.contains(&key.as_str()) {
             keys.push(key);
         }
     }
     let value = |run: &Run, key: &str| {
-        run.settings.iter().find(|(known, _)| known == key).map_or("-".to_owned(), |(_, value)| value.clone())
+        of(run).iter().find(|(known, _)| known == key).map_or("-".to_owned(), |(_, value)| value.clone())
     };
     let differs = |key: &&str| runs.iter().any(|run| value(run, key) != value(runs[0], key));
     if runs.len() > 1 {
@@ -147,7 +182,7 @@ pub(super) fn settings(runs: &[Run]) -> String {
     };
     let rows: Vec<Vec<Cell>> = keys.iter().map(row).collect();
     match runs.len() {
-        1 => format!("<details><summary>All settings of the run</summary>\n{}</details>\n", table(&headings, &rows)),
-        _ => format!("<h2>Settings in which the runs differ</h2>\n{}", table(&headings, &rows)),
+        1 => format!("<details><summary>{of_one}</summary>\n{}</details>\n", table(&headings, &rows)),
+        _ => format!("<h2>{of_several}</h2>\n{}", table(&headings, &rows)),
     }
 }

@@ -16,6 +16,7 @@ use crate::model_dir::save::pieces;
 use crate::model_dir::{Carried, ModelDir, weights};
 use crate::{Error, Result, memory};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -119,6 +120,24 @@ impl<B: Backend> Retriever<B> {
         if self.tokenizer.take().is_some() {
             memory::trim();
         }
+    }
+
+    /// What embeddings depend on besides the weights, in words, by name: what files of results say of them.
+    ///
+    /// # Errors
+    /// If the tokenizer is gone.
+    pub fn in_words(&self) -> Result<BTreeMap<String, String>> {
+        let RetrieverSettings { pooling, query, passage, truncate_dim, .. } = &self.settings;
+        let kind = |kind: &TextKind| format!("{:?} and {} tokens", kind.prefix, kind.max_len);
+        let words = [
+            ("precision", B::E::NAME.to_owned()),
+            ("pooling", format!("{pooling:?}").to_lowercase()),
+            ("queries", kind(query)),
+            ("documents", kind(passage)),
+            ("dimensions", truncate_dim.map_or_else(|| "all".to_owned(), |dim| dim.to_string())),
+            ("tokenizer", format!("{:032x}", self.tokenizer()?.content_hash())),
+        ];
+        Ok(words.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
     /// Identifies what embeddings depend on beside the text, its prefix and its length: the weights as they are now, tokenizer,

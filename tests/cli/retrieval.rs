@@ -274,6 +274,55 @@ fn saved_embeddings_are_judged_as_the_model() {
     );
 }
 
+/// Pages and comparisons of results in mteb's form, of files and of a directory with two models.
+#[test]
+fn results_are_shown_and_compared() {
+    let sandbox = Sandbox::new();
+    write_texts(&sandbox, 50, &["de", "en"]);
+    let (bert, labse) = (fixture("bert"), fixture("labse"));
+    let first = sandbox.hbt(&eval(&bert, &["--results", "out", "--json", "a.json", "--report", "a.html"])).ok();
+    assert!(first.stderr.contains("out/report.html: curves and figures, for a browser"), "{}", first.stderr);
+    let page = sandbox.read("a.html");
+    assert!(page.contains("<h1>local/bert</h1>") && page.contains("<tr><td>de<td class=n>"), "{page}");
+    // The mean that is printed is the mean on the page.
+    let printed = first.stdout.lines().find(|line| line.starts_with("mean")).unwrap();
+    let mean: f64 = printed.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(page.contains(&format!("<td><strong>mean</strong><td class=n>{mean:.4}<td")), "{printed}: {page}");
+    sandbox.hbt(&eval(&labse, &["--results", "out", "--json", "b.json", "--languages", "de"])).ok();
+    let of_both = sandbox.read("out/report.html");
+    assert!(of_both.contains("<h1>local/bert, local/labse</h1>"), "{of_both}");
+    assert!(of_both.contains("Means are over the 1 of 2 subsets that all models have."), "{of_both}");
+    sandbox.hbt(&["report", "out", "--output", "again.html"]).ok();
+    assert!(sandbox.read("again.html") == of_both);
+
+    let score = |name: &str| entries(&sandbox.json(name))["de"]["main_score"].as_f64().unwrap();
+    let (a, b) = (score("a.json"), score("b.json"));
+    let compared = sandbox.hbt(&["compare", "a.json", "b.json"]).ok().stdout;
+    let row = compared.lines().find(|line| line.starts_with("data ")).unwrap_or_else(|| panic!("{compared}"));
+    let cells: Vec<&str> = row.split_whitespace().skip(1).map(|cell| cell.trim_end_matches('*')).collect();
+    assert_eq!(cells, [format!("{a:.4}"), format!("{b:.4}"), format!("{:+.4}", b - a)]);
+    assert!(
+        compared.ends_with("no intervals: results in mteb's form have no values of single queries\n"),
+        "{compared}"
+    );
+    let of_directory = sandbox.hbt(&["compare", "out"]).ok().stdout;
+    assert!(of_directory.contains("columns with -: local/labse minus the other\n"), "{of_directory}");
+
+    // A report of hbt's own task is of another kind, and a page of others stays.
+    sandbox.write("rows.jsonl", jsonl(&[json!({"id": "1", "lang": "de", "query": "wer", "positive": "er"})]));
+    sandbox.hbt(&["eval", "--model", &bert, "--task", "parallel", "--data", "rows.jsonl", "--json", "own.json"]).ok();
+    let mixed = sandbox.hbt(&["compare", "own.json", "b.json"]).error();
+    let expected =
+        "error: own has a report on parallel, b has a result of mteb's form (data): evaluate all on the same task";
+    assert_eq!(mixed, expected);
+    sandbox.write("mine.html", "<html>mine</html>");
+    let foreign = sandbox.hbt(&eval(&bert, &["--report", "mine.html"])).error();
+    assert!(foreign.starts_with("error: --report: mine.html is there already, and does not look like"), "{foreign}");
+    sandbox.write("out/report.html", "<html>mine</html>");
+    let kept = sandbox.hbt(&eval(&bert, &["--results", "out"])).ok();
+    assert!(kept.stderr.contains("warning: no report was written: out/report.html: is not hbt's"), "{}", kept.stderr);
+}
+
 #[test]
 fn a_finished_subset_is_not_computed_again() {
     let sandbox = Sandbox::new();

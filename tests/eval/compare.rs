@@ -25,6 +25,7 @@ fn report(n_groups: u32, n_languages: u16, ap: impl Fn(u32, u16) -> f64) -> Eval
         by_query_language: Default::default(),
         n_queries: Default::default(),
         data: String::new(),
+        hbt: None,
         per_query,
     }
 }

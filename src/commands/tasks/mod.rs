@@ -79,7 +79,7 @@ impl Job for RetrievalJob<'_> {
             searcher: Searcher::new(config)?,
             name,
             meta: model::meta(config, &retriever.dir, &retriever.settings, n_parameters),
-            settings: model::settings(B::E::NAME, &retriever.settings, retriever.tokenizer()?),
+            settings: retriever.in_words()?,
         };
         let kept = if args.no_cache { None } else { kept(args, config, &retriever) };
         let mut vectors = ModelVectors::new(&retriever, kept, args.save_embeddings.clone());

@@ -2,8 +2,6 @@
 
 use super::planned::Planned;
 use hbt::config::Config;
-use hbt::data::tokenize::TextTokenizer;
-use hbt::eval::mteb::files::Settings;
 use hbt::eval::mteb::folder::{ModelMeta, ModelName};
 use hbt::model_dir::ModelDir;
 use hbt::retriever::RetrieverSettings;
@@ -97,22 +95,6 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What the numbers depend on besides model and data.
-pub fn settings(precision: &str, of: &RetrieverSettings, tokenizer: &TextTokenizer) -> Settings {
-    let kind = |kind: &hbt::retriever::TextKind| format!("{:?} and {} tokens", kind.prefix, kind.max_len);
-    let dims = of.truncate_dim.map_or_else(|| "all".to_owned(), |dim| dim.to_string());
-    [
-        ("precision", precision.to_owned()),
-        ("pooling", format!("{:?}", of.pooling).to_lowercase()),
-        ("queries", kind(&of.query)),
-        ("documents", kind(&of.passage)),
-        ("dimensions", dims),
-        ("tokenizer", format!("{:032x}", tokenizer.content_hash())),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
 }
 
 /// What `model_meta.json` says of it.

@@ -7,8 +7,6 @@ use hbt::eval::mteb::table::{self, Size, TaskRow};
 use hbt::eval::tasks::{TASKS, retrieval};
 use std::fmt::Write;
 
-/// What is shown of a subset beside its main score.
-const SHOWN: [&str; 4] = ["ndcg_at_10", "recall_at_100", "mrr_at_10", "map_at_1000"];
 /// Subsets beyond which a table shows the mean alone; the files have all.
 const MOST_ROWS: usize = 60;
 
@@ -21,14 +19,12 @@ pub fn part(part: &Part) -> String {
 pub fn table(task: &Planned, result: &TaskResult) -> String {
     let mut columns = vec![task.main_score.as_str()];
     let first = result.scores().iter().flat_map(|(_, entries)| entries).next();
-    let has = |name: &str| first.is_some_and(|entry| entry.numbers.iter().any(|(known, _)| known == name));
-    columns.extend(SHOWN.iter().filter(|name| **name != task.main_score && has(name)));
+    columns.extend(first.into_iter().flat_map(|entry| entry.shown_beside(&task.main_score)));
     let column = columns.iter().map(|name| name.len()).fold(13, usize::max);
     let rows: Vec<(String, Vec<f64>)> = (result.scores().iter())
         .flat_map(|(split, entries)| entries.iter().map(move |entry| (split, entry)))
         .map(|(split, entry)| {
-            let value =
-                |name: &&str| entry.numbers.iter().find(|(known, _)| known == name).map_or(f64::NAN, |(_, x)| *x);
+            let value = |name: &&str| entry.number(name).unwrap_or(f64::NAN);
             (format!("{} ({split})", entry.hf_subset), columns.iter().map(value).collect())
         })
         .collect();

@@ -1,4 +1,6 @@
 //! What a result file lists: the numbers of each subset, and what took how long.
+//!
+//! Files of mteb's are read, too. What they list besides numbers, such as the single experiments of a classification, is left out.
 
 use serde_json::{Map, Value, json};
 
@@ -7,6 +9,9 @@ use super::{DECIMALS, rounded};
 
 /// Keys of an entry that are no numbers.
 const NO_NUMBERS: [&str; 4] = ["main_score", "hf_subset", "languages", "mteb_version"];
+
+/// What people are shown of a subset beside its main score, where it has them; the files have all numbers.
+const SHOWN: [&str; 4] = ["ndcg_at_10", "recall_at_100", "mrr_at_10", "map_at_1000"];
 
 /// The numbers of a subset.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +30,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The number of this name.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        self.numbers.iter().find(|(known, _)| known == name).map(|(_, x)| *x)
+    }
+
+    /// Names of the numbers that people are shown beside the one called `main_score`.
+    pub fn shown_beside(&self, main_score: &str) -> Vec<&'static str> {
+        SHOWN.into_iter().filter(|name| *name != main_score && self.number(name).is_some()).collect()
+    }
+
     /// With the 6 decimals of each number that a file has.
     pub(super) fn rounded(mut self) -> Self {
         let in_groups = self.groups.iter_mut().flat_map(|(_, of)| of);
@@ -52,12 +67,13 @@ impl Entry {
         let rest = entry.iter().filter(|(name, _)| !NO_NUMBERS.contains(&name.as_str()));
         let (groups, numbers): (Vec<_>, Vec<_>) = rest.partition(|(_, value)| value.is_object());
         let group = |(name, of): (&String, &Value)| {
-            Some((name.clone(), of.as_object()?.iter().map(named).collect::<Option<_>>()?))
+            let numbers = of.as_object()?.iter().filter_map(named).collect();
+            Some((name.clone(), numbers))
         };
         let languages = entry.get("languages")?.as_array()?.iter();
         Some(Entry {
-            numbers: numbers.into_iter().map(named).collect::<Option<_>>()?,
-            groups: groups.into_iter().map(group).collect::<Option<_>>()?,
+            numbers: numbers.into_iter().filter_map(named).collect(),
+            groups: groups.into_iter().filter_map(group).collect(),
             main_score: number(entry.get("main_score")?)?,
             hf_subset: entry.get("hf_subset")?.as_str()?.to_owned(),
             languages: languages.map(|code| code.as_str().map(str::to_owned)).collect::<Option<_>>()?,

@@ -119,16 +119,48 @@ impl TaskResult {
         let text = |key: &str| file.get(key)?.as_str().map(str::to_owned);
         let entries = |of: &Value| of.as_array()?.iter().map(Entry::from_json).collect::<Option<_>>();
         let scores = file.get("scores")?.as_object()?.iter();
-        let phases = file.get("evaluation_phases")?.as_array()?.iter();
+        // Earlier versions of mteb did not write them all.
+        let seconds = |key: &str| file.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        let phases = file.get("evaluation_phases").and_then(Value::as_array).into_iter().flatten();
         Some(TaskResult {
             task_name: text("task_name")?,
             dataset_revision: text("dataset_revision")?,
             settings,
             scores: scores.map(|(split, of)| Some((split.clone(), entries(of)?))).collect::<Option<_>>()?,
-            evaluation_time: file.get("evaluation_time")?.as_f64()?,
-            date: file.get("date")?.as_f64()?,
+            evaluation_time: seconds("evaluation_time"),
+            date: seconds("date"),
             evaluation_phases: phases.map(Phase::from_json).collect::<Option<_>>()?,
         })
+    }
+}
+
+/// The result in a file of mteb's form, whoever wrote it, and whose it is, where the file says that.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The numbers.
+    pub result: TaskResult,
+    /// The model's name and revision, which only hbt writes.
+    pub model: Option<(String, String)>,
+    /// [`version`] of what wrote it.
+    pub version: Option<String>,
+}
+
+impl Written {
+    /// Whether this is a file of mteb's form, damaged or not.
+    pub fn is_of(file: &Value) -> bool {
+        file.get("task_name").is_some() && file.get("scores").is_some()
+    }
+
+    /// Takes the numbers as they are: whether somebody edited them is asked where an evaluation goes on from them. `None`: a
+    /// file that is not of mteb's form.
+    pub fn read(file: &Value) -> Option<Self> {
+        let string = |value: Option<&Value>| value?.as_str().map(str::to_owned);
+        let own = file.get(OWN);
+        let settings = own.and_then(|own| own.get("settings")?.as_object()).into_iter().flatten();
+        let settings = settings.filter_map(|(key, value)| Some((key.clone(), string(Some(value))?))).collect();
+        let model = own.and_then(|own| Some((string(own.get("model"))?, string(own.get("revision"))?)));
+        let result = TaskResult::from_json(file.as_object()?, settings)?;
+        Some(Written { result, model, version: string(file.get("mteb_version")) })
     }
 }
 

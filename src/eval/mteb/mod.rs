@@ -6,6 +6,7 @@
 //! add: the task says which of them it is. The definitions are those of mteb 2.26.
 
 pub mod bitext;
+pub mod compare;
 pub mod entries;
 pub mod files;
 pub mod folder;
@@ -16,6 +17,7 @@ pub mod pairs;
 pub mod rankings;
 pub mod reranking;
 mod runs;
+pub mod scores;
 pub mod similarity;
 pub mod sts;
 pub mod table;
