@@ -60,7 +60,7 @@
 //!
 //! ```text
 //! *: choices, error, random, trace
-//! commands: backend, bench, cache, cli, config, data, embedded, eval, files, hub, memory, mine, model_dir, npy, plan,
+//! commands: backend, bench, cache, cli, config, data, dist, embedded, eval, files, hub, memory, mine, model_dir, npy, plan,
 //!     progress, report, retriever, signals, train
 //! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
 //! config: backend::Distillation, backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey,
@@ -68,17 +68,17 @@
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train
 //! plan: backend, data, eval, memory, model, model_dir, retriever, train
 //! bench: backend, loss, model, reference, train
-//! train: ahead, backend, data, eval, files, loss, metrics_file, model, model_dir, progress, retriever, tensor_file
+//! train: ahead, backend, data, dist, eval, files, loss, metrics_file, model, model_dir, progress, retriever, tensor_file
 //! train::schedule:
 //! mine: backend, data, eval, retriever
-//! eval: backend, data, retriever
+//! eval: backend, data, dist, retriever
 //! eval::retrieval: ahead, backend, data, eval, retriever
 //! eval::vectors: backend, data, eval, npy, progress, retriever
 //! eval::metrics:
 //! eval::mteb::folder: eval::mteb, files, json
 //! eval::mteb::rankings: eval::mteb, files
 //! report: eval, metrics_file
-//! retriever: backend, data, memory, model, model_dir
+//! retriever: backend, data, dist, memory, model, model_dir
 //! loss: backend
 //! model_dir: backend::Pooling, files, hub, json, model, tensor_file
 //! hub: files, progress

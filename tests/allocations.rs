@@ -184,7 +184,7 @@ impl<'a, B: Backend> Training<'a, B> {
     fn step(&mut self, batch: &Batch) {
         let (b, n_queries) = (self.backend, batch.n_seqs() / 2);
         let Training { encoder, optimizer, cache, loss, grads, packer, packed, results, .. } = self;
-        let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
+        let sequences = Sequences::new(&batch.ids, &batch.cu_seqlens);
         let dropout = Some(StepDropout { seed: 1, step: 1, hidden: 0.1, attention: 0.1 });
         let numbers: Vec<i32> = (0..batch.n_seqs() as i32).collect();
         let rejected = &vec![0; 2 * n_queries];

@@ -235,7 +235,7 @@ impl TestBatch {
     }
 
     fn sequences(&self) -> Sequences<'_> {
-        Sequences { ids: &self.host.ids, cu_seqlens: &self.host.cu_seqlens }
+        Sequences::new(&self.host.ids, &self.host.cu_seqlens)
     }
 
     fn pairing(&self) -> HostPairing<'_> {

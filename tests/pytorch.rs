@@ -63,7 +63,7 @@ struct Fixture<B: Backend> {
 impl<B: Backend> Fixture<B> {
     /// The batch of the fixture, in chunks of at most `chunk_tokens` tokens.
     fn batch(&self, chunk_tokens: usize) -> PackedBatch<B> {
-        let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
+        let sequences = Sequences::new(&self.ids, &self.cu_seqlens);
         let places: Vec<i32> = (0..sequences.n_seqs() as i32).collect();
         let labels = distinct_labels(N_QUERIES, places.len());
         let rejected = &[0; 2 * N_QUERIES];

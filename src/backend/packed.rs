@@ -172,13 +172,13 @@ impl<B: Device> PackedBatch<B> {
         self.layout.unique_ids.of(&self.block)
     }
 
-    /// Which sequences belong together.
+    /// Which sequences belong together, those of the batch or, where several ranks have a share of it, of all.
     ///
     /// # Panics
     /// If the batch was laid out without this.
     pub fn pairing(&self) -> Pairing<'_, B> {
         let [places, labels, rejected, left_out, own, scores] = self.layout.pairing.map(|part| part.of(&self.block));
-        assert_eq!(labels.len(), self.n_seqs(), "packed: a batch without a pairing has no loss");
+        assert!(!labels.is_empty() || self.n_seqs() == 0, "packed: a batch without a pairing has no loss");
         let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
         let teacher = (!scores.is_empty()).then_some(TeacherScores { own, scores });
         Pairing { n_queries: rejected.len() / 2, places, labels, rejected, left_out, teacher }
@@ -231,7 +231,7 @@ impl<'a, B: Device> Packed<'a, B> {
         self.chunk.cu_seqlens.of(self.block)
     }
 
-    /// `(T,)` number of each token in the whole batch, whatever the chunk: dropout masks are functions of it.
+    /// `(T,)` number of each token in the whole batch, whatever the chunk and the rank: dropout masks are functions of it.
     pub fn global_rows(self) -> Ints<'a, B> {
         self.chunk.global_rows.of(self.block)
     }
@@ -318,8 +318,8 @@ mod tests {
         let mut host = PackedHost::default();
         let ids = [9, 4, 9, 5, 5, 9];
         host.begin(Some(&ids));
-        host.push_chunk(&ids[..4], &[0, 3, 4], 2);
-        host.push_chunk(&ids[4..], &[4, 6], 2);
+        host.push_chunk(&ids[..4], &[0, 3, 4], &[0, 3], 2);
+        host.push_chunk(&ids[4..], &[4, 6], &[4], 2);
         let mut batch = PackedBatch::new(&backend).unwrap();
         batch.upload(&backend, &host).unwrap();
         assert_eq!(batch.unique_ids().as_slice(), [4, 5, 9]);
@@ -357,7 +357,7 @@ mod tests {
     fn a_batch_without_segments_has_none() {
         let mut host = PackedHost::default();
         host.begin(None);
-        host.push_chunk(&[1], &[0, 1], 0);
+        host.push_chunk(&[1], &[0, 1], &[0], 0);
         let mut batch = PackedBatch::new(&Cpu::<f32>::new()).unwrap();
         batch.upload(&Cpu::new(), &host).unwrap();
         batch.chunk(0).word_segments();

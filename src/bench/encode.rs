@@ -62,7 +62,7 @@ impl<'a, B: Backend> Encode<'a, B> {
     /// Adds the embeddings of the sequences `range` to `out`.
     fn encode(&mut self, range: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let (backend, acts) = (self.backend, &mut self.activations);
-        let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens[range.start..=range.end] };
+        let sequences = Sequences::new(&self.ids, &self.cu_seqlens[range.start..=range.end]);
         self.batch.upload(backend, self.packer.pack(sequences)?)?;
         let n_chunks = self.batch.n_chunks();
         for i in 0..n_chunks {

@@ -66,7 +66,8 @@ pub fn packed<B: Backend>(backend: &B, lengths: &[usize], vocabulary: usize) -> 
     let ids = token_ids(lengths.iter().sum(), vocabulary, 9);
     let mut host = PackedHost::default();
     host.begin(None);
-    host.push_chunk(&ids, &cu_seqlens(lengths), 0);
+    let cu_seqlens = cu_seqlens(lengths);
+    host.push_chunk(&ids, &cu_seqlens, &cu_seqlens[..lengths.len()], 0);
     let mut batch = PackedBatch::new(backend)?;
     batch.upload(backend, &host)?;
     Ok(batch)

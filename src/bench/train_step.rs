@@ -137,7 +137,7 @@ impl<B: Backend> Case for TrainStep<'_, B> {
     fn run(&mut self) -> Result<()> {
         let p = self.shape.dropout;
         let dropout = (p > 0.0).then_some(StepDropout { seed: 1, step: self.step, hidden: p, attention: p });
-        let sequences = Sequences { ids: &self.ids, cu_seqlens: &self.cu_seqlens };
+        let sequences = Sequences::new(&self.ids, &self.cu_seqlens);
         let (backend, gradients) = (self.backend, &mut self.gradients);
         let (n_queries, n_texts) = (self.shape.n_queries(), self.shape.lengths.len());
         let numbers = || 0..n_texts as i32;

@@ -14,6 +14,7 @@ use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config, Draft};
 use hbt::data::formats::Purpose;
+use hbt::dist::Peers;
 use hbt::eval::report::Origin;
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
@@ -122,7 +123,7 @@ impl Job for EvalJob<'_> {
         let kinds = [&retriever.settings.query, &retriever.settings.passage];
         let progress = &mut |n| counter.set(n as u64, total);
         let Evaluated { report, cut, warning } =
-            evaluate_retriever(&retriever, kinds, &self.name, self.set, self.more, progress)?;
+            evaluate_retriever(&retriever, &Peers::alone(), kinds, &self.name, self.set, self.more, progress)?;
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));

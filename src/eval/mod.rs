@@ -27,6 +27,7 @@ pub use table::SideBySide;
 
 use crate::Result;
 use crate::backend::Backend;
+use crate::dist::Peers;
 use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
 
 /// Searches `set` with normalized embeddings of its queries and passages, and reports the figures of its task.
@@ -58,13 +59,14 @@ pub struct Evaluated {
     pub warning: Option<String>,
 }
 
-/// Embeds and searches a benchmark with queries and passages of these `kinds`; `name` is what the report calls the model,
+/// Embeds and searches a benchmark with queries and passages of these `kinds`, as all `peers` do; `name` is what the report calls the model,
 /// `more` a figure besides the task's, `progress` is called with the number of texts embedded so far.
 ///
 /// # Errors
 /// As [`Retriever::encode`] and [`search::relevant_ranks`].
 pub fn evaluate_retriever<B: Backend>(
     retriever: &Retriever<B>,
+    peers: &Peers,
     kinds: [&TextKind; 2],
     name: &str,
     set: &tasks::EvalSet,
@@ -73,9 +75,9 @@ pub fn evaluate_retriever<B: Backend>(
 ) -> Result<Evaluated> {
     let queries: Vec<&str> = set.queries.iter().map(|q| q.text.as_str()).collect();
     let passages: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
-    let (queries, of_queries) = retriever.encode_all(kinds[0], &queries, progress)?;
+    let (queries, of_queries) = retriever.encode_among(peers, kinds[0], &queries, progress)?;
     let n_queries = queries.n_rows();
-    let (passages, of_passages) = retriever.encode_all(kinds[1], &passages, &mut |n| progress(n_queries + n))?;
+    let (passages, of_passages) = retriever.encode_among(peers, kinds[1], &passages, &mut |n| progress(n_queries + n))?;
     let report = evaluate(&retriever.backend, name, set, more, &queries, &passages)?;
     let summaries = [(of_queries, "queries"), (of_passages, "passages")];
     let cut = kinds.iter().zip(summaries).filter_map(|(kind, (of, what))| kind.cut_note(of.n_cut, of.n_texts, what));

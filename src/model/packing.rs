@@ -12,9 +12,16 @@ pub struct Sequences<'a> {
     pub ids: &'a [i32],
     /// `(n_seqs + 1,)` where each sequence starts in `ids`, and where the last one ends.
     pub cu_seqlens: &'a [i32],
+    /// `(n_seqs,)` the number of each sequence's first token in the whole batch, which dropout sees.
+    pub first_rows: &'a [i32],
 }
 
 impl<'a> Sequences<'a> {
+    /// A whole batch, whose tokens are numbered by their places in `ids`.
+    pub fn new(ids: &'a [i32], cu_seqlens: &'a [i32]) -> Self {
+        Sequences { ids, cu_seqlens, first_rows: &cu_seqlens[..cu_seqlens.len().saturating_sub(1)] }
+    }
+
     /// Number of sequences.
     pub fn n_seqs(&self) -> usize {
         self.cu_seqlens.len() - 1
@@ -61,17 +68,23 @@ impl Packer {
         }
     }
 
-    /// Cuts `sequences` into chunks. Dropout sees their places in `sequences.ids`.
+    /// Cuts `sequences` into chunks.
     ///
     /// # Errors
     /// When the model has no such token id or position.
     pub fn pack(&mut self, sequences: Sequences) -> Result<&PackedHost> {
         let ids = sequences.ids_of(&(0..sequences.n_seqs()));
-        self.check(ids, sequences.cu_seqlens)?;
-        self.host.begin((self.keep == Keep::Everything).then_some(ids));
+        self.pack_of(ids, sequences)
+    }
+
+    /// The same of a batch that has the token ids `batch_ids`, of which `sequences` may be a part.
+    fn pack_of(&mut self, batch_ids: &[i32], sequences: Sequences) -> Result<&PackedHost> {
+        self.check(batch_ids, sequences.cu_seqlens)?;
+        self.host.begin((self.keep == Keep::Everything).then_some(batch_ids));
         for chunk in sequences.chunks(self.chunk_tokens) {
             let cu_seqlens = &sequences.cu_seqlens[chunk.start..=chunk.end];
-            self.host.push_chunk(sequences.ids_of(&chunk), cu_seqlens, self.first_position);
+            let (ids, first_rows) = (sequences.ids_of(&chunk), &sequences.first_rows[chunk]);
+            self.host.push_chunk(ids, cu_seqlens, first_rows, self.first_position);
         }
         Ok(&self.host)
     }
@@ -82,6 +95,17 @@ impl Packer {
     /// When the model has no such token id or position.
     pub fn pack_pairs(&mut self, sequences: Sequences, pairing: &HostPairing) -> Result<&PackedHost> {
         self.pack(sequences)?;
+        self.host.push_pairing(pairing);
+        Ok(&self.host)
+    }
+
+    /// As [`Packer::pack_pairs`], of the `sequences` that one of several ranks embeds, if any. The batch has the token ids
+    /// `batch_ids` and is described by `pairing`.
+    ///
+    /// # Errors
+    /// When the model has no such token id or position.
+    pub fn pack_share(&mut self, batch_ids: &[i32], sequences: Sequences, pairing: &HostPairing) -> Result<&PackedHost> {
+        self.pack_of(batch_ids, sequences)?;
         self.host.push_pairing(pairing);
         Ok(&self.host)
     }

@@ -110,7 +110,7 @@ impl Batches {
         let Some(&n_tokens) = self.cu_seqlens.last() else {
             return StepBounds::new(&self.largest, chunk_tokens, usize::MAX).n_chunks;
         };
-        let n_chunks = Sequences { ids: &[], cu_seqlens: &self.cu_seqlens }.chunks(chunk_tokens).count();
+        let n_chunks = Sequences::new(&[], &self.cu_seqlens).chunks(chunk_tokens).count();
         (n_chunks as f64 * self.largest.n_tokens as f64 / f64::from(n_tokens)).ceil() as usize
     }
 

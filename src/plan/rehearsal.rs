@@ -10,7 +10,7 @@ use crate::data::batch::Batch;
 use crate::model::{Activations, Encoder, Gradients, Keep, Packer, Reading, Sequences, specs};
 use crate::model_dir::ModelDir;
 use crate::retriever::encode::WINDOW;
-use crate::train::{Slot, StepBounds, Stepper, TrainSettings, pairing_of};
+use crate::train::{Ranks, Slot, StepBounds, Stepper, TrainSettings, pairing_of};
 use std::collections::BTreeMap;
 
 /// All memory of a run on a device before its first step.
@@ -38,7 +38,7 @@ impl<B: Backend> Held<B> {
             true => Ok(None),
             false => specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)).map(Some),
         };
-        let stepper = Stepper::new(backend, &encoder, &specs, master, settings, bounds)?;
+        let stepper = Stepper::new(backend, &encoder, &specs, master, settings, bounds, Ranks::default())?;
         let slots = Slot::all(backend, bounds.block_len, stepper.n_results(bounds.n_queries))?;
         Ok(Held { encoder, stepper, slots })
     }
@@ -126,7 +126,7 @@ impl<'a, E: Element> Rehearsal<'a, E> {
     }
 
     fn step(&mut self, packer: &mut Packer, batch: &Batch) -> Result<StepSize> {
-        let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
+        let sequences = Sequences::new(&batch.ids, &batch.cu_seqlens);
         let mut packed = PackedBatch::new(&self.tally)?;
         packed.upload(&self.tally, packer.pack_pairs(sequences, &pairing_of(batch))?)?;
         let mut results = self.tally.readback(0)?;

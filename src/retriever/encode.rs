@@ -198,7 +198,7 @@ impl<B: Backend> Retriever<B> {
             *end += tokens[i].ids.len() as i32;
             Some(*end)
         }));
-        let packed = encoding.packer.pack(Sequences { ids: &ids, cu_seqlens: &cu_seqlens })?;
+        let packed = encoding.packer.pack(Sequences::new(&ids, &cu_seqlens))?;
         encoding.batch.upload(&self.backend, packed)?;
         let values = vec![0.0; tokens.len() * self.embedding_size()];
         encoding.windows.push_back(Window { first, order, values });

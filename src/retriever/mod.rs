@@ -1,5 +1,6 @@
 //! A retriever: a model with its tokenizer on a device, which turns texts into embeddings.
 
+mod among;
 mod embeddings;
 pub mod encode;
 pub mod kept;

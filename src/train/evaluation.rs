@@ -22,7 +22,8 @@ impl<B: Backend> Trainer<'_, B> {
         let name = if self.state.step == 0 { &self.setup.model_name } else { "last" };
         let progress = &mut |n| counter.set(n as u64, total);
         let more = self.figure_on_demand(number);
-        let evaluated = evaluate_retriever(self.retriever, [query, passage], name, set, more, progress)?;
+        let peers = self.setup.ranks.peers();
+        let evaluated = evaluate_retriever(self.retriever, peers, [query, passage], name, set, more, progress)?;
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
         self.retriever.release_tokenizer();
         Ok(evaluated)
@@ -52,12 +53,21 @@ impl<B: Backend> Trainer<'_, B> {
         };
         let (set, more) = (&eval_sets[number].set, self.figure_on_demand(number));
         let kept = FirstReport::of(cache, self.retriever, set, more, instructions.as_deref())?;
-        let evaluated = match kept.read(model_name) {
+        // What one rank finds in its cache is what all have.
+        let ranks = &self.setup.ranks;
+        let there = ranks.of_first(if ranks.leads() { kept.text() } else { None })?;
+        let evaluated = match there.and_then(|text| FirstReport::read(&text, model_name)) {
             Some(evaluated) => {
                 say("evaluated before training by an earlier run: the same figures");
                 evaluated
             }
-            None => self.evaluated(number).inspect(|evaluated| kept.write(evaluated))?,
+            None => {
+                let evaluated = self.evaluated(number)?;
+                if self.leads() {
+                    kept.write(&evaluated);
+                }
+                evaluated
+            }
         };
         Ok(self.reported(evaluated))
     }
@@ -77,7 +87,7 @@ impl<B: Backend> Trainer<'_, B> {
                 }
             }
         }
-        self.setup.run_dir.write_reports(&self.state)
+        if self.leads() { self.setup.run_dir.write_reports(&self.state) } else { Ok(()) }
     }
 
     /// Gives the evaluations before the first step their lines.
@@ -88,7 +98,7 @@ impl<B: Backend> Trainer<'_, B> {
         let others = self.state.others.iter().map(|of| of.before.as_ref());
         for (number, before) in std::iter::once(self.state.before.as_ref()).chain(others).enumerate() {
             if let Some(before) = before {
-                log.metrics.write(&evaluation_line(0, self.setup.name_among_several(number), before))?;
+                log.write(&evaluation_line(0, self.setup.name_among_several(number), before))?;
             }
         }
         Ok(())
@@ -134,7 +144,10 @@ impl<B: Backend> Trainer<'_, B> {
         if gained {
             self.state.best = Some((step, value));
             self.state.without_gain = 0;
-            self.setup.run_dir.save_best(self.retriever, &self.stepper.optimizer, &self.card())?;
+            self.compare_ranks()?;
+            if self.leads() {
+                self.setup.run_dir.save_best(self.retriever, &self.stepper.optimizer, &self.card())?;
+            }
         } else {
             self.state.without_gain += 1;
         }
@@ -162,7 +175,7 @@ impl<B: Backend> Trainer<'_, B> {
             let of = name.map_or(String::new(), |name| format!("{name} "));
             let value = value.map_or("-".to_owned(), |value| format!("{value:.4}"));
             log.progress.line(&format!("step {step}: {of}{key} {value}{note}"));
-            log.metrics.write(&evaluation_line(*step, name, latest))?;
+            log.write(&evaluation_line(*step, name, latest))?;
         }
         Ok(())
     }

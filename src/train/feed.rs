@@ -4,8 +4,9 @@
 //! A few [`Slot`]s of memory circulate: the thread fills one, the step computes on it, and when the step's results have
 //! arrived, the device has read all of it and the thread may fill it again.
 
+use super::share::{Deal, Share};
 use crate::ahead::Ahead;
-use crate::backend::{Backend, HostPairing, PackedBatch, Purpose};
+use crate::backend::{Backend, HostPairing, PackedBatch, PackedHost, Purpose};
 use crate::data::batch::Batch;
 use crate::model::{Packer, Sequences};
 use crate::{Result, trace};
@@ -73,14 +74,16 @@ pub struct Feed<B: Backend> {
 }
 
 impl<B: Backend> Feed<B> {
-    /// Starts to lay out `batches`, each of at most `block_len` integers; each step may have `n_results` results.
+    /// Starts to lay out what one rank embeds of `batches`, each of at most `block_len` integers; each step may have `n_results`
+    /// results.
     ///
     /// # Errors
     /// If the device has no memory left, or the system refuses a thread.
     pub fn start(
         backend: &B,
         batches: impl Iterator<Item = Result<Batch>> + Send + 'static,
-        mut packer: Packer,
+        packer: Packer,
+        deal: Deal,
         block_len: usize,
         n_results: usize,
     ) -> Result<Self> {
@@ -88,7 +91,8 @@ impl<B: Backend> Feed<B> {
         for slot in Slot::all(backend, block_len, n_results)? {
             spare.send(slot).expect("its receiver is here");
         }
-        let filled = batches.map_while(move |batch| fill(&mut packer, batch, &slots).transpose());
+        let mut packing = Packing { packer, deal, share: Share::default() };
+        let filled = batches.map_while(move |batch| fill(&mut packing, batch, &slots).transpose());
         Ok(Feed { spare, filled: Ahead::start("hbt-feeder", SLOTS, filled)?, next: None, is_started: false })
     }
 
@@ -127,16 +131,35 @@ pub fn pairing_of(batch: &Batch) -> HostPairing<'_> {
     HostPairing { n_queries: *n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores }
 }
 
+/// Cuts batches, or what one rank has of them, into chunks.
+struct Packing {
+    packer: Packer,
+    deal: Deal,
+    share: Share,
+}
+
+impl Packing {
+    fn pack(&mut self, batch: &Batch) -> Result<&PackedHost> {
+        let Packing { packer, deal, share } = self;
+        if *deal == Deal::ALONE {
+            return packer.pack_pairs(Sequences::new(&batch.ids, &batch.cu_seqlens), &pairing_of(batch));
+        }
+        share.take(*deal, batch);
+        let Share { ids, cu_seqlens, first_rows, places } = &*share;
+        let pairing = HostPairing { places, ..pairing_of(batch) };
+        packer.pack_share(&batch.ids, Sequences { ids, cu_seqlens, first_rows }, &pairing)
+    }
+}
+
 /// A batch in the next free slot; `None` if there will be no more slots.
 fn fill<B: Backend>(
-    packer: &mut Packer,
+    packing: &mut Packing,
     batch: Result<Batch>,
     slots: &Receiver<Slot<B>>,
 ) -> Result<Option<(Batch, Slot<B>)>> {
     let batch = batch?;
     let range = trace::phase("lay out");
-    let sequences = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens };
-    let host = packer.pack_pairs(sequences, &pairing_of(&batch))?;
+    let host = packing.pack(&batch)?;
     drop(range);
     let Ok(mut slot) = slots.recv() else { return Ok(None) };
     slot.packed.lay_out(host, slot.block.as_mut());

@@ -53,9 +53,13 @@ impl FirstReport {
         Ok(FirstReport { path: cache_dir.join(format!("evaluation-{key:032x}.json")) })
     }
 
-    /// The evaluation, if it is there whole, of a model that reports call `model`.
-    pub(super) fn read(&self, model: &str) -> Option<Evaluated> {
-        let text = fs::read_to_string(&self.path).ok()?;
+    /// What is kept, if anything is.
+    pub(super) fn text(&self) -> Option<String> {
+        fs::read_to_string(&self.path).ok()
+    }
+
+    /// The evaluation in a [text](Self::text), if it is whole, of a model that reports call `model`.
+    pub(super) fn read(text: &str, model: &str) -> Option<Evaluated> {
         let (hash, rest) = text.split_once('\n')?;
         let kept: Kept = (hash == hash_of(rest)).then(|| serde_json::from_str(rest).ok())??;
         let Kept { report, cut, warning } = kept;

@@ -3,6 +3,7 @@
 //! share. Dropout is stateless, so the second run has the masks of the first. The last chunks, as many as are kept, are
 //! not run again: if all of a batch's chunks are kept, each runs once.
 
+use super::ranks::Ranks;
 use super::StepBounds;
 use crate::Result;
 use crate::backend::{Backend, PackedBatch, Purpose, Tensor};
@@ -17,9 +18,13 @@ pub struct GradCache<B: Backend> {
     kept_chunks: usize,
     /// Activations of kept chunks besides the last: as many as a batch has needed so far
     kept: Vec<Saved<B>>,
-    /// `(S, D)` embeddings of the whole batch in the order of its tokens, and their gradient
+    /// `(S, D)` embeddings of the whole batch in the order of its tokens or, with several ranks, rank after rank, and their
+    /// gradient
     embeddings: Tensor<B, f32>,
     d_embeddings: Tensor<B, f32>,
+    /// The ranks that share a batch, and the embeddings that this one has of it if there are others
+    ranks: Ranks,
+    own: Tensor<B, f32>,
     /// `(S of the chunk, D)`
     d_chunk: Tensor<B, f32>,
 }
@@ -37,8 +42,15 @@ impl<B: Backend> GradCache<B> {
             kept: Vec::new(),
             embeddings: Tensor::zeros(backend, &shape)?,
             d_embeddings: Tensor::zeros(backend, &shape)?,
+            ranks: Ranks::default(),
+            own: Tensor::zeros(backend, &shape)?,
             d_chunk: Tensor::zeros(backend, &shape)?,
         })
+    }
+
+    /// The same for a rank among others: batches hold its share.
+    pub fn among(self, ranks: Ranks) -> Self {
+        GradCache { ranks, ..self }
     }
 
     /// Reserves memory for steps within `bounds`.
@@ -46,7 +58,7 @@ impl<B: Backend> GradCache<B> {
     /// # Errors
     /// If the device has no memory left.
     pub fn reserve(&mut self, backend: &B, encoder: &Encoder<B>, bounds: &StepBounds) -> Result<()> {
-        let StepBounds { chunk_tokens, chunk_seqs, n_seqs, n_chunks, .. } = *bounds;
+        let StepBounds { chunk_tokens, chunk_seqs, n_seqs, n_own_seqs, n_chunks, .. } = *bounds;
         let config = &encoder.config;
         Purpose::Activations.during(|| {
             self.activations.resize(backend, config, Keep::Everything, chunk_tokens, chunk_seqs)?;
@@ -57,6 +69,9 @@ impl<B: Backend> GradCache<B> {
         Purpose::Cache.during(|| {
             self.embeddings.resize_rows(backend, n_seqs)?;
             self.d_embeddings.resize_rows(backend, n_seqs)?;
+            if !self.ranks.is_alone() {
+                self.own.resize_rows(backend, n_own_seqs)?;
+            }
             self.d_chunk.resize_rows(backend, chunk_seqs)
         })
     }
@@ -70,7 +85,8 @@ impl<B: Backend> GradCache<B> {
         Ok(first_kept)
     }
 
-    /// `(S, D)` embeddings of the last step's batch in the order of its tokens, from the weights before the update.
+    /// `(S, D)` embeddings of the last step's batch in the order of its tokens, those of several ranks end to end, from the
+    /// weights before the update.
     pub fn embeddings(&self) -> &Tensor<B, f32> {
         &self.embeddings
     }
@@ -93,11 +109,15 @@ impl<B: Backend> GradCache<B> {
         results: &mut B::Readback,
     ) -> Result<()> {
         self.embed(backend, encoder, batch, dropout)?;
-        // With several ranks, each would have embedded its share: here they would gather all embeddings for the loss.
+        if !self.ranks.is_alone() {
+            let n_seqs = batch.pairing().places.len();
+            self.embeddings.resize_rows(backend, n_seqs)?;
+            self.ranks.gather(backend, &self.own, &self.ranks.deal().counts(n_seqs), &mut self.embeddings)?;
+        }
         self.loss(backend, batch, loss, results)?;
-        // Here ranks would sum their gradients of the embeddings, each for its share.
-        self.propagate(backend, encoder, batch, dropout, grads)
-        // Here ranks would sum `grads`, before the optimizer takes their norm.
+        self.propagate(backend, encoder, batch, dropout, grads)?;
+        // Each rank has the gradient of its own embeddings' share.
+        if self.ranks.is_alone() { Ok(()) } else { self.ranks.sum(backend, grads.params.list_mut()) }
     }
 
     /// Embeds every chunk, and keeps the activations of the last ones.
@@ -108,14 +128,15 @@ impl<B: Backend> GradCache<B> {
         batch: &PackedBatch<B>,
         dropout: Option<StepDropout>,
     ) -> Result<()> {
-        self.embeddings.resize_rows(backend, batch.n_seqs())?;
         let n_chunks = batch.n_chunks();
         let first_kept = self.keep_of(backend, encoder, n_chunks)?;
+        let embeddings = if self.ranks.is_alone() { &mut self.embeddings } else { &mut self.own };
+        embeddings.resize_rows(backend, batch.n_seqs())?;
         let acts = &mut self.activations;
         for i in 0..n_chunks {
             let (chunk, keep) = (batch.chunk(i), if i < first_kept { Keep::Embeddings } else { Keep::Everything });
             encoder.forward(backend, chunk, dropout, keep, acts)?;
-            backend.paste_rows(acts.embeddings(), &mut self.embeddings, chunk.first_seq)?;
+            backend.paste_rows(acts.embeddings(), embeddings, chunk.first_seq)?;
             if i >= first_kept && i + 1 < n_chunks {
                 swap(&mut acts.saved, &mut self.kept[i - first_kept]);
             }
@@ -131,7 +152,7 @@ impl<B: Backend> GradCache<B> {
         loss: &mut InfoNce<B>,
         results: &mut B::Readback,
     ) -> Result<()> {
-        self.d_embeddings.resize_rows(backend, batch.n_seqs())?;
+        self.d_embeddings.resize_rows(backend, self.embeddings.rows())?;
         loss.forward_backward(backend, &self.embeddings, batch.pairing(), &mut self.d_embeddings, results)
     }
 
@@ -146,6 +167,7 @@ impl<B: Backend> GradCache<B> {
     ) -> Result<()> {
         let n_chunks = batch.n_chunks();
         let first_kept = n_chunks.saturating_sub(self.kept_chunks);
+        let first_row = self.ranks.deal().first_row(self.embeddings.rows());
         let acts = &mut self.activations;
         for i in (0..n_chunks).rev() {
             let chunk = batch.chunk(i);
@@ -157,7 +179,7 @@ impl<B: Backend> GradCache<B> {
                 acts.resize(backend, &encoder.config, Keep::Everything, chunk.n_tokens(), chunk.n_seqs())?;
             }
             self.d_chunk.resize_rows(backend, chunk.n_seqs())?;
-            backend.copy_rows(&self.d_embeddings, chunk.first_seq, &mut self.d_chunk)?;
+            backend.copy_rows(&self.d_embeddings, first_row + chunk.first_seq, &mut self.d_chunk)?;
             encoder.backward(backend, chunk, &mut self.d_chunk, dropout, acts, grads)?;
         }
         Ok(())

@@ -14,10 +14,12 @@ mod moments;
 mod negatives;
 pub mod optimizer;
 mod profile;
+mod ranks;
 pub mod report;
 mod results;
 pub mod schedule;
 mod settings;
+mod share;
 mod state;
 mod stepper;
 mod teacher;
@@ -31,7 +33,9 @@ use leaks::Leaks;
 pub use negatives::Negatives;
 use negatives::{LeftOut, require_negatives};
 pub use optimizer::{Optimizer, OptimizerConfig};
+pub use ranks::Ranks;
 pub use settings::{DropoutRates, RunLength, TrainSettings};
+pub use share::{Deal, Share};
 pub use stepper::Stepper;
 
 use crate::backend::{Backend, Element};
@@ -101,6 +105,8 @@ pub struct Setup<'a> {
     pub profile_steps: Option<Range<u64>>,
     /// Set from outside to end the run after the present step.
     pub interrupt: &'a AtomicBool,
+    /// The ranks that train together, all with the same setup. The first writes what is written.
+    pub ranks: Ranks,
 }
 
 impl Setup<'_> {
@@ -122,6 +128,7 @@ impl Setup<'_> {
             model_name: "model".to_owned(),
             profile_steps: None,
             interrupt: &NEVER,
+            ranks: Ranks::default(),
         }
     }
 
@@ -152,11 +159,13 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     let mut profiler = Profiler::new(trainer.setup.profile_steps.as_ref(), remaining)?;
     // Only now, so that a run that cannot begin leaves nothing behind.
     let is_resumed = trainer.setup.state.is_some();
-    trainer.setup.run_dir.create(&trainer.setup.config_toml, is_resumed)?;
+    if trainer.leads() {
+        trainer.setup.run_dir.create(&trainer.setup.config_toml, is_resumed)?;
+    }
     trainer.evaluate_before()?;
     let first = trainer.state.step;
     let is_evaluated = trainer.state.latest.as_ref().is_some_and(|(at, _)| *at == first);
-    let metrics = trainer.setup.run_dir.open_metrics(first, is_evaluated)?;
+    let metrics = trainer.leads().then(|| trainer.setup.run_dir.open_metrics(first, is_evaluated)).transpose()?;
     let progress = Progress::new(first, trainer.state.total_steps, trainer.setup.settings.log_steps);
     let mut log = Log { progress, metrics };
     trainer.log_before(&mut log)?;
@@ -165,7 +174,8 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
         profiler.before_step(&trainer.retriever.backend, trainer.state.step + 1)?;
         trainer.step(batch, &mut log)?;
         profiler.after_step(&trainer.retriever.backend, trainer.state.step)?;
-        if trainer.setup.interrupt.load(Ordering::Relaxed) {
+        // All ranks stop after the same step, whichever was asked to.
+        if trainer.setup.ranks.any(trainer.setup.interrupt.load(Ordering::Relaxed))? {
             trainer.await_results(&mut log)?;
             log.progress.finish();
             trainer.save()?;
@@ -215,10 +225,11 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let specs = specs(&retriever.dir.config, retriever.dir.dense.as_ref());
         let batch_size = settings.sampler.batch_size;
         let batch_bounds = BatchBounds::new(setup.data.caches(), batch_size, settings.negatives.per_query);
-        let bounds = StepBounds::new(&batch_bounds, settings.chunk_tokens, encoder.config.vocab_size);
+        let deal = setup.ranks.deal();
+        let bounds = StepBounds::of_share(deal, &batch_bounds, settings.chunk_tokens, encoder.config.vocab_size);
         let bounds = bounds.for_loss(&settings.loss);
         let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
-        let mut stepper = Stepper::new(backend, encoder, &specs, master, settings, &bounds)?;
+        let mut stepper = Stepper::new(backend, encoder, &specs, master, settings, &bounds, setup.ranks.clone())?;
         if state.updates() > 0 {
             load_moments(&setup.run_dir.moments(), backend, &specs, &mut stepper.optimizer, state.updates())?;
         }
@@ -247,7 +258,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let packer = Packer::new(&encoder.config, settings.chunk_tokens, Keep::Everything);
         let n_results = stepper.n_results(batch_size);
         Ok(Trainer {
-            feed: Feed::start(backend, batches, packer, bounds.block_len, n_results)?,
+            feed: Feed::start(backend, batches, packer, deal, bounds.block_len, n_results)?,
             schedule,
             stepper,
             retriever,
@@ -308,9 +319,24 @@ impl<'a, B: Backend> Trainer<'a, B> {
         self.state.step.is_multiple_of(every) && self.state.step < self.state.total_steps
     }
 
+    /// Whether this is the rank that writes.
+    fn leads(&self) -> bool {
+        self.setup.ranks.leads()
+    }
+
+    /// Fails unless all ranks have the same weights.
+    fn compare_ranks(&self) -> Result<()> {
+        let Retriever { backend, encoder, .. } = &*self.retriever;
+        self.setup.ranks.compare_weights(backend, encoder.weights.iter())
+    }
+
     fn save(&mut self) -> Result<()> {
         let _range = trace::phase("save");
         self.catch_up()?;
+        self.compare_ranks()?;
+        if !self.leads() {
+            return Ok(());
+        }
         let card = self.card();
         self.setup.run_dir.save_last(
             self.retriever,
@@ -329,7 +355,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         self.state.complete = true;
         self.save()?;
-        self.setup.run_dir.write_reports(&self.state)?;
+        if self.leads() {
+            self.setup.run_dir.write_reports(&self.state)?;
+        }
         Ok(Outcome { state: self.state, interrupted: false })
     }
 }

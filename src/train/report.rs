@@ -1,6 +1,7 @@
 //! Output of a run: a bar on a terminal, plain lines elsewhere, and the lines of `metrics.jsonl`.
 
 use super::metrics::MetricsLog;
+use crate::Result;
 use crate::error::printable;
 use crate::eval::EvalReport;
 use crate::progress::{bar, say};
@@ -14,8 +15,18 @@ use std::time::Duration;
 pub struct Log {
     /// Output on the screen.
     pub progress: Progress,
-    /// `metrics.jsonl`, and what TensorBoard reads
-    pub metrics: MetricsLog,
+    /// `metrics.jsonl`, and what TensorBoard reads, in the rank that writes
+    pub metrics: Option<MetricsLog>,
+}
+
+impl Log {
+    /// Writes a line of metrics, where they are written.
+    ///
+    /// # Errors
+    /// Those of [`MetricsLog::write`].
+    pub fn write(&mut self, line: &impl Serialize) -> Result<()> {
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(line))
+    }
 }
 
 /// The line in `metrics.jsonl` of a step.

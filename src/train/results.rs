@@ -68,7 +68,7 @@ impl<B: Backend> Trainer<'_, B> {
         };
         self.feed.give_back(fed);
         log.progress.step(&metrics);
-        log.metrics.write(&metrics)?;
+        log.write(&metrics)?;
         self.left_out.add(&report, step == self.state.total_steps, &self.setup.settings)
     }
 

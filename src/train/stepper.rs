@@ -1,5 +1,6 @@
 //! One update of the weights, and all the memory for it: allocated before the first step, for the largest possible one.
 
+use super::ranks::Ranks;
 use super::{GradCache, Optimizer, StepBounds, TrainSettings};
 use crate::Result;
 use crate::backend::{Backend, PackedBatch, Purpose, Tensor};
@@ -17,7 +18,7 @@ pub struct Stepper<B: Backend> {
 }
 
 impl<B: Backend> Stepper<B> {
-    /// A stepper for steps within `bounds`. `master` gives the weights in f32, where `encoder` has them rounded.
+    /// A stepper for steps within `bounds`, of a batch that `ranks` share. `master` gives the weights in f32, where `encoder` has them rounded.
     ///
     /// # Errors
     /// Those of `master`, and no memory left.
@@ -28,6 +29,7 @@ impl<B: Backend> Stepper<B> {
         master: impl FnOnce() -> Result<Option<EncoderParams<Tensor<B, f32>>>>,
         settings: &TrainSettings,
         bounds: &StepBounds,
+        ranks: Ranks,
     ) -> Result<Self> {
         let optimizer = Purpose::Optimizer
             .during(|| Optimizer::new(backend, specs, &encoder.weights, master()?, settings.optimizer))?;
@@ -35,7 +37,7 @@ impl<B: Backend> Stepper<B> {
             let mut grads = Gradients::new(backend, &encoder.weights)?;
             grads.reserve(backend, bounds.n_ids).map(|()| grads)
         })?;
-        let mut grad_cache = GradCache::new(backend, encoder, settings.kept_chunks)?;
+        let mut grad_cache = GradCache::new(backend, encoder, settings.kept_chunks)?.among(ranks);
         grad_cache.reserve(backend, encoder, bounds)?;
         let mut loss = InfoNce::new(backend, encoder.embedding_size(), settings.loss.clone())?;
         Purpose::Loss.during(|| loss.reserve(backend, bounds.n_queries, bounds.n_seqs - bounds.n_queries))?;

@@ -117,7 +117,7 @@ pub fn a_batch_of_three_equals_three_singles<B: Backend>(backend: &B) {
         for dropout in [None, tiny.dropout] {
             let mut embeddings = |range: Range<usize>| {
                 let cu_seqlens = &batch.host.cu_seqlens[range.start..=range.end];
-                let packed = pack(backend, &encoder.config, Sequences { cu_seqlens, ..batch.sequences() }, 1000);
+                let packed = pack(backend, &encoder.config, Sequences::new(batch.sequences().ids, cu_seqlens), 1000);
                 encoder.forward(backend, packed.chunk(0), dropout, Keep::Embeddings, &mut acts).unwrap();
                 read(backend, acts.embeddings())
             };

@@ -201,7 +201,7 @@ impl Batch {
         let mut host = PackedHost::default();
         host.begin(None);
         let cu_seqlens: Vec<i32> = self.cu_seqlens.iter().map(|at| at + self.global_rows[0]).collect();
-        host.push_chunk(&self.ids, &cu_seqlens, 0);
+        host.push_chunk(&self.ids, &cu_seqlens, &cu_seqlens[..self.n_seqs()], 0);
         let mut batch = PackedBatch::new(backend).unwrap();
         batch.upload(backend, &host).unwrap();
         batch

@@ -92,7 +92,7 @@ fn work_of_a_step_is_what_formulas_say() {
         let tally = Tally::<f32>::new(1);
         let Held { mut encoder, mut stepper, slots: _slots } = Held::new(&tally, &settings, &model, &bounds).unwrap();
         let mut packer = Packer::new(&model.config, chunk_tokens, Keep::Everything);
-        let host = packer.pack_pairs(Sequences { ids: &ids, cu_seqlens: &cu_seqlens }, &pairing).unwrap();
+        let host = packer.pack_pairs(Sequences::new(&ids, &cu_seqlens), &pairing).unwrap();
         let mut batch = PackedBatch::new(&tally).unwrap();
         batch.upload(&tally, host).unwrap();
         let mut results = tally.readback(0).unwrap();
@@ -162,7 +162,7 @@ fn catching_up_writes_no_moments() {
 fn flops(model: &ModelConfig, batch: &Batch, chunk_tokens: usize) -> f64 {
     let (h, f, layers) = (model.hidden_size, model.intermediate_size, model.layers.len());
     let Batch { ids, cu_seqlens, n_queries, n_passages, .. } = batch;
-    let chunks: Vec<_> = Sequences { ids, cu_seqlens }.chunks(chunk_tokens).collect();
+    let chunks: Vec<_> = Sequences::new(ids, cu_seqlens).chunks(chunk_tokens).collect();
     let mut flops = (6 * n_queries * n_passages * h) as f64;
     for (i, chunk) in chunks.iter().enumerate() {
         let lens = cu_seqlens[chunk.start..=chunk.end].windows(2).map(|w| (w[1] - w[0]) as usize);
@@ -248,7 +248,7 @@ fn huge_batches_are_planned_by_their_parts() {
     assert_near(planned, all, 0.01, "huge batches");
     let sampler = setting.settings(&config).mixture_of(&setting.data.weighted()).unwrap();
     let batch = Batch::pack(0, &sampler.batch(0), &setting.data, NegativeRules::default()).unwrap();
-    let n_chunks = Sequences { ids: &batch.ids, cu_seqlens: &batch.cu_seqlens }.chunks(8192).count();
+    let n_chunks = Sequences::new(&batch.ids, &batch.cu_seqlens).chunks(8192).count();
     assert!(batches.n_chunks(8192).abs_diff(n_chunks) <= 3, "{} of {n_chunks}", batches.n_chunks(8192));
     assert!((batches.largest.n_tokens as f64 / batch.n_tokens() as f64 - 1.0).abs() < 0.02);
     // Smaller ones are known without looking at any.

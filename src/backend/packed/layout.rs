@@ -103,15 +103,18 @@ impl PackedHost {
         self.layout.unique_ids = Span { start: 0, len: self.block.len() };
     }
 
-    /// Adds the next chunk: the `ids` of its tokens, and where in the batch each of its sequences starts and the last
-    /// one ends. A sequence's first token has the position `first_position`.
-    pub fn push_chunk(&mut self, ids: &[i32], cu_seqlens: &[i32], first_position: i32) {
+    /// Adds the next chunk: the `ids` of its tokens; where each of its sequences starts and the last one ends, counted from
+    /// anywhere; and the number of each sequence's first token in the whole batch. A sequence's first token has the position
+    /// `first_position`.
+    pub fn push_chunk(&mut self, ids: &[i32], cu_seqlens: &[i32], first_rows: &[i32], first_position: i32) {
         let first = cu_seqlens[0];
         let lens = || cu_seqlens.windows(2).map(|w| w[1] - w[0]);
         assert!(lens().all(|len| len > 0), "a sequence has at least its special tokens");
         assert_eq!(lens().sum::<i32>() as usize, ids.len(), "the sequences are the tokens");
+        assert_eq!(lens().count(), first_rows.len(), "a first row for each sequence");
         let max_seqlen = lens().max().unwrap_or(0);
         let positions = || lens().flat_map(|len| first_position..first_position + len);
+        let global_rows = lens().zip(first_rows).flat_map(|(len, &row)| row..row + len);
         let first_seq = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
         let work_start = self.layout.work_lens.len();
         let (block, work_lens) = (&mut self.block, &mut self.layout.work_lens);
@@ -121,7 +124,7 @@ impl PackedHost {
             ids: push(block, ids.iter().copied()),
             positions: push(block, positions()),
             cu_seqlens: push(block, cu_seqlens.iter().map(|at| at - first)),
-            global_rows: push(block, first..first + ids.len() as i32),
+            global_rows: push(block, global_rows),
             work: push_with(block, |block| attention_work(cu_seqlens, block, work_lens)),
             work_lens: Span { start: work_start, len: work_lens.len() - work_start },
             segments: Default::default(),
@@ -140,14 +143,17 @@ impl PackedHost {
         self.layout.len = self.block.len();
     }
 
-    /// Adds which sequences belong together, after all chunks.
+    /// Adds which sequences belong together, after all chunks. They may be more than those in the chunks: the others are
+    /// embedded elsewhere.
     ///
     /// # Panics
-    /// If `pairing` has another number of sequences.
+    /// If `pairing` has fewer sequences, or lists of different lengths.
     pub fn push_pairing(&mut self, pairing: &HostPairing) {
         let HostPairing { n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores } = *pairing;
-        let n_seqs = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
-        assert_eq!([places.len(), labels.len(), rejected.len()], [n_seqs, n_seqs, 2 * n_queries], "packed: pairing");
+        let n_packed = self.layout.chunks.last().map_or(0, |chunk| chunk.first_seq + chunk.cu_seqlens.len - 1);
+        let n_seqs = places.len();
+        assert!(n_packed <= n_seqs, "packed: a pairing of all sequences");
+        assert_eq!([labels.len(), rejected.len()], [n_seqs, 2 * n_queries], "packed: pairing");
         let words = (n_seqs - n_queries).div_ceil(WORD_BITS);
         assert!(left_out.is_empty() || left_out.len() == n_queries * words, "packed: a bit for every passage");
         let of_teacher = [own_negatives.len(), teacher_scores.len()];
@@ -253,7 +259,8 @@ mod tests {
             host.begin(Some(&ids));
             for chunk in 0..n_chunks {
                 let seqs = chunk * seqs_per_chunk..(chunk + 1) * seqs_per_chunk;
-                host.push_chunk(&ids[seqs.start * len..seqs.end * len], &cu_seqlens[seqs.start..=seqs.end], 0);
+                let chunk = &cu_seqlens[seqs.start..=seqs.end];
+                host.push_chunk(&ids[seqs.start * len..seqs.end * len], chunk, &chunk[..seqs_per_chunk], 0);
             }
             let numbers = vec![0; n_seqs];
             let rejected = &numbers[..2 * (n_seqs / 2)];
