@@ -216,8 +216,9 @@ fn batches(config: &Config, model: &ModelDir) -> Option<Vec<SampledBatch>> {
     let n_datasets = config.datasets.len().clamp(1, 2);
     let weight = |dataset: usize| config.datasets.get(dataset).map_or(1.0, |dataset| dataset.weight);
     let datasets = catalogs.iter().zip(0..n_datasets);
-    let datasets: Vec<WeightedDataset> =
-        datasets.map(|(catalog, number)| WeightedDataset { name: "d", catalog, weight: weight(number) }).collect();
+    let datasets: Vec<WeightedDataset> = datasets
+        .map(|(catalog, number)| WeightedDataset { name: "d", catalog, weight: weight(number), left_out_by: &[] })
+        .collect();
     let settings = checked(config.training(model))?;
     let mixture = checked(settings.mixture_of(&datasets))?;
     let n_steps = settings.total_steps(mixture.steps_per_pass());

@@ -36,6 +36,8 @@ pub struct DatasetSource {
 pub struct Datasets {
     members: Vec<Member>,
     catalog: Catalog,
+    /// Keys of the configuration by which some of the data is left out.
+    left_out_by: Vec<&'static str>,
 }
 
 struct Member {
@@ -91,13 +93,20 @@ impl Datasets {
             first_text += n_texts;
         }
         let classes = classes_of(&members);
-        Datasets { members, catalog: Catalog { languages, classes } }
+        Datasets { members, catalog: Catalog { languages, classes }, left_out_by: Vec::new() }
     }
 
     /// The datasets as a sampler takes them.
     pub fn weighted(&self) -> Vec<WeightedDataset<'_>> {
+        let left_out_by = &self.left_out_by;
         let members = self.members.iter();
-        members.map(|of| WeightedDataset { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
+        let weighted = members.map(|Member { name, weight, catalog, .. }| WeightedDataset {
+            name,
+            catalog,
+            weight: *weight,
+            left_out_by,
+        });
+        weighted.collect()
     }
 
     /// Each dataset's cache.
@@ -136,6 +145,7 @@ impl Datasets {
             }
         }
         self.catalog.classes = classes_of(&self.members);
+        self.left_out_by.extend(Some("exclude_languages").filter(|_| !languages.is_empty()));
         Ok(self)
     }
 

@@ -16,8 +16,8 @@
 //! language versions of each other: that a query shares one of a group's answers says nothing about its others.
 //!
 //! **The outcome.** Where the rows of a batch fall into sets in which each answers each, a label says so, and an
-//! operation compares labels. Only for the others there is a table of bits. Both come from [`classes`] of rows, so that
-//! what it takes grows with the batch and not with its square, but for the table.
+//! operation compares labels. Only for the others there is a table of bits. Both are found by classes of rows
+//! (`same_answer/classes.rs`) and not by pairs: thousands of rows may share an answer.
 
 mod classes;
 mod sets;

@@ -420,6 +420,20 @@ fn of_equal_texts_a_scored_one_is_kept() {
     assert_eq!(cache.n_scores(), [2, 1]);
 }
 
+/// A row takes negatives in the language of its positive.
+#[test]
+fn negatives_that_no_row_takes_are_noted() {
+    let rows = r#"{"id": "a", "query": {"en": "w1"}, "positive": {"en": "w2"}, "negatives": {"en": ["w3"], "de": ["w4", "w5"]}}
+{"id": "b", "query": {"en": "w6"}, "positive": {"de": "w7"}, "negatives": {"en": ["w8"]}}
+{"id": "c", "query": {"en": "w9"}, "positive": {"en": "w10"}, "negatives": {"de": ["w11"]}}
+{"id": "c", "query": {"de": "w9"}, "positive": {"de": "w12"}}"#;
+    let dir = TempDir::new().unwrap();
+    let cache = open(&DataSource::new(write(dir.path(), "rows.jsonl", rows)), dir.path()).unwrap();
+    let lines = cache.notes().lines();
+    let expected = "3 negatives not used: in a language in which their question has no positive";
+    assert!(lines.iter().any(|line| line == expected), "{lines:?}");
+}
+
 #[test]
 fn lengths_without_room_are_refused() {
     let dir = TempDir::new().unwrap();

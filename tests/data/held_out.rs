@@ -4,6 +4,9 @@ use super::{spec, tokenizer, write};
 use hbt::data::catalog::{LangId, Role, TextSource};
 use hbt::data::datasets::{Datasets, HeldOut};
 use hbt::data::formats::{DataSource, Group};
+use hbt::data::sampler::{
+    BatchMode, DatasetBatches, DatasetSampling, LangSampling, Mixture, MixtureConfig, SamplerConfig,
+};
 use hbt::data::shard::TokenCache;
 use hbt::eval::tasks::parallel;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,4 +180,45 @@ fn languages_that_are_left_out_are_in_no_class() {
         message(&["en", "de"]),
         "exclude_languages: leaves no query with a positive of \"d0\"; take it out of the data"
     );
+}
+
+/// What is left may serve no batch: then the keys that leave the rest out are named.
+#[test]
+fn keys_that_leave_too_little_are_named() {
+    let mixing =
+        MixtureConfig { sampling: DatasetSampling::Weights, temperature: 1.0, batches: DatasetBatches::Homogeneous };
+    let message = |data: &Datasets, mode: BatchMode, batch_size: usize| {
+        let config = SamplerConfig {
+            mode,
+            alpha: 0.5,
+            lang_sampling: LangSampling::Uniform,
+            lang_temperature: 1.0,
+            batch_size,
+            seed: 0,
+        };
+        Mixture::new(&data.weighted(), &config, &mixing).err().expect("an error").to_string()
+    };
+    // 100 questions of their own, in two languages.
+    let data = Data::new(&[rows(0, 100).into_iter().filter(|row| !row.contains("b\"")).collect()]);
+    let (few, _) = data.datasets().hold_out(0.99, 0).unwrap();
+    assert_eq!(few.catalog().n_groups(), 1);
+    assert_eq!(
+        message(&few, BatchMode::CrossLingual, 8),
+        "batch_size: 8 is more than the 1 group with query and positive in two languages, and no group may come twice \
+         in a batch; add parallel data, or let eval_fraction leave more of the data"
+    );
+    let english = data.datasets().exclude(&["de".to_owned()]).unwrap();
+    assert_eq!(
+        message(&english, BatchMode::CrossLingual, 8),
+        "mode: cross_lingual: cross-lingual batches need two languages, but all of the data is in \"en\"; give parallel \
+         data, or set mode = \"monolingual\", or let exclude_languages leave more of the data"
+    );
+    let (both, _) = english.hold_out(0.99, 0).unwrap();
+    let of_both = message(&both, BatchMode::Monolingual, 8);
+    assert!(of_both.ends_with(", or let exclude_languages and eval_fraction leave more of the data"), "{of_both}");
+    // Neither is to blame for what is wrong in itself, nor where all of the data is taken.
+    let wrong = message(&both, BatchMode::Monolingual, 1);
+    assert_eq!(wrong, "batch_size: 1 leaves a query no in-batch negatives; set it to 2 or more");
+    let all = message(&data.datasets().exclude(&[]).unwrap(), BatchMode::Monolingual, 101);
+    assert!(all.ends_with("lower batch_size to 100 or less, or add data"), "{all}");
 }

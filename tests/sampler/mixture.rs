@@ -21,7 +21,7 @@ fn mixture(
     let names: Vec<String> = (0..catalogs.len()).map(|i| format!("d{i}")).collect();
     let parts = names.iter().zip(catalogs).zip(weights);
     let parts: Vec<WeightedDataset> =
-        parts.map(|((name, catalog), &weight)| WeightedDataset { name, catalog, weight }).collect();
+        parts.map(|((name, catalog), &weight)| WeightedDataset { name, catalog, weight, left_out_by: &[] }).collect();
     Mixture::new(&parts, config, mixing)
 }
 

@@ -119,7 +119,7 @@ fn data_of_one_language_trains_monolingually_and_says_so() {
     let mixing =
         MixtureConfig { sampling: DatasetSampling::Weights, temperature: 1.0, batches: DatasetBatches::Homogeneous };
     let new = |catalog: &Catalog, config: &SamplerConfig| {
-        Mixture::new(&[WeightedDataset { name: "d", catalog, weight: 1.0 }], config, &mixing)
+        Mixture::new(&[WeightedDataset { name: "d", catalog, weight: 1.0, left_out_by: &[] }], config, &mixing)
     };
     for name in ["en", "und"] {
         let catalog = Catalog { languages: vec![name.to_owned()], classes: vec![class(100, &[0], &[0])] };

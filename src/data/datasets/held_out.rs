@@ -80,6 +80,7 @@ impl Datasets {
             first_group += member.catalog.n_groups();
         }
         self.catalog.classes = classes_of(&self.members);
+        self.left_out_by.push("eval_fraction");
         Ok((self, held))
     }
 

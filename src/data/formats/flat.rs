@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::columns::{self, Columns, Has, NEGATIVE_LANGS, PROMPT, TASK_NAME, find, missing, negative_number, take};
 use super::labels::Beside;
-use super::{Group, Text, UNKNOWN_LANG, check_text, kind, labels, language, scores};
+use super::{Group, Text, UNKNOWN_LANG, check_text, kind, labels, language, scores, tables};
 use crate::error::counted;
 
 /// Parses one flat row as a group and leaves in it what was not used. `default_id` makes the id of a row that has none.
@@ -19,6 +19,9 @@ pub(super) fn parse(
     columns: &Columns,
     default_id: impl FnOnce() -> String,
 ) -> Result<Group, String> {
+    if find(row, &columns.positive()).is_none() {
+        tables::refuse_row(row)?;
+    }
     let needed = |what: &str, names: &[&str]| {
         let name_it = || format!("{}; rename a column, or set {what}_column", missing(what, names, row));
         find(row, names).map(str::to_owned).ok_or_else(name_it)

@@ -19,6 +19,8 @@ pub enum Note {
     SharedIds,
     /// Rows were joined: they are about one question.
     JoinedRows,
+    /// Negatives are in a language in which their question has no positive.
+    UnusedNegatives,
     /// Texts have instructions that are of no use here.
     UnusedInstructions,
     /// Questions have no answer in the data.
@@ -87,6 +89,10 @@ impl Notes {
                     counted(*n, "id")
                 ),
                 Note::JoinedRows => format!("{} joined to others that are about the same question", counted(*n, "row")),
+                Note::UnusedNegatives => format!(
+                    "{} not used: in a language in which their question has no positive",
+                    counted(*n, "negative")
+                ),
                 Note::UnusedInstructions => format!(
                     "{} with an instruction of its own: not used here, where the model's prefixes hold for all",
                     counted(*n, "text")

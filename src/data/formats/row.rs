@@ -1,6 +1,7 @@
 //! A row of a data file, before and after it is parsed.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
@@ -27,6 +28,16 @@ pub struct Row {
 pub(super) enum Place {
     Line(u64),
     Row(u64),
+}
+
+impl Place {
+    /// An error there.
+    pub(super) fn error(self, path: &Path, message: impl std::fmt::Display) -> Error {
+        match self {
+            Place::Line(number) => Error::line(path, number, message.to_string()),
+            Place::Row(number) => Error::file(path, format!("row {number}: {message}")),
+        }
+    }
 }
 
 pub(super) enum Body {
@@ -59,9 +70,6 @@ impl Layout {
     }
 
     fn parse(&self, mut row: Map<String, Value>, place: &dyn Fn() -> String) -> std::result::Result<Group, String> {
-        if let Some(tables) = &self.tables {
-            tables.fill(&mut row)?;
-        }
         let group = match self.is_parallel {
             true => parallel::parse(&mut row, place)?,
             false => flat::parse(&mut row, &self.columns, place)?,
@@ -90,13 +98,14 @@ impl Row {
     /// # Errors
     /// Invalid UTF-8 or JSON, or a row without a required field; the message names the line or row.
     pub fn parse(&self) -> Result<Group> {
-        let place = || self.place_name();
-        let group = match &self.body {
-            Body::Group(group) => return Ok(group.clone()),
-            Body::Json(text) => parse_object(text).and_then(|row| self.layout.parse(row, &place)),
-            Body::Record(record) => self.layout.parse(record.clone(), &place),
-        };
-        group.map_err(|message| self.error(message))
+        if let Body::Group(group) = &self.body {
+            return Ok(group.clone());
+        }
+        let mut columns = self.columns()?;
+        if let Some(tables) = &self.layout.tables {
+            tables.fill(&mut columns, self)?;
+        }
+        self.layout.parse(columns, &|| self.place_name()).map_err(|message| self.error(message))
     }
 
     /// The row's columns.
@@ -114,8 +123,13 @@ impl Row {
         group.identity.is_some() || matches!(self.body, Body::Group(_)) || group.id != self.place_name()
     }
 
-    /// Id of a row that has none.
-    fn place_name(&self) -> String {
+    /// Where the row is in its file.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Its file and place: the id of a row that has none.
+    pub(super) fn place_name(&self) -> String {
         let (Place::Line(number) | Place::Row(number)) = self.place;
         format!("{}:{number}", self.file.name)
     }
@@ -136,10 +150,9 @@ impl Row {
 
     /// An error at this row's place.
     pub fn error(&self, message: impl std::fmt::Display) -> Error {
-        match (&self.body, self.place) {
-            (Body::Group(group), _) => Error::file(&self.file.path, format!("question {}: {message}", group.id)),
-            (_, Place::Line(number)) => Error::line(&self.file.path, number, message.to_string()),
-            (_, Place::Row(number)) => Error::file(&self.file.path, format!("row {number}: {message}")),
+        match &self.body {
+            Body::Group(group) => Error::file(&self.file.path, format!("question {}: {message}", group.id)),
+            _ => self.place.error(&self.file.path, message),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::beir::{self, Collection};
 use super::columns::Columns;
@@ -288,12 +288,10 @@ impl Resolved {
     }
 
     fn layout(&self) -> Result<Arc<Layout>> {
-        Ok(Arc::new(Layout {
-            is_parallel: self.format == DataFormat::Parallel,
-            columns: self.source.columns.clone(),
-            tables: self.tables.as_ref().map(TableFiles::read).transpose()?,
-            ..Layout::default()
-        }))
+        let mut notes = Notes::default();
+        let tables = self.tables.as_ref().map(|files| files.read(&mut notes)).transpose()?;
+        let is_parallel = self.format == DataFormat::Parallel;
+        Ok(Arc::new(Layout { is_parallel, columns: self.source.columns.clone(), tables, notes: Mutex::new(notes) }))
     }
 
     fn read_files(

@@ -8,7 +8,7 @@
 
 use super::mixed::Mixed;
 use super::turns::Strata;
-use super::{BatchKind, BatchMode, SampledBatch, Sampler, SamplerConfig, serves};
+use super::{BatchKind, BatchMode, SampledBatch, Sampler, SamplerConfig, refusal, serves};
 use crate::data::catalog::Catalog;
 use crate::random::hash;
 use crate::{Error, Result};
@@ -55,6 +55,8 @@ pub struct WeightedDataset<'a> {
     pub catalog: &'a Catalog,
     /// Weight, more than 0.
     pub weight: f64,
+    /// Keys of the configuration by which the run leaves some of the data out, for messages.
+    pub left_out_by: &'a [&'static str],
 }
 
 /// Draws the batches of a run from its datasets. Groups are numbered consecutively over all datasets.
@@ -93,6 +95,12 @@ impl Mixture {
     /// Those of [`Sampler::new`], with the dataset's name; no dataset at all.
     pub fn new(datasets: &[WeightedDataset], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
         mixing.check()?;
+        config.check()?;
+        let left_out_by = datasets.first().map_or(&[][..], |dataset| dataset.left_out_by);
+        Self::of(datasets, config, mixing).map_err(|error| refusal::of_less_data(error, left_out_by))
+    }
+
+    fn of(datasets: &[WeightedDataset], config: &SamplerConfig, mixing: &MixtureConfig) -> Result<Self> {
         let mut notes = Vec::new();
         let how = match datasets {
             [] => return Err(Error::config("data", "is missing; name a dataset")),

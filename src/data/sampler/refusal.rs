@@ -3,6 +3,7 @@
 use super::{BatchKind, BatchMode, SamplerConfig};
 use crate::Error;
 use crate::data::catalog::Catalog;
+use crate::error::counted;
 
 /// The error if no group can serve a batch of `kind`.
 pub fn no_groups(catalog: &Catalog, config: &SamplerConfig, kind: BatchKind) -> Error {
@@ -57,8 +58,20 @@ fn too_few(config: &SamplerConfig, have: &str, remedy: &str, n_groups: u64) -> E
     let lower = if n_groups >= 2 { format!("lower batch_size to {n_groups} or less, or ") } else { String::new() };
     let batch_size = config.batch_size;
     let message = format!(
-        "{batch_size} is more than the {n_groups} groups with query and positive {have}, and no group may come \
-         twice in a batch; {lower}{remedy}"
+        "{batch_size} is more than the {} with query and positive {have}, and no group may come twice in a batch; \
+         {lower}{remedy}",
+        counted(n_groups, "group")
     );
     Error::config("batch_size", message)
+}
+
+/// The error about what is left of some data, with the keys that leave the rest out.
+pub fn of_less_data(error: Error, left_out_by: &[&str]) -> Error {
+    match error {
+        Error::Config { key, message } if !left_out_by.is_empty() => {
+            let keys = left_out_by.join(" and ");
+            Error::config(key, format!("{message}, or let {keys} leave more of the data"))
+        }
+        other => other,
+    }
 }

@@ -52,7 +52,7 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, mut notes
 
     out.align(8)?;
     let mut records = Spill::new(dir)?;
-    let (mut n_texts, mut n_scores) = (0, [0; 2]);
+    let (mut n_texts, mut n_scores, mut n_unused) = (0, [0; 2], 0);
     let mut of_group = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         rows.gather(group, &mut of_group);
@@ -62,6 +62,7 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, mut notes
             let scored = of_group.iter().filter(|text| text.role == role as u16 && !text.score.is_nan());
             *n_scores += scored.count() as u64;
         }
+        n_unused += n_unused_negatives(&of_group);
         let (id_start, id_len) = rows.id(group);
         records.push(&GroupRecord { first_text: n_texts, id_start, id_len })?;
         n_texts += of_group.len() as u64;
@@ -73,10 +74,20 @@ pub(super) fn write_index(tokenized: Tokenized, dir: &Path, key: u128, mut notes
     sorted_languages.sort();
     let (n_rows, shares_texts) = (rows.rows.len() as u64, links.any_shared());
     notes.add(Note::JoinedRows, n_rows - groups.len() as u64);
+    notes.add(Note::UnusedNegatives, n_unused);
     let meta = Meta { languages: sorted_languages, classes, n_rows, notes, n_scores, shares_texts };
     let meta = serde_json::to_vec(&meta)?;
     out.write_all(&meta)?;
     out.finish(key, Counts { n_words, n_texts, n_groups: groups.len() as u64, meta_len: meta.len() as u64 })
+}
+
+/// Number of negatives of a group that no row takes: a row's are in the language of its positive.
+fn n_unused_negatives(texts: &[TextRecord]) -> u64 {
+    let langs = |role: Role| texts.iter().filter(move |text| text.role == role as u16).map(|text| text.lang);
+    // Texts of a role come language by language.
+    let mut used: Vec<LangId> = langs(Role::Positive).collect();
+    used.dedup();
+    langs(Role::Negative).filter(|lang| used.binary_search(lang).is_err()).count() as u64
 }
 
 /// All rows, and an order in which rows with equal ids are neighbours.

@@ -62,6 +62,8 @@ pub struct Sample {
     shares_texts: bool,
     /// Estimated numbers of queries and passages that are held out to evaluate on.
     held_out: Option<[usize; 2]>,
+    /// Keys of the configuration by which some of the data is left out.
+    left_out_by: Vec<&'static str>,
 }
 
 /// What a run takes of its data: by default all.
@@ -77,6 +79,12 @@ impl Part<'_> {
     fn exclude(&self, group: &mut Group) {
         let is_taken = |text: &Text| !self.excluded.iter().any(|code| language(code).as_deref() == Ok(&text.lang));
         [&mut group.queries, &mut group.positives].into_iter().for_each(|texts| texts.retain(is_taken));
+    }
+
+    /// The keys that say so.
+    fn keys(&self) -> Vec<&'static str> {
+        let keys = [("exclude_languages", !self.excluded.is_empty()), ("eval_fraction", self.held_out > 0.0)];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
     }
 }
 
@@ -123,6 +131,7 @@ impl Sample {
             is_at_most: samples.iter().any(|dataset| dataset.is_at_most),
             // Whether two datasets share any is not looked up, nor can it be seen in a part of one.
             held_out: None,
+            left_out_by: part.keys(),
             shares_texts: samples.len() > 1 || samples.iter().any(|dataset| !dataset.is_all || dataset.shares_texts()),
         };
         for (source, dataset) in sources.iter().zip(samples) {
@@ -213,8 +222,15 @@ impl Sample {
 
     /// The datasets as a sampler takes them.
     pub fn weighted(&self) -> Vec<sampler::WeightedDataset<'_>> {
+        let left_out_by = &self.left_out_by;
         let members = self.members.iter();
-        members.map(|of| sampler::WeightedDataset { name: &of.name, catalog: &of.catalog, weight: of.weight }).collect()
+        let weighted = members.map(|Member { name, weight, catalog, .. }| sampler::WeightedDataset {
+            name,
+            catalog,
+            weight: *weight,
+            left_out_by,
+        });
+        weighted.collect()
     }
 
     /// Whether all rows were read, so that only lengths are estimated.
