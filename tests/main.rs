@@ -10,6 +10,7 @@ mod countdown;
 mod cuda;
 mod data;
 mod device;
+mod dist;
 mod eval;
 mod gemm_bf16;
 #[cfg(unix)]

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod find;
+mod signals;
 mod table;
 
 pub use find::LIBRARY;
@@ -46,7 +47,7 @@ impl Mpi {
             return Err(Error::other(message));
         }
         let mpi = Mpi { found: find::open(launcher, &Surroundings::current())?, rank, size };
-        let has_threads = mpi.check("MPI_Init_thread", mpi.found.calls.init())?;
+        let has_threads = mpi.check("MPI_Init_thread", signals::kept(|| mpi.found.calls.init()))?;
         let (as_rank, of) = mpi.check("MPI_Comm_rank", mpi.found.calls.rank_and_size())?;
         if (as_rank, of) != (rank, size) {
             return Err(Error::other(format!(
