@@ -30,9 +30,14 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             progress::say_always(&format!("error: {}", in_full(&error)));
-            if matches!(error, Error::Usage(_)) { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+            ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// The exit code that an error has.
+fn exit_code(error: &Error) -> u8 {
+    if matches!(error, Error::Usage(_)) { WRONG_USAGE } else { 1 }
 }
 
 /// Ends with clap's message, and with the key that an unknown option is, if it is one.

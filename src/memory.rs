@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Makes the C library return buffers of 1 MiB and more to the system as soon as they are freed. By default it raises
 /// that bound up to 32 MiB as large buffers come and go, and keeps smaller ones, in a heap for each thread: the memory
@@ -36,12 +37,20 @@ pub fn trim() {
     }
 }
 
-/// Bytes that processes may still take without swapping: the system's available memory, or less if a control group
-/// allows less. `None` if that is unknown.
+/// Processes that share this machine's memory.
+static N_SHARERS: AtomicU64 = AtomicU64::new(1);
+
+/// Says that `n` processes of this kind share the memory of the machine.
+pub fn share_among(n: u64) {
+    N_SHARERS.store(n.max(1), Ordering::Relaxed);
+}
+
+/// Bytes that this process may still take without swapping: the system's available memory, or less if a control group allows
+/// less, divided by those that [share it](share_among). `None` if that is unknown.
 pub fn available() -> Option<u64> {
     let of_system = meminfo("MemAvailable");
     let of_group = group_limits().into_iter().min();
-    of_system.into_iter().chain(of_group).min()
+    Some(of_system.into_iter().chain(of_group).min()? / N_SHARERS.load(Ordering::Relaxed))
 }
 
 /// Value of a line of `/proc/meminfo`, in bytes.

@@ -1,6 +1,8 @@
 //! The finished configuration of a command.
 
+use super::ranks::threads_of;
 use hbt::config::{Config, Draft};
+use hbt::dist::Place;
 use hbt::progress::say;
 use hbt::{Error, Result, embedded};
 
@@ -15,7 +17,9 @@ pub fn finish(draft: Draft) -> Result<Config> {
             "warning: {idle} of the configuration file is not used, since {used} was given on the command line"
         ));
     }
-    start_threads(config.threads)?;
+    // Who is one of several is said, or refused, elsewhere.
+    let place = Place::current().unwrap_or(Place::ALONE);
+    start_threads(config.threads.or(threads_of(&place)))?;
     Ok(config)
 }
 

@@ -6,6 +6,7 @@ use super::evaluations::training_eval_sets;
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::plan::{Planned, planned};
+use super::ranks;
 use super::report::leave_page;
 use super::resume::{check_same_run, find_run, identity_of};
 use super::setup::{finish, warned};
@@ -23,7 +24,7 @@ use hbt::model_dir::{ModelDir, Origin};
 use hbt::progress::{be_quiet, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::train::checkpoint::{OtherEvaluation, RunDir, TrainingState};
-use hbt::train::{NamedSet, Outcome, Setup, TrainSettings};
+use hbt::train::{NamedSet, Outcome, Ranks, Setup, TrainSettings};
 use hbt::{Error, Result, signals};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,11 @@ static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Trains, and prints the figures before and after.
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    ranks::run(|ranks| train(args, ranks))
+}
+
+/// Trains as one of `ranks`.
+fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
     if args.quiet {
         be_quiet();
     }
@@ -54,7 +60,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         Some(state) => {
             let is_extended = check_same_run(&mut config, state, &run_dir).map_err(|error| typed.place(error))?;
             if state.complete && !is_extended {
-                return show_complete(&config, state, &run_dir);
+                return if !ranks.leads() { Ok(ExitCode::SUCCESS) } else { show_complete(&config, state, &run_dir) };
             }
         }
         None => {
@@ -73,10 +79,16 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     require_device(&config)?;
     let config = settle_precision(warned(config));
     handle_interrupts()?;
-    let eval_sets = training_eval_sets(&config)?;
-    let job = TrainJob::new(config, run_dir, state, eval_sets, None)?;
+    let job = ranks::first_of_machine(ranks, || {
+        let eval_sets = training_eval_sets(&config)?;
+        TrainJob::new(config, run_dir, state, eval_sets, None)
+    })?;
     let config = job.config.clone();
-    let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ..job })?;
+    ranks.require_same("configuration", &job.for_all_ranks())?;
+    let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ranks: ranks.clone(), ..job })?;
+    if !ranks.leads() {
+        return Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS });
+    }
     leave_page(std::slice::from_ref(&config.out), &config.out);
     print_outcome(&config, &outcome)?;
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
@@ -109,6 +121,7 @@ struct TrainJob {
     eval_sets: Vec<NamedSet>,
     before: Option<EvalReport>,
     profile_steps: Option<Range<u64>>,
+    ranks: Ranks,
 }
 
 impl TrainJob {
@@ -143,7 +156,7 @@ impl TrainJob {
             warning.iter().for_each(|warning| say(warning));
         }
         let data = Arc::new(data);
-        let profile_steps = None;
+        let (profile_steps, ranks) = (None, Ranks::default());
         Ok(TrainJob {
             config,
             saved_config,
@@ -157,7 +170,14 @@ impl TrainJob {
             eval_sets,
             before,
             profile_steps,
+            ranks,
         })
+    }
+
+    /// What has to be the same in all ranks, a line each: the program, the instructions, the configuration as it was chosen.
+    fn for_all_ranks(&self) -> String {
+        let instructions = self.instructions.as_deref().unwrap_or("a GPU");
+        format!("hbt {}\ncomputes with {instructions}\n{}", env!("CARGO_PKG_VERSION"), self.config.to_toml())
     }
 }
 
@@ -193,6 +213,7 @@ impl Job for TrainJob {
             model_name: model_name(config),
             profile_steps: self.profile_steps,
             interrupt: &INTERRUPT,
+            ranks: self.ranks,
         };
         hbt::train::run(&mut retriever, setup)
     }

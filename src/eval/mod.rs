@@ -77,7 +77,8 @@ pub fn evaluate_retriever<B: Backend>(
     let passages: Vec<&str> = set.passages.iter().map(|p| p.text.as_str()).collect();
     let (queries, of_queries) = retriever.encode_among(peers, kinds[0], &queries, progress)?;
     let n_queries = queries.n_rows();
-    let (passages, of_passages) = retriever.encode_among(peers, kinds[1], &passages, &mut |n| progress(n_queries + n))?;
+    let (passages, of_passages) =
+        retriever.encode_among(peers, kinds[1], &passages, &mut |n| progress(n_queries + n))?;
     let report = evaluate(&retriever.backend, name, set, more, &queries, &passages)?;
     let summaries = [(of_queries, "queries"), (of_passages, "passages")];
     let cut = kinds.iter().zip(summaries).filter_map(|(kind, (of, what))| kind.cut_note(of.n_cut, of.n_texts, what));

@@ -104,7 +104,12 @@ impl Packer {
     ///
     /// # Errors
     /// When the model has no such token id or position.
-    pub fn pack_share(&mut self, batch_ids: &[i32], sequences: Sequences, pairing: &HostPairing) -> Result<&PackedHost> {
+    pub fn pack_share(
+        &mut self,
+        batch_ids: &[i32],
+        sequences: Sequences,
+        pairing: &HostPairing,
+    ) -> Result<&PackedHost> {
         self.pack_of(batch_ids, sequences)?;
         self.host.push_pairing(pairing);
         Ok(&self.host)

@@ -3,8 +3,8 @@
 //! share. Dropout is stateless, so the second run has the masks of the first. The last chunks, as many as are kept, are
 //! not run again: if all of a batch's chunks are kept, each runs once.
 
-use super::ranks::Ranks;
 use super::StepBounds;
+use super::ranks::Ranks;
 use crate::Result;
 use crate::backend::{Backend, PackedBatch, Purpose, Tensor};
 use crate::loss::InfoNce;

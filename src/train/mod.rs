@@ -155,6 +155,7 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     retriever.carry()?;
     retriever.release_tokenizer();
     let mut trainer = Trainer::new(retriever, setup)?;
+    trainer.setup.ranks.require_same("run", &trainer.state.identity())?;
     let remaining = trainer.state.step + 1..trainer.state.total_steps + 1;
     let mut profiler = Profiler::new(trainer.setup.profile_steps.as_ref(), remaining)?;
     // Only now, so that a run that cannot begin leaves nothing behind.

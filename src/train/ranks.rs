@@ -9,6 +9,7 @@ use super::share::Deal;
 use crate::Result;
 use crate::backend::{Backend, Tensor};
 use crate::dist::Peers;
+use crate::error::listed;
 use crate::{Error, trace};
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
@@ -83,7 +84,7 @@ impl Ranks {
         let _range = trace::phase("sum gradients");
         let mut values: Vec<f32> = Vec::new();
         let mut group: Vec<&mut Tensor<B, f32>> = Vec::new();
-        let mut add_up = |group: &mut Vec<&mut Tensor<B, f32>>, values: &mut Vec<f32>| -> Result<()> {
+        let add_up = |group: &mut Vec<&mut Tensor<B, f32>>, values: &mut Vec<f32>| -> Result<()> {
             self.peers.all_reduce(&mut [&mut values[..]])?;
             let mut rest = &values[..];
             for tensor in group.drain(..) {
@@ -122,6 +123,28 @@ impl Ranks {
         let mut bytes = own.map_or(Vec::new(), |text| format!("1{text}").into_bytes());
         self.peers.broadcast_bytes(0, &mut bytes)?;
         Ok(String::from_utf8(bytes).ok().and_then(|text| text.strip_prefix('1').map(str::to_owned)))
+    }
+
+    /// Fails unless all ranks have the same text of `what`, such as the configuration.
+    ///
+    /// # Errors
+    /// The first rank that has another one, and the lines in which it differs.
+    pub fn require_same(&self, what: &str, own: &str) -> Result<()> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let of_ranks = self.peers.all_gather_bytes(own.as_bytes())?;
+        let Some(rank) = (1..of_ranks.len()).find(|&rank| of_ranks[rank] != of_ranks[0]) else { return Ok(()) };
+        let [first, other] = [0, rank].map(|rank| String::from_utf8_lossy(&of_ranks[rank]));
+        let without = |text: &str, other: &str| {
+            let differs = |line: &&str| !other.lines().any(|of_other| of_other == *line);
+            listed(&text.lines().filter(differs).map(str::to_owned).collect::<Vec<_>>())
+        };
+        Err(Error::other(format!(
+            "rank {rank} has another {what} than rank 0: {:?} where rank 0 has {:?}; start all with the same",
+            without(&other, &first),
+            without(&first, &other)
+        )))
     }
 
     /// Fails unless all ranks have the same weights, bit for bit.

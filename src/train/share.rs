@@ -121,12 +121,7 @@ mod tests {
             let mut cu_seqlens = vec![0];
             lens.iter().for_each(|len| cu_seqlens.push(cu_seqlens.last().unwrap() + len));
             let n_tokens = *cu_seqlens.last().unwrap();
-            let batch = Batch {
-                ids: (0..n_tokens).collect(),
-                places: (0..n).rev().collect(),
-                cu_seqlens,
-                ..empty()
-            };
+            let batch = Batch { ids: (0..n_tokens).collect(), places: (0..n).rev().collect(), cu_seqlens, ..empty() };
             let bounds = BatchBounds {
                 n_queries: 1,
                 n_seqs: n as usize,

@@ -76,6 +76,17 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl TrainingState {
+    /// What all ranks of a run have in common, a line each.
+    pub(super) fn identity(&self) -> String {
+        let TrainingState { step, total_steps, data, eval_data, settings, .. } = self;
+        let of_state = [format!("step {step} of {total_steps}"), format!("data {data}")];
+        let of_evaluations = eval_data.iter().chain(self.others.iter().map(|other| &other.data));
+        let settings = settings.iter().map(|(name, value)| format!("{name} = {value}"));
+        let lines =
+            of_state.into_iter().chain(of_evaluations.map(|data| format!("evaluation data {data}"))).chain(settings);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// What contradicts itself in the state, if anything does.
     pub(super) fn contradiction(&self) -> Option<String> {
         let TrainingState { step, total_steps, extended_at, .. } = *self;
