@@ -15,7 +15,8 @@ The page is one file that needs no network: curves of the loss, the learning rat
 figures before and after training, every pair of languages, mteb's tasks by subset, and several runs side by side. \
 hbt train writes it into its run directory, hbt eval into that of --results, too.")]
 pub struct ReportArgs {
-    /// Run directories of hbt train, results of hbt eval --json, and directories of hbt eval --results, each of whose models is shown
+    /// Run directories of hbt train, results of hbt eval --json, and directories of hbt eval --results, whose models are shown
+    /// side by side
     #[arg(required = true, value_name = "RUN|EVAL.json|DIR")]
     pub runs: Vec<PathBuf>,
 

@@ -1,6 +1,6 @@
 //! What a result file lists: the numbers of each subset, and what took how long.
 //!
-//! Files of mteb's are read, too. What they list besides numbers, such as the single experiments of a classification, is left out.
+//! Files of mteb's are read, too. What they list besides numbers, such as single experiments of a classification, is left out.
 
 use serde_json::{Map, Value, json};
 
