@@ -27,9 +27,12 @@ pub fn run(command: impl FnOnce(&Ranks) -> Result<ExitCode>) -> Result<ExitCode>
     } else {
         say(&format!("{} ranks, started by {}", place.size, place.launcher));
     }
-    match command(&Ranks::new(Arc::clone(&peers))) {
+    let ranks = Ranks::new(Arc::clone(&peers));
+    let done = command(&ranks);
+    drop(ranks);
+    match done {
         Ok(code) => {
-            Arc::into_inner(peers).map_or(Ok(()), Peers::finish)?;
+            Arc::into_inner(peers).expect("nothing is left that could exchange").finish()?;
             Ok(code)
         }
         Err(error) => end(&peers, &error),
