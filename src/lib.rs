@@ -70,7 +70,7 @@
 //! bench: backend, loss, model, reference, train
 //! train: ahead, backend, data, dist, eval, files, loss, metrics_file, model, model_dir, progress, retriever, tensor_file
 //! train::schedule:
-//! mine: backend, data, eval, retriever
+//! mine: backend, data, dist, eval, retriever
 //! eval: backend, data, dist, retriever
 //! eval::retrieval: ahead, backend, data, eval, retriever
 //! eval::vectors: backend, data, eval, npy, progress, retriever

@@ -1,7 +1,7 @@
 //! Processes that work as one: what they gather, add up and broadcast, on threads of one process and on real MPI.
 
-mod mpi;
-mod threads;
+pub mod mpi;
+pub mod threads;
 
 use hbt::dist::Peers;
 use std::hash::{DefaultHasher, Hash, Hasher};

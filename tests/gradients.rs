@@ -2,6 +2,7 @@
 //! with the work cut in other ways.
 
 mod chunks;
+mod ranks;
 mod reference;
 
 use crate::ops::support::{
@@ -10,7 +11,7 @@ use crate::ops::support::{
 use crate::reference::encoder::{LayerMasks, Masks, Model};
 use crate::reference::info_nce::{bits, distinct_labels};
 use crate::tolerance;
-use hbt::backend::{Backend, Distillation, Dropout, Element, HostPairing, Pooling};
+use hbt::backend::{Backend, Distillation, Dropout, Element, HostPairing, PackedBatch, Pooling};
 use hbt::loss::{DistillationConfig, InfoNce, LossConfig};
 use hbt::model::{
     DenseSpec, Encoder, EncoderParams, Gradients, Init, ModelConfig, Norm, ParamSpec, Sequences, StepDropout, specs,
@@ -138,11 +139,23 @@ impl Tiny {
     ) -> Step {
         let n_queries = batch.n_queries;
         let packed = pack_pairs(backend, &encoder.config, batch.sequences(), chunk_tokens, &batch.pairing());
+        self.step_on(backend, (&packed, n_queries), encoder, cache, loss, grads)
+    }
+
+    fn step_on<B: Backend>(
+        &self,
+        backend: &B,
+        (packed, n_queries): (&PackedBatch<B>, usize),
+        encoder: &Encoder<B>,
+        cache: &mut GradCache<B>,
+        loss: &mut InfoNce<B>,
+        grads: &mut Gradients<B>,
+    ) -> Step {
         grads.reset(backend, packed.unique_ids().len()).unwrap();
         let mut results = backend.readback(loss.n_results(n_queries)).unwrap();
         let (dropout, to) = (self.dropout, &mut results);
-        cache.forward_backward(backend, encoder, &packed, dropout, loss, grads, to).unwrap();
-        let report = loss.report(n_queries, packed.n_seqs(), &receive(backend, &mut results));
+        cache.forward_backward(backend, encoder, packed, dropout, loss, grads, to).unwrap();
+        let report = loss.report(n_queries, packed.pairing().places.len(), &receive(backend, &mut results));
         let mut gradients: Vec<Vec<f64>> = grads.params.iter().map(|g| read(backend, g)).collect();
         // The word table's gradient has the rows of the batch only.
         let h = self.model.config.hidden_size;
@@ -180,7 +193,7 @@ impl Tiny {
 }
 
 /// Results of a step.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Step {
     loss: f64,
     embeddings: Vec<f64>,
@@ -278,6 +291,8 @@ macro_rules! check_backend {
             chunks::planted_false_negatives_change_the_step
             chunks::a_step_leaves_nothing_behind
             chunks::a_batch_of_three_equals_three_singles
+            ranks::a_step_of_several_ranks_equals_that_of_one
+            ranks::a_rank_may_have_nothing
         }
     };
     ($module:ident of bf16: $backends:expr) => {
@@ -290,6 +305,8 @@ macro_rules! check_backend {
             chunks::planted_false_negatives_change_the_step
             chunks::a_step_leaves_nothing_behind
             chunks::a_batch_of_three_equals_three_singles
+            ranks::a_step_of_several_ranks_equals_that_of_one
+            ranks::a_rank_may_have_nothing
         }
     };
 }

@@ -10,6 +10,8 @@ mod negatives;
 mod optimizer;
 mod options;
 mod others;
+#[cfg(unix)]
+mod ranks;
 pub mod resume;
 mod run_directory;
 #[cfg(unix)]

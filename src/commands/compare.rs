@@ -7,6 +7,7 @@ use super::evaluations::training_eval_sets;
 use super::inputs::Inputs;
 use super::model::model_dir;
 use super::plan::{Planned, planned};
+use super::ranks::require_alone;
 use super::report::leave_page;
 use super::setup::{finish, warned};
 use super::train::{holds_run, next_free, train_one};
@@ -16,6 +17,7 @@ use hbt::data::sampler::BatchMode;
 use hbt::eval::EvalReport;
 use hbt::eval::compare::Comparison;
 use hbt::progress::say;
+use hbt::train::Ranks;
 use hbt::train::checkpoint::RunDir;
 use hbt::{Error, Result};
 use std::path::Path;
@@ -25,6 +27,7 @@ const MODES: [BatchMode; 3] = [BatchMode::Monolingual, BatchMode::CrossLingual, 
 
 /// Compares runs that are there, or trains them.
 pub fn run(mut args: CompareArgs) -> Result<()> {
+    require_alone("compare")?;
     match args.runs()? {
         Some(runs) => compare_runs(&runs),
         None => train_and_compare(&args),
@@ -71,7 +74,7 @@ fn train_and_compare(args: &CompareArgs) -> Result<()> {
     // As training evaluates: with the length that the saved models have.
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
     let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };
-    let before = evaluate(&as_saved, deciding, config.best_figure())?;
+    let before = evaluate(&as_saved, deciding, config.best_figure(), &Ranks::default())?;
     // As a run makes it, of which the state says the rest.
     let before = EvalReport { hbt: None, ..before };
     let mut rows = vec![("before".to_owned(), before.clone())];

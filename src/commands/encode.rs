@@ -4,6 +4,7 @@ use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
 use super::output::{Kind, Output, is_stdout, refuse_foreign, refuse_other_name};
+use super::ranks;
 use super::setup::finish;
 use super::texts::{Request, Texts};
 use hbt::backend::Backend;
@@ -13,6 +14,7 @@ use hbt::model_dir::ModelDir;
 use hbt::npy::NpyWriter;
 use hbt::progress::{Counter, say};
 use hbt::retriever::{COLLAPSED, Embeddings, Retriever, RetrieverSettings, TextKind};
+use hbt::train::Ranks;
 use hbt::{Error, Result};
 use serde_json::{Map, Value};
 use std::io::{self, Write};
@@ -20,6 +22,10 @@ use std::path::Path;
 
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
+    ranks::run(|ranks| encode_among(&args, ranks))
+}
+
+fn encode_among(args: &EncodeArgs, ranks: &Ranks) -> Result<()> {
     let config = finish(args.draft()?)?;
     let mut inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.add("the input", Some(&args.input));
@@ -33,14 +39,14 @@ pub fn run(args: EncodeArgs) -> Result<()> {
     }
     let (field, format, encode_as) = (args.field.as_deref(), args.input_format, args.encode_as);
     let texts = Texts::read(&Request { path: &args.input, format, field, encode_as })?;
-    let dir = model_dir(&config)?;
+    let dir = ranks::first_of_machine(ranks, || model_dir(&config))?;
     let settings = config.retriever(&dir)?;
     let prefix = match &kind_of(&settings, encode_as).prefix[..] {
         "" => "without a prefix".to_owned(),
         prefix => format!("each behind {prefix:?}"),
     };
     say(&format!("{}; as {encode_as}, {prefix}", texts.taken));
-    on_device(&config, EncodeJob { dir, settings, args: &args, texts })
+    on_device(&config, EncodeJob { dir, settings, args, ranks, texts })
 }
 
 fn kind_of(settings: &RetrieverSettings, encode_as: EncodeAs) -> &TextKind {
@@ -54,6 +60,7 @@ struct EncodeJob<'a> {
     dir: ModelDir,
     settings: RetrieverSettings,
     args: &'a EncodeArgs,
+    ranks: &'a Ranks,
     texts: Texts,
 }
 
@@ -68,19 +75,21 @@ impl Job for EncodeJob<'_> {
         let retriever = Retriever::load(backend, self.dir, self.settings)?;
         let kind = kind_of(&retriever.settings, self.args.encode_as);
         let Texts { texts, ids, .. } = &self.texts;
-        let mut sink = Sink::open(&self.args.output, self.args.format, retriever.embedding_size())?;
+        let open = || Sink::open(&self.args.output, self.args.format, retriever.embedding_size());
+        let mut sink = if self.ranks.leads() { open()? } else { Sink::Nowhere };
         if matches!(sink, Sink::Npy(_)) && !ids.is_empty() {
             say("an .npy file has no place for ids: its rows are in the order of the texts");
         }
         let total = texts.len() as u64;
         let counter = Counter::new("embedded", total);
         let mut done = 0;
-        let summary =
-            retriever.encode_windows(kind, texts, &mut |n| counter.set(n as u64, total), &mut |embeddings| {
-                let window = done..done + embeddings.n_rows();
-                done = window.end;
-                sink.write(&texts[window.clone()], ids.get(window).unwrap_or_default(), &embeddings)
-            })?;
+        let (all, peers) = (texts.iter().map(String::as_str).collect::<Vec<_>>(), self.ranks.peers());
+        let progress = &mut |n| counter.set(n as u64, total);
+        let summary = retriever.encode_windows_among(peers, kind, &all, progress, &mut |embeddings| {
+            let window = done..done + embeddings.n_rows();
+            done = window.end;
+            sink.write(&texts[window.clone()], ids.get(window).unwrap_or_default(), &embeddings)
+        })?;
         sink.finish()?;
         counter.finish(&format!("{total} texts"));
         kind.cut_note(summary.n_cut, summary.n_texts, "texts").iter().for_each(|note| say(note));
@@ -98,6 +107,8 @@ impl Job for EncodeJob<'_> {
 enum Sink {
     Npy(NpyWriter),
     Jsonl(Output),
+    /// Another process writes them.
+    Nowhere,
 }
 
 impl Sink {
@@ -120,6 +131,7 @@ impl Sink {
         match self {
             Sink::Npy(writer) => writer.write_rows(embeddings.values()),
             Sink::Jsonl(output) => output.write(|out| write_jsonl(out, texts, ids, embeddings)),
+            Sink::Nowhere => Ok(()),
         }
     }
 
@@ -127,6 +139,7 @@ impl Sink {
         match self {
             Sink::Npy(writer) => writer.finish(),
             Sink::Jsonl(output) => output.finish(),
+            Sink::Nowhere => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::output::{Kind, refuse_foreign};
+use super::ranks;
 use super::report::{leave_page, write_page_on};
 use super::setup::finish;
 use super::tasks::{self as named_tasks, Wanted};
@@ -14,7 +15,6 @@ use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
 use hbt::config::{Auto, Config, Draft};
 use hbt::data::formats::Purpose;
-use hbt::dist::Peers;
 use hbt::eval::report::Origin;
 use hbt::eval::tasks::{self, EvalSet};
 use hbt::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
@@ -22,6 +22,7 @@ use hbt::files::{NewFile, write_file_atomic};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
+use hbt::train::Ranks;
 use hbt::{Error, Result, embedded};
 use serde_json::json;
 use std::slice;
@@ -31,18 +32,24 @@ pub fn run(args: EvalArgs) -> Result<()> {
     if args.list {
         return crate::print(&named_tasks::list());
     }
+    ranks::run(|ranks| eval_among(&args, ranks))
+}
+
+fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
     let draft = args.draft()?;
     if draft.is_typed("split") && !draft.is_typed("eval_split") {
         say("warning: split has no effect here: it is of training; set eval_split, or --split");
     }
-    let wanted = wanted(&args, &draft)?;
+    let wanted = wanted(args, &draft)?;
     let config = finish(draft)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
     for (option, path, kind) in [("--json", &args.json, Kind::Report), ("--report", &args.report, Kind::Page)] {
         let Some(path) = path else { continue };
         // Found out now, not after an hour.
-        NewFile::check(path)?;
+        if ranks.leads() {
+            NewFile::check(path)?;
+        }
         inputs.refuse(option, path)?;
         if !args.overwrite {
             refuse_foreign(option, path, kind)?;
@@ -56,17 +63,23 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let mut results = Vec::new();
     for task in own {
         let config = Config { eval_task: task, ..config.clone() };
-        let mut set = eval_set(&config, Purpose::Test)?;
+        let mut set = ranks::first_of_machine(ranks, || eval_set(&config, Purpose::Test))?;
         if let Some(languages) = &args.languages {
             let languages: Vec<String> = languages.split(',').map(|code| code.trim().to_owned()).collect();
             set = set.only(&languages).map_err(|message| Error::config("--languages", message))?;
         }
-        let report = evaluate(&config, &set, None)?;
-        crate::print(&format!("{report}\n"))?;
+        let report = evaluate(&config, &set, None, ranks)?;
+        if ranks.leads() {
+            crate::print(&format!("{report}\n"))?;
+        }
         results.push(serde_json::to_value(&report).map_err(|e| Error::other(e.to_string()))?);
     }
     if !others.is_empty() {
-        results.extend(named_tasks::run(&args, &config, &others)?);
+        ranks::require_alone("eval of retrieval over a corpus")?;
+        results.extend(named_tasks::run(args, &config, &others)?);
+    }
+    if !ranks.leads() {
+        return Ok(());
     }
     if let Some(path) = &args.json {
         let all = || json!({ "results": results });
@@ -93,17 +106,18 @@ fn wanted(args: &EvalArgs, draft: &Draft) -> Result<Vec<Wanted>> {
     }
 }
 
-/// The configured model on `set`, by its task's figures and one `more`.
-pub fn evaluate(config: &Config, set: &EvalSet, more: Option<FigureKey>) -> Result<EvalReport> {
-    let dir = model_dir(config)?;
+/// The configured model on `set`, by its task's figures and one `more`, as all of `ranks` do.
+pub fn evaluate(config: &Config, set: &EvalSet, more: Option<FigureKey>, ranks: &Ranks) -> Result<EvalReport> {
+    let dir = ranks::first_of_machine(ranks, || model_dir(config))?;
     let settings = config.retriever(&dir)?;
-    on_device(config, EvalJob { dir, settings, name: model_name(config), set, more })
+    on_device(config, EvalJob { dir, settings, name: model_name(config), ranks, set, more })
 }
 
 struct EvalJob<'a> {
     dir: ModelDir,
     settings: RetrieverSettings,
     name: String,
+    ranks: &'a Ranks,
     set: &'a EvalSet,
     more: Option<FigureKey>,
 }
@@ -123,7 +137,7 @@ impl Job for EvalJob<'_> {
         let kinds = [&retriever.settings.query, &retriever.settings.passage];
         let progress = &mut |n| counter.set(n as u64, total);
         let Evaluated { report, cut, warning } =
-            evaluate_retriever(&retriever, &Peers::alone(), kinds, &self.name, self.set, self.more, progress)?;
+            evaluate_retriever(&retriever, self.ranks.peers(), kinds, &self.name, self.set, self.more, progress)?;
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));

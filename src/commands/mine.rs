@@ -5,6 +5,7 @@ use super::device::{Job, on_device};
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
 use super::output::{Kind, Output, is_stdout, refuse_foreign, refuse_other_name};
+use super::ranks;
 use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
@@ -13,17 +14,24 @@ use hbt::mine::{Corpus, Input, Mined, Rules, mine};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
+use hbt::train::Ranks;
 use hbt::{Error, Result};
 
 /// Mines, writes the data with its negatives, and prints a summary.
 pub fn run(args: MineArgs) -> Result<()> {
+    ranks::run(|ranks| mine_among(&args, ranks))
+}
+
+fn mine_among(args: &MineArgs, ranks: &Ranks) -> Result<()> {
     let config = finish(args.draft()?)?;
-    let rules = rules(&args, config.seed);
+    let rules = rules(args, config.seed);
     rules.check()?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
     // Checked now, not after an hour of work.
-    Output::check(&args.output)?;
+    if ranks.leads() {
+        Output::check(&args.output)?;
+    }
     inputs.refuse("--output", &args.output)?;
     refuse_other_name("--output", &args.output)?;
     if !args.overwrite {
@@ -38,9 +46,12 @@ pub fn run(args: MineArgs) -> Result<()> {
     let mut input = Input::open(&config.data_source(dataset))?;
     let corpus = input.corpus()?;
     say_notes(input.notes());
-    let dir = model_dir(&config)?;
+    let dir = ranks::first_of_machine(ranks, || model_dir(&config))?;
     let settings = config.retriever(&dir)?;
-    let mined = on_device(&config, MineJob { dir, settings, corpus: &corpus, rules: &rules })?;
+    let mined = on_device(&config, MineJob { dir, settings, ranks, corpus: &corpus, rules: &rules })?;
+    if !ranks.leads() {
+        return Ok(());
+    }
     let mut output = Output::open(&args.output)?;
     input.write(&corpus, &mined, &rules, &mut |row| output.write(|out| writeln!(out, "{row}")))?;
     output.finish()?;
@@ -71,6 +82,7 @@ fn rules(args: &MineArgs, seed: u64) -> Rules {
 struct MineJob<'a> {
     dir: ModelDir,
     settings: RetrieverSettings,
+    ranks: &'a Ranks,
     corpus: &'a Corpus,
     rules: &'a Rules,
 }
@@ -86,8 +98,8 @@ impl Job for MineJob<'_> {
         let retriever = Retriever::load(backend, self.dir, self.settings)?;
         let (n_rows, n_passages) = (self.corpus.rows.len(), self.corpus.passages.len());
         let counter = Counter::new("mined", 0);
-        let mined =
-            mine(&retriever, self.corpus, self.rules, &mut |done, total| counter.set(done as u64, total as u64))?;
+        let progress = &mut |done, total| counter.set(done as u64, total as u64);
+        let mined = mine(&retriever, self.ranks.peers(), self.corpus, self.rules, progress)?;
         counter.finish(&format!("{n_passages} passages for {n_rows} rows"));
         Ok(mined)
     }

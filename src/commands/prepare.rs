@@ -10,6 +10,7 @@ use hbt::data::tokenize::TextTokenizer;
 
 /// Tokenizes the data as training would, and prints a report about it.
 pub fn run(args: InputArgs) -> Result<()> {
+    super::ranks::require_alone("prepare")?;
     let config = finish(args.draft()?)?;
     let dir = model_dir(&config)?;
     let tokenizer = TextTokenizer::from_file(&dir.tokenizer)?;

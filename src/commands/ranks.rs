@@ -4,7 +4,6 @@ use hbt::dist::{Peers, Place};
 use hbt::progress::{be_quiet, say, say_always};
 use hbt::train::Ranks;
 use hbt::{Error, Result};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ const FIRST_SAYS: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Those of `command`, of a process that is alone; those of several end all processes here.
-pub fn run(command: impl FnOnce(&Ranks) -> Result<ExitCode>) -> Result<ExitCode> {
+pub fn run<T>(command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     let place = Place::current()?;
     let peers = Arc::new(Peers::open(place)?);
     if place.size == 1 {
@@ -31,11 +30,28 @@ pub fn run(command: impl FnOnce(&Ranks) -> Result<ExitCode>) -> Result<ExitCode>
     let done = command(&ranks);
     drop(ranks);
     match done {
-        Ok(code) => {
+        Ok(result) => {
+            // A launcher may end all when one has ended.
+            peers.barrier()?;
             Arc::into_inner(peers).expect("nothing is left that could exchange").finish()?;
-            Ok(code)
+            Ok(result)
         }
         Err(error) => end(&peers, &error),
+    }
+}
+
+/// Fails in one of several processes, for a command that would do everything in each.
+///
+/// # Errors
+/// In every process but one that is alone.
+pub fn require_alone(command: &str) -> Result<()> {
+    match Place::current()? {
+        Place { size: 1, .. } => Ok(()),
+        Place { size, launcher, .. } => {
+            let message =
+                format!("hbt {command} runs in one process, and {launcher} started {size}; start it by itself");
+            Err(Error::usage(message))
+        }
     }
 }
 

@@ -59,8 +59,8 @@ pub struct Evaluated {
     pub warning: Option<String>,
 }
 
-/// Embeds and searches a benchmark with queries and passages of these `kinds`, as all `peers` do; `name` is what the report calls the model,
-/// `more` a figure besides the task's, `progress` is called with the number of texts embedded so far.
+/// Embeds and searches a benchmark with queries and passages of these `kinds`, as all `peers` do; `name` is what the report
+/// calls the model, `more` a figure besides the task's, `progress` is called with the number of texts embedded so far.
 ///
 /// # Errors
 /// As [`Retriever::encode`] and [`search::relevant_ranks`].

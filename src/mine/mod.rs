@@ -35,6 +35,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::backend::{Backend, Element, Tensor};
+use crate::dist::Peers;
 use crate::eval::search::{Pool, require_finite};
 use crate::retriever::{Embeddings, Retriever};
 use crate::{Error, Result, trace};
@@ -56,14 +57,15 @@ struct Search {
     allowed: Vec<bool>,
 }
 
-/// Finds the negatives of all rows with a model. `progress` is called with the number of texts and rows done, and their
-/// total.
+/// Finds the negatives of all rows with a model; each of `peers` embeds a part of the texts. `progress` is called with the number
+/// of texts and rows done, and their total.
 ///
 /// # Errors
 /// Rules that nothing can satisfy, or that nothing satisfies; data without rows; a text that cannot be encoded;
 /// embeddings that are not finite; a device without memory.
 pub fn mine<B: Backend>(
     retriever: &Retriever<B>,
+    peers: &Peers,
     corpus: &Corpus,
     rules: &Rules,
     progress: &mut (dyn FnMut(usize, usize) + Send),
@@ -71,16 +73,18 @@ pub fn mine<B: Backend>(
     let searches = searches(corpus, rules)?;
     let (n_queries, n_passages) = (corpus.queries.len(), corpus.passages.len());
     let total = n_queries + n_passages + searches.iter().map(|search| search.rows.len()).sum::<usize>();
-    let queries = retriever.encode(&retriever.settings.query, &corpus.queries, &mut |n| progress(n, total))?;
+    let (query, passage) = (&retriever.settings.query, &retriever.settings.passage);
+    let (queries, _) = retriever.encode_among(peers, query, &texts(&corpus.queries), &mut |n| progress(n, total))?;
     let queries = row_means(corpus, &queries)?;
     let mut done = n_queries;
     let mut mining = Mining::new(&retriever.backend, corpus, rules, &queries);
     for search in searches {
         let range = search.passages.clone();
         let mut values: Vec<B::E> = Vec::with_capacity(range.len() * queries.dim());
-        retriever.encode_windows(
-            &retriever.settings.passage,
-            &corpus.texts[range.clone()],
+        retriever.encode_windows_among(
+            peers,
+            passage,
+            &texts(&corpus.texts[range.clone()]),
             &mut |n| progress(done + n, total),
             &mut |window| working_values(corpus, range.start, &window, &mut values),
         )?;
@@ -89,6 +93,10 @@ pub fn mine<B: Backend>(
         done += search.rows.len();
     }
     mining.finish()
+}
+
+fn texts(of: &[String]) -> Vec<&str> {
+    of.iter().map(String::as_str).collect()
 }
 
 /// [`mine()`] with given embeddings of [`Corpus::queries`] and [`Corpus::texts`].

@@ -47,6 +47,38 @@ impl<B: Backend> Retriever<B> {
     }
 }
 
+/// Windows that each process embeds before all get them, where they are handed on one after the other.
+const WINDOWS_AT_ONCE: usize = 16;
+
+impl<B: Backend> Retriever<B> {
+    /// [`Retriever::encode_windows`] by all `peers`, which ask for the same and all get everything, in larger windows.
+    ///
+    /// # Errors
+    /// Those of [`Retriever::encode_among`] and of `sink`.
+    pub fn encode_windows_among(
+        &self,
+        peers: &Peers,
+        kind: &TextKind,
+        texts: &[&str],
+        progress: &mut (dyn FnMut(usize) + Send),
+        sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
+    ) -> Result<Summary> {
+        if peers.size() == 1 {
+            return self.encode_windows(kind, texts, progress, sink);
+        }
+        let (mut n_cut, mut n_done, mut collapse) = (0, 0, Collapse::default());
+        for block in texts.chunks(WINDOWS_AT_ONCE * peers.size() * WINDOW) {
+            let (embeddings, summary) = self.encode_among(peers, kind, block, &mut |n| progress(n_done + n))?;
+            collapse.look(block.iter().copied(), &embeddings);
+            n_cut += summary.n_cut;
+            n_done += block.len();
+            sink(embeddings)?;
+        }
+        let n_texts = texts.len() as u64;
+        Ok(Summary { n_texts, n_cut, is_collapsed: collapse.is_found() && n_texts - n_cut >= 2 })
+    }
+}
+
 /// The windows of `n` texts that a rank embeds.
 fn windows(peers: &Peers, rank: usize, n: usize) -> impl Iterator<Item = Range<usize>> {
     (rank * WINDOW..n).step_by(peers.size() * WINDOW).map(move |first| first..n.min(first + WINDOW))

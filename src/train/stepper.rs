@@ -18,7 +18,8 @@ pub struct Stepper<B: Backend> {
 }
 
 impl<B: Backend> Stepper<B> {
-    /// A stepper for steps within `bounds`, of a batch that `ranks` share. `master` gives the weights in f32, where `encoder` has them rounded.
+    /// A stepper for steps within `bounds`, on batches that `ranks` share. `master` gives the weights in f32, where `encoder` has
+    /// them rounded.
     ///
     /// # Errors
     /// Those of `master`, and no memory left.

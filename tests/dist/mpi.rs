@@ -12,21 +12,33 @@ use std::time::{Duration, Instant};
 /// What each process is to do.
 const TASK: &str = "HBT_TEST_MPI_TASK";
 
-fn folders() -> Vec<PathBuf> {
-    std::env::var_os("HBT_TEST_MPI").map_or(Vec::new(), |folders| std::env::split_paths(&folders).collect())
+/// Folders with an `mpirun`.
+pub fn folders() -> Vec<PathBuf> {
+    let Some(folders) = std::env::var_os("HBT_TEST_MPI") else {
+        eprintln!("skipped: HBT_TEST_MPI names no MPI (.ci/mpi installs two)");
+        return Vec::new();
+    };
+    std::env::split_paths(&folders).collect()
 }
 
-/// The output of `size` processes that do `task`.
-fn mpirun(folder: &Path, size: usize, task: &str, library: Option<&Path>) -> Output {
+/// The `mpirun` in a folder, which starts `size` processes of the program and arguments to follow.
+pub fn launcher(folder: &Path, size: usize) -> Command {
     let mut command = Command::new(folder.join("mpirun"));
-    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1").env(TASK, task);
+    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     // More ranks than cores; older versions take one of the two, newer ones both.
     command
         .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
         .env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
-    command.envs(library.map(|library| ("HBT_MPI_LIBRARY", library)));
+    command.args(["-n", &size.to_string()]);
+    command
+}
+
+/// The output of `size` processes that do `task`.
+fn mpirun(folder: &Path, size: usize, task: &str, library: Option<&Path>) -> Output {
+    let mut command = launcher(folder, size);
+    command.env(TASK, task).envs(library.map(|library| ("HBT_MPI_LIBRARY", library)));
     let test = std::env::current_exe().unwrap();
-    command.args(["-n", &size.to_string()]).arg(test).args(["--exact", "dist::mpi::rank", "--ignored", "--nocapture"]);
+    command.arg(test).args(["--exact", "dist::mpi::rank", "--ignored", "--nocapture"]);
     command.stdin(Stdio::null()).output().unwrap()
 }
 

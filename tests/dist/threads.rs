@@ -74,14 +74,17 @@ impl Wire for Thread {
 }
 
 /// What `f` returns on each of `size` ranks.
-pub fn world<T: Send + 'static>(size: usize, f: impl Fn(Peers) -> T + Copy + Send + 'static) -> Vec<T> {
+pub fn world<T: Send>(size: usize, f: impl Fn(Peers) -> T + Sync) -> Vec<T> {
     let hub = Arc::new(Hub { barrier: Barrier::new(size), sent: Mutex::new(vec![Vec::new(); size]) });
-    let ranks: Vec<_> = (0..size)
-        .map(|rank| {
-            let wire = Box::new(Thread { rank, hub: hub.clone() });
-            let place = Place { rank, size, local_rank: rank, local_size: size, launcher: Launcher::Own };
-            std::thread::spawn(move || f(Peers::over(place, wire)))
-        })
-        .collect();
-    ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    let f = &f;
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> = (0..size)
+            .map(|rank| {
+                let wire = Box::new(Thread { rank, hub: hub.clone() });
+                let place = Place { rank, size, local_rank: rank, local_size: size, launcher: Launcher::Own };
+                scope.spawn(move || f(Peers::over(place, wire)))
+            })
+            .collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
 }

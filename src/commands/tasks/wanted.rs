@@ -1,6 +1,5 @@
 //! What `--task` asks for.
 
-use super::data;
 use hbt::config::Auto;
 use hbt::eval::mteb::table::{self, TaskRow};
 use hbt::eval::tasks::{self, Task, retrieval};
@@ -36,13 +35,10 @@ impl Wanted {
             if let Some(task) = tasks::named(name) {
                 wanted.push(Wanted::of(Some(Auto::Of(task))));
             } else if let Some(row) = table::task(name) {
-                refuse_unable(row)?;
                 add_row(&mut wanted, row, None);
             } else if let Some(benchmark) = table::benchmark(name) {
-                let (able, unable): (Vec<_>, Vec<_>) = benchmark.runnable().partition(|(_, row)| is_able(row));
-                able.into_iter().for_each(|(member, row)| add_row(&mut wanted, row, member.subsets.as_deref()));
-                let others = unable.into_iter().map(|(member, _)| member).chain(benchmark.others());
-                let others: Vec<&str> = others.map(|member| member.name.as_str()).collect();
+                benchmark.runnable().for_each(|(member, row)| add_row(&mut wanted, row, member.subsets.as_deref()));
+                let others: Vec<&str> = benchmark.others().map(|member| member.name.as_str()).collect();
                 if !others.is_empty() {
                     say(&format!("not of {name}, since hbt cannot run them: {}", others.join(", ")));
                     say(&format!("mteb does, as in: mteb run -m MODEL -t {}", others.join(" ")));
@@ -94,19 +90,4 @@ fn unknown(name: &str) -> Error {
     let own = tasks::names();
     let nearest = table::nearest(name).map_or(String::new(), |nearest| format!(" did you mean {nearest}?"));
     Error::usage(format!("there is no task {name:?};{nearest} besides mteb's (hbt eval --list) there are {own}"))
-}
-
-/// Whether hbt reads and measures a task of mteb's.
-pub fn is_able(row: &TaskRow) -> bool {
-    data::reads(row)
-}
-
-fn refuse_unable(row: &TaskRow) -> Result<()> {
-    if is_able(row) {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "hbt cannot read {}, which mteb reads by code of its own; mteb does: mteb run -m MODEL -t {}",
-        row.name, row.name
-    )))
 }
