@@ -1,5 +1,7 @@
 //! Processes that work as one: what they gather, add up and broadcast, on threads of one process and on real MPI.
 
+#[cfg(unix)]
+mod launch;
 mod mpi;
 mod threads;
 
