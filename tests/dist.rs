@@ -4,6 +4,8 @@
 mod launch;
 mod mpi;
 mod threads;
+#[cfg(unix)]
+mod watch;
 
 use hbt::dist::Peers;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -19,7 +19,7 @@ pub enum Kind {
     Beat,
     /// To rank 0: the sender cannot go on, and why.
     Failed,
-    /// To all: the run is over, whose fault it is, and why.
+    /// To all: the run is over; the number of a rank that is stuck, if it is for that.
     Over,
     /// The sender has come to the end of its work.
     End,
@@ -113,7 +113,7 @@ mod tests {
     fn messages_arrive_whole_and_in_order() {
         let (link, stream) = pair();
         let other = Link::new(stream).unwrap();
-        let long: Vec<u8> = (0..3_000_000_u32).map(|i| (i * i >> 7) as u8).collect();
+        let long: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
         let sent = [(Kind::Beat, vec![]), (Kind::Message, long), (Kind::End, vec![7])];
         let received: Vec<_> = std::thread::scope(|scope| {
             scope.spawn(|| sent.iter().for_each(|(kind, bytes)| other.send(*kind, bytes).unwrap()));

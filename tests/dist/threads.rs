@@ -80,7 +80,7 @@ pub fn world<T: Send + 'static>(size: usize, f: impl Fn(Peers) -> T + Copy + Sen
         .map(|rank| {
             let wire = Box::new(Thread { rank, hub: hub.clone() });
             let place = Place { rank, size, local_rank: rank, local_size: size, launcher: Launcher::Own };
-            std::thread::spawn(move || f(Peers::over(place, wire)))
+            std::thread::spawn(move || f(Peers::over(place, wire, Arc::default())))
         })
         .collect();
     ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
