@@ -2,13 +2,15 @@
 //!
 //! Processes that exchange over MPI find each other only through an `mpirun`: without one, each is a world of its own. So for
 //! them this process becomes ([`Mpirun::exec`]) the `mpirun` of the library that would be opened. Others ([`copies`]) need
-//! nothing but their [`Place`](super::Place), and are started here: all of them end with the first that fails, and with this
+//! nothing but their [`Place`](super::Place) and where rank 0 listens, and are started here: all of them end with the first that fails, and with this
 //! process, whatever ends it.
 
 use super::mpi::LIBRARY;
+use super::rendezvous::{RENDEZVOUS, SOCKET};
 use crate::{Error, Result};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -38,9 +40,19 @@ pub struct Copies<'a> {
 /// If a copy cannot be started, or if all that failed were killed and none can have said why.
 pub fn copies(copies: &Copies) -> Result<i32> {
     let program = std::env::current_exe().map_err(|e| Error::io("find", "hbt's own program", e))?;
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) =
+        listener.map_err(|e| Error::other(format!("the processes cannot meet on 127.0.0.1: {e}")))?;
+    let mut listener = Some(listener);
     let mut running = Running::default();
     for rank in 0..copies.n {
-        let child = copy(&program, copies, rank).spawn().map_err(|e| Error::io("start", &program, e))?;
+        let mut command = copy(&program, copies, rank);
+        command.env(RENDEZVOUS, address.to_string());
+        // Rank 0 has it from now on, and nobody else.
+        if let Some(listener) = listener.take() {
+            hand_over(&mut command, listener);
+        }
+        let child = command.spawn().map_err(|e| Error::io("start", &program, e))?;
         running.children.push((rank, child));
     }
     let mut is_asked = false;
@@ -76,6 +88,21 @@ fn copy(program: &Path, copies: &Copies, rank: usize) -> Command {
     end_with_parent(&mut command);
     command
 }
+
+/// Leaves a socket to the process.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn hand_over(command: &mut Command, listener: TcpListener) {
+    use std::os::fd::AsRawFd;
+    command.env(SOCKET, listener.as_raw_fd().to_string());
+    let leave_open = move || Ok(rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty())?);
+    // SAFETY: between fork and exec it makes one system call.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, leave_open) };
+}
+
+/// Rank 0 listens there itself.
+#[cfg(not(unix))]
+fn hand_over(_: &mut Command, _: TcpListener) {}
 
 /// Has the system kill the process when this one ends.
 #[cfg(target_os = "linux")]

@@ -5,19 +5,27 @@
 //! if all processes are on it. The port is `MASTER_PORT`, but not under torchrun, whose agent listens there itself;
 //! then, and where it is not set, it is drawn from the job's name, below the ports that Linux gives to programs that ask
 //! for any.
+//!
+//! Nobody has to say anything where hbt starts the processes ([`launch`](super::launch)), which hands rank 0 a socket that
+//! listens already, and where they are connected by MPI ([`Rendezvous::through`]).
 
-use super::{Launcher, Place};
+use super::{Launcher, Peers, Place};
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::net::TcpListener;
 
 /// Environment variable with the address.
 pub const RENDEZVOUS: &str = "HBT_RENDEZVOUS";
+
+/// Environment variable with the number of the socket that rank 0 inherits, listening at that address.
+pub const SOCKET: &str = "HBT_RENDEZVOUS_SOCKET";
 
 /// Ports that are drawn. Those from 32768 on Linux gives to others (`ip_local_port_range`).
 const FIRST_PORT: u16 = 20_000;
 const N_PORTS: u64 = 10_000;
 
 /// An address, and the job that meets there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendezvous {
     /// Name or number of rank 0's host.
     pub host: String,
@@ -34,6 +42,41 @@ impl Rendezvous {
     /// Those of [`Rendezvous::of`].
     pub fn current(place: &Place) -> Result<Self> {
         Rendezvous::of(place, &|name| std::env::var(name).ok())
+    }
+
+    /// A new one, at which rank 0 of `peers` listens from now on, with the socket that does, on rank 0.
+    ///
+    /// # Errors
+    /// If rank 0 cannot listen, and those of the exchange.
+    pub fn through(peers: &Peers, host: &str) -> Result<(Self, Option<TcpListener>)> {
+        let Place { rank, size, local_size, .. } = *peers.place();
+        let (interfaces, host) = if local_size == size { ("127.0.0.1", "127.0.0.1") } else { ("0.0.0.0", host) };
+        let listener = (rank == 0).then(|| TcpListener::bind((interfaces, 0)));
+        // Rank 0 has something to say in any case, as the others wait for it.
+        let said = listener.as_ref().map(|listener| match listener.as_ref().map(TcpListener::local_addr) {
+            Ok(Ok(address)) => {
+                let (host, port) = (host.to_owned(), address.port());
+                let job = format!("{host}/{port}/{}", std::process::id());
+                Ok(Rendezvous { host, port, job })
+            }
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(e) => Err(e.to_string()),
+        });
+        let fault = |e: serde_json::Error| Error::other(format!("rank 0's address: {e}"));
+        let mut bytes = serde_json::to_vec(&said).map_err(fault)?;
+        peers.broadcast_bytes(0, &mut bytes)?;
+        let said: Option<std::result::Result<Rendezvous, String>> = serde_json::from_slice(&bytes).map_err(fault)?;
+        match said {
+            Some(Ok(rendezvous)) => Ok((rendezvous, listener.and_then(std::io::Result::ok))),
+            Some(Err(why)) => Err(Error::other(format!("rank 0 cannot listen on {host}: {why}"))),
+            None => Err(Error::other("rank 0 does not say where it listens")),
+        }
+    }
+
+    /// The socket that this process inherits, if it listens at this address.
+    pub fn inherited(&self) -> Option<TcpListener> {
+        let number = std::env::var(SOCKET).ok()?.parse().ok()?;
+        inherit(number).filter(|listener| listener.local_addr().is_ok_and(|address| address.port() == self.port))
     }
 
     /// The one of a process at `place` with these variables.
@@ -63,6 +106,27 @@ impl Rendezvous {
         };
         Ok(Rendezvous { host, port, job })
     }
+}
+
+/// A socket that whoever started this process has left open for it.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn inherit(number: std::os::fd::RawFd) -> Option<TcpListener> {
+    use std::os::fd::{BorrowedFd, FromRawFd};
+    // Standard input, output and error are no sockets of ours.
+    if number <= 2 {
+        return None;
+    }
+    // SAFETY: it is only asked whether this number is one of a file that is open.
+    let is_open = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_setfd(is_open, rustix::io::FdFlags::CLOEXEC).ok()?;
+    // SAFETY: the number is the launcher's, which has left it to this process, and nobody else in it knows it.
+    Some(unsafe { TcpListener::from_raw_fd(number) })
+}
+
+#[cfg(not(unix))]
+fn inherit(_: i32) -> Option<TcpListener> {
+    None
 }
 
 /// A host without the brackets of an address of IPv6.

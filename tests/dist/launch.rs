@@ -1,7 +1,8 @@
 //! hbt's own launcher. It starts copies of this very program of tests, which run the one test [`copy`].
 
+use hbt::dist::hello::Hello;
 use hbt::dist::launch::{Copies, copies};
-use hbt::dist::{Launcher, Place};
+use hbt::dist::{Launcher, Place, Rendezvous, Star};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,6 +31,15 @@ fn copy() {
     std::fs::write(file, format!("{} {place:?}", std::process::id())).unwrap();
     match (task.as_str(), place.rank) {
         ("end", _) => return,
+        ("meet", _) => {
+            let rendezvous = Rendezvous::current(&place).unwrap();
+            let listener = rendezvous.inherited();
+            assert_eq!(listener.is_some(), place.rank == 0);
+            let hello = Hello::new(&place, &rendezvous.job, "CPU", None, Vec::new());
+            let star = Star::meet(hello, &rendezvous, listener, Duration::from_secs(60)).unwrap();
+            assert_eq!(star.roster.len(), 3);
+            return;
+        }
         ("exit", 1) => std::process::exit(7),
         ("kill", 1) => {
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
@@ -65,6 +75,12 @@ fn each_copy_knows_its_place() {
         let text = std::fs::read_to_string(folder.path().join(rank.to_string())).unwrap();
         assert!(text.ends_with(&format!("{place:?}")), "{text}");
     }
+}
+
+#[test]
+fn copies_meet_where_rank_0_was_left_a_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(launch("meet", folder.path(), &|| false).unwrap(), 0);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! `mpirun` starts this very program of tests, which in each process runs the one test [`rank`].
 
 use super::{ROUNDS, exercise, threads};
-use hbt::dist::{Peers, Place};
+use hbt::dist::hello::Hello;
+use hbt::dist::{Peers, Place, Rendezvous, Star};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -49,6 +50,10 @@ fn rank() {
         }
     };
     if let Some(bytes) = task.strip_prefix("exercise ") {
+        let (rendezvous, listener) = Rendezvous::through(&peers, "localhost").unwrap();
+        let hello = Hello::new(&place, &rendezvous.job, "CPU", None, Vec::new());
+        let star = Star::meet(hello, &rendezvous, listener, Duration::from_secs(60)).unwrap();
+        assert_eq!(star.roster.len(), peers.size());
         let peers = peers.with_rounds_of(bytes.parse().unwrap());
         println!("HASH {:016x}", exercise(&peers));
         return peers.finish().unwrap();
