@@ -178,8 +178,17 @@ impl Drop for Running {
 #[derive(Debug)]
 pub struct Mpirun {
     program: PathBuf,
-    is_open_mpi: bool,
+    options: &'static [&'static str],
 }
+
+/// What an `mpirun` says of its version, and options for it. By default Open MPI gives a process a single core and refuses
+/// more processes than cores. MPICH kills all processes as soon as one is gone, before any can say which.
+const OPTIONS: [(&str, &[&str]); 4] = [
+    ("Open MPI", &["--bind-to", "none", "--oversubscribe"]),
+    ("OpenRTE", &["--bind-to", "none", "--oversubscribe"]),
+    ("PRRTE", &["--bind-to", "none", "--oversubscribe"]),
+    ("HYDRA", &["-disable-auto-cleanup"]),
+];
 
 impl Mpirun {
     /// The one beside the library that `HBT_MPI_LIBRARY` names, or else the first beside this program (where `pip` puts
@@ -210,22 +219,17 @@ impl Mpirun {
         };
         let version = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
         let version = version.map_err(|e| Error::io("start", &program, e))?;
-        let is_open_mpi = ["Open MPI", "OpenRTE", "PRRTE"].iter().any(|name| {
-            let text = String::from_utf8_lossy(&version.stdout);
-            text.contains(name)
-        });
-        Ok(Mpirun { program, is_open_mpi })
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let options = OPTIONS.iter().find(|(name, _)| version.contains(name)).map_or(&[][..], |(_, options)| options);
+        Ok(Mpirun { program, options })
     }
 
     /// The command for `n` copies of `program` on this machine.
     fn command(&self, n: usize, program: &Path, args: &[OsString]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["-n", &n.to_string()]);
-        if self.is_open_mpi {
-            // By default it gives a process a single core, refuses more processes than cores, and the administrator.
-            command.args(["--bind-to", "none", "--oversubscribe"]);
-            command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-        }
+        command.args(["-n", &n.to_string()]).args(self.options);
+        // Open MPI refuses the administrator, who has started this program all the same.
+        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         command.arg(program).args(args);
         command
     }
@@ -264,19 +268,19 @@ mod tests {
         let missing = Mpirun::of(Some(library.as_os_str()), Vec::new()).unwrap_err().to_string();
         assert!(missing.contains("no mpiexec beside the library of HBT_MPI_LIBRARY"), "{missing}");
         let program = bin.join("mpiexec");
-        for (version, is_open_mpi) in [("mpirun (Open MPI) 5.0.11", true), ("HYDRA build details:", false)] {
+        for (version, options) in [
+            ("mpirun (Open MPI) 5.0.11", &["--bind-to", "none", "--oversubscribe"][..]),
+            ("HYDRA build details:", &["-disable-auto-cleanup"]),
+            ("Intel(R) MPI Library for Linux* OS", &[]),
+        ] {
             fs::write(&program, format!("#!/bin/sh\necho '{version}'\n")).unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
             for (library, folders) in [(None, vec![bin.clone()]), (Some(library.as_os_str()), Vec::new())] {
                 let found = Mpirun::of(library, folders).unwrap();
-                assert_eq!((found.program.as_path(), found.is_open_mpi), (program.as_path(), is_open_mpi));
+                assert_eq!((found.program.as_path(), found.options), (program.as_path(), options));
                 let command = found.command(3, Path::new("/hbt"), &["train".into()]);
                 let args: Vec<_> = command.get_args().map(|arg| arg.to_str().unwrap()).collect();
-                let expected = match is_open_mpi {
-                    true => vec!["-n", "3", "--bind-to", "none", "--oversubscribe", "/hbt", "train"],
-                    false => vec!["-n", "3", "/hbt", "train"],
-                };
-                assert_eq!(args, expected);
+                assert_eq!(args, [&["-n", "3"], options, &["/hbt", "train"]].concat());
             }
         }
     }

@@ -9,9 +9,9 @@
 //! (MPI 5.0, section 6.9.1), and some algorithms of today's libraries add up in the order of arrival. So no sum is left to
 //! it. Each rank receives what all others have for its part, adds in f32 in the order of ranks, and, where all are to know,
 //! sends the sum back to all: `MPI_Alltoallv` and `MPI_Allgatherv`. Each rank sends and receives `(W - 1) / W` of the
-//! buffer in each of the two, which is what a ring does, and what is least. For 131 MB on two processes that share two
-//! cores it takes as long as the library's own sum: MPICH 5.0.2 127 to 153 ms beside 137 to 150, Open MPI 5.0.11 170 to 228
-//! beside 185 to 289.
+//! buffer in each of the two, which is what a ring does, and what is least. 131 MB between two processes on two busy cores
+//! took 185 to 302 ms on MPICH 5.0.2 and 442 to 578 ms on Open MPI 5.0.11, where `MPI_Allreduce` took 149 to 193 and 267 to
+//! 564 ms: a third to a half more, of what is a few hundredths of a step.
 //!
 //! # Rounds
 //!
