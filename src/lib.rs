@@ -113,8 +113,8 @@
 //! GPU keeps there. The backends' types are named only in `commands`, tests and benches, but for the one that only counts,
 //! which `plan` has too.
 //!
-//! Unsafe code is allowed in `backend`, where `dist::mpi` calls MPI, where `mapped` maps files into memory, where `memory` and
-//! `signals` ask the C library, and where `trace` meets a profiler.
+//! Unsafe code is allowed in `backend`, where `dist` calls MPI and starts processes, where `mapped` maps files into memory,
+//! where `memory` and `signals` ask the C library, and where `trace` meets a profiler.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -278,7 +278,8 @@ fn wrong_values_say_what_is_there_and_what_must_be() {
         ("mode=hybird", "did you mean hybrid? It must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
         ("mode=7", "mode is 7; it must be one of monolingual, mixed_monolingual, cross_lingual, hybrid"),
         ("best_metric=multilingual", "did you mean multilingual_map? It must be one of"),
-        ("best_metric=ndcg@11", "best_metric is \"ndcg@11\"; it must be one of monolingual_map, "),
+        ("best_metric=ndcg@11", "did you mean ndcg@10? It must be one of monolingual_map, "),
+        ("best_metric=hits@3", "best_metric is \"hits@3\"; it must be one of monolingual_map, "),
     ];
     for (assignment, message) in cases {
         let error = set_error(assignment);

@@ -1,7 +1,11 @@
 //! Processes that work as one: what they gather, add up and broadcast, on threads of one process and on real MPI.
 
+#[cfg(unix)]
+mod launch;
 pub mod mpi;
 pub mod threads;
+#[cfg(unix)]
+mod watch;
 
 use hbt::dist::Peers;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -48,6 +48,10 @@ pub struct TrainArgs {
     #[arg(long)]
     pub resume: bool,
 
+    /// Train in N processes on this machine, started by the mpirun that is there; see docs/ranks.md
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub devices: Option<u32>,
+
     /// Print only the result
     #[arg(long, short)]
     pub quiet: bool,

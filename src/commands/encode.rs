@@ -27,6 +27,7 @@ pub fn run(args: EncodeArgs) -> Result<()> {
 
 fn encode_among(args: &EncodeArgs, ranks: &Ranks) -> Result<()> {
     let config = finish(args.draft()?)?;
+    ranks::require_cpus(ranks, &config)?;
     let mut inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.add("the input", Some(&args.input));
     inputs.refuse_trace(&args.trace)?;

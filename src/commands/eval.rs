@@ -42,6 +42,7 @@ fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
     }
     let wanted = wanted(args, &draft)?;
     let config = finish(draft)?;
+    ranks::require_cpus(ranks, &config)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
     for (option, path, kind) in [("--json", &args.json, Kind::Report), ("--report", &args.report, Kind::Page)] {

@@ -24,6 +24,7 @@ pub fn run(args: MineArgs) -> Result<()> {
 
 fn mine_among(args: &MineArgs, ranks: &Ranks) -> Result<()> {
     let config = finish(args.draft()?)?;
+    ranks::require_cpus(ranks, &config)?;
     let rules = rules(args, config.seed);
     rules.check()?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());

@@ -1,14 +1,24 @@
-//! The processes that train together: who started them, that they mean the same, and how they end.
+//! The processes that work together: who started them, that all live, and how they end.
 
-use hbt::dist::{Peers, Place};
+use super::device::resolve;
+use hbt::cli::TrainArgs;
+use hbt::config::{Config, Device};
+use hbt::dist::hello::Hello;
+use hbt::dist::launch::Mpirun;
+use hbt::dist::watch::Settings;
+use hbt::dist::{Launcher, Peers, Place, Rendezvous, Star, Watch};
 use hbt::progress::{be_quiet, say, say_always};
 use hbt::train::Ranks;
 use hbt::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a process with an error gives the first to say the same one.
-const FIRST_SAYS: Duration = Duration::from_secs(2);
+/// How long all have to come once MPI has begun.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A rank of which nothing is heard for so long is gone: less than ten seconds, and more than a busy machine needs.
+const SILENCE: Duration = Duration::from_secs(8);
+/// A run in which no rank gets any further for so long hangs.
+const STALL: Duration = Duration::from_secs(600);
 
 /// Runs `command` as one of the processes that a launcher has started, or alone.
 ///
@@ -26,18 +36,75 @@ pub fn run<T>(command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     } else {
         say(&format!("{} ranks, started by {}", place.size, place.launcher));
     }
+    let watch = watch(&peers)?;
     let ranks = Ranks::new(Arc::clone(&peers));
     let done = command(&ranks);
     drop(ranks);
     match done {
         Ok(result) => {
             // A launcher may end all when one has ended.
-            peers.barrier()?;
+            watch.finish();
             Arc::into_inner(peers).expect("nothing is left that could exchange").finish()?;
             Ok(result)
         }
-        Err(error) => end(&peers, &error),
+        Err(error) => watch.fail(&crate::in_full(&error)),
     }
+}
+
+/// Begins to watch that all processes live.
+fn watch(peers: &Peers) -> Result<Watch> {
+    let place = peers.place();
+    let version = ("version of hbt".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let hello = |job: &str| Hello::new(place, job, "cpu", None, vec![version.clone()]);
+    let (rendezvous, listener) = Rendezvous::through(peers, &hello("").host)?;
+    let star = Star::meet(hello(&rendezvous.job), &rendezvous, listener, PATIENCE);
+    let star = star.map_err(|not_met| match not_met.is_said {
+        // Rank 0 has said it.
+        true => std::process::exit(1),
+        false => not_met.error,
+    })?;
+    let leave = |line: Option<&str>| line.iter().for_each(|line| say_always(&format!("error: {line}")));
+    let settings = Settings { silence: SILENCE, stall: STALL, leave: Box::new(leave) };
+    Ok(Watch::begin(star, Arc::clone(peers.progress()), settings).0)
+}
+
+/// `--devices N`: becomes a launcher of N processes of this command, unless it is one of them.
+///
+/// # Errors
+/// A process that another launcher has started; no launcher.
+pub fn start(args: &TrainArgs) -> Result<()> {
+    let Some(n) = args.devices.filter(|n| *n > 1) else { return Ok(()) };
+    let place = Place::current()?;
+    if place.launcher != Launcher::Alone {
+        let message = format!("starts processes itself, and {} has started this one; take it away", place.launcher);
+        return Err(Error::config("--devices", message));
+    }
+    // All but the option and its value.
+    let (mut args, mut rest) = (std::env::args_os().skip(1), Vec::new());
+    while let Some(arg) = args.next() {
+        match arg.to_str().and_then(|arg| arg.strip_prefix(DEVICES)) {
+            Some("") => drop(args.next()),
+            Some(value) if value.starts_with('=') => {}
+            _ => rest.push(arg),
+        }
+    }
+    Err(Mpirun::find()?.exec(n as usize, &rest))
+}
+
+const DEVICES: &str = "--devices";
+
+/// Fails where several processes would compute on GPUs.
+///
+/// # Errors
+/// If they would.
+pub fn require_cpus(ranks: &Ranks, config: &Config) -> Result<()> {
+    if ranks.is_alone() || resolve(config.device) == Device::Cpu {
+        return Ok(());
+    }
+    Err(Error::config(
+        "device",
+        "is a GPU, and several ranks work on processors; set device = \"cpu\", or start one process",
+    ))
 }
 
 /// Fails in one of several processes, for a command that would do everything in each.
@@ -53,16 +120,6 @@ pub fn require_alone(command: &str) -> Result<()> {
             Err(Error::usage(message))
         }
     }
-}
-
-/// Ends all processes, with one line if all have the same error.
-fn end(peers: &Peers, error: &Error) -> ! {
-    if peers.rank() > 0 {
-        // What is wrong for all, the first says, and ends this process.
-        std::thread::sleep(FIRST_SAYS);
-    }
-    say_always(&format!("error: rank {}: {}", peers.rank(), crate::in_full(error)));
-    peers.abort(i32::from(crate::exit_code(error)))
 }
 
 /// Calls `f` in the first process of each machine, then in the others: what the first has made is there for them.

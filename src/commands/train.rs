@@ -37,6 +37,7 @@ static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Trains, and prints the figures before and after.
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    ranks::start(&args)?;
     ranks::run(|ranks| train(args, ranks))
 }
 
@@ -77,6 +78,7 @@ fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
         }
     }
     require_device(&config)?;
+    ranks::require_cpus(ranks, &config)?;
     let config = settle_precision(warned(config));
     handle_interrupts()?;
     let job = ranks::first_of_machine(ranks, || {

@@ -9,9 +9,9 @@
 //! (MPI 5.0, section 6.9.1), and some algorithms of today's libraries add up in the order of arrival. So no sum is left to
 //! it. Each rank receives what all others have for its part, adds in f32 in the order of ranks, and, where all are to know,
 //! sends the sum back to all: `MPI_Alltoallv` and `MPI_Allgatherv`. Each rank sends and receives `(W - 1) / W` of the
-//! buffer in each of the two, which is what a ring does, and what is least. For 131 MB on two processes that share two
-//! cores it takes as long as the library's own sum: MPICH 5.0.2 127 to 153 ms beside 137 to 150, Open MPI 5.0.11 170 to 228
-//! beside 185 to 289.
+//! buffer in each of the two, which is what a ring does, and what is least. 131 MB between two processes on two busy cores
+//! took 185 to 302 ms on MPICH 5.0.2 and 442 to 578 ms on Open MPI 5.0.11, where `MPI_Allreduce` took 149 to 193 and 267 to
+//! 564 ms: a third to a half more, of what is a few hundredths of a step.
 //!
 //! # Rounds
 //!
@@ -20,10 +20,10 @@
 
 use super::mpi::Mpi;
 use super::wire::{MOST_BYTES, Wire};
-use super::{Place, place};
+use super::{Place, Progress};
 use crate::Result;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that a rank sends or receives at once.
 pub const ROUND_BYTES: usize = 16 << 20;
@@ -33,6 +33,8 @@ const F32: usize = size_of::<f32>();
 /// All processes of a run.
 pub struct Peers {
     place: Place,
+    /// Each exchange counts when it begins: who is behind has begun fewer.
+    progress: Arc<Progress>,
     /// `None` in a world of one. The lock is what MPI asks for: any thread may call, one at a time.
     world: Option<Mutex<World>>,
 }
@@ -52,7 +54,7 @@ struct World {
 impl Peers {
     /// A world of one.
     pub fn alone() -> Self {
-        Peers { place: place::Place::ALONE, world: None }
+        Peers { place: Place::ALONE, progress: Arc::default(), world: None }
     }
 
     /// The processes that `place` is one of, over MPI if they are several. Returns when all have come.
@@ -61,18 +63,18 @@ impl Peers {
     /// If there is no MPI, or not the launcher's.
     pub fn open(place: Place) -> Result<Self> {
         if place.size == 1 {
-            Ok(Peers { place, world: None })
+            Ok(Peers { place, progress: Arc::default(), world: None })
         } else {
-            Ok(Peers::over(place, Box::new(Mpi::open(&place)?)))
+            Ok(Peers::over(place, Box::new(Mpi::open(&place)?), Arc::default()))
         }
     }
 
-    /// The processes that `place` is one of, over `wire`.
-    pub fn over(place: Place, wire: Box<dyn Wire>) -> Self {
+    /// The processes that `place` is one of, over `wire`; exchanges are counted in `progress`.
+    pub fn over(place: Place, wire: Box<dyn Wire>, progress: Arc<Progress>) -> Self {
         let Place { rank, size, .. } = place;
         let [sent, received, sums] = [const { Vec::new() }; 3];
         let world = World { wire, rank, size, round: ROUND_BYTES / F32, sent, received, sums };
-        Peers { place, world: Some(Mutex::new(world)) }
+        Peers { place, progress, world: Some(Mutex::new(world)) }
     }
 
     /// These, with rounds of at most `bytes` bytes.
@@ -100,8 +102,14 @@ impl Peers {
         &self.place
     }
 
-    /// The world, unless it has only this process.
+    /// How far this process is.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// The world, for an exchange, unless it has only this process.
     fn world(&self) -> Option<impl std::ops::DerefMut<Target = World>> {
+        self.progress.advance();
         self.world.as_ref().map(|world| world.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

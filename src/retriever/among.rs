@@ -25,7 +25,10 @@ impl<B: Backend> Retriever<B> {
         }
         let (dim, n) = (self.embedding_size(), texts.len());
         let own: Vec<&str> = windows(peers, peers.rank(), n).flat_map(|window| &texts[window]).copied().collect();
-        let (embeddings, summary) = self.encode_all(kind, &own, &mut |done| progress((done * peers.size()).min(n)))?;
+        let (embeddings, summary) = self.encode_all(kind, &own, &mut |done| {
+            peers.progress().advance();
+            progress((done * peers.size()).min(n));
+        })?;
         let lens: Vec<usize> =
             (0..peers.size()).map(|rank| dim * windows(peers, rank, n).map(|w| w.len()).sum::<usize>()).collect();
         let mut gathered = vec![0.0; n * dim];

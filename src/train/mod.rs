@@ -172,6 +172,7 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     trainer.log_before(&mut log)?;
     let mut is_over = trainer.evaluate_if_due(&mut log)?;
     while !is_over && let Some(batch) = trainer.next_batch(&mut log)? {
+        trainer.setup.ranks.begin_step(trainer.state.step + 1);
         profiler.before_step(&trainer.retriever.backend, trainer.state.step + 1)?;
         trainer.step(batch, &mut log)?;
         profiler.after_step(&trainer.retriever.backend, trainer.state.step)?;

@@ -51,6 +51,11 @@ impl Ranks {
         self.peers.rank() == 0
     }
 
+    /// Says that this rank begins a step, the first being 1, to those who watch how far it is.
+    pub(super) fn begin_step(&self, step: u64) {
+        self.peers.progress().begin_step(step);
+    }
+
     /// The processes themselves.
     pub fn peers(&self) -> &Peers {
         &self.peers

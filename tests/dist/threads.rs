@@ -1,14 +1,40 @@
-//! A world whose ranks are threads.
+//! A world whose ranks are threads. One of them runs at a time, until it waits for the others: so they may share a device that
+//! is made for one thread.
 
 use hbt::Result;
 use hbt::dist::wire::{MOST_BYTES, Wire};
 use hbt::dist::{Launcher, Peers, Place};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 
 /// What each rank has sent, for each rank.
 struct Hub {
     barrier: Barrier,
     sent: Mutex<Vec<Vec<Vec<u8>>>>,
+    /// Whether a rank runs.
+    is_taken: Mutex<bool>,
+    is_free: Condvar,
+}
+
+impl Hub {
+    fn take_turn(&self) {
+        let mut is_taken = self.is_taken.lock().unwrap();
+        while *is_taken {
+            is_taken = self.is_free.wait(is_taken).unwrap();
+        }
+        *is_taken = true;
+    }
+
+    fn end_turn(&self) {
+        *self.is_taken.lock().unwrap() = false;
+        self.is_free.notify_one();
+    }
+
+    /// Waits for all ranks.
+    fn meet(&self) {
+        self.end_turn();
+        self.barrier.wait();
+        self.take_turn();
+    }
 }
 
 struct Thread {
@@ -21,9 +47,9 @@ impl Thread {
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         assert!(messages.iter().map(Vec::len).sum::<usize>() <= MOST_BYTES);
         self.hub.sent.lock().unwrap()[self.rank] = messages;
-        self.hub.barrier.wait();
+        self.hub.meet();
         let received = self.hub.sent.lock().unwrap().iter().map(|of| of[self.rank].clone()).collect();
-        self.hub.barrier.wait();
+        self.hub.meet();
         received
     }
 }
@@ -60,7 +86,7 @@ impl Wire for Thread {
     }
 
     fn barrier(&mut self) -> Result<()> {
-        self.hub.barrier.wait();
+        self.hub.meet();
         Ok(())
     }
 
@@ -75,14 +101,21 @@ impl Wire for Thread {
 
 /// What `f` returns on each of `size` ranks.
 pub fn world<T: Send>(size: usize, f: impl Fn(Peers) -> T + Sync) -> Vec<T> {
-    let hub = Arc::new(Hub { barrier: Barrier::new(size), sent: Mutex::new(vec![Vec::new(); size]) });
+    let sent = Mutex::new(vec![Vec::new(); size]);
+    let hub = Arc::new(Hub { barrier: Barrier::new(size), sent, is_taken: Mutex::new(false), is_free: Condvar::new() });
     let f = &f;
     std::thread::scope(|scope| {
         let ranks: Vec<_> = (0..size)
             .map(|rank| {
                 let wire = Box::new(Thread { rank, hub: hub.clone() });
                 let place = Place { rank, size, local_rank: rank, local_size: size, launcher: Launcher::Own };
-                scope.spawn(move || f(Peers::over(place, wire)))
+                let hub = hub.clone();
+                scope.spawn(move || {
+                    hub.take_turn();
+                    let result = f(Peers::over(place, wire, Arc::default()));
+                    hub.end_turn();
+                    result
+                })
             })
             .collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()

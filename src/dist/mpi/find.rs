@@ -7,7 +7,8 @@
 //! 2. where the system looks for libraries;
 //! 3. beside an `mpiexec` in the `PATH`.
 //!
-//! A library of another kind would start, too, but each process would be alone in its world.
+//! A library of another kind does not know the launcher: Open MPI's would start a world of its own in each process, and
+//! MPICH's end the process. What is found by itself is therefore asked what it is before it begins.
 
 use super::table::{Address, Calls, Constants, Table};
 use crate::dist::Launcher;
@@ -60,10 +61,11 @@ impl Surroundings {
         if let Some(named) = &self.named {
             return vec![named.clone()];
         }
-        let is_open_mpi = launcher == Launcher::OpenMpi || (launcher == Launcher::Slurm && self.has_pmix);
-        let names: Vec<&str> = match is_open_mpi {
-            true => OPEN_MPI.into_iter().chain(STANDARD).chain(MPICH).collect(),
-            false => MPICH.into_iter().chain(STANDARD).chain(OPEN_MPI).collect(),
+        let names: Vec<&str> = match launcher {
+            Launcher::OpenMpi => OPEN_MPI.into_iter().chain(STANDARD).collect(),
+            Launcher::Pmi => MPICH.into_iter().chain(STANDARD).collect(),
+            _ if self.has_pmix => OPEN_MPI.into_iter().chain(STANDARD).chain(MPICH).collect(),
+            _ => MPICH.into_iter().chain(STANDARD).chain(OPEN_MPI).collect(),
         };
         let beside = |bin: &Path| {
             let libs = bin.parent().into_iter().flat_map(|root| ["lib", "lib64"].map(|lib| root.join(lib)));
@@ -109,6 +111,10 @@ pub fn open(launcher: Launcher, surroundings: &Surroundings) -> Result<Found> {
             Ok(library) => {
                 let refused = |why: String| unusable(path, launcher, &why);
                 let calls = interface(library, path).map_err(refused)?;
+                // Who names a library may have one that understands several launchers.
+                if surroundings.named.is_none() && !belongs(&calls.version(), launcher) {
+                    return Err(refused(format!("it is `{}`", calls.version())));
+                }
                 return Ok(Found { calls, path: path.clone() });
             }
             Err(Missing::File) => missing.push(path.display().to_string()),
@@ -121,6 +127,19 @@ pub fn open(launcher: Launcher, surroundings: &Surroundings) -> Result<Found> {
         Some(_) => format!("{LIBRARY} names no file that is there: {tried}; {remedy}"),
         None => format!("no MPI library is found, which processes on CPUs work together by; tried {tried}; {remedy}"),
     }))
+}
+
+/// Whether a library of this version can be the launcher's.
+fn belongs(version: &str, launcher: Launcher) -> bool {
+    match launcher {
+        Launcher::OpenMpi => !is_made_of_mpich(version),
+        Launcher::Pmi => !version.contains("Open MPI"),
+        _ => true,
+    }
+}
+
+fn is_made_of_mpich(version: &str) -> bool {
+    MADE_OF_MPICH.iter().any(|name| version.contains(name))
 }
 
 fn unusable(path: &Path, launcher: Launcher, why: &str) -> Error {
@@ -186,7 +205,7 @@ fn interface(library: &'static Library, path: &Path) -> std::result::Result<Box<
     let is_draft = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libmpi_abi"));
     let table = Table::of(library, Constants::MPICH).map_err(lacks)?;
     let version = table.version();
-    match MADE_OF_MPICH.iter().any(|name| version.contains(name)) && !is_draft {
+    match is_made_of_mpich(&version) && !is_draft {
         true => Ok(Box::new(table)),
         false => {
             Err(format!("it is `{version}`, and has the interface neither of MPICH nor of Open MPI nor of MPI 5.0"))
@@ -221,13 +240,12 @@ mod tests {
     fn the_launcher_decides_which_kind_comes_first() {
         let first = |launcher, has_pmix| {
             let found = Surroundings { has_pmix, ..surroundings() }.candidates(launcher);
-            assert_eq!(found.len(), 5);
-            found[0].display().to_string()
+            (found[0].display().to_string(), found.len())
         };
-        assert_eq!(first(Launcher::OpenMpi, true), "libmpi.so.40");
-        assert_eq!(first(Launcher::Pmi, false), "libmpi.so.12");
-        assert_eq!(first(Launcher::Slurm, true), "libmpi.so.40");
-        assert_eq!(first(Launcher::Slurm, false), "libmpi.so.12");
+        assert_eq!(first(Launcher::OpenMpi, true), ("libmpi.so.40".to_owned(), 3));
+        assert_eq!(first(Launcher::Pmi, false), ("libmpi.so.12".to_owned(), 4));
+        assert_eq!(first(Launcher::Slurm, true), ("libmpi.so.40".to_owned(), 5));
+        assert_eq!(first(Launcher::Slurm, false), ("libmpi.so.12".to_owned(), 5));
     }
 
     #[test]
@@ -244,10 +262,20 @@ mod tests {
         let (mpiexec, far) = folder("far", "libmpi.so.12");
         let found = Surroundings { starters: vec![starter], mpiexec: Some(mpiexec), ..surroundings() };
         let [mpich, debian, standard, old] = ["libmpi.so.12", "libmpich.so.12", "libmpi_abi.so.1", "libmpi_abi.so.0"];
-        let expected = [&near, mpich, debian, standard, old, "libmpi.so.40", &far];
+        let expected = [&near, mpich, debian, standard, old, &far];
         assert_eq!(names(&found.candidates(Launcher::Pmi)), expected);
         let named = Surroundings { named: Some("/opt/mpi.so".into()), ..found };
         assert_eq!(names(&named.candidates(Launcher::Pmi)), ["/opt/mpi.so"]);
+    }
+
+    #[test]
+    fn a_library_belongs_to_the_launcher_of_its_kind() {
+        let [mpich, intel, open_mpi] =
+            ["MPICH Version: 5.0.2", "Intel(R) MPI Library 2021.17 for Linux* OS", "Open MPI v5.0.11, package: ..."];
+        let belong = |launcher| [mpich, intel, open_mpi].map(|version| belongs(version, launcher));
+        assert_eq!(belong(Launcher::OpenMpi), [false, false, true]);
+        assert_eq!(belong(Launcher::Pmi), [true, true, false]);
+        assert_eq!(belong(Launcher::Slurm), [true; 3]);
     }
 
     #[test]

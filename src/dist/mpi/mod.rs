@@ -3,8 +3,10 @@
 //!
 //! About ten functions are called, on bytes ([`table`]). No sum is taken by MPI: [`peers`](super::peers) says why.
 //!
-//! What happens to the other processes when one ends without [`Wire::finish`] is up to the launcher, tried with MPICH 5.0.2
-//! and Open MPI 5.0.11: see [`Mpi::abort`](Wire::abort).
+//! A process that ends without [`Wire::finish`], by a signal or with any status, takes the others along: the `mpirun` of
+//! MPICH 5.0.2 kills them at once, that of Open MPI 5.0.11 ends them within a second or so. For one that is stopped they wait
+//! for ever. Who is to say which it was is [`Watch`](super::Watch); of MPICH's `mpirun` it has the time for that only with
+//! `-disable-auto-cleanup`.
 
 #![allow(unsafe_code)]
 

@@ -264,9 +264,9 @@ impl<H: Copy + Send> Calls for Table<H> {
     fn version(&self) -> String {
         // SAFETY: as above.
         let version = text(|text, len| unsafe { (self.MPI_Get_library_version)(text, len) });
-        // MPICH says on many lines how it was built.
+        // How it was built comes behind, in MPICH on lines of its own.
         let version = version.unwrap_or_default();
-        let line = version.lines().next().unwrap_or_default();
+        let line = version.split(['\n', ',']).next().unwrap_or_default();
         line.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
