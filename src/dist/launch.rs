@@ -2,8 +2,8 @@
 //!
 //! Processes that exchange over MPI find each other only through an `mpirun`: without one, each is a world of its own. So for
 //! them this process becomes ([`Mpirun::exec`]) the `mpirun` of the library that would be opened. Others ([`copies`]) need
-//! nothing but their [`Place`](super::Place) and where rank 0 listens, and are started here: all of them end with the first that fails, and with this
-//! process, whatever ends it.
+//! nothing but their [`Place`](super::Place) and where rank 0 listens, and are started here: all of them end with the first
+//! that fails, and with this process, whatever ends it.
 
 use super::mpi::LIBRARY;
 use super::rendezvous::{RENDEZVOUS, SOCKET};

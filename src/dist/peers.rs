@@ -4,9 +4,9 @@
 //!
 //! # Sums
 //!
-//! The same world twice gives the same bytes, and all ranks get the same. MPI promises neither for `MPI_Allreduce` and
-//! `MPI_Reduce_scatter`: it only advises implementors that the same function on the same arguments give the same result
-//! (MPI 5.0, section 6.9.1), and some algorithms of today's libraries add up in the order of arrival. So no sum is left to
+//! The same world twice gives the same bytes, and all ranks get the same. Of `MPI_Allreduce` MPI requires the second, in which
+//! libraries have failed (Open MPI's pull request 12258, UCC's 1145), and only recommends the first (MPI 4.1, sections 6.9.6
+//! and 6.9.1); which algorithm sums, and so in which order, depends on the library and its settings. So no sum is left to
 //! it. Each rank receives what all others have for its part, adds in f32 in the order of ranks, and, where all are to know,
 //! sends the sum back to all: `MPI_Alltoallv` and `MPI_Allgatherv`. Each rank sends and receives `(W - 1) / W` of the
 //! buffer in each of the two, which is what a ring does, and what is least. 131 MB between two processes on two busy cores

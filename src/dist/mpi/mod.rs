@@ -1,7 +1,7 @@
-//! MPI, which processes on CPUs exchange by: found and opened at run time ([`find`]), so that nothing of it is needed to
+//! MPI, which processes on CPUs exchange by: found and opened at run time (`find.rs`), so that nothing of it is needed to
 //! build hbt, and one program runs on MPICH, Intel MPI, Cray's, Open MPI and whatever has the interface of MPI 5.0.
 //!
-//! About ten functions are called, on bytes ([`table`]). No sum is taken by MPI: [`peers`](super::peers) says why.
+//! About ten functions are called, on bytes (`table.rs`). No sum is taken by MPI: [`peers`](super::peers) says why.
 //!
 //! A process that ends without [`Wire::finish`], by a signal or with any status, takes the others along: the `mpirun` of
 //! MPICH 5.0.2 kills them at once, that of Open MPI 5.0.11 ends them within a second or so. For one that is stopped they wait
