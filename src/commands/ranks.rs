@@ -6,7 +6,7 @@ use hbt::config::{Config, Device};
 use hbt::dist::hello::Hello;
 use hbt::dist::launch::Mpirun;
 use hbt::dist::watch::Settings;
-use hbt::dist::{Launcher, Peers, Place, Rendezvous, Star, Watch};
+use hbt::dist::{Launcher, Peers, Place, Progress, Rendezvous, Star, Watch};
 use hbt::progress::{be_quiet, say, say_always};
 use hbt::train::Ranks;
 use hbt::{Error, Result};
@@ -26,17 +26,16 @@ const STALL: Duration = Duration::from_secs(600);
 /// Those of `command`, of a process that is alone; those of several end all processes here.
 pub fn run<T>(command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     let place = Place::current()?;
-    let peers = Arc::new(Peers::open(place)?);
     if place.size == 1 {
-        return command(&Ranks::new(peers));
+        return command(&Ranks::default());
     }
     hbt::memory::share_among(place.local_size as u64);
     if place.rank > 0 {
         be_quiet();
-    } else {
-        say(&format!("{} ranks, started by {}", place.size, place.launcher));
     }
-    let watch = watch(&peers)?;
+    let (peers, watch) = meet(place)?;
+    say(&format!("{} ranks, started by {}", place.size, place.launcher));
+    let peers = Arc::new(peers);
     let ranks = Ranks::new(Arc::clone(&peers));
     let done = command(&ranks);
     drop(ranks);
@@ -51,21 +50,30 @@ pub fn run<T>(command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     }
 }
 
-/// Begins to watch that all processes live.
-fn watch(peers: &Peers) -> Result<Watch> {
-    let place = peers.place();
+/// Returns when all processes have come, and watches from then on that they live. Those that torchrun starts have no MPI, and
+/// exchange through rank 0.
+fn meet(place: Place) -> Result<(Peers, Watch)> {
     let version = ("version of hbt".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    let hello = |job: &str| Hello::new(place, job, "cpu", None, vec![version.clone()]);
-    let (rendezvous, listener) = Rendezvous::through(peers, &hello("").host)?;
-    let star = Star::meet(hello(&rendezvous.job), &rendezvous, listener, PATIENCE);
-    let star = star.map_err(|not_met| match not_met.is_said {
-        // Rank 0 has said it.
-        true => std::process::exit(1),
-        false => not_met.error,
-    })?;
+    let hello = |job: &str| Hello::new(&place, job, "cpu", None, vec![version.clone()]);
     let leave = |line: Option<&str>| line.iter().for_each(|line| say_always(&format!("error: {line}")));
     let settings = Settings { silence: SILENCE, stall: STALL, leave: Box::new(leave) };
-    Ok(Watch::begin(star, Arc::clone(peers.progress()), settings).0)
+    let star = |rendezvous: &Rendezvous, listener| {
+        Star::meet(hello(&rendezvous.job), rendezvous, listener, PATIENCE).map_err(|not_met| match not_met.is_said {
+            // Rank 0 has said it.
+            true => std::process::exit(1),
+            false => not_met.error,
+        })
+    };
+    if place.launcher == Launcher::Torchrun {
+        let rendezvous = Rendezvous::current(&place)?;
+        let (star, progress) = (star(&rendezvous, None)?, Arc::<Progress>::default());
+        let (watch, relay) = Watch::begin(star, Arc::clone(&progress), settings);
+        return Ok((Peers::over(place, Box::new(relay), progress), watch));
+    }
+    let peers = Peers::open(place)?;
+    let (rendezvous, listener) = Rendezvous::through(&peers, &hello("").host)?;
+    let (watch, _) = Watch::begin(star(&rendezvous, listener)?, Arc::clone(peers.progress()), settings);
+    Ok((peers, watch))
 }
 
 /// `--devices N`: becomes a launcher of N processes of this command, unless it is one of them.

@@ -1,32 +1,76 @@
-//! Runs of several processes on real MPI, where [`HBT_TEST_MPI`](crate::dist::mpi) names some.
+//! Runs of several processes: as torchrun starts them, over TCP, and on real MPI where
+//! [`HBT_TEST_MPI`](crate::dist::mpi) names some.
 
 use crate::common::{Done, Sandbox, all_metrics, fixture, train};
 use crate::dist::mpi::{folders, launcher};
 use serde_json::Value;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The command that runs hbt in `size` processes.
-fn ranks(sandbox: &Sandbox, folder: &Path, size: usize, args: &[&str]) -> Command {
-    let hbt = sandbox.command(args);
-    let mut command = launcher(folder, size);
-    command.arg(hbt.get_program()).args(hbt.get_args());
-    for (name, value) in hbt.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    if let Some(directory) = hbt.get_current_dir() {
-        command.current_dir(directory);
-    }
-    command.stdin(Stdio::null());
-    command
+/// What starts processes.
+enum World {
+    Tcp,
+    Mpi(PathBuf),
 }
 
-fn run(sandbox: &Sandbox, folder: &Path, size: usize, args: &[&str]) -> Done {
-    Done::new(ranks(sandbox, folder, size, args).output().unwrap())
+impl World {
+    fn all() -> Vec<World> {
+        [World::Tcp].into_iter().chain(folders().into_iter().map(World::Mpi)).collect()
+    }
+
+    /// The processes of a run, or the one launcher of them; `own` are more arguments of one rank.
+    fn start(&self, sandbox: &Sandbox, size: usize, args: &[&str], own: Option<(usize, &[&str])>) -> Vec<Child> {
+        let of_rank = |rank: usize| match own {
+            Some((of, more)) if of == rank => [args, more].concat(),
+            _ => args.to_vec(),
+        };
+        let begin = |mut command: Command| {
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let World::Mpi(folder) = self else {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let rank = |rank: usize| {
+                let mut command = sandbox.command(&of_rank(rank));
+                for (name, value) in [("RANK", rank), ("WORLD_SIZE", size)] {
+                    command.env(name, value.to_string()).env(format!("LOCAL_{name}"), value.to_string());
+                }
+                command.env("HBT_RENDEZVOUS", format!("127.0.0.1:{port}"));
+                begin(command)
+            };
+            return (0..size).map(rank).collect();
+        };
+        let hbt = sandbox.command(args);
+        let mut command = launcher(folder, 1);
+        // By default it ends all as soon as one is gone, before any can say which.
+        if folder.join("mpiexec.hydra").exists() {
+            command.arg("-disable-auto-cleanup");
+        }
+        for (name, value) in hbt.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+            command.env(name, value);
+        }
+        command.current_dir(sandbox.path("."));
+        for rank in 0..size {
+            if rank > 0 {
+                command.args([":", "-n", "1"]);
+            }
+            command.arg(hbt.get_program()).args(of_rank(rank));
+        }
+        vec![begin(command)]
+    }
+
+    fn run(&self, sandbox: &Sandbox, size: usize, args: &[&str]) -> Done {
+        finish(self.start(sandbox, size, args, None))
+    }
+}
+
+/// What all have said, and the first exit code that is not 0.
+fn finish(children: Vec<Child>) -> Done {
+    let all: Vec<Done> = children.into_iter().map(|child| Done::new(child.wait_with_output().unwrap())).collect();
+    let code = all.iter().map(|done| done.code).find(|code| *code != Some(0)).unwrap_or(Some(0));
+    let text = |of: fn(&Done) -> &str| all.iter().map(of).collect::<String>();
+    Done { code, stdout: text(|done| &done.stdout), stderr: text(|done| &done.stderr) }
 }
 
 /// Ten steps with all that a step may have, and evaluations on the way.
@@ -64,13 +108,13 @@ fn assert_same_steps(what: &str, got: &[Value], expected: &[Value]) {
 #[test]
 fn a_run_is_the_same_on_any_number_of_ranks() {
     let bert = fixture("bert");
-    for folder in folders() {
+    for world in World::all() {
         let sandbox = sandbox();
         sandbox.hbt(&train(&bert, &[&SETS[..], &["out=one"]].concat())).ok();
         let one = all_metrics(&sandbox, "one");
         for size in [2, 4] {
             let out = format!("out=ranks{size}");
-            let done = run(&sandbox, &folder, size, &train(&bert, &[&SETS[..], &[&out]].concat())).ok();
+            let done = world.run(&sandbox, size, &train(&bert, &[&SETS[..], &[&out]].concat())).ok();
             let first = format!("{size} ranks, started by ");
             assert_eq!(done.stderr.matches(&first).count(), 1, "only one of them speaks: {}", done.stderr);
             assert_eq!(done.stderr.matches("step 10:").count(), 1, "{}", done.stderr);
@@ -78,7 +122,7 @@ fn a_run_is_the_same_on_any_number_of_ranks() {
             assert_same_steps(&format!("{size} ranks"), &all_metrics(&sandbox, &run_dir), &one);
             // Once more: the same bytes.
             let again = format!("out=again{size}");
-            run(&sandbox, &folder, size, &train(&bert, &[&SETS[..], &[&again]].concat())).ok();
+            world.run(&sandbox, size, &train(&bert, &[&SETS[..], &[&again]].concat())).ok();
             let weights = |run: &str| sandbox.bytes(&format!("{run}/last/model.safetensors"));
             assert!(weights(&run_dir) == weights(&format!("again{size}")), "{size} ranks twice");
         }
@@ -89,23 +133,22 @@ fn a_run_is_the_same_on_any_number_of_ranks() {
 #[test]
 fn a_run_goes_on_on_other_ranks() {
     let bert = fixture("bert");
-    for folder in folders() {
+    for world in World::all() {
         let sandbox = sandbox();
         let sets = |out: &'static str| ["steps=300", "batch_size=7", "eval_task=none", "save_steps=100", out];
-        run(&sandbox, &folder, 2, &train(&bert, &sets("out=whole"))).ok();
+        world.run(&sandbox, 2, &train(&bert, &sets("out=whole"))).ok();
         let whole = all_metrics(&sandbox, "whole");
         for (out, then) in [("out=same", 2), ("out=fewer", 1), ("out=more", 3)] {
             let name = &out[4..];
-            let mut child = ranks(&sandbox, &folder, 2, &train(&bert, &sets(out)));
-            let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-            stop_one(&child, &sandbox, name);
-            let stopped = Done::new(child.wait_with_output().unwrap());
+            let children = world.start(&sandbox, 2, &train(&bert, &sets(out)), None);
+            stop_one(&sandbox, name);
+            let stopped = finish(children);
             assert!(sandbox.path(&format!("{name}/last/model.safetensors")).exists(), "{}", stopped.stderr);
             let done = all_metrics(&sandbox, name).len();
             assert!(done < 300, "the run was over before it was stopped");
             let run_dir = sandbox.path(name);
             let args = ["train", "--out", run_dir.to_str().unwrap(), "--resume"];
-            if then == 1 { sandbox.hbt(&args) } else { run(&sandbox, &folder, then, &args) }.ok();
+            if then == 1 { sandbox.hbt(&args) } else { world.run(&sandbox, then, &args) }.ok();
             let resumed = all_metrics(&sandbox, name);
             let end = (done + 10).min(300);
             assert_same_steps(out, &resumed[..end], &whole[..end]);
@@ -116,17 +159,21 @@ fn a_run_goes_on_on_other_ranks() {
 }
 
 /// Asks one process of a run, not the first, to stop when it has done a step or two.
-fn stop_one(launcher: &std::process::Child, sandbox: &Sandbox, run: &str) {
+fn stop_one(sandbox: &Sandbox, run: &str) {
+    wait_for_lines(sandbox, run, 3);
+    let of_run = processes(run);
+    assert!(!of_run.is_empty(), "the run is over already, or never began");
+    let last = of_run.iter().max().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &last]).status().unwrap().success());
+}
+
+fn wait_for_lines(sandbox: &Sandbox, run: &str, n: usize) {
     let start = Instant::now();
     let metrics = sandbox.path(&format!("{run}/metrics.jsonl"));
     let n_lines = || std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
-    while n_lines() < 3 && start.elapsed() < Duration::from_secs(60) {
+    while n_lines() < n && start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let of_run = processes(run);
-    assert!(!of_run.is_empty(), "the run is over already, or never began; launcher {}", launcher.id());
-    let last = of_run.iter().max().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &last]).status().unwrap().success());
 }
 
 /// The processes of hbt that write this run.
@@ -141,59 +188,82 @@ fn processes(run: &str) -> Vec<u32> {
     pids.filter_map(|pid| pid.file_name().to_str()?.parse().ok()).filter(is_it).collect()
 }
 
-/// What differs between the processes is one error, by the rank and the line.
+/// What is wrong for all, or differs between the processes, is one error, by the rank and the line.
 #[test]
 fn ranks_that_mean_something_else_are_refused() {
-    for folder in folders() {
+    let bert = fixture("bert");
+    for world in World::all() {
         let sandbox = sandbox();
-        let bert = fixture("bert");
         let args = train(&bert, &["steps=2", "batch_size=4"]);
-        let error = run(&sandbox, &folder, 2, &[&args[..], &["--set", "mode=nonsense"]].concat());
+        let error = world.run(&sandbox, 2, &[&args[..], &["--set", "mode=nonsense"]].concat());
         assert_ne!(error.code, Some(0));
         assert_eq!(error.stderr.matches("error: ").count(), 1, "{}", error.stderr);
-        assert!(error.stderr.contains("error: rank 0: "), "{}", error.stderr);
-        // A launcher's own way to give one process another argument.
-        let mut command = launcher(&folder, 1);
-        let hbt = sandbox.command(&args);
-        for (name, value) in hbt.get_envs().filter_map(|(name, value)| Some((name, value?))) {
-            command.env(name, value);
-        }
-        command.current_dir(sandbox.path("."));
-        command.arg(hbt.get_program()).args(hbt.get_args()).args([":", "-n", "1"]);
-        command.arg(hbt.get_program()).args(hbt.get_args()).args(["--set", "batch_size=5"]);
-        let error = Done::new(command.stdin(Stdio::null()).output().unwrap());
+        assert!(error.stderr.contains("error: rank ") && error.stderr.contains("mode"), "{}", error.stderr);
+        let error = finish(world.start(&sandbox, 2, &args, Some((1, &["--set", "batch_size=5"]))));
         assert_ne!(error.code, Some(0));
-        assert!(
-            error.stderr.contains("rank 1 has another configuration than rank 0: \"batch_size = 5\""),
-            "{}",
-            error.stderr
-        );
+        assert_eq!(error.stderr.matches("error: ").count(), 1, "{}", error.stderr);
+        let expected =
+            "rank 1 has another configuration than rank 0: \"batch_size = 5\" where rank 0 has \"batch_size = 4\"";
+        assert!(error.stderr.contains(expected), "{}", error.stderr);
         assert!(!sandbox.path("run/last").exists());
     }
 }
 
-/// A process that is killed takes the run with it, and nothing is left.
+/// A process that is killed, or stands still, takes the run with it within ten seconds, with one line, and nothing is left.
 #[test]
-fn a_killed_rank_ends_the_run() {
+fn a_rank_that_is_gone_ends_the_run() {
     let bert = fixture("bert");
-    for folder in folders() {
+    for (number, world) in World::all().into_iter().enumerate() {
+        for signal in ["KILL", "STOP"] {
+            // Ten seconds of waiting, once.
+            if signal == "STOP" && number > 0 {
+                continue;
+            }
+            let sandbox = sandbox();
+            let out = format!("out={signal}{number}");
+            let sets = ["steps=100000", "batch_size=7", "eval_task=none", &out, "save_steps=1000"];
+            let children = world.start(&sandbox, 3, &train(&bert, &sets), None);
+            let run = &out[4..];
+            wait_for_lines(&sandbox, run, 3);
+            let victim = *processes(run).iter().max().unwrap();
+            let start = Instant::now();
+            assert!(
+                Command::new("kill").args([&format!("-{signal}"), &victim.to_string()]).status().unwrap().success()
+            );
+            let done = finish(children);
+            assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+            assert_ne!(done.code, Some(0));
+            assert_eq!(done.stderr.matches("error: rank ").count(), 1, "{}", done.stderr);
+            assert!(done.stderr.contains(", cpu) ") && done.stderr.contains(", at step "), "{}", done.stderr);
+            assert_eq!(processes(run), Vec::<u32>::new());
+        }
+    }
+}
+
+/// Other commands: the bytes of one process.
+#[test]
+fn embeddings_and_mined_rows_are_those_of_one_process() {
+    let bert = fixture("bert");
+    // More than a window of texts, and not a whole number of them.
+    let text = |i: usize| format!("{{\"text\": \"{} {}\"}}\n", ["rivers", "bridges", "poems"][i % 3], i * 31 % 97);
+    for world in World::all() {
         let sandbox = sandbox();
-        let sets = ["steps=100000", "batch_size=7", "eval_task=none", "out=killed", "save_steps=1000"];
-        let mut command = ranks(&sandbox, &folder, 3, &train(&bert, &sets));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let start = Instant::now();
-        while processes("killed").len() < 3 && start.elapsed() < Duration::from_secs(60) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        std::thread::sleep(Duration::from_millis(500));
-        let victim = *processes("killed").iter().max().unwrap();
-        assert!(Command::new("kill").args(["-KILL", &victim.to_string()]).status().unwrap().success());
-        let start = Instant::now();
-        let status = child.wait_with_output().unwrap().status;
-        assert!(!status.success());
-        while !processes("killed").is_empty() && start.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        assert_eq!(processes("killed"), Vec::<u32>::new(), "left by {}", folder.display());
+        sandbox.write("texts.jsonl", (0..5000).map(text).collect::<String>());
+        let encode = |output: &'static str| ["encode", "--model", &bert, "--input", "texts.jsonl", "--output", output];
+        sandbox.hbt(&encode("one.npy")).ok();
+        world.run(&sandbox, 3, &encode("three.npy")).ok();
+        assert!(sandbox.bytes("one.npy") == sandbox.bytes("three.npy"));
+        let mine = |output: &'static str| {
+            let rules = ["--num-negatives", "2", "--range-min", "0", "--output", output];
+            [&["mine", "--model", &bert, "--data", "data.jsonl"][..], &rules].concat()
+        };
+        sandbox.hbt(&mine("one.jsonl")).ok();
+        world.run(&sandbox, 2, &mine("two.jsonl")).ok();
+        assert!(sandbox.bytes("one.jsonl") == sandbox.bytes("two.jsonl"));
+        let eval = |json: &'static str| ["eval", "--model", &bert, "--data", "data.jsonl", "--json", json];
+        sandbox.hbt(&eval("one.json")).ok();
+        let done = world.run(&sandbox, 2, &eval("two.json")).ok();
+        assert!(sandbox.bytes("one.json") == sandbox.bytes("two.json"));
+        assert_eq!(done.stdout.matches("multilingual mAP ").count(), 1, "{}", done.stdout);
     }
 }
