@@ -132,13 +132,21 @@ pub fn require_alone(command: &str) -> Result<()> {
 
 /// Calls `f` in the first process of each machine, then in the others: what the first has made is there for them.
 pub fn first_of_machine<T>(ranks: &Ranks, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let (peers, is_first) = (ranks.peers(), ranks.peers().place().local_rank == 0);
+    in_turn(ranks, ranks.peers().place().local_rank == 0, f)
+}
+
+/// Calls `f` in the first process, then in the others.
+pub fn first_of_all<T>(ranks: &Ranks, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    in_turn(ranks, ranks.leads(), f)
+}
+
+fn in_turn<T>(ranks: &Ranks, is_first: bool, f: impl FnOnce() -> Result<T>) -> Result<T> {
     if !is_first {
-        peers.barrier()?;
+        ranks.peers().barrier()?;
     }
     let made = f()?;
     if is_first {
-        peers.barrier()?;
+        ranks.peers().barrier()?;
     }
     Ok(made)
 }

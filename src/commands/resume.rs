@@ -19,9 +19,16 @@ const LENGTH_KEYS: [&str; 2] = ["steps", "epochs"];
 const STATE_NAME: &str = "last/training_state.json";
 
 /// What `--resume` finds in the run directory: a state to go on from, or `None` for a run that has to start. The settings in
-/// the state are the draft's where no file says them.
-pub fn find_run(args: &TrainArgs, draft: &mut Draft, run_dir: &mut RunDir) -> Result<Option<TrainingState>> {
-    run_dir.claim()?;
+/// the state are the draft's where no file says them. Of several ranks the one that `writes` claims the directory.
+pub fn find_run(
+    args: &TrainArgs,
+    draft: &mut Draft,
+    run_dir: &mut RunDir,
+    writes: bool,
+) -> Result<Option<TrainingState>> {
+    if writes {
+        run_dir.claim()?;
+    }
     let (state, path) = (run_dir.state()?, run_dir.config());
     let names_file = args.run.input.config.config.is_some();
     let text = std::fs::read_to_string(&path).ok();

@@ -52,7 +52,9 @@ fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
     }
     let mut draft = args.draft()?;
     let mut run_dir = RunDir::new(&draft.so_far().out);
-    let state = if args.resume { find_run(&args, &mut draft, &mut run_dir)? } else { None };
+    // What a killed run left half done, the first rank has put in order when the others look.
+    let find = || find_run(&args, &mut draft, &mut run_dir, ranks.leads());
+    let state = if args.resume { ranks::first_of_all(ranks, find)? } else { None };
     let typed = draft.clone();
     let mut config = finish(draft)?;
     let inputs = Inputs::of(&config, args.run.input.config.config.as_deref());

@@ -42,7 +42,8 @@ impl World {
             return (0..size).map(rank).collect();
         };
         let hbt = sandbox.command(args);
-        let mut command = launcher(folder, 1);
+        let (segments, size_of_each) = if own.is_some() { (size, 1) } else { (1, size) };
+        let mut command = launcher(folder, size_of_each);
         // By default it ends all as soon as one is gone, before any can say which.
         if folder.join("mpiexec.hydra").exists() {
             command.arg("-disable-auto-cleanup");
@@ -51,7 +52,7 @@ impl World {
             command.env(name, value);
         }
         command.current_dir(sandbox.path("."));
-        for rank in 0..size {
+        for rank in 0..segments {
             if rank > 0 {
                 command.args([":", "-n", "1"]);
             }
@@ -254,7 +255,7 @@ fn embeddings_and_mined_rows_are_those_of_one_process() {
         world.run(&sandbox, 3, &encode("three.npy")).ok();
         assert!(sandbox.bytes("one.npy") == sandbox.bytes("three.npy"));
         let mine = |output: &'static str| {
-            let rules = ["--num-negatives", "2", "--range-min", "0", "--output", output];
+            let rules = ["--num-negatives", "2", "--range-min", "1", "--output", output];
             [&["mine", "--model", &bert, "--data", "data.jsonl"][..], &rules].concat()
         };
         sandbox.hbt(&mine("one.jsonl")).ok();
