@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 /// Longest hello or roster, and a hello's longest way.
 const MOST_HELLO: usize = 16 << 20;
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
-/// How long rank 0 tells those that come late that it has refused another.
+/// How long rank 0 tells those that come late that it has refused another, and how long others wait for it beyond the time in
+/// which all have to come.
 const LATE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -165,7 +166,8 @@ fn call(hello: Hello, rendezvous: &Rendezvous, deadline: Instant) -> Result<Star
         let answered = connect(rendezvous).and_then(|link| {
             let bytes = serde_json::to_vec(&hello)?;
             link.send(Kind::Hello, &bytes)?;
-            link.set_patience(Some(deadline.saturating_duration_since(Instant::now()).max(POLL)))?;
+            // Rank 0, which may have begun later, says by its own deadline who did not come.
+            link.set_patience(Some(deadline.saturating_duration_since(Instant::now()) + LATE))?;
             let answer = link.receive(MOST_HELLO)?;
             link.set_patience(None)?;
             Ok((link, answer))
