@@ -6,8 +6,8 @@ use crate::ahead::Ahead;
 use crate::backend::Backend;
 use crate::data::collection::{Collection, Document, Documents, JudgedQuery};
 use crate::data::formats::Notes;
-use crate::retriever::Embeddings;
 use crate::retriever::encode::{Collapse, normalize};
+use crate::retriever::{Embeddings, TextKind};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -18,8 +18,22 @@ const WINDOW: usize = 8192;
 /// Documents that a ranking holds, as mteb's.
 pub const KEEP: usize = 1000;
 
+/// How the texts of a task are embedded: queries, documents, and texts that are on no side of a search.
+#[derive(Clone, Debug)]
+pub struct TaskKinds {
+    /// Queries.
+    pub query: TextKind,
+    /// Documents.
+    pub document: TextKind,
+    /// Texts of pairs.
+    pub text: TextKind,
+}
+
 /// Where embeddings come from.
 pub trait Vectors {
+    /// Called before a task whose texts are embedded like this; what is embedded already stays as it is.
+    fn begin(&mut self, _: &TaskKinds) {}
+
     /// One embedding for each query of a collection, in its order. Its documents are asked for next. In files, embeddings are
     /// in `folder`, a path below the directory of all.
     ///
@@ -33,7 +47,7 @@ pub trait Vectors {
     /// If they cannot be made or read.
     fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings>;
 
-    /// One embedding for each of some texts that are on no side of a search: without the prefix of either, as mteb embeds pairs.
+    /// One embedding for each of some texts that are on no side of a search.
     ///
     /// # Errors
     /// If they cannot be made or read.

@@ -1,13 +1,13 @@
 //! Where the embeddings of an evaluation come from: a model, with those that were kept of it, or files.
 
-use super::retrieval::Vectors;
+use super::retrieval::{TaskKinds, Vectors};
 use crate::backend::Backend;
 use crate::data::collection::{Collection, Document};
 use crate::npy::{NpyReader, NpyWriter};
 use crate::progress::say;
 use crate::retriever::encode::Collapse;
 use crate::retriever::kept::{KeptEmbeddings, key};
-use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
+use crate::retriever::{COLLAPSED, Embeddings, Retriever, RetrieverSettings, TextKind};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ pub struct ModelVectors<'a, B: Backend> {
     /// The file of the corpus that is being written.
     saving: Option<Rows>,
     counts: Counts,
+    kinds: TaskKinds,
 }
 
 /// Numbers of texts.
@@ -37,7 +38,10 @@ pub struct Counts {
 impl<'a, B: Backend> ModelVectors<'a, B> {
     /// Of `retriever`; `directory` is where they are also saved.
     pub fn new(retriever: &'a Retriever<B>, kept: Option<KeptEmbeddings>, directory: Option<PathBuf>) -> Self {
-        ModelVectors { retriever, kept, directory, saving: None, counts: Counts::default() }
+        let RetrieverSettings { query, passage, .. } = &retriever.settings;
+        let text = TextKind { prefix: String::new(), ..passage.clone() };
+        let kinds = TaskKinds { query: query.clone(), document: passage.clone(), text };
+        ModelVectors { retriever, kept, directory, saving: None, counts: Counts::default(), kinds }
     }
 
     /// What was asked for so far.
@@ -101,9 +105,13 @@ impl<'a, B: Backend> ModelVectors<'a, B> {
 }
 
 impl<B: Backend> Vectors for ModelVectors<'_, B> {
+    fn begin(&mut self, kinds: &TaskKinds) {
+        self.kinds = kinds.clone();
+    }
+
     fn queries(&mut self, collection: &Collection, folder: &Path) -> Result<Embeddings> {
         let texts: Vec<&str> = collection.queries.iter().map(|query| query.text.as_str()).collect();
-        let kind = self.retriever.settings.query.clone();
+        let kind = self.kinds.query.clone();
         let embeddings = self.embed(&kind, &texts)?;
         if let Some(directory) = &self.directory {
             let directory = directory.join(folder);
@@ -119,7 +127,7 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
 
     fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings> {
         let texts: Vec<&str> = documents.iter().map(|(_, document)| document.text.as_str()).collect();
-        let kind = self.retriever.settings.passage.clone();
+        let kind = self.kinds.document.clone();
         let embeddings = self.embed(&kind, &texts)?;
         if let Some(saving) = &mut self.saving {
             saving.write(documents.iter().map(|(row, _)| *row), &embeddings)?;
@@ -128,7 +136,7 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
     }
 
     fn texts(&mut self, texts: &[&str]) -> Result<Embeddings> {
-        let kind = TextKind { prefix: String::new(), ..self.retriever.settings.passage.clone() };
+        let kind = self.kinds.text.clone();
         let embeddings = self.embed(&kind, texts)?;
         let mut collapse = Collapse::default();
         collapse.look(texts.iter().copied(), &embeddings);

@@ -5,6 +5,7 @@
 //! that is silently wrong costs more than a refusal.
 
 use super::lengths::Lengths;
+use super::prompts::Prompts;
 use crate::backend::Pooling;
 use crate::files::owned::Manifest;
 use crate::hub::stays_inside;
@@ -47,6 +48,8 @@ pub struct ModelDir {
     pub query_prefix: Option<String>,
     /// What the model expects before every passage; `None` where the directory does not say.
     pub passage_prefix: Option<String>,
+    /// All prompts that the directory has.
+    pub prompts: Prompts,
     /// `tokenizer.json`
     pub tokenizer: PathBuf,
 }
@@ -89,7 +92,7 @@ impl ModelDir {
             manifest.check(&tokenizer, &bytes, CHANGED)?;
         }
         let Lengths { any, query, passage } = Lengths::read(&transformer, &tokenizer, &config)?;
-        let (query_prefix, passage_prefix) = read_prefixes(path)?;
+        let prompts = Prompts::read(path)?;
         Ok(ModelDir {
             path: path.to_owned(),
             transformer,
@@ -102,8 +105,9 @@ impl ModelDir {
             max_seq_length: any,
             query_max_len: query,
             passage_max_len: passage,
-            query_prefix,
-            passage_prefix,
+            query_prefix: prompts.first(&["query"]).cloned(),
+            passage_prefix: prompts.first(&["document", "passage", "corpus"]).cloned(),
+            prompts,
             tokenizer,
         })
     }
@@ -305,27 +309,3 @@ fn read_dense(folder: &Path, config: &ModelConfig) -> Result<DenseSpec> {
 
 /// The lengths of a run's training texts, for the run itself: no other tool has a place for them, and none cuts texts by them.
 pub(super) const OWN_FILE: &str = "hbt.json";
-
-/// The prompts that sentence-transformers' `encode_query` and `encode_document` would use.
-fn read_prefixes(directory: &Path) -> Result<(Option<String>, Option<String>)> {
-    let path = &directory.join("config_sentence_transformers.json");
-    let Some(map) = read_optional_object(path)? else { return Ok((None, None)) };
-    let fields = Fields::new(path, &map);
-    let prompts = match fields.get("prompts") {
-        None => return Ok((None, None)),
-        Some(Value::Object(prompts)) => Fields::new(path, prompts),
-        Some(_) => return Err(fields.error("prompts has to be an object of strings")),
-    };
-    let first = |names: &[&str]| -> Result<Option<String>> {
-        for name in names {
-            if let Some(prompt) = prompts.string(name)? {
-                return Ok(Some(prompt.to_owned()));
-            }
-        }
-        match fields.string("default_prompt_name")? {
-            Some(name) => Ok(prompts.string(name)?.map(str::to_owned)),
-            None => Ok(None),
-        }
-    };
-    Ok((first(&["query"])?, first(&["document", "passage", "corpus"])?))
-}

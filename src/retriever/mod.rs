@@ -129,12 +129,11 @@ impl<B: Backend> Retriever<B> {
     /// If the tokenizer is gone.
     pub fn in_words(&self) -> Result<BTreeMap<String, String>> {
         let RetrieverSettings { pooling, query, passage, truncate_dim, .. } = &self.settings;
-        let kind = |kind: &TextKind| format!("{:?} and {} tokens", kind.prefix, kind.max_len);
         let words = [
             ("precision", B::E::NAME.to_owned()),
             ("pooling", format!("{pooling:?}").to_lowercase()),
-            ("queries", kind(query)),
-            ("documents", kind(passage)),
+            ("queries", query.in_words()),
+            ("documents", passage.in_words()),
             ("dimensions", truncate_dim.map_or_else(|| "all".to_owned(), |dim| dim.to_string())),
             ("tokenizer", format!("{:032x}", self.tokenizer()?.content_hash())),
         ];

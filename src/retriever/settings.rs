@@ -12,6 +12,11 @@ pub struct TextKind {
 }
 
 impl TextKind {
+    /// The same for people: `"query: " and 512 tokens`.
+    pub fn in_words(&self) -> String {
+        format!("{:?} and {} tokens", self.prefix, self.max_len)
+    }
+
     /// One line that says how many of `n` texts were cut, if any were; `what` is what they are: "queries", "passages".
     pub fn cut_note(&self, n_cut: u64, n: u64, what: &str) -> Option<String> {
         let share = 100.0 * n_cut as f64 / n.max(1) as f64;

@@ -5,6 +5,7 @@ use super::model::content_of_data;
 use super::outputs;
 use super::pairs;
 use super::planned::{Part, Planned};
+use super::prompts::{TaskPrompts, with_kinds};
 use super::shown;
 use hbt::backend::{Cpu, Cuda};
 use hbt::cli::EvalArgs;
@@ -71,6 +72,8 @@ pub struct Evaluation<'a> {
     pub name: ModelName,
     pub meta: ModelMeta,
     pub settings: Settings,
+    /// How the model embeds texts, unless embeddings are given.
+    pub prompts: Option<TaskPrompts>,
 }
 
 impl Evaluation<'_> {
@@ -94,10 +97,13 @@ impl Evaluation<'_> {
             (None, Some(_)) => content_of_data(task)?,
             (None, None) => "local".to_owned(),
         };
-        let mut result = TaskResult::new(&task.name, &revision, self.settings.clone());
+        let kinds = self.prompts.as_ref().map(|prompts| prompts.of(task.row));
+        kinds.iter().for_each(|kinds| vectors.begin(kinds));
+        let settings = kinds.map_or_else(|| self.settings.clone(), |kinds| with_kinds(&self.settings, &kinds));
+        let mut result = TaskResult::new(&task.name, &revision, settings.clone());
         if let Some(folder) = &folder {
             folder.has_meta()?;
-            match folder.read(&task.name, &revision, &self.settings)? {
+            match folder.read(&task.name, &revision, &settings)? {
                 Earlier::Nothing => {}
                 Earlier::Same(earlier) => result = earlier,
                 Earlier::Other(why) => say(&format!("{}: all is computed again: {why}", task.name)),

@@ -6,6 +6,7 @@ mod model;
 mod outputs;
 mod pairs;
 mod planned;
+mod prompts;
 mod shown;
 mod training;
 mod wanted;
@@ -32,6 +33,7 @@ use hbt::progress::say;
 use hbt::retriever::kept::{KeptEmbeddings, make_room};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use planned::Planned;
+use prompts::TaskPrompts;
 use serde_json::Value;
 
 /// Evaluates on such tasks, prints what comes out, and returns it.
@@ -46,6 +48,7 @@ pub fn run(args: &EvalArgs, config: &Config, wanted: &[&Wanted]) -> Result<Vec<V
             name: model::of_embeddings(directory)?,
             meta: ModelMeta::default(),
             settings: Settings::from([("embeddings".to_owned(), "given".to_owned())]),
+            prompts: None,
         };
         return evaluation.run_all(&planned, &mut FileVectors::new(directory));
     }
@@ -80,6 +83,7 @@ impl Job for RetrievalJob<'_> {
             name,
             meta: model::meta(config, &retriever.dir, &retriever.settings, n_parameters),
             settings: retriever.in_words()?,
+            prompts: Some(TaskPrompts::new(config, &retriever.dir.prompts, &retriever.settings)),
         };
         let kept = if args.no_cache { None } else { kept(args, config, &retriever) };
         let mut vectors = ModelVectors::new(&retriever, kept, args.save_embeddings.clone());

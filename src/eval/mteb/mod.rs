@@ -14,6 +14,7 @@ pub mod languages;
 pub mod nauc;
 pub mod numbers;
 pub mod pairs;
+pub mod prompts;
 pub mod rankings;
 pub mod reranking;
 mod runs;

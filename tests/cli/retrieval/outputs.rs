@@ -128,3 +128,33 @@ fn a_terminated_evaluation_leaves_nothing_half_written() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!half.exists());
 }
+
+/// As mteb: a prompt that a model has for a task goes before the usual one, and what was set goes before both.
+#[test]
+fn a_models_prompts_for_a_task_are_used() {
+    let sandbox = Sandbox::new();
+    write_texts(&sandbox, 30, &["de"]);
+    sandbox.copy_model("bert", "model");
+    let prompts = "{\"prompts\": {\"query\": \"find: \", \"SCIDOCS-query\": \"cite: \", \"Retrieval\": \"text: \"}}";
+    sandbox.write("model/config_sentence_transformers.json", prompts);
+    let of = |task: &str, more: &[&str]| {
+        let args = ["eval", "--task", task, "--data", "data/de", "--model", "model", "--set", "pooling=mean"];
+        let output = ["--precision", "f32", "--json", "out.json", "--overwrite"];
+        sandbox.hbt(&[&args[..], &output, more].concat()).ok();
+        let result = sandbox.json("out.json");
+        let settings = &result["hbt"]["settings"];
+        let [queries, documents] = ["queries", "documents"].map(|name| settings[name].as_str().unwrap().to_owned());
+        (queries, documents, result["scores"]["test"][0].clone())
+    };
+    let (queries, documents, for_task) = of("SCIDOCS", &[]);
+    assert!(queries.starts_with("\"cite: \" and") && documents.starts_with("\"text: \" and"), "{queries}, {documents}");
+    let given = ["--set", "query_prefix=cite: ", "--set", "passage_prefix=text: "];
+    let (_, _, set) = of("retrieval", &given);
+    for number in ["ndcg_at_10", "map_at_100", "nauc_ndcg_at_10_max"] {
+        assert_eq!(for_task[number], set[number], "{number}");
+    }
+    let (queries, documents, _) = of("retrieval", &[]);
+    assert!(queries.starts_with("\"find: \" and") && documents.starts_with("\"\" and"), "{queries}, {documents}");
+    let (queries, _, _) = of("SCIDOCS", &["--set", "query_prefix=mine: "]);
+    assert!(queries.starts_with("\"mine: \" and"), "{queries}");
+}
