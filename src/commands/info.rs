@@ -8,6 +8,8 @@ use hbt::Result;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::{self, CudaProbe, probe};
 use hbt::config::Auto;
+use hbt::dist::launch::Mpirun;
+use hbt::dist::{Launcher, Place};
 use hbt::memory::{self, gib};
 
 /// Prints version, processor, memory and devices, one aligned line each.
@@ -50,9 +52,28 @@ pub fn run() -> Result<()> {
             }
         }
     }
+    lines.push(("mpi", mpi()));
+    lines.push(("launcher", launcher()));
     lines.extend(cuda::libraries(usable.is_ok().then_some(0)));
     let report: String = lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect();
     crate::print(&report)
+}
+
+/// What `hbt train --devices` would start processes with.
+fn mpi() -> String {
+    match Mpirun::find() {
+        Ok(mpirun) => mpirun.program().display().to_string(),
+        Err(_) => "no mpiexec found; several processes need one (pip install mpich)".to_owned(),
+    }
+}
+
+/// Who has started this process, and how many.
+fn launcher() -> String {
+    match Place::current() {
+        Ok(Place { size: 1, launcher: Launcher::Alone, .. }) => "none: one process".to_owned(),
+        Ok(Place { rank, size, launcher, .. }) => format!("{launcher}: rank {rank} of {size}"),
+        Err(error) => format!("cannot be told: {error}"),
+    }
 }
 
 fn target() -> String {

@@ -224,6 +224,11 @@ impl Mpirun {
         Ok(Mpirun { program, options })
     }
 
+    /// Where it is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The command for `n` copies of `program` on this machine.
     fn command(&self, n: usize, program: &Path, args: &[OsString]) -> Command {
         let mut command = Command::new(&self.program);

@@ -268,3 +268,26 @@ fn embeddings_and_mined_rows_are_those_of_one_process() {
         assert_eq!(done.stdout.matches("multilingual mAP ").count(), 1, "{}", done.stdout);
     }
 }
+
+#[test]
+fn what_starts_no_ranks_is_said() {
+    let sandbox = sandbox();
+    let bert = fixture("bert");
+    let refused = |args: &[&str], variables: &[(&str, &str)], part: &str| {
+        let mut command = sandbox.command(args);
+        command.env("PATH", sandbox.path("nothing")).env_remove("HBT_MPI_LIBRARY");
+        let done = Done::new(command.envs(variables.iter().copied()).output().unwrap());
+        assert!(matches!(done.code, Some(1 | 2)) && done.stderr.contains(part), "{}", done.stderr);
+    };
+    let devices = train(&bert, &["--devices=2"]);
+    refused(&devices, &[], "there is no mpiexec in the PATH: install MPI (`pip install mpich`");
+    let torchrun = [("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")];
+    refused(&devices, &torchrun, "--devices: starts processes itself, and torchrun has started this one");
+    refused(&train(&bert, &["--devices=0"]), &[], "--devices");
+    refused(&train(&bert, &[]), &torchrun[..1], "WORLD_SIZE");
+    refused(&["prepare", "--data", "data.jsonl"], &torchrun, "hbt prepare runs in one process, and torchrun started 2");
+    // One of one is alone.
+    let alone = [("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")];
+    let mut command = sandbox.command(&train(&bert, &["steps=2", "--devices=1"]));
+    Done::new(command.envs(alone).output().unwrap()).ok();
+}
