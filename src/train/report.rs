@@ -23,7 +23,7 @@ impl Log {
     /// Writes a line of metrics, where they are written.
     ///
     /// # Errors
-    /// Those of [`MetricsLog::write`].
+    /// If it cannot be written, for example to a full disk.
     pub fn write(&mut self, line: &impl Serialize) -> Result<()> {
         self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(line))
     }
