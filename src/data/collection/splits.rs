@@ -1,27 +1,21 @@
 //! Which splits of a retrieval task are meant.
 
 use crate::choices::Auto;
+use crate::data::formats::part::{wanted, words};
 use crate::data::formats::{Purpose, Split};
 
 /// Those that are meant among the splits that are `there`, in their order: all, or the first of the names that the part asked
 /// for goes by. Where none is asked for, the one for this purpose, else the first that is there. None where there is no such
 /// part.
 pub fn splits_meant(there: &[&str], asked: Auto<Split>, purpose: Purpose) -> Vec<String> {
-    const VALIDATION: [&str; 4] = ["validation", "dev", "val", "valid"];
-    let first_of = |names: &[&str]| names.iter().find(|name| there.contains(name)).map(|name| (*name).to_owned());
-    let of_tests = || first_of(&["test"]);
-    let of_validation = || first_of(&VALIDATION);
+    let of_part = |part: &Split| words(*part).iter().find(|name| there.contains(name)).map(|name| (*name).to_owned());
     let found = match asked {
         Auto::Of(Split::All) => return there.iter().map(|name| (*name).to_owned()).collect(),
-        Auto::Of(Split::Train) => first_of(&["train"]),
-        Auto::Of(Split::Validation) => of_validation(),
-        Auto::Of(Split::Test) => of_tests(),
-        Auto::Auto => match purpose {
-            Purpose::Training => first_of(&["train"]),
-            Purpose::Validation => of_validation().or_else(of_tests),
-            Purpose::Test => of_tests().or_else(of_validation),
+        Auto::Of(part) => of_part(&part),
+        Auto::Auto => {
+            let first = || there.first().map(|name| (*name).to_owned());
+            wanted(purpose).iter().find_map(of_part).or_else(first)
         }
-        .or_else(|| there.first().map(|name| (*name).to_owned())),
     };
     found.into_iter().collect()
 }

@@ -19,7 +19,7 @@ pub(in crate::data) mod object;
 pub(in crate::data) mod open;
 mod parallel;
 mod parquet;
-mod part;
+pub(in crate::data) mod part;
 pub(in crate::data) mod records;
 mod row;
 mod scores;

@@ -20,7 +20,7 @@ pub enum Purpose {
 }
 
 /// Parts in the order in which [`Purpose`] wants them.
-fn wanted(purpose: Purpose) -> &'static [Split] {
+pub(in crate::data) fn wanted(purpose: Purpose) -> &'static [Split] {
     match purpose {
         Purpose::Training => &[Split::Train],
         Purpose::Validation => &[Split::Validation, Split::Test],
@@ -28,12 +28,12 @@ fn wanted(purpose: Purpose) -> &'static [Split] {
     }
 }
 
-/// Words that name a part.
-fn words(split: Split) -> &'static [&'static str] {
+/// Words that name a part, the usual ones first.
+pub(in crate::data) fn words(split: Split) -> &'static [&'static str] {
     match split {
         Split::All => &[],
         Split::Train => &["train"],
-        Split::Validation => &["validation", "valid", "val", "dev"],
+        Split::Validation => &["validation", "dev", "val", "valid"],
         Split::Test => &["test"],
     }
 }
