@@ -31,11 +31,13 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 pub type Body = fn(&Path, &[u8]);
 
 /// Every reader, by name.
-pub const BODIES: [(&str, Body); 20] = [
+pub const BODIES: [(&str, Body); 22] = [
     ("rows", rows),
     ("columns", columns),
     ("packed", packed),
     ("parquet", parquet),
+    ("arrow", arrow),
+    ("tables", tables),
     ("squad", squad_file),
     ("split", split_file),
     ("judgements", judgements),
@@ -93,6 +95,21 @@ pub fn packed(dir: &Path, bytes: &[u8]) {
 /// Parquet.
 pub fn parquet(dir: &Path, bytes: &[u8]) {
     groups(dir, "rows.parquet", bytes, &|path| DataSource::new(path));
+}
+
+/// Arrow, a stream or with a footer.
+pub fn arrow(dir: &Path, bytes: &[u8]) {
+    groups(dir, "rows.arrow", bytes, &|path| DataSource::new(path));
+}
+
+/// MS MARCO's triples of ids and the tables that have the texts, one behind the other, with dashes between them.
+pub fn tables(dir: &Path, bytes: &[u8]) {
+    let mut parts = bytes.split(|byte| *byte == b'-').filter(|part| !part.is_empty());
+    for name in ["qidpidtriples.train.tsv", "queries.train.tsv", "collection.tsv"] {
+        fs::write(dir.join(name), parts.next().unwrap_or_default().trim_ascii_start()).unwrap();
+    }
+    let first = checked(DataSource::new(dir).read_groups());
+    assert_eq!(first, DataSource::new(dir).read_groups().ok(), "the same bytes read twice");
 }
 
 /// SQuAD layout, by sentence and by paragraph.

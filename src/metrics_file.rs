@@ -61,7 +61,8 @@ impl Lines {
     /// file begins anywhere: one that was moved away does not come back.
     fn follows(&self, line: &Line) -> bool {
         let expected = |before: u64| if line.is_evaluation { Some(before) } else { before.checked_add(1) };
-        self.before.is_none_or(|before| expected(before) == Some(line.step))
+        let is_numbered = line.is_evaluation || line.step > 0;
+        is_numbered && self.before.is_none_or(|before| expected(before) == Some(line.step))
     }
 }
 
@@ -118,6 +119,7 @@ mod tests {
             ([step(1), evaluation(2, "\"a\"")], "1 [2]"),
             ([evaluation(1, "\"a\""), step(1)], "1+ [2]"),
             ([step(1), step(3)], "1 [2]"),
+            ([step(0), step(1)], "[1]"),
             ([step(1), evaluation(1, "7") + &step(2)], "1 [2]"),
             ([step(u64::MAX), step(1)], "18446744073709551615 [2]"),
         ] {

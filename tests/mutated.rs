@@ -136,6 +136,17 @@ fn parquet_of_pairs() -> Vec<u8> {
     parquet(schema, &[column, column])
 }
 
+/// A stream's batches as a file with a footer.
+fn arrow_with_footer(stream: &[u8]) -> Vec<u8> {
+    let batches = arrow_ipc::reader::StreamReader::try_new(stream, None).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = arrow_ipc::writer::FileWriter::try_new(&mut bytes, &batches.schema()).unwrap();
+    batches.for_each(|batch| writer.write(&batch.unwrap()).unwrap());
+    writer.finish().unwrap();
+    drop(writer);
+    bytes
+}
+
 /// One file with the columns of every part of a retrieval task.
 fn parquet_of_task() -> Vec<u8> {
     let schema = "message m { optional binary id (UTF8); optional binary text (UTF8); optional binary title (UTF8);
@@ -189,6 +200,11 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "columns" => vec!["query,positive,negatives\n\"a\nb\",p,\"[\"\"n\"\"]\"\n".into(), "q\tp\tn\nr\ts\tt\n".into()],
         "packed" => vec![gzip(flat), zstd::encode_all(flat.as_bytes(), 1).unwrap()],
         "parquet" => vec![parquet_of_pairs()],
+        "arrow" => {
+            let file = "../datasets/saved/train/data-00000-of-00002.arrow";
+            vec![fixture(file), arrow_with_footer(&fixture(file))]
+        }
+        "tables" => vec!["1\t11\t12\n2\t12\t13\n---\n1\tone?\n2\ttwo?\n---\n11\tone\n12\ttwo\n13\tthree\n".into()],
         "squad" => vec![SQUAD.into()],
         "split" => vec![r#"{"train": ["T"], "test": ["U"], "validation": []}"#.into()],
         "judgements" => vec!["query-id\tcorpus-id\tscore\nq\td\t1\nq\te\t0\n".into(), "q 0 d 1\n".into()],

@@ -38,7 +38,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "LANG,...")]
     pub languages: Option<String>,
 
-    /// Also write the result into this file, as JSON
+    /// Also write the result into this file, as JSON, and beside it, as FILE.html, the page of --report
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 

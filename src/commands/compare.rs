@@ -14,7 +14,6 @@ use super::train::{holds_run, next_free, train_one};
 use hbt::cli::CompareArgs;
 use hbt::config::Config;
 use hbt::data::sampler::BatchMode;
-use hbt::eval::EvalReport;
 use hbt::eval::compare::Comparison;
 use hbt::progress::say;
 use hbt::train::Ranks;
@@ -75,8 +74,6 @@ fn train_and_compare(args: &CompareArgs) -> Result<()> {
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
     let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };
     let before = evaluate(&as_saved, deciding, config.best_figure(), &Ranks::default())?;
-    // As a run makes it, of which the state says the rest.
-    let before = EvalReport { hbt: None, ..before };
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {
         say(&format!("\n{mode}"));

@@ -6,7 +6,7 @@ use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::output::{Kind, refuse_foreign};
 use super::ranks;
-use super::report::{leave_page, write_page_on};
+use super::report::{leave_page, leave_page_on, write_page_on};
 use super::setup::finish;
 use super::tasks::{self as named_tasks, Wanted};
 use hbt::backend::Backend;
@@ -24,7 +24,7 @@ use hbt::progress::{Counter, say};
 use hbt::retriever::{Retriever, RetrieverSettings};
 use hbt::train::Ranks;
 use hbt::{Error, Result, embedded};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::slice;
 
 /// Evaluates, prints the tables, and writes the JSON if asked to.
@@ -37,9 +37,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
 
 fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
     let draft = args.draft()?;
-    if draft.is_typed("split") && !draft.is_typed("eval_split") {
-        say("warning: split has no effect here: it is of training; set eval_split, or --split");
-    }
+    say_unused(&draft);
     let wanted = wanted(args, &draft)?;
     let config = finish(draft)?;
     ranks::require_cpus(ranks, &config)?;
@@ -79,9 +77,23 @@ fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
         ranks::require_alone("eval of retrieval over a corpus")?;
         results.extend(named_tasks::run(args, &config, &others)?);
     }
-    if !ranks.leads() {
-        return Ok(());
+    if ranks.leads() { write(args, results) } else { Ok(()) }
+}
+
+/// Says what was given for training alone.
+fn say_unused(draft: &Draft) {
+    if draft.is_typed("split") && !draft.is_typed("eval_split") {
+        say("warning: split has no effect here: it is of training; set eval_split, or --split");
     }
+    if !draft.so_far().evaluations.is_empty() {
+        say(
+            "warning: evaluations have no effect here: they are of training; name one's task and data, as in --task --data",
+        );
+    }
+}
+
+/// Writes what was asked for, and the page.
+fn write(args: &EvalArgs, results: Vec<Value>) -> Result<()> {
     if let Some(path) = &args.json {
         let all = || json!({ "results": results });
         let result = if let [only] = &results[..] { only.clone() } else { all() };
@@ -90,7 +102,14 @@ fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
     if let Some(directory) = &args.results {
         leave_page(slice::from_ref(directory), directory);
     }
-    args.report.as_ref().map_or(Ok(()), |path| write_page_on(results, path))
+    match (&args.report, &args.json) {
+        (Some(path), _) => write_page_on(results, path),
+        (None, Some(json)) if args.results.is_none() && json.is_file() => {
+            leave_page_on(results, json);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The tasks that `--task` names; without it, what the data looks like.
@@ -142,7 +161,7 @@ impl Job for EvalJob<'_> {
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));
-        Ok(EvalReport { hbt: Some(Origin::new(retriever.in_words()?)), ..report })
+        Ok(EvalReport { hbt: Some(Origin::new(retriever.in_words(kinds)?)), ..report })
     }
 }
 

@@ -47,15 +47,23 @@ fn write(runs: &[Run], output: &Path) -> Result<()> {
     write_file_atomic(output, page.as_bytes())
 }
 
-/// Leaves the page on `runs` in `directory`. That of a run is for people to look at, and no reason to fail: what stands in the
-/// way is said.
+/// Leaves the page on `runs` in `directory`.
 pub fn leave_page(runs: &[PathBuf], directory: &Path) {
-    let output = RunDir::new(directory).page();
-    let is_own = || match refuse_foreign("--output", &output, Kind::Page) {
-        Err(Error::Config { .. }) => Err(Error::file(&output, "is not hbt's, and stays as it is")),
+    leave(&RunDir::new(directory).page(), |output| write_page(runs, output));
+}
+
+/// Leaves the page on `results` beside their file `json`, under its name.
+pub fn leave_page_on(results: Vec<Value>, json: &Path) {
+    leave(&json.with_extension("html"), |output| write_page_on(results, output));
+}
+
+/// Writes a page that is for people to look at, and no reason to fail: what stands in the way is said.
+fn leave(output: &Path, write: impl FnOnce(&Path) -> Result<()>) {
+    let is_own = || match refuse_foreign("--output", output, Kind::Page) {
+        Err(Error::Config { .. }) => Err(Error::file(output, "is not hbt's, and stays as it is")),
         other => other,
     };
-    match is_own().and_then(|()| write_page(runs, &output)) {
+    match is_own().and_then(|()| write(output)) {
         Ok(()) => say(&format!("{}: curves and figures, for a browser", output.display())),
         Err(error) => say(&format!("warning: no report was written: {error}")),
     }

@@ -38,7 +38,7 @@ pub struct EvalReport {
     pub n_queries: BTreeMap<String, BTreeMap<String, u64>>,
     /// Identity of the data: [`EvalSet::key`](tasks::EvalSet::key); empty in a report of an earlier hbt.
     pub data: String,
-    /// What made the numbers, in a file of its own; the report of a run has it beside it, or in what it keeps.
+    /// What made the numbers; absent in a report of an earlier hbt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hbt: Option<Origin>,
     /// What [`super::compare`] resamples; empty in a report of an earlier hbt.

@@ -123,12 +123,13 @@ impl<B: Backend> Retriever<B> {
         }
     }
 
-    /// What embeddings depend on besides the weights, in words, by name: what files of results say of them.
+    /// What embeddings depend on besides the weights, in words, by name, where queries and passages are embedded as these two
+    /// kinds: what files of results say of them.
     ///
     /// # Errors
     /// If the tokenizer is gone.
-    pub fn in_words(&self) -> Result<BTreeMap<String, String>> {
-        let RetrieverSettings { pooling, query, passage, truncate_dim, .. } = &self.settings;
+    pub fn in_words(&self, [query, passage]: [&TextKind; 2]) -> Result<BTreeMap<String, String>> {
+        let RetrieverSettings { pooling, truncate_dim, .. } = &self.settings;
         let words = [
             ("precision", B::E::NAME.to_owned()),
             ("pooling", format!("{pooling:?}").to_lowercase()),

@@ -5,6 +5,7 @@ use super::report::{Log, evaluation_line};
 use super::state::TrainingState;
 use super::{Setup, Trainer};
 use crate::backend::Backend;
+use crate::eval::report::Origin;
 use crate::eval::{EvalReport, Evaluated, FigureKey, evaluate_retriever};
 use crate::progress::{Counter, say};
 use crate::{Result, trace};
@@ -23,7 +24,8 @@ impl<B: Backend> Trainer<'_, B> {
         let progress = &mut |n| counter.set(n as u64, total);
         let more = self.figure_on_demand(number);
         let peers = self.setup.ranks.peers();
-        let evaluated = evaluate_retriever(self.retriever, peers, [query, passage], name, set, more, progress)?;
+        let mut evaluated = evaluate_retriever(self.retriever, peers, [query, passage], name, set, more, progress)?;
+        evaluated.report.hbt = Some(Origin::new(self.retriever.in_words([query, passage])?));
         counter.finish(&format!("{} queries on {} passages", set.queries.len(), set.passages.len()));
         self.retriever.release_tokenizer();
         Ok(evaluated)

@@ -43,7 +43,7 @@ fn every_spelling_of_json_lines_is_read() {
     write(at, "dataset_info.json", "{}");
     write(at, "empty.jsonl", "");
     assert_eq!(queries(at), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
-    assert_eq!(read(at).unwrap().1.lines(), ["files not used: dataset_info.json, empty.jsonl (empty), notes.txt"]);
+    assert_eq!(read(at).unwrap().1.lines(), ["files not used: empty.jsonl (empty), notes.txt"]);
 }
 
 #[test]
@@ -76,7 +76,8 @@ fn packed_text_is_known_by_its_content() {
 fn files_that_are_nearly_data_are_errors() {
     for (name, content, expected) in [
         ("a.jsonl.xz", "x", "hbt reads no .xz files; unpack it"),
-        ("data-00000-of-00001.arrow", "x", "hbt reads no .arrow files; export it as Parquet"),
+        ("data-00000-of-00001.arrow", "x", "data-00000-of-00001.arrow: not Arrow that hbt can read"),
+        ("a.jsonl", "ARROW1\0\0", "is Arrow; give it the ending .arrow"),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "run git lfs pull"),
         ("a.csv", "x,y\n1,2\n", "a.csv, line 1: the first line names no column that hbt knows (x, y)"),
         ("a.csv", "query,positive\n1,2,3\n", "a.csv, line 2: 3 columns, where the first line has 2"),
@@ -211,6 +212,50 @@ fn parquet_rows_in_parallel() {
     let langs =
         |group: &Group| group.queries.iter().map(|text| format!("{} {}", text.lang, text.text)).collect::<Vec<_>>();
     assert_eq!((langs(&groups[0]), langs(&groups[1])), (vec!["en q".into(), "sw s".into()], vec!["sw t".into()]));
+}
+
+/// What `Dataset.save_to_disk` leaves, beside the same rows as Parquet: all types of columns, two files of a part, batches.
+#[test]
+fn a_saved_dataset_is_read_as_its_parquet_is() {
+    let saved = |name: &str, purpose| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/datasets").join(name);
+        DataSource { purpose, ..DataSource::new(path) }.read_groups().unwrap()
+    };
+    for (purpose, n) in [(Purpose::Training, 7), (Purpose::Test, 2)] {
+        let [(arrow, said), (parquet, _)] = ["saved", "parquet"].map(|name| saved(name, purpose));
+        assert_eq!(arrow, parquet);
+        assert_eq!(arrow.len(), n);
+        let negatives: Vec<_> = arrow.iter().map(|group| group.negatives.len()).collect();
+        assert_eq!(negatives, if n == 7 { vec![0, 1, 2, 0, 1, 2, 0] } else { vec![1, 2] });
+        let with_times = if n == 7 { "4 rows" } else { "1 row" };
+        assert_eq!(*said.lines().last().unwrap(), format!("columns not used: seen ({with_times})"));
+    }
+    let (groups, _) = saved("parallel", Purpose::Training);
+    let queries: Vec<_> = groups[1].queries.iter().map(|text| (text.lang.as_str(), text.text.as_str())).collect();
+    assert_eq!(queries, [("en", "b question"), ("sw", "swali")]);
+    assert_eq!(groups[0].positives.len() + groups[1].positives.len(), 3);
+}
+
+/// Cut anywhere, a file is either refused or, where a batch ends, shorter.
+#[test]
+fn a_damaged_arrow_file_is_an_error() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/datasets/saved/test/data-00000-of-00001.arrow");
+    let whole = std::fs::read(path).unwrap();
+    let dir = TempDir::new().unwrap();
+    let mut refused = 0;
+    for len in (8..whole.len() - 8).step_by(7) {
+        let cut = dir.path().join("a.arrow");
+        std::fs::write(&cut, &whole[..len]).unwrap();
+        match read(&cut) {
+            Ok((groups, _)) => assert!(groups.len() == 2, "{len}: {}", groups.len()),
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("a.arrow"), "{error}");
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
 }
 
 #[test]

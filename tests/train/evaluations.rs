@@ -231,7 +231,7 @@ fn a_corpus_is_searched_while_training() {
     write_corpus(&sandbox);
     let tables = "evaluations=[{ name = 'dir', data = 'corpus' }, { task = 'MIRACLRetrieval', data = 'corpus', \
                   languages = ['bn'] }]";
-    let sets = ["steps=4", "eval_steps=2", "eval_task=none", "best_metric=dir.ndcg@10", tables];
+    let sets = ["steps=4", "eval_steps=2", "eval_task=none", "best_metric=dir.ndcg@10", "precision=f32", tables];
     let done = sandbox.hbt(&train(&fixture("bert"), &sets)).ok();
     assert!(done.stderr.contains("step 2: dir ndcg@10 "), "{}", done.stderr);
     let reports = sandbox.json("run/eval.json");

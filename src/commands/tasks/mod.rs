@@ -82,7 +82,7 @@ impl Job for RetrievalJob<'_> {
             searcher: Searcher::new(config)?,
             name,
             meta: model::meta(config, &retriever.dir, &retriever.settings, n_parameters),
-            settings: retriever.in_words()?,
+            settings: retriever.in_words([&retriever.settings.query, &retriever.settings.passage])?,
             prompts: Some(TaskPrompts::new(config, &retriever.dir.prompts, &retriever.settings)),
         };
         let kept = if args.no_cache { None } else { kept(args, config, &retriever) };

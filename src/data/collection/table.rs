@@ -51,6 +51,13 @@ impl<'a> Table<'a> {
         let source = match file.kind {
             Kind::Parquet => Source::Parquet(Parquet::open(&file.path, columns)?),
             Kind::Delimited(b',') => commas(file, columns)?,
+            Kind::Arrow => {
+                let what_to_do = "write it as Parquet: Dataset.from_file(FILE).to_parquet(\"data.parquet\")";
+                return Err(Error::file(
+                    &file.path,
+                    format!("retrieval tasks are not read from .arrow files; {what_to_do}"),
+                ));
+            }
             _ => Source::Lines { text: Text::open(&file.path)?, number: 0, line: Vec::new() },
         };
         Ok(Table { file: Arc::clone(file), columns, source, n_bytes: 0 })

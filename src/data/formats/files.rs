@@ -32,6 +32,8 @@ pub(in crate::data) enum Kind {
     Delimited(u8),
     /// Parquet.
     Parquet,
+    /// Arrow.
+    Arrow,
 }
 
 /// Files that are data, in the order of their names, and the names of all others.
@@ -44,11 +46,10 @@ pub(in crate::data) struct Found {
 /// Folders in folders: more are a loop of links.
 const MOST_DEPTH: usize = 16;
 /// Endings of files that are data as soon as they are unpacked or exported in another way.
-const NEARLY: [(&str, &str); 6] = [
+const NEARLY: [(&str, &str); 5] = [
     ("bz2", "unpack it, or pack it with gzip or zstd"),
     ("xz", "unpack it, or pack it with gzip or zstd"),
     ("lz4", "unpack it, or pack it with gzip or zstd"),
-    ("arrow", "export it as Parquet: Dataset.from_file(FILE).to_parquet(\"data.parquet\")"),
     ("feather", "export it as Parquet"),
     ("avro", "export it as Parquet"),
 ];
@@ -173,14 +174,15 @@ pub(in crate::data) fn kind_of(name: &str) -> Option<Kind> {
         "csv" => Some(Kind::Delimited(b',')),
         "tsv" | "tab" => Some(Kind::Delimited(b'\t')),
         "parquet" => Some(Kind::Parquet),
+        "arrow" => Some(Kind::Arrow),
         _ => None,
     }
 }
 
-/// Whether a file is for people to read.
+/// Whether a file is for people to read, or says of the data what it is.
 fn is_about_data(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
-    name.ends_with(".md") || name.starts_with("readme") || name.starts_with("license")
+    name.ends_with(".md") || name.starts_with("readme") || name.starts_with("license") || is_description(&name)
 }
 
 /// Whether a `.json` file describes data without being any.

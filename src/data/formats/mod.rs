@@ -5,6 +5,7 @@
 //! a group, or a part of one: rows with the same [identity](Group::identity), in any files, make one group. What is not
 //! used is [noted](Notes).
 
+mod arrow;
 mod beir;
 mod columns;
 mod delimited;

@@ -1,7 +1,7 @@
 //! Opens text, packed or not.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,13 +75,16 @@ fn check_head(path: &Path, head: &[u8]) -> Result<()> {
     if head.starts_with(b"PAR1") {
         return Err(Error::file(path, "is Parquet; give it the ending .parquet"));
     }
+    if head.starts_with(b"ARROW1") || head.starts_with(b"\xff\xff\xff\xff") {
+        return Err(Error::file(path, "is Arrow; give it the ending .arrow"));
+    }
     Ok(())
 }
 
 /// Counts what is read of a file.
-struct Counted {
-    file: File,
-    taken: Arc<AtomicU64>,
+pub(super) struct Counted {
+    pub(super) file: File,
+    pub(super) taken: Arc<AtomicU64>,
 }
 
 impl Read for Counted {
@@ -89,5 +92,11 @@ impl Read for Counted {
         let n = self.file.read(buffer)?;
         self.taken.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
+    }
+}
+
+impl Seek for Counted {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 impl DataSource {
     /// What a file holds, by its content where its name leaves that open.
     pub(super) fn settle(&self, file: &DataFile) -> Result<Kind> {
-        if matches!(file.kind, Kind::Delimited(_) | Kind::Parquet) {
+        if matches!(file.kind, Kind::Delimited(_) | Kind::Parquet | Kind::Arrow) {
             return Ok(file.kind);
         }
         let Some(line) = first_line(&file.path)? else { return Ok(Kind::Empty) };
@@ -76,8 +76,8 @@ impl DataSource {
         let message = match self.format {
             Auto::Of(format) => format!("no file here that data_format = \"{format}\" can be in{there}"),
             Auto::Auto => format!(
-                "no data here that hbt knows; expected .jsonl, .csv, .tsv or .parquet files, or one SQuAD file a \
-                 language, named en.json, ar.json, ...{there}"
+                "no data here that hbt knows; expected .jsonl, .csv, .tsv, .parquet or .arrow files, or one SQuAD file \
+                 a language, named en.json, ar.json, ...{there}"
             ),
         };
         Error::file(&self.path, message)

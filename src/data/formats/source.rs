@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::arrow::ArrowRows;
 use super::beir::{self, Collection};
 use super::columns::Columns;
 use super::delimited::Delimited;
@@ -324,6 +325,7 @@ pub(super) fn read_file(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Box<dyn I
     let rows: Result<Box<dyn Iterator<Item = Result<Row>> + Send>> = match file.kind {
         Kind::Delimited(delimiter) => Delimited::open(file, layout, delimiter).map(|rows| Box::new(rows) as _),
         Kind::Parquet => Table::open(file, layout).map(|rows| Box::new(rows) as _),
+        Kind::Arrow => ArrowRows::open(file, layout).map(|rows| Box::new(rows) as _),
         Kind::List => lines::of_list(file, layout).map(|rows| Box::new(rows.into_iter().map(Ok)) as _),
         Kind::Lines | Kind::Json | Kind::Squad | Kind::Empty => {
             Lines::open(file, layout).map(|rows| Box::new(rows) as _)
