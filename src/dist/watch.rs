@@ -161,7 +161,7 @@ impl Shared {
         loop {
             let received = self.star.links[link].receive(usize::MAX);
             let now = Instant::now();
-            self.heard(link, |heard| heard.at = now);
+            let silence = now - self.heard(link, |heard| std::mem::replace(&mut heard.at, now));
             match received {
                 Ok((Kind::Beat, bytes)) => {
                     let numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
@@ -182,6 +182,8 @@ impl Shared {
                 Ok((Kind::Over, bytes)) if self.star.rank > 0 => self.end_as_told(&bytes),
                 Ok(_) => self.lost(link, "said what it should not", Some(peer)),
                 Err(_) if self.heard(link, |heard| heard.has_ended) => return,
+                // Another rank may have noticed first that it is stopped, and killed it.
+                Err(_) if silence > self.settings.silence / 2 => self.lost(link, &silent_for(silence), None),
                 Err(_) => self.lost(link, "is gone", None),
             }
         }
@@ -206,8 +208,7 @@ impl Shared {
                 let silence =
                     self.heard(link, |heard| if heard.has_ended { Duration::ZERO } else { heard.at.elapsed() });
                 if silence > self.settings.silence {
-                    let how = format!("has given no sign of life for {} s", silence.as_secs());
-                    self.lost(link, &how, Some(self.star.peer(link)));
+                    self.lost(link, &silent_for(silence), Some(self.star.peer(link)));
                 }
             }
             let now = self.progress.now();
@@ -310,6 +311,10 @@ impl Shared {
         (self.settings.leave)(line);
         exit()
     }
+}
+
+fn silent_for(silence: Duration) -> String {
+    format!("has given no sign of life for {} s", silence.as_secs())
 }
 
 /// Ends the process without running anything of it: other threads may hold locks that its end would wait for.
