@@ -101,9 +101,18 @@ impl Wire for Thread {
 
 /// What `f` returns on each of `size` ranks.
 pub fn world<T: Send>(size: usize, f: impl Fn(Peers) -> T + Sync) -> Vec<T> {
+    world_over(size, |place, wire| Peers::over(place, wire, Arc::default()), f)
+}
+
+/// [`world`], of which each rank's `peers` are made over a wire.
+pub fn world_over<T: Send>(
+    size: usize,
+    peers: impl Fn(Place, Box<dyn Wire>) -> Peers + Sync,
+    f: impl Fn(Peers) -> T + Sync,
+) -> Vec<T> {
     let sent = Mutex::new(vec![Vec::new(); size]);
     let hub = Arc::new(Hub { barrier: Barrier::new(size), sent, is_taken: Mutex::new(false), is_free: Condvar::new() });
-    let f = &f;
+    let (f, peers) = (&f, &peers);
     std::thread::scope(|scope| {
         let ranks: Vec<_> = (0..size)
             .map(|rank| {
@@ -112,7 +121,7 @@ pub fn world<T: Send>(size: usize, f: impl Fn(Peers) -> T + Sync) -> Vec<T> {
                 let hub = hub.clone();
                 scope.spawn(move || {
                     hub.take_turn();
-                    let result = f(Peers::over(place, wire, Arc::default()));
+                    let result = f(peers(place, wire));
                     hub.end_turn();
                     result
                 })

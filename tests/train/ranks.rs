@@ -3,6 +3,7 @@
 
 use crate::common::{Done, Sandbox, all_metrics, fixture, train};
 use crate::dist::mpi::{folders, launcher};
+use crate::tolerance;
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -75,7 +76,8 @@ fn finish(children: Vec<Child>) -> Done {
 }
 
 /// Ten steps with all that a step may have, and evaluations on the way.
-const SETS: [&str; 7] = [
+const SETS: [&str; 8] = [
+    "precision=f32",
     "steps=10",
     "batch_size=7",
     "eval_steps=4",
@@ -89,16 +91,17 @@ fn sandbox() -> Sandbox {
     Sandbox::with_groups(16)
 }
 
-/// The lines of metrics agree but for rounding, as two groupings of the same sums do after some steps.
+/// The lines of metrics agree: steps as those of PyTorch do, evaluations but for a few ranks that rounding exchanges.
 fn assert_same_steps(what: &str, got: &[Value], expected: &[Value]) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (got, expected) in got.iter().zip(expected) {
         let (got, expected) = (got.as_object().unwrap(), expected.as_object().unwrap());
         assert!(got.keys().eq(expected.keys()), "{what}");
+        let most = if got.contains_key("loss") { tolerance::PYTORCH_STEPS } else { 1e-3 };
         for (name, value) in got.iter().filter(|(name, _)| *name != "seconds") {
             match (value.as_f64(), expected[name].as_f64()) {
                 (Some(a), Some(b)) => {
-                    assert!((a - b).abs() <= 2e-3 * b.abs().max(0.05), "{what}: {name} {a}, {b} in {got:?}");
+                    assert!((a - b).abs() <= most * b.abs().max(0.05), "{what}: {name} {a}, {b} in {got:?}");
                 }
                 _ => assert_eq!(*value, expected[name], "{what}: {name}"),
             }
