@@ -26,6 +26,7 @@ struct Comm {
     u64 magic = ALIVE;
     World world;
     Stage stage = CONNECTING;
+    const double since = seconds();
     // How often it says yet that it is in progress.
     u32 answers = 0;
     Random random{0};
@@ -94,10 +95,12 @@ Result check(const Call& call, const Comm& comm, void* stream) {
     if (r.root < 0 || r.root >= comm.world.size) return no(INVALID_ARGUMENT, name + ": no such root");
     if (current_device() != comm.world.device)
         return no(INVALID_USAGE, name + ": the calling thread's device is not the communicator's");
-    if (!find_stream(stream) || reinterpret_cast<u64>(stream) <= 2) return no(INVALID_ARGUMENT, name + ": no stream of its own");
+    if (!find_stream(stream) || reinterpret_cast<u64>(stream) <= 2)
+        return no(INVALID_ARGUMENT, name + ": no stream of its own");
     for (const auto& [address, n] : {std::pair(call.send, call.sent), std::pair(call.receive, call.received)}) {
         if (n > 0 && !device_range_valid(address, n * sizeof(float)))
-            return no(INVALID_ARGUMENT, name + ": a buffer that is not all of one live allocation: " + describe_address(address));
+            return no(INVALID_ARGUMENT,
+                      name + ": a buffer that is not all of one live allocation: " + describe_address(address));
     }
     if (overlap(call.send, call.sent, call.receive, call.received) && call.send != place_in(call, comm.world))
         return no(INVALID_ARGUMENT, name + ": buffers that overlap, and not as they have to in place");
@@ -186,7 +189,8 @@ API int ncclCommInitRankConfig(Comm** out, int size, UniqueId id, int rank, cons
         return no(INVALID_ARGUMENT, "ncclCommInitRankConfig: a configuration that was not initialized");
     if (config->blocking != 0) return no(INVALID_ARGUMENT, "a communicator that blocks, whose errors nobody could ask for");
     // Without it, the order of sums follows from what the library finds out about the machines.
-    if (!std::getenv("NCCL_ALGO")) return no(INVALID_USAGE, "NCCL_ALGO is not set when the library begins to read it");
+    const char* const algorithm = std::getenv("NCCL_ALGO");
+    if (!algorithm || !*algorithm) return no(INVALID_USAGE, "NCCL_ALGO is not set when the library begins to read it");
     const int device = current_device();
     if (device < 0) return no(CUDA_ERROR, "ncclCommInitRankConfig: no context is current on the calling thread");
     Comm* const comm = new Comm;
@@ -217,6 +221,8 @@ API int ncclCommGetAsyncError(Comm* comm, int* out) {
         return SUCCESS;
     }
     if (comm->stage == CONNECTING) {
+        if (seconds() - comm->since > patience())
+            give_up("rank %d has waited %.1f s for others to connect", comm->world.rank, patience());
         if (!comm->world.is_complete()) return SUCCESS;
         comm->state.store(comm->world.check());
     }

@@ -77,6 +77,10 @@ struct World {
     void leave();
 };
 
+// A clock, and how long a rank waits for another before the test counts as hung.
+double seconds();
+double patience();
+
 // Writes an id, which names memory of this process.
 void make_id(char* id);
 

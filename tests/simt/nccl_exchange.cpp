@@ -78,8 +78,8 @@ bool is_poisoned(u64 address, u64 n) {
 
 std::string describe(const Request& r) {
     static const char* const names[] = {"AllGather", "Broadcast", "AllReduce"};
-    return text("%s(count %llu, type %d, op %d, root %d)", names[r.function], (unsigned long long)r.count, r.type, r.operation,
-                r.root);
+    return text("%s(count %llu, type %d, op %d, root %d)", names[r.function], (unsigned long long)r.count, r.type,
+                r.operation, r.root);
 }
 
 std::string Exchange::what() const {
@@ -93,8 +93,8 @@ static void compare(const World& world, const std::string& what) {
     for (int other = 0; other < world.size; ++other) {
         const Seat& seat = world.seats[other];
         if (seat.number != own.number || seat.n_requests != own.n_requests)
-            give_up("rank %d is at %s, and rank %d at exchange %llu, %u calls, the first %s", world.rank, what.c_str(), other,
-                    (unsigned long long)seat.number, seat.n_requests, describe(seat.requests[0]).c_str());
+            give_up("rank %d is at %s, and rank %d at exchange %llu, %u calls, the first %s", world.rank, what.c_str(),
+                    other, (unsigned long long)seat.number, seat.n_requests, describe(seat.requests[0]).c_str());
         for (u32 i = 0; i < own.n_requests; ++i) {
             if (std::memcmp(&seat.requests[i], &own.requests[i], sizeof(Request)) != 0)
                 give_up("call %u of exchange %llu is %s on rank %d, and %s on rank %d", i, (unsigned long long)own.number,
@@ -167,8 +167,7 @@ Code Exchange::run() {
             check_untouched(*this);
             is_first = false;
         }
-        for (const Piece& piece : round)
-            deliver(*world, calls[piece.call], piece, drawn_order(*world, number, piece.call));
+        for (const Piece& piece : round) deliver(*world, calls[piece.call], piece, drawn_order(*world, number, piece.call));
         // Windows are written again only when all have read them.
         stuck(world->meet(what()));
     }

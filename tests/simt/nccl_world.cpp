@@ -25,18 +25,6 @@ struct Id {
 };
 static_assert(sizeof(Id) <= 128, "as large as the real one at most");
 
-double seconds() {
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return double(now.tv_sec) + double(now.tv_nsec) * 1e-9;
-}
-
-// How long a rank waits for another before the test counts as hung.
-double patience() {
-    const char* value = std::getenv("SIMT_NCCL_PATIENCE");
-    return value ? std::atof(value) : 60.0;
-}
-
 void rest() {
     const timespec a_little = {0, 100'000};
     nanosleep(&a_little, nullptr);
@@ -69,6 +57,17 @@ const Fault& asked_fault() {
 }
 
 }  // namespace
+
+double seconds() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return double(now.tv_sec) + double(now.tv_nsec) * 1e-9;
+}
+
+double patience() {
+    const char* value = std::getenv("SIMT_NCCL_PATIENCE");
+    return value ? std::atof(value) : 60.0;
+}
 
 void give_up(const char* format, ...) {
     char buffer[2048];
@@ -173,7 +172,7 @@ Result World::meet(const std::string& what) {
     for (int other = 0; other < size; ++other) {
         for (u32 looks = 0; seats[other].phase.load() < phase; ++looks) {
             if (seconds() - since > patience())
-                give_up("rank %d has waited %.0f s for rank %d in %s: this hangs", rank, patience(), other, what.c_str());
+                give_up("rank %d has waited %.1f s for rank %d in %s: this hangs", rank, patience(), other, what.c_str());
             if (reports_death && looks % 64 == 63 && is_dead(other)) return REMOTE_ERROR;
             run_others();
             rest();
