@@ -1,9 +1,11 @@
 //! Ranks that are processes of this program of tests, each of which runs one ignored test.
 
+use crate::device::{BUILT, built, is_real};
 use hbt::dist::hello::Hello;
 use hbt::dist::watch::Settings;
 use hbt::dist::{Peers, Place, Rendezvous, Star, Watch};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ pub fn run(
     of_rank: impl Fn(usize) -> Vec<(&'static str, String)>,
 ) -> Vec<Output> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let stand_in = if is_real() { PathBuf::new() } else { built() };
     let program = std::env::current_exe().unwrap();
     let rank = |rank: usize| {
         let mut command = Command::new(&program);
@@ -24,7 +27,7 @@ pub fn run(
         for (name, value) in [("RANK", &rank.to_string()), ("WORLD_SIZE", &size)] {
             command.env(format!("HBT_{name}"), value).env(format!("HBT_LOCAL_{name}"), value);
         }
-        command.env("HBT_RENDEZVOUS", format!("127.0.0.1:{port}"));
+        command.env("HBT_RENDEZVOUS", format!("127.0.0.1:{port}")).env(BUILT, &stand_in);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let ranks: Vec<_> = (0..size).map(rank).collect();
