@@ -96,6 +96,11 @@ impl Context {
         let _ = self.alarm.set(alarm);
     }
 
+    /// Says that the device may never be done.
+    pub fn give_up(&self) {
+        self.is_stuck.store(true, Ordering::Relaxed);
+    }
+
     /// What is to be asked while the host waits.
     fn alarm(&self) -> Option<Arc<dyn Alarm>> {
         self.alarm.get()?.upgrade()
@@ -227,7 +232,7 @@ impl Event {
         if let Some(alarm) = self.context.alarm() {
             let mut n_looks = 0;
             while !self.has_happened()? {
-                alarm.check().inspect_err(|_| self.context.is_stuck.store(true, Ordering::Relaxed))?;
+                alarm.check().inspect_err(|_| self.context.give_up())?;
                 pause(&mut n_looks);
             }
             return Ok(());

@@ -112,8 +112,12 @@ impl Communicator {
         }
     }
 
-    /// Queues calls that NCCL carries out together.
+    /// Queues calls that NCCL carries out together. Once that has failed, what was queued before may never be done.
     fn group(&self, stream: &Stream, doing: &str, calls: impl IntoIterator<Item = Call>) -> Result<()> {
+        self.queue(stream, doing, calls).inspect_err(|_| stream.context.give_up())
+    }
+
+    fn queue(&self, stream: &Stream, doing: &str, calls: impl IntoIterator<Item = Call>) -> Result<()> {
         let comm = self.lock();
         assert!(!comm.is_null(), "nccl: {doing} after the end");
         stream.context.bind()?;
