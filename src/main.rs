@@ -19,6 +19,7 @@ use hbt::{Error, Result, memory, progress, signals};
 
 fn main() -> ExitCode {
     memory::keep_no_large_buffers();
+    commands::ranks::settle_environment();
     signals::let_large_writes_fail();
     let command = Cli::try_parse().unwrap_or_else(|e| refused(&e)).command;
     let trace_file = command.trace_file().map(Path::to_owned);

@@ -7,6 +7,8 @@ mod errors;
 mod launches;
 mod memory;
 mod products;
+#[cfg(unix)]
+mod ranks;
 mod traffic;
 mod waits;
 

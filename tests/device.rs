@@ -73,8 +73,17 @@ impl StandIn {
     }
 }
 
+/// The folder with the stand-in's libraries, for processes of these tests that others have started.
+pub const BUILT: &str = "HBT_TEST_STAND_IN";
+
 /// The folder with the stand-in's libraries, built if it is not up to date.
 pub fn built() -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let of_others = || std::env::var_os(BUILT).map(PathBuf::from);
+    FOLDER.get_or_init(|| of_others().unwrap_or_else(build)).clone()
+}
+
+fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simt");
     let output = Command::new(root.join("tests/simt/build")).arg(&folder).output().expect("tests/simt/build runs");

@@ -3,6 +3,8 @@
 #[cfg(unix)]
 mod launch;
 pub mod mpi;
+#[cfg(unix)]
+pub mod processes;
 pub mod threads;
 #[cfg(unix)]
 mod watch;

@@ -2,6 +2,8 @@
 //! with the work cut in other ways.
 
 mod chunks;
+#[cfg(unix)]
+mod cuda_ranks;
 mod ranks;
 mod reference;
 

@@ -5,6 +5,9 @@
 pub mod driver;
 #[path = "simt/launches.rs"]
 mod launches;
+#[cfg(unix)]
+#[path = "simt/nccl.rs"]
+mod nccl;
 #[path = "simt/products.rs"]
 mod products;
 #[path = "simt/streams.rs"]

@@ -1,5 +1,6 @@
 //! A device: its memory, and how values come to it and back.
 
+use super::collectives::{Collectives, Share};
 use super::{Element, Tensor, Value};
 use crate::Result;
 
@@ -52,4 +53,18 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn has_arrived(&self, from: &Self::Readback) -> Result<bool>;
     /// Waits for all values that were asked for, moves them to `to`, which loses what it held, and leaves `from` empty.
     fn receive(&self, from: &mut Self::Readback, to: &mut Vec<f32>) -> Result<()>;
+
+    /// Connects this device with those of the other ranks, of which this one is number `rank` of `size`, where devices of its
+    /// kind exchange by themselves. All ranks call it.
+    ///
+    /// # Errors
+    /// If they cannot be connected, and those of `share`.
+    fn connect(&self, _rank: usize, _size: usize, _share: Share) -> Result<()> {
+        Ok(())
+    }
+
+    /// The exchange with the devices that this one is connected with; `None` where ranks exchange through the host.
+    fn collectives(&self) -> Option<&dyn Collectives<Self>> {
+        None
+    }
 }

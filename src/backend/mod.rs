@@ -18,6 +18,7 @@ macro_rules! traced_ops {
     )*};
 }
 
+mod collectives;
 pub mod cpu;
 pub mod cuda;
 mod device;
@@ -29,6 +30,7 @@ mod purpose;
 pub mod tally;
 pub mod tensor;
 
+pub use collectives::{Collectives, Share};
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use device::Device;

@@ -48,7 +48,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub resume: bool,
 
-    /// Train in N processes on this machine, started by the mpirun that is there; see docs/ranks.md
+    /// Train in N processes on this machine, one a GPU, or on its processors by the mpirun that is there; see docs/ranks.md
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub devices: Option<u32>,
 

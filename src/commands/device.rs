@@ -1,17 +1,20 @@
 //! The device and the precision of a command, and the meaning of `auto` on this machine.
 
+use super::gpus;
+use super::ranks::first_of_machine;
 use hbt::backend::cpu::{Instructions, has_fast_bf16};
 use hbt::backend::cuda::{self, CudaDevice, CudaElement, Kernels, Progress};
 use hbt::backend::{Backend, Cpu, Cuda};
 use hbt::config::{Auto, Config, Device, Precision};
 use hbt::progress::say;
+use hbt::train::Ranks;
 use hbt::{Error, Result};
 
-/// The device that the setting means on this machine: `auto` is the first GPU if hbt can compute on it.
+/// The device that the setting means on this machine: `auto` is this process's GPU if hbt can compute on it.
 pub fn resolve(device: Auto<Device>) -> Device {
     match device {
         Auto::Of(device) => device,
-        Auto::Auto if cuda::require(FIRST_GPU).is_ok() => Device::Cuda,
+        Auto::Auto if cuda::require(gpus::ordinal()).is_ok() => Device::Cuda,
         Auto::Auto => Device::Cpu,
     }
 }
@@ -44,6 +47,10 @@ pub trait Job {
     /// # Errors
     /// If a model directory cannot be read.
     fn kernels(&self) -> Result<Kernels>;
+    /// The ranks that do it, if there are several: the first of a machine makes the kernels ready for the others.
+    fn ranks(&self) -> Ranks {
+        Ranks::default()
+    }
     /// Does the work.
     fn run<B: Backend>(self, backend: B) -> Result<Self::Output>;
 }
@@ -68,7 +75,7 @@ pub fn settle_precision(config: Config) -> Config {
 pub fn require_device(config: &Config) -> Result<Device> {
     let device = resolve(config.device);
     if device == Device::Cuda {
-        first_gpu()?;
+        gpu()?;
     }
     Ok(device)
 }
@@ -78,15 +85,18 @@ pub fn on_device<J: Job>(config: &Config, job: J) -> Result<J::Output> {
     let device = require_device(config)?;
     let is_f32 = precision(config) == Precision::F32;
     if device == Device::Cuda {
-        let kernels = job.kernels()?;
-        return if is_f32 { job.run(prepared::<f32>(kernels)?) } else { job.run(prepared::<half::bf16>(kernels)?) };
+        let (kernels, ranks) = (job.kernels()?, job.ranks());
+        return match is_f32 {
+            true => job.run(first_of_machine(&ranks, || prepared::<f32>(kernels))?),
+            false => job.run(first_of_machine(&ranks, || prepared::<half::bf16>(kernels))?),
+        };
     }
     if is_f32 { job.run(Cpu::<f32>::new()) } else { job.run(Cpu::<half::bf16>::new()) }
 }
 
-/// The first GPU with these kernels.
+/// This process's GPU with these kernels.
 fn prepared<E: CudaElement>(kernels: Kernels) -> Result<Cuda<E>> {
-    let cuda = Cuda::new(FIRST_GPU)?;
+    let cuda = Cuda::new(gpus::ordinal())?;
     cuda.prepare(kernels, &|Progress { file, done, total, time }| {
         say(&format!("compiled kernels/{file}, {done} of {total}, once, in {:.1} s", time.as_secs_f64()));
     })?;
@@ -99,13 +109,10 @@ pub fn instructions_of(config: &Config, precision: Precision) -> Option<String> 
     on_cpu.then(|| Instructions::chosen().least_alike(precision == Precision::F32).to_string())
 }
 
-/// Number of the GPU that CUDA_VISIBLE_DEVICES puts first.
-pub const FIRST_GPU: usize = 0;
-
-/// The first GPU.
+/// This process's GPU.
 ///
 /// # Errors
 /// If hbt cannot compute on it.
-pub fn first_gpu() -> Result<CudaDevice> {
-    cuda::require(FIRST_GPU).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))
+pub fn gpu() -> Result<CudaDevice> {
+    cuda::require(gpus::ordinal()).map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))
 }

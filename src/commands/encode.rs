@@ -1,6 +1,7 @@
 //! `hbt encode`
 
 use super::device::{Job, on_device};
+use super::gpus::asked_for;
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
 use super::output::{Kind, Output, is_stdout, refuse_foreign, refuse_other_name};
@@ -22,12 +23,11 @@ use std::path::Path;
 
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
-    ranks::run(|ranks| encode_among(&args, ranks))
+    ranks::run(asked_for(args.draft()), |ranks| encode_among(&args, ranks))
 }
 
 fn encode_among(args: &EncodeArgs, ranks: &Ranks) -> Result<()> {
     let config = finish(args.draft()?)?;
-    ranks::require_cpus(ranks, &config)?;
     let mut inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.add("the input", Some(&args.input));
     inputs.refuse_trace(&args.trace)?;
@@ -70,6 +70,10 @@ impl Job for EncodeJob<'_> {
 
     fn kernels(&self) -> Result<Kernels> {
         Ok(kernels_of(&self.dir, false))
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.ranks.clone()
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<()> {

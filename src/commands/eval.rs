@@ -2,6 +2,7 @@
 
 use super::data::say_notes;
 use super::device::{Job, on_device};
+use super::gpus::asked_for;
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::output::{Kind, refuse_foreign};
@@ -32,7 +33,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     if args.list {
         return crate::print(&named_tasks::list());
     }
-    ranks::run(|ranks| eval_among(&args, ranks))
+    ranks::run(asked_for(args.draft()), |ranks| eval_among(&args, ranks))
 }
 
 fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
@@ -40,7 +41,6 @@ fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
     say_unused(&draft);
     let wanted = wanted(args, &draft)?;
     let config = finish(draft)?;
-    ranks::require_cpus(ranks, &config)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
     for (option, path, kind) in [("--json", &args.json, Kind::Report), ("--report", &args.report, Kind::Page)] {
@@ -147,6 +147,10 @@ impl Job for EvalJob<'_> {
 
     fn kernels(&self) -> Result<Kernels> {
         Ok(kernels_of(&self.dir, false))
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.ranks.clone()
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<EvalReport> {

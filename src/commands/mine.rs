@@ -2,6 +2,7 @@
 
 use super::data::{datasets, say_notes};
 use super::device::{Job, on_device};
+use super::gpus::asked_for;
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir};
 use super::output::{Kind, Output, is_stdout, refuse_foreign, refuse_other_name};
@@ -19,12 +20,11 @@ use hbt::{Error, Result};
 
 /// Mines, writes the data with its negatives, and prints a summary.
 pub fn run(args: MineArgs) -> Result<()> {
-    ranks::run(|ranks| mine_among(&args, ranks))
+    ranks::run(asked_for(args.draft()), |ranks| mine_among(&args, ranks))
 }
 
 fn mine_among(args: &MineArgs, ranks: &Ranks) -> Result<()> {
     let config = finish(args.draft()?)?;
-    ranks::require_cpus(ranks, &config)?;
     let rules = rules(args, config.seed);
     rules.check()?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
@@ -93,6 +93,10 @@ impl Job for MineJob<'_> {
 
     fn kernels(&self) -> Result<Kernels> {
         Ok(kernels_of(&self.dir, false))
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.ranks.clone()
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Mined> {

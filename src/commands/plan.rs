@@ -1,8 +1,9 @@
 //! `hbt plan`, and the plan that a run begins with.
 
 use super::data::{dataset_sources, held_out_set, say_cut, say_notes, taken, tokenized, tokenized_before};
-use super::device::{self, FIRST_GPU, Job, first_gpu, on_device};
+use super::device::{self, Job, on_device};
 use super::evaluations::{training_eval_sets, with_held_out};
+use super::gpus;
 use super::info;
 use super::model::{model_dir, model_name};
 use super::setup::finish;
@@ -132,10 +133,10 @@ fn eval_texts(sets: &[NamedSet], more: Option<[usize; 2]>) -> Option<[usize; 2]>
 fn this_machine(config: &Config, precision: Precision, with_speed: bool) -> Result<Machine> {
     let is_gpu = device::resolve(config.device) == Device::Cuda;
     let (name, memory, in_all, overhead, published) = if is_gpu {
-        let gpu = first_gpu()?;
+        let gpu = device::gpu()?;
         let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(precision == Precision::F32));
-        let (free, all) = cuda::memory(FIRST_GPU)?;
-        (gpu.name, Some(free), Some(all), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
+        let (free, all) = cuda::memory(gpus::ordinal())?;
+        (gpu.name, Some(free / gpus::n_sharers()), Some(all), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
     } else {
         let threads = counted(rayon::current_num_threads() as u64, "thread");
         let name = format!("this machine's processor ({}, {threads})", info::cpu_model());

@@ -1,8 +1,10 @@
 //! The processes that work together: who started them, that all live, and how they end.
 
 use super::device::resolve;
+use super::gpus;
+use hbt::backend::cuda;
 use hbt::cli::TrainArgs;
-use hbt::config::{Config, Device};
+use hbt::config::{Auto, Device};
 use hbt::dist::hello::Hello;
 use hbt::dist::launch::Mpirun;
 use hbt::dist::watch::Settings;
@@ -10,6 +12,7 @@ use hbt::dist::{Launcher, Peers, Place, Progress, Rendezvous, Star, Watch};
 use hbt::progress::{be_quiet, say, say_always};
 use hbt::train::Ranks;
 use hbt::{Error, Result};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +23,19 @@ const SILENCE: Duration = Duration::from_secs(8);
 /// A run in which no rank gets any further for so long hangs.
 const STALL: Duration = Duration::from_secs(600);
 
-/// Runs `command` as one of the processes that a launcher has started, or alone.
+/// Sets what libraries read from the environment of one of several processes. Call it at the start of the program.
+pub fn settle_environment() {
+    if Place::current().is_ok_and(|place| place.size > 1) {
+        cuda::exchange_in_rings();
+    }
+}
+
+/// Runs `command`, which is to compute on the device `asked` for, as one of the processes that a launcher has started, or
+/// alone.
 ///
 /// # Errors
 /// Those of `command`, of a process that is alone; those of several end all processes here.
-pub fn run<T>(command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
+pub fn run<T>(asked: Auto<Device>, command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     let place = Place::current()?;
     if place.size == 1 {
         return command(&Ranks::default());
@@ -33,7 +44,7 @@ pub fn run<T>(command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     if place.rank > 0 {
         be_quiet();
     }
-    let (peers, watch) = meet(place)?;
+    let (peers, watch) = meet(place, resolve(asked))?;
     say(&format!("{} ranks, started by {}", place.size, place.launcher));
     let peers = Arc::new(peers);
     let ranks = Ranks::new(Arc::clone(&peers));
@@ -50,11 +61,13 @@ pub fn run<T>(command: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     }
 }
 
-/// Returns when all processes have come, and watches from then on that they live. Those that torchrun starts have no MPI, and
-/// exchange through rank 0.
-fn meet(place: Place) -> Result<(Peers, Watch)> {
+/// Returns when all processes have come, and watches from then on that they live. On processors they exchange over MPI; those
+/// that have none, as torchrun and hbt start them, through rank 0. So do processes on GPUs, which exchange what is large by
+/// themselves, unless an `mpirun` has started them: then MPI knows where rank 0 is.
+fn meet(place: Place, device: Device) -> Result<(Peers, Watch)> {
+    let (name, id) = gpus::introduced(device);
     let version = ("version of hbt".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    let hello = |job: &str| Hello::new(&place, job, "cpu", None, vec![version.clone()]);
+    let hello = |job: &str| Hello::new(&place, job, &name, id.clone(), vec![version.clone()]);
     let leave = |line: Option<&str>| line.iter().for_each(|line| say_always(&format!("error: {line}")));
     let settings = Settings { silence: SILENCE, stall: STALL, leave: Box::new(leave) };
     let star = |rendezvous: &Rendezvous, listener| {
@@ -64,9 +77,15 @@ fn meet(place: Place) -> Result<(Peers, Watch)> {
             false => not_met.error,
         })
     };
-    if place.launcher == Launcher::Torchrun {
+    let has_no_mpi = match place.launcher {
+        Launcher::Own | Launcher::Torchrun => true,
+        Launcher::Slurm => device == Device::Cuda,
+        Launcher::Alone | Launcher::OpenMpi | Launcher::Pmi => false,
+    };
+    if has_no_mpi {
         let rendezvous = Rendezvous::current(&place)?;
-        let (star, progress) = (star(&rendezvous, None)?, Arc::<Progress>::default());
+        let listener = rendezvous.inherited();
+        let (star, progress) = (star(&rendezvous, listener)?, Arc::<Progress>::default());
         let (watch, relay) = Watch::begin(star, Arc::clone(&progress), settings);
         return Ok((Peers::over(place, Box::new(relay), progress), watch));
     }
@@ -76,12 +95,14 @@ fn meet(place: Place) -> Result<(Peers, Watch)> {
     Ok((peers, watch))
 }
 
-/// `--devices N`: becomes a launcher of N processes of this command, unless it is one of them.
+/// `--devices N`: becomes a launcher of N processes of this command, unless it is one of them. Returns how they ended, where
+/// it has not become another program.
 ///
 /// # Errors
-/// A process that another launcher has started; no launcher.
-pub fn start(args: &TrainArgs) -> Result<()> {
-    let Some(n) = args.devices.filter(|n| *n > 1) else { return Ok(()) };
+/// A process that another launcher has started; no launcher, or fewer GPUs.
+pub fn start(args: &TrainArgs) -> Result<Option<ExitCode>> {
+    let Some(n) = args.devices.filter(|n| *n > 1) else { return Ok(None) };
+    let device = resolve(gpus::asked_for(args.draft()));
     let place = Place::current()?;
     if place.launcher != Launcher::Alone {
         let message = format!("starts processes itself, and {} has started this one; take it away", place.launcher);
@@ -96,24 +117,13 @@ pub fn start(args: &TrainArgs) -> Result<()> {
             _ => rest.push(arg),
         }
     }
-    Err(Mpirun::find()?.exec(n as usize, &rest))
+    match device {
+        Device::Cuda => gpus::launch(n as usize, &rest).map(Some),
+        Device::Cpu => Err(Mpirun::find()?.exec(n as usize, &rest)),
+    }
 }
 
 const DEVICES: &str = "--devices";
-
-/// Fails where several processes would compute on GPUs.
-///
-/// # Errors
-/// If they would.
-pub fn require_cpus(ranks: &Ranks, config: &Config) -> Result<()> {
-    if ranks.is_alone() || resolve(config.device) == Device::Cpu {
-        return Ok(());
-    }
-    Err(Error::config(
-        "device",
-        "is a GPU, and several ranks work on processors; set device = \"cpu\", or start one process",
-    ))
-}
 
 /// Fails in one of several processes, for a command that would do everything in each.
 ///

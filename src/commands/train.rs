@@ -3,6 +3,7 @@
 use super::data::data_names;
 use super::device::{self, Job, on_device, precision, require_device, settle_precision};
 use super::evaluations::training_eval_sets;
+use super::gpus;
 use super::inputs::Inputs;
 use super::model::{kernels_of, model_dir, model_name};
 use super::plan::{Planned, planned};
@@ -37,8 +38,10 @@ static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Trains, and prints the figures before and after.
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
-    ranks::start(&args)?;
-    ranks::run(|ranks| train(args, ranks))
+    if let Some(ended) = ranks::start(&args)? {
+        return Ok(ended);
+    }
+    ranks::run(gpus::asked_for(args.draft()), |ranks| train(args, ranks))
 }
 
 /// Trains as one of `ranks`.
@@ -80,7 +83,7 @@ fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
         }
     }
     require_device(&config)?;
-    ranks::require_cpus(ranks, &config)?;
+    gpus::require_exchange(ranks, &config)?;
     let config = settle_precision(warned(config));
     handle_interrupts()?;
     let job = ranks::first_of_machine(ranks, || {
@@ -190,6 +193,10 @@ impl Job for TrainJob {
 
     fn kernels(&self) -> Result<Kernels> {
         Ok(kernels_of(&self.dir, true))
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.ranks.clone()
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {

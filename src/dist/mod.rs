@@ -3,7 +3,8 @@
 //! Knows neither backend nor model: bytes and numbers in memory. [`Place`] says who this process is, [`Peers`] are all of
 //! them: they gather, add up and broadcast, over MPI ([`mpi`]), which is loaded when a run has several processes. Whether they
 //! fit together ([`hello`]) and all live ([`Watch`]) they tell each other over TCP ([`Star`]), whatever else they exchange by;
-//! what is small can go there, too ([`Relay`]). [`launch`] starts the processes of one machine.
+//! what is small can go there, too ([`Relay`]). GPUs exchange what is large by themselves
+//! (`backend::Collectives`). [`launch`] starts the processes of one machine.
 
 pub mod hello;
 pub mod launch;

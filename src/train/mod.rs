@@ -154,6 +154,14 @@ pub fn run<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Out
     // Training needs only token ids: until an evaluation, the optimizer can have the tokenizer's memory.
     retriever.carry()?;
     retriever.release_tokenizer();
+    let ranks = setup.ranks.clone();
+    ranks.connect(&retriever.backend)?;
+    let outcome = train(retriever, setup)?;
+    ranks.disconnect(&retriever.backend)?;
+    Ok(outcome)
+}
+
+fn train<B: Backend>(retriever: &mut Retriever<B>, setup: Setup) -> Result<Outcome> {
     let mut trainer = Trainer::new(retriever, setup)?;
     trainer.setup.ranks.require_same("run", &trainer.state.identity())?;
     let remaining = trainer.state.step + 1..trainer.state.total_steps + 1;
@@ -290,6 +298,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if self.state.temperature.is_some() {
             // A learned temperature depends on the previous loss. By now the device has done most of that step.
             self.await_results(log)?;
+            self.agree_on_temperature()?;
         }
         let start = Instant::now();
         let _range = trace::step(self.state.step + 1, fed.batch.n_tokens());

@@ -7,7 +7,7 @@
 
 use super::share::Deal;
 use crate::Result;
-use crate::backend::{Backend, Tensor};
+use crate::backend::{Backend, Collectives, Tensor};
 use crate::dist::Peers;
 use crate::error::listed;
 use crate::{Error, trace};
@@ -61,7 +61,29 @@ impl Ranks {
         &self.peers
     }
 
-    /// Gathers the rows `own` of each rank, of which rank `r` has `counts[r]`, into `all`, in the order of ranks.
+    /// Connects the devices of all ranks, where they exchange by themselves: GPUs do, and processors exchange as the processes
+    /// do. All ranks call it when nothing else takes long.
+    ///
+    /// # Errors
+    /// If they cannot be connected.
+    pub fn connect<B: Backend>(&self, backend: &B) -> Result<()> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let share = &mut |bytes: &mut Vec<u8>| self.peers.broadcast_bytes(0, bytes);
+        backend.connect(self.peers.rank(), self.peers.size(), share)
+    }
+
+    /// Ends what [`Ranks::connect`] has begun, when all ranks do.
+    ///
+    /// # Errors
+    /// If the exchange has failed.
+    pub fn disconnect<B: Backend>(&self, backend: &B) -> Result<()> {
+        backend.collectives().map_or(Ok(()), Collectives::finish)
+    }
+
+    /// Gathers the rows `own` of each rank, of which rank `r` has `counts[r]`, into `all`, which has as many, in the order of
+    /// ranks.
     pub(super) fn gather<B: Backend>(
         &self,
         backend: &B,
@@ -71,6 +93,10 @@ impl Ranks {
     ) -> Result<()> {
         let _range = trace::phase("gather");
         let lens: Vec<usize> = counts.iter().map(|count| count * own.row_len()).collect();
+        if let Some(devices) = backend.collectives() {
+            self.peers.progress().advance();
+            return devices.all_gather(own, &lens, all);
+        }
         let held;
         let own = match backend.in_place(own.buffer()) {
             Some(values) => &values[..own.len()],
@@ -85,8 +111,12 @@ impl Ranks {
     }
 
     /// Adds up each tensor over all ranks.
-    pub(super) fn sum<B: Backend>(&self, backend: &B, tensors: Vec<&mut Tensor<B, f32>>) -> Result<()> {
+    pub(super) fn sum<B: Backend>(&self, backend: &B, mut tensors: Vec<&mut Tensor<B, f32>>) -> Result<()> {
         let _range = trace::phase("sum gradients");
+        if let Some(devices) = backend.collectives() {
+            self.peers.progress().advance();
+            return devices.all_reduce(&mut tensors);
+        }
         let mut values: Vec<f32> = Vec::new();
         let mut group: Vec<&mut Tensor<B, f32>> = Vec::new();
         let add_up = |group: &mut Vec<&mut Tensor<B, f32>>, values: &mut Vec<f32>| -> Result<()> {
@@ -118,6 +148,13 @@ impl Ranks {
             return Ok(own);
         }
         Ok(self.peers.all_gather_bytes(&[u8::from(own)])?.iter().any(|of_rank| of_rank[..] != [0]))
+    }
+
+    /// The bytes that the first rank has; the others' own are not looked at.
+    pub(super) fn bytes_of_first<const N: usize>(&self, own: [u8; N]) -> Result<[u8; N]> {
+        let mut bytes = own.to_vec();
+        self.peers.broadcast_bytes(0, &mut bytes)?;
+        bytes[..].try_into().map_err(|_| Error::other("the first rank says something else than this one asks for"))
     }
 
     /// The text that the first rank has; the others' own are not looked at.

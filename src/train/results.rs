@@ -83,6 +83,18 @@ impl<B: Backend> Trainer<'_, B> {
         }
     }
 
+    /// Takes the first rank's learned temperature: each has computed its own, and GPUs of two kinds may round otherwise.
+    pub(super) fn agree_on_temperature(&mut self) -> Result<()> {
+        if let Some(bits) = &mut self.state.temperature
+            && !self.setup.ranks.is_alone()
+        {
+            let of_first = self.setup.ranks.bytes_of_first::<32>(bytemuck::cast(*bits))?;
+            *bits = bytemuck::cast(of_first);
+            self.stepper.loss.config.temperature = LearnedTemperature::from_bits(*bits).temperature() as f32;
+        }
+        Ok(())
+    }
+
     fn not_finite(&self, what: &str, step: u64) -> Error {
         let out = self.setup.run_dir.path().display();
         let message = format!(

@@ -36,9 +36,8 @@ impl TestBatch {
 }
 
 impl Tiny {
-    /// The step as one of `peers` takes it, whose chunks have at most `chunk_tokens` tokens.
-    fn step_among<B: Backend>(&self, backend: &B, batch: &TestBatch, chunk_tokens: usize, peers: Peers) -> Step {
-        let ranks = Ranks::new(Arc::new(peers));
+    /// The step as one of `ranks` takes it, whose chunks have at most `chunk_tokens` tokens.
+    pub fn step_among<B: Backend>(&self, backend: &B, batch: &TestBatch, chunk_tokens: usize, ranks: &Ranks) -> Step {
         let encoder = self.encoder(backend);
         let mut cache = GradCache::new(backend, &encoder, 1).unwrap().among(ranks.clone());
         let mut loss = InfoNce::new(backend, encoder.embedding_size(), self.loss.clone()).unwrap();
@@ -66,7 +65,8 @@ impl Tiny {
     fn assert_ranks_agree<B: Backend>(&self, backend: &B, what: &str, batch: &TestBatch, sizes: &[usize]) {
         let alone = self.step(backend, batch, 16, 1);
         for &size in sizes {
-            let of_ranks = threads::world(size, |peers| self.step_among(backend, batch, 9, peers));
+            let step = |peers: Peers| self.step_among(backend, batch, 9, &Ranks::new(Arc::new(peers)));
+            let of_ranks = threads::world(size, step);
             assert!(of_ranks.iter().all(|step| *step == of_ranks[0]), "{what}: ranks differ");
             self.assert_same_step::<B::E>(&format!("{what}, {size} ranks"), &of_ranks[0], &alone);
         }
@@ -75,14 +75,13 @@ impl Tiny {
 
 /// Every kind of loss, with dropout: hard negatives, answers that are left out, both directions, both sides, a teacher,
 /// margins, several numbers of dimensions.
-pub fn a_step_of_several_ranks_equals_that_of_one<B: Backend>(backend: &B) {
+pub fn every_loss<B: Backend>() -> Vec<(&'static str, Tiny)> {
     let tiny = || Tiny::new::<B>("xlm-roberta", Pooling::Mean, true, 2).with_dropout();
     let with = |change: &dyn Fn(LossConfig) -> LossConfig| {
         let tiny = tiny();
         Tiny { loss: change(tiny.loss.clone()), ..tiny }
     };
-    let planted = TestBatch::planted();
-    for (what, tiny) in [
+    vec![
         ("plain", tiny()),
         ("symmetric", tiny().symmetric()),
         ("several dimensions", tiny().symmetric().matryoshka()),
@@ -95,7 +94,12 @@ pub fn a_step_of_several_ranks_equals_that_of_one<B: Backend>(backend: &B) {
         ("margins", with(&|loss| LossConfig { margin: 0.1, false_negative_margin: Some(0.05), ..loss })),
         ("a teacher's margins", tiny().taught(Distillation::MarginMse)),
         ("a teacher's distribution", tiny().symmetric().taught(Distillation::Kl)),
-    ] {
+    ]
+}
+
+pub fn a_step_of_several_ranks_equals_that_of_one<B: Backend>(backend: &B) {
+    let planted = TestBatch::planted();
+    for (what, tiny) in every_loss::<B>() {
         tiny.assert_ranks_agree(backend, what, &planted, &[2, 3]);
     }
     let cls = Tiny::new::<B>("bert", Pooling::Cls, false, 1);

@@ -46,6 +46,8 @@ u32 shared_limit() {
 namespace {
 
 int n_devices() { return int(setting("SIMT_DEVICES", 1)); }
+// The machine's number of the first device that this process sees.
+int first_device() { return int(setting("SIMT_FIRST_DEVICE", 0)); }
 
 // The primary context of a device. It dies when everybody has released it; the next one lies in the same place, as it does
 // where memory is used again, and is no thread's until that thread asks for it.
@@ -161,6 +163,8 @@ Code current_device_context(void** out) {
     return initialized ? OK : Code(3);
 }
 
+int current_device() { return context_state() == OK ? first_device() + device_of(current.handle) : -1; }
+
 Code need_context(const char* call) {
     const Code state = context_state();
     if (state == NO_CONTEXT) return refuse(state, "%s: no context is current on the calling thread", call);
@@ -216,13 +220,13 @@ API cuDeviceTotalMem_v2(size_t* out, int) {
 API cuDeviceGetUuid(unsigned char* out, int device) {
     NEED_INIT;
     for (int i = 0; i < 16; ++i) out[i] = (unsigned char)("hbt-simt-standin"[i]);
-    out[15] = (unsigned char)device;
+    out[15] = (unsigned char)(first_device() + device);
     return OK;
 }
 API cuDeviceGetUuid_v2(unsigned char* out, int device) { return cuDeviceGetUuid(out, device); }
 API cuDeviceGetPCIBusId(char* out, int bytes, int device) {
     NEED_INIT;
-    std::snprintf(out, size_t(bytes), "0000:%02X:00.0", device + 1);
+    std::snprintf(out, size_t(bytes), "0000:%02X:00.0", first_device() + device + 1);
     return OK;
 }
 API cuDeviceGetAttribute(int* out, int attribute, int) {

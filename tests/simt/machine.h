@@ -181,6 +181,8 @@ void add_counters(const char* name, const Counters& counters);
 // Whether SIMT_REPORT=1 asks for a report when the process ends.
 bool wants_report();
 Code current_device_context(void** out);
+// The machine's number of the calling thread's device; -1 if it has none.
+int current_device();
 
 // Checked accesses from inside collectives; `where` is for the message.
 void check_access(const void* address, size_t bytes, bool write, const void* where);

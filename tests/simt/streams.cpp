@@ -1,5 +1,8 @@
 // Streams are lazy: work is queued, and runs only when something waits for it. Between streams that nothing orders, the
 // seed draws whose turn it is, so a missing wait or a pinned buffer used again too early shows as wrong data.
+//
+// A device that waits for those of other processes has a thread of its own, which alone does its work: as soon as it can, or
+// as late as it may, by the seed. Without it, a process that waits for another elsewhere would keep the other waiting here.
 #include "streams.h"
 
 #include <algorithm>
@@ -13,11 +16,19 @@ namespace simt {
 
 namespace {
 
-std::mutex mutex;
-std::condition_variable changed;
-std::map<u64, std::shared_ptr<Stream>> streams;
-std::map<u64, std::shared_ptr<Event>> events;
+// The device's thread may outlive what the end of the process destroys, so nothing of this is.
+std::mutex& mutex = *new std::mutex;
+std::condition_variable& changed = *new std::condition_variable;
+std::map<u64, std::shared_ptr<Stream>>& streams = *new std::map<u64, std::shared_ptr<Stream>>;
+std::map<u64, std::shared_ptr<Event>>& events = *new std::map<u64, std::shared_ptr<Event>>;
 u64 next_handle = 0x51317000;
+
+// The device's thread, what wakes it, and whether the host waits for it.
+bool has_thread = false;
+std::condition_variable& work = *new std::condition_variable;
+u32 n_waiting = 0;
+bool is_asked = false;
+thread_local Random* device_draws = nullptr;
 
 Random& draws() {
     static thread_local Random random{0};
@@ -55,6 +66,7 @@ void step(std::unique_lock<std::mutex>& lock, std::shared_ptr<Stream> stream) {
         if (head.event->done >= head.ticket) {
             if (stream->error == OK) stream->error = head.event->error;
             stream->queue.pop_front();
+            changed.notify_all();
             return;
         }
         stream = head.event->stream;
@@ -70,9 +82,13 @@ void step(std::unique_lock<std::mutex>& lock, std::shared_ptr<Stream> stream) {
         op.event->error = stream->error;
         op.event->milliseconds = now();
         op.event->done = std::max(op.event->done, op.ticket);
+        changed.notify_all();
         return;
     }
-    if (stream->error != OK) return;
+    if (stream->error != OK) {
+        changed.notify_all();
+        return;
+    }
     stream->busy = true;
     lock.unlock();
     const Code code = op.run();
@@ -95,9 +111,50 @@ void step_some(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>
     step(lock, chosen);
 }
 
+// Waits for something that work on a stream brings about. The host does that work itself where the device has no thread.
+template <class Condition>
+void await(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>& stream, Condition is_done) {
+    // The default stream, which is the calling thread's own, is never left to another.
+    if (has_thread && stream != default_stream()) {
+        ++n_waiting;
+        work.notify_all();
+        changed.wait(lock, is_done);
+        --n_waiting;
+    }
+    while (!is_done()) step_some(lock, stream);
+}
+
 Code drain_locked(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>& stream) {
-    while (!empty(*stream)) step_some(lock, stream);
+    await(lock, stream, [&] { return empty(*stream); });
     return stream->error;
+}
+
+// Does the next thing of one of the streams that can get on; false where none can.
+bool turn(std::unique_lock<std::mutex>& lock) {
+    std::vector<std::shared_ptr<Stream>> able;
+    for (const auto& [handle, stream] : streams) {
+        if (stream->busy || stream->queue.empty()) continue;
+        const Op& head = stream->queue.front();
+        if (!head.waits || head.event->done >= head.ticket) able.push_back(stream);
+    }
+    if (able.empty()) return false;
+    step(lock, able[device_draws->below(u32(able.size()))]);
+    return true;
+}
+
+void device_main(u64 seed) {
+    schedule_seed = seed;
+    device_draws = new Random{seed * 2 + 1};
+    const bool is_lazy = device_draws->below(2) == 1;
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+        if (!turn(lock)) {
+            work.wait_for(lock, std::chrono::milliseconds(1));
+        } else if (is_lazy) {
+            const auto while_nobody_waits = std::chrono::microseconds(device_draws->below(500));
+            work.wait_for(lock, while_nobody_waits, [] { return n_waiting > 0 || is_asked; });
+        }
+    }
 }
 
 Code drain_owned(std::unique_lock<std::mutex>& lock, bool blocking_only) {
@@ -169,6 +226,8 @@ Code submit(void* handle, std::function<Code()> run, std::vector<u64> refers) {
     op.run = std::move(run);
     op.refers = std::move(refers);
     stream->queue.push_back(std::move(op));
+    is_asked = false;
+    work.notify_all();
     return is_default ? drain_locked(lock, stream) : OK;
 }
 
@@ -228,7 +287,7 @@ Code drain(const std::shared_ptr<Stream>& stream) {
 Code drain_event(const std::shared_ptr<Event>& event) {
     std::unique_lock<std::mutex> lock(mutex);
     const u64 ticket = event->recorded;
-    while (event->done < ticket) step_some(lock, event->stream);
+    await(lock, event->stream, [&] { return event->done >= ticket; });
     return event->error;
 }
 
@@ -252,16 +311,35 @@ void drain_range(u64 address, size_t bytes) {
     for (const auto& stream : using_it) drain_locked(lock, stream);
 }
 
+// Somebody has looked whether work is done, and will look again.
+static void look(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Stream>& stream) {
+    if (!has_thread) return step_some(lock, stream);
+    is_asked = true;
+    work.notify_all();
+}
+
 bool progress(const std::shared_ptr<Stream>& stream) {
     std::unique_lock<std::mutex> lock(mutex);
-    if (!empty(*stream)) step_some(lock, stream);
+    if (!empty(*stream)) look(lock, stream);
     return empty(*stream);
 }
 
 bool progress(const std::shared_ptr<Event>& event) {
     std::unique_lock<std::mutex> lock(mutex);
-    if (event->done < event->recorded) step_some(lock, event->stream);
+    if (event->done < event->recorded) look(lock, event->stream);
     return event->done >= event->recorded;
+}
+
+void start_device_thread(u64 seed) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (has_thread) return;
+    has_thread = true;
+    std::thread(device_main, seed).detach();
+}
+
+void run_others() {
+    std::unique_lock<std::mutex> lock(mutex);
+    if (device_draws) turn(lock);
 }
 
 }  // namespace simt

@@ -60,6 +60,10 @@ Code drain(const std::shared_ptr<Stream>& stream);
 Code drain_event(const std::shared_ptr<Event>& event);
 Code drain_thread();
 void drain_range(u64 address, size_t bytes);
+// From now on the device has a thread that does its work, and nobody else does.
+void start_device_thread(u64 seed);
+// Called by work that waits: the device does a little of what its other streams have.
+void run_others();
 // Does a little, and says whether all is done.
 bool progress(const std::shared_ptr<Stream>& stream);
 bool progress(const std::shared_ptr<Event>& event);

@@ -1,20 +1,24 @@
 //! What all operations of one device share.
 
-use super::driver::{Context, Module, Stream};
+use super::driver::{Alarm, Context, Module, Stream};
 use super::gemm::{Blas, timing_is_wanted};
 use super::images::{self, Images, Progress};
 use super::launch::{Kernel, KernelName};
 use super::memory::{Arena, DeviceBuffer};
+use super::nccl::Communicator;
 use super::pointers::Scratch;
 use super::probe::require;
 use super::transfer::Staging;
 use super::workload::{Instances, Kernels};
+use crate::backend::Share;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A device, its streams, its memory and its kernels.
 pub(super) struct Device {
+    /// The exchange with other ranks' devices, if there are such.
+    pub communicator: OnceLock<Arc<Communicator>>,
     /// Dropped in this order: what uses a thing before the thing.
     kernels: Mutex<HashMap<KernelName, Arc<Kernel>>>,
     /// By the file's name and whether it is all of it, not only the instances that were prepared.
@@ -45,6 +49,7 @@ impl Device {
         let arena = Arena::new(&context, separate_memory);
         let (compute, copies) = (Stream::new(&context)?, Stream::new(&context)?);
         Ok(Device {
+            communicator: OnceLock::new(),
             kernels: Mutex::default(),
             modules: Mutex::default(),
             images: Images::new(&context),
@@ -59,6 +64,18 @@ impl Device {
             memory: context.memory()?.1 as u64,
             context,
         })
+    }
+
+    /// Connects this device as number `rank` of `size`.
+    ///
+    /// # Panics
+    /// If it is connected already.
+    pub fn connect(&self, rank: usize, size: usize, share: Share) -> Result<()> {
+        let communicator = Communicator::new(&self.context, rank, size, share)?;
+        let alarm: Arc<dyn Alarm> = communicator.clone();
+        self.context.watch(Arc::downgrade(&alarm));
+        assert!(self.communicator.set(communicator).is_ok(), "cuda: connected once");
+        Ok(())
     }
 
     /// A kernel, loaded on first use.

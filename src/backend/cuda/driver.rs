@@ -9,8 +9,9 @@ use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, CUfunction_attribut
 use std::cell::Cell;
 use std::ffi::{CString, c_uint, c_void};
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// Turns a driver's answer into an error that says what hbt was doing.
 pub(super) fn check(status: Status, doing: &str) -> Result<()> {
@@ -24,9 +25,26 @@ pub(super) fn profiler(on: bool) -> Result<()> {
     check(code, "switching the profiler")
 }
 
+/// Asked while the host waits for a device that may wait for others, whether these come.
+pub(super) trait Alarm: Send + Sync {
+    /// # Errors
+    /// If they do not.
+    fn check(&self) -> Result<()>;
+}
+
+/// Lets others have the processor between two looks at something, and more the longer it takes.
+pub(super) fn pause(n_looks: &mut u32) {
+    const PATIENT: u32 = 200;
+    *n_looks = n_looks.saturating_add(1);
+    if *n_looks < PATIENT { std::thread::yield_now() } else { std::thread::sleep(Duration::from_micros(50)) }
+}
+
 /// A device with its primary context.
 pub(super) struct Context {
     context: sys::CUcontext,
+    alarm: OnceLock<Weak<dyn Alarm>>,
+    /// The alarm has gone off: the device may never be done, and nothing may wait for it any more.
+    is_stuck: AtomicBool,
     /// Tells it from all others that this process opens, also from one that is gone and had the same handle.
     id: u64,
     device: sys::CUdevice,
@@ -68,11 +86,32 @@ impl Context {
         // SAFETY: `device` is a device; the context is given back when this value is dropped.
         check(unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, device) }, "opening the device")?;
         let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(Arc::new(Self { context, id, device, name, capability, max_shared_bytes }))
+        let (alarm, is_stuck) = (OnceLock::new(), AtomicBool::new(false));
+        Ok(Arc::new(Self { context, alarm, is_stuck, id, device, name, capability, max_shared_bytes }))
     }
 
-    /// Makes this the calling thread's context.
+    /// From now on, whoever waits for the device does so no longer than `alarm` has no error.
+    pub fn watch(&self, alarm: Weak<dyn Alarm>) {
+        // One is enough.
+        let _ = self.alarm.set(alarm);
+    }
+
+    /// Says that the device may never be done.
+    pub fn give_up(&self) {
+        self.is_stuck.store(true, Ordering::Relaxed);
+    }
+
+    /// What is to be asked while the host waits.
+    fn alarm(&self) -> Option<Arc<dyn Alarm>> {
+        self.alarm.get()?.upgrade()
+    }
+
+    /// Makes this the calling thread's context. An error where the device may never be done: the driver may wait for it in any
+    /// call, even in those that give things back.
     pub fn bind(&self) -> Result<()> {
+        if self.is_stuck.load(Ordering::Relaxed) {
+            return Err(Error::other("cuda: the device waits for those of other ranks, which do not come"));
+        }
         if BOUND.get() == self.id {
             return Ok(());
         }
@@ -94,8 +133,10 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: retained once in `new`. An error here has nobody to go to.
-        let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+        if !*self.is_stuck.get_mut() {
+            // SAFETY: retained once in `new`. An error here has nobody to go to.
+            let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+        }
     }
 }
 
@@ -124,9 +165,19 @@ impl Stream {
         self.stream
     }
 
+    /// Waits where the device may wait for others: to be called before what makes the driver wait for the stream.
+    pub fn await_others(&self) -> Result<()> {
+        if self.context.alarm().is_some() { self.synchronize() } else { Ok(()) }
+    }
+
     /// Waits until all queued work is done. An error of a kernel shows here.
     pub fn synchronize(&self) -> Result<()> {
         self.context.bind()?;
+        if self.context.alarm().is_some() {
+            let all = Event::new(&self.context, false)?;
+            all.record(self)?;
+            return all.synchronize();
+        }
         // SAFETY: the stream lives.
         check(unsafe { sys::cuStreamSynchronize(self.stream) }, "waiting for the device")
     }
@@ -141,9 +192,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let _ = self.synchronize();
         // SAFETY: created in `new`.
-        let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
+        let _ = self.synchronize().map(|()| unsafe { sys::cuStreamDestroy_v2(self.stream) });
     }
 }
 
@@ -179,6 +229,14 @@ impl Event {
     /// Waits until it has happened.
     pub fn synchronize(&self) -> Result<()> {
         self.context.bind()?;
+        if let Some(alarm) = self.context.alarm() {
+            let mut n_looks = 0;
+            while !self.has_happened()? {
+                alarm.check().inspect_err(|_| self.context.give_up())?;
+                pause(&mut n_looks);
+            }
+            return Ok(());
+        }
         // SAFETY: the event lives.
         check(unsafe { sys::cuEventSynchronize(self.event) }, "waiting for an event")
     }

@@ -194,6 +194,7 @@ impl<T: Value> DeviceBuffer<T> {
             return Ok(());
         }
         stream.context.bind()?;
+        stream.await_others()?;
         let from = self.address + (start * size_of::<T>()) as u64;
         // SAFETY: within both, and `to` is waited for.
         let code = unsafe { sys::cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), from, size_of_val(to), stream.raw()) };

@@ -21,6 +21,7 @@ mod kernels;
 mod launch;
 mod layer_norm;
 mod memory;
+mod nccl;
 mod partials;
 mod pointers;
 mod pooling;
@@ -32,6 +33,7 @@ mod workload;
 
 pub use images::Progress;
 pub use memory::DeviceBuffer;
+pub use nccl::{exchange_in_rings, may_share_gpus, require_nccl};
 pub use probe::{CudaDevice, CudaProbe, libraries, probe, require};
 pub use workload::{Kernels, Workload};
 
@@ -186,6 +188,14 @@ impl<E: CudaElement> super::Device for Cuda<E> {
 
     fn receive(&self, from: &mut Readback, to: &mut Vec<f32>) -> Result<()> {
         from.receive(to)
+    }
+
+    fn connect(&self, rank: usize, size: usize, share: Share) -> Result<()> {
+        self.device.connect(rank, size, share)
+    }
+
+    fn collectives(&self) -> Option<&dyn Collectives<Self>> {
+        self.device.communicator.get().map(|_| self as &dyn Collectives<Self>)
     }
 }
 

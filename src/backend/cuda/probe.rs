@@ -1,7 +1,7 @@
 //! What there is of CUDA on this machine, found out without using it.
 
 use super::api::driver::{self as sys, Unusable};
-use super::api::{OLDEST_TOOLKIT, Status, cublaslt, nvrtc};
+use super::api::{OLDEST_TOOLKIT, Status, cublaslt, nccl, nvrtc};
 use super::images;
 
 /// What is there of CUDA.
@@ -29,6 +29,8 @@ pub struct CudaDevice {
     pub memory: u64,
     /// Compute capability, major and minor.
     pub capability: (u32, u32),
+    /// What tells it from all others, on any machine.
+    pub uuid: String,
 }
 
 /// Looks for a driver and its devices. Creates no context, so it takes no GPU memory.
@@ -119,6 +121,10 @@ pub fn libraries(ordinal: Option<usize>) -> Vec<(&'static str, String)> {
             Some(Err(why)) => lines.push(("cublaslt", why.to_owned())),
             None => lines.push(("cublaslt", "none for this driver".to_owned())),
         }
+        match nccl::get() {
+            Ok(nccl) => lines.push(("nccl", nccl.to_string())),
+            Err(why) => lines.push(("nccl", format!("several GPUs need it: {why}"))),
+        }
         lines.extend(nvrtc::all().iter().map(|nvrtc| ("nvrtc", format!("{nvrtc}{}", note(nvrtc.version.0)))));
     }
     let serving = match ordinal.map(|ordinal| images::serving(ordinal as i32)) {
@@ -144,5 +150,6 @@ fn device(ordinal: i32) -> Result<CudaDevice, Status> {
         name: sys::device_name(device)?,
         memory: sys::device_memory(device)?,
         capability: sys::capability(device)?,
+        uuid: sys::device_uuid(device)?,
     })
 }

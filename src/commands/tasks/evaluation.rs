@@ -1,6 +1,7 @@
 //! Evaluates tasks, subset by subset, and writes what is asked for as it goes.
 
-use super::super::device::{FIRST_GPU, resolve};
+use super::super::device::resolve;
+use super::super::gpus;
 use super::model::content_of_data;
 use super::outputs;
 use super::pairs;
@@ -38,7 +39,7 @@ impl Searcher {
     /// On the configured device.
     pub fn new(config: &Config) -> Result<Self> {
         Ok(match resolve(config.device) {
-            Device::Cuda => Searcher::Cuda(Cuda::new(FIRST_GPU)?),
+            Device::Cuda => Searcher::Cuda(Cuda::new(gpus::ordinal())?),
             Device::Cpu => Searcher::Cpu(Cpu::new()),
         })
     }

@@ -44,6 +44,7 @@ driver_functions! {
     cuDeviceGetCount(count: *mut c_int);
     cuDeviceGet(device: *mut CUdevice, ordinal: c_int);
     cuDeviceGetName(name: *mut c_char, len: c_int, device: CUdevice);
+    cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: CUdevice);
     cuDeviceTotalMem_v2(bytes: *mut usize, device: CUdevice);
     cuDeviceGetAttribute(value: *mut c_int, attribute: CUdevice_attribute, device: CUdevice);
     cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice);
@@ -156,6 +157,14 @@ pub fn device_name(device: CUdevice) -> Result<String, Status> {
     unsafe { cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as c_int, device) }.ok()?;
     let name = name.split(|&byte| byte == 0).next().expect("at least one piece");
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// What tells a device, or a part of one that is its own (MIG), from all others, in hexadecimal digits.
+pub fn device_uuid(device: CUdevice) -> Result<String, Status> {
+    let mut uuid = [0; 16];
+    // SAFETY: writes so many bytes.
+    unsafe { cuDeviceGetUuid_v2(&mut uuid, device) }.ok()?;
+    Ok(uuid.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A device's memory in bytes, used or not.

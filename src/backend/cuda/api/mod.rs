@@ -6,6 +6,7 @@
 
 pub mod cublaslt;
 pub mod driver;
+pub mod nccl;
 pub mod nvrtc;
 
 use libloading::Library;
