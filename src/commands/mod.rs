@@ -17,7 +17,7 @@ mod model;
 mod output;
 pub mod plan;
 pub mod prepare;
-mod ranks;
+pub mod ranks;
 pub mod report;
 mod resume;
 mod setup;
