@@ -6,11 +6,11 @@ mod commands;
 
 use std::error::Error as _;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use commands::ranks::once;
 use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda;
 use hbt::cli::{Cli, Command};
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     commands::ranks::settle_environment();
     signals::let_large_writes_fail();
     let command = Cli::try_parse().unwrap_or_else(|e| refused(&e)).command;
-    let trace_file = command.trace_file().map(Path::to_owned);
+    let trace_file = command.trace_file().map(commands::ranks::own_file);
     // Training ends in its own way.
     let ends_at_once = !matches!(command, Command::Train(_));
     match commands::trace::traced(trace_file, ends_at_once, || run(command)) {
@@ -62,15 +62,15 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Train(args) => return commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Compare(args) => commands::compare::run(args),
-        Command::Report(args) => commands::report::run(args),
+        Command::Report(args) => once(|| commands::report::run(args)),
         Command::Encode(args) => commands::encode::run(args),
         Command::Mine(args) => commands::mine::run(args),
-        Command::Plan(args) => commands::plan::run(args),
+        Command::Plan(args) => once(|| commands::plan::run(args)),
         Command::Prepare(args) => commands::prepare::run(args),
-        Command::Config(args) => commands::config::run(args),
-        Command::Bench(args) => commands::bench::run(args),
-        Command::Info => commands::info::run(),
-        Command::Completions(args) => commands::completions::run(args),
+        Command::Config(args) => once(|| commands::config::run(args)),
+        Command::Bench(args) => once(|| commands::bench::run(args)),
+        Command::Info => once(commands::info::run),
+        Command::Completions(args) => once(|| commands::completions::run(args)),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,8 @@ mod full_disk;
 mod pipes;
 mod precision;
 mod prepare;
+#[cfg(unix)]
+mod ranks;
 mod report;
 mod retrieval;
 

@@ -4,6 +4,7 @@ mod compare;
 mod encode;
 mod metrics;
 mod mteb;
+mod ranks;
 mod report;
 mod search;
 mod tasks;

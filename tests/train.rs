@@ -11,7 +11,7 @@ mod optimizer;
 mod options;
 mod others;
 #[cfg(unix)]
-mod ranks;
+pub mod ranks;
 pub mod resume;
 mod run_directory;
 #[cfg(unix)]

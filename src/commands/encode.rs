@@ -11,6 +11,7 @@ use super::texts::{Request, Texts};
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
+use hbt::config::Config;
 use hbt::model_dir::ModelDir;
 use hbt::npy::NpyWriter;
 use hbt::progress::{Counter, say};
@@ -31,15 +32,13 @@ fn encode_among(args: &EncodeArgs, ranks: &Ranks) -> Result<()> {
     let mut inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.add("the input", Some(&args.input));
     inputs.refuse_trace(&args.trace)?;
-    inputs.refuse("--output", &args.output)?;
-    if args.format.is_none() {
-        refuse_other_name("--output", &args.output)?;
-    }
-    if !args.overwrite {
-        refuse_foreign("--output", &args.output, Kind::Embeddings)?;
+    if ranks.leads() {
+        check_output(args, &inputs)?;
     }
     let (field, format, encode_as) = (args.field.as_deref(), args.input_format, args.encode_as);
-    let texts = Texts::read(&Request { path: &args.input, format, field, encode_as })?;
+    let request = Request { path: &args.input, format, field, encode_as };
+    // One that comes through a pipe comes to the first rank.
+    let texts = ranks::of_first(ranks, || Texts::read(&request))?;
     let dir = ranks::first_of_machine(ranks, || model_dir(&config))?;
     let settings = config.retriever(&dir)?;
     let prefix = match &kind_of(&settings, encode_as).prefix[..] {
@@ -47,7 +46,16 @@ fn encode_among(args: &EncodeArgs, ranks: &Ranks) -> Result<()> {
         prefix => format!("each behind {prefix:?}"),
     };
     say(&format!("{}; as {encode_as}, {prefix}", texts.taken));
-    on_device(&config, EncodeJob { dir, settings, args, ranks, texts })
+    on_device(&config, EncodeJob { dir, settings, config: &config, args, ranks, texts })
+}
+
+/// Fails if the output would replace what it must not.
+fn check_output(args: &EncodeArgs, inputs: &Inputs) -> Result<()> {
+    inputs.refuse("--output", &args.output)?;
+    if args.format.is_none() {
+        refuse_other_name("--output", &args.output)?;
+    }
+    if args.overwrite { Ok(()) } else { refuse_foreign("--output", &args.output, Kind::Embeddings) }
 }
 
 fn kind_of(settings: &RetrieverSettings, encode_as: EncodeAs) -> &TextKind {
@@ -60,6 +68,7 @@ fn kind_of(settings: &RetrieverSettings, encode_as: EncodeAs) -> &TextKind {
 struct EncodeJob<'a> {
     dir: ModelDir,
     settings: RetrieverSettings,
+    config: &'a Config,
     args: &'a EncodeArgs,
     ranks: &'a Ranks,
     texts: Texts,
@@ -78,6 +87,7 @@ impl Job for EncodeJob<'_> {
 
     fn run<B: Backend>(self, backend: B) -> Result<()> {
         let retriever = Retriever::load(backend, self.dir, self.settings)?;
+        ranks::require_same_model(self.ranks, self.config, &retriever)?;
         let kind = kind_of(&retriever.settings, self.args.encode_as);
         let Texts { texts, ids, .. } = &self.texts;
         let open = || Sink::open(&self.args.output, self.args.format, retriever.embedding_size());

@@ -31,7 +31,7 @@ use std::slice;
 /// Evaluates, prints the tables, and writes the JSON if asked to.
 pub fn run(args: EvalArgs) -> Result<()> {
     if args.list {
-        return crate::print(&named_tasks::list());
+        return ranks::once(|| crate::print(&named_tasks::list()));
     }
     ranks::run(asked_for(args.draft()), |ranks| eval_among(&args, ranks))
 }
@@ -39,20 +39,12 @@ pub fn run(args: EvalArgs) -> Result<()> {
 fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
     let draft = args.draft()?;
     say_unused(&draft);
-    let wanted = wanted(args, &draft)?;
+    let wanted = ranks::first_of_machine(ranks, || wanted(args, &draft))?;
     let config = finish(draft)?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
-    for (option, path, kind) in [("--json", &args.json, Kind::Report), ("--report", &args.report, Kind::Page)] {
-        let Some(path) = path else { continue };
-        // Found out now, not after an hour.
-        if ranks.leads() {
-            NewFile::check(path)?;
-        }
-        inputs.refuse(option, path)?;
-        if !args.overwrite {
-            refuse_foreign(option, path, kind)?;
-        }
+    if ranks.leads() {
+        check_outputs(args, &inputs)?;
     }
     let own: Vec<_> = wanted.iter().filter_map(Wanted::own).collect();
     let others: Vec<&Wanted> = wanted.iter().filter(|wanted| wanted.own().is_none()).collect();
@@ -67,6 +59,7 @@ fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
             let languages: Vec<String> = languages.split(',').map(|code| code.trim().to_owned()).collect();
             set = set.only(&languages).map_err(|message| Error::config("--languages", message))?;
         }
+        ranks.require_same("evaluation data", &set.key())?;
         let report = evaluate(&config, &set, None, ranks)?;
         if ranks.leads() {
             crate::print(&format!("{report}\n"))?;
@@ -74,10 +67,22 @@ fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
         results.push(serde_json::to_value(&report).map_err(|e| Error::other(e.to_string()))?);
     }
     if !others.is_empty() {
-        ranks::require_alone("eval of retrieval over a corpus")?;
-        results.extend(named_tasks::run(args, &config, &others)?);
+        results.extend(named_tasks::run(args, &config, &others, ranks)?);
     }
     if ranks.leads() { write(args, results) } else { Ok(()) }
+}
+
+/// Fails where a file cannot be written, or would replace what it must not: now, not after an hour.
+fn check_outputs(args: &EvalArgs, inputs: &Inputs) -> Result<()> {
+    for (option, path, kind) in [("--json", &args.json, Kind::Report), ("--report", &args.report, Kind::Page)] {
+        let Some(path) = path else { continue };
+        NewFile::check(path)?;
+        inputs.refuse(option, path)?;
+        if !args.overwrite {
+            refuse_foreign(option, path, kind)?;
+        }
+    }
+    Ok(())
 }
 
 /// Says what was given for training alone.
@@ -130,13 +135,13 @@ fn wanted(args: &EvalArgs, draft: &Draft) -> Result<Vec<Wanted>> {
 pub fn evaluate(config: &Config, set: &EvalSet, more: Option<FigureKey>, ranks: &Ranks) -> Result<EvalReport> {
     let dir = ranks::first_of_machine(ranks, || model_dir(config))?;
     let settings = config.retriever(&dir)?;
-    on_device(config, EvalJob { dir, settings, name: model_name(config), ranks, set, more })
+    on_device(config, EvalJob { dir, settings, config, ranks, set, more })
 }
 
 struct EvalJob<'a> {
     dir: ModelDir,
     settings: RetrieverSettings,
-    name: String,
+    config: &'a Config,
     ranks: &'a Ranks,
     set: &'a EvalSet,
     more: Option<FigureKey>,
@@ -155,13 +160,15 @@ impl Job for EvalJob<'_> {
 
     fn run<B: Backend>(self, backend: B) -> Result<EvalReport> {
         let retriever = Retriever::load(backend, self.dir, self.settings)?;
+        ranks::require_same_model(self.ranks, self.config, &retriever)?;
         let (n_queries, n_passages) = (self.set.queries.len(), self.set.passages.len());
         let total = (n_queries + n_passages) as u64;
         let counter = Counter::new("evaluated", total);
         let kinds = [&retriever.settings.query, &retriever.settings.passage];
         let progress = &mut |n| counter.set(n as u64, total);
+        let name = model_name(self.config);
         let Evaluated { report, cut, warning } =
-            evaluate_retriever(&retriever, self.ranks.peers(), kinds, &self.name, self.set, self.more, progress)?;
+            evaluate_retriever(&retriever, self.ranks.peers(), kinds, &name, self.set, self.more, progress)?;
         counter.finish(&format!("{n_queries} queries on {n_passages} passages"));
         cut.iter().for_each(|note| say(note));
         warning.iter().for_each(|warning| say(&format!("warning: {warning}")));

@@ -11,6 +11,7 @@ use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::MineArgs;
+use hbt::config::Config;
 use hbt::mine::{Corpus, Input, Mined, Rules, mine};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
@@ -32,13 +33,13 @@ fn mine_among(args: &MineArgs, ranks: &Ranks) -> Result<()> {
     // Checked now, not after an hour of work.
     if ranks.leads() {
         Output::check(&args.output)?;
+        inputs.refuse("--output", &args.output)?;
+        refuse_other_name("--output", &args.output)?;
+        if !args.overwrite {
+            refuse_foreign("--output", &args.output, Kind::Rows)?;
+        }
     }
-    inputs.refuse("--output", &args.output)?;
-    refuse_other_name("--output", &args.output)?;
-    if !args.overwrite {
-        refuse_foreign("--output", &args.output, Kind::Rows)?;
-    }
-    let datasets = datasets(&config)?;
+    let datasets = ranks::first_of_machine(ranks, || datasets(&config))?;
     let [dataset] = &datasets[..] else {
         let message =
             format!("there are {}; mine each by itself, with --data and an --output of its own", datasets.len());
@@ -49,7 +50,7 @@ fn mine_among(args: &MineArgs, ranks: &Ranks) -> Result<()> {
     say_notes(input.notes());
     let dir = ranks::first_of_machine(ranks, || model_dir(&config))?;
     let settings = config.retriever(&dir)?;
-    let mined = on_device(&config, MineJob { dir, settings, ranks, corpus: &corpus, rules: &rules })?;
+    let mined = on_device(&config, MineJob { dir, settings, config: &config, ranks, corpus: &corpus, rules: &rules })?;
     if !ranks.leads() {
         return Ok(());
     }
@@ -83,6 +84,7 @@ fn rules(args: &MineArgs, seed: u64) -> Rules {
 struct MineJob<'a> {
     dir: ModelDir,
     settings: RetrieverSettings,
+    config: &'a Config,
     ranks: &'a Ranks,
     corpus: &'a Corpus,
     rules: &'a Rules,
@@ -101,6 +103,7 @@ impl Job for MineJob<'_> {
 
     fn run<B: Backend>(self, backend: B) -> Result<Mined> {
         let retriever = Retriever::load(backend, self.dir, self.settings)?;
+        ranks::require_same_model(self.ranks, self.config, &retriever)?;
         let (n_rows, n_passages) = (self.corpus.rows.len(), self.corpus.passages.len());
         let counter = Counter::new("mined", 0);
         let progress = &mut |done, total| counter.set(done as u64, total as u64);

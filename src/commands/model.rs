@@ -1,10 +1,13 @@
 //! The configured model.
 
+use super::device;
 use hbt::backend::cuda::{Kernels, Workload};
+use hbt::backend::{Backend, Element, Precision};
 use hbt::cache::cache_dir;
 use hbt::config::Config;
 use hbt::model_dir::{ModelDir, hub};
 use hbt::progress::say;
+use hbt::retriever::Retriever;
 use hbt::{Result, embedded};
 
 /// As a directory on this machine.
@@ -44,4 +47,10 @@ pub fn model_name(config: &Config) -> String {
 /// The kernels that a model takes on a GPU.
 pub fn kernels_of(dir: &ModelDir, trains: bool) -> Kernels {
     Kernels::Of(Workload { head_size: dir.config.head_size(), width: dir.config.hidden_size, trains })
+}
+
+/// What the configured model's embeddings depend on here.
+pub fn content_key<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Result<String> {
+    let precision = if B::E::IS_F32 { Precision::F32 } else { Precision::Bf16 };
+    retriever.content_key(device::instructions_of(config, precision).as_deref())
 }

@@ -2,16 +2,22 @@
 
 use super::device::resolve;
 use super::gpus;
-use hbt::backend::cuda;
+use super::model::content_key;
+use hbt::backend::{Backend, Element, cuda};
 use hbt::cli::TrainArgs;
-use hbt::config::{Auto, Device};
+use hbt::config::{Auto, Config, Device};
 use hbt::dist::hello::Hello;
 use hbt::dist::launch::Mpirun;
 use hbt::dist::watch::Settings;
 use hbt::dist::{Launcher, Peers, Place, Progress, Rendezvous, Star, Watch};
+use hbt::files::remove_unfinished;
 use hbt::progress::{be_quiet, say, say_always};
+use hbt::retriever::Retriever;
 use hbt::train::Ranks;
 use hbt::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +74,10 @@ fn meet(place: Place, device: Device) -> Result<(Peers, Watch)> {
     let (name, id) = gpus::introduced(device);
     let version = ("version of hbt".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let hello = |job: &str| Hello::new(&place, job, &name, id.clone(), vec![version.clone()]);
-    let leave = |line: Option<&str>| line.iter().for_each(|line| say_always(&format!("error: {line}")));
+    let leave = |line: Option<&str>| {
+        line.iter().for_each(|line| say_always(&format!("error: {line}")));
+        remove_unfinished();
+    };
     let settings = Settings { silence: SILENCE, stall: STALL, leave: Box::new(leave) };
     let star = |rendezvous: &Rendezvous, listener| {
         Star::meet(hello(&rendezvous.job), rendezvous, listener, PATIENCE).map_err(|not_met| match not_met.is_said {
@@ -125,19 +134,49 @@ pub fn start(args: &TrainArgs) -> Result<Option<ExitCode>> {
 
 const DEVICES: &str = "--devices";
 
-/// Fails in one of several processes, for a command that would do everything in each.
+/// Runs a command that is done once in the first of several processes; the others have nothing to do.
+pub fn once(command: impl FnOnce() -> Result<()>) -> Result<()> {
+    // Variables that say a part only matter to those who work together.
+    if Place::current().is_ok_and(|place| place.rank > 0) { Ok(()) } else { command() }
+}
+
+/// The file that this process writes where each writes its own: `trace.json`, `trace.rank1.json`, ....
+pub fn own_file(path: &Path) -> PathBuf {
+    match Place::current() {
+        Ok(Place { rank: rank @ 1.., .. }) => {
+            let ending = path.extension().map_or(String::new(), |ending| format!(".{}", ending.display()));
+            path.with_extension(format!("rank{rank}{ending}"))
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// Fails unless all ranks embed alike: with the same version, weights, number type and instructions.
 ///
 /// # Errors
-/// In every process but one that is alone.
-pub fn require_alone(command: &str) -> Result<()> {
-    match Place::current()? {
-        Place { size: 1, .. } => Ok(()),
-        Place { size, launcher, .. } => {
-            let message =
-                format!("hbt {command} runs in one process, and {launcher} started {size}; start it by itself");
-            Err(Error::usage(message))
-        }
+/// The first rank that does not.
+pub fn require_same_model<B: Backend>(ranks: &Ranks, config: &Config, retriever: &Retriever<B>) -> Result<()> {
+    if ranks.is_alone() {
+        return Ok(());
     }
+    let [version, key] = [env!("CARGO_PKG_VERSION"), &content_key(config, retriever)?];
+    ranks.require_same("model", &format!("hbt {version} with {}\nmodel {key}", B::E::NAME))
+}
+
+/// What `f` makes in the first process, in all of them.
+///
+/// # Errors
+/// Those of `f`, and a process that is gone.
+pub fn of_first<T: Serialize + DeserializeOwned>(ranks: &Ranks, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    if ranks.is_alone() {
+        return f();
+    }
+    let broken = |e: serde_json::Error| Error::other(format!("ranks do not understand each other: {e}"));
+    let text = match ranks.leads() {
+        true => Some(serde_json::to_string(&f()?).map_err(broken)?),
+        false => None,
+    };
+    serde_json::from_str(&ranks.of_first(text)?.unwrap_or_default()).map_err(broken)
 }
 
 /// Calls `f` in the first process of each machine, then in the others: what the first has made is there for them.

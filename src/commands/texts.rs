@@ -3,6 +3,7 @@
 use hbt::cli::{EncodeAs, InputFormat};
 use hbt::data::formats::{behind_title, parse_object};
 use hbt::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
@@ -15,6 +16,7 @@ const TEXT: &str = "text";
 const QUERY: [&str; 3] = ["query", "anchor", "question"];
 
 /// What is to be embedded.
+#[derive(Serialize, Deserialize)]
 pub struct Texts {
     /// The texts.
     pub texts: Vec<String>,

@@ -101,15 +101,17 @@ fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
     Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// Runs one training from its base model.
+/// Runs one training from its base model, as all ranks do.
 pub fn train_one(
     config: &Config,
     run_dir: RunDir,
     eval_sets: Vec<NamedSet>,
     before: Option<EvalReport>,
+    ranks: &Ranks,
 ) -> Result<Outcome> {
-    let job = TrainJob::new(config.clone(), run_dir, None, eval_sets, before)?;
-    on_device(config, job)
+    let job = ranks::first_of_machine(ranks, || TrainJob::new(config.clone(), run_dir, None, eval_sets, before))?;
+    ranks.require_same("configuration", &job.for_all_ranks())?;
+    on_device(config, TrainJob { ranks: ranks.clone(), ..job })
 }
 
 struct TrainJob {

@@ -59,7 +59,7 @@ impl Relay {
 }
 
 /// An error where ranks do not make the same calls.
-fn confused() -> Error {
+pub(super) fn confused() -> Error {
     Error::other("ranks exchange messages that do not fit together; this is a fault of hbt's: please report it")
 }
 

@@ -30,7 +30,7 @@ use crate::backend::Backend;
 use crate::dist::Peers;
 use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
 
-/// Searches `set` with normalized embeddings of its queries and passages, and reports the figures of its task.
+/// Searches `set` with normalized embeddings of its queries and passages, as all `peers` do, and reports the figures of its task.
 ///
 /// `model` is the name the report gives to what made the embeddings, `more` a figure besides the task's.
 ///
@@ -38,13 +38,14 @@ use crate::retriever::{COLLAPSED, Embeddings, Retriever, TextKind};
 /// As [`search::relevant_ranks`].
 pub fn evaluate<B: Backend>(
     backend: &B,
+    peers: &Peers,
     model: &str,
     set: &tasks::EvalSet,
     more: Option<FigureKey>,
     queries: &Embeddings,
     passages: &Embeddings,
 ) -> Result<EvalReport> {
-    let ranks = search::relevant_ranks(backend, set, queries, passages)?;
+    let ranks = search::relevant_ranks(backend, peers, set, queries, passages)?;
     Ok(settings::report_with(more, model, set, &ranks))
 }
 
@@ -79,7 +80,7 @@ pub fn evaluate_retriever<B: Backend>(
     let n_queries = queries.n_rows();
     let (passages, of_passages) =
         retriever.encode_among(peers, kinds[1], &passages, &mut |n| progress(n_queries + n))?;
-    let report = evaluate(&retriever.backend, name, set, more, &queries, &passages)?;
+    let report = evaluate(&retriever.backend, peers, name, set, more, &queries, &passages)?;
     let summaries = [(of_queries, "queries"), (of_passages, "passages")];
     let cut = kinds.iter().zip(summaries).filter_map(|(kind, (of, what))| kind.cut_note(of.n_cut, of.n_texts, what));
     let warning = of_passages.is_collapsed.then(|| COLLAPSED.to_owned());

@@ -6,6 +6,7 @@ use crate::ahead::Ahead;
 use crate::backend::Backend;
 use crate::data::collection::{Collection, Document, Documents, JudgedQuery};
 use crate::data::formats::Notes;
+use crate::dist::Peers;
 use crate::retriever::encode::{Collapse, normalize};
 use crate::retriever::{Embeddings, TextKind};
 use crate::{Error, Result};
@@ -41,11 +42,11 @@ pub trait Vectors {
     /// If they cannot be made or read.
     fn queries(&mut self, collection: &Collection, folder: &Path) -> Result<Embeddings>;
 
-    /// One embedding for each of some documents, given with their rows in the corpus, ascending from call to call.
+    /// One embedding for each document of some windows, given with their rows in the corpus, ascending from call to call.
     ///
     /// # Errors
     /// If they cannot be made or read.
-    fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings>;
+    fn documents(&mut self, windows: &[&[(u64, Document)]]) -> Result<Vec<Embeddings>>;
 
     /// One embedding for each of some texts that are on no side of a search.
     ///
@@ -71,12 +72,14 @@ pub struct Searched {
 }
 
 /// Ranks the corpus of a collection for each of its queries by the cosines of embeddings, in f32; `folder` is that of
-/// [`Vectors::queries`]. `progress` is called with the share of the corpus that is done.
+/// [`Vectors::queries`]. All `peers` do it together, and all get everything. `progress` is called with the share of the corpus
+/// that is done.
 ///
 /// # Errors
-/// Texts that cannot be read, embeddings that are not finite, a device without memory.
+/// Texts that cannot be read, embeddings that are not finite, a device without memory, a process that is gone.
 pub fn search<B: Backend<E = f32>>(
     backend: &B,
+    peers: &Peers,
     collection: &Collection,
     folder: &Path,
     vectors: &mut dyn Vectors,
@@ -87,24 +90,29 @@ pub fn search<B: Backend<E = f32>>(
     // A query without candidates, where others have some, finds nothing.
     let has_candidates = lists.clone().any(|list| list.is_some());
     let lists: Option<Vec<&[String]>> = has_candidates.then(|| lists.map(Option::unwrap_or_default).collect());
-    let mut search = TopSearch::new(backend, queries, KEEP, lists.as_deref())?;
+    let mut search = TopSearch::new(backend, peers, queries, KEEP, lists.as_deref())?;
     let n_bytes = collection.n_bytes()?.max(1) as f64;
     let windows = Windows { documents: collection.documents(), has_ended: false };
     let (mut n_rows, mut notes, mut collapse) = (0, Notes::default(), Collapse::default());
-    for window in Ahead::start("documents", 1, windows)? {
-        let mut window = window?;
-        window.documents.retain(|(_, document)| search.wants(&document.id));
-        if !window.documents.is_empty() {
-            let embeddings = vectors.documents(&window.documents)?;
-            let embeddings = unit(embeddings, |document| &window.documents[document].1.id, "document")?;
-            collapse.look(window.documents.iter().map(|(_, document)| document.text.as_str()), &embeddings);
-            search.add(window.documents.iter().map(|(_, document)| document.id.as_str()), &embeddings)?;
+    let mut windows = Ahead::start("documents", peers.size(), windows)?;
+    loop {
+        // Several processes have something to do for as many windows.
+        let mut group = windows.by_ref().take(peers.size()).collect::<Result<Vec<Window>>>()?;
+        group.iter_mut().for_each(|window| window.documents.retain(|(_, document)| search.wants(&document.id)));
+        let asked: Vec<_> =
+            group.iter().map(|of| &of.documents[..]).filter(|documents| !documents.is_empty()).collect();
+        let embeddings = if asked.is_empty() { Vec::new() } else { vectors.documents(&asked)? };
+        for (documents, embeddings) in asked.into_iter().zip(embeddings) {
+            let embeddings = unit(embeddings, |document| &documents[document].1.id, "document")?;
+            collapse.look(documents.iter().map(|(_, document)| document.text.as_str()), &embeddings);
+            search.add(documents.iter().map(|(_, document)| document.id.as_str()), &embeddings)?;
         }
-        progress(window.n_bytes_done as f64 / n_bytes);
-        (n_rows, notes) = (window.n_rows, window.notes);
+        let Some(last) = group.pop() else { break };
+        progress(last.n_bytes_done as f64 / n_bytes);
+        (n_rows, notes) = (last.n_rows, last.notes);
     }
     vectors.finish(n_rows)?;
-    Ok(Searched { found: search.finish(), notes, is_collapsed: collapse.is_found() })
+    Ok(Searched { found: search.finish()?, notes, is_collapsed: collapse.is_found() })
 }
 
 /// Documents that are embedded and searched together.

@@ -9,10 +9,14 @@
 //! descending as a string; numbers differ from it only where scores tie exactly.
 //!
 //! With a bf16 backend the embeddings are rounded to bf16 before they are multiplied; scores are f32 either way.
+//!
+//! Of several processes each takes every so many blocks of queries, in the shapes of one process, so that scores are the same to
+//! the bit.
 
 use super::tasks::{EvalSet, Query, Relevant};
 use crate::backend::{Backend, Gemm, Tensor};
 use crate::data::catalog::LangId;
+use crate::dist::Peers;
 use crate::retriever::Embeddings;
 use crate::{Error, Result, trace};
 use rayon::prelude::*;
@@ -37,14 +41,16 @@ pub struct RelevantRank {
 /// Ranks of each query's relevant passages, in the order of [`Query::relevant`], for all queries in order.
 pub type RelevantRanks = Vec<Vec<RelevantRank>>;
 
-/// Scores all queries against all passages (dot product: the cosine of normalized embeddings) and ranks the relevant ones.
+/// Scores all queries against all passages (dot product: the cosine of normalized embeddings) and ranks the relevant ones. Each
+/// of `peers` scores a part of the queries, and all get everything.
 ///
 /// `queries` and `passages` have one row for each query and passage of `set`, in its order.
 ///
 /// # Errors
-/// An embedding that holds NaN or infinity, which no ranking can be made of; a device without memory.
+/// An embedding that holds NaN or infinity, which no ranking can be made of; a device without memory; a process that is gone.
 pub fn relevant_ranks<B: Backend>(
     backend: &B,
+    peers: &Peers,
     set: &EvalSet,
     queries: &Embeddings,
     passages: &Embeddings,
@@ -58,7 +64,7 @@ pub fn relevant_ranks<B: Backend>(
 
     let dim = queries.dim();
     let mut pool = Pool::new(backend, in_working_type(backend, passages.values(), dim)?)?;
-    rank_blocks(set, |rows, out| pool.score(backend, &queries.values()[rows.start * dim..rows.end * dim], out))
+    rank_blocks(peers, set, |rows, out| pool.score(backend, &queries.values()[rows.start * dim..rows.end * dim], out))
 }
 
 /// Passages on the device, to be scored against one block of queries after the other.
@@ -134,27 +140,35 @@ fn block_rows(n_passages: usize) -> usize {
 }
 
 /// Walks the queries in blocks: `score(rows, out)` fills `out (rows, n passages)`, then the rows are ranked in parallel.
-fn rank_blocks(set: &EvalSet, mut score: impl FnMut(Range<usize>, &mut [f32]) -> Result<()>) -> Result<RelevantRanks> {
+fn rank_blocks(
+    peers: &Peers,
+    set: &EvalSet,
+    mut score: impl FnMut(Range<usize>, &mut [f32]) -> Result<()>,
+) -> Result<RelevantRanks> {
     let (n_queries, n_passages) = (set.queries.len(), set.passages.len());
     let ranges: Vec<Range<usize>> = (0..set.languages.len() as LangId).map(|lang| set.passage_range(lang)).collect();
     let rows = block_rows(n_passages);
     let mut scores = vec![0.0; rows.min(n_queries) * n_passages];
-    let mut ranks = Vec::with_capacity(n_queries);
-    for start in (0..n_queries).step_by(rows) {
-        let block = start..(start + rows).min(n_queries);
+    let of_blocks = peers.dealt(n_queries.div_ceil(rows), |number| {
+        let block = number * rows..n_queries.min((number + 1) * rows);
         let scores = &mut scores[..block.len() * n_passages];
         score(block.clone(), scores)?;
         let of_row = |(row, query): (&[f32], &Query)| rank_row(row, query, set, &ranges);
-        ranks.par_extend(scores.par_chunks(n_passages.max(1)).zip(&set.queries[block]).map(of_row));
-    }
-    Ok(ranks)
+        Ok(scores.par_chunks(n_passages.max(1)).zip(&set.queries[block]).flat_map_iter(of_row).collect())
+    })?;
+    let mut ranks = of_blocks.into_iter().flatten();
+    let mut of_passage = |of: &Relevant| {
+        let [in_language, pooled] = ranks.next().expect("ranks for every relevant passage");
+        RelevantRank { lang: set.passages[of.passage as usize].lang, in_language, pooled }
+    };
+    Ok(set.queries.iter().map(|query| query.relevant.iter().map(&mut of_passage).collect()).collect())
 }
 
-/// Ranks of one query's relevant passages from its scores against all passages.
+/// Ranks of one query's relevant passages, in their language and pooled, from its scores against all passages.
 ///
 /// A passage is behind every lower index with at least its score and every higher index with more, hence the two
 /// comparisons; the stretch within its own language is counted once and serves both ranks.
-fn rank_row(scores: &[f32], query: &Query, set: &EvalSet, ranges: &[Range<usize>]) -> Vec<RelevantRank> {
+fn rank_row(scores: &[f32], query: &Query, set: &EvalSet, ranges: &[Range<usize>]) -> Vec<[u32; 2]> {
     let at_least = |range: Range<usize>, s: f32| scores[range].iter().map(|&x| u32::from(x >= s)).sum::<u32>();
     let above = |range: Range<usize>, s: f32| scores[range].iter().map(|&x| u32::from(x > s)).sum::<u32>();
     let rank = |relevant: &Relevant| {
@@ -164,7 +178,11 @@ fn rank_row(scores: &[f32], query: &Query, set: &EvalSet, ranges: &[Range<usize>
         let s = scores[p];
         let in_language = 1 + at_least(start..p, s) + above(p + 1..end, s);
         let pooled = in_language + at_least(0..start, s) + above(end..scores.len(), s);
-        RelevantRank { lang, in_language, pooled }
+        // What is left out has been counted if it comes before.
+        let comes_before = |other: &usize| scores[*other] > s || (scores[*other] == s && *other < p);
+        let left_out = query.left_out.map(|passage| passage as usize).filter(comes_before);
+        let n_of = |range: Range<usize>| u32::from(left_out.is_some_and(|passage| range.contains(&passage)));
+        [in_language - n_of(start..end), pooled - n_of(0..scores.len())]
     };
     query.relevant.iter().map(rank).collect()
 }
@@ -180,7 +198,8 @@ mod tests {
         *state >> 33
     }
 
-    /// Passages of three languages, the second without any, and queries with up to four relevant passages.
+    /// Passages of three languages, the second without any, and queries with up to four relevant passages, some of which leave
+    /// out another one.
     fn random_set(state: &mut u64, n_queries: usize, sizes: [usize; 3]) -> EvalSet {
         let n_passages: usize = sizes.iter().sum();
         let lang_of = |p: usize| if p < sizes[0] { 0 } else { 2 };
@@ -188,8 +207,9 @@ mod tests {
             let mut relevant: Vec<u32> = (0..4).map(|_| (noise(state) % n_passages as u64) as u32).collect();
             relevant.sort_unstable();
             relevant.dedup();
+            let left_out = Some((noise(state) % n_passages as u64) as u32).filter(|of| !relevant.contains(of));
             let relevant = relevant.into_iter().map(Relevant::binary).collect();
-            Query { lang: 0, group: q as u32, text: String::new(), relevant }
+            Query { group: q as u32, relevant, left_out, ..Query::default() }
         };
         EvalSet {
             notes: Default::default(),
@@ -215,7 +235,7 @@ mod tests {
             let n = set.passages.len();
             let all: Vec<f32> = (0..300 * n).map(|_| (noise(&mut state) % 9) as f32 - 4.0).collect();
             let mut blocks = Vec::new();
-            let ranks = rank_blocks(&set, |rows, out| {
+            let ranks = rank_blocks(&Peers::alone(), &set, |rows, out| {
                 out.copy_from_slice(&all[rows.start * n..rows.end * n]);
                 blocks.push(rows.len());
                 Ok(())
@@ -223,13 +243,14 @@ mod tests {
             assert_eq!(blocks, [256, 44]);
             for ((query, ranks), scores) in set.queries.iter().zip(ranks.unwrap()).zip(all.chunks(n)) {
                 assert_eq!(ranks.len(), query.relevant.len());
+                let candidates = || (0..n).filter(|&p| query.left_out != Some(p as u32));
                 for (relevant, rank) in query.relevant.iter().zip(ranks) {
                     let p = relevant.passage as usize;
                     let lang = set.passages[p].lang;
-                    let same_language = (0..n).filter(|&p| set.passages[p].lang == lang).collect();
+                    let same_language = candidates().filter(|&p| set.passages[p].lang == lang).collect();
                     assert_eq!(rank.lang, lang);
                     assert_eq!(rank.in_language, rank_by_sorting(scores, same_language, p));
-                    assert_eq!(rank.pooled, rank_by_sorting(scores, (0..n).collect(), p));
+                    assert_eq!(rank.pooled, rank_by_sorting(scores, candidates().collect(), p));
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::figures::{Figure, FigureKey};
 use super::metrics::{MAP, MRR, NDCG, RECALL, Ranking};
 use super::report::{EvalReport, QueryOutcome};
 use super::search::RelevantRank;
-use super::tasks::{EvalSet, Query, Relevant};
+use super::tasks::{EvalSet, Query};
 use crate::data::catalog::LangId;
 use std::collections::BTreeMap;
 
@@ -89,18 +89,23 @@ pub static ON_DEMAND: [FigureKey; 9] = {
     ]
 };
 
-/// A ranking for each language of relevant passages that is `wanted`.
+/// A ranking for each language of relevant passages that is `wanted`; what is out of reach counts as the query's language.
 fn by_language(query: &Query, ranks: &[RelevantRank], wanted: impl Fn(LangId) -> bool) -> Vec<Ranked> {
-    let judged: Vec<(&RelevantRank, &Relevant)> = ranks.iter().zip(&query.relevant).collect();
-    let languages = judged.chunk_by(|(a, _), (b, _)| a.lang == b.lang).filter(|judged| wanted(judged[0].0.lang));
-    let in_language = |&(rank, of): &(&RelevantRank, &Relevant)| (Some(rank.in_language), of.grade);
-    languages.map(|judged| (Some(judged[0].0.lang), Ranking::new(judged.iter().map(in_language)))).collect()
+    let mut judged: BTreeMap<LangId, Vec<(Option<u32>, u32)>> = BTreeMap::new();
+    for (rank, of) in ranks.iter().zip(&query.relevant) {
+        judged.entry(rank.lang).or_default().push((Some(rank.in_language), of.grade));
+    }
+    if !query.out_of_reach.is_empty() {
+        judged.entry(query.lang).or_default().extend(query.out_of_reach.iter().map(|grade| (None, *grade)));
+    }
+    let languages = judged.into_iter().filter(|(lang, _)| wanted(*lang));
+    languages.map(|(lang, judged)| (Some(lang), Ranking::new(judged))).collect()
 }
 
 /// The ranking of all passages, which is what a query of the paper's benchmarks searches.
 pub fn pooled(query: &Query, ranks: &[RelevantRank]) -> Vec<Ranked> {
-    let judged = ranks.iter().zip(&query.relevant);
-    vec![(None, Ranking::new(judged.map(|(rank, of)| (Some(rank.pooled), of.grade))))]
+    let judged = ranks.iter().zip(&query.relevant).map(|(rank, of)| (Some(rank.pooled), of.grade));
+    vec![(None, Ranking::new(judged.chain(query.out_of_reach.iter().map(|grade| (None, *grade)))))]
 }
 
 /// Averages the ranks of `set`'s queries ([`super::search::relevant_ranks`]) into a report on `model`: every figure that the
@@ -149,7 +154,9 @@ impl Strata {
     fn new(key: FigureKey, set: &EvalSet, ranks: &[Vec<RelevantRank>]) -> Self {
         let (mut means, mut outcomes) = (BTreeMap::new(), Vec::new());
         let rankings = key.setting.map_or(set.task.searched, |setting| setting.rankings);
-        for (query, ranks) in set.queries.iter().zip(ranks).filter(|(_, ranks)| !ranks.is_empty()) {
+        let counts =
+            |(query, ranks): &(&Query, &Vec<RelevantRank>)| !ranks.is_empty() || !query.out_of_reach.is_empty();
+        for (query, ranks) in set.queries.iter().zip(ranks).filter(counts) {
             for (passages, ranking) in rankings(query, ranks) {
                 let Some(value) = (key.metric.of)(&ranking, key.cutoff) else { continue };
                 let stratum = (query.lang, passages);

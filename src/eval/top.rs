@@ -7,13 +7,18 @@
 //! compared as UTF-8 bytes ("d9" before "d10"). [`super::search`], which needs no ids, goes by the order of the data.
 //!
 //! Embeddings and scores are f32, whatever the model computes in, as in mteb.
+//!
+//! Of several processes each searches for every so many blocks of queries, in the shapes of one process.
+
+mod ids;
 
 use crate::backend::{Backend, Gemm, Tensor};
+use crate::dist::Peers;
 use crate::retriever::Embeddings;
 use crate::{Result, trace};
+use ids::Ids;
 use rayon::prelude::*;
-use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// Queries in one product: enough rows for what it costs to prepare the documents.
 const BLOCK_QUERIES: usize = 512;
@@ -30,9 +35,14 @@ type Scored = (f32, u32);
 /// Queries that search a corpus as it comes.
 pub struct TopSearch<'a, B: Backend<E = f32>> {
     backend: &'a B,
+    peers: &'a Peers,
+    n_queries: usize,
+    /// Blocks of this process' own queries.
     queries: Vec<Tensor<B, f32>>,
-    /// For each document, the queries that it is a candidate of; without it every document is one of every query.
+    /// For each document that is a candidate of any query, the own queries that it is one of; without it every document is one of
+    /// every query.
     candidates: Option<HashMap<String, Vec<u32>>>,
+    /// Embeddings of the own queries.
     values: Embeddings,
     documents: Tensor<B, f32>,
     scores: Tensor<B, f32>,
@@ -46,7 +56,8 @@ pub struct TopSearch<'a, B: Backend<E = f32>> {
 
 /// The best documents of each query.
 pub struct Found {
-    best: Vec<Best>,
+    /// Best first.
+    best: Vec<Vec<Scored>>,
     ids: Ids,
     /// Number of documents that were searched.
     pub n_documents: u32,
@@ -55,24 +66,38 @@ pub struct Found {
 impl Found {
     /// Ids and scores of a query's documents, best first.
     pub fn of(&self, query: usize) -> impl Iterator<Item = (&str, f32)> {
-        self.best[query].found.iter().map(|&(score, number)| (self.ids.get(number), score))
+        self.best[query].iter().map(|&(score, number)| (self.ids.get(number), score))
     }
 }
 
 impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
-    /// Begins a search for the best `keep` documents of each of `queries`, which are to be finite. With `candidates`, the
-    /// ids of documents by query, each query ranks its own candidates alone.
+    /// Begins a search for the best `keep` documents of each of `queries`, which are to be finite; all `peers` begin the same.
+    /// With `candidates`, the ids of documents by query, each query ranks its own candidates alone.
     ///
     /// # Errors
     /// A device without memory.
-    pub fn new(backend: &'a B, queries: Embeddings, keep: usize, candidates: Option<&[&[String]]>) -> Result<Self> {
-        let dim = queries.dim();
-        let blocks = queries.values().chunks(BLOCK_QUERIES * dim);
-        let blocks = blocks.map(|block| Tensor::from_slice(backend, block, &[block.len() / dim, dim]));
+    pub fn new(
+        backend: &'a B,
+        peers: &'a Peers,
+        queries: Embeddings,
+        keep: usize,
+        candidates: Option<&[&[String]]>,
+    ) -> Result<Self> {
+        let (dim, n_queries) = (queries.dim(), queries.n_rows());
+        let values = own(peers, queries);
+        let blocks = values
+            .values()
+            .chunks(BLOCK_QUERIES * dim)
+            .map(|block| Tensor::from_slice(backend, block, &[block.len() / dim, dim]));
         let of_documents = candidates.map(|candidates| {
             let mut of_documents: HashMap<String, Vec<u32>> = HashMap::new();
-            for (ids, query) in candidates.iter().zip(0..) {
-                ids.iter().for_each(|id| of_documents.entry(id.clone()).or_default().push(query));
+            let mut own = 0..;
+            for (number, block) in candidates.chunks(BLOCK_QUERIES).enumerate() {
+                let is_own = number % peers.size() == peers.rank();
+                for ids in block {
+                    let query = is_own.then(|| own.next()).flatten();
+                    ids.iter().for_each(|id| of_documents.entry(id.clone()).or_default().extend(query));
+                }
             }
             of_documents
         });
@@ -82,13 +107,15 @@ impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
             documents: Tensor::zeros(backend, &[BLOCK_DOCUMENTS, dim])?,
             scores: Tensor::zeros(backend, &[0, BLOCK_DOCUMENTS])?,
             on_host: Vec::new(),
-            best: (0..queries.n_rows())
+            best: (0..values.n_rows())
                 .map(|_| Best { keep, threshold: f32::NEG_INFINITY, found: Vec::new() })
                 .collect(),
             ids: Ids::default(),
             most_ids: MOST_IDS,
             n_documents: 0,
-            values: queries,
+            values,
+            n_queries,
+            peers,
             backend,
         })
     }
@@ -111,7 +138,7 @@ impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
         let n = u32::try_from(embeddings.n_rows()).ok().and_then(|n| self.n_documents.checked_add(n));
         let first = std::mem::replace(&mut self.n_documents, n.expect("documents are counted by u32"));
         ids.for_each(|id| self.ids.push(id));
-        assert_eq!(self.ids.next, self.n_documents, "one id a document");
+        assert_eq!(self.ids.n(), self.n_documents, "one id a document");
         if let Some(candidates) = &self.candidates {
             for (document, number) in embeddings.values().chunks_exact(embeddings.dim()).zip(first..) {
                 for &query in candidates.get(self.ids.get(number)).into_iter().flatten() {
@@ -125,7 +152,7 @@ impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
                 self.add_block(block, first)?;
             }
         }
-        if self.ids.recent.len() > self.most_ids {
+        if self.ids.n_bytes() > self.most_ids {
             self.ids.keep(self.best.iter().flat_map(|best| &best.found).map(|(_, number)| *number).collect());
         }
         Ok(())
@@ -159,25 +186,58 @@ impl<'a, B: Backend<E = f32>> TopSearch<'a, B> {
         Ok(())
     }
 
-    /// What was found.
-    pub fn finish(self) -> Found {
-        let TopSearch { mut best, ids, n_documents, .. } = self;
+    /// What all have found.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub fn finish(self) -> Result<Found> {
+        let TopSearch { mut best, ids, n_documents, n_queries, peers, .. } = self;
         best.par_iter_mut().for_each(|best| best.sort(&ids));
-        Found { best, ids, n_documents }
+        let own: Vec<Vec<Scored>> = best.into_iter().map(|best| best.found).collect();
+        if peers.size() == 1 {
+            return Ok(Found { best: own, ids, n_documents });
+        }
+        let ids = ids.of_all(peers, own.iter().flatten().map(|(_, number)| *number).collect())?;
+        let mut own = own.chunks(BLOCK_QUERIES);
+        let of_blocks = peers.dealt(n_queries.div_ceil(BLOCK_QUERIES), |_| {
+            let block = own.next().unwrap_or_default().iter();
+            let numbers = |(score, number): &Scored| [score.to_bits(), *number];
+            Ok(block.flat_map(|of| std::iter::once([of.len() as u32; 2]).chain(of.iter().map(numbers))).collect())
+        })?;
+        let mut numbers = of_blocks.into_iter().flatten();
+        let mut of_query = || {
+            let [n, _] = numbers.next().expect("numbers of every query");
+            numbers.by_ref().take(n as usize).map(|[score, number]| (f32::from_bits(score), number)).collect()
+        };
+        Ok(Found { best: (0..n_queries).map(|_| of_query()).collect(), ids, n_documents })
     }
 }
 
-/// For each of `queries` the number of the document with the largest dot product; of several the last.
+/// The blocks of queries that this process searches for, end to end.
+fn own(peers: &Peers, queries: Embeddings) -> Embeddings {
+    if peers.size() == 1 {
+        return queries;
+    }
+    let blocks = queries.values().chunks(BLOCK_QUERIES * queries.dim()).skip(peers.rank()).step_by(peers.size());
+    Embeddings::new(queries.dim(), blocks.flatten().copied().collect())
+}
+
+/// For each of `queries` the number of the document with the largest dot product; of several the last. All `peers` ask for the
+/// same.
 ///
 /// # Errors
-/// A device without memory.
-pub fn nearest<B: Backend<E = f32>>(backend: &B, queries: Embeddings, documents: &Embeddings) -> Result<Vec<u32>> {
-    let n_queries = queries.n_rows();
-    let mut search = TopSearch::new(backend, queries, 1, None)?;
+/// A device without memory; a process that is gone.
+pub fn nearest<B: Backend<E = f32>>(
+    backend: &B,
+    peers: &Peers,
+    queries: Embeddings,
+    documents: &Embeddings,
+) -> Result<Vec<u32>> {
+    let mut search = TopSearch::new(backend, peers, queries, 1, None)?;
     // Without ids, equal scores go by the number.
     search.add((0..documents.n_rows()).map(|_| ""), documents)?;
-    let found = search.finish();
-    Ok((0..n_queries).map(|query| found.best[query].found.first().map_or(0, |(_, number)| *number)).collect())
+    let found = search.finish()?;
+    Ok(found.best.iter().map(|best| best.first().map_or(0, |(_, number)| *number)).collect())
 }
 
 /// The best documents of one query so far, and some that are not among them any more.
@@ -215,52 +275,6 @@ impl Best {
     fn sort(&mut self, ids: &Ids) {
         self.cut(ids);
         self.found.sort_unstable_by(|a, b| ids.rank(a, b));
-    }
-}
-
-/// Ids of documents by number: of all that came of late, and of the earlier ones that are still in the running.
-#[derive(Default)]
-struct Ids {
-    /// Number of the next document.
-    next: u32,
-    kept: HashMap<u32, Box<str>>,
-    /// Number of the first document in `recent`.
-    first: u32,
-    /// Ids, one behind the other.
-    recent: String,
-    /// Where each of them ends.
-    ends: Vec<usize>,
-}
-
-impl Ids {
-    fn push(&mut self, id: &str) {
-        self.recent.push_str(id);
-        self.ends.push(self.recent.len());
-        self.next += 1;
-    }
-
-    fn get(&self, number: u32) -> &str {
-        let Some(at) = number.checked_sub(self.first) else { return &self.kept[&number] };
-        let at = at as usize;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.recent[start..self.ends[at]]
-    }
-
-    /// The order of a ranking.
-    fn rank(&self, &(a, of_a): &Scored, &(b, of_b): &Scored) -> Ordering {
-        // Not the total order, in which zeros of different signs differ.
-        b.partial_cmp(&a)
-            .unwrap_or(Ordering::Equal)
-            .then_with(|| self.get(of_b).cmp(self.get(of_a)))
-            .then(of_b.cmp(&of_a))
-    }
-
-    /// Forgets all documents but these.
-    fn keep(&mut self, numbers: HashSet<u32>) {
-        self.kept = numbers.into_iter().map(|number| (number, self.get(number).into())).collect();
-        self.first = self.next;
-        self.recent.clear();
-        self.ends.clear();
     }
 }
 
@@ -310,14 +324,14 @@ mod tests {
             let expected = naive(&queries, &documents, &ids, keep);
             for (window, most_ids) in [(n, MOST_IDS), (700, MOST_IDS), (97, 200)] {
                 let all = Embeddings::new(DIM, queries.clone());
-                let backend = Cpu::<f32>::new();
-                let mut search = TopSearch::new(&backend, all, keep, None).unwrap();
+                let (backend, peers) = (Cpu::<f32>::new(), Peers::alone());
+                let mut search = TopSearch::new(&backend, &peers, all, keep, None).unwrap();
                 search.most_ids = most_ids;
                 for (ids, documents) in ids.chunks(window).zip(documents.chunks(window * DIM)) {
                     let window = Embeddings::new(DIM, documents.to_vec());
                     search.add(ids.iter().map(String::as_str), &window).unwrap();
                 }
-                let found = search.finish();
+                let found = search.finish().unwrap();
                 assert_eq!(found.n_documents as usize, n);
                 assert!(rankings(&found, n_queries) == expected, "keep {keep}, windows of {window}");
             }
@@ -333,11 +347,11 @@ mod tests {
         let candidates = [of(&[3, 17, 39, 99]), of(&[]), of(&[3, 4])];
         let lists: Vec<&[String]> = candidates.iter().map(Vec::as_slice).collect();
         let all = Embeddings::new(DIM, queries.clone());
-        let backend = Cpu::<f32>::new();
-        let mut search = TopSearch::new(&backend, all, 2, Some(&lists)).unwrap();
+        let (backend, peers) = (Cpu::<f32>::new(), Peers::alone());
+        let mut search = TopSearch::new(&backend, &peers, all, 2, Some(&lists)).unwrap();
         assert!(search.wants("17") && !search.wants("5"));
         search.add(ids.iter().map(String::as_str), &Embeddings::new(DIM, documents.clone())).unwrap();
-        let found = rankings(&search.finish(), 3);
+        let found = rankings(&search.finish().unwrap(), 3);
         for ((found, candidates), whole) in found.iter().zip(&candidates).zip(naive(&queries, &documents, &ids, 40)) {
             let mut expected: Vec<_> = whole.into_iter().filter(|(id, _)| candidates.contains(id)).collect();
             expected.truncate(2);
@@ -347,10 +361,10 @@ mod tests {
 
     #[test]
     fn zeros_of_both_signs_tie() {
-        let backend = Cpu::<f32>::new();
-        let mut search = TopSearch::new(&backend, Embeddings::new(1, vec![1.0]), 3, None).unwrap();
+        let (backend, peers) = (Cpu::<f32>::new(), Peers::alone());
+        let mut search = TopSearch::new(&backend, &peers, Embeddings::new(1, vec![1.0]), 3, None).unwrap();
         search.add(["b", "a", "c"].into_iter(), &Embeddings::new(1, vec![-0.0, 0.0, -0.0])).unwrap();
-        let found = search.finish();
+        let found = search.finish().unwrap();
         assert_eq!(found.of(0).map(|(id, _)| id).collect::<Vec<_>>(), ["c", "b", "a"]);
     }
 }

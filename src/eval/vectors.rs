@@ -3,18 +3,26 @@
 use super::retrieval::{TaskKinds, Vectors};
 use crate::backend::Backend;
 use crate::data::collection::{Collection, Document};
+use crate::dist::Peers;
 use crate::npy::{NpyReader, NpyWriter};
 use crate::progress::say;
-use crate::retriever::encode::Collapse;
+use crate::retriever::among::require_same_texts;
+use crate::retriever::encode::{Collapse, windows};
 use crate::retriever::kept::{KeptEmbeddings, key};
 use crate::retriever::{COLLAPSED, Embeddings, Retriever, RetrieverSettings, TextKind};
 use crate::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// The embeddings of a model. A text that occurs again is embedded once, as long as embeddings are kept.
+///
+/// Of several processes each embeds a part of the texts, and all get everything. Only the first keeps and saves embeddings; from
+/// it all get those that were kept.
 pub struct ModelVectors<'a, B: Backend> {
     retriever: &'a Retriever<B>,
+    peers: &'a Peers,
     kept: Option<KeptEmbeddings>,
     /// Where they are saved, if they are.
     directory: Option<PathBuf>,
@@ -36,12 +44,18 @@ pub struct Counts {
 }
 
 impl<'a, B: Backend> ModelVectors<'a, B> {
-    /// Of `retriever`; `directory` is where they are also saved.
-    pub fn new(retriever: &'a Retriever<B>, kept: Option<KeptEmbeddings>, directory: Option<PathBuf>) -> Self {
+    /// Of `retriever`, as all `peers` have it; `directory` is where they are also saved. What is kept and saved is the first
+    /// process': others are given `None`.
+    pub fn new(
+        retriever: &'a Retriever<B>,
+        peers: &'a Peers,
+        kept: Option<KeptEmbeddings>,
+        directory: Option<PathBuf>,
+    ) -> Self {
         let RetrieverSettings { query, passage, .. } = &retriever.settings;
         let text = TextKind { prefix: String::new(), ..passage.clone() };
         let kinds = TaskKinds { query: query.clone(), document: passage.clone(), text };
-        ModelVectors { retriever, kept, directory, saving: None, counts: Counts::default(), kinds }
+        ModelVectors { retriever, peers, kept, directory, saving: None, counts: Counts::default(), kinds }
     }
 
     /// What was asked for so far.
@@ -49,58 +63,108 @@ impl<'a, B: Backend> ModelVectors<'a, B> {
         self.counts
     }
 
-    fn embed(&mut self, kind: &TextKind, texts: &[&str]) -> Result<Embeddings> {
+    /// The embeddings of each list of texts. A text that stands in an earlier list, too, is embedded again only where none is kept,
+    /// as if each list came by itself.
+    fn embed(&mut self, kind: &TextKind, lists: &[Vec<&str>]) -> Result<Vec<Embeddings>> {
         let dim = self.retriever.embedding_size();
+        let texts = lists.concat();
         let keys: Vec<u128> = texts.iter().map(|text| key(kind, text)).collect();
         let mut values = vec![0.0; texts.len() * dim];
-        let missing = match &mut self.kept {
-            Some(kept) => kept.get(&keys, &mut values)?,
-            None => (0..texts.len()).collect(),
-        };
+        let (missing, is_keeping) = self.missing(&keys, &mut values)?;
         // The place at which each text comes first.
         let mut firsts: HashMap<u128, usize> = HashMap::with_capacity(missing.len());
-        let (mut new, mut again) = (Vec::new(), Vec::new());
-        for place in missing {
-            match *firsts.entry(keys[place]).or_insert(place) {
-                first if first == place => new.push(place),
-                first => again.push((place, first)),
+        let (mut new, mut again, mut of_new) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut missing, mut end) = (missing.into_iter().peekable(), 0);
+        for list in lists {
+            end += list.len();
+            if !is_keeping {
+                firsts.clear();
             }
+            let n_before = new.len();
+            while let Some(place) = missing.next_if(|place| *place < end) {
+                match *firsts.entry(keys[place]).or_insert(place) {
+                    first if first == place => new.push(place),
+                    first => again.push((place, first)),
+                }
+            }
+            of_new.extend(windows(n_before..new.len()));
         }
-        self.embed_new(kind, texts, &keys, &new, &mut values)?;
+        self.embed_new(kind, &texts, &keys, (&new, &of_new), &mut values)?;
         for (place, first) in again {
             values.copy_within(first * dim..(first + 1) * dim, place * dim);
         }
         self.counts.n_texts += texts.len() as u64;
-        Ok(Embeddings::new(dim, values))
+        let of_list = |list: &Vec<&str>| {
+            let rest = values.split_off(list.len() * dim);
+            Embeddings::new(dim, std::mem::replace(&mut values, rest))
+        };
+        Ok(lists.iter().map(of_list).collect())
     }
 
-    /// Embeds the texts at the places `new` into their rows of `values`, and keeps them window by window.
+    /// Fills the rows of `values` whose texts have been embedded before, and returns the places of the others, and whether those
+    /// will be kept. The first process knows, and tells all.
+    fn missing(&mut self, keys: &[u128], values: &mut [f32]) -> Result<(Vec<usize>, bool)> {
+        let (peers, dim) = (self.peers, self.retriever.embedding_size());
+        let mut missing = match &mut self.kept {
+            Some(kept) => kept.get(keys, values)?,
+            None => (0..keys.len()).collect(),
+        };
+        let mut is_keeping = self.kept.as_ref().is_some_and(KeptEmbeddings::grows);
+        if peers.size() == 1 {
+            return Ok((missing, is_keeping));
+        }
+        require_same_texts(peers, xxh3_128(bytemuck::cast_slice(keys)))?;
+        let told = [usize::from(is_keeping)].into_iter().chain(missing).map(|number| number as u64);
+        let mut told: Vec<u8> = told.flat_map(u64::to_le_bytes).collect();
+        peers.broadcast_bytes(0, &mut told)?;
+        let mut numbers = told.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes) as usize);
+        is_keeping = numbers.next() == Some(1);
+        missing = numbers.collect();
+        let others: HashSet<usize> = missing.iter().copied().collect();
+        let known: Vec<usize> = (0..keys.len()).filter(|place| !others.contains(place)).collect();
+        let rows = |place: &usize| place * dim..(place + 1) * dim;
+        let mut rows_known: Vec<f32> = known.iter().flat_map(|place| &values[rows(place)]).copied().collect();
+        peers.broadcast(0, &mut rows_known)?;
+        for (place, row) in known.iter().zip(rows_known.chunks_exact(dim)) {
+            values[rows(place)].copy_from_slice(row);
+        }
+        Ok((missing, is_keeping))
+    }
+
+    /// Embeds the texts at the places `new`, divided into windows, into their rows of `values`, and keeps them as they come.
     fn embed_new(
         &mut self,
         kind: &TextKind,
         texts: &[&str],
         keys: &[u128],
-        new: &[usize],
+        (new, of_new): (&[usize], &[Range<usize>]),
         values: &mut [f32],
     ) -> Result<()> {
         let dim = self.retriever.embedding_size();
         let to_embed: Vec<&str> = new.iter().map(|&place| texts[place]).collect();
         let (mut n_done, kept) = (0, &mut self.kept);
-        let summary = self.retriever.encode_windows(kind, &to_embed, &mut |_| {}, &mut |window| {
-            let places = &new[n_done..n_done + window.n_rows()];
-            for (&place, row) in places.iter().zip(window.values().chunks_exact(dim)) {
+        let sink = &mut |embeddings: Embeddings| {
+            let places = &new[n_done..n_done + embeddings.n_rows()];
+            for (&place, row) in places.iter().zip(embeddings.values().chunks_exact(dim)) {
                 values[place * dim..(place + 1) * dim].copy_from_slice(row);
             }
             let keys: Vec<u128> = places.iter().map(|&place| keys[place]).collect();
-            if let Some(why) = kept.as_mut().and_then(|kept| kept.add(&keys, window.values())) {
+            if let Some(why) = kept.as_mut().and_then(|kept| kept.add(&keys, embeddings.values())) {
                 say(&format!("warning: {why}"));
             }
-            n_done += window.n_rows();
+            n_done += embeddings.n_rows();
             Ok(())
-        })?;
+        };
+        let retriever = self.retriever;
+        let summary = retriever.encode_these_among(self.peers, kind, &to_embed, of_new, &mut |_| {}, sink)?;
         self.counts.n_embedded += summary.n_texts;
         self.counts.n_cut += summary.n_cut;
         Ok(())
+    }
+
+    /// The embeddings of one list of texts.
+    fn embed_one(&mut self, kind: &TextKind, texts: Vec<&str>) -> Result<Embeddings> {
+        Ok(self.embed(kind, &[texts])?.remove(0))
     }
 }
 
@@ -112,7 +176,7 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
     fn queries(&mut self, collection: &Collection, folder: &Path) -> Result<Embeddings> {
         let texts: Vec<&str> = collection.queries.iter().map(|query| query.text.as_str()).collect();
         let kind = self.kinds.query.clone();
-        let embeddings = self.embed(&kind, &texts)?;
+        let embeddings = self.embed_one(&kind, texts)?;
         if let Some(directory) = &self.directory {
             let directory = directory.join(folder);
             std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
@@ -125,19 +189,22 @@ impl<B: Backend> Vectors for ModelVectors<'_, B> {
         Ok(embeddings)
     }
 
-    fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings> {
-        let texts: Vec<&str> = documents.iter().map(|(_, document)| document.text.as_str()).collect();
+    fn documents(&mut self, windows: &[&[(u64, Document)]]) -> Result<Vec<Embeddings>> {
+        let texts = windows.iter().map(|documents| documents.iter().map(|(_, document)| document.text.as_str()));
+        let lists: Vec<Vec<&str>> = texts.map(Iterator::collect).collect();
         let kind = self.kinds.document.clone();
-        let embeddings = self.embed(&kind, &texts)?;
+        let embeddings = self.embed(&kind, &lists)?;
         if let Some(saving) = &mut self.saving {
-            saving.write(documents.iter().map(|(row, _)| *row), &embeddings)?;
+            for (documents, embeddings) in windows.iter().zip(&embeddings) {
+                saving.write(documents.iter().map(|(row, _)| *row), embeddings)?;
+            }
         }
         Ok(embeddings)
     }
 
     fn texts(&mut self, texts: &[&str]) -> Result<Embeddings> {
         let kind = self.kinds.text.clone();
-        let embeddings = self.embed(&kind, texts)?;
+        let embeddings = self.embed_one(&kind, texts.to_vec())?;
         let mut collapse = Collapse::default();
         collapse.look(texts.iter().copied(), &embeddings);
         if collapse.is_found() {
@@ -220,9 +287,9 @@ impl Vectors for FileVectors {
         Ok(embeddings)
     }
 
-    fn documents(&mut self, documents: &[(u64, Document)]) -> Result<Embeddings> {
+    fn documents(&mut self, windows: &[&[(u64, Document)]]) -> Result<Vec<Embeddings>> {
         let (_, corpus) = self.corpus.as_mut().expect("the queries of a collection come first");
-        read(corpus, documents.iter().map(|(row, _)| *row))
+        windows.iter().map(|documents| read(corpus, documents.iter().map(|(row, _)| *row))).collect()
     }
 
     fn texts(&mut self, _: &[&str]) -> Result<Embeddings> {

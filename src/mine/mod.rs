@@ -15,7 +15,8 @@
 //! Ranks come first, margins after: a passage that a margin excludes keeps its rank.
 //!
 //! All passages are embedded once and stay on the device in the working type; rows are scored in blocks, and of a block
-//! only the ranks up to `range_max` are kept. The result depends neither on the number of threads nor on the blocks.
+//! only the ranks up to `range_max` are kept. The result depends neither on the number of threads nor on the blocks, of which
+//! each of several processes takes every so many.
 
 mod answers;
 mod corpus;
@@ -29,6 +30,7 @@ pub use input::Input;
 pub use report::MineReport;
 pub use rules::{Languages, Rules, Sampling};
 pub use select::Excluded;
+use select::Selected;
 
 use std::ops::Range;
 
@@ -57,8 +59,8 @@ struct Search {
     allowed: Vec<bool>,
 }
 
-/// Finds the negatives of all rows with a model; each of `peers` embeds a part of the texts. `progress` is called with the number
-/// of texts and rows done, and their total.
+/// Finds the negatives of all rows with a model; each of `peers` embeds a part of the texts and searches for a part of the rows,
+/// and all get everything. `progress` is called with the number of texts and rows done, and their total.
 ///
 /// # Errors
 /// Rules that nothing can satisfy, or that nothing satisfies; data without rows; a text that cannot be encoded;
@@ -77,7 +79,7 @@ pub fn mine<B: Backend>(
     let (queries, _) = retriever.encode_among(peers, query, &texts(&corpus.queries), &mut |n| progress(n, total))?;
     let queries = row_means(corpus, &queries)?;
     let mut done = n_queries;
-    let mut mining = Mining::new(&retriever.backend, corpus, rules, &queries);
+    let mut mining = Mining::new(&retriever.backend, peers, corpus, rules, &queries);
     for search in searches {
         let range = search.passages.clone();
         let mut values: Vec<B::E> = Vec::with_capacity(range.len() * queries.dim());
@@ -112,8 +114,8 @@ pub fn mine_embedded<B: Backend>(
 ) -> Result<Mined> {
     assert_eq!(passages.n_rows(), corpus.passages.len(), "one embedding a passage");
     assert_eq!(queries.dim(), passages.dim(), "queries and passages share a space");
-    let queries = row_means(corpus, queries)?;
-    let mut mining = Mining::new(backend, corpus, rules, &queries);
+    let (peers, queries) = (Peers::alone(), row_means(corpus, queries)?);
+    let mut mining = Mining::new(backend, &peers, corpus, rules, &queries);
     for search in searches(corpus, rules)? {
         let Range { start, end } = search.passages;
         let window =
@@ -185,6 +187,7 @@ fn row_means(corpus: &Corpus, queries: &Embeddings) -> Result<Embeddings> {
 /// State of mining.
 struct Mining<'a, B: Backend> {
     backend: &'a B,
+    peers: &'a Peers,
     corpus: &'a Corpus,
     rules: &'a Rules,
     /// Mean query embedding of each row.
@@ -193,9 +196,9 @@ struct Mining<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Mining<'a, B> {
-    fn new(backend: &'a B, corpus: &'a Corpus, rules: &'a Rules, queries: &'a Embeddings) -> Self {
+    fn new(backend: &'a B, peers: &'a Peers, corpus: &'a Corpus, rules: &'a Rules, queries: &'a Embeddings) -> Self {
         let mined = Mined { negatives: vec![vec![]; corpus.rows.len()], report: MineReport::new(corpus, rules) };
-        Mining { backend, corpus, rules, queries, mined }
+        Mining { backend, peers, corpus, rules, queries, mined }
     }
 
     /// Searches for the rows of `search` among its passages; `values` are the passages' embeddings.
@@ -205,8 +208,10 @@ impl<'a, B: Backend> Mining<'a, B> {
         let mut pool = Pool::new(self.backend, Tensor::from_slice(self.backend, &values, &[n_passages, dim])?)?;
         drop(values);
         let mut scores = vec![0.0; pool.block_rows().min(search.rows.len()) * n_passages];
-        let mut done = 0;
-        for rows in search.rows.chunks(pool.block_rows()) {
+        let blocks: Vec<&[usize]> = search.rows.chunks(pool.block_rows()).collect();
+        let (n_rows, mut done) = (search.rows.len(), 0);
+        let of_blocks = self.peers.dealt(blocks.len(), |number| {
+            let rows = blocks[number];
             let queries: Vec<f32> =
                 rows.iter().flat_map(|&row| &self.queries.values()[row * dim..(row + 1) * dim]).copied().collect();
             let scores = &mut scores[..rows.len() * n_passages];
@@ -215,13 +220,18 @@ impl<'a, B: Backend> Mining<'a, B> {
                 let row = &self.corpus.rows[row];
                 select::select(scores, search.passages.start, row, self.corpus, self.rules, &search.allowed)
             };
-            let selected: Vec<_> = scores.par_chunks(n_passages).zip(rows).map(select).collect();
-            for (found, &row) in selected.iter().zip(rows) {
-                self.mined.report.add(row, found);
+            let selected: Vec<Selected> = scores.par_chunks(n_passages).zip(rows).map(select).collect();
+            done += rows.len();
+            progress((done * self.peers.size()).min(n_rows));
+            Ok(selected.iter().flat_map(Selected::numbers).collect())
+        })?;
+        for (rows, numbers) in blocks.into_iter().zip(of_blocks) {
+            let mut numbers = numbers.into_iter();
+            for &row in rows {
+                let found = Selected::of_numbers(&mut numbers);
+                self.mined.report.add(row, &found);
                 self.mined.negatives[row].extend(&found.negatives);
             }
-            done += rows.len();
-            progress(done);
         }
         Ok(())
     }

@@ -68,6 +68,38 @@ pub struct Selected {
     pub excluded: Excluded,
 }
 
+impl Selected {
+    /// As numbers, for other processes.
+    pub fn numbers(&self) -> Vec<u64> {
+        let Selected { negatives, scores, positive_scores, n_answers, n_positives, excluded } = self;
+        let Excluded { answers, above, known, relative_margin, absolute_margin, max_score, min_score } = *excluded;
+        let mut numbers = vec![negatives.len() as u64, *n_answers as u64, *n_positives as u64];
+        numbers.extend([answers, above, known, relative_margin, absolute_margin, max_score, min_score]);
+        for ((negative, score), positive) in negatives.iter().zip(scores).zip(positive_scores) {
+            numbers.extend([*negative, score.to_bits(), positive.to_bits()].map(u64::from));
+        }
+        numbers
+    }
+
+    /// Takes it off such numbers.
+    pub fn of_numbers(numbers: &mut impl Iterator<Item = u64>) -> Self {
+        let mut next = || numbers.next().expect("all numbers are there");
+        let (n_negatives, mut found) = (next(), Selected::default());
+        [found.n_answers, found.n_positives] = [next() as usize, next() as usize];
+        let Excluded { answers, above, known, relative_margin, absolute_margin, max_score, min_score } =
+            &mut found.excluded;
+        for count in [answers, above, known, relative_margin, absolute_margin, max_score, min_score] {
+            *count = next();
+        }
+        for _ in 0..n_negatives {
+            found.negatives.push(next() as u32);
+            found.scores.push(f32::from_bits(next() as u32));
+            found.positive_scores.push(f32::from_bits(next() as u32));
+        }
+        found
+    }
+}
+
 /// Selects the negatives of `row` among the passages from `first` on, whose scores are `scores`; `allowed` says for
 /// each language whether it may be mined. At least one of the row's positives is among the passages.
 pub fn select(

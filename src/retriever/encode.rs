@@ -15,6 +15,12 @@ use std::ops::Range;
 /// lengths.
 pub const WINDOW: usize = 2048;
 
+/// The windows of some texts among others, in order.
+pub(crate) fn windows(texts: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = texts.end;
+    texts.step_by(WINDOW).map(move |first| first..end.min(first + WINDOW))
+}
+
 /// What is to be known of texts that were embedded, beside their embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -82,8 +88,8 @@ struct Encoding<'a, B: Backend> {
 
 /// Texts that are sorted and packed together.
 struct Window {
-    /// Number of its first text.
-    first: usize,
+    /// Number of texts in the windows before.
+    n_before: usize,
     /// Numbers of its texts, in the order of packing.
     order: Vec<usize>,
     /// Embeddings, in the order of the texts.
@@ -142,16 +148,29 @@ impl<B: Backend> Retriever<B> {
         progress: &mut (dyn FnMut(usize) + Send),
         sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
     ) -> Result<Summary> {
+        let windows: Vec<Range<usize>> = windows(0..texts.len()).collect();
+        self.encode_these(kind, texts, &windows, progress, sink)
+    }
+
+    /// [`Retriever::encode_windows`] of those of the texts that are in these windows, of [`windows`]' length at most.
+    pub(super) fn encode_these<S: AsRef<str> + Sync>(
+        &self,
+        kind: &TextKind,
+        texts: &[S],
+        windows: &[Range<usize>],
+        progress: &mut (dyn FnMut(usize) + Send),
+        sink: &mut (dyn FnMut(Embeddings) -> Result<()> + Send),
+    ) -> Result<Summary> {
         let mut collapse = Collapse::default();
-        let (mut n_cut, mut n_done) = (0, 0);
-        let sink = &mut |window: Embeddings| {
-            let of_window = &texts[n_done..n_done + window.n_rows()];
-            require_finite(of_window, &window, n_done)?;
-            collapse.look(of_window.iter().map(AsRef::as_ref), &window);
-            n_done += window.n_rows();
-            sink(window)
+        let (mut n_cut, mut to_come) = (0, windows.iter());
+        let sink = &mut |embeddings: Embeddings| {
+            let window = to_come.next().expect("as many windows as were asked for");
+            require_finite(&texts[window.clone()], &embeddings, window.start)?;
+            collapse.look(texts[window.clone()].iter().map(AsRef::as_ref), &embeddings);
+            sink(embeddings)
         };
-        let most_seqs = self.settings.chunk_tokens.min(WINDOW).min(texts.len());
+        let n_texts: usize = windows.iter().map(Range::len).sum();
+        let most_seqs = self.settings.chunk_tokens.min(WINDOW).min(n_texts);
         let mut encoding = Encoding {
             packer: Packer::new(&self.encoder.config, self.settings.chunk_tokens, Keep::Embeddings),
             batch: PackedBatch::new(&self.backend)?,
@@ -161,34 +180,42 @@ impl<B: Backend> Retriever<B> {
             progress,
             sink,
         };
-        let mut tokens = self.tokenize(kind, texts, 0)?;
-        for first in (0..texts.len()).step_by(WINDOW) {
+        let tokenize = |window: usize| match windows.get(window) {
+            Some(window) => self.tokenize(kind, texts, window.clone()),
+            None => Ok(Vec::new()),
+        };
+        let (mut tokens, mut n_before) = (tokenize(0)?, 0);
+        for number in 0..windows.len() {
             // The next texts are tokenized on cores that have nothing to do for the encoder.
-            let (embedded, next) = rayon::join(
-                || self.encode_tokens(&tokens, first, &mut encoding),
-                || self.tokenize(kind, texts, first + WINDOW),
-            );
+            let (embedded, next) =
+                rayon::join(|| self.encode_tokens(&tokens, n_before, &mut encoding), || tokenize(number + 1));
             embedded?;
+            n_before += tokens.len();
             n_cut += tokens.iter().filter(|encoded| encoded.truncated).count() as u64;
             tokens = next?;
         }
         self.read(&mut encoding, true)?;
-        let n_texts = texts.len() as u64;
+        let n_texts = n_texts as u64;
         Ok(Summary { n_texts, n_cut, is_collapsed: collapse.is_found() && n_texts - n_cut >= 2 })
     }
 
-    /// Token ids of the window of `texts` that begins at `start`; empty after the last text.
-    fn tokenize<S: AsRef<str> + Sync>(&self, kind: &TextKind, texts: &[S], start: usize) -> Result<Vec<Encoded>> {
+    /// Token ids of a window of `texts`.
+    fn tokenize<S: AsRef<str> + Sync>(
+        &self,
+        kind: &TextKind,
+        texts: &[S],
+        window: Range<usize>,
+    ) -> Result<Vec<Encoded>> {
         let _range = trace::phase("tokenize");
-        let window = &texts[start.min(texts.len())..texts.len().min(start + WINDOW)];
+        let (start, texts) = (window.start, &texts[window]);
         self.tokenizer()?
-            .encode_batch(&kind.prefix, window, kind.max_len)
-            .map_err(|(i, error)| Error::other(format!("{}: {error}", named(start + i, window[i].as_ref()))))
+            .encode_batch(&kind.prefix, texts, kind.max_len)
+            .map_err(|(i, error)| Error::other(format!("{}: {error}", named(start + i, texts[i].as_ref()))))
     }
 
-    /// Starts to embed tokenized texts, of which the first is number `first`, and takes embeddings that have arrived:
-    /// the last chunk's once the device works on the next window's first.
-    fn encode_tokens(&self, tokens: &[Encoded], first: usize, encoding: &mut Encoding<B>) -> Result<()> {
+    /// Starts to embed tokenized texts, with `n_before` before them, and takes embeddings that have arrived: the last chunk's
+    /// once the device works on the next window's first.
+    fn encode_tokens(&self, tokens: &[Encoded], n_before: usize, encoding: &mut Encoding<B>) -> Result<()> {
         // Longest first: the buffers get their full size at once, and the last chunks are short.
         let mut order: Vec<usize> = (0..tokens.len()).collect();
         order.sort_by_key(|&i| (Reverse(tokens[i].ids.len()), i));
@@ -201,7 +228,7 @@ impl<B: Backend> Retriever<B> {
         let packed = encoding.packer.pack(Sequences::new(&ids, &cu_seqlens))?;
         encoding.batch.upload(&self.backend, packed)?;
         let values = vec![0.0; tokens.len() * self.embedding_size()];
-        encoding.windows.push_back(Window { first, order, values });
+        encoding.windows.push_back(Window { n_before, order, values });
         let n_chunks = encoding.batch.n_chunks();
         for i in 0..n_chunks {
             let Encoding { batch, activations, reading, .. } = &mut *encoding;
@@ -227,7 +254,7 @@ impl<B: Backend> Retriever<B> {
                     normalize(value);
                 }
             }
-            progress(window.first + texts.end);
+            progress(window.n_before + texts.end);
             if is_last {
                 let window = windows.pop_front().expect("just seen");
                 sink(Embeddings::new(dim, window.values))?;

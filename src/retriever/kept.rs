@@ -128,6 +128,11 @@ impl KeptEmbeddings {
         Ok(())
     }
 
+    /// Whether what is [added](KeptEmbeddings::add) is kept.
+    pub fn grows(&self) -> bool {
+        self.writes
+    }
+
     /// Puts the vectors of `keys` that are there into their rows of `out (keys, dim)`, and returns the places of the others.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A retriever: a model with its tokenizer on a device, which turns texts into embeddings.
 
-mod among;
+pub(crate) mod among;
 mod embeddings;
 pub mod encode;
 pub mod kept;
@@ -155,10 +155,11 @@ impl<B: Backend> Retriever<B> {
         }
         let RetrieverSettings { pooling, truncate_dim, .. } = self.settings;
         let depends_on = format!(
-            "hbt {}, {} on {} with {instructions:?}, {}, {:?}, {pooling:?}, {truncate_dim:?}, weights {:032x}, tokenizer {:032x}",
+            "hbt {}, {} on {}, {}, {:?}, {pooling:?}, {truncate_dim:?}, weights {:032x}, tokenizer {:032x}",
             env!("CARGO_PKG_VERSION"),
             B::E::NAME,
-            self.backend.name(),
+            // A processor computes the same with any number of threads, which its name says.
+            instructions.map_or_else(|| self.backend.name(), str::to_owned),
             // Not the configuration that came of it, which has addresses of functions.
             Value::Object(self.dir.config_json.clone()),
             self.dir.dense,

@@ -158,7 +158,10 @@ impl Ranks {
     }
 
     /// The text that the first rank has; the others' own are not looked at.
-    pub(super) fn of_first(&self, own: Option<String>) -> Result<Option<String>> {
+    ///
+    /// # Errors
+    /// If the exchange has failed.
+    pub fn of_first(&self, own: Option<String>) -> Result<Option<String>> {
         if self.is_alone() {
             return Ok(own);
         }

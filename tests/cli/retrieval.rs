@@ -184,7 +184,7 @@ fn given_embeddings_have_mtebs_numbers() {
 const TOPICS: [&str; 8] = ["rivers", "bridges", "poems", "winters", "birds", "maps", "clocks", "mills"];
 
 /// A corpus that several subsets share, each with queries of its own.
-fn write_texts(sandbox: &Sandbox, n_documents: usize, subsets: &[&str]) {
+pub fn write_texts(sandbox: &Sandbox, n_documents: usize, subsets: &[&str]) {
     let topic = |i: usize| TOPICS[i % TOPICS.len()];
     let document = |i: usize| json!({"_id": format!("d{i}"), "title": topic(i), "text": format!("number {i} of many")});
     let documents: Vec<Value> = (0..n_documents).map(document).collect();
@@ -198,19 +198,19 @@ fn write_texts(sandbox: &Sandbox, n_documents: usize, subsets: &[&str]) {
     }
 }
 
-fn eval<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub fn eval<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let args = ["eval", "--task", "retrieval", "--data", "data", "--model", model, "--precision", "f32"];
     [&args[..], more].concat()
 }
 
 /// The line that says how many texts were asked for and embedded.
-fn n_embedded(stderr: &str) -> (u64, u64) {
+pub fn n_embedded(stderr: &str) -> (u64, u64) {
     let line = stderr.lines().find(|line| line.contains(" texts, of which ")).unwrap_or_else(|| panic!("{stderr}"));
     let numbers: Vec<u64> = line.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
     (numbers[0], numbers[1])
 }
 
-fn without_times(mut result: Value) -> Value {
+pub fn without_times(mut result: Value) -> Value {
     for key in ["evaluation_time", "date", "evaluation_phases", "hbt"] {
         result.as_object_mut().unwrap().remove(key).unwrap();
     }

@@ -22,7 +22,7 @@ fn two_languages() -> (EvalSet, Vec<Vec<RelevantRank>>) {
     let passage = |lang| Passage { lang, text: String::new() };
     let query = |lang, group, relevant: &[u32]| {
         let relevant = relevant.iter().copied().map(Relevant::binary).collect();
-        Query { lang, group, text: String::new(), relevant }
+        Query { lang, group, relevant, ..Query::default() }
     };
     let set = EvalSet {
         notes: Notes::default(),

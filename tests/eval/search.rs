@@ -3,6 +3,7 @@
 use super::Noise;
 use hbt::backend::Cpu;
 use hbt::data::formats::Notes;
+use hbt::dist::Peers;
 use hbt::eval::bias::RANK_DISTANCE;
 use hbt::eval::evaluate;
 use hbt::eval::metrics::{MAP, MRR, NDCG, RECALL, Ranking};
@@ -25,7 +26,7 @@ struct Case {
 
 /// One language, one query for each list of judged passages.
 fn one_language(n_passages: usize, relevant: Vec<Vec<Relevant>>) -> EvalSet {
-    let query = |(group, relevant)| Query { lang: 0, group, text: String::new(), relevant };
+    let query = |(group, relevant)| Query { group, relevant, ..Query::default() };
     EvalSet {
         notes: Notes::default(),
         task: &parallel::TASK,
@@ -49,7 +50,7 @@ fn metrics_agree_with_pytrec_eval() {
             passages.iter().zip(grades).map(|(&passage, &grade)| Relevant { passage, grade }).collect()
         };
         let set = one_language(n, relevant.iter().zip(&grades).map(judged).collect());
-        let ranks = relevant_ranks(&Cpu::<f32>::new(), &set, &queries, &passages).unwrap();
+        let ranks = relevant_ranks(&Cpu::<f32>::new(), &Peers::alone(), &set, &queries, &passages).unwrap();
         for (i, (ranks, grades)) in ranks.iter().zip(&grades).enumerate() {
             let ranking = Ranking::new(ranks.iter().zip(grades).map(|(rank, &grade)| (Some(rank.pooled), grade)));
             for (name_of_metric, expected) in &expected {
@@ -87,8 +88,8 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
     let query = |lang: usize, group: usize| Query {
         lang: lang as u16,
         group: group as u32,
-        text: String::new(),
         relevant: first.iter().map(|f| Relevant::binary((f + group) as u32)).collect(),
+        ..Query::default()
     };
     let set = EvalSet {
         notes: Notes::default(),
@@ -132,7 +133,7 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
     }
 
     let (queries, passages) = (Embeddings::new(dim, queries), Embeddings::new(dim, passages));
-    let report = evaluate(&Cpu::<f32>::new(), "noise", &set, None, &queries, &passages).unwrap();
+    let report = evaluate(&Cpu::<f32>::new(), &Peers::alone(), "noise", &set, None, &queries, &passages).unwrap();
     for (key, expected) in FIGURES.iter().zip([mono, cross, multi, distance]) {
         let (got, expected) = (report.value(*key).unwrap(), mean(&expected));
         assert!((got - expected).abs() < 1e-9, "{key}: {got} is not {expected}");
@@ -143,6 +144,7 @@ fn the_three_settings_agree_with_a_naive_evaluation() {
 fn a_diverged_model_is_an_error_not_a_perfect_score() {
     let set = one_language(2, vec![vec![Relevant::binary(0)]]);
     let (queries, passages) = (Embeddings::new(1, vec![f32::NAN]), Embeddings::new(1, vec![1.0, 0.5]));
-    let message = evaluate(&Cpu::<f32>::new(), "m", &set, None, &queries, &passages).unwrap_err().to_string();
+    let message =
+        evaluate(&Cpu::<f32>::new(), &Peers::alone(), "m", &set, None, &queries, &passages).unwrap_err().to_string();
     assert!(message.contains("query 0") && message.contains("learning_rate"), "{message}");
 }

@@ -11,18 +11,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What starts processes.
-enum World {
+pub enum World {
     Tcp,
     Mpi(PathBuf),
 }
 
 impl World {
-    fn all() -> Vec<World> {
+    pub fn all() -> Vec<World> {
         [World::Tcp].into_iter().chain(folders().into_iter().map(World::Mpi)).collect()
     }
 
     /// The processes of a run, or the one launcher of them; `own` are more arguments of one rank.
-    fn start(&self, sandbox: &Sandbox, size: usize, args: &[&str], own: Option<(usize, &[&str])>) -> Vec<Child> {
+    pub fn start(&self, sandbox: &Sandbox, size: usize, args: &[&str], own: Option<(usize, &[&str])>) -> Vec<Child> {
         let of_rank = |rank: usize| match own {
             Some((of, more)) if of == rank => [args, more].concat(),
             _ => args.to_vec(),
@@ -62,13 +62,13 @@ impl World {
         vec![begin(command)]
     }
 
-    fn run(&self, sandbox: &Sandbox, size: usize, args: &[&str]) -> Done {
+    pub fn run(&self, sandbox: &Sandbox, size: usize, args: &[&str]) -> Done {
         finish(self.start(sandbox, size, args, None))
     }
 }
 
 /// What all have said, and the first exit code that is not 0.
-fn finish(children: Vec<Child>) -> Done {
+pub fn finish(children: Vec<Child>) -> Done {
     let all: Vec<Done> = children.into_iter().map(|child| Done::new(child.wait_with_output().unwrap())).collect();
     let code = all.iter().map(|done| done.code).find(|code| *code != Some(0)).unwrap_or(Some(0));
     let text = |of: fn(&Done) -> &str| all.iter().map(of).collect::<String>();
@@ -244,34 +244,6 @@ fn a_rank_that_is_gone_ends_the_run() {
     }
 }
 
-/// Other commands: the bytes of one process.
-#[test]
-fn embeddings_and_mined_rows_are_those_of_one_process() {
-    let bert = fixture("bert");
-    // More than a window of texts, and not a whole number of them.
-    let text = |i: usize| format!("{{\"text\": \"{} {}\"}}\n", ["rivers", "bridges", "poems"][i % 3], i * 31 % 97);
-    for world in World::all() {
-        let sandbox = sandbox();
-        sandbox.write("texts.jsonl", (0..5000).map(text).collect::<String>());
-        let encode = |output: &'static str| ["encode", "--model", &bert, "--input", "texts.jsonl", "--output", output];
-        sandbox.hbt(&encode("one.npy")).ok();
-        world.run(&sandbox, 3, &encode("three.npy")).ok();
-        assert!(sandbox.bytes("one.npy") == sandbox.bytes("three.npy"));
-        let mine = |output: &'static str| {
-            let rules = ["--num-negatives", "2", "--range-min", "1", "--output", output];
-            [&["mine", "--model", &bert, "--data", "data.jsonl"][..], &rules].concat()
-        };
-        sandbox.hbt(&mine("one.jsonl")).ok();
-        world.run(&sandbox, 2, &mine("two.jsonl")).ok();
-        assert!(sandbox.bytes("one.jsonl") == sandbox.bytes("two.jsonl"));
-        let eval = |json: &'static str| ["eval", "--model", &bert, "--data", "data.jsonl", "--json", json];
-        sandbox.hbt(&eval("one.json")).ok();
-        let done = world.run(&sandbox, 2, &eval("two.json")).ok();
-        assert!(sandbox.bytes("one.json") == sandbox.bytes("two.json"));
-        assert_eq!(done.stdout.matches("multilingual mAP ").count(), 1, "{}", done.stdout);
-    }
-}
-
 #[test]
 fn what_starts_no_ranks_is_said() {
     let sandbox = sandbox();
@@ -288,7 +260,6 @@ fn what_starts_no_ranks_is_said() {
     refused(&devices, &torchrun, "--devices: starts processes itself, and torchrun has started this one");
     refused(&train(&bert, &["--devices=0"]), &[], "--devices");
     refused(&train(&bert, &[]), &torchrun[..1], "WORLD_SIZE");
-    refused(&["prepare", "--data", "data.jsonl"], &torchrun, "hbt prepare runs in one process, and torchrun started 2");
     // One of one is alone.
     let alone = [("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")];
     let mut command = sandbox.command(&train(&bert, &["steps=2", "--devices=1"]));

@@ -289,7 +289,8 @@ impl TaskData {
         found.unwrap_or_else(|| owned((only().unwrap_or(subset), split)))
     }
 
-    fn fetch(&self, part: &Part) -> Result<()> {
+    /// Fetches what the hub's cache lacks of a part.
+    pub fn fetch(&self, part: &Part) -> Result<()> {
         self.dataset.as_ref().map_or(Ok(()), |dataset| dataset.fetch(self.files(part)?))
     }
 }

@@ -1,7 +1,7 @@
 //! Evaluates tasks, subset by subset, and writes what is asked for as it goes.
 
 use super::super::device::resolve;
-use super::super::gpus;
+use super::super::{gpus, ranks};
 use super::model::content_of_data;
 use super::outputs;
 use super::pairs;
@@ -12,6 +12,7 @@ use hbt::backend::{Cpu, Cuda};
 use hbt::cli::EvalArgs;
 use hbt::config::{Config, Device};
 use hbt::data::collection::Collection;
+use hbt::dist::Peers;
 use hbt::eval::mteb::Numbers;
 use hbt::eval::mteb::entries::{Entry, Phase};
 use hbt::eval::mteb::files::{Settings, TaskResult};
@@ -24,6 +25,7 @@ use hbt::eval::retrieval::{Searched, Vectors, outcomes, ranking, search};
 use hbt::eval::top::{Found, nearest};
 use hbt::progress::{Counter, say};
 use hbt::retriever::{COLLAPSED, Embeddings};
+use hbt::train::Ranks;
 use hbt::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -46,29 +48,31 @@ impl Searcher {
 
     fn search(
         &self,
+        peers: &Peers,
         collection: &Collection,
         folder: &Path,
         vectors: &mut dyn Vectors,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Searched> {
         match self {
-            Searcher::Cpu(cpu) => search(cpu, collection, folder, vectors, progress),
-            Searcher::Cuda(cuda) => search(cuda, collection, folder, vectors, progress),
+            Searcher::Cpu(cpu) => search(cpu, peers, collection, folder, vectors, progress),
+            Searcher::Cuda(cuda) => search(cuda, peers, collection, folder, vectors, progress),
         }
     }
 
     /// See [`nearest`].
-    pub fn nearest(&self, queries: Embeddings, documents: &Embeddings) -> Result<Vec<u32>> {
+    pub fn nearest(&self, peers: &Peers, queries: Embeddings, documents: &Embeddings) -> Result<Vec<u32>> {
         match self {
-            Searcher::Cpu(cpu) => nearest(cpu, queries, documents),
-            Searcher::Cuda(cuda) => nearest(cuda, queries, documents),
+            Searcher::Cpu(cpu) => nearest(cpu, peers, queries, documents),
+            Searcher::Cuda(cuda) => nearest(cuda, peers, queries, documents),
         }
     }
 }
 
-/// An evaluation of one model.
+/// An evaluation of one model, by all ranks. The first says what is there already, computes the numbers and writes.
 pub struct Evaluation<'a> {
     pub args: &'a EvalArgs,
+    pub ranks: &'a Ranks,
     pub searcher: Searcher,
     pub name: ModelName,
     pub meta: ModelMeta,
@@ -83,15 +87,18 @@ impl Evaluation<'_> {
         let mut results = Vec::new();
         for task in tasks {
             let result = self.run(tasks, task, vectors)?;
-            crate::print(&shown::table(task, &result))?;
-            results.push(result.to_json(&self.name));
+            if self.ranks.leads() {
+                crate::print(&shown::table(task, &result))?;
+                results.push(result.to_json(&self.name));
+            }
         }
         Ok(results)
     }
 
     /// Evaluates a task, and goes on from an earlier result of the same.
     fn run(&self, tasks: &[Planned], task: &Planned, vectors: &mut dyn Vectors) -> Result<TaskResult> {
-        let folder = self.args.results.as_deref().map(|results| ModelFolder::new(results, self.name.clone()));
+        let results = self.args.results.as_deref().filter(|_| self.ranks.leads());
+        let folder = results.map(|results| ModelFolder::new(results, self.name.clone()));
         let revision = match (&task.revision, &folder) {
             (Some(revision), _) => revision.clone(),
             // A result may be gone on from only on the same data.
@@ -112,14 +119,18 @@ impl Evaluation<'_> {
         }
         let mut predictions = self.predictions(task)?;
         let needs_rankings = self.args.runs.is_some() || predictions.is_some() || self.args.save_embeddings.is_some();
-        for part in &task.parts {
-            if result.entry(&part.split, &part.subset.name).is_some() && !needs_rankings {
+        let is_there = |part: &Part| !needs_rankings && result.entry(&part.split, &part.subset.name).is_some();
+        let mut there: Vec<u8> = task.parts.iter().map(|part| u8::from(is_there(part))).collect();
+        self.ranks.peers().broadcast_bytes(0, &mut there)?;
+        for (part, is_there) in task.parts.iter().zip(there) {
+            if is_there != 0 {
                 say(&format!("{}: {} is there already", task.name, shown::part(part)));
                 continue;
             }
             let start = Instant::now();
             let place = outputs::place(tasks, task, part);
             let entry = self.evaluate(task, part, &place, vectors, &mut predictions)?;
+            let Some(entry) = entry else { continue };
             result.evaluation_phases.push(Phase {
                 name: "Encoding and searching".to_owned(),
                 start: 0.0,
@@ -142,12 +153,12 @@ impl Evaluation<'_> {
     }
 
     fn predictions(&self, task: &Planned) -> Result<Option<Predictions>> {
-        let Some(directory) = &self.args.predictions else { return Ok(None) };
+        let Some(directory) = self.args.predictions.as_ref().filter(|_| self.ranks.leads()) else { return Ok(None) };
         std::fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
         Predictions::create(&outputs::predictions(directory, task), &self.name).map(Some)
     }
 
-    /// The numbers of a subset.
+    /// The numbers of a subset, which the first rank has.
     fn evaluate(
         &self,
         task: &Planned,
@@ -155,23 +166,25 @@ impl Evaluation<'_> {
         place: &Path,
         vectors: &mut dyn Vectors,
         predictions: &mut Option<Predictions>,
-    ) -> Result<Entry> {
-        let (numbers, groups) = match task.row.filter(|row| !row.kind.has_queries()) {
+    ) -> Result<Option<Entry>> {
+        ranks::first_of_machine(self.ranks, || task.data.fetch(part))?;
+        let found = match task.row.filter(|row| !row.kind.has_queries()) {
             Some(row) => {
                 let counter = Counter::new("evaluated", 1);
-                let (numbers, n_pairs) = pairs::evaluate(&self.searcher, task, row, part, vectors)?;
+                let (numbers, n_pairs) = pairs::evaluate(&self.searcher, self.ranks, task, row, part, vectors)?;
                 counter.finish(&format!("{}, {n_pairs} pairs,", shown::part(part)));
-                (numbers, Vec::new())
+                numbers.map(|numbers| (numbers, Vec::new()))
             }
             None => self.rank(task, part, place, vectors, predictions)?,
         };
+        let Some((numbers, groups)) = found else { return Ok(None) };
         let main = numbers.iter().find(|(name, _)| *name == task.main_score);
         let main_score = main.ok_or_else(|| Error::other(format!("{} is not among the numbers", task.main_score)))?.1;
         let (hf_subset, languages) = (part.subset.name.clone(), part.subset.languages.clone());
-        Ok(Entry { numbers, groups, main_score, hf_subset, languages })
+        Ok(Some(Entry { numbers, groups, main_score, hf_subset, languages }))
     }
 
-    /// The numbers of a search, and those of groups of queries.
+    /// The numbers of a search, and those of groups of queries, which the first rank has.
     fn rank(
         &self,
         task: &Planned,
@@ -179,15 +192,19 @@ impl Evaluation<'_> {
         place: &Path,
         vectors: &mut dyn Vectors,
         predictions: &mut Option<Predictions>,
-    ) -> Result<(Numbers, Vec<(String, Numbers)>)> {
-        let collection = task.data.collection(part)?;
+    ) -> Result<Option<(Numbers, Vec<(String, Numbers)>)>> {
+        let (collection, peers) = (task.data.collection(part)?, self.ranks.peers());
         let counter = Counter::new("evaluated", 100);
         let progress = &mut |share: f64| counter.set((100.0 * share) as u64, 100);
-        let Searched { found, notes, is_collapsed } = self.searcher.search(&collection, place, vectors, progress)?;
+        let Searched { found, notes, is_collapsed } =
+            self.searcher.search(peers, &collection, place, vectors, progress)?;
         let (n_queries, n_documents) = (collection.queries.len(), found.n_documents);
         if n_documents == 0 {
             let message = format!("has no document to rank for subset {}", shown::part(part));
             return Err(Error::file(&task.data.root, message));
+        }
+        if !self.ranks.leads() {
+            return Ok(None);
         }
         counter.finish(&format!("{}, {n_queries} queries on {n_documents} documents,", shown::part(part)));
         if is_collapsed {
@@ -206,13 +223,13 @@ impl Evaluation<'_> {
                 predictions.write(&query.id, ranking(query, &found, number, rules))?;
             }
         }
-        Ok(match task.row.map(|row| row.kind) {
+        Ok(Some(match task.row.map(|row| row.kind) {
             Some(TaskKind::InstructionReranking) => instruction_numbers(&collection, &found),
             _ if task.main_score.starts_with("max_over_subqueries") => {
                 (subquery_numbers(&collection, &found), Vec::new())
             }
             _ => (retrieval_numbers(&outcomes(&collection, &found, rules)), Vec::new()),
-        })
+        }))
     }
 }
 

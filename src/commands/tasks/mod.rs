@@ -17,14 +17,15 @@ pub use training::eval_set;
 pub use wanted::Wanted;
 
 use super::device::{self, Job};
-use super::model::{kernels_of, model_dir};
+use super::model::{content_key, kernels_of, model_dir};
+use super::ranks;
 use evaluation::{Evaluation, Searcher};
 use hbt::Result;
+use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
-use hbt::backend::{Backend, Element};
 use hbt::cache::cache_dir;
 use hbt::cli::EvalArgs;
-use hbt::config::{Config, Precision};
+use hbt::config::Config;
 use hbt::eval::mteb::files::Settings;
 use hbt::eval::mteb::folder::ModelMeta;
 use hbt::eval::vectors::{Counts, FileVectors, ModelVectors};
@@ -32,18 +33,23 @@ use hbt::model_dir::ModelDir;
 use hbt::progress::say;
 use hbt::retriever::kept::{KeptEmbeddings, make_room};
 use hbt::retriever::{Retriever, RetrieverSettings};
+use hbt::train::Ranks;
 use planned::Planned;
 use prompts::TaskPrompts;
 use serde_json::Value;
 
-/// Evaluates on such tasks, prints what comes out, and returns it.
-pub fn run(args: &EvalArgs, config: &Config, wanted: &[&Wanted]) -> Result<Vec<Value>> {
+/// Evaluates on such tasks, as all ranks do; the first prints what comes out, and returns it.
+pub fn run(args: &EvalArgs, config: &Config, wanted: &[&Wanted], ranks: &Ranks) -> Result<Vec<Value>> {
     // Found out now, not after hours.
-    let planned = Planned::all(wanted, args, config)?;
-    outputs::check(args, &planned)?;
+    let planned = ranks::first_of_machine(ranks, || Planned::all(wanted, args, config))?;
+    if ranks.leads() {
+        outputs::check(args, &planned)?;
+    }
+    ranks.require_same("evaluation", &planned.iter().map(Planned::in_words).collect::<String>())?;
     if let Some(directory) = &args.embeddings {
         let evaluation = Evaluation {
             args,
+            ranks,
             searcher: Searcher::new(config)?,
             name: model::of_embeddings(directory)?,
             meta: ModelMeta::default(),
@@ -52,14 +58,15 @@ pub fn run(args: &EvalArgs, config: &Config, wanted: &[&Wanted]) -> Result<Vec<V
         };
         return evaluation.run_all(&planned, &mut FileVectors::new(directory));
     }
-    let dir = model_dir(config)?;
+    let dir = ranks::first_of_machine(ranks, || model_dir(config))?;
     let settings = config.retriever(&dir)?;
-    device::on_device(config, RetrievalJob { args, config, dir, settings, planned })
+    device::on_device(config, RetrievalJob { args, config, ranks, dir, settings, planned })
 }
 
 struct RetrievalJob<'a> {
     args: &'a EvalArgs,
     config: &'a Config,
+    ranks: &'a Ranks,
     dir: ModelDir,
     settings: RetrieverSettings,
     planned: Vec<Planned>,
@@ -73,20 +80,25 @@ impl Job for RetrievalJob<'_> {
     }
 
     fn run<B: Backend>(self, backend: B) -> Result<Vec<Value>> {
-        let RetrievalJob { args, config, dir, settings, planned } = self;
+        let RetrievalJob { args, config, ranks, dir, settings, planned } = self;
         let name = model::of_model(config, &dir)?;
         let retriever = Retriever::load(backend, dir, settings)?;
+        ranks::require_same_model(ranks, config, &retriever)?;
         let n_parameters = retriever.encoder.weights.iter().map(|weight| weight.len() as u64).sum();
         let evaluation = Evaluation {
             args,
+            ranks,
             searcher: Searcher::new(config)?,
             name,
             meta: model::meta(config, &retriever.dir, &retriever.settings, n_parameters),
             settings: retriever.in_words([&retriever.settings.query, &retriever.settings.passage])?,
             prompts: Some(TaskPrompts::new(config, &retriever.dir.prompts, &retriever.settings)),
         };
-        let kept = if args.no_cache { None } else { kept(args, config, &retriever) };
-        let mut vectors = ModelVectors::new(&retriever, kept, args.save_embeddings.clone());
+        // Of several ranks the first keeps, and writes.
+        let leads = ranks.leads();
+        let kept = if args.no_cache || !leads { None } else { kept(args, config, &retriever) };
+        let saved = args.save_embeddings.clone().filter(|_| leads);
+        let mut vectors = ModelVectors::new(&retriever, ranks.peers(), kept, saved);
         let results = evaluation.run_all(&planned, &mut vectors)?;
         let Counts { n_texts, n_embedded, n_cut } = vectors.counts();
         let cut = if n_cut > 0 { format!(", {n_cut} of them cut") } else { String::new() };
@@ -98,10 +110,8 @@ impl Job for RetrievalJob<'_> {
 /// The embeddings that are kept of a model. A cache that cannot be used is no reason to stop.
 fn kept<B: Backend>(args: &EvalArgs, config: &Config, retriever: &Retriever<B>) -> Option<KeptEmbeddings> {
     let open = || {
-        let precision = if B::E::NAME == Precision::F32.to_string() { Precision::F32 } else { Precision::Bf16 };
-        let instructions = device::instructions_of(config, precision);
         let folder = cache_dir()?.join("embeddings");
-        let directory = folder.join(retriever.content_key(instructions.as_deref())?);
+        let directory = folder.join(content_key(config, retriever)?);
         let limit = (args.cache_limit * 1e9) as u64;
         let left = make_room(&folder, &directory, limit)?;
         KeptEmbeddings::open(&directory, retriever.embedding_size(), left)

@@ -11,16 +11,18 @@ use hbt::eval::mteb::sts::sts_numbers;
 use hbt::eval::mteb::table::{TaskKind, TaskRow};
 use hbt::eval::retrieval::{Vectors, unit};
 use hbt::retriever::Embeddings;
+use hbt::train::Ranks;
 use hbt::{Error, Result};
 
-/// The numbers of a subset, and how many pairs it has.
+/// The numbers of a subset, which the first rank has, and how many pairs it has.
 pub fn evaluate(
     searcher: &Searcher,
+    ranks: &Ranks,
     task: &Planned,
     row: &TaskRow,
     part: &Part,
     vectors: &mut dyn Vectors,
-) -> Result<(Numbers, usize)> {
+) -> Result<(Option<Numbers>, usize)> {
     let pairs = task.data.pairs(row, part)?;
     if pairs.first.is_empty() {
         let message = format!("has no pair of subset {} in split {}", part.subset.name, part.split);
@@ -30,7 +32,8 @@ pub fn evaluate(
     let mut embed = |texts: &[String]| vectors.texts(&texts.iter().map(String::as_str).collect::<Vec<_>>());
     let (first, second) = (embed(&pairs.first)?, embed(&pairs.second)?);
     let numbers = match row.kind {
-        TaskKind::BitextMining => bitext_numbers(&nearest(searcher, &pairs, first, second)?),
+        TaskKind::BitextMining => bitext_numbers(&nearest(searcher, ranks, &pairs, first, second)?),
+        _ if !ranks.leads() => return Ok((None, n_pairs)),
         _ => {
             let (dim, cosine) = (first.dim(), ModelSimilarity::Cosine);
             let similarities = PairSimilarities::new(cosine, dim, first.values(), second.values());
@@ -40,7 +43,7 @@ pub fn evaluate(
             }
         }
     };
-    Ok((numbers, n_pairs))
+    Ok((ranks.leads().then_some(numbers), n_pairs))
 }
 
 fn labels(task: &Planned, part: &Part, pairs: &Pairs) -> Result<Vec<bool>> {
@@ -56,8 +59,14 @@ fn labels(task: &Planned, part: &Part, pairs: &Pairs) -> Result<Vec<bool>> {
 }
 
 /// For each first text the number of the second text that is nearest by cosine.
-fn nearest(searcher: &Searcher, pairs: &Pairs, first: Embeddings, second: Embeddings) -> Result<Vec<u32>> {
+fn nearest(
+    searcher: &Searcher,
+    ranks: &Ranks,
+    pairs: &Pairs,
+    first: Embeddings,
+    second: Embeddings,
+) -> Result<Vec<u32>> {
     let first = unit(first, |row| &pairs.first[row], "sentence")?;
     let second = unit(second, |row| &pairs.second[row], "sentence")?;
-    searcher.nearest(first, &second)
+    searcher.nearest(ranks.peers(), first, &second)
 }

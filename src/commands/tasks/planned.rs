@@ -154,6 +154,15 @@ impl Planned {
         })
     }
 
+    /// What ranks compare before they evaluate together: a line for each part.
+    pub fn in_words(&self) -> String {
+        let line = |part: &Part| {
+            let revision = self.revision.as_deref().unwrap_or("a copy");
+            format!("{} ({revision}), subset {} in split {}\n", self.name, part.subset.name, part.split)
+        };
+        self.parts.iter().map(line).collect()
+    }
+
     /// Whether a document whose id is the query's is taken out of its ranking.
     pub fn ignores_identical_ids(&self) -> bool {
         self.row.is_some_and(|row| row.ignores_identical_ids)

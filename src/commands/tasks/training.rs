@@ -1,11 +1,11 @@
 //! mteb's tasks to evaluate on while training.
 
 use super::planned::{Planned, Selection};
+use hbt::Result;
 use hbt::config::Auto;
 use hbt::data::formats::{Purpose, Split};
 use hbt::eval::mteb::table::TaskRow;
 use hbt::eval::tasks::{EvalSet, retrieval};
-use hbt::{Error, Result};
 use std::path::Path;
 
 /// A task's subsets in some languages, held in memory; its data is the hub's, or a copy.
@@ -18,14 +18,7 @@ pub fn eval_set(
     split: Auto<Split>,
     languages: Option<&str>,
 ) -> Result<EvalSet> {
-    if row.ignores_identical_ids {
-        let message = format!(
-            "{} takes a query's own document out of its ranking, which training does not; measure the saved model with hbt eval",
-            row.name
-        );
-        return Err(Error::config("evaluations", message));
-    }
     let planned = Planned::of_row(row, None, Selection { data, split, purpose: Purpose::Validation, languages })?;
     let collections = planned.parts.iter().map(|part| planned.data.collection(part)).collect::<Result<Vec<_>>>()?;
-    retrieval::from_collections(collections)
+    retrieval::from_collections(collections, row.ignores_identical_ids)
 }

@@ -45,7 +45,7 @@ pub fn load(source: &DataSource) -> Result<EvalSet> {
             }
             let next = groups.len() as u32;
             let group = *groups.entry((question.link.clone(), question.number)).or_insert(next);
-            queries.push(Query { lang, group, text: question.question, relevant: Vec::new() });
+            queries.push(Query { lang, group, text: question.question, ..Query::default() });
             links.push(question.link);
         }
     }

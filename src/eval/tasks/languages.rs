@@ -29,7 +29,9 @@ impl EvalSet {
         let queries = self.queries.into_iter().filter_map(|query| {
             let lang = new_lang(query.lang)?;
             let relevant: Vec<Relevant> = query.relevant.iter().copied().filter_map(still_relevant).collect();
-            (!relevant.is_empty()).then_some(Query { lang, relevant, ..query })
+            let left_out = query.left_out.and_then(|passage| numbers[passage as usize]);
+            let is_asked = !relevant.is_empty() || !query.out_of_reach.is_empty();
+            is_asked.then_some(Query { lang, relevant, left_out, ..query })
         });
         let queries: Vec<Query> = queries.collect();
         if queries.is_empty() {

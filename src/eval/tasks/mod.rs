@@ -91,7 +91,7 @@ pub struct Passage {
 }
 
 /// A question and what answers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// Index into [`EvalSet::languages`].
     pub lang: LangId,
@@ -99,8 +99,12 @@ pub struct Query {
     pub group: u32,
     /// The text as the data has it, without a prefix.
     pub text: String,
-    /// The passages of all languages that answer it, by number, at least one.
+    /// The passages of all languages that answer it, by number, ascending; at least one, or one that is out of reach.
     pub relevant: Vec<Relevant>,
+    /// Grades of what was judged for it and that no search can find: it is not among the passages, or left out.
+    pub out_of_reach: Vec<u32>,
+    /// A passage that its rankings are without.
+    pub left_out: Option<u32>,
 }
 
 /// A passage that was judged for a query.
@@ -176,9 +180,12 @@ impl EvalSet {
             text(&format!("passage {lang}"));
             text(passage);
         }
-        for Query { lang, group, text: query, relevant } in &self.queries {
+        for Query { lang, group, text: query, relevant, out_of_reach, left_out } in &self.queries {
             text(&format!("query {lang} {group} {relevant:?}"));
             text(query);
+            if !out_of_reach.is_empty() || left_out.is_some() {
+                text(&format!("without {out_of_reach:?} {left_out:?}"));
+            }
         }
         format!("{:032x}", hash.digest128())
     }

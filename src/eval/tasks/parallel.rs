@@ -72,6 +72,7 @@ pub fn from_groups(groups: &[Group], split: Split) -> EvalSet {
                 group: group as u32,
                 text: text.to_owned(),
                 relevant: relevant.iter().copied().map(Relevant::binary).collect(),
+                ..Query::default()
             }));
         }
     }

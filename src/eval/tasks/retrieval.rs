@@ -2,18 +2,17 @@
 //! reads them, held in memory.
 //!
 //! Each subset is a language here, whatever it is called: its queries search its own documents, and figures are means over
-//! the subsets. `hbt eval` streams the corpus and writes mteb's numbers; these differ from them where scores tie, and where a
-//! judged document is not in the corpus: there it cannot be found, here it does not count.
+//! the subsets. `hbt eval` streams the corpus and writes mteb's numbers; these are by the same rules, but that products are in
+//! the type that the model computes in, and that mAP is over the whole ranking.
 
 use super::{EvalSet, Passage, Query, Relevant, Task};
 use crate::data::catalog::LangId;
-use crate::data::collection::{self, Collection};
-use crate::data::formats::{DataSource, Note, Notes};
+use crate::data::collection::{self, Collection, Document};
+use crate::data::formats::{DataSource, Notes};
 use crate::eval::figures::FigureKey;
 use crate::eval::metrics::{MAP, MRR, NDCG, RECALL};
 use crate::eval::settings::{MONOLINGUAL, Ranked};
 use crate::{Error, Result};
-use std::collections::{HashMap, HashSet};
 
 const NDCG_AT_10: FigureKey = FigureKey { setting: None, metric: &NDCG, cutoff: Some(10) };
 
@@ -57,16 +56,17 @@ pub fn load(data: &DataSource) -> Result<EvalSet> {
         };
         loaded.push(collections.load(subset, split)?);
     }
-    let set = from_collections(loaded)?;
+    let set = from_collections(loaded, false)?;
     notes.extend(&set.notes);
     Ok(EvalSet { notes, ..set })
 }
 
-/// The benchmark that some collections make, each a subset of its own.
+/// The benchmark that some collections make, each a subset of its own. With `ignores_identical_ids` a document whose id is the
+/// query's is left out of its ranking.
 ///
 /// # Errors
 /// A corpus that cannot be read; a collection with documents to rank for each query; nothing to evaluate on.
-pub fn from_collections(mut collections: Vec<Collection>) -> Result<EvalSet> {
+pub fn from_collections(mut collections: Vec<Collection>, ignores_identical_ids: bool) -> Result<EvalSet> {
     collections.sort_by(|a, b| a.subset.cmp(&b.subset));
     let mut splits: Vec<String> = collections.iter().map(|collection| collection.split.clone()).collect();
     splits.dedup();
@@ -80,54 +80,45 @@ pub fn from_collections(mut collections: Vec<Collection>) -> Result<EvalSet> {
     };
     for (lang, collection) in collections.into_iter().enumerate() {
         let lang = LangId::try_from(lang).map_err(|_| Error::other("there are more than 65,536 subsets"))?;
-        set.add(lang, collection)?;
+        set.add(lang, collection, ignores_identical_ids)?;
     }
     if set.queries.is_empty() {
-        return Err(Error::other("no query of the evaluation has a judged document in the corpus; check the ids"));
+        return Err(Error::other("no query of the evaluation has a judgement; check the ids"));
     }
     Ok(set)
 }
 
 impl EvalSet {
-    fn add(&mut self, lang: LangId, collection: Collection) -> Result<()> {
+    fn add(&mut self, lang: LangId, collection: Collection, ignores_identical_ids: bool) -> Result<()> {
         let subset = &collection.subset;
         if collection.queries.iter().any(|query| query.candidates.is_some()) {
             let message = format!("subset {subset} ranks candidates of each query; hbt eval does, training does not");
             return Err(Error::other(message));
         }
-        let judged = collection.queries.iter().flat_map(|query| query.judgements.iter().map(|(id, _)| id.as_str()));
-        let judged: HashSet<&str> = judged.collect();
-        let mut places: HashMap<String, u32> = HashMap::with_capacity(judged.len());
         let mut documents = collection.documents();
-        for document in &mut documents {
-            let document = document?;
-            let place = u32::try_from(self.passages.len())
-                .map_err(|_| Error::other("the evaluation has more than 4 billion documents"))?;
-            if judged.contains(document.id.as_str()) {
-                places.insert(document.id, place);
-            }
-            self.passages.push(Passage { lang, text: document.text });
-        }
+        let mut all = documents.by_ref().collect::<Result<Vec<Document>>>()?;
         [&collection.notes, documents.notes()].into_iter().for_each(|notes| self.notes.extend(notes));
-        let mut n_left_out = 0;
-        for query in &collection.queries {
-            let relevant = query.judgements.iter().filter_map(|(id, grade)| {
+        // Of equal scores the earlier passage ranks higher, and mteb's the larger id.
+        all.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        let (first, end) = (self.passages.len(), self.passages.len() + all.len());
+        u32::try_from(end).map_err(|_| Error::other("the evaluation has more than 4 billion documents"))?;
+        let (ids, texts): (Vec<String>, Vec<String>) = all.into_iter().map(|of| (of.id, of.text)).unzip();
+        self.passages.extend(texts.into_iter().map(|text| Passage { lang, text }));
+        let place = |id: &str| ids.binary_search_by(|other| id.cmp(other.as_str())).ok().map(|at| (first + at) as u32);
+        for query in collection.queries {
+            let left_out = if ignores_identical_ids { place(&query.id) } else { None };
+            let (mut relevant, mut out_of_reach) = (Vec::new(), Vec::new());
+            for (id, grade) in &query.judgements {
                 // What is worth less than nothing is not relevant.
-                Some(Relevant { passage: *places.get(id)?, grade: u32::try_from(*grade).unwrap_or(0) })
-            });
-            let mut relevant: Vec<Relevant> = relevant.collect();
-            relevant.sort_unstable();
-            if relevant.is_empty() {
-                n_left_out += 1;
-                continue;
+                let grade = u32::try_from(*grade).unwrap_or(0);
+                match place(id).filter(|passage| Some(*passage) != left_out) {
+                    Some(passage) => relevant.push(Relevant { passage, grade }),
+                    None => out_of_reach.push(grade),
+                }
             }
+            relevant.sort_unstable();
             let group = self.queries.len() as u32;
-            self.queries.push(Query { lang, group, text: query.text.clone(), relevant });
-        }
-        if n_left_out > 0 {
-            let note =
-                format!("subset {subset}: {n_left_out} queries left out, as no document judged for them is there");
-            self.notes.add(Note::Part(note), 1);
+            self.queries.push(Query { lang, group, text: query.text, relevant, out_of_reach, left_out });
         }
         Ok(())
     }
@@ -164,17 +155,17 @@ mod tests {
         let set = load(&source).unwrap();
         assert_eq!((set.languages.join(" "), set.split.as_str(), set.passages.len()), ("de en".into(), "test", 6));
         let queries: Vec<_> = set.queries.iter().map(|query| (query.lang, query.text.as_str())).collect();
-        assert_eq!(queries, [(0, "de q1"), (1, "en q1"), (1, "en q2")]);
+        assert_eq!(queries, [(0, "de q1"), (0, "de q2"), (1, "en q1"), (1, "en q2")]);
+        // Documents are d3, d2, d1: of equal scores the larger id comes first.
         let relevant = |passage, grade| Relevant { passage, grade };
-        assert_eq!(set.queries[0].relevant, [relevant(0, 0), relevant(1, 2)]);
-        assert_eq!(set.queries[2].relevant, [relevant(4, 1)]);
-        let lines = set.notes.lines().join("\n");
-        assert!(lines.contains("subset de: 1 queries left out"), "{lines}");
-        // Ranks in the own subset, the pooled ones are all 6. de: nDCG 1/log2(3); en: (1 + 1/log2(4)) / 2.
+        assert_eq!(set.queries[0].relevant, [relevant(1, 2), relevant(2, 0)]);
+        assert_eq!((&set.queries[1].relevant[..], &set.queries[1].out_of_reach[..]), (&[][..], &[1][..]));
+        assert_eq!(set.queries[3].relevant, [relevant(4, 1)]);
+        // Ranks in the own subset, the pooled ones are all 6. de: nDCG 1/log2(3) and 0; en: 1 and 1/log2(4).
         let rank = |lang, in_language| super::super::RelevantRank { lang, in_language, pooled: 6 };
-        let ranks = [vec![rank(0, 1), rank(0, 2)], vec![rank(1, 1)], vec![rank(1, 3)]];
+        let ranks = [vec![rank(0, 2), rank(0, 1)], vec![], vec![rank(1, 1)], vec![rank(1, 3)]];
         let report = settings::report("m", &set, &ranks);
-        let (de, en) = (1.0 / 3.0_f64.log2(), (1.0 + 0.5) / 2.0);
+        let (de, en) = ((1.0 / 3.0_f64.log2() + 0.0) / 2.0, (1.0 + 0.5) / 2.0);
         assert!((report.value(NDCG_AT_10).unwrap() - (de + en) / 2.0).abs() < 1e-12);
         assert_eq!(NDCG_AT_10.to_string(), "ndcg@10");
         assert!((report.by_query_language["ndcg@10"]["de"] - de).abs() < 1e-12);

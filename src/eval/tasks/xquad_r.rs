@@ -107,7 +107,7 @@ impl Builder {
             let group = *self.groups.entry(question.id.clone()).or_insert(self.relevant.len() as u32);
             self.relevant.resize(self.groups.len(), Vec::new());
             self.relevant[group as usize].push(numbers[number]);
-            self.questions.push(Query { lang, group, text: question.text.clone(), relevant: Vec::new() });
+            self.questions.push(Query { lang, group, text: question.text.clone(), ..Query::default() });
         }
         Ok(())
     }
