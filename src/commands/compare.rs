@@ -65,20 +65,21 @@ fn train_and_compare(args: &CompareArgs) -> Result<()> {
         run_dir.refuse_foreign(false)?;
         inputs.refuse_run(&run_dir)?;
     }
-    let config = settle_precision(config);
+    let ranks = &Ranks::default();
+    let config = settle_precision(config, ranks)?;
     // What the plan decides is the same for all three.
     let dir = model_dir(&config)?;
-    let Planned { config, eval_sets, .. } = planned(config, &dir, sets.clone())?;
+    let Planned { config, eval_sets, .. } = planned(config, &dir, sets.clone(), ranks)?;
     let deciding = &eval_sets.first().expect("there is one, or it is held out").set;
     // As training evaluates: with the length that the saved models have.
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();
     let as_saved = Config { query_max_len: longest, passage_max_len: longest, ..config.clone() };
-    let before = evaluate(&as_saved, deciding, config.best_figure(), &Ranks::default())?;
+    let before = evaluate(&as_saved, deciding, config.best_figure(), ranks)?;
     let mut rows = vec![("before".to_owned(), before.clone())];
     for mode in MODES {
         say(&format!("\n{mode}"));
         let config = Config { mode, out: config.out.join(mode.to_string()), ..config.clone() };
-        let outcome = train_one(&config, RunDir::new(&config.out), sets.clone(), Some(before.clone()))?;
+        let outcome = train_one(&config, RunDir::new(&config.out), sets.clone(), Some(before.clone()), ranks)?;
         let (_, report) = outcome.state.latest.expect("a run with an evaluation set ends with a report");
         rows.push((mode.to_string(), report));
     }

@@ -89,6 +89,15 @@ pub fn say_cut(data: &Datasets, [query, passage]: &[TextKind; 2]) {
     }
 }
 
+/// What the datasets hold and how they become tokens, a line each: the same in any place.
+pub fn keys_of(sources: &[DatasetSource], dir: &ModelDir) -> Result<String> {
+    let tokenizer = TextTokenizer::hash_file(&dir.tokenizer)?;
+    let line = |source: &DatasetSource| {
+        Ok(format!("{} {}", source.name, TokenCache::key_of(&source.data, tokenizer, &source.spec)?))
+    };
+    Ok(sources.iter().map(line).collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
 /// The datasets, if all of them were tokenized in an earlier run.
 pub fn tokenized_before(sources: &[DatasetSource], dir: &ModelDir) -> Result<Option<Datasets>> {
     let tokenizer = TextTokenizer::hash_file(&dir.tokenizer)?;
