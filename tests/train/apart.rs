@@ -1,6 +1,7 @@
 //! Ranks on machines that share no disk: each has the data and nothing else, but for the first, which has the model and the run.
 
-use crate::common::{Done, Sandbox, assert_same_run, n_steps, run_results, train};
+use crate::common::{Done, Sandbox, assert_same_run, fixture, n_steps, run_results, train};
+use serde_json::Value;
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -92,4 +93,24 @@ fn ranks_compare_first_what_they_are_to_do() {
     }
     let error = first.hbt(&train("model", &["stall_minutes=0"])).error();
     assert!(error.contains("stall_minutes") && error.contains("0.1"), "{error}");
+}
+
+/// What `auto` comes to in a run is what a plan for as many ranks says: chunks of a rank's share of a batch.
+#[test]
+fn a_run_of_several_ranks_takes_its_plan() {
+    let machines = [Sandbox::with_groups(120), Sandbox::with_groups(120)];
+    let [first, second] = machines.each_ref();
+    let model = fixture("bert");
+    let sets = ["batch_size=110", "steps=1", "eval_task=none", "chunk_tokens=auto", "precision=f32"];
+    let by_plan = |n: &str| {
+        let mut args = vec!["plan", "--json", "--nodes", n, "--link", "10", "--model", &model, "--data", "data.jsonl"];
+        args.extend(sets.iter().flat_map(|set| ["--set", *set]));
+        let plan: Value = serde_json::from_str(&first.hbt(&args).ok().stdout).unwrap();
+        format!("chunk_tokens = {}, kept_chunks = {} by plan", plan["chunk_tokens"], plan["kept_chunks"])
+    };
+    let alone = first.hbt(&train(&model, &[&sets[..], &["out=alone"]].concat())).ok();
+    let done = finish(start(&[first, second], &train(&model, &[&sets[..], &["out=two"]].concat()), &[])).remove(0).ok();
+    let [one, two] = ["1", "2"].map(by_plan);
+    assert!(alone.stderr.contains(&one) && done.stderr.contains(&two), "{one}, {two}: {}{}", alone.stderr, done.stderr);
+    assert_ne!(one, two);
 }
