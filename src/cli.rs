@@ -20,7 +20,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Assignment, Device, Draft};
-use crate::plan::Target;
+use crate::plan::{Cluster, Target};
 use crate::{Error, Result};
 
 /// Fine-tune text encoders into retrievers that work within and across languages
@@ -265,6 +265,22 @@ pub struct PlanArgs {
     #[arg(long = "for", value_name = "MACHINE", default_value_t = Target::This, help = targets())]
     pub target: Target,
 
+    /// Plan for N ranks on each machine, with a GPU each, as `hbt train --devices` starts them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub devices: u32,
+
+    /// Plan for so many machines
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub nodes: u32,
+
+    /// Speed of the network from a machine to another, for all its GPUs, in Gbit/s
+    #[arg(long, value_name = "GBIT/S", value_parser = above_zero)]
+    pub link: Option<f64>,
+
+    /// Speed from a GPU to another beside it, in GB/s [default: NVLink's or PCIe's by the maker, in one direction]
+    #[arg(long, value_name = "GB/S", value_parser = above_zero)]
+    pub gpu_link: Option<f64>,
+
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
@@ -290,6 +306,31 @@ impl PlanArgs {
         }
         Ok(draft)
     }
+
+    /// The ranks that the options give.
+    ///
+    /// # Errors
+    /// Several machines, and nothing that says how fast their network is.
+    pub fn cluster(&self) -> Result<Cluster> {
+        let PlanArgs { devices, nodes, link, gpu_link, .. } = *self;
+        if nodes > 1 && link.is_none() {
+            let message =
+                format!("--nodes {nodes} exchange over a network; say how fast it is, as in --link 400 (Gbit/s)");
+            return Err(Error::usage(message));
+        }
+        Ok(Cluster {
+            devices: devices as usize,
+            nodes: nodes as usize,
+            link: gpu_link.map(|gigabytes| 1e9 * gigabytes),
+            network: link.map(|gigabits| 1e9 / 8.0 * gigabits),
+        })
+    }
+}
+
+/// Parses a speed: a number above 0.
+fn above_zero(text: &str) -> std::result::Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "write a number above 0".to_owned())
 }
 
 /// Parses a count or a rank: a whole number from 1 on.

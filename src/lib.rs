@@ -62,7 +62,7 @@
 //! *: choices, error, random, trace
 //! commands: backend, bench, cache, cli, config, data, dist, embedded, eval, files, hub, memory, mine, model_dir, npy, plan,
 //!     progress, report, retriever, signals, train
-//! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Target
+//! cli: config, bench::Op, eval::tasks, mine::Languages, mine::Sampling, plan::Cluster, plan::Target
 //! config: backend::Distillation, backend::Pooling, backend::Precision, data::formats, data::sampler, eval::FigureKey,
 //!     eval::mteb::table, eval::tasks, train::schedule
 //! config::resolve: backend::Pooling, config, data, loss, model_dir, plan::Open, retriever, train

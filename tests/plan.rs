@@ -3,6 +3,7 @@
 mod answers;
 mod command;
 mod counted;
+mod exchanged;
 
 use crate::common::{Sandbox, fixture, groups, jsonl};
 use hbt::config::{Assignment, Config, Draft};
@@ -11,7 +12,7 @@ use hbt::data::formats::DataSource;
 use hbt::data::shard::{TokenCache, TokenizeSpec};
 use hbt::data::tokenize::TextTokenizer;
 use hbt::model_dir::ModelDir;
-use hbt::plan::{Data, Machine, Part, Plan, Question, Sample, Speed};
+use hbt::plan::{Cluster, Data, Machine, Part, Plan, Question, Sample, Speed};
 use hbt::train::TrainSettings;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -62,6 +63,7 @@ impl Setting {
             data: Data::Tokens(&self.data),
             eval_texts: None,
             machine,
+            cluster: Cluster::of(1),
         }
     }
 
@@ -112,5 +114,5 @@ fn config(sets: &[&str]) -> Config {
 
 fn machine(is_gpu: bool, memory: Option<u64>) -> Machine {
     let speed = Some(Speed { products: 1e12, memory: 1e11, measured: None });
-    Machine { name: "a machine".to_owned(), is_gpu, memory, in_all: None, overhead: 1 << 20, speed }
+    Machine { name: "a machine".to_owned(), is_gpu, memory, in_all: None, overhead: 1 << 20, speed, link: None }
 }

@@ -1,5 +1,7 @@
 //! `hbt train` from end to end, through the binary, on tiny models and data.
 
+#[cfg(unix)]
+mod apart;
 mod checkpoint;
 mod determinism;
 mod distillation;

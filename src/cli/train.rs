@@ -1,6 +1,7 @@
 //! Options of `hbt train`.
 
 use std::ops::Range;
+use std::path::Path;
 
 use clap::Args;
 
@@ -75,6 +76,20 @@ impl TrainArgs {
             // The directory may have been moved since; the run goes on where it was found.
             let found = draft.so_far().out.to_string_lossy().into_owned();
             draft.file(&saved)?.option("--resume", "out", found)?;
+        }
+        Ok(draft)
+    }
+
+    /// The same in a process that looks at no run directory, as another has `found` in it the settings of a run: the file, and
+    /// its text.
+    ///
+    /// # Errors
+    /// Those of [`TrainArgs::draft`].
+    pub fn draft_with(&self, found: Option<(&Path, &str)>) -> Result<Draft> {
+        let mut draft = from_scratch(self.from_scratch, self.run.draft()?)?;
+        if let Some((file, text)) = found {
+            let out = draft.so_far().out.to_string_lossy().into_owned();
+            draft.saved(file, text)?.option("--resume", "out", out)?;
         }
         Ok(draft)
     }

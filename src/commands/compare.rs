@@ -53,11 +53,10 @@ fn train_and_compare(args: &CompareArgs, ranks: &Ranks) -> Result<()> {
     }
     let other_out = ranks::of_first(ranks, || other_out(&config, args, out_is_given))?;
     let out = other_out.unwrap_or_else(|| config.out.clone());
-    let config = settle_precision(Config { out, ..config });
+    let config = settle_precision(Config { out, ..config }, ranks)?;
     // What the plan decides is the same for all three.
     let dir = ranks::first_of_machine(ranks, || model_dir(&config))?;
-    let planned = ranks::first_of_machine(ranks, || planned(config, &dir, sets.clone()))?;
-    let Planned { config, eval_sets, .. } = planned;
+    let Planned { config, eval_sets, .. } = planned(config, &dir, sets.clone(), ranks)?;
     let deciding = &eval_sets.first().expect("there is one, or it is held out").set;
     // As training evaluates: with the length that the saved models have.
     let longest = config.text_kinds(&dir)?.map(|kind| kind.max_len).into_iter().max();

@@ -89,6 +89,16 @@ pub fn say_cut(data: &Datasets, [query, passage]: &[TextKind; 2]) {
     }
 }
 
+/// What the datasets hold and how they become tokens, a line each: the same in any place.
+pub fn keys_of(sources: &[DatasetSource], dir: &ModelDir) -> Result<String> {
+    let tokenizer = TextTokenizer::hash_file(&dir.tokenizer)?;
+    // What is built in lies in the cache, and so has another name on each machine.
+    let line = |(number, source): (usize, &DatasetSource)| {
+        Ok(format!("dataset {} {}", number + 1, TokenCache::key_of(&source.data, tokenizer, &source.spec)?))
+    };
+    Ok(sources.iter().enumerate().map(line).collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
 /// The datasets, if all of them were tokenized in an earlier run.
 pub fn tokenized_before(sources: &[DatasetSource], dir: &ModelDir) -> Result<Option<Datasets>> {
     let tokenizer = TextTokenizer::hash_file(&dir.tokenizer)?;

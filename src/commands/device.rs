@@ -1,7 +1,7 @@
 //! The device and the precision of a command, and the meaning of `auto` on this machine.
 
 use super::gpus;
-use super::ranks::first_of_machine;
+use super::ranks::{first_of_machine, of_first};
 use hbt::backend::cpu::{Instructions, has_fast_bf16};
 use hbt::backend::cuda::{self, CudaDevice, CudaElement, Kernels, Progress};
 use hbt::backend::{Backend, Cpu, Cuda};
@@ -64,10 +64,15 @@ pub fn precision(config: &Config) -> Precision {
     })
 }
 
-/// `config` with its precision resolved. A run has to save this: resumed on another machine, `auto` might mean another
-/// one.
-pub fn settle_precision(config: Config) -> Config {
-    Config { precision: precision(&config).into(), ..config }
+/// `config` with its precision resolved, by the first of all processes. A run has to save this: resumed on another machine,
+/// `auto` might mean another one.
+///
+/// # Errors
+/// A process that is gone.
+pub fn settle_precision(config: Config, ranks: &Ranks) -> Result<Config> {
+    let settled = of_first(ranks, || Ok(precision(&config).to_string()))?;
+    let precision = settled.parse().map_err(|_| Error::config("precision", format!("is {settled} in rank 0")))?;
+    Ok(Config { precision: Auto::Of(precision), ..config })
 }
 
 /// The device that the setting means here. Fails if it is a GPU that is not there, before anything is reported of a run

@@ -8,7 +8,9 @@ use hbt::config::Config;
 use hbt::model_dir::{ModelDir, hub};
 use hbt::progress::say;
 use hbt::retriever::Retriever;
+use hbt::train::Ranks;
 use hbt::{Result, embedded};
+use std::path::PathBuf;
 
 /// As a directory on this machine.
 pub fn model_dir(config: &Config) -> Result<ModelDir> {
@@ -18,6 +20,26 @@ pub fn model_dir(config: &Config) -> Result<ModelDir> {
     })?;
     e5_warning(config, &dir)?.iter().for_each(|warning| say(&format!("warning: {warning}")));
     Ok(dir)
+}
+
+/// The model that the first process `find`s, in all of them: the others `open` what describes it in a copy, and have no weights.
+pub fn of_first(
+    ranks: &Ranks,
+    find: impl FnOnce() -> Result<ModelDir>,
+    open: impl FnOnce(PathBuf) -> Result<ModelDir>,
+) -> Result<ModelDir> {
+    let found = if ranks.leads() { Some(find()?) } else { None };
+    if ranks.is_alone()
+        && let Some(found) = found
+    {
+        return Ok(found);
+    }
+    let mut message = found.as_ref().map_or(Ok(Vec::new()), ModelDir::to_message)?;
+    ranks.peers().broadcast_bytes(0, &mut message)?;
+    match found {
+        Some(found) => Ok(found),
+        None => open(ModelDir::from_message(&message, &cache_dir()?)?),
+    }
 }
 
 /// The warning about a model of the E5 family whose texts get no prefixes: its own directory does not name any, and without

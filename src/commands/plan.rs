@@ -1,11 +1,12 @@
 //! `hbt plan`, and the plan that a run begins with.
 
-use super::data::{dataset_sources, held_out_set, say_cut, say_notes, taken, tokenized, tokenized_before};
+use super::data::{dataset_sources, held_out_set, keys_of, say_cut, say_notes, taken, tokenized, tokenized_before};
 use super::device::{self, Job, on_device};
 use super::evaluations::{training_eval_sets, with_held_out};
 use super::gpus;
 use super::info;
 use super::model::{model_dir, model_name};
+use super::ranks::{first_of_machine, least, of_first};
 use super::setup::finish;
 use hbt::backend::cuda::{self, Kernels};
 use hbt::backend::{Backend, Precision};
@@ -16,10 +17,12 @@ use hbt::data::tokenize::TextTokenizer;
 use hbt::error::counted;
 use hbt::model_dir::ModelDir;
 use hbt::plan::report::Report;
-use hbt::plan::{Data, Machine, Part, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES};
+use hbt::plan::{
+    Cluster, Data, LINK_OF_PROCESSES, Machine, Part, Plan, Question, Sample, Speed, Target, WORKSPACE_BYTES,
+};
 use hbt::progress::say;
-use hbt::train::{NamedSet, TrainSettings};
-use hbt::{Result, memory};
+use hbt::train::{NamedSet, Ranks, TrainSettings};
+use hbt::{Error, Result, memory};
 
 /// Prints the plan of a run.
 pub fn run(args: PlanArgs) -> Result<()> {
@@ -31,10 +34,16 @@ pub fn run(args: PlanArgs) -> Result<()> {
     // Fails where the run would fail.
     config.retriever(&model)?;
     let eval_sets = training_eval_sets(&config)?;
+    let cluster = args.cluster()?;
     let machine = match args.target.machine(precision == Precision::F32) {
         Some(machine) => machine,
-        None => this_machine(&config, precision, true)?,
+        None => a_rank_of(this_machine(&config, precision, true)?, cluster.devices),
     };
+    if cluster.size() > 1 && cluster.bandwidth(&machine).is_none() {
+        let message =
+            format!("nothing says how fast several {} exchange; say it in GB/s with --gpu-link", machine.name);
+        return Err(Error::usage(message));
+    }
     let sources = dataset_sources(&config, &model)?;
     let tokens = tokenized_before(&sources, &model)?.map(|data| taken(&config, data)).transpose()?;
     let sample = match tokens {
@@ -59,6 +68,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         data,
         eval_texts: eval_texts(&eval_sets, held_out),
         machine: &machine,
+        cluster,
     };
     let plan = Plan::new(&question)?;
     let report = Report { question: &question, model_name: &model_name(&config), plan: &plan };
@@ -80,17 +90,21 @@ pub struct Planned {
     pub eval_sets: Vec<NamedSet>,
 }
 
-/// Plans a run from the model in `dir`; tokenizes its data if necessary. `eval_sets` are what it evaluates on,
+/// Plans a run from the model in `dir`, as all ranks do; tokenizes its data if necessary. `eval_sets` are what it evaluates on,
 /// besides what it holds out of the data. Refuses a run that cannot fit.
-pub fn planned(config: Config, dir: &ModelDir, mut eval_sets: Vec<NamedSet>) -> Result<Planned> {
+pub fn planned(config: Config, dir: &ModelDir, mut eval_sets: Vec<NamedSet>, ranks: &Ranks) -> Result<Planned> {
     let precision = device::precision(&config);
     let settings = config.training(dir)?;
     config.retriever(dir)?;
     let sources = dataset_sources(&config, dir)?;
-    let data = match tokenized_before(&sources, dir)? {
-        Some(data) => data,
-        None => tokenized(sources.clone(), &TextTokenizer::from_file(&dir.tokenizer)?)?,
-    };
+    if !ranks.is_alone() {
+        // Before anyone tokenizes.
+        ranks.require_same("content of the data", &keys_of(&sources, dir)?)?;
+    }
+    let data = first_of_machine(ranks, || match tokenized_before(&sources, dir)? {
+        Some(data) => Ok(data),
+        None => tokenized(sources.clone(), &TextTokenizer::from_file(&dir.tokenizer)?),
+    })?;
     data.caches().for_each(|cache| say_notes(cache.notes()));
     say_cut(&data, &config.text_kinds(dir)?);
     let (data, held_out) = taken(&config, data)?;
@@ -99,6 +113,7 @@ pub fn planned(config: Config, dir: &ModelDir, mut eval_sets: Vec<NamedSet>) -> 
     }
     memory::trim();
     let machine = this_machine(&config, precision, false)?;
+    let machine = Machine { memory: least_memory(ranks, machine.memory)?, ..machine };
     let open = config.open(machine.is_gpu);
     let question = Question {
         settings,
@@ -109,18 +124,27 @@ pub fn planned(config: Config, dir: &ModelDir, mut eval_sets: Vec<NamedSet>) -> 
         data: Data::Tokens(&data),
         eval_texts: eval_texts(&eval_sets, None),
         machine: &machine,
+        cluster: Cluster::of(ranks.deal().size),
     };
     let plan = Plan::new(&question)?;
     plan.require(&machine)?;
     if let Some(warning) = plan.warning(&machine) {
         say(&format!("warning: {warning}"));
     }
-    let settings = plan.settings;
+    // Its numbers hold for all: they are chosen for the least memory, but devices may differ in more.
+    let TrainSettings { chunk_tokens, kept_chunks, .. } = plan.settings;
+    let (chunk_tokens, kept_chunks) = of_first(ranks, || Ok((chunk_tokens, kept_chunks)))?;
+    let settings = TrainSettings { chunk_tokens, kept_chunks, ..plan.settings };
     if open.chunk_tokens || open.kept_chunks {
-        let TrainSettings { chunk_tokens, kept_chunks, .. } = settings;
         say(&format!("chunk_tokens = {chunk_tokens}, kept_chunks = {kept_chunks} by plan"));
     }
     Ok(Planned { config: config.planned(&settings), settings, data, eval_sets })
+}
+
+/// The memory of the rank that has least, if all know theirs.
+fn least_memory(ranks: &Ranks, own: Option<u64>) -> Result<Option<u64>> {
+    let least = least(ranks, own.unwrap_or(0))?;
+    Ok((least > 0).then_some(least))
 }
 
 /// The most queries and passages of an evaluation, `more` being those of one whose texts have not been read.
@@ -132,22 +156,36 @@ fn eval_texts(sets: &[NamedSet], more: Option<[usize; 2]>) -> Option<[usize; 2]>
 /// This machine, as the configured device of a plan.
 fn this_machine(config: &Config, precision: Precision, with_speed: bool) -> Result<Machine> {
     let is_gpu = device::resolve(config.device) == Device::Cuda;
-    let (name, memory, in_all, overhead, published) = if is_gpu {
+    let (name, memory, in_all, overhead, published, link) = if is_gpu {
         let gpu = device::gpu()?;
         let known = Target::of_name(&gpu.name).and_then(|gpu| gpu.machine(precision == Precision::F32));
         let (free, all) = cuda::memory(gpus::ordinal())?;
-        (gpu.name, Some(free / gpus::n_sharers()), Some(all), WORKSPACE_BYTES, known.and_then(|machine| machine.speed))
+        let (speed, link) = known.map_or((None, None), |machine| (machine.speed, machine.link));
+        (gpu.name, Some(free / gpus::n_sharers()), Some(all), WORKSPACE_BYTES, speed, link)
     } else {
         let threads = counted(rayon::current_num_threads() as u64, "thread");
         let name = format!("this machine's processor ({}, {threads})", info::cpu_model());
-        (name, memory::available(), None, 0, None)
+        (name, memory::available(), None, 0, None, Some(LINK_OF_PROCESSES))
     };
     let speed = match published {
         _ if !with_speed => None,
         Some(speed) => Some(speed),
         None => Some(on_device(config, Measure { is_gpu })?),
     };
-    Ok(Machine { name, is_gpu, memory, in_all, overhead, speed })
+    Ok(Machine { name, is_gpu, memory, in_all, overhead, speed, link })
+}
+
+/// What each of `n` ranks has of a machine: a GPU, or their share of the processor.
+fn a_rank_of(machine: Machine, n: usize) -> Machine {
+    if machine.is_gpu || n == 1 {
+        return machine;
+    }
+    let share = |speed: Speed| Speed {
+        products: speed.products / n as f64,
+        memory: speed.memory / n as f64,
+        measured: speed.measured,
+    };
+    Machine { memory: machine.memory.map(|memory| memory / n as u64), speed: machine.speed.map(share), ..machine }
 }
 
 struct Measure {

@@ -26,7 +26,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A rank of which nothing is heard for so long is gone: less than ten seconds, and more than a busy machine needs.
 const SILENCE: Duration = Duration::from_secs(8);
-/// A run in which no rank gets any further for so long hangs.
+/// A command in which no rank gets any further for so long hangs; a run says itself for how long.
 const STALL: Duration = Duration::from_secs(600);
 
 /// Sets what libraries read from the environment of one of several processes. Call it at the start of the program.
@@ -179,17 +179,24 @@ pub fn of_first<T: Serialize + DeserializeOwned>(ranks: &Ranks, f: impl FnOnce()
     serde_json::from_str(&ranks.of_first(text)?.unwrap_or_default()).map_err(broken)
 }
 
+/// The least number that any process has.
+///
+/// # Errors
+/// A process that is gone.
+pub fn least(ranks: &Ranks, own: u64) -> Result<u64> {
+    let of_ranks = ranks.peers().all_gather_bytes(&own.to_le_bytes())?;
+    let numbers = of_ranks.iter().filter_map(|bytes| bytes[..].try_into().ok().map(u64::from_le_bytes));
+    Ok(numbers.min().unwrap_or(own))
+}
+
+/// Has a process that gets no further for as long as the configuration says count as one that hangs.
+pub fn expect_progress(ranks: &Ranks, config: &Config) {
+    ranks.peers().progress().expect_within(Duration::from_secs_f64(60.0 * config.stall_minutes));
+}
+
 /// Calls `f` in the first process of each machine, then in the others: what the first has made is there for them.
 pub fn first_of_machine<T>(ranks: &Ranks, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    in_turn(ranks, ranks.peers().place().local_rank == 0, f)
-}
-
-/// Calls `f` in the first process, then in the others.
-pub fn first_of_all<T>(ranks: &Ranks, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    in_turn(ranks, ranks.leads(), f)
-}
-
-fn in_turn<T>(ranks: &Ranks, is_first: bool, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let is_first = ranks.peers().place().local_rank == 0;
     if !is_first {
         ranks.peers().barrier()?;
     }

@@ -1,16 +1,20 @@
 //! `--resume`: the run that it goes on with, and whether the configuration is that run's.
 
+use super::ranks;
 use hbt::cli::TrainArgs;
 use hbt::config::{Auto, Config, Draft, KEYS, Key, nearest};
 use hbt::progress::say;
+use hbt::train::Ranks;
 use hbt::train::checkpoint::{RunDir, TrainingState};
 use hbt::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Keys that do not affect the results of a run, and may change when it is resumed. `kept_chunks` is one: chunks that
 /// are not kept are computed twice, with the same operations in the same order.
-const FREE_KEYS: [&str; 7] = ["out", "threads", "log_steps", "save_steps", "keep_checkpoints", "device", "kept_chunks"];
+const FREE_KEYS: [&str; 8] =
+    ["out", "threads", "log_steps", "save_steps", "keep_checkpoints", "device", "kept_chunks", "stall_minutes"];
 
 /// Keys that may change when a complete run is extended.
 const LENGTH_KEYS: [&str; 2] = ["steps", "epochs"];
@@ -18,17 +22,58 @@ const LENGTH_KEYS: [&str; 2] = ["steps", "epochs"];
 /// What messages call the file of the state.
 const STATE_NAME: &str = "last/training_state.json";
 
-/// What `--resume` finds in the run directory: a state to go on from, or `None` for a run that has to start. The settings in
-/// the state are the draft's where no file says them. Of several ranks the one that `writes` claims the directory.
-pub fn find_run(
-    args: &TrainArgs,
-    draft: &mut Draft,
-    run_dir: &mut RunDir,
-    writes: bool,
-) -> Result<Option<TrainingState>> {
-    if writes {
-        run_dir.claim()?;
+/// What a run begins with.
+pub struct Beginning {
+    /// The configuration, with what the run directory says where the command resumes.
+    pub draft: Draft,
+    /// The run directory.
+    pub run_dir: RunDir,
+    /// The state to go on from.
+    pub state: Option<TrainingState>,
+}
+
+/// What the first process has found in the run directory, for those that need not have one.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    /// The file that has the run's settings, and its text, where no argument names one.
+    settings: Option<(PathBuf, String)>,
+    state: Option<TrainingState>,
+}
+
+/// What all processes of a run begin with: only the first looks at the run directory.
+///
+/// # Errors
+/// A configuration that cannot be, and what keeps the run from going on.
+pub fn beginning(args: &TrainArgs, ranks: &Ranks) -> Result<Beginning> {
+    if ranks.leads() {
+        let mut draft = args.draft()?;
+        let mut run_dir = RunDir::new(&draft.so_far().out);
+        let state = if args.resume { find_run(args, &mut draft, &mut run_dir)? } else { None };
+        if !ranks.is_alone() {
+            let settings = settings_of(args, &run_dir, state.as_ref());
+            ranks::of_first(ranks, || Ok(Found { settings, state: state.clone() }))?;
+        }
+        return Ok(Beginning { draft, run_dir, state });
     }
+    let Found { settings, state } = ranks::of_first(ranks, || unreachable!("asked of the first"))?;
+    let draft = args.draft_with(settings.as_ref().map(|(file, text)| (file.as_path(), text.as_str())))?;
+    let run_dir = RunDir::new(&draft.so_far().out);
+    Ok(Beginning { draft, run_dir, state })
+}
+
+/// The file that the settings of a run to resume have been read from, and its text: none where an argument names one.
+fn settings_of(args: &TrainArgs, run_dir: &RunDir, state: Option<&TrainingState>) -> Option<(PathBuf, String)> {
+    if !args.resume || args.run.input.config.config.is_some() {
+        return None;
+    }
+    let of_file = std::fs::read_to_string(run_dir.config()).ok().map(|text| (run_dir.config(), text));
+    of_file.or_else(|| state.map(|state| (run_dir.state_file(), as_toml(state))))
+}
+
+/// What `--resume` finds in the run directory: a state to go on from, or `None` for a run that has to start. The settings in
+/// the state are the draft's where no file says them.
+fn find_run(args: &TrainArgs, draft: &mut Draft, run_dir: &mut RunDir) -> Result<Option<TrainingState>> {
+    run_dir.claim()?;
     let (state, path) = (run_dir.state()?, run_dir.config());
     let names_file = args.run.input.config.config.is_some();
     let text = std::fs::read_to_string(&path).ok();

@@ -5,11 +5,11 @@ use super::device::{self, Job, on_device, precision, require_device, settle_prec
 use super::evaluations::training_eval_sets;
 use super::gpus;
 use super::inputs::Inputs;
-use super::model::{kernels_of, model_dir, model_name};
+use super::model::{kernels_of, model_dir, model_name, of_first};
 use super::plan::{Planned, planned};
 use super::ranks;
 use super::report::leave_page;
-use super::resume::{check_same_run, find_run, identity_of};
+use super::resume::{Beginning, beginning, check_same_run, identity_of};
 use super::setup::{finish, warned};
 use super::trace::INTERRUPTED;
 use hbt::backend::Backend;
@@ -17,7 +17,7 @@ use hbt::backend::cpu::Instructions;
 use hbt::backend::cuda::Kernels;
 use hbt::cache::cache_dir;
 use hbt::cli::TrainArgs;
-use hbt::config::Config;
+use hbt::config::{Config, Draft};
 use hbt::data::datasets::Datasets;
 use hbt::error::counted;
 use hbt::eval::{EvalReport, SideBySide};
@@ -53,13 +53,12 @@ fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
         // No ranges before the first of these steps.
         hbt::trace::set_active(false);
     }
-    let mut draft = args.draft()?;
-    let mut run_dir = RunDir::new(&draft.so_far().out);
-    // What a killed run left half done, the first rank has put in order when the others look.
-    let find = || find_run(&args, &mut draft, &mut run_dir, ranks.leads());
-    let state = if args.resume { ranks::first_of_all(ranks, find)? } else { None };
+    let Beginning { draft, mut run_dir, state } = beginning(&args, ranks)?;
     let typed = draft.clone();
     let mut config = finish(draft)?;
+    // Before anything takes long.
+    ranks.require_same("configuration", &config.to_toml())?;
+    ranks::expect_progress(ranks, &config);
     let inputs = Inputs::of(&config, args.run.input.config.config.as_deref());
     inputs.refuse_trace(&args.trace)?;
     match &state {
@@ -70,29 +69,25 @@ fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
             }
         }
         None => {
-            if !args.resume && holds_run(run_dir.path()) {
-                if typed.is_given("out") {
-                    let message =
-                        "holds a run already; add --resume to go on with it, or choose another directory with --out";
-                    return Err(Error::file(run_dir.path(), message));
-                }
-                config.out = next_free(&config.out, holds_run);
+            let out = if args.resume { None } else { ranks::of_first(ranks, || other_out(&typed, &config.out))? };
+            if let Some(out) = out {
+                config.out = out;
                 run_dir = RunDir::new(&config.out);
             }
-            inputs.refuse_run(&run_dir)?;
+            if ranks.leads() {
+                inputs.refuse_run(&run_dir)?;
+            }
         }
     }
     require_device(&config)?;
     gpus::require_exchange(ranks, &config)?;
-    let config = settle_precision(warned(config));
+    let config = settle_precision(warned(config), ranks)?;
     handle_interrupts()?;
-    let job = ranks::first_of_machine(ranks, || {
-        let eval_sets = training_eval_sets(&config)?;
-        TrainJob::new(config, run_dir, state, eval_sets, None)
-    })?;
+    let eval_sets = ranks::first_of_machine(ranks, || training_eval_sets(&config))?;
+    let job = TrainJob::new(config, run_dir, state, eval_sets, None, ranks)?;
     let config = job.config.clone();
     ranks.require_same("configuration", &job.for_all_ranks())?;
-    let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ranks: ranks.clone(), ..job })?;
+    let outcome = on_device(&config, TrainJob { profile_steps: args.profile_steps, ..job })?;
     if !ranks.leads() {
         return Ok(if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS });
     }
@@ -109,9 +104,9 @@ pub fn train_one(
     before: Option<EvalReport>,
     ranks: &Ranks,
 ) -> Result<Outcome> {
-    let job = ranks::first_of_machine(ranks, || TrainJob::new(config.clone(), run_dir, None, eval_sets, before))?;
+    let job = TrainJob::new(config.clone(), run_dir, None, eval_sets, before, ranks)?;
     ranks.require_same("configuration", &job.for_all_ranks())?;
-    on_device(config, TrainJob { ranks: ranks.clone(), ..job })
+    on_device(config, job)
 }
 
 struct TrainJob {
@@ -134,19 +129,25 @@ struct TrainJob {
 }
 
 impl TrainJob {
-    /// The job, with its settings as the plan chooses them.
+    /// The job, with its settings as the plan chooses them, by all ranks at once.
     fn new(
         config: Config,
         run_dir: RunDir,
         state: Option<TrainingState>,
         eval_sets: Vec<NamedSet>,
         before: Option<EvalReport>,
+        ranks: &Ranks,
     ) -> Result<Self> {
-        run_dir.refuse_foreign(state.is_some())?;
-        let dir = if state.is_some() { ModelDir::open_checkpoint(run_dir.last())? } else { model_dir(&config)? };
+        if ranks.leads() {
+            run_dir.refuse_foreign(state.is_some())?;
+        }
+        let dir = match &state {
+            Some(_) => of_first(ranks, || ModelDir::open_checkpoint(run_dir.last()), ModelDir::open_checkpoint)?,
+            None => of_first(ranks, || model_dir(&config), ModelDir::open)?,
+        };
         let kept_by_default = config.kept_chunks.is_none();
         let precision = precision(&config);
-        let Planned { config, settings, data, eval_sets } = planned(config, &dir, eval_sets)?;
+        let Planned { config, settings, data, eval_sets } = planned(config, &dir, eval_sets, ranks)?;
         let mut retriever = config.retriever(&dir)?;
         let mut saved_config = config.clone();
         if kept_by_default {
@@ -165,7 +166,7 @@ impl TrainJob {
             warning.iter().for_each(|warning| say(warning));
         }
         let data = Arc::new(data);
-        let (profile_steps, ranks) = (None, Ranks::default());
+        let (profile_steps, ranks) = (None, ranks.clone());
         Ok(TrainJob {
             config,
             saved_config,
@@ -203,7 +204,7 @@ impl Job for TrainJob {
 
     fn run<B: Backend>(self, backend: B) -> Result<Outcome> {
         let config = &self.config;
-        let mut retriever = Retriever::load(backend, self.dir, self.retriever)?;
+        let mut retriever = Retriever::load_among(self.ranks.peers(), backend, self.dir, self.retriever)?;
         say(&describe(config, &retriever, self.run_dir.path()));
         length_note(&retriever.settings).iter().for_each(|note| say(note));
         prefix_warnings(config, &retriever).iter().for_each(|warning| say(&format!("warning: {warning}")));
@@ -287,6 +288,15 @@ fn prefix_warnings<B: Backend>(config: &Config, retriever: &Retriever<B>) -> Vec
 /// Whether `out` holds a run that could be lost or resumed: a run that ended before its first save has left nothing.
 pub fn holds_run(out: &Path) -> bool {
     RunDir::new(out).has_state()
+}
+
+/// Where a run goes that finds another in `out`, unless `out` was asked for.
+fn other_out(typed: &Draft, out: &Path) -> Result<Option<PathBuf>> {
+    if holds_run(out) && typed.is_given("out") {
+        let message = "holds a run already; add --resume to go on with it, or choose another directory with --out";
+        return Err(Error::file(out, message));
+    }
+    Ok(holds_run(out).then(|| next_free(out, holds_run)))
 }
 
 /// Shows the result of a run that has come to its end.

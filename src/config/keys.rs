@@ -261,6 +261,10 @@ keys! {
         precision: Auto<Precision> = Auto::Auto, ANY;
         /// CPU threads; none: one per core
         threads: Option<usize> = None, between(1.0, 1024.0);
+        /// Minutes in which each of several processes has to get further: one that hangs ends all; see docs/ranks.md
+        ///
+        /// Ours.
+        stall_minutes: f64 = 10.0, between(0.1, 10_080.0);
         /// Steps between progress lines; metrics.jsonl has every step
         log_steps: usize = 10, at_least(1.0);
         /// Steps between checkpoints to resume from

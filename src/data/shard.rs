@@ -143,6 +143,14 @@ impl TokenCache {
         Ok(open(&path_of(cache_dir, key), key, spec)?.map(|cache| cache.with_notes(&data)))
     }
 
+    /// The [key](TokenCache::key) of the cache that [`TokenCache::open_or_build`] would open, whether it is there or not.
+    ///
+    /// # Errors
+    /// If the data cannot be read.
+    pub fn key_of(source: &DataSource, tokenizer_hash: u128, spec: &TokenizeSpec) -> Result<String> {
+        key(&source.resolve()?, source, tokenizer_hash, spec).map(|key| format!("{key:032x}"))
+    }
+
     /// Adds what there is to say about the files, which is not of the cache: others may be beside them now, and the part
     /// that is read may have been asked for or not.
     fn with_notes(mut self, data: &Resolved) -> Self {

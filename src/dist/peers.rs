@@ -22,6 +22,7 @@ use super::mpi::Mpi;
 use super::wire::{MOST_BYTES, Wire};
 use super::{Place, Progress};
 use crate::Result;
+use bytemuck::Pod;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,12 +50,20 @@ struct World {
     sent: Vec<f32>,
     received: Vec<f32>,
     sums: Vec<f32>,
+    /// Bytes that have come from other ranks.
+    n_received: u64,
 }
 
 impl Peers {
     /// A world of one.
     pub fn alone() -> Self {
         Peers { place: Place::ALONE, progress: Arc::default(), world: None }
+    }
+
+    /// The first of `size` processes of which the others are not there: with a device that only counts what they would
+    /// exchange.
+    pub fn imagined(size: usize) -> Self {
+        Peers { place: Place { size, local_size: size, ..Place::ALONE }, progress: Arc::default(), world: None }
     }
 
     /// The processes that `place` is one of, over MPI if they are several. Returns when all have come.
@@ -73,7 +82,7 @@ impl Peers {
     pub fn over(place: Place, wire: Box<dyn Wire>, progress: Arc<Progress>) -> Self {
         let Place { rank, size, .. } = place;
         let [sent, received, sums] = [const { Vec::new() }; 3];
-        let world = World { wire, rank, size, round: ROUND_BYTES / F32, sent, received, sums };
+        let world = World { wire, rank, size, round: ROUND_BYTES / F32, sent, received, sums, n_received: 0 };
         Peers { place, progress, world: Some(Mutex::new(world)) }
     }
 
@@ -105,6 +114,12 @@ impl Peers {
     /// How far this process is.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+
+    /// Bytes that have come from other ranks so far.
+    pub fn n_received(&self) -> u64 {
+        let world = self.world.as_ref().map(|world| world.lock().unwrap_or_else(PoisonError::into_inner));
+        world.map_or(0, |world| world.n_received)
     }
 
     /// The world, for an exchange, unless it has only this process.
@@ -159,7 +174,7 @@ impl Peers {
     ///
     /// # Errors
     /// If a rank is gone and MPI notices.
-    pub fn broadcast(&self, root: usize, values: &mut [f32]) -> Result<()> {
+    pub fn broadcast<T: Pod>(&self, root: usize, values: &mut [T]) -> Result<()> {
         self.world().map_or(Ok(()), |mut world| world.broadcast(root, bytemuck::cast_slice_mut(values)))
     }
 
@@ -265,6 +280,7 @@ impl World {
     /// See [`Peers::all_gather`]; of bytes.
     fn gather(&mut self, mine: &[u8], lens: &[usize], all: &mut [u8]) -> Result<()> {
         let round = self.round * F32;
+        self.n_received += (all.len() - mine.len()) as u64;
         if all.len() <= round {
             return if all.is_empty() { Ok(()) } else { self.wire.all_gather(mine, all, lens) };
         }
@@ -299,6 +315,7 @@ impl World {
             }
             let sums = &mut mine[in_round(lens[self.rank], most, k)];
             let sent = &self.sent[..of_round.iter().sum()];
+            self.n_received += (size_of_val(sums) * (self.size - 1)) as u64;
             sum_over_ranks(&mut *self.wire, sent, &of_round, &mut self.received, sums)?;
         }
         Ok(())
@@ -342,12 +359,14 @@ impl World {
         let (n, size) = (values.len(), self.size);
         let lens: Vec<usize> = (0..size).map(|rank| n * (rank + 1) / size - n * rank / size).collect();
         let sums = first(&mut self.sums, lens[self.rank]);
+        self.n_received += (size_of_val(sums) * (size - 1) + size_of_val(values) - size_of_val(sums)) as u64;
         sum_over_ranks(&mut *self.wire, values, &lens, &mut self.received, sums)?;
         let lens: Vec<usize> = lens.iter().map(|len| len * F32).collect();
         self.wire.all_gather(bytemuck::cast_slice(sums), bytemuck::cast_slice_mut(values), &lens)
     }
 
     fn broadcast(&mut self, root: usize, bytes: &mut [u8]) -> Result<()> {
+        self.n_received += if self.rank == root { 0 } else { bytes.len() as u64 };
         bytes.chunks_mut(self.round * F32).try_for_each(|part| self.wire.broadcast(root, part))
     }
 }

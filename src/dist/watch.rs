@@ -34,6 +34,8 @@ const LAST_WORD: Duration = Duration::from_millis(200);
 pub struct Progress {
     step: AtomicU64,
     work: AtomicU64,
+    /// Milliseconds after which it should have got further; 0 leaves that to [`Settings::stall`].
+    stall: AtomicU64,
 }
 
 impl Progress {
@@ -45,6 +47,11 @@ impl Progress {
     /// The rank has done something, be it an exchange or a window of an evaluation.
     pub fn advance(&self) {
         self.work.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A rank that gets no further for so long hangs, from now on.
+    pub fn expect_within(&self, stall: Duration) {
+        self.stall.store(stall.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn now(&self) -> [u64; 2] {
@@ -59,7 +66,7 @@ pub type Leave = Box<dyn Fn(Option<&str>) + Send + Sync>;
 pub struct Settings {
     /// Nothing has come from it for that long: at least a few seconds.
     pub silence: Duration,
-    /// It has got no further for that long.
+    /// It has got no further for that long, unless [`Progress::expect_within`] says otherwise.
     pub stall: Duration,
     /// Called before the process ends.
     pub leave: Leave,
@@ -216,15 +223,18 @@ impl Shared {
                 own = (now, last);
             }
             // Before the first step they wait for what is done once, however long it takes.
-            if self.star.rank == 0 && now[0] > 0 && own.1.elapsed() > self.settings.stall {
-                self.look_for_stall();
+            let stall = match self.progress.stall.load(Ordering::Relaxed) {
+                0 => self.settings.stall,
+                milliseconds => Duration::from_millis(milliseconds),
+            };
+            if self.star.rank == 0 && now[0] > 0 && own.1.elapsed() > stall {
+                self.look_for_stall(stall);
             }
         }
     }
 
     /// Ends all if nobody else has got further for too long, either: those that wait for another in an exchange do not.
-    fn look_for_stall(&self) {
-        let stall = self.settings.stall;
+    fn look_for_stall(&self, stall: Duration) {
         let behind = {
             let all = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             let all_wait = all.iter().all(|heard| heard.advanced.elapsed() > stall && !heard.has_ended);
@@ -235,9 +245,9 @@ impl Shared {
         if let Some(([step, _], rank)) = behind {
             let name = self.star.roster[rank].name();
             let minutes = stall.as_secs_f64() / 60.0;
-            let line =
-                format!("{name} has got no further for {minutes:.0} minutes, at step {step}, and the others wait");
-            self.end_all(Some(rank), &format!("{line}: look at what it does"));
+            let line = format!("{name} has got no further for {minutes} minutes, at step {step}, and the others wait");
+            let advice = "look at what it does, or raise stall_minutes if it needs longer";
+            self.end_all(Some(rank), &format!("{line}: {advice}"));
         }
     }
 

@@ -8,6 +8,7 @@ pub mod hub;
 mod lengths;
 mod prompts;
 pub mod save;
+mod sent;
 mod tokenizer_files;
 pub mod weights;
 

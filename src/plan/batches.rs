@@ -10,7 +10,7 @@ use crate::data::catalog::TextSource;
 use crate::data::datasets::Datasets;
 use crate::data::sampler::{BatchMode, Mixture, SamplerConfig, WeightedDataset};
 use crate::model::Sequences;
-use crate::train::{RunLength, StepBounds, TrainSettings};
+use crate::train::{Deal, RunLength, StepBounds, TrainSettings};
 use crate::{Error, Result};
 
 /// Rows of the smallest batches, and of those that show the length of rows.
@@ -39,6 +39,8 @@ pub struct Batches {
     pub n_looked_at: usize,
     /// The basis of the data's lengths, in words.
     pub basis: String,
+    /// How they are dealt out to ranks.
+    pub deal: Deal,
     /// A reason why the run itself may fail, if that cannot be known yet.
     pub caution: Option<String>,
     /// Sequence starts of the sampled batch with the most tokens; empty if none was sampled.
@@ -89,6 +91,16 @@ impl Batches {
         Ok(Batches { is_at_most, caution: refusal.map(|refusal| refusal.to_string()), ..batches })
     }
 
+    /// The same batches, dealt out to ranks.
+    pub fn dealt(self, deal: Deal) -> Self {
+        Batches { deal, ..self }
+    }
+
+    /// Sizes that no rank's share of a batch exceeds.
+    pub fn own_bounds(&self) -> BatchBounds {
+        self.deal.bounds(&self.bounds)
+    }
+
     /// Facts about batches of another size, without sampling any.
     pub fn of_size(&self, batch_size: usize) -> Self {
         let bounds = self.sizes.bounds(batch_size);
@@ -96,27 +108,35 @@ impl Batches {
         Batches { bounds, largest: bounds, n_ids: bounds.n_tokens, some, cu_seqlens, ..self.clone() }
     }
 
-    /// Bounds of a step: of any possible one, or of the sampled ones.
+    /// Bounds of a rank's step: of any possible one, or of the sampled ones.
     pub fn step_bounds(&self, chunk_tokens: usize, vocab_size: usize, of_any: bool) -> StepBounds {
+        let of = |bounds| StepBounds::of_share(self.deal, bounds, chunk_tokens, vocab_size);
         if of_any {
-            return StepBounds::new(&self.bounds, chunk_tokens, vocab_size);
+            return of(&self.bounds);
         }
-        let bounds = StepBounds::new(&self.largest, chunk_tokens, vocab_size);
+        let bounds = of(&self.largest);
         StepBounds { n_ids: self.n_ids.min(bounds.n_ids), n_chunks: self.n_chunks(chunk_tokens), ..bounds }
     }
 
-    /// Number of chunks of the largest sampled batch.
+    /// Number of chunks of a rank's share of the largest sampled batch.
     pub fn n_chunks(&self, chunk_tokens: usize) -> usize {
         let Some(&n_tokens) = self.cu_seqlens.last() else {
-            return StepBounds::new(&self.largest, chunk_tokens, usize::MAX).n_chunks;
+            return StepBounds::of_share(self.deal, &self.largest, chunk_tokens, usize::MAX).n_chunks;
         };
-        let n_chunks = Sequences::new(&[], &self.cu_seqlens).chunks(chunk_tokens).count();
+        let own = self.deal.places(self.cu_seqlens.len() - 1);
+        let ends = own.scan(0, |end, place| {
+            *end += self.cu_seqlens[place + 1] - self.cu_seqlens[place];
+            Some(*end)
+        });
+        let cu_seqlens: Vec<i32> = std::iter::once(0).chain(ends).collect();
+        let n_chunks = Sequences::new(&[], &cu_seqlens).chunks(chunk_tokens).count();
         (n_chunks as f64 * self.largest.n_tokens as f64 / f64::from(n_tokens)).ceil() as usize
     }
 
-    /// Number of different token ids of a batch `scale` times as large as one with `n_ids`.
+    /// Number of different token ids of a batch `scale` times as large as one with `n_ids`: it grows as that of a text does
+    /// with its length (Heaps' law), at the power that the sampled batches show, up to the vocabulary.
     pub fn n_ids(&self, n_ids: usize) -> usize {
-        (n_ids as f64 * self.token_ids.growth(self.scale)) as usize
+        self.token_ids.grown(n_ids, self.scale)
     }
 
     /// Bytes that have been written to by the end of the run in a table with a row of `row_bytes` for every token id,
@@ -181,9 +201,10 @@ impl Source<'_> {
             scale,
             n_looked_at: seen.n_tokens,
             basis,
+            deal: Deal::ALONE,
             caution: None,
             cu_seqlens: seen.cu_seqlens,
-            n_ids: (seen.n_ids as f64 * seen.token_ids.growth(scale)) as usize,
+            n_ids: seen.token_ids.grown(seen.n_ids, scale),
             token_ids: seen.token_ids,
             sizes: self.sizes,
         })

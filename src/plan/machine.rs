@@ -43,7 +43,13 @@ pub struct Machine {
     pub overhead: u64,
     /// Speed, if it was asked for.
     pub speed: Option<Speed>,
+    /// Bytes/s to another of its kind beside it, if known.
+    pub link: Option<f64>,
 }
+
+/// Bytes/s between two processes of a machine: a sum of 131 MB over both took 185 to 302 ms over MPICH 5.0.2 on two busy cores
+/// (`src/dist/peers.rs`).
+pub const LINK_OF_PROCESSES: f64 = 0.5e9;
 
 impl Machine {
     /// The counting backend in place of this machine.
@@ -95,36 +101,43 @@ struct Gpu {
     /// without tensor cores: hbt does not use TF32.
     bf16: f64,
     f32: f64,
+    /// GB/s to another GPU, in one direction: NVLink's or, without that, PCIe's.
+    link: f64,
 }
+
+/// GB/s of PCIe 4.0 with 16 lanes, in one direction.
+const PCIE: f64 = 31.5;
 
 impl Target {
     /// Makers' figures, from:
-    /// - A100: "NVIDIA A100 Tensor Core GPU" datasheet (SXM4): 312 and 19.5 TFLOP/s, 1,555 and 2,039 GB/s;
-    /// - H100: "NVIDIA H100 Tensor Core GPU" datasheet (SXM5): 1,979 TFLOP/s with sparsity, 67 TFLOP/s, 3.35 TB/s;
+    /// - A100: "NVIDIA A100 Tensor Core GPU" datasheet (SXM4): 312 and 19.5 TFLOP/s, 1,555 and 2,039 GB/s, NVLink of 600 GB/s
+    ///   in both directions together;
+    /// - H100: "NVIDIA H100 Tensor Core GPU" datasheet (SXM5): 1,979 TFLOP/s with sparsity, 67 TFLOP/s, 3.35 TB/s, NVLink of
+    ///   900 GB/s;
     /// - H200: "NVIDIA H200 Tensor Core GPU" datasheet (SXM): as H100, with 4.8 TB/s;
     /// - L4 and L40S: their datasheets: 242 with sparsity, 30.3 and 300 GB/s; 733 with sparsity, 91.6 and 864 GB/s;
     /// - RTX 3090: "NVIDIA Ampere GA102 GPU Architecture", table 2: 71, 35.6, 936 GB/s;
     /// - RTX 4090: "NVIDIA Ada GPU Architecture", appendix A: 165.2, 82.6, 1,008 GB/s.
     fn gpu(self) -> Option<Gpu> {
-        let gpu = |name, driver_name, memory, bandwidth, bf16, f32| {
-            Some(Gpu { name, driver_name, memory, bandwidth, bf16, f32 })
+        let gpu = |name, driver_name, memory, bandwidth, bf16, f32, link| {
+            Some(Gpu { name, driver_name, memory, bandwidth, bf16, f32, link })
         };
         match self {
             Target::This => None,
-            Target::A100Gb40 => gpu("NVIDIA A100 40 GB", "NVIDIA A100-SXM4-40GB", 40_960, 1555.0, 312.0, 19.5),
-            Target::A100Gb80 => gpu("NVIDIA A100 80 GB", "NVIDIA A100-SXM4-80GB", 81_920, 2039.0, 312.0, 19.5),
-            Target::H100Gb80 => gpu("NVIDIA H100 80 GB", "NVIDIA H100 80GB HBM3", 81_559, 3350.0, 989.5, 67.0),
-            Target::H200 => gpu("NVIDIA H200 141 GB", "NVIDIA H200", 143_771, 4800.0, 989.5, 67.0),
-            Target::L4 => gpu("NVIDIA L4", "NVIDIA L4", 23_034, 300.0, 121.0, 30.3),
-            Target::L40s => gpu("NVIDIA L40S", "NVIDIA L40S", 46_068, 864.0, 366.5, 91.6),
-            Target::Rtx3090 => gpu("NVIDIA RTX 3090", "NVIDIA GeForce RTX 3090", 24_576, 936.0, 71.0, 35.6),
-            Target::Rtx4090 => gpu("NVIDIA RTX 4090", "NVIDIA GeForce RTX 4090", 24_564, 1008.0, 165.2, 82.6),
+            Target::A100Gb40 => gpu("NVIDIA A100 40 GB", "NVIDIA A100-SXM4-40GB", 40_960, 1555.0, 312.0, 19.5, 300.0),
+            Target::A100Gb80 => gpu("NVIDIA A100 80 GB", "NVIDIA A100-SXM4-80GB", 81_920, 2039.0, 312.0, 19.5, 300.0),
+            Target::H100Gb80 => gpu("NVIDIA H100 80 GB", "NVIDIA H100 80GB HBM3", 81_559, 3350.0, 989.5, 67.0, 450.0),
+            Target::H200 => gpu("NVIDIA H200 141 GB", "NVIDIA H200", 143_771, 4800.0, 989.5, 67.0, 450.0),
+            Target::L4 => gpu("NVIDIA L4", "NVIDIA L4", 23_034, 300.0, 121.0, 30.3, PCIE),
+            Target::L40s => gpu("NVIDIA L40S", "NVIDIA L40S", 46_068, 864.0, 366.5, 91.6, PCIE),
+            Target::Rtx3090 => gpu("NVIDIA RTX 3090", "NVIDIA GeForce RTX 3090", 24_576, 936.0, 71.0, 35.6, PCIE),
+            Target::Rtx4090 => gpu("NVIDIA RTX 4090", "NVIDIA GeForce RTX 4090", 24_564, 1008.0, 165.2, 82.6, PCIE),
         }
     }
 
     /// The machine, for runs in f32 or bf16; `None` for the one that the plan is made on.
     pub fn machine(self, is_f32: bool) -> Option<Machine> {
-        let Gpu { name, memory, bandwidth, bf16, f32, .. } = self.gpu()?;
+        let Gpu { name, memory, bandwidth, bf16, f32, link, .. } = self.gpu()?;
         let products = 1e12 * if is_f32 { f32 } else { bf16 };
         Some(Machine {
             name: name.to_owned(),
@@ -133,6 +146,7 @@ impl Target {
             in_all: None,
             overhead: CONTEXT_BYTES + WORKSPACE_BYTES,
             speed: Some(Speed { products, memory: 1e9 * bandwidth, measured: None }),
+            link: Some(1e9 * link),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The memory of a run, item by item.
 
-use super::{Batches, Question, Rehearsal};
+use super::{Batches, Exchanged, Question, Rehearsal};
 use crate::Result;
 use crate::backend::{Element, Precision, Purpose};
 use crate::model::specs;
@@ -18,6 +18,12 @@ const READING_TOKENIZER_FACTOR: u64 = 50;
 const PAGE_BYTES: usize = 4096;
 /// Batches that wait between the loader and the present step.
 const WAITING_BATCHES: u64 = 8;
+
+/// Bytes that NCCL takes for its channels to other GPUs. An estimate.
+const NCCL_BYTES: u64 = 400 << 20;
+/// Bytes that processes take for a round of what they exchange and for small tensors, beside a copy of the largest one. An
+/// estimate.
+const ROUND_BYTES: u64 = 64 << 20;
 
 /// One kind of memory of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,11 +75,11 @@ impl Needs {
         // A GPU takes memory when it is allocated, a processor when it is written to.
         let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, machine.is_gpu);
         let bounds = bounds.for_loss(&settings.loss);
-        let held = Rehearsal::<E>::new(machine.tally(), settings, model, &bounds)?;
+        let mut held = Rehearsal::<E>::new(question.tally(), settings, model, &bounds)?;
         let memory = held.memory();
         let only_last = TrainSettings { kept_chunks: 1, ..settings.clone() };
         let of_chunk =
-            Rehearsal::<E>::new(machine.tally(), &only_last, model, &bounds)?.memory().of(Purpose::Activations);
+            Rehearsal::<E>::new(question.tally(), &only_last, model, &bounds)?.memory().of(Purpose::Activations);
 
         let mut needs = Needs::default();
         needs.add("weights", memory.of(Purpose::Weights), format!("the model in {}", E::NAME));
@@ -97,6 +103,12 @@ impl Needs {
             let tokenizer = READING_TOKENIZER_FACTOR * tokenizer_len(model);
             let on_host = if machine.is_gpu { 0 } else { tokenizer + embeddings };
             needs.add("evaluation", on_device + on_host, format!("{n_queries} queries, {n_passages} passages"));
+        }
+        if question.cluster.size() > 1 {
+            let Exchanged { embeddings, words, .. } = held.exchange(bounds.n_seqs, bounds.n_ids)?;
+            let on_host = ROUND_BYTES + embeddings.bytes.max(words.bytes) as u64;
+            let bytes = if machine.is_gpu { NCCL_BYTES } else { on_host };
+            needs.add("exchange", bytes, "with other ranks (an estimate)");
         }
         if machine.is_gpu {
             needs.add("CUDA", machine.overhead, "context, kernels and workspaces (an estimate)");

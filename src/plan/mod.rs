@@ -5,6 +5,7 @@
 //! and takes some of its steps on a backend that only counts, [`Tally`](crate::backend::Tally).
 
 mod batches;
+mod exchange;
 mod looks;
 mod machine;
 mod memory;
@@ -17,13 +18,14 @@ mod token_ids;
 
 pub use batches::Batches;
 use batches::FEWEST_ROWS;
-pub use machine::{Machine, Measured, Speed, Target, WORKSPACE_BYTES};
+pub use exchange::{Cluster, Exchanged, Traffic};
+pub use machine::{LINK_OF_PROCESSES, Machine, Measured, Speed, Target, WORKSPACE_BYTES};
 pub use memory::{Item, Needs};
-pub use rehearsal::{Held, Rehearsal};
+pub use rehearsal::{Held, MeanStep, Rehearsal};
 pub use sample::{Part, Sample};
 pub use time::{Efficiency, StepTime};
 
-use crate::backend::Precision;
+use crate::backend::{Element, Precision, Tally};
 use crate::data::datasets::Datasets;
 use crate::data::sampler::SamplerConfig;
 use crate::memory::gib;
@@ -80,8 +82,10 @@ pub struct Question<'a> {
     pub data: Data<'a>,
     /// Numbers of queries and passages of the evaluation, if there is one.
     pub eval_texts: Option<[usize; 2]>,
-    /// Machine that runs it.
+    /// Machine that runs it: where there are several ranks, what each of them has.
     pub machine: &'a Machine,
+    /// The ranks that share it.
+    pub cluster: Cluster,
 }
 
 /// Whether a run fits into memory.
@@ -115,8 +119,12 @@ pub struct Plan {
     pub change: Option<String>,
     /// Number of chunks of the largest sampled batch, and how many of them are computed twice.
     pub chunks: [usize; 2],
-    /// Time of a step, if the machine's speed is known.
+    /// Time of a step, if the machine's speed is known, without what ranks exchange.
     pub time: Option<StepTime>,
+    /// What a rank exchanges in a step.
+    pub exchanged: Exchanged,
+    /// Seconds that this takes, if the speed of what connects the ranks is known.
+    pub exchange_seconds: Option<f64>,
 }
 
 impl Plan {
@@ -140,11 +148,16 @@ impl Plan {
             (Verdict::Fits, true) => Some(question.most_kept_chunks(&batches, chunk_tokens)?),
             _ => None,
         };
-        let all_tokens = batches.bounds.n_tokens;
+        let all_tokens = batches.own_bounds().n_tokens;
+        let MeanStep { work, exchanged } = question.mean_step(&batches, &settings)?;
+        let efficiency = Efficiency::of(question.machine);
+        let bandwidth = question.cluster.bandwidth(question.machine);
         Ok(Plan {
             chunks: [n_chunks, n_chunks.saturating_sub(kept_chunks)],
             more_kept_chunks: more_kept_chunks.filter(|&more| more > kept_chunks),
-            time: question.time(&batches, &settings)?,
+            time: question.machine.speed.map(|speed| StepTime::new(&work, speed, efficiency)),
+            exchange_seconds: bandwidth.map(|bandwidth| exchanged.received() / bandwidth),
+            exchanged,
             most_chunk_tokens: most_chunk_tokens.map(|most| (most, most >= all_tokens)),
             settings,
             batches,
@@ -152,6 +165,12 @@ impl Plan {
             verdict,
             change,
         })
+    }
+
+    /// Seconds of a step, if they are known.
+    pub fn seconds(&self) -> Option<f64> {
+        let of_exchange = if self.exchanged == Exchanged::default() { Some(0.0) } else { self.exchange_seconds };
+        Some(self.time?.seconds + of_exchange?)
     }
 
     /// The warning about a run that may not fit.
@@ -187,10 +206,16 @@ impl Plan {
 impl Question<'_> {
     fn batches(&self) -> Result<Batches> {
         let vocab_size = self.model.config.vocab_size;
-        match self.data {
+        let batches = match self.data {
             Data::Tokens(data) => Batches::of_tokens(&self.settings, vocab_size, data),
             Data::Sample(sample) => Batches::of_sample(&self.settings, vocab_size, sample),
-        }
+        };
+        Ok(batches?.dealt(self.cluster.deal()))
+    }
+
+    /// The counting backend in place of a rank's device.
+    fn tally<E: Element>(&self) -> Tally<E> {
+        self.machine.tally().among(self.cluster.size())
     }
 
     fn verdict(&self, needs: &Needs) -> Verdict {
@@ -225,7 +250,7 @@ impl Question<'_> {
             Ok(self.needs(batches, settings, steps * TOKENS_STEP, 1)? <= self.limit())
         };
         let least = batches.bounds.longest.div_ceil(TOKENS_STEP);
-        let (mut low, mut high) = (least, batches.bounds.n_tokens.div_ceil(TOKENS_STEP).max(least));
+        let (mut low, mut high) = (least, batches.own_bounds().n_tokens.div_ceil(TOKENS_STEP).max(least));
         if !fits(low)? {
             return Ok(None);
         }
@@ -240,7 +265,7 @@ impl Question<'_> {
     fn settled(&self, batches: &Batches, most: Option<usize>) -> Result<TrainSettings> {
         let enough = if self.machine.is_gpu { ENOUGH_TOKENS_GPU } else { ENOUGH_TOKENS_CPU };
         let least = self.longest_text(batches).next_multiple_of(TOKENS_STEP);
-        let of_batch = batches.bounds.n_tokens.next_multiple_of(TOKENS_STEP);
+        let of_batch = batches.own_bounds().n_tokens.next_multiple_of(TOKENS_STEP);
         let best = most.unwrap_or(least).min(enough).min(of_batch).max(least);
         let chunk_tokens = if self.open.chunk_tokens { best } else { self.settings.chunk_tokens };
         let kept_chunks = match self.open.kept_chunks {
@@ -334,18 +359,18 @@ impl Question<'_> {
         ))
     }
 
-    fn time(&self, batches: &Batches, settings: &TrainSettings) -> Result<Option<StepTime>> {
-        let Some(speed) = self.machine.speed else { return Ok(None) };
+    /// The mean step. Nothing, where nobody asks: it takes a while.
+    fn mean_step(&self, batches: &Batches, settings: &TrainSettings) -> Result<MeanStep> {
+        if self.machine.speed.is_none() {
+            return Ok(MeanStep::default());
+        }
         let bounds = batches.step_bounds(settings.chunk_tokens, self.model.config.vocab_size, true);
         let bounds = bounds.for_loss(&settings.loss);
-        let work = match self.precision {
-            Precision::F32 => {
-                Rehearsal::<f32>::new(self.machine.tally(), settings, self.model, &bounds)?.work(batches)?
-            }
+        match self.precision {
+            Precision::F32 => Rehearsal::<f32>::new(self.tally(), settings, self.model, &bounds)?.mean_step(batches),
             Precision::Bf16 => {
-                Rehearsal::<half::bf16>::new(self.machine.tally(), settings, self.model, &bounds)?.work(batches)?
+                Rehearsal::<half::bf16>::new(self.tally(), settings, self.model, &bounds)?.mean_step(batches)
             }
-        };
-        Ok(Some(StepTime::new(&work, speed, Efficiency::of(self.machine))))
+        }
     }
 }

@@ -1,16 +1,17 @@
 //! A run on a device that only counts: the code of a real run makes its buffers and takes steps.
 
 use super::Batches;
+use super::exchange::Exchanged;
 use crate::Result;
 use crate::backend::tally::{Memory, Work};
 use crate::backend::{
     Backend, Device, Element, Ints, PackedBatch, Pairing, Pooling, Purpose, Tally, TeacherScores, Tensor,
 };
 use crate::data::batch::Batch;
-use crate::model::{Activations, Encoder, Gradients, Keep, Packer, Reading, Sequences, specs};
+use crate::model::{Activations, Encoder, Gradients, Keep, Packer, Reading, specs};
 use crate::model_dir::ModelDir;
 use crate::retriever::encode::WINDOW;
-use crate::train::{Ranks, Slot, StepBounds, Stepper, TrainSettings, pairing_of};
+use crate::train::{Packing, Ranks, Slot, StepBounds, Stepper, TrainSettings};
 use std::collections::BTreeMap;
 
 /// All memory of a run on a device before its first step.
@@ -24,11 +25,17 @@ pub struct Held<B: Backend> {
 }
 
 impl<B: Backend> Held<B> {
-    /// The memory for steps within `bounds`.
+    /// The memory for steps within `bounds` of one of `ranks`.
     ///
     /// # Errors
     /// If the device has no memory left.
-    pub fn new(backend: &B, settings: &TrainSettings, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
+    pub fn new(
+        backend: &B,
+        settings: &TrainSettings,
+        model: &ModelDir,
+        bounds: &StepBounds,
+        ranks: Ranks,
+    ) -> Result<Self> {
         let specs = specs(&model.config, model.dense.as_ref());
         let weights = Purpose::Weights.during(|| specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)))?;
         // The kind of pooling does not change any size.
@@ -38,7 +45,7 @@ impl<B: Backend> Held<B> {
             true => Ok(None),
             false => specs.try_map(|spec| Tensor::zeros(backend, &spec.shape)).map(Some),
         };
-        let stepper = Stepper::new(backend, &encoder, &specs, master, settings, bounds, Ranks::default())?;
+        let stepper = Stepper::new(backend, &encoder, &specs, master, settings, bounds, ranks)?;
         let slots = Slot::all(backend, bounds.block_len, stepper.n_results(bounds.n_queries))?;
         Ok(Held { encoder, stepper, slots })
     }
@@ -48,7 +55,19 @@ impl<B: Backend> Held<B> {
 pub struct Rehearsal<'a, E: Element> {
     tally: Tally<E>,
     settings: &'a TrainSettings,
+    ranks: Ranks,
+    /// Index of the word embeddings among the parameters.
+    words: usize,
     held: Held<Tally<E>>,
+}
+
+/// The mean over the steps of a run.
+#[derive(Clone, Debug, Default)]
+pub struct MeanStep {
+    /// Pieces of work, and how often each is done.
+    pub work: Vec<(Work, f64)>,
+    /// What a rank exchanges with others.
+    pub exchanged: Exchanged,
 }
 
 /// Size of a step, as far as its loss and its update depend on it.
@@ -60,13 +79,16 @@ struct StepSize {
 }
 
 impl<'a, E: Element> Rehearsal<'a, E> {
-    /// Makes all buffers of a run whose steps are within `bounds`, on the device that `tally` stands for.
+    /// Makes all buffers of a run whose steps are within `bounds`, on the device that `tally` stands for: of several ranks'
+    /// the first, which has the longest texts.
     ///
     /// # Errors
     /// Those of a backend; this one has memory for everything.
     pub fn new(tally: Tally<E>, settings: &'a TrainSettings, model: &ModelDir, bounds: &StepBounds) -> Result<Self> {
-        let held = Held::new(&tally, settings, model, bounds)?;
-        Ok(Rehearsal { tally, settings, held })
+        let ranks = Ranks::imagined(tally.n_ranks());
+        let held = Held::new(&tally, settings, model, bounds, ranks.clone())?;
+        let words = specs(&model.config, model.dense.as_ref()).sparse();
+        Ok(Rehearsal { tally, settings, ranks, words, held })
     }
 
     /// Memory in use, by purpose.
@@ -96,22 +118,28 @@ impl<'a, E: Element> Rehearsal<'a, E> {
         Ok(encoding.max(searching))
     }
 
-    /// Mean work of a step: its pieces, and how often each is done.
+    /// The mean step.
     ///
     /// # Errors
     /// If token ids are not in the model's vocabulary.
-    pub fn work(&mut self, batches: &Batches) -> Result<Vec<(Work, f64)>> {
-        let mut packer = Packer::new(&self.held.encoder.config, self.settings.chunk_tokens, Keep::Everything);
+    pub fn mean_step(&mut self, batches: &Batches) -> Result<MeanStep> {
+        let packer = Packer::new(&self.held.encoder.config, self.settings.chunk_tokens, Keep::Everything);
+        let mut packing = Packing::new(packer, self.ranks.deal());
         // From the second step on, word embeddings catch up with missed updates.
-        self.step(&mut packer, &batches.some[0].0)?;
+        self.step(&mut packing, &batches.some[0].0)?;
         self.tally.take_work();
-        let mut mean = BTreeMap::new();
+        let (mut mean, mut exchanged) = (BTreeMap::new(), Exchanged::default());
         let mut add = |work: Vec<(Work, u64)>, weight: f64| {
             work.into_iter().for_each(|(work, times)| *mean.entry(work).or_insert(0.0) += weight * times as f64);
         };
+        // The weights are such that tokens come to their mean; what is exchanged once a step is exchanged once.
+        let all: f64 = batches.some.iter().map(|(_, weight)| weight).sum();
         for (batch, weight) in &batches.some {
-            let (scale, part) = (batches.scale, self.step(&mut packer, batch)?);
+            let (scale, (part, of_part)) = (batches.scale, self.step(&mut packing, batch)?);
             add(self.tally.take_work(), weight * scale);
+            if scale == 1.0 {
+                exchanged.add(of_part, weight / all);
+            }
             if scale != 1.0 {
                 // The encoder's work grows with the batch, the loss's with its square, and the update is done once.
                 let scaled = |n: usize| (n as f64 * scale).round() as usize;
@@ -119,21 +147,48 @@ impl<'a, E: Element> Rehearsal<'a, E> {
                 let whole = StepSize { n_queries, n_seqs, n_ids: batches.n_ids(part.n_ids) };
                 add(self.loss_and_update(part)?, -weight * scale);
                 add(self.loss_and_update(whole)?, *weight);
+                exchanged.add(self.exchange(whole.n_seqs, whole.n_ids)?, weight / all);
             }
         }
         // Adding and subtracting leaves rounding errors.
-        Ok(mean.into_iter().filter(|(_, times)| *times > 1e-9).collect())
+        let work = mean.into_iter().filter(|(_, times)| *times > 1e-9).collect();
+        Ok(MeanStep { work, exchanged })
     }
 
-    fn step(&mut self, packer: &mut Packer, batch: &Batch) -> Result<StepSize> {
-        let sequences = Sequences::new(&batch.ids, &batch.cu_seqlens);
+    fn step(&mut self, packing: &mut Packing, batch: &Batch) -> Result<(StepSize, Exchanged)> {
         let mut packed = PackedBatch::new(&self.tally)?;
-        packed.upload(&self.tally, packer.pack_pairs(sequences, &pairing_of(batch))?)?;
+        packed.upload(&self.tally, packing.pack(batch)?)?;
         let mut results = self.tally.readback(0)?;
         let Held { encoder, stepper, .. } = &mut self.held;
         let dropout = self.settings.step_dropout(batch.step);
         stepper.step(&self.tally, encoder, &packed, dropout, 1.0, &mut results)?;
-        Ok(StepSize { n_queries: batch.n_queries, n_seqs: batch.n_seqs(), n_ids: packed.unique_ids().len() })
+        let size = StepSize { n_queries: batch.n_queries, n_seqs: batch.n_seqs(), n_ids: packed.unique_ids().len() };
+        Ok((size, self.take_exchanged()))
+    }
+
+    /// What a rank exchanges in a step on `n_seqs` texts with `n_ids` different token ids.
+    ///
+    /// # Errors
+    /// Those of a backend; this one has memory for everything.
+    pub fn exchange(&mut self, n_seqs: usize, n_ids: usize) -> Result<Exchanged> {
+        let (tally, encoder, ranks) = (&self.tally, &self.held.encoder, &self.ranks);
+        if ranks.is_alone() {
+            return Ok(Exchanged::default());
+        }
+        let (counts, dim) = (ranks.deal().counts(n_seqs), encoder.embedding_size());
+        let own = Tensor::zeros(tally, &[counts[ranks.deal().rank], dim])?;
+        ranks.gather(tally, &own, &counts, &mut Tensor::zeros(tally, &[n_seqs, dim])?)?;
+        let mut grads = Gradients::new(tally, &encoder.weights)?;
+        grads.reset(tally, n_ids)?;
+        ranks.sum(tally, grads.params.list_mut())?;
+        // That of the reset, which every step does.
+        tally.take_work();
+        Ok(self.take_exchanged())
+    }
+
+    /// What was exchanged since the last call.
+    fn take_exchanged(&self) -> Exchanged {
+        Exchanged::of(&self.tally.take_exchanged(), self.words, self.tally.n_ranks())
     }
 
     /// The work of a step without that of the encoder.

@@ -1,7 +1,7 @@
 //! The report of a plan, as text and JSON.
 
 use super::numbers::{count, duration, mib, plural, si};
-use super::{Batches, Efficiency, Item, Machine, Plan, Question, StepTime, Verdict};
+use super::{Batches, Cluster, Data, Efficiency, Item, Machine, Plan, Question, StepTime, Traffic, Verdict};
 use crate::model::specs;
 use crate::train::TrainSettings;
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ impl fmt::Display for Report<'_> {
         if let Some(change) = &self.plan.change {
             writeln!(f, "to make it fit: {change}")?;
         }
+        self.fmt_exchange(f)?;
         match (&self.plan.time, self.question.machine.speed) {
             (Some(time), Some(_)) => self.fmt_time(f, time),
             _ => Ok(()),
@@ -54,7 +55,13 @@ impl Report<'_> {
             f,
             "batches   {queries} queries, {texts} texts; {mean} tokens on average, {largest} seen, {most} at most"
         )?;
-        writeln!(f, "machine   {}", self.question.machine.name)
+        writeln!(f, "machine   {}", self.question.machine.name)?;
+        let Cluster { devices, nodes, .. } = self.question.cluster;
+        match self.question.cluster.size() {
+            1 => Ok(()),
+            n if nodes == 1 => writeln!(f, "ranks     {n}; memory and work are those of one"),
+            n => writeln!(f, "ranks     {n}, {devices} on each of {nodes} machines; memory and work are those of one"),
+        }
     }
 
     fn fmt_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,6 +103,46 @@ impl Report<'_> {
         }
     }
 
+    /// The kinds of what ranks exchange, with what there is to say of each.
+    fn exchanged(&self) -> impl Iterator<Item = (&'static str, Traffic, String)> {
+        let exchanged = &self.plan.exchanged;
+        let row_bytes = (self.question.model.config.hidden_size * size_of::<f32>()) as f64;
+        let n_words = count((exchanged.words.bytes / row_bytes).round());
+        let words = match self.question.data {
+            Data::Tokens(_) => format!("added up, of {n_words} different tokens"),
+            // Those of texts that are not tokenized count as all different.
+            Data::Sample(_) => format!("added up, of at most {n_words} different tokens; hbt prepare counts them"),
+        };
+        let notes = ["gathered".to_owned(), "added up".to_owned(), words];
+        exchanged.kinds().into_iter().zip(notes).map(|((name, traffic), note)| (name, traffic, note))
+    }
+
+    fn fmt_exchange(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Question { cluster, machine, .. } = self.question;
+        if cluster.size() == 1 {
+            return Ok(());
+        }
+        let (Some(speed), Some(exchange), Some(all)) =
+            (cluster.bandwidth(machine), self.plan.exchange_seconds, self.plan.seconds())
+        else {
+            return Ok(());
+        };
+        let mb = |bytes: f64| count(bytes / 1e6);
+        writeln!(f, "\n{:<18}{:>10}{:>10}", "exchange", "MB", "received")?;
+        for (name, Traffic { bytes, received }, note) in self.exchanged() {
+            writeln!(f, "{name:<18}{:>10}{:>10}   {note}", mb(bytes), mb(received))?;
+        }
+        let (received, share) = (mb(self.plan.exchanged.received()), 100.0 * exchange / all);
+        writeln!(
+            f,
+            "{:<18}{:>10}{received:>10}   by each rank, at {}B/s: {}, {share:.1} % of a step, beside no other work",
+            "total",
+            "",
+            si(speed),
+            duration(exchange)
+        )
+    }
+
     fn fmt_time(&self, f: &mut fmt::Formatter<'_>, time: &StepTime) -> fmt::Result {
         let machine = self.question.machine;
         let Some(speed) = machine.speed else { return Ok(()) };
@@ -105,15 +152,16 @@ impl Report<'_> {
         let source = if speed.measured.is_some() { "measured a moment ago" } else { "published by the maker" };
         let n_steps = self.plan.batches.total_steps;
         let at_most = if self.plan.batches.is_at_most { "at most " } else { "" };
-        let tokens_per_second = count((self.plan.batches.mean_tokens / time.seconds).round());
+        let seconds = self.plan.seconds().unwrap_or(time.seconds);
+        let tokens_per_second = count((self.plan.batches.mean_tokens / seconds).round());
         let (flops, bytes, n_operations) = (si(time.flops), si(time.bytes), count(time.n_operations.round()));
         writeln!(f, "\na step    {flops}FLOP in {n_operations} operations, which read and write at least {bytes}B")?;
-        writeln!(f, "          about {}: {tokens_per_second} tokens/s", duration(time.seconds))?;
+        writeln!(f, "          about {}: {tokens_per_second} tokens/s", duration(seconds))?;
         writeln!(
             f,
             "the run   {at_most}{}: about {}, evaluation not counted",
             plural(n_steps as usize, "step"),
-            duration(time.seconds * n_steps as f64)
+            duration(seconds * n_steps as f64)
         )?;
         let (peak, bandwidth) = (si(speed.products), si(speed.memory));
         writeln!(
@@ -192,6 +240,24 @@ impl Report<'_> {
             "steps": batches.total_steps,
             "steps_at_most": batches.is_at_most,
             "projected": self.projection_to_json(),
+            "ranks": self.ranks_to_json(),
+        })
+    }
+
+    fn ranks_to_json(&self) -> Option<Value> {
+        let Question { cluster, machine, .. } = self.question;
+        let of_kind = |(name, Traffic { bytes, received }, note): (_, _, String)| json!({"item": name, "bytes": bytes, "received": received, "note": note});
+        (cluster.size() > 1).then(|| {
+            json!({
+                "ranks": cluster.size(),
+                "devices": cluster.devices,
+                "nodes": cluster.nodes,
+                "exchange": self.exchanged().map(of_kind).collect::<Vec<_>>(),
+                "received_per_step": self.plan.exchanged.received(),
+                "bytes_per_second": cluster.bandwidth(machine),
+                "seconds_per_step": self.plan.exchange_seconds,
+                "share_of_step": self.plan.exchange_seconds.zip(self.plan.seconds()).map(|(exchange, all)| exchange / all),
+            })
         })
     }
 
@@ -210,7 +276,8 @@ impl Report<'_> {
 
     fn projection_to_json(&self) -> Option<Value> {
         let StepTime { flops, bytes, n_operations, seconds } = self.plan.time?;
-        let Efficiency { products, attention, memory, launch } = Efficiency::of(self.question.machine);
+        let seconds = self.plan.seconds().unwrap_or(seconds);
+        let Efficiency { products, attention, memory, launch, .. } = Efficiency::of(self.question.machine);
         let Batches { mean_tokens, total_steps, .. } = self.plan.batches;
         Some(json!({
             "flops_per_step": flops,

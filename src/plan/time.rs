@@ -14,17 +14,22 @@ pub struct Efficiency {
     pub memory: f64,
     /// Seconds that the host takes to launch an operation.
     pub launch: f64,
+    /// Speed of exchange within a machine, as a share of that of its links.
+    pub link: f64,
+    /// Speed of exchange between machines, as a share of that of the network.
+    pub network: f64,
 }
 
 impl Efficiency {
     /// Assumed efficiencies. On GPUs: encoders train at 45 to 60 % of the tensor cores' peak (NVIDIA's BERT in MLPerf
     /// 2.0: 47 % on an A100), short attention at half of that, kernels at 80 to 90 % of memory's bandwidth, and a
-    /// launch costs 3 to 5 microseconds. On processors: shares from a trace of steps of multilingual-E5-small on two
-    /// cores of Zen 5, relative to the same products and copies.
+    /// launch costs 3 to 5 microseconds. NCCL exchanges 370 of NVLink 4's 450 GB/s (nccl-tests, issue 212), and 46 of a port's
+    /// 50 GB/s. On processors: shares from a trace of steps of multilingual-E5-small on two cores of Zen 5, relative to the same
+    /// products and copies.
     pub fn of(machine: &Machine) -> Self {
         match machine.is_gpu {
-            true => Efficiency { products: 0.45, attention: 0.2, memory: 0.8, launch: 4e-6 },
-            false => Efficiency { products: 0.9, attention: 0.2, memory: 0.3, launch: 0.0 },
+            true => Efficiency { products: 0.45, attention: 0.2, memory: 0.8, launch: 4e-6, link: 0.8, network: 0.9 },
+            false => Efficiency { products: 0.9, attention: 0.2, memory: 0.3, launch: 0.0, link: 1.0, network: 0.9 },
         }
     }
 }
@@ -69,7 +74,8 @@ mod tests {
     #[test]
     fn the_slower_of_arithmetic_and_memory_counts_operation_by_operation() {
         let speed = Speed { products: 1e12, memory: 1e9, measured: None };
-        let efficiency = Efficiency { products: 0.5, attention: 0.25, memory: 1.0, launch: 0.0 };
+        let efficiency =
+            Efficiency { products: 0.5, attention: 0.25, memory: 1.0, launch: 0.0, link: 1.0, network: 1.0 };
         let work = [
             (Work { kind: WorkKind::Product, flops: 1_000_000_000, bytes: 1000 }, 2.0),
             (Work { kind: WorkKind::Attention, flops: 1_000_000_000, bytes: 1000 }, 1.0),

@@ -55,6 +55,11 @@ impl TokenIds {
         longer.powf(power.clamp(0.0, 1.0))
     }
 
+    /// Number of different ids in a text that is `longer` times as long as one with `n_ids`, at most those of the vocabulary.
+    pub fn grown(&self, n_ids: usize, longer: f64) -> usize {
+        ((n_ids as f64 * self.growth(longer)) as usize).min(self.last_batch.len())
+    }
+
     /// Notes that half of the batches have been added.
     pub fn is_half(&mut self) {
         self.n_at_half = self.n_seen;
@@ -86,6 +91,7 @@ mod tests {
         assert_eq!(token_ids.bytes(1000, 1000), 50_000);
         token_ids.share_seen = 0.001;
         assert_eq!(token_ids.bytes(1000, 1000), 1_000_000);
+        assert_eq!((token_ids.grown(300, 2.0), token_ids.grown(300, 16.0)), (600, 1000), "up to all ids");
         (token_ids.n_at_half, token_ids.n_seen) = (4, 4);
         assert_eq!(token_ids.bytes(1000, 1000), 5000, "what has stopped to grow stays");
     }

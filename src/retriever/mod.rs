@@ -12,6 +12,7 @@ pub use settings::{RetrieverSettings, TextKind};
 
 use crate::backend::{Backend, Element, Purpose, Tensor};
 use crate::data::tokenize::TextTokenizer;
+use crate::dist::Peers;
 use crate::model::{Encoder, EncoderParams, ParamSpec, random_init, specs};
 use crate::model_dir::save::pieces;
 use crate::model_dir::{Carried, ModelDir, weights};
@@ -44,22 +45,33 @@ impl<B: Backend> Retriever<B> {
     /// If the directory is incomplete or does not fit hbt, lengths leave no room beside the prefixes, or there is no
     /// memory left.
     pub fn load(backend: B, dir: ModelDir, settings: RetrieverSettings) -> Result<Self> {
+        Self::load_among(&Peers::alone(), backend, dir, settings)
+    }
+
+    /// The same for several processes, with the weights of the first: the directories of others need have none.
+    ///
+    /// # Errors
+    /// Those of [`Retriever::load`], and a process that is gone.
+    pub fn load_among(peers: &Peers, backend: B, dir: ModelDir, settings: RetrieverSettings) -> Result<Self> {
         check_head_size(&backend, &dir)?;
         let embedding_size = dir.embedding_size();
         assert!(
             settings.truncate_dim.is_none_or(|dim| dim <= embedding_size),
             "embeddings have {embedding_size} dimensions"
         );
-        // Each takes half a second or more, and reading a tokenizer uses only one thread.
-        let (tokenizer, weights) = rayon::join(
-            || TextTokenizer::from_file(&dir.tokenizer),
-            || {
-                load_weights(&dir, settings.from_scratch, |spec, values| {
-                    let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
-                    Purpose::Weights.during(|| Tensor::from_slice(&backend, &values, &spec.shape))
-                })
-            },
-        );
+        let read_tokenizer = || TextTokenizer::from_file(&dir.tokenizer);
+        let read_weights = || {
+            load_weights(peers, &dir, settings.from_scratch, |spec, values| {
+                let values: Vec<B::E> = values.into_iter().map(B::E::from_f32).collect();
+                Purpose::Weights.during(|| Tensor::from_slice(&backend, &values, &spec.shape))
+            })
+        };
+        let (tokenizer, weights) = match peers.size() {
+            // Each takes half a second or more, and reading a tokenizer uses only one thread.
+            1 => rayon::join(read_tokenizer, read_weights),
+            // A thread that others' work waits for is not to wait for other processes.
+            _ => (read_tokenizer(), read_weights()),
+        };
         let tokenizer = tokenizer?;
         if tokenizer.vocab_size() > dir.config.vocab_size {
             let (tokens, rows) = (tokenizer.vocab_size(), dir.config.vocab_size);
@@ -169,13 +181,14 @@ impl<B: Backend> Retriever<B> {
         Ok(format!("{:032x}", xxh3_128(depends_on.as_bytes())))
     }
 
-    /// The loaded weights in f32, read again without rounding: the masters of a training run.
+    /// The loaded weights in f32, read again without rounding: the masters of a training run. Among `peers`, all ask for them,
+    /// and get those of the first.
     ///
     /// # Errors
-    /// Those of [`Retriever::load`].
-    pub fn f32_weights(&self) -> Result<EncoderParams<Tensor<B, f32>>> {
+    /// Those of [`Retriever::load_among`].
+    pub fn f32_weights(&self, peers: &Peers) -> Result<EncoderParams<Tensor<B, f32>>> {
         let upload = |spec: &ParamSpec, values: Vec<f32>| Tensor::from_slice(&self.backend, &values, &spec.shape);
-        load_weights(&self.dir, self.settings.from_scratch, upload)
+        load_weights(peers, &self.dir, self.settings.from_scratch, upload)
     }
 }
 
@@ -195,14 +208,23 @@ fn check_head_size<B: Backend>(backend: &B, dir: &ModelDir) -> Result<()> {
     Err(Error::file(dir.transformer.join("config.json"), message))
 }
 
-/// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones.
+/// Hands every weight of a model directory to `f`: the stored ones or, given a seed, random ones; in all processes those of the
+/// first, one parameter after the other.
 fn load_weights<T>(
+    peers: &Peers,
     dir: &ModelDir,
     from_scratch: Option<u64>,
-    f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>,
+    mut f: impl FnMut(&ParamSpec, Vec<f32>) -> Result<T>,
 ) -> Result<EncoderParams<T>> {
-    let Some(seed) = from_scratch else { return weights::load(dir, f) };
     let specs = specs(&dir.config, dir.dense.as_ref());
+    let mut f = |spec: &ParamSpec, mut values: Vec<f32>| {
+        peers.broadcast(0, &mut values)?;
+        f(spec, values)
+    };
+    if peers.rank() > 0 {
+        return specs.try_map(|spec| f(spec, vec![0.0; spec.len()]));
+    }
+    let Some(seed) = from_scratch else { return weights::load(dir, f) };
     // No weights are there to compare the sizes with.
     let largest = specs.iter().map(|spec| 4 * spec.len() as u64).max().unwrap_or(0);
     if let Some(left) = memory::available().filter(|&left| largest > left) {

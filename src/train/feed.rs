@@ -91,7 +91,7 @@ impl<B: Backend> Feed<B> {
         for slot in Slot::all(backend, block_len, n_results)? {
             spare.send(slot).expect("its receiver is here");
         }
-        let mut packing = Packing { packer, deal, share: Share::default() };
+        let mut packing = Packing::new(packer, deal);
         let filled = batches.map_while(move |batch| fill(&mut packing, batch, &slots).transpose());
         Ok(Feed { spare, filled: Ahead::start("hbt-feeder", SLOTS, filled)?, next: None, is_started: false })
     }
@@ -126,20 +126,29 @@ impl<B: Backend> Feed<B> {
 }
 
 /// Which sequences of a batch belong together.
-pub fn pairing_of(batch: &Batch) -> HostPairing<'_> {
+fn pairing_of(batch: &Batch) -> HostPairing<'_> {
     let Batch { n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores, .. } = batch;
     HostPairing { n_queries: *n_queries, places, labels, rejected, left_out, own_negatives, teacher_scores }
 }
 
 /// Cuts batches, or what one rank has of them, into chunks.
-struct Packing {
+pub struct Packing {
     packer: Packer,
     deal: Deal,
     share: Share,
 }
 
 impl Packing {
-    fn pack(&mut self, batch: &Batch) -> Result<&PackedHost> {
+    /// For a rank to which batches are dealt out so.
+    pub fn new(packer: Packer, deal: Deal) -> Self {
+        Packing { packer, deal, share: Share::default() }
+    }
+
+    /// A batch as the device takes it.
+    ///
+    /// # Errors
+    /// Those of the packer.
+    pub fn pack(&mut self, batch: &Batch) -> Result<&PackedHost> {
         let Packing { packer, deal, share } = self;
         if *deal == Deal::ALONE {
             return packer.pack_pairs(Sequences::new(&batch.ids, &batch.cu_seqlens), &pairing_of(batch));

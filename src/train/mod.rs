@@ -27,7 +27,7 @@ mod tensorboard;
 mod word_table;
 
 pub use bounds::StepBounds;
-pub use feed::{Slot, pairing_of};
+pub use feed::{Packing, Slot};
 pub use grad_cache::GradCache;
 use leaks::Leaks;
 pub use negatives::Negatives;
@@ -86,7 +86,8 @@ pub struct Setup<'a> {
     pub origin: Origin,
     /// The run directory, which need not exist.
     pub run_dir: RunDir,
-    /// The state to resume from, if any. The model must then be the saved one.
+    /// The state to resume from, if any. The model must then be the saved one. The first of several ranks has the optimizer's
+    /// moments in its run directory, and the others get them from it.
     pub state: Option<TrainingState>,
     /// The processor's instructions, as far as they affect bytes
     /// ([`least_alike`](crate::backend::cpu::Instructions::least_alike)); `None` on a GPU.
@@ -238,10 +239,12 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let deal = setup.ranks.deal();
         let bounds = StepBounds::of_share(deal, &batch_bounds, settings.chunk_tokens, encoder.config.vocab_size);
         let bounds = bounds.for_loss(&settings.loss);
-        let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights().map(Some) };
+        let peers = setup.ranks.peers();
+        let master = || if B::E::IS_F32 { Ok(None) } else { retriever.f32_weights(peers).map(Some) };
         let mut stepper = Stepper::new(backend, encoder, &specs, master, settings, &bounds, setup.ranks.clone())?;
         if state.updates() > 0 {
-            load_moments(&setup.run_dir.moments(), backend, &specs, &mut stepper.optimizer, state.updates())?;
+            let path = setup.run_dir.moments();
+            load_moments(&path, peers, backend, &specs, &mut stepper.optimizer, state.updates())?;
         }
         if let Some(bits) = state.temperature {
             stepper.loss.config.temperature = LearnedTemperature::from_bits(bits).temperature() as f32;

@@ -2,6 +2,7 @@
 
 use super::optimizer::{Optimizer, Touched};
 use crate::backend::Backend;
+use crate::dist::Peers;
 use crate::model::{EncoderParams, ParamSpec, specs};
 use crate::retriever::Retriever;
 use crate::tensor_file::{self, Block, Dtype, TensorFile, TensorHeader};
@@ -12,26 +13,46 @@ use std::path::Path;
 const TOUCHED_ROWS: &str = "touched.rows";
 const TOUCHED_UPDATES: &str = "touched.updates";
 
-/// Restores the optimizer's moments from the file `path`.
+/// Restores the optimizer's moments from the file `path`, which the first of all `peers` has: the others get them from it, one
+/// tensor after the other.
 ///
 /// # Errors
-/// If they are missing or do not fit the model.
+/// If they are missing or do not fit the model, and a process that is gone.
 pub(super) fn load_moments<B: Backend>(
     path: &Path,
+    peers: &Peers,
     backend: &B,
     specs: &EncoderParams<ParamSpec>,
     optimizer: &mut Optimizer<B>,
     updates: u64,
 ) -> Result<()> {
-    let moments = Moments { file: TensorFile::open(path, REMEDY)? };
+    let moments = match peers.rank() {
+        0 => Some(Moments { file: TensorFile::open(path, REMEDY)? }),
+        _ => None,
+    };
     let sparse = specs.sparse();
     let specs: Vec<&ParamSpec> = specs.iter().collect();
-    let touched = moments.touched(specs[sparse].shape[0], updates)?;
+    let mut touched = match &moments {
+        Some(moments) => moments.touched(specs[sparse].shape[0], updates)?,
+        None => Touched::default(),
+    };
+    for list in [&mut touched.rows, &mut touched.updates] {
+        let mut bytes = bytemuck::cast_slice(list).to_vec();
+        peers.broadcast_bytes(0, &mut bytes)?;
+        *list = bytemuck::pod_collect_to_vec(&bytes);
+    }
     optimizer.restore(backend, updates, &touched, |which, index| {
         let rows = [touched.rows.len(), specs[sparse].shape[1]];
         let shape = if index == sparse { &rows } else { &specs[index].shape[..] };
-        let data = moments.data(&moment_name(which, specs[index]), Dtype::F32, Some(shape))?;
-        Ok(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        let mut values = match &moments {
+            Some(moments) => {
+                let data = moments.data(&moment_name(which, specs[index]), Dtype::F32, Some(shape))?;
+                data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+            }
+            None => vec![0.0; shape.iter().product()],
+        };
+        peers.broadcast(0, &mut values)?;
+        Ok(values)
     })
 }
 

@@ -36,6 +36,11 @@ impl Ranks {
         Ranks { peers }
     }
 
+    /// The first of `size` ranks of which the others are not there: for a device that only counts what they would exchange.
+    pub fn imagined(size: usize) -> Self {
+        Ranks { peers: Arc::new(Peers::imagined(size)) }
+    }
+
     /// How batches are dealt out.
     pub fn deal(&self) -> Deal {
         Deal { rank: self.peers.rank(), size: self.peers.size() }
@@ -84,7 +89,10 @@ impl Ranks {
 
     /// Gathers the rows `own` of each rank, of which rank `r` has `counts[r]`, into `all`, which has as many, in the order of
     /// ranks.
-    pub(super) fn gather<B: Backend>(
+    ///
+    /// # Errors
+    /// If the exchange has failed.
+    pub fn gather<B: Backend>(
         &self,
         backend: &B,
         own: &Tensor<B, f32>,
@@ -111,7 +119,10 @@ impl Ranks {
     }
 
     /// Adds up each tensor over all ranks.
-    pub(super) fn sum<B: Backend>(&self, backend: &B, mut tensors: Vec<&mut Tensor<B, f32>>) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the exchange has failed.
+    pub fn sum<B: Backend>(&self, backend: &B, mut tensors: Vec<&mut Tensor<B, f32>>) -> Result<()> {
         let _range = trace::phase("sum gradients");
         if let Some(devices) = backend.collectives() {
             self.peers.progress().advance();

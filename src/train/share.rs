@@ -26,6 +26,11 @@ impl Deal {
         if round.is_multiple_of(2) { at } else { self.size - 1 - at }
     }
 
+    /// The places of this rank's sequences among `n`, ascending.
+    pub fn places(self, n: usize) -> impl Iterator<Item = usize> {
+        (0..n).filter(move |&place| self.rank_of(place) == self.rank)
+    }
+
     /// How many of `n` sequences each rank has.
     pub fn counts(self, n: usize) -> Vec<usize> {
         let mut counts = vec![n / self.size; self.size];
@@ -85,7 +90,7 @@ impl Share {
         self.first_rows.clear();
         self.cu_seqlens.clear();
         self.cu_seqlens.push(0);
-        for place in (0..n).filter(|&place| deal.rank_of(place) == deal.rank) {
+        for place in deal.places(n) {
             let [start, end] = [batch.cu_seqlens[place], batch.cu_seqlens[place + 1]];
             self.first_rows.push(start);
             self.ids.extend_from_slice(&batch.ids[start as usize..end as usize]);

@@ -76,9 +76,12 @@ fn rank() {
         std::process::exit(1);
     });
     let leave = |line: Option<&str>| line.into_iter().for_each(|line| eprintln!("error: {line}"));
-    let stall = Duration::from_secs(if task == "stall" { 3 } else { 600 });
-    let settings = Settings { silence: Duration::from_secs(4), stall, leave: Box::new(leave) };
-    let progress = Arc::default();
+    let (silence, stall) = (Duration::from_secs(4), Duration::from_secs(600));
+    let settings = Settings { silence, stall, leave: Box::new(leave) };
+    let progress = Arc::<Progress>::default();
+    if task == "stall" {
+        progress.expect_within(Duration::from_secs(3));
+    }
     let (watch, relay) = Watch::begin(star, Arc::clone(&progress), settings);
     let peers = Peers::over(place, Box::new(relay), progress);
     if task == "work" {
@@ -153,7 +156,7 @@ fn a_rank_that_is_stopped_is_killed_and_ends_all() {
 
 #[test]
 fn a_rank_that_gets_no_further_is_named() {
-    let beginning = format!("{} has got no further for 0 minutes, at step 200, and the others wait", name(2));
+    let beginning = format!("{} has got no further for 0.05 minutes, at step 200, and the others wait", name(2));
     assert_names(&errors("stall", SOON), &beginning);
 }
 

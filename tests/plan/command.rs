@@ -62,6 +62,13 @@ fn json_says_the_same() {
     let json = say_the_same(&["--for", "l4", "--set", "chunk_tokens=24", "--set", "kept_chunks=2"]);
     assert_eq!(json["most_kept_chunks"], json["chunks"], "all of them can be kept");
     say_the_same(&["--for", "l4", "--set", "chunk_tokens=24", "--set", "kept_chunks=1000000"]);
+    assert_eq!(json["ranks"], Value::Null);
+    say_the_same(&["--for", "h100-80gb", "--devices", "8"]);
+    let json = say_the_same(&["--for", "l4", "--devices", "2", "--nodes", "3", "--link", "100", "--gpu-link", "20"]);
+    let ranks = |key: &str| json["ranks"][key].as_f64().unwrap();
+    // 90 % of 12.5 GB/s, less than 80 % of 20.
+    assert_eq!((ranks("ranks"), ranks("bytes_per_second")), (6.0, 11.25e9));
+    assert!((ranks("seconds_per_step") - ranks("received_per_step") / 11.25e9).abs() < 1e-12);
     assert_eq!(say_the_same(&["--for", "l4", "--set", "kept_chunks=auto"])["auto"], serde_json::json!(["kept_chunks"]));
 
     sandbox.copy_model("bert", "huge");
@@ -125,9 +132,14 @@ fn text_of(json: &Value) -> String {
             of("tokens_at_most")
         ),
         format!("machine   {}", word(&json["machine"]["name"])),
-        String::new(),
-        format!("{:<18}{:>10}", "memory", "MiB"),
     ];
+    let ranks = &json["ranks"];
+    if !ranks.is_null() {
+        let (n, devices, nodes) = (&ranks["ranks"], &ranks["devices"], &ranks["nodes"]);
+        let places = if *nodes == 1 { String::new() } else { format!(", {devices} on each of {nodes} machines") };
+        lines.push(format!("ranks     {n}{places}; memory and work are those of one"));
+    }
+    lines.extend([String::new(), format!("{:<18}{:>10}", "memory", "MiB")]);
     for item in json["memory"].as_array().unwrap() {
         lines.push(format!("{:<18}{:>10}   {}", word(&item["item"]), mib(&item["bytes"]), word(&item["note"])));
     }
@@ -143,9 +155,31 @@ fn text_of(json: &Value) -> String {
     if let Some(change) = json["change"].as_str() {
         lines.push(format!("to make it fit: {change}"));
     }
+    if !ranks.is_null() {
+        lines.extend(text_of_exchange(ranks));
+    }
     lines.push(String::new());
     lines.extend(text_of_time(json));
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn text_of_exchange(ranks: &Value) -> Vec<String> {
+    let of = |key: &str| ranks[key].as_f64().unwrap();
+    let mb = |value: &Value| count(value.as_f64().unwrap() / 1e6);
+    let mut lines = vec![String::new(), format!("{:<18}{:>10}{:>10}", "exchange", "MB", "received")];
+    for item in ranks["exchange"].as_array().unwrap() {
+        let [name, note] = ["item", "note"].map(|key| item[key].as_str().unwrap());
+        lines.push(format!("{name:<18}{:>10}{:>10}   {note}", mb(&item["bytes"]), mb(&item["received"])));
+    }
+    lines.push(format!(
+        "{:<28}{:>10}   by each rank, at {}B/s: {}, {:.1} % of a step, beside no other work",
+        "total",
+        mb(&ranks["received_per_step"]),
+        si(of("bytes_per_second")),
+        duration(of("seconds_per_step")),
+        100.0 * of("share_of_step")
+    ));
+    lines
 }
 
 fn text_of_chunks(json: &Value) -> Vec<String> {
@@ -216,6 +250,16 @@ fn what_cannot_be_planned_is_an_error() {
         let done = sandbox.hbt(&[&["plan", "--for", "l4"], device].concat());
         let message = "error: --for l4 plans for a GPU, and the device is cpu; take one of the two away\n";
         assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(2), "", message), "{device:?}");
+    }
+    let done = sandbox.hbt(&["plan", "--for", "l4", "--nodes", "2"]);
+    assert_eq!(done.code, Some(2));
+    assert!(
+        done.stderr.contains("--nodes 2 exchange over a network; say how fast it is, as in --link 400"),
+        "{}",
+        done.stderr
+    );
+    for wrong in [["--devices", "0"], ["--link", "0"], ["--gpu-link", "inf"], ["--nodes", "-1"]] {
+        assert_eq!(sandbox.hbt(&[&["plan", "--for", "l4"][..], &wrong].concat()).code, Some(2), "{wrong:?}");
     }
     // Wherever its lines end.
     let help = sandbox.hbt(&["plan", "--help"]).ok().stdout;

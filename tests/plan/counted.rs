@@ -13,8 +13,8 @@ use hbt::data::batch::{Batch, NegativeRules};
 use hbt::data::bounds::BatchBounds;
 use hbt::model::{Keep, ModelConfig, Packer, ParamSpec, Sequences, specs};
 use hbt::model_dir::ModelDir;
-use hbt::plan::{Batches, Held, Rehearsal};
-use hbt::train::StepBounds;
+use hbt::plan::{Batches, Exchanged, Held, MeanStep, Rehearsal};
+use hbt::train::{Ranks, StepBounds};
 use std::sync::Mutex;
 
 const MOST: BatchBounds =
@@ -24,24 +24,30 @@ const MOST: BatchBounds =
 const HOST: [&str; 2] =
     ["Cpu<E> as hbt::backend::device::Device>::host_block", "Cpu<E> as hbt::backend::device::Device>::readback"];
 
-fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize) {
+fn check<E: CpuElement>(model: &str, sets: &[&str], chunk_tokens: usize, n_ranks: usize) {
     let model = ModelDir::open(fixture(model)).unwrap();
     let settings = config(sets).training(&model).unwrap();
-    let bounds = StepBounds::new(&MOST, chunk_tokens, model.config.vocab_size);
-    let planned = Rehearsal::<E>::new(Tally::new(1), &settings, &model, &bounds).unwrap().memory();
+    let ranks = Ranks::imagined(n_ranks);
+    let bounds = StepBounds::of_share(ranks.deal(), &MOST, chunk_tokens, model.config.vocab_size);
+    let tally = Tally::new(1).among(n_ranks);
+    let planned = Rehearsal::<E>::new(tally, &settings, &model, &bounds).unwrap().memory();
     // Kept until everything has been counted.
     let kept = Mutex::new(None);
-    let blocks = taken_in(1, || *kept.lock().unwrap() = Some(Held::new(&Cpu::<E>::new(), &settings, &model, &bounds)));
+    let held = || Held::new(&Cpu::<E>::new(), &settings, &model, &bounds, ranks.clone());
+    let blocks = taken_in(1, || *kept.lock().unwrap() = Some(held()));
     // Not the lists that say how long a tensor is.
     let is_for_the_host = |place: &str| HOST.iter().any(|name| place.contains(name));
     let ours = blocks.into_iter().filter(|(_, place)| place.contains(ALLOC) || is_for_the_host(place));
     let (others, tensors): (Vec<_>, Vec<_>) = ours.partition(|(_, place)| is_for_the_host(place));
     let bytes = |blocks: Vec<(usize, String)>| blocks.iter().map(|(size, _)| *size as u64).sum::<u64>();
-    let what = format!("{} {sets:?} in chunks of {chunk_tokens}", E::NAME);
+    let what = format!("{} {sets:?} in chunks of {chunk_tokens}, {n_ranks} ranks", E::NAME);
     assert_eq!(planned.on_device(), bytes(tensors), "{what}: {planned:?}");
     assert_eq!(planned.host, bytes(others), "{what}");
-    // Two rows for each text of a batch and one for each of a chunk, of 32 dimensions, but for a model that has others.
-    let (rows, dim) = (2 * bounds.n_seqs + bounds.chunk_seqs, model.dense.map_or(32, |dense| dense.out_features));
+    // Two rows for each text of a batch, one for each of a chunk and, of several ranks, for each that a rank has of a batch, of
+    // 32 dimensions, but for a model that has others.
+    let own = if n_ranks > 1 { MOST.n_seqs.div_ceil(n_ranks) } else { 0 };
+    let rows = 2 * bounds.n_seqs + own + bounds.chunk_seqs;
+    let dim = model.dense.map_or(32, |dense| dense.out_features);
     assert_eq!(planned.of(Purpose::Cache), (rows * dim * size_of::<f32>()) as u64, "{what}");
     assert!(planned.of(Purpose::Other) == 0, "{what}: memory that no report names: {planned:?}");
 }
@@ -56,9 +62,11 @@ fn a_plan_counts_every_byte_that_is_allocated() {
         ("labse", &["query_negatives=true", "symmetric=true"], 500),
         ("labse", &["kept_chunks=2", "matryoshka_dims=[8]"], 24),
     ] {
-        check::<f32>(model, sets, chunk_tokens);
-        check::<half::bf16>(model, sets, chunk_tokens);
+        check::<f32>(model, sets, chunk_tokens, 1);
+        check::<half::bf16>(model, sets, chunk_tokens, 1);
     }
+    check::<half::bf16>("bert", &["symmetric=true", "kept_chunks=2"], 200, 2);
+    check::<f32>("labse", &["matryoshka_dims=[8]"], 100, 3);
 }
 
 /// Three sequences of 5, 3 and 4 tokens and one of 140, two of them queries.
@@ -90,7 +98,8 @@ fn work_of_a_step_is_what_formulas_say() {
         let most = BatchBounds { n_queries: 2, n_seqs: 4, n_tokens, shortest: 3, longest: 140, shares_texts: false };
         let bounds = StepBounds::new(&most, chunk_tokens, model.config.vocab_size);
         let tally = Tally::<f32>::new(1);
-        let Held { mut encoder, mut stepper, slots: _slots } = Held::new(&tally, &settings, &model, &bounds).unwrap();
+        let held = Held::new(&tally, &settings, &model, &bounds, Ranks::default());
+        let Held { mut encoder, mut stepper, slots: _slots } = held.unwrap();
         let mut packer = Packer::new(&model.config, chunk_tokens, Keep::Everything);
         let host = packer.pack_pairs(Sequences::new(&ids, &cu_seqlens), &pairing).unwrap();
         let mut batch = PackedBatch::new(&tally).unwrap();
@@ -180,7 +189,9 @@ fn means(setting: &Setting, config: &Config, chunk_tokens: usize) -> (Batches, [
     let settings = setting.settings(config);
     let batches = Batches::of_tokens(&settings, model.config.vocab_size, &setting.data).unwrap();
     let bounds = batches.step_bounds(chunk_tokens, model.config.vocab_size, true);
-    let work = Rehearsal::<f32>::new(Tally::new(1), &settings, model, &bounds).unwrap().work(&batches).unwrap();
+    let mut rehearsal = Rehearsal::<f32>::new(Tally::new(1), &settings, model, &bounds).unwrap();
+    let MeanStep { work, exchanged } = rehearsal.mean_step(&batches).unwrap();
+    assert_eq!(exchanged, Exchanged::default(), "one rank exchanges nothing");
     let planned = [batches.mean_tokens, work.iter().map(|(work, times)| work.flops as f64 * times).sum()];
     let sampler = settings.mixture_of(&setting.data.weighted()).unwrap();
     let rules = settings.negative_rules(&setting.data).unwrap();

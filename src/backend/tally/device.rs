@@ -2,7 +2,7 @@
 
 use super::{Counted, CountedBlock, Tally};
 use crate::Result;
-use crate::backend::{Device, Element, Measurement, Tensor, Value};
+use crate::backend::{Collectives, Device, Element, Measurement, Tensor, Value};
 use std::time::Duration;
 
 impl<E: Element> Device for Tally<E> {
@@ -58,6 +58,10 @@ impl<E: Element> Device for Tally<E> {
     fn receive(&self, _: &mut Counted<f32>, to: &mut Vec<f32>) -> Result<()> {
         to.clear();
         Ok(())
+    }
+
+    fn collectives(&self) -> Option<&dyn Collectives<Self>> {
+        if self.n_ranks > 1 { Some(self) } else { None }
     }
 }
 

@@ -26,6 +26,30 @@ pub struct Work {
     pub bytes: u64,
 }
 
+/// A tensor that all ranks exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// Each rank has a part of these bytes, and gets all of them.
+    Gathered(u64),
+    /// Each rank has so many bytes, and gets their sum over all ranks.
+    Summed(u64),
+}
+
+impl Exchange {
+    /// Size of the tensor, of all ranks where each has a part.
+    pub fn bytes(self) -> u64 {
+        let (Exchange::Gathered(bytes) | Exchange::Summed(bytes)) = self;
+        bytes
+    }
+
+    /// Bytes that each of `n_ranks` ranks receives, and sends: what a ring takes, which is the least. A sum comes in two rounds
+    /// of as many: each rank adds up its part, and then all gather the sums.
+    pub fn received(self, n_ranks: usize) -> f64 {
+        let rounds = if matches!(self, Exchange::Summed(_)) { 2.0 } else { 1.0 };
+        rounds * self.bytes() as f64 * (n_ranks as f64 - 1.0) / n_ranks as f64
+    }
+}
+
 /// Memory in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -51,6 +75,7 @@ impl Memory {
 struct State {
     memory: Memory,
     work: HashMap<Work, u64>,
+    exchanged: Vec<Exchange>,
 }
 
 /// See [`Tally`](super::Tally).
@@ -93,6 +118,15 @@ impl Ledger {
 
     pub fn note(&self, work: Work) {
         *self.lock().work.entry(work).or_default() += 1;
+    }
+
+    pub fn note_exchange(&self, exchange: Exchange) {
+        self.lock().exchanged.push(exchange);
+    }
+
+    /// All that was exchanged since the last call, in its order.
+    pub fn take_exchanged(&self) -> Vec<Exchange> {
+        std::mem::take(&mut self.lock().exchanged)
     }
 
     /// All work since the last call, and how often each piece was done, in a fixed order.

@@ -1,10 +1,11 @@
 //! A backend that computes nothing: it adds up the memory that it is asked for and the work that it is given. What a run
 //! will take is so read off the very code that will take it.
 
+mod collectives;
 mod device;
 mod ledger;
 
-pub use ledger::{Memory, Work, WorkKind};
+pub use ledger::{Exchange, Memory, Work, WorkKind};
 
 use super::ops::check_columns;
 use super::*;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub struct Tally<E> {
     ledger: Arc<Ledger>,
     score_blocks: ScoreBlocks,
+    n_ranks: usize,
     marker: PhantomData<E>,
 }
 
@@ -76,13 +78,24 @@ fn squares<E: Element>(batch: &Packed<Tally<E>>) -> usize {
 impl<E: Element> Tally<E> {
     /// One that stands in for a processor and has been asked for nothing; its buffers take multiples of `granularity` bytes.
     pub fn new(granularity: usize) -> Self {
-        Tally { ledger: Arc::new(Ledger::new(granularity)), score_blocks: ScoreBlocks::of_cpu(), marker: PhantomData }
+        let (ledger, score_blocks) = (Arc::new(Ledger::new(granularity)), ScoreBlocks::of_cpu());
+        Tally { ledger, score_blocks, n_ranks: 1, marker: PhantomData }
     }
 
     /// One that stands in for a GPU of so many bytes: its buffers take multiples of 256, and blocks of scores are as there.
     pub fn of_gpu(memory: u64) -> Self {
         const GRANULARITY: usize = 256;
         Tally { score_blocks: ScoreBlocks::of_gpu(memory, !E::IS_F32), ..Self::new(GRANULARITY) }
+    }
+
+    /// The same as the first of `n_ranks` ranks' devices, which exchange by themselves.
+    pub fn among(self, n_ranks: usize) -> Self {
+        Tally { n_ranks, ..self }
+    }
+
+    /// Number of ranks, this one included.
+    pub fn n_ranks(&self) -> usize {
+        self.n_ranks
     }
 
     /// One for the same device that has been asked for nothing.
@@ -98,6 +111,11 @@ impl<E: Element> Tally<E> {
     /// All work since the last call, and how often each piece was done.
     pub fn take_work(&self) -> Vec<(Work, u64)> {
         self.ledger.take_work()
+    }
+
+    /// All that was exchanged with other ranks since the last call, tensor by tensor, in its order.
+    pub fn take_exchanged(&self) -> Vec<Exchange> {
+        self.ledger.take_exchanged()
     }
 
     fn note(&self, kind: WorkKind, flops: usize, bytes: usize) -> Result<()> {
