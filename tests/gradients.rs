@@ -4,6 +4,7 @@
 mod chunks;
 #[cfg(unix)]
 mod cuda_ranks;
+mod mutants;
 mod ranks;
 mod reference;
 
@@ -315,6 +316,7 @@ macro_rules! check_backend {
 
 check_backend!(cpu_f32 of f32: [hbt::backend::Cpu::<f32>::new()]);
 check_backend!(cpu_bf16 of bf16: [hbt::backend::Cpu::<half::bf16>::new()]);
+check_backend!(cpu_f32_faults: [hbt::backend::Cpu::<f32>::new()]; mutants::faults_of_ranks_are_found);
 check_backend!(cpu_f32_threads: [hbt::backend::Cpu::<f32>::new()]; chunks::a_step_is_the_same_on_any_number_of_threads);
 check_backend!(cpu_bf16_threads: [hbt::backend::Cpu::<half::bf16>::new()];
     chunks::a_step_is_the_same_on_any_number_of_threads);

@@ -38,16 +38,31 @@ impl TestBatch {
 impl Tiny {
     /// The step as one of `ranks` takes it, whose chunks have at most `chunk_tokens` tokens.
     pub fn step_among<B: Backend>(&self, backend: &B, batch: &TestBatch, chunk_tokens: usize, ranks: &Ranks) -> Step {
+        self.spoiled_step_among(backend, batch, chunk_tokens, ranks, &|_, _| ())
+    }
+
+    /// [`Tiny::step_among`] by a rank that takes its share and the labels of all for what `spoil` makes of them.
+    pub fn spoiled_step_among<B: Backend>(
+        &self,
+        backend: &B,
+        batch: &TestBatch,
+        chunk_tokens: usize,
+        ranks: &Ranks,
+        spoil: &dyn Fn(&mut Share, &mut [i32]),
+    ) -> Step {
         let encoder = self.encoder(backend);
         let mut cache = GradCache::new(backend, &encoder, 1).unwrap().among(ranks.clone());
         let mut loss = InfoNce::new(backend, encoder.embedding_size(), self.loss.clone()).unwrap();
         let mut grads = Gradients::new(backend, &encoder.weights).unwrap();
         let mut share = Share::default();
         share.take(ranks.deal(), &batch.whole());
+        let right_places = share.places.clone();
+        let mut labels = batch.labels.clone();
+        spoil(&mut share, &mut labels);
         let mut packed = PackedBatch::new(backend).unwrap();
         let mut packer = Packer::new(&encoder.config, chunk_tokens, Keep::Everything);
         let Share { ids, cu_seqlens, first_rows, places } = &share;
-        let pairing = HostPairing { places, ..batch.pairing() };
+        let pairing = HostPairing { places, labels: &labels, ..batch.pairing() };
         let sequences = Sequences { ids, cu_seqlens, first_rows };
         packed.upload(backend, packer.pack_share(&batch.host.ids, sequences, &pairing).unwrap()).unwrap();
         let mut step = self.step_on(backend, (&packed, batch.n_queries), &encoder, &mut cache, &mut loss, &mut grads);
@@ -55,7 +70,7 @@ impl Tiny {
         let dim = encoder.embedding_size();
         let gathered = std::mem::take(&mut step.embeddings);
         step.embeddings.resize(gathered.len(), 0.0);
-        for (&place, &row) in batch.places.iter().zip(places) {
+        for (&place, &row) in batch.places.iter().zip(&right_places) {
             let (place, row) = (place as usize * dim, row as usize * dim);
             step.embeddings[place..place + dim].copy_from_slice(&gathered[row..row + dim]);
         }
