@@ -72,8 +72,8 @@
 //! train::schedule:
 //! mine: backend, data, dist, eval, retriever
 //! eval: backend, data, dist, retriever
-//! eval::retrieval: ahead, backend, data, eval, retriever
-//! eval::vectors: backend, data, eval, npy, progress, retriever
+//! eval::retrieval: ahead, backend, data, dist, eval, retriever
+//! eval::vectors: backend, data, dist, eval, npy, progress, retriever
 //! eval::metrics:
 //! eval::mteb::folder: eval::mteb, files, json
 //! eval::mteb::rankings: eval::mteb, files

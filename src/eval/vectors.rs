@@ -63,8 +63,8 @@ impl<'a, B: Backend> ModelVectors<'a, B> {
         self.counts
     }
 
-    /// The embeddings of each list of texts. A text that stands in an earlier list, too, is embedded again only where none is kept,
-    /// as if each list came by itself.
+    /// The embeddings of each list of texts. A text that stands in an earlier list, too, is embedded again only where none is
+    /// kept, as if each list came by itself.
     fn embed(&mut self, kind: &TextKind, lists: &[Vec<&str>]) -> Result<Vec<Embeddings>> {
         let dim = self.retriever.embedding_size();
         let texts = lists.concat();

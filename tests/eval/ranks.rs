@@ -200,7 +200,6 @@ fn negatives_are_those_that_one_process_mines() {
         range_min: 2,
         range_max: 20,
         relative_margin: None,
-        absolute_margin: Some(0.001),
         sampling_strategy: Sampling::Random,
         ..Rules::default()
     };
