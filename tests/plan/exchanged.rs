@@ -31,6 +31,9 @@ fn xlmr_large(sandbox: &Sandbox) -> ModelDir {
         json[key] = value.into();
     }
     sandbox.write("large/config.json", json.to_string());
+    let mut pooling = sandbox.json("large/1_Pooling/config.json");
+    pooling["word_embedding_dimension"] = 1024.into();
+    sandbox.write("large/1_Pooling/config.json", pooling.to_string());
     ModelDir::open(sandbox.path("large")).unwrap()
 }
 
