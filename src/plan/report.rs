@@ -246,7 +246,10 @@ impl Report<'_> {
 
     fn ranks_to_json(&self) -> Option<Value> {
         let Question { cluster, machine, .. } = self.question;
-        let of_kind = |(name, Traffic { bytes, received }, note): (&str, _, String)| json!({"item": name, "bytes": bytes, "received": received, "note": note});
+        let of_kind = |(name, Traffic { bytes, received }, note): (&str, _, String)| -> Value {
+            let [name, bytes, received, note]: [Value; 4] = [name.into(), bytes.into(), received.into(), note.into()];
+            [("item", name), ("bytes", bytes), ("received", received), ("note", note)].into_iter().collect()
+        };
         let share = self.plan.exchange_seconds.zip(self.plan.seconds()).map(|(exchange, all)| exchange / all);
         (cluster.size() > 1).then(|| {
             json!({
