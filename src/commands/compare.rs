@@ -41,6 +41,7 @@ fn train_and_compare(args: &CompareArgs, ranks: &Ranks) -> Result<()> {
     }
     let out_is_given = draft.is_given("out");
     let config = finish(draft)?;
+    ranks::expect_progress(ranks, &config);
     require_device(&config)?;
     gpus::require_exchange(ranks, &config)?;
     let config = warned(config);

@@ -246,7 +246,11 @@ impl Report<'_> {
 
     fn ranks_to_json(&self) -> Option<Value> {
         let Question { cluster, machine, .. } = self.question;
-        let of_kind = |(name, Traffic { bytes, received }, note): (_, _, String)| json!({"item": name, "bytes": bytes, "received": received, "note": note});
+        let of_kind = |(name, Traffic { bytes, received }, note): (&str, _, String)| -> Value {
+            let [name, bytes, received, note]: [Value; 4] = [name.into(), bytes.into(), received.into(), note.into()];
+            [("item", name), ("bytes", bytes), ("received", received), ("note", note)].into_iter().collect()
+        };
+        let share = self.plan.exchange_seconds.zip(self.plan.seconds()).map(|(exchange, all)| exchange / all);
         (cluster.size() > 1).then(|| {
             json!({
                 "ranks": cluster.size(),
@@ -256,7 +260,7 @@ impl Report<'_> {
                 "received_per_step": self.plan.exchanged.received(),
                 "bytes_per_second": cluster.bandwidth(machine),
                 "seconds_per_step": self.plan.exchange_seconds,
-                "share_of_step": self.plan.exchange_seconds.zip(self.plan.seconds()).map(|(exchange, all)| exchange / all),
+                "share_of_step": share,
             })
         })
     }
