@@ -4,7 +4,7 @@
 use super::{exercise, threads};
 use hbt::dist::hello::Hello;
 use hbt::dist::watch::Settings;
-use hbt::dist::{Launcher, Peers, Place, Rendezvous, Star, Watch};
+use hbt::dist::{Launcher, Peers, Place, Progress, Rendezvous, Star, Watch};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
