@@ -65,19 +65,26 @@ pub fn introduced(device: Device) -> (String, Option<String>) {
     (format!("GPU {}", ordinal()), uuid.filter(|_| !cuda::may_share_gpus()))
 }
 
-/// Fails where GPUs are to train together and have nothing to exchange by, before anything is done.
+/// Fails unless all ranks can exchange, and by the same, before anything is done.
 ///
 /// # Errors
-/// No NCCL, or too old a one.
+/// No NCCL on GPUs, or too old a one; ranks of other devices or with other versions of it.
 pub fn require_exchange(ranks: &Ranks, config: &Config) -> Result<()> {
-    if ranks.is_alone() || resolve(config.device) == Device::Cpu {
+    if ranks.is_alone() {
         return Ok(());
     }
-    let found =
-        cuda::require_nccl().map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")))?;
-    say(&format!("GPUs exchange by NCCL {found}"));
+    if resolve(config.device) == Device::Cpu {
+        return ranks.require_same(WAY, "processors");
+    }
+    let found = cuda::require_nccl().map_err(|why| Error::config("device", format!("{why}, or set device = \"cpu\"")));
+    let ((major, minor), nccl) = found?;
+    ranks.require_same(WAY, &format!("GPUs, by NCCL {major}.{minor}"))?;
+    say(&format!("GPUs exchange by NCCL {nccl}"));
     Ok(())
 }
+
+/// What messages call what ranks exchange by.
+const WAY: &str = "exchange";
 
 /// Set by Ctrl-C.
 static STOP: AtomicBool = AtomicBool::new(false);

@@ -175,6 +175,30 @@ fn no_nccl() {
     );
 }
 
+/// The versions of NCCL have to be the same: it says so itself only where it is new.
+#[test]
+fn ranks_with_another_nccl_or_none_are_refused_by_name() {
+    let (sandbox, bert) = (Sandbox::with_groups(16), fixture("bert"));
+    let refused = |more: &[&str], variables: &'static [(&'static str, &'static str)]| {
+        let of_rank = |rank: usize| {
+            let own = variables.iter().filter(|_| rank == 1).map(|(name, value)| (*name, (*value).to_owned()));
+            torchrun(rank).into_iter().chain(own).collect()
+        };
+        let done = finish(start(&sandbox, 2, &[&args(&bert, FEW, &[])[..], more].concat(), &of_rank));
+        assert_eq!((done.code, done.stderr.matches("error: ").count()), (Some(1), 1), "{}", done.stderr);
+        done.stderr
+    };
+    let other = refused(&[], &[("SIMT_NCCL_VERSION", "22105")]);
+    let words =
+        "rank 1 has another exchange than rank 0: \"GPUs, by NCCL 2.21\" where rank 0 has \"GPUs, by NCCL 2.27\"";
+    assert_says(&other, &[words]);
+    let none = refused(&["--set", "device=auto"], &[("SIMT_DEVICES", "0")]);
+    assert_says(
+        &none,
+        &["rank 1 has another exchange than rank 0: \"processors\" where rank 0 has \"GPUs, by NCCL 2.27\""],
+    );
+}
+
 /// What goes wrong on the way ends all with one line, wherever it does, and leaves the last save.
 #[test]
 fn what_goes_wrong_among_gpus_ends_all_with_one_line() {

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Environment variable by which NCCL chooses how data goes from GPU to GPU.
 const ALGORITHM: &str = "NCCL_ALGO";
@@ -31,13 +32,18 @@ pub fn exchange_in_rings() {
     }
 }
 
-/// The version of NCCL and where it is; else why GPUs cannot exchange and what to do, as the first half of a sentence.
+/// NCCL's version, and the same in words with where it is; else why GPUs cannot exchange and what to do, as the first half of a
+/// sentence.
 ///
 /// # Errors
 /// No NCCL, or too old a one.
-pub fn require_nccl() -> std::result::Result<String, String> {
-    nccl::get().map(ToString::to_string).map_err(str::to_owned)
+pub fn require_nccl() -> std::result::Result<((u32, u32), String), String> {
+    nccl::get().map(|nccl| (nccl.version, nccl.to_string())).map_err(str::to_owned)
 }
+
+/// How long GPUs may take to connect, which is a matter of seconds. Where they look for each other on the wrong network it may
+/// never end.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Whether several ranks are to have one GPU, as NCCL can be told.
 pub fn may_share_gpus() -> bool {
@@ -82,7 +88,8 @@ impl Communicator {
             return Err(failed("connecting the GPUs", status));
         }
         let made = Communicator { nccl, comm: Mutex::new(comm), rank, size };
-        made.settle(comm, status, "connecting the GPUs")?;
+        let begin = Instant::now();
+        made.settle_unless(comm, status, "connecting the GPUs", || begin.elapsed() > PATIENCE)?;
         Ok(Arc::new(made))
     }
 
@@ -91,9 +98,26 @@ impl Communicator {
     }
 
     /// Waits until a call that answered `status` is done.
-    fn settle(&self, comm: Comm, mut status: Status, doing: &str) -> Result<()> {
+    fn settle(&self, comm: Comm, status: Status, doing: &str) -> Result<()> {
+        self.settle_unless(comm, status, doing, || false)
+    }
+
+    /// Waits so, unless it `takes_too_long`.
+    fn settle_unless(
+        &self,
+        comm: Comm,
+        mut status: Status,
+        doing: &str,
+        takes_too_long: impl Fn() -> bool,
+    ) -> Result<()> {
         let mut n_asked = 0;
         while status == IN_PROGRESS {
+            if takes_too_long() {
+                return Err(Error::other(format!(
+                    "nccl: {doing} does not come to an end; NCCL_DEBUG=INFO says what it waits for, and NCCL_SOCKET_IFNAME \
+                     names the network to take"
+                )));
+            }
             pause(&mut n_asked);
             status = self.state(comm);
         }
