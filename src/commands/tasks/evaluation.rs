@@ -69,6 +69,9 @@ impl Searcher {
     }
 }
 
+/// The numbers of a search, and those of groups of queries by name.
+type Ranked = (Numbers, Vec<(String, Numbers)>);
+
 /// An evaluation of one model, by all ranks. The first says what is there already, computes the numbers and writes.
 pub struct Evaluation<'a> {
     pub args: &'a EvalArgs,
@@ -192,7 +195,7 @@ impl Evaluation<'_> {
         place: &Path,
         vectors: &mut dyn Vectors,
         predictions: &mut Option<Predictions>,
-    ) -> Result<Option<(Numbers, Vec<(String, Numbers)>)>> {
+    ) -> Result<Option<Ranked>> {
         let (collection, peers) = (task.data.collection(part)?, self.ranks.peers());
         let counter = Counter::new("evaluated", 100);
         let progress = &mut |share: f64| counter.set((100.0 * share) as u64, 100);
