@@ -79,6 +79,10 @@ impl Job for RetrievalJob<'_> {
         Ok(kernels_of(&self.dir, false))
     }
 
+    fn ranks(&self) -> Ranks {
+        self.ranks.clone()
+    }
+
     fn run<B: Backend>(self, backend: B) -> Result<Vec<Value>> {
         let RetrievalJob { args, config, ranks, dir, settings, planned } = self;
         let name = model::of_model(config, &dir)?;
