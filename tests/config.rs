@@ -68,6 +68,7 @@ const CHANGED: &[(&str, &str)] = &[
     ("teacher_margin", "-0.5"),
     ("chunk_tokens", "100000"),
     ("kept_chunks", "3"),
+    ("stall_minutes", "2.5"),
     ("steps", "60"),
     ("epochs", "0.1"),
     ("learning_rate", "1.2345678901234567e-7"),
