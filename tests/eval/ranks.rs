@@ -125,13 +125,16 @@ fn write_corpus(sandbox: &Sandbox) {
     sandbox.write("data/qrels/test.tsv", "query-id\tcorpus-id\tscore\n".to_owned() + &judgements);
 }
 
+/// Ids and the bits of scores of each query, best first.
+type Rankings = Vec<Vec<(String, u32)>>;
+
 /// What a search of the corpus finds, with what is kept in `folder`, if anything is.
 fn searched(
     retriever: &Retriever<Cpu<f32>>,
     peers: &Peers,
     data: &Path,
     folder: Option<&Path>,
-) -> Result<(Vec<Vec<(String, u32)>>, Counts)> {
+) -> Result<(Rankings, Counts)> {
     let collection = collection::open(data)?.load("default", "test")?;
     // The first rank's alone.
     let kept = folder.filter(|_| peers.rank() == 0);

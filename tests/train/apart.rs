@@ -32,7 +32,7 @@ fn machines() -> [Sandbox; 2] {
 }
 
 /// The steps of a run that evaluates, learns a temperature and drops out, and may be killed on the way.
-fn run<'a>(out: &'a str) -> Vec<&'a str> {
+fn run(out: &str) -> Vec<&str> {
     let sets = ["steps=120", "batch_size=7", "eval_steps=50", "temperature_learning_rate=1e-2", "save_steps=30", out];
     train("model", &[&["dropout=0.1"], &sets[..]].concat())
 }
