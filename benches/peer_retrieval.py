@@ -131,7 +131,7 @@ def check(args):
         # Scores in f32 may exchange neighbours; none may be missing by more than that.
         worst = max(worst, np.abs(of[documents] - best).max(), np.abs([s for _, s in ranked[query]] - of[documents]).max())
     print(f"{len(sample)} rankings of {len(documents)}: scores differ from numpy's in f64 by at most {worst:.1e}")
-    raise SystemExit(worst > 1e-6)
+    raise SystemExit(int(worst > 1e-6))
 
 
 def main():
