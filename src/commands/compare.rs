@@ -13,7 +13,7 @@ use super::report::leave_page;
 use super::setup::{finish, warned};
 use super::train::{holds_run, next_free, train_one};
 use hbt::cli::CompareArgs;
-use hbt::config::Config;
+use hbt::config::{Config, Draft};
 use hbt::data::sampler::BatchMode;
 use hbt::eval::compare::Comparison;
 use hbt::progress::say;
@@ -29,13 +29,15 @@ const MODES: [BatchMode; 3] = [BatchMode::Monolingual, BatchMode::CrossLingual, 
 pub fn run(mut args: CompareArgs) -> Result<()> {
     match args.runs()? {
         Some(runs) => ranks::once(|| compare_runs(&runs)),
-        None => ranks::run(gpus::asked_for(args.draft()), |ranks| train_and_compare(&args, ranks)),
+        None => {
+            let draft = args.draft();
+            ranks::run(gpus::asked_for(&draft), |ranks| train_and_compare(&args, draft?, ranks))
+        }
     }
 }
 
 /// Trains once with each kind of batch, everything else being equal, and prints the paper's comparison. All ranks train each.
-fn train_and_compare(args: &CompareArgs, ranks: &Ranks) -> Result<()> {
-    let draft = args.draft()?;
+fn train_and_compare(args: &CompareArgs, draft: Draft, ranks: &Ranks) -> Result<()> {
     if draft.is_given("mode") {
         return Err(Error::config("mode", "has no effect here: all three are compared; take it away"));
     }

@@ -11,7 +11,7 @@ use super::texts::{Request, Texts};
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::{EncodeArgs, EncodeAs, EncodeFormat};
-use hbt::config::Config;
+use hbt::config::{Config, Draft};
 use hbt::model_dir::ModelDir;
 use hbt::npy::NpyWriter;
 use hbt::progress::{Counter, say};
@@ -24,11 +24,13 @@ use std::path::Path;
 
 /// Embeds the input's texts and writes them in their order.
 pub fn run(args: EncodeArgs) -> Result<()> {
-    ranks::run(asked_for(args.draft()), |ranks| encode_among(&args, ranks))
+    // Read once: a configuration may come through a pipe.
+    let draft = args.draft();
+    ranks::run(asked_for(&draft), |ranks| encode_among(&args, draft?, ranks))
 }
 
-fn encode_among(args: &EncodeArgs, ranks: &Ranks) -> Result<()> {
-    let config = finish(args.draft()?)?;
+fn encode_among(args: &EncodeArgs, draft: Draft, ranks: &Ranks) -> Result<()> {
+    let config = finish(draft)?;
     let mut inputs = Inputs::of(&config, args.config.config.as_deref());
     inputs.add("the input", Some(&args.input));
     inputs.refuse_trace(&args.trace)?;

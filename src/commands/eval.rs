@@ -33,11 +33,12 @@ pub fn run(args: EvalArgs) -> Result<()> {
     if args.list {
         return ranks::once(|| crate::print(&named_tasks::list()));
     }
-    ranks::run(asked_for(args.draft()), |ranks| eval_among(&args, ranks))
+    // Read once: a configuration may come through a pipe.
+    let draft = args.draft();
+    ranks::run(asked_for(&draft), |ranks| eval_among(&args, draft?, ranks))
 }
 
-fn eval_among(args: &EvalArgs, ranks: &Ranks) -> Result<()> {
-    let draft = args.draft()?;
+fn eval_among(args: &EvalArgs, draft: Draft, ranks: &Ranks) -> Result<()> {
     say_unused(&draft);
     let wanted = ranks::first_of_machine(ranks, || wanted(args, &draft))?;
     let config = finish(draft)?;

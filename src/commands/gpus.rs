@@ -15,8 +15,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The device that a command's configuration asks for, as far as it can be read: what is wrong with it is said elsewhere.
-pub fn asked_for(draft: Result<Draft>) -> Auto<Device> {
-    draft.map_or(Auto::Auto, |draft| draft.so_far().device)
+pub fn asked_for(draft: &Result<Draft>) -> Auto<Device> {
+    draft.as_ref().map_or(Auto::Auto, |draft| draft.so_far().device)
 }
 
 /// All GPUs that this process sees.

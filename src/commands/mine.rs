@@ -11,7 +11,7 @@ use super::setup::finish;
 use hbt::backend::Backend;
 use hbt::backend::cuda::Kernels;
 use hbt::cli::MineArgs;
-use hbt::config::Config;
+use hbt::config::{Config, Draft};
 use hbt::mine::{Corpus, Input, Mined, Rules, mine};
 use hbt::model_dir::ModelDir;
 use hbt::progress::{Counter, say};
@@ -21,11 +21,13 @@ use hbt::{Error, Result};
 
 /// Mines, writes the data with its negatives, and prints a summary.
 pub fn run(args: MineArgs) -> Result<()> {
-    ranks::run(asked_for(args.draft()), |ranks| mine_among(&args, ranks))
+    // Read once: a configuration may come through a pipe.
+    let draft = args.draft();
+    ranks::run(asked_for(&draft), |ranks| mine_among(&args, draft?, ranks))
 }
 
-fn mine_among(args: &MineArgs, ranks: &Ranks) -> Result<()> {
-    let config = finish(args.draft()?)?;
+fn mine_among(args: &MineArgs, draft: Draft, ranks: &Ranks) -> Result<()> {
+    let config = finish(draft)?;
     let rules = rules(args, config.seed);
     rules.check()?;
     let inputs = Inputs::of(&config, args.config.config.as_deref());

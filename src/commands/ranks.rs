@@ -111,7 +111,7 @@ fn meet(place: Place, device: Device) -> Result<(Peers, Watch)> {
 /// A process that another launcher has started; no launcher, or fewer GPUs.
 pub fn start(args: &TrainArgs) -> Result<Option<ExitCode>> {
     let Some(n) = args.devices.filter(|n| *n > 1) else { return Ok(None) };
-    let device = resolve(gpus::asked_for(args.draft()));
+    let device = resolve(gpus::asked_for(&args.draft()));
     let place = Place::current()?;
     if place.launcher != Launcher::Alone {
         let message = format!("starts processes itself, and {} has started this one; take it away", place.launcher);

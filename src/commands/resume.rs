@@ -40,13 +40,13 @@ struct Found {
     state: Option<TrainingState>,
 }
 
-/// What all processes of a run begin with: only the first looks at the run directory.
+/// What all processes of a run begin with: only the first looks at the run directory, and has its `draft` from there.
 ///
 /// # Errors
 /// A configuration that cannot be, and what keeps the run from going on.
-pub fn beginning(args: &TrainArgs, ranks: &Ranks) -> Result<Beginning> {
+pub fn beginning(args: &TrainArgs, draft: Result<Draft>, ranks: &Ranks) -> Result<Beginning> {
     if ranks.leads() {
-        let mut draft = args.draft()?;
+        let mut draft = draft?;
         let mut run_dir = RunDir::new(&draft.so_far().out);
         let state = if args.resume { find_run(args, &mut draft, &mut run_dir)? } else { None };
         if !ranks.is_alone() {

@@ -41,11 +41,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if let Some(ended) = ranks::start(&args)? {
         return Ok(ended);
     }
-    ranks::run(gpus::asked_for(args.draft()), |ranks| train(args, ranks))
+    let draft = args.draft();
+    ranks::run(gpus::asked_for(&draft), |ranks| train(args, draft, ranks))
 }
 
 /// Trains as one of `ranks`.
-fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
+fn train(args: TrainArgs, draft: Result<Draft>, ranks: &Ranks) -> Result<ExitCode> {
     if args.quiet {
         be_quiet();
     }
@@ -53,7 +54,7 @@ fn train(args: TrainArgs, ranks: &Ranks) -> Result<ExitCode> {
         // No ranges before the first of these steps.
         hbt::trace::set_active(false);
     }
-    let Beginning { draft, mut run_dir, state } = beginning(&args, ranks)?;
+    let Beginning { draft, mut run_dir, state } = beginning(&args, draft, ranks)?;
     let typed = draft.clone();
     let mut config = finish(draft)?;
     // Before anything takes long.

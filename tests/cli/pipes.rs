@@ -53,3 +53,27 @@ fn output_that_cannot_be_written_is_an_error() {
     assert!(stderr.starts_with("error: cannot write standard output: No space left on device"), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
+
+/// A configuration that can be read only once, as `<(...)` is.
+#[cfg(unix)]
+#[test]
+fn a_configuration_comes_through_a_pipe() {
+    use std::io::Write;
+    let sandbox = Sandbox::with_groups(8);
+    let bert = fixture("bert");
+    let config = format!("model = '{bert}'\ndata = 'data.jsonl'\nbatch_size = 4\nsteps = 1\neval_task = 'parallel'\n");
+    for (args, said) in [
+        (&["eval", "/dev/stdin"][..], format!("{bert}: parallel")),
+        (&["train", "/dev/stdin", "--out", "run"], "into run".to_owned()),
+        (&["mine", "/dev/stdin", "--output", "mined.jsonl", "--range-max", "4"], "mined".to_owned()),
+    ] {
+        let mut command = sandbox.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+        assert!(output.status.success() && text.contains(&said), "{args:?}: {text}");
+    }
+    assert!(sandbox.read("run/config.toml").contains("batch_size = 4\n"));
+}
