@@ -65,7 +65,7 @@ fn a_configuration_comes_through_a_pipe() {
     for (args, said) in [
         (&["eval", "/dev/stdin"][..], format!("{bert}: parallel")),
         (&["train", "/dev/stdin", "--out", "run"], "into run".to_owned()),
-        (&["mine", "/dev/stdin", "--output", "mined.jsonl", "--range-min", "0"], "mined".to_owned()),
+        (&["mine", "/dev/stdin", "--output", "mined.jsonl", "--range-min", "1"], "mined".to_owned()),
     ] {
         let mut command = sandbox.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
