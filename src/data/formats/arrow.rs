@@ -13,12 +13,12 @@ use arrow_array::types::{
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, DataType};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::files::DataFile;
 use super::open::Counted;
-use super::row::{Body, Layout, Place, Row};
-use crate::data::guard::guarded;
+use super::row::Layout;
+use super::table_rows::{RecordReader, TableRows, float};
 use crate::{Error, Result};
 
 /// The first bytes of a file with a footer.
@@ -26,24 +26,22 @@ const MAGIC: [u8; 6] = *b"ARROW1";
 
 type Batches = dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send;
 
-/// The rows of a file. Holds one batch of them, of 1,000 rows where `datasets` wrote it.
-pub(super) struct ArrowRows {
-    file: Arc<DataFile>,
-    layout: Arc<Layout>,
+/// What is read of a file. Holds one batch of rows, of 1,000 where `datasets` wrote it.
+pub(super) struct Arrow {
     batches: Box<Batches>,
     batch: Option<RecordBatch>,
     /// The next row of the batch.
     next: usize,
-    /// Rows so far.
-    number: u64,
-    /// Bytes of the file that have been read, and how many of them rows have reported.
+    /// Bytes of the file that have been read.
     taken: Arc<AtomicU64>,
-    n_reported: u64,
-    has_failed: bool,
 }
 
-impl ArrowRows {
-    pub(super) fn open(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Result<Self> {
+impl Arrow {
+    /// The rows of a file.
+    ///
+    /// # Errors
+    /// One that cannot be read, or is no Arrow.
+    pub(super) fn open(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Result<TableRows<Self>> {
         let fail = |e| Error::io("read", &file.path, e);
         let mut input = File::open(&file.path).map_err(fail)?;
         let mut head = Vec::new();
@@ -57,24 +55,16 @@ impl ArrowRows {
                 false => Box::new(StreamReader::try_new(input, None)?),
             })
         };
-        let batches = guarded(|| open().map_err(|e| e.to_string())).map_err(|e| {
-            let e = e.lines().next().unwrap_or_default();
-            Error::file(&file.path, format!("not Arrow that hbt can read ({e}); write it again"))
-        })?;
-        Ok(ArrowRows {
-            file: Arc::clone(file),
-            layout: Arc::clone(layout),
-            batches,
-            batch: None,
-            next: 0,
-            number: 0,
-            taken,
-            n_reported: 0,
-            has_failed: false,
+        TableRows::open(file, layout, || {
+            let batches = open().map_err(|e| e.to_string())?;
+            Ok(Arrow { batches, batch: None, next: 0, taken })
         })
     }
+}
 
-    /// The next row's columns; `None` behind the last one.
+impl RecordReader for Arrow {
+    const FORMAT: &'static str = "Arrow";
+
     fn next_record(&mut self) -> std::result::Result<Option<Map<String, Value>>, String> {
         while self.batch.as_ref().is_none_or(|batch| self.next == batch.num_rows()) {
             let Some(batch) = self.batches.next() else { return Ok(None) };
@@ -83,33 +73,12 @@ impl ArrowRows {
         let Some(batch) = &self.batch else { return Ok(None) };
         let row = self.next;
         self.next += 1;
-        let schema = batch.schema_ref();
-        let columns = schema.fields().iter().zip(batch.columns());
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns());
         Ok(Some(columns.map(|(field, column)| (field.name().clone(), value(column, row))).collect()))
     }
-}
 
-impl Iterator for ArrowRows {
-    type Item = Result<Row>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.has_failed {
-            return None;
-        }
-        let record = guarded(|| self.next_record()).transpose()?;
-        self.number += 1;
-        let taken = self.taken.load(Ordering::Relaxed);
-        let n_bytes = taken - std::mem::replace(&mut self.n_reported, taken);
-        Some(match record {
-            Ok(record) => {
-                Ok(Row::new(&self.file, &self.layout, Place::Row(self.number), n_bytes, Body::Record(record)))
-            }
-            Err(e) => {
-                self.has_failed = true;
-                let e = e.lines().next().unwrap_or_default();
-                Err(Error::file(&self.file.path, format!("row {}: {e}; write the file again", self.number)))
-            }
-        })
+    fn n_bytes_done(&self, _: u64) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -123,7 +92,6 @@ fn value(column: &dyn Array, row: usize) -> Value {
     if column.is_null(row) {
         return Value::Null;
     }
-    let float = |number: f64| Number::from_f64(number).map_or(Value::Null, Value::Number);
     match column.data_type() {
         DataType::Null => Value::Null,
         DataType::Boolean => column.as_boolean().value(row).into(),

@@ -28,6 +28,7 @@ mod settle;
 mod shared_ids;
 mod source;
 pub mod squad;
+mod table_rows;
 mod tables;
 
 use std::fmt;

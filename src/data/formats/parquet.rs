@@ -7,41 +7,47 @@ use ::parquet::basic::ConvertedType;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::reader::RowIter;
 use ::parquet::record::{Field, Row as Record};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::files::DataFile;
-use super::row::{Body, Layout, Place, Row};
-use crate::data::guard::guarded;
+use super::row::Layout;
+use super::table_rows::{RecordReader, TableRows, float};
 use crate::{Error, Result};
 
-/// The rows of a file. Holds a page of each column.
-pub(super) struct Table {
-    file: Arc<DataFile>,
-    layout: Arc<Layout>,
+/// What is read of a file. Holds a page of each column.
+pub(super) struct Parquet {
     rows: RowIter<'static>,
-    number: u64,
     bytes_a_row: f64,
-    n_reported: u64,
-    has_failed: bool,
 }
 
-impl Table {
-    pub(super) fn open(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Result<Self> {
+impl Parquet {
+    /// The rows of a file.
+    ///
+    /// # Errors
+    /// One that cannot be read, or is no Parquet, or has columns that the library cannot read.
+    pub(super) fn open(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Result<TableRows<Self>> {
         let input = File::open(&file.path).map_err(|e| Error::io("read", &file.path, e))?;
         let n_bytes = input.metadata().map_err(|e| Error::io("read", &file.path, e))?.len();
-        let open = || SerializedFileReader::new(input).map_err(|e| e.to_string());
-        let reader = guarded(open).map_err(|e| fail(file, &e))?;
-        let n_rows = reader.metadata().file_metadata().num_rows().max(1);
-        check_types(file, &reader)?;
-        Ok(Table {
-            file: Arc::clone(file),
-            layout: Arc::clone(layout),
-            rows: reader.into_iter(),
-            number: 0,
-            bytes_a_row: n_bytes as f64 / n_rows as f64,
-            n_reported: 0,
-            has_failed: false,
-        })
+        let mut types = Ok(());
+        let rows = TableRows::open(file, layout, || {
+            let reader = SerializedFileReader::new(input).map_err(|e| e.to_string())?;
+            types = check_types(file, &reader);
+            let n_rows = reader.metadata().file_metadata().num_rows().max(1);
+            Ok(Parquet { rows: reader.into_iter(), bytes_a_row: n_bytes as f64 / n_rows as f64 })
+        })?;
+        types.map(|()| rows)
+    }
+}
+
+impl RecordReader for Parquet {
+    const FORMAT: &'static str = "Parquet";
+
+    fn next_record(&mut self) -> std::result::Result<Option<Map<String, Value>>, String> {
+        Ok(self.rows.next().transpose().map_err(|e| e.to_string())?.map(object))
+    }
+
+    fn n_bytes_done(&self, n: u64) -> u64 {
+        (n as f64 * self.bytes_a_row) as u64
     }
 }
 
@@ -54,43 +60,12 @@ fn check_types(file: &DataFile, reader: &SerializedFileReader<File>) -> Result<(
     }
 }
 
-impl Iterator for Table {
-    type Item = Result<Row>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.has_failed {
-            return None;
-        }
-        let record = guarded(|| self.rows.next().transpose().map_err(|e| e.to_string())).transpose()?;
-        self.number += 1;
-        let done = (self.number as f64 * self.bytes_a_row) as u64;
-        let n_bytes = done - std::mem::replace(&mut self.n_reported, done);
-        Some(match record {
-            Ok(record) => {
-                let body = Body::Record(object(record));
-                Ok(Row::new(&self.file, &self.layout, Place::Row(self.number), n_bytes, body))
-            }
-            Err(e) => {
-                self.has_failed = true;
-                let e = e.lines().next().unwrap_or_default();
-                Err(Error::file(&self.file.path, format!("row {}: {e}; write the file again", self.number)))
-            }
-        })
-    }
-}
-
-fn fail(file: &DataFile, e: &str) -> Error {
-    let e = e.lines().next().unwrap_or_default();
-    Error::file(&file.path, format!("not Parquet that hbt can read ({e}); write it again"))
-}
-
 fn object(record: Record) -> Map<String, Value> {
     record.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect()
 }
 
 /// A field as JSON has it.
 fn value(field: Field) -> Value {
-    let float = |number: f64| Number::from_f64(number).map_or(Value::Null, Value::Number);
     match field {
         Field::Null => Value::Null,
         Field::Bool(value) => value.into(),

@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::arrow::ArrowRows;
+use super::arrow::Arrow;
 use super::beir::{self, Collection};
 use super::columns::Columns;
 use super::delimited::Delimited;
 use super::files::{self, DataFile, Kind};
 use super::lines::{self, Lines};
 use super::notes::{Note, Notes};
-use super::parquet::Table;
+use super::parquet::Parquet;
 use super::part::{self, Purpose};
 use super::row::{Layout, Row};
 use super::tables::{TableFiles, refuse_ids};
@@ -324,8 +324,8 @@ impl Iterator for Rows {
 pub(super) fn read_file(file: &Arc<DataFile>, layout: &Arc<Layout>) -> Box<dyn Iterator<Item = Result<Row>> + Send> {
     let rows: Result<Box<dyn Iterator<Item = Result<Row>> + Send>> = match file.kind {
         Kind::Delimited(delimiter) => Delimited::open(file, layout, delimiter).map(|rows| Box::new(rows) as _),
-        Kind::Parquet => Table::open(file, layout).map(|rows| Box::new(rows) as _),
-        Kind::Arrow => ArrowRows::open(file, layout).map(|rows| Box::new(rows) as _),
+        Kind::Parquet => Parquet::open(file, layout).map(|rows| Box::new(rows) as _),
+        Kind::Arrow => Arrow::open(file, layout).map(|rows| Box::new(rows) as _),
         Kind::List => lines::of_list(file, layout).map(|rows| Box::new(rows.into_iter().map(Ok)) as _),
         Kind::Lines | Kind::Json | Kind::Squad | Kind::Empty => {
             Lines::open(file, layout).map(|rows| Box::new(rows) as _)
