@@ -27,7 +27,12 @@ impl<B: Backend> Retriever<B> {
         if peers.size() == 1 {
             return self.encode_all(kind, texts, progress);
         }
-        self.gather_these(peers, kind, texts, &windows(0..texts.len()).collect::<Vec<_>>(), progress)
+        let (dim, mut values) = (self.embedding_size(), Vec::with_capacity(texts.len() * self.embedding_size()));
+        let summary = self.encode_windows_among(peers, kind, texts, progress, &mut |windows| {
+            values.extend_from_slice(windows.values());
+            Ok(())
+        })?;
+        Ok((Embeddings::new(dim, values), summary))
     }
 
     /// [`Retriever::encode_windows`] by all `peers`, which ask for the same and all get everything, in larger windows.
@@ -61,10 +66,10 @@ impl<B: Backend> Retriever<B> {
         }
         let (mut n_cut, mut n_done, mut collapse) = (0, 0, Collapse::default());
         for windows in windows.chunks(WINDOWS_AT_ONCE * peers.size()) {
-            let (embeddings, summary) =
+            let (embeddings, n_cut_here) =
                 self.gather_these(peers, kind, texts, windows, &mut |n| progress(n_done + n))?;
             collapse.look(texts[n_done..].iter().copied(), &embeddings);
-            n_cut += summary.n_cut;
+            n_cut += n_cut_here;
             n_done += embeddings.n_rows();
             sink(embeddings)?;
         }
@@ -72,7 +77,7 @@ impl<B: Backend> Retriever<B> {
         Ok(Summary { n_texts, n_cut, is_collapsed: collapse.is_found() && n_texts - n_cut >= 2 })
     }
 
-    /// The embeddings of the texts in some windows, which follow one another.
+    /// The embeddings of the texts in some windows, which follow one another, and how many of the texts were cut.
     fn gather_these(
         &self,
         peers: &Peers,
@@ -80,7 +85,7 @@ impl<B: Backend> Retriever<B> {
         texts: &[&str],
         windows: &[Range<usize>],
         progress: &mut (dyn FnMut(usize) + Send),
-    ) -> Result<(Embeddings, Summary)> {
+    ) -> Result<(Embeddings, u64)> {
         let (dim, size) = (self.embedding_size(), peers.size());
         let [first, end] =
             [windows.first().map_or(0, |window| window.start), windows.last().map_or(0, |window| window.end)];
@@ -111,14 +116,9 @@ impl<B: Backend> Retriever<B> {
             let of_window = rest.split_off(..window.len() * dim).unwrap_or_default();
             values[(window.start - first) * dim..(window.end - first) * dim].copy_from_slice(of_window);
         }
-        let embeddings = Embeddings::new(dim, values);
         let cut = peers.all_gather_bytes(&summary.n_cut.to_le_bytes())?;
-        let n_cut: u64 = cut.iter().map(|bytes| bytes[..].try_into().map_or(0, u64::from_le_bytes)).sum();
-        let mut collapse = Collapse::default();
-        collapse.look(texts[first..end].iter().copied(), &embeddings);
-        let n_texts = n as u64;
-        let is_collapsed = collapse.is_found() && n_texts - n_cut >= 2;
-        Ok((embeddings, Summary { n_texts, n_cut, is_collapsed }))
+        let n_cut = cut.iter().map(|bytes| bytes[..].try_into().map_or(0, u64::from_le_bytes)).sum();
+        Ok((Embeddings::new(dim, values), n_cut))
     }
 }
 
