@@ -5,25 +5,13 @@ use hbt::cli::TraceArgs;
 use hbt::config::Config;
 use hbt::data::formats::{DataSource, Split};
 use hbt::files::owned::MANIFEST;
+use hbt::model_dir::DESCRIBING;
 use hbt::train::checkpoint::RunDir;
 use hbt::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// Files of a model directory, apart from weights and what is in folders.
-const MODEL_FILES: [&str; 12] = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_xlm-roberta_config.json",
-    "config_sentence_transformers.json",
-    "hbt.json",
-    MANIFEST,
-    "README.md",
-];
+/// Files of a model directory besides [those that describe it](DESCRIBING), weights and what is in folders.
+const MORE_MODEL_FILES: [&str; 2] = [MANIFEST, "README.md"];
 
 /// Files that a command reads, each with what messages call it.
 #[derive(Default)]
@@ -118,5 +106,7 @@ fn is_model_file(name: &Path) -> bool {
     let is_weights = name.extension().is_some_and(|extension| extension == "safetensors");
     is_below
         || is_weights
-        || name.to_str().is_some_and(|name| MODEL_FILES.contains(&name) || name.ends_with(".index.json"))
+        || name.to_str().is_some_and(|name| {
+            DESCRIBING.contains(&name) || MORE_MODEL_FILES.contains(&name) || name.ends_with(".index.json")
+        })
 }

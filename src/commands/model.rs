@@ -28,12 +28,10 @@ pub fn of_first(
     find: impl FnOnce() -> Result<ModelDir>,
     open: impl FnOnce(PathBuf) -> Result<ModelDir>,
 ) -> Result<ModelDir> {
-    let found = if ranks.leads() { Some(find()?) } else { None };
-    if ranks.is_alone()
-        && let Some(found) = found
-    {
-        return Ok(found);
+    if ranks.is_alone() {
+        return find();
     }
+    let found = if ranks.leads() { Some(find()?) } else { None };
     let mut message = found.as_ref().map_or(Ok(Vec::new()), ModelDir::to_message)?;
     ranks.peers().broadcast_bytes(0, &mut message)?;
     match found {

@@ -17,3 +17,4 @@ pub use carried::Carried;
 pub use directory::ModelDir;
 pub use prompts::Prompts;
 pub use save::{ModelSave, save};
+pub use sent::DESCRIBING;

@@ -8,9 +8,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Names of files that are read of a directory and of the folders of its modules. Its manifest is not among them, which is for
-/// what may change on a disk, nor its card.
-const NAMES: [&str; 10] = [
+/// Names of files that are read of a directory and of the folders of its modules, besides weights. Its manifest is not among
+/// them, which is for what may change on a disk, nor its card.
+pub const DESCRIBING: [&str; 10] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -36,7 +36,7 @@ impl ModelDir {
         let modules = std::fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
         let folders = modules.filter(|path| path.is_dir());
         for folder in [self.path.clone()].into_iter().chain(folders) {
-            for path in NAMES.map(|name| folder.join(name)) {
+            for path in DESCRIBING.map(|name| folder.join(name)) {
                 let text = match std::fs::read_to_string(&path) {
                     Ok(text) => text,
                     Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,

@@ -109,11 +109,15 @@ pub fn get() -> Result<&'static Opened<Nccl>, &'static str> {
     FOUND.get_or_init(open).as_ref().map_err(String::as_str)
 }
 
+/// The file that the environment names.
+fn named() -> Option<String> {
+    std::env::var(LIBRARY).ok().filter(|name| !name.is_empty())
+}
+
 fn open() -> Result<Opened<Nccl>, String> {
-    let named = || std::env::var(LIBRARY).ok().filter(|name| !name.is_empty());
     let toolkit = Toolkit {
         // Packages have the name with a version, and most of them no other.
-        names: |_| match std::env::var(LIBRARY).ok().filter(|name| !name.is_empty()) {
+        names: |_| match named() {
             Some(name) => vec![name],
             None => vec!["libnccl.so.2".to_owned(), "libnccl.so".to_owned()],
         },
