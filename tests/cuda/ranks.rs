@@ -5,8 +5,8 @@ use super::largest_difference;
 use crate::common::{Done, Sandbox, all_metrics, fixture, train};
 use crate::device;
 use crate::tolerance::REGROUPED;
+use crate::train::ranks::{finish, wait_for_lines};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -92,14 +92,6 @@ fn start(
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     (0..size).map(rank).collect()
-}
-
-/// What all have said, and the first exit code that is not 0.
-fn finish(children: Vec<Child>) -> Done {
-    let all: Vec<Done> = children.into_iter().map(|child| Done::new(child.wait_with_output().unwrap())).collect();
-    let code = all.iter().map(|done| done.code).find(|code| *code != Some(0)).unwrap_or(Some(0));
-    let text = |of: fn(&Done) -> &str| all.iter().map(of).collect::<String>();
-    Done { code, stdout: text(|done| &done.stdout), stderr: text(|done| &done.stderr) }
 }
 
 fn torchrun(rank: usize) -> Vec<(&'static str, String)> {
@@ -236,22 +228,13 @@ fn a_run_that_is_stopped_goes_on_to_the_same_bytes() {
     let mut stopped = command(&sandbox, &args);
     stopped.env("SIMT_NCCL_FAULT", "delay:1:11");
     let child = stopped.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let metrics = sandbox.path("cut/metrics.jsonl");
-    wait_for_lines(&metrics, 4);
+    wait_for_lines(&sandbox, "cut", 4);
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let done = Done::new(child.wait_with_output().unwrap()).interrupted();
     assert_says(&done.stderr, &["stopping after this step", "saved step "]);
     let resumed = command(&sandbox, &["train", "--out", "cut", "--resume", "--devices", "2"]).output().unwrap();
     Done::new(resumed).ok();
     assert!(weights(&sandbox, "cut") == weights(&sandbox, "whole"));
-}
-
-fn wait_for_lines(file: &Path, n: usize) {
-    let start = Instant::now();
-    while std::fs::read_to_string(file).map_or(0, |text| text.lines().count()) < n {
-        assert!(start.elapsed() < Duration::from_secs(60), "no {n} lines in {}", file.display());
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// What has nothing to learn exchanges through the host, and needs no NCCL.

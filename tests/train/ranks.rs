@@ -116,7 +116,7 @@ fn a_run_is_the_same_on_any_number_of_ranks() {
         let sandbox = sandbox();
         sandbox.hbt(&train(&bert, &[&SETS[..], &["out=one"]].concat())).ok();
         let one = all_metrics(&sandbox, "one");
-        for size in [2, 4] {
+        for size in [2, 3, 4] {
             let out = format!("out=ranks{size}");
             let done = world.run(&sandbox, size, &train(&bert, &[&SETS[..], &[&out]].concat())).ok();
             let first = format!("{size} ranks, started by ");
@@ -171,11 +171,13 @@ fn stop_one(sandbox: &Sandbox, run: &str) {
     assert!(Command::new("kill").args(["-TERM", &last]).status().unwrap().success());
 }
 
-fn wait_for_lines(sandbox: &Sandbox, run: &str, n: usize) {
+/// Waits until a run has as many lines of metrics.
+pub fn wait_for_lines(sandbox: &Sandbox, run: &str, n: usize) {
     let start = Instant::now();
     let metrics = sandbox.path(&format!("{run}/metrics.jsonl"));
     let n_lines = || std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
-    while n_lines() < n && start.elapsed() < Duration::from_secs(60) {
+    while n_lines() < n {
+        assert!(start.elapsed() < Duration::from_secs(60), "no {n} lines of {run}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
